@@ -1,0 +1,204 @@
+"""Results on disk or in a bucket: a directory on any filesystem that pyarrow can address.
+
+A result is a directory whose files are written first and whose `DONE.json` is written last, with
+the hash of each file. So a reader either sees a whole result or none, on filesystems with and
+without an atomic rename, and whatever was killed half-way is simply not done.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self, cast
+
+from pyarrow import ArrowInvalid, fs
+
+from expertree.errors import ArtefactError, StorageError
+
+DONE = "DONE.json"
+_PARTIAL = ".partial-"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Storage:
+    """A directory on a filesystem, named by its URI. Cheap to make, compare and pickle.
+
+    Attributes:
+        uri: A local path, or a URI such as `s3://bucket/folder`.
+    """
+
+    uri: str
+
+    @classmethod
+    def open(cls, uri: str | os.PathLike[str]) -> Self:
+        """Name a directory; relative local paths become absolute. Nothing is created.
+
+        Raises:
+            StorageError: If pyarrow knows no filesystem for the URI.
+        """
+        text = os.fspath(uri)
+        storage = cls(text if "://" in text else str(Path(text).expanduser().absolute()))
+        _resolve(storage.uri)
+        return storage
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """The pyarrow filesystem on which `path()` is valid."""
+        return _resolve(self.uri)[0]
+
+    def path(self, name: str = "") -> str:
+        """The path of a file (or of this directory) on `filesystem`."""
+        base = _resolve(self.uri)[1].rstrip("/")
+        return f"{base}/{name}" if name else base
+
+    def sub(self, *parts: str) -> "Storage":
+        """A directory below this one."""
+        head, query, tail = self.uri.partition("?")
+        return Storage("/".join((head.rstrip("/"), *parts)) + query + tail)
+
+    def exists(self, name: str) -> bool:
+        """Whether a file of that name is there."""
+        info = self.filesystem.get_file_info(self.path(name))
+        return bool(info.type == fs.FileType.File)
+
+    def read_bytes(self, name: str) -> bytes:
+        """Read a file whole.
+
+        Raises:
+            ArtefactError: If it is not there or cannot be read.
+        """
+        try:
+            with self.filesystem.open_input_file(self.path(name)) as stream:
+                return cast("bytes", stream.read())
+        except OSError as error:
+            raise ArtefactError(f"{self.path(name)} cannot be read: {error}") from error
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write a file whole: a reader sees the old content or the new, never a part.
+
+        Raises:
+            StorageError: If it cannot be written (permissions, a full disk).
+        """
+        filesystem, path = self.filesystem, self.path(name)
+        try:
+            if not isinstance(filesystem, fs.LocalFileSystem):
+                filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+                with filesystem.open_output_stream(path) as stream:
+                    stream.write(data)
+                return
+            _write_local(Path(path), data)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written: {error}") from error
+
+    def read_json(self, name: str) -> Any:  # noqa: ANN401 - JSON has no narrower type
+        """Read a JSON file.
+
+        Raises:
+            ArtefactError: If it is missing or is not JSON.
+        """
+        data = self.read_bytes(name)
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise ArtefactError(f"{self.path(name)} is not JSON: {error}") from error
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write plain data as JSON, keys in their order, one field a line."""
+        self.write_bytes(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+    def list_files(self, suffix: str = "") -> list[str]:
+        """Names of all files below this directory, relative and sorted; none if it is missing."""
+        selector = fs.FileSelector(self.path(), allow_not_found=True, recursive=True)
+        start = len(self.path()) + 1
+        names = [
+            info.path[start:]
+            for info in self.filesystem.get_file_info(selector)
+            if info.type == fs.FileType.File
+        ]
+        return sorted(n for n in names if n.endswith(suffix) and _PARTIAL not in n)
+
+    def delete(self, name: str = "") -> None:
+        """Delete one file, or, without a name, this directory with all below it."""
+        if name:
+            self.filesystem.delete_file(self.path(name))
+        elif self.filesystem.get_file_info(self.path()).type == fs.FileType.Directory:
+            self.filesystem.delete_dir(self.path())
+
+    def commit(self, spec: object, names: Iterable[str] | None = None) -> None:
+        """Declare this directory a finished result; written last, it makes the result visible.
+
+        Args:
+            spec: What the result was made from, as plain data.
+            names: The files that belong to it; all that are there by default.
+        """
+        chosen = self.list_files() if names is None else sorted(names)
+        files = {n: _describe(self.read_bytes(n)) for n in chosen if n != DONE}
+        self.write_json(DONE, {"spec": spec, "files": files})
+
+    def is_done(self) -> bool:
+        """Whether `commit` was reached."""
+        return self.exists(DONE)
+
+    def done(self) -> dict[str, Any]:
+        """What `commit` wrote: `{"spec": ..., "files": {name: {"sha256", "num_bytes"}}}`."""
+        return cast("dict[str, Any]", self.read_json(DONE))
+
+    def verify(self, names: Iterable[str] | None = None) -> None:
+        """Check files of a finished result against their hashes.
+
+        Args:
+            names: Which files; all by default.
+
+        Raises:
+            ArtefactError: If a file is missing or differs from what was committed.
+        """
+        files = self.done()["files"]
+        for name in files if names is None else names:
+            if name not in files:
+                raise ArtefactError(f"{self.path(name)} is not part of the committed result")
+            found = _describe(self.read_bytes(name))
+            if found != files[name]:
+                raise ArtefactError(
+                    f"{self.path(name)} has sha256 {found['sha256'][:12]}, but "
+                    f"{files[name]['sha256'][:12]} was committed; delete the directory to make it "
+                    "again"
+                )
+
+    def check_writable(self) -> None:
+        """Write and delete a small file.
+
+        Raises:
+            StorageError: If that fails; says where and why.
+        """
+        name = f"{_PARTIAL}probe-{uuid.uuid4().hex}"
+        self.write_bytes(name, b"expertree")
+        self.delete(name)
+
+
+def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
+    try:
+        filesystem, path = fs.FileSystem.from_uri(uri)
+    except (ArrowInvalid, OSError) as error:
+        raise StorageError(f"storage '{uri}' cannot be opened: {error}") from error
+    return filesystem, path
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
+    try:
+        with partial.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _describe(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "num_bytes": len(data)}

@@ -1,0 +1,72 @@
+"""Strict loading, fingerprints."""
+
+import dataclasses
+
+import pytest
+
+from expertree.config import all_keys, canonical_json, check_key, fingerprint, load, to_dict
+from expertree.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Inner:
+    rate: float = 0.5
+    sizes: tuple[int, ...] = (1, 4)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Outer:
+    name: str = "x"
+    inner: Inner = Inner()
+    extra: Inner | None = None
+
+    def __post_init__(self) -> None:
+        if self.name == "bad":
+            raise ValueError("name must not be bad")
+
+
+def test_load_fills_defaults_and_converts_lists_to_tuples() -> None:
+    assert load(Outer, {"inner": {"sizes": [1, 2]}}) == Outer(inner=Inner(sizes=(1, 2)))
+
+
+def test_unknown_key_is_named_with_its_path_and_the_nearest_right_one() -> None:
+    with pytest.raises(ConfigError, match=r"'inner\.rat'; did you mean 'inner\.rate'\?"):
+        load(Outer, {"inner": {"rat": 1}})
+
+
+def test_unknown_key_in_an_optional_section_is_found() -> None:
+    with pytest.raises(ConfigError, match=r"extra\.sizs"):
+        load(Outer, {"extra": {"sizs": [1]}})
+
+
+def test_wrong_type_is_named_with_its_path() -> None:
+    with pytest.raises(ConfigError, match=r"'inner\.rate' = 'fast'"):
+        load(Outer, {"inner": {"rate": "fast"}})
+
+
+def test_a_rule_of_the_dataclass_becomes_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="name must not be bad"):
+        load(Outer, {"name": "bad"})
+
+
+def test_check_key_knows_nested_keys() -> None:
+    check_key(Outer, "extra.rate")
+    with pytest.raises(ConfigError, match=r"did you mean 'inner\.sizes'"):
+        check_key(Outer, "inner.size")
+    assert "inner" in set(all_keys(Outer))
+
+
+def test_round_trip_through_plain_data() -> None:
+    value = Outer(inner=Inner(rate=0.25))
+    assert load(Outer, to_dict(value)) == value
+
+
+def test_fingerprint_depends_on_content_only() -> None:
+    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": (1, 2), "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+    assert len(fingerprint({})) == 20
+
+
+def test_canonical_json_refuses_what_is_not_plain() -> None:
+    with pytest.raises(TypeError, match="object is not plain data"):
+        canonical_json({"a": object()})

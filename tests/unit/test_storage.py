@@ -1,0 +1,85 @@
+"""Results are whole or absent, on any filesystem."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from expertree.errors import ArtefactError, StorageError
+from expertree.storage import DONE, Storage
+
+
+def test_a_result_is_done_only_after_commit(tmp_path: Path) -> None:
+    result = Storage.open(tmp_path).sub("stage", "abc")
+    result.write_bytes("deep/a.bin", b"1")
+    assert not result.is_done()
+    result.commit({"seed": 1})
+    assert result.is_done()
+    assert result.done()["spec"] == {"seed": 1}
+    assert list(result.done()["files"]) == ["deep/a.bin"]
+    result.verify()
+
+
+def test_a_changed_file_fails_verification_by_name(tmp_path: Path) -> None:
+    result = Storage.open(tmp_path)
+    result.write_bytes("a.bin", b"1")
+    result.commit({})
+    (tmp_path / "a.bin").write_bytes(b"2")
+    with pytest.raises(ArtefactError, match=r"a\.bin has sha256"):
+        result.verify()
+
+
+def test_a_missing_file_fails_verification(tmp_path: Path) -> None:
+    result = Storage.open(tmp_path)
+    result.write_bytes("a.bin", b"1")
+    result.commit({})
+    result.delete("a.bin")
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        result.verify()
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = Storage.open(tmp_path)
+    result.write_bytes("a.bin", b"old")
+
+    def full_disk(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(StorageError, match="No space left"):
+        result.write_bytes("a.bin", b"new")
+    assert result.read_bytes("a.bin") == b"old"
+    assert result.list_files() == ["a.bin"]
+
+
+def test_unwritable_place_is_said_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot be written"):
+        Storage.open(tmp_path / "file" / "below").check_writable()
+
+
+def test_unknown_scheme_is_refused() -> None:
+    with pytest.raises(StorageError, match="nowhere://x"):
+        Storage.open("nowhere://x")
+
+
+def test_json_that_is_not_json_is_an_artefact_error(tmp_path: Path) -> None:
+    (tmp_path / DONE).write_text("{")
+    with pytest.raises(ArtefactError, match="is not JSON"):
+        Storage.open(tmp_path).done()
+
+
+def test_storage_is_a_picklable_value(tmp_path: Path) -> None:
+    storage = Storage.open(tmp_path)
+    assert pickle.loads(pickle.dumps(storage)) == storage  # noqa: S301
+
+
+def test_listing_a_missing_directory_is_empty(tmp_path: Path) -> None:
+    assert Storage.open(tmp_path / "none").list_files() == []
+
+
+def test_sub_keeps_the_query_of_a_uri() -> None:
+    storage = Storage("s3://bucket/runs?region=eu").sub("a", "b")
+    assert storage.uri == "s3://bucket/runs/a/b?region=eu"
