@@ -1,0 +1,29 @@
+"""A tree of image-restoration experts, cut from degradation embeddings and routed per image.
+
+The package is a functional core (images, degradations, embeddings, trees, experts, routing) and
+one shell, `expertree.orchestration`, which alone knows Ray.  `Restorer` opens a finished bundle
+without Ray:
+
+    from expertree import Restorer
+
+    restorer = Restorer.load("runs/demo/bundle")
+    restoration = restorer.restore(image)
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from expertree.restorer import Restorer
+
+__all__ = ["Restorer", "__version__"]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import `Restorer` when it is first asked for: torch takes seconds to load."""
+    if name == "Restorer":
+        from expertree.restorer import Restorer  # noqa: PLC0415
+
+        return Restorer
+    raise AttributeError(f"module 'expertree' has no attribute {name!r}")
