@@ -1,0 +1,76 @@
+# Everything here happens inside the clone: .venv, build (caches, Ray's token), runs (results).
+# `make help` lists the targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.complete
+TOKEN := build/ray-token
+BENCH ?= overhead
+TESTS ?= tests
+
+# Ray: `uv run` would otherwise build an environment for each worker; every cluster has a token,
+# and it is this clone's own, not ~/.ray/auth_token; nobody else's cluster is joined.
+export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
+export RAY_AUTH_MODE := token
+export RAY_AUTH_TOKEN_PATH := $(CURDIR)/$(TOKEN)
+unexport RAY_AUTH_TOKEN RAY_ADDRESS
+unexport PYTHONPATH VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test test-slow check lint types format lock bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+venv: $(STAMP) $(TOKEN) ## Make the environment in .venv, exactly as requirements.lock says
+
+# The lock file names uv too, with its hashes: pip installs that one, and uv installs the rest.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("expertree needs Python 3.11 or later, this is " + sys.version.split()[0] + "; choose another by make PYTHON=/path/to/python3")'
+	@mkdir -p build
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock > build/uv.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r build/uv.txt
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(TOKEN):
+	@mkdir -p build
+	@umask 077 && $(PYTHON) -c 'import secrets; print(secrets.token_hex(32), end="")' > $@
+
+demo: venv ## Build the small tree on bundled photographs; the results table and report.html
+	$(BIN)/python jobs/build_tree.py experiment=demo
+
+test: venv ## Run the tests, all but the slow ones (TESTS=path for a part)
+	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+
+test-slow: venv ## Run the slow tests too
+	$(BIN)/python -m pytest $(TESTS)
+
+check: lint types test ## Run everything that a change must pass
+
+lint: venv ## Run ruff (rules and format) and import-linter (layers)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --cache-dir build/import-linter
+
+types: venv ## Run mypy, strict, on the package and the jobs
+	$(BIN)/mypy
+
+format: venv ## Rewrite the sources as ruff likes them
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: venv ## Resolve pyproject.toml again into requirements.lock (LOCK_ARGS=--upgrade for newer ones)
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
+	    $(LOCK_ARGS) --output-file requirements.lock
+
+bench: venv ## Run one benchmark: BENCH=overhead or shard; its last line is JSON
+	$(BIN)/python jobs/bench.py bench=$(BENCH)
+
+clean: ## Remove the environment and the caches; results in runs stay
+	rm -rf .venv build .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache platform/*.egg-info
+	find platform jobs tests -name __pycache__ -type d -prune -exec rm -rf {} +
