@@ -1,0 +1,71 @@
+"""Finding the group of an embedding: top-down, at each node the nearest child's centroid."""
+
+import contextlib
+from collections.abc import Iterator
+
+import faiss
+import numpy as np
+from jaxtyping import Float, Float32, Int64
+
+from expertree.hierarchy.tree import Tree
+
+CHUNK_ROWS = 65_536
+"""Rows standardised at a time: 128 MiB at 512 dimensions, whatever the number of embeddings."""
+
+
+def assign(
+    tree: Tree, embeddings: Float[np.ndarray, "samples dim"]
+) -> Int64[np.ndarray, " samples"]:
+    """Find the leaf of each embedding by the decisions with which the tree was built.
+
+    At each level the nearest centroid among the children of the node above is taken (METHOD section
+    3), which is not always the nearest leaf.
+
+    Args:
+        tree: The tree.
+        embeddings: [samples, embed_dim], as the extractor gives them, not standardised.
+
+    Returns:
+        Leaf numbers, int64 [samples].
+
+    Raises:
+        ValueError: If the embeddings have another length than the tree's, or are not finite.
+    """
+    chunks = range(0, len(embeddings), CHUNK_ROWS)
+    leaves = [_assign(tree, tree.standardise(embeddings[i : i + CHUNK_ROWS])) for i in chunks]
+    return np.concatenate([np.empty(0, dtype=np.int64), *leaves])
+
+
+def nearest(
+    points: Float32[np.ndarray, "samples dim"], centroids: Float32[np.ndarray, "groups dim"]
+) -> tuple[Int64[np.ndarray, " samples"], Float32[np.ndarray, " samples"]]:
+    """The nearest centroid of each point by faiss, with its squared distance."""
+    with one_thread():
+        distances, indices = faiss.knn(points, np.ascontiguousarray(centroids), 1)
+    return indices[:, 0], distances[:, 0]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run faiss on one thread, so that sums have one order and results do not vary."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _assign(
+    tree: Tree, points: Float32[np.ndarray, "samples dim"]
+) -> Int64[np.ndarray, " samples"]:
+    if not np.isfinite(points).all():
+        row = int(np.argwhere(~np.isfinite(points))[0, 0])
+        raise ValueError(f"embedding {row} is not finite, so it belongs to no group")
+    nodes = np.zeros(len(points), dtype=np.int64)
+    for parent in tree.nodes[: -tree.num_leaves]:
+        rows = np.flatnonzero(nodes == parent.index)
+        if len(rows):
+            children = np.asarray(parent.children, dtype=np.int64)
+            nodes[rows] = children[nearest(points[rows], tree.centroids[children])[0]]
+    return nodes - (len(tree.nodes) - tree.num_leaves)

@@ -1,0 +1,105 @@
+"""How good the groups of a tree are: silhouette by level, and what each group is made of."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int64
+from sklearn.metrics import silhouette_score
+
+from expertree.hierarchy.tree import Tree
+
+MAX_SILHOUETTE_SAMPLES = 10_000
+"""Beyond this a sample is scored: the silhouette needs every pairwise distance."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Composition:
+    """What one node's samples are.
+
+    Attributes:
+        node: Index of the node.
+        num_samples: Samples in it.
+        shares: (label, share of the node's samples), most frequent first.
+    """
+
+    node: int
+    num_samples: int
+    shares: tuple[tuple[str, float], ...]
+
+
+def silhouettes(
+    tree: Tree,
+    embeddings: Float[np.ndarray, "samples dim"],
+    leaves: Int64[np.ndarray, " samples"],
+    *,
+    max_samples: int = MAX_SILHOUETTE_SAMPLES,
+    seed: int = 0,
+) -> tuple[float | None, ...]:
+    """Mean silhouette of each level's groups, in [-1, 1], in the tree's space and metric.
+
+    Args:
+        tree: The tree.
+        embeddings: [samples, embed_dim], not standardised.
+        leaves: The leaf of each, as `assign` gives it.
+        max_samples: Most samples to score; beyond it a random sample is drawn.
+        seed: Of that sample.
+
+    Returns:
+        One number a level; None where fewer than two groups have samples, as on level 0.
+    """
+    if len(embeddings) > max_samples:
+        rng = np.random.default_rng(seed)
+        rows = np.sort(rng.choice(len(embeddings), max_samples, replace=False))
+        embeddings, leaves = embeddings[rows], leaves[rows]
+    points = tree.standardise(embeddings)
+    scores: list[float | None] = []
+    for level in range(tree.num_levels):
+        groups = nodes_at_level(tree, leaves, level)
+        defined = 1 < len(np.unique(groups)) < len(groups)
+        scores.append(float(silhouette_score(points, groups)) if defined else None)
+    return tuple(scores)
+
+
+def compositions(
+    tree: Tree, leaves: Int64[np.ndarray, " samples"], labels: Sequence[str]
+) -> tuple[Composition, ...]:
+    """What each node is made of, in node order.
+
+    Args:
+        tree: The tree.
+        leaves: The leaf of each sample.
+        labels: A name for each sample: its task, or its degree caption.
+    """
+    found = []
+    for node in tree.nodes:
+        inside = np.isin(leaves, node.leaves)
+        counts = Counter(label for label, kept in zip(labels, inside, strict=True) if kept)
+        total = counts.total()
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        shares = tuple((label, count / total) for label, count in ranked)
+        found.append(Composition(node=node.index, num_samples=total, shares=shares))
+    return tuple(found)
+
+
+def purity(
+    tree: Tree, leaves: Int64[np.ndarray, " samples"], labels: Sequence[str]
+) -> tuple[float, ...]:
+    """For each level, the share of samples that carry their group's most frequent label."""
+    if not len(leaves):
+        raise ValueError("purity needs at least one sample")
+    found = compositions(tree, leaves, labels)
+    hits = [c.shares[0][1] * c.num_samples if c.shares else 0.0 for c in found]
+    return tuple(
+        sum(hits[node.index] for node in tree.nodes_of_level(level)) / len(leaves)
+        for level in range(tree.num_levels)
+    )
+
+
+def nodes_at_level(
+    tree: Tree, leaves: Int64[np.ndarray, " samples"], level: int
+) -> Int64[np.ndarray, " samples"]:
+    """The node of each sample on one level."""
+    nodes = [tree.node_at(leaf, level) for leaf in range(tree.num_leaves)]
+    return np.take(np.asarray(nodes, dtype=np.int64), leaves)

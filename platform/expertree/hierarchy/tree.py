@@ -1,0 +1,360 @@
+"""The Tree artefact: which groups there are, how they nest, and where their centres lie.
+
+A tree is checked when it is made and when it is loaded, so whoever holds one need not check again.
+The weights released with the paper pair a table of 22 rows with 23 experts and then restore six
+groups with a neighbour's network (METHOD section 3); such a tree does not load here.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Float, Float32
+
+from expertree.config import load, to_dict
+from expertree.errors import ArtefactError, ConfigError
+from expertree.storage import Storage
+
+VERSION = 1
+"""Format of the artefact; a reader refuses any other."""
+
+Metric = Literal["l2", "cosine"]
+
+_HEADER, _ARRAYS = "tree.json", "tree.safetensors"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """One group of samples.
+
+    Attributes:
+        index: Its place in `Tree.nodes`.
+        level: 0 for the root, which holds everything.
+        parent: Index of the group it was cut from; None for the root.
+        children: Indices of the groups cut from it; empty at the finest level.
+        leaves: Numbers of the finest groups below it (or itself), ascending.
+        num_samples: How many of the embeddings that the tree was built from fell into it.
+    """
+
+    index: int
+    level: int
+    parent: int | None
+    children: tuple[int, ...]
+    leaves: tuple[int, ...]
+    num_samples: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Tree:
+    """A hierarchy of groups, coarse to fine; every path from the root has one node a level.
+
+    Leaf numbers count the finest level's nodes from 0, in order.
+
+    Attributes:
+        groups: Number of groups on each level, for example (1, 4, 8).
+        metric: `l2`, or `cosine`: standardised embeddings are scaled to length 1.
+        extractor: Hash of the extractor whose embeddings were clustered.
+        nodes: Breadth first, so that a node's children are neighbours.
+        centroids: float32 [num_nodes, embed_dim], in the standardised space.
+        mean: float32 [embed_dim], of the embeddings.
+        std: float32 [embed_dim], of the embeddings; positive.
+    """
+
+    groups: tuple[int, ...]
+    metric: Metric
+    extractor: str
+    nodes: tuple[Node, ...]
+    centroids: Float32[np.ndarray, "nodes dim"]
+    mean: Float32[np.ndarray, " dim"]
+    std: Float32[np.ndarray, " dim"]
+
+    def __post_init__(self) -> None:
+        """Check everything and make the arrays read-only.
+
+        Raises:
+            ValueError: If the parts do not make one tree; says which value is wrong.
+        """
+        _check_arrays(self)
+        _check_nodes(self)
+        for array in (self.centroids, self.mean, self.std):
+            array.setflags(write=False)
+
+    @property
+    def num_levels(self) -> int:
+        """Levels, the root's included."""
+        return len(self.groups)
+
+    @property
+    def num_leaves(self) -> int:
+        """Groups on the finest level."""
+        return self.groups[-1]
+
+    @property
+    def embed_dim(self) -> int:
+        """Length of an embedding."""
+        return int(self.mean.shape[0])
+
+    @property
+    def leaf_centroids(self) -> Float32[np.ndarray, "leaves dim"]:
+        """Centroids of the leaves, by leaf number."""
+        return self.centroids[-self.num_leaves :]
+
+    def standardise(
+        self, embeddings: Float[np.ndarray, "samples dim"]
+    ) -> Float32[np.ndarray, "samples dim"]:
+        """Bring embeddings into the space of `centroids`.
+
+        Raises:
+            ValueError: If their length is not the tree's.
+        """
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.embed_dim:
+            raise ValueError(
+                f"the tree takes embeddings [samples, {self.embed_dim}], got "
+                f"{list(embeddings.shape)}; use the extractor it was built with"
+            )
+        return standardise(embeddings, self.mean, self.std, self.metric)
+
+    def nodes_of_level(self, level: int) -> tuple[Node, ...]:
+        """The nodes of one level, in order."""
+        self._check_level(level)
+        first = sum(self.groups[:level])
+        return self.nodes[first : first + self.groups[level]]
+
+    def path(self, leaf: int) -> tuple[int, ...]:
+        """Node indices from the root to a leaf, one a level."""
+        if not 0 <= leaf < self.num_leaves:
+            raise ValueError(
+                f"leaf {leaf} does not exist; the tree has leaves 0 to {self.num_leaves - 1}"
+            )
+        node = self.nodes[len(self.nodes) - self.num_leaves + leaf]
+        path = [node.index]
+        while node.parent is not None:
+            node = self.nodes[node.parent]
+            path.append(node.index)
+        return tuple(reversed(path))
+
+    def node_at(self, leaf: int, level: int) -> int:
+        """Index of the node where a level meets the path to a leaf."""
+        self._check_level(level)
+        return self.path(leaf)[level]
+
+    def expert_of(self, node: int) -> int:
+        """The node whose expert serves this node.
+
+        A node with one child holds the same samples as the child, so a chain of such nodes has one
+        expert, named by its coarsest node.
+        """
+        current = self.nodes[node]
+        while current.parent is not None and len(self.nodes[current.parent].children) == 1:
+            current = self.nodes[current.parent]
+        return current.index
+
+    def experts(self) -> tuple[int, ...]:
+        """The nodes that have an expert of their own, coarse to fine."""
+        return tuple(node.index for node in self.nodes if self.expert_of(node.index) == node.index)
+
+    def levels_of_expert(self, expert: int) -> tuple[int, ...]:
+        """The levels on which an expert serves a node.
+
+        Raises:
+            ValueError: If the node has no expert of its own.
+        """
+        if expert not in self.experts():
+            raise ValueError(
+                f"node {expert} has no expert of its own; the experts are {list(self.experts())}"
+            )
+        return tuple(node.level for node in self.nodes if self.expert_of(node.index) == expert)
+
+    def parent_expert(self, expert: int) -> int | None:
+        """The expert that an expert is trained from; None for the root's."""
+        parent = self.nodes[expert].parent
+        return None if parent is None else self.expert_of(parent)
+
+    def check_experts(self, experts: Iterable[int]) -> None:
+        """Check that a set of trained experts is exactly this tree's.
+
+        Raises:
+            ArtefactError: If one is missing or left over; names them.
+        """
+        found, wanted = set(experts), set(self.experts())
+        if found != wanted:
+            raise ArtefactError(
+                f"a tree of {len(wanted)} experts is paired with {len(found)}: missing "
+                f"{sorted(wanted - found)}, left over {sorted(found - wanted)}"
+            )
+
+    def _check_level(self, level: int) -> None:
+        if not 0 <= level < self.num_levels:
+            raise ValueError(
+                f"level {level} does not exist; the tree has levels 0 to {self.num_levels - 1}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Header:
+    """What `tree.json` holds; the arrays are beside it."""
+
+    version: int
+    groups: tuple[int, ...]
+    metric: Metric
+    extractor: str
+    nodes: tuple[Node, ...]
+
+
+def standardise(
+    embeddings: Float[np.ndarray, "samples dim"],
+    mean: Float32[np.ndarray, " dim"],
+    std: Float32[np.ndarray, " dim"],
+    metric: Metric,
+) -> Float32[np.ndarray, "samples dim"]:
+    """Centre and scale each dimension; for `cosine` also scale each row to length 1."""
+    points = (np.asarray(embeddings, dtype=np.float32) - mean) / std
+    if metric == "cosine":
+        points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    return np.ascontiguousarray(points, dtype=np.float32)
+
+
+def save_tree(tree: Tree, directory: Storage) -> None:
+    """Write `tree.json` and `tree.safetensors`; the same tree gives the same bytes."""
+    header = _Header(
+        version=VERSION,
+        groups=tree.groups,
+        metric=tree.metric,
+        extractor=tree.extractor,
+        nodes=tree.nodes,
+    )
+    arrays = {"centroids": tree.centroids, "mean": tree.mean, "std": tree.std}
+    directory.write_bytes(_ARRAYS, safetensors.numpy.save(arrays))
+    directory.write_json(_HEADER, to_dict(header))
+
+
+def load_tree(directory: Storage) -> Tree:
+    """Read a tree and check all of it.
+
+    Raises:
+        ArtefactError: If it is missing, damaged, of another version, or not one whole tree.
+    """
+    where = directory.path(_HEADER)
+    header = _read_header(directory.read_json(_HEADER), where)
+    try:
+        arrays = safetensors.numpy.load(directory.read_bytes(_ARRAYS))
+    except safetensors.SafetensorError as error:
+        raise ArtefactError(f"{directory.path(_ARRAYS)} is damaged: {error}") from error
+    if set(arrays) != {"centroids", "mean", "std"}:
+        raise ArtefactError(
+            f"{directory.path(_ARRAYS)} holds {sorted(arrays)}, expected centroids, mean and std"
+        )
+    try:
+        return Tree(
+            groups=header.groups,
+            metric=header.metric,
+            extractor=header.extractor,
+            nodes=header.nodes,
+            **arrays,
+        )
+    except ValueError as error:
+        raise ArtefactError(f"{where} is not a usable tree: {error}") from error
+
+
+def _read_header(data: Any, where: str) -> _Header:  # noqa: ANN401 - JSON has no narrower type
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != VERSION:
+        raise ArtefactError(
+            f"{where} has format version {version!r}, this program reads {VERSION}; build the tree "
+            "again"
+        )
+    try:
+        return load(_Header, data)
+    except ConfigError as error:
+        raise ArtefactError(f"{where} is damaged: {error}") from error
+
+
+def _check_arrays(tree: Tree) -> None:
+    dim = tree.mean.shape[-1] if tree.mean.ndim else 0
+    shapes = {"centroids": (len(tree.nodes), dim), "mean": (dim,), "std": (dim,)}
+    for name, shape in shapes.items():
+        array = getattr(tree, name)
+        if array.dtype != np.float32 or array.shape != shape:
+            raise ValueError(
+                f"{name} is {array.dtype} {list(array.shape)}, but a tree of {len(tree.nodes)} "
+                f"nodes and embeddings of {dim} needs float32 {list(shape)}"
+            )
+        if not np.isfinite(array).all():
+            place = np.argwhere(~np.isfinite(array))[0].tolist()
+            raise ValueError(f"{name}{place} is {array[tuple(place)]}; all values must be finite")
+    if dim == 0 or not (tree.std > 0).all():
+        raise ValueError(
+            f"std must be positive in every dimension, its minimum is {tree.std.min(initial=0)}"
+        )
+
+
+def _check_nodes(tree: Tree) -> None:
+    check_groups(tree.groups)
+    if len(tree.nodes) != sum(tree.groups):
+        raise ValueError(
+            f"groups {list(tree.groups)} make {sum(tree.groups)} nodes, got {len(tree.nodes)}"
+        )
+    levels = [level for level, count in enumerate(tree.groups) for _ in range(count)]
+    for index, (node, level) in enumerate(zip(tree.nodes, levels, strict=True)):
+        if (node.index, node.level) != (index, level):
+            raise ValueError(
+                f"node {index} says it is node {node.index} of level {node.level}, expected level "
+                f"{level}"
+            )
+    for node in tree.nodes:
+        _check_links(tree, node)
+        _check_samples(tree, node)
+
+
+def _check_links(tree: Tree, node: Node) -> None:
+    children = tuple(n.index for n in tree.nodes if n.parent == node.index)
+    if (node.parent is None) != (node.index == 0):
+        raise ValueError(f"node {node.index} has parent {node.parent}; only node 0 has none")
+    if node.parent is not None:
+        level = tree.nodes[node.parent].level if 0 <= node.parent < len(tree.nodes) else None
+        if level != node.level - 1:
+            raise ValueError(
+                f"node {node.index} of level {node.level} has parent {node.parent}, which is not "
+                f"on level {node.level - 1}"
+            )
+    if node.children != children:
+        raise ValueError(
+            f"node {node.index} lists children {list(node.children)}, but {list(children)} name it "
+            "as parent"
+        )
+    if not children and node.level != tree.num_levels - 1:
+        raise ValueError(f"node {node.index} of level {node.level} ends before the finest level")
+
+
+def _check_samples(tree: Tree, node: Node) -> None:
+    first_leaf = len(tree.nodes) - tree.num_leaves
+    below = [leaf for child in node.children for leaf in tree.nodes[child].leaves]
+    expected = below if node.children else [node.index - first_leaf]
+    if list(node.leaves) != sorted(expected):
+        raise ValueError(
+            f"node {node.index} lists leaves {list(node.leaves)}, but below it are "
+            f"{sorted(expected)}; the leaves must be a partition on every level"
+        )
+    total = sum(tree.nodes[child].num_samples for child in node.children)
+    if node.num_samples < 0 or (node.children and node.num_samples != total):
+        raise ValueError(
+            f"node {node.index} counts {node.num_samples} samples, its children {total}"
+        )
+
+
+def check_groups(groups: tuple[int, ...]) -> None:
+    """Check a tree's shape.
+
+    Raises:
+        ValueError: If it does not start with 1 and grow from level to level.
+    """
+    grows = all(a < b for a, b in itertools.pairwise(groups))
+    if not groups or groups[0] != 1 or not grows:
+        raise ValueError(
+            f"groups must start with 1 and grow from level to level, as in 1, 4, 8; got "
+            f"{list(groups)}"
+        )
