@@ -1,0 +1,132 @@
+"""The Ray cluster that a job runs on: its own, or one that it was told to join."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import ray
+
+from expertree.errors import ResourceError
+
+CPUS_PER_CORE = 2
+"""Logical CPUs for each core of a cluster of our own: lanes hold theirs while they train or wait,
+and the data tasks between need room beside them (Ray Data hangs without)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterConfig:
+    """Where the job runs and what it may use.
+
+    Attributes:
+        address: A running cluster to join (`auto`, `host:port`); None joins the one that
+            `RAY_ADDRESS` names (as inside `ray job submit`), else starts a private one.
+        num_cores: Cores of a private cluster; None takes all of this machine.
+        use_gpu: Train and embed on GPUs.
+        gpus_may_come: The cluster starts GPU nodes on demand, so that none may be there yet.
+        num_lanes: Networks trained at once; None takes as many as the resources allow.
+        cpus_per_lane: CPUs that a lane reserves.
+        gpus_per_lane: GPUs that a lane reserves when `use_gpu` is set.
+        lease_s: A lane that is silent for so long loses its task to another one.
+        max_attempts: How often a network is started again before it counts as failed.
+    """
+
+    address: str | None = None
+    num_cores: int | None = None
+    use_gpu: bool = False
+    gpus_may_come: bool = False
+    num_lanes: int | None = None
+    cpus_per_lane: int = 1
+    gpus_per_lane: int = 1
+    lease_s: float = 30.0
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse what can never run."""
+        for name in ("cpus_per_lane", "gpus_per_lane", "max_attempts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("num_cores", "num_lanes"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1 or null, got {getattr(self, name)}")
+        if self.lease_s <= 0:
+            raise ValueError(f"lease_s must be positive, got {self.lease_s}")
+
+
+@contextlib.contextmanager
+def connect(config: ClusterConfig) -> Iterator[None]:
+    """Be connected to a cluster inside the block; stop it afterwards only if it was started here.
+
+    Raises:
+        ResourceError: If the cluster cannot be reached or lacks what the config asks for.
+    """
+    started = not ray.is_initialized()
+    if started:
+        _start(config)
+    try:
+        check_resources(config)
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def check_resources(config: ClusterConfig) -> None:
+    """Fail now, not by waiting for ever: Ray keeps a request that nothing can satisfy pending.
+
+    Raises:
+        ResourceError: If the connected cluster lacks the GPUs or CPUs of even one lane.
+    """
+    have = ray.cluster_resources()
+    gpus, cpus = have.get("GPU", 0.0), have.get("CPU", 0.0)
+    if config.use_gpu and not config.gpus_may_come and gpus < config.gpus_per_lane:
+        raise ResourceError(
+            f"cluster.use_gpu=true needs {config.gpus_per_lane} GPU for a lane, but the cluster "
+            f"has {gpus:g}; set cluster.use_gpu=false, or cluster.gpus_may_come=true if an "
+            "autoscaler will add them"
+        )
+    if not config.gpus_may_come and cpus < config.cpus_per_lane:
+        raise ResourceError(
+            f"cluster.cpus_per_lane={config.cpus_per_lane}, but the cluster has {cpus:g} CPUs"
+        )
+
+
+def num_lanes(config: ClusterConfig) -> int:
+    """How many networks the connected cluster trains at once, before the tasks are counted.
+
+    Lanes never take more than half of the CPUs of a CPU-only cluster, so that data tasks run.
+    """
+    if config.num_lanes is not None:
+        return config.num_lanes
+    have = ray.cluster_resources()
+    if config.use_gpu:
+        return max(1, int(have.get("GPU", 0.0) // config.gpus_per_lane))
+    return max(1, int(have.get("CPU", 0.0) // CPUS_PER_CORE // config.cpus_per_lane))
+
+
+def num_data_workers() -> int:
+    """How many data workers are worth starting: one for each core."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1.0) // CPUS_PER_CORE))
+
+
+def _start(config: ClusterConfig) -> None:
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address is not None:
+            ray.init(address=address, **quiet)
+            return
+        # "local" never joins a cluster that happens to run on this machine. The dashboard stays
+        # on: Train's cleaner asks it which placement groups were left behind.
+        cores = config.num_cores or os.cpu_count() or 1
+        ray.init(
+            address="local",
+            num_cpus=cores * CPUS_PER_CORE,
+            include_dashboard=True,
+            **quiet,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = address or "a cluster of our own"
+        raise ResourceError(f"no connection to {where}: {error}") from error

@@ -1,0 +1,267 @@
+"""Lanes: Ray Train workers that are kept and train one network after the other.
+
+Starting a worker group (processes, imports, a controller) costs seconds to tens of seconds; a tree
+has tens of experts. So each lane is one `TorchTrainer` run whose worker leases task after task from
+a dispatcher until none is left. Isolation stays: a task writes only its own directory, an error
+fails that task alone, a worker that dies is restarted by Ray Train and goes on from the task's
+last checkpoint, and a lane that is lost with its node loses its lease to another lane.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from expertree.errors import ExpertreeError, TrainingError
+from expertree.orchestration.cluster import ClusterConfig, num_lanes
+from expertree.orchestration.schedule import (
+    Attempt,
+    Schedule,
+    State,
+    TaskStatus,
+    TrainingTask,
+)
+from expertree.storage import Storage
+
+POLL_S = 0.5
+HEARTBEAT_S = 2.0
+OnProgress = Callable[[Mapping[str, Any]], None]
+
+
+class Work(Protocol):
+    """What a task's `work` is: a picklable value that a lane can run."""
+
+    def run(self, on_progress: OnProgress) -> None:
+        """Do all of it; call `on_progress` often, which raises when the work is to stop."""
+
+
+class LeaseLostError(ExpertreeError):
+    """This lane was silent for too long, and another one has its task now."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A group of tasks at one moment."""
+
+    tasks: Sequence[TaskStatus]
+    history: Sequence[Attempt]
+    finished: bool
+
+
+class _Dispatcher:
+    """The schedule as an actor: it answers lanes and is asked by the driver for pictures."""
+
+    def __init__(self, tasks: Sequence[TrainingTask], lease_s: float, max_attempts: int) -> None:
+        self._schedule = Schedule(tasks, lease_s=lease_s, max_attempts=max_attempts)
+        self._incarnations: dict[str, str] = {}
+        self._closed = False
+
+    async def lease(self, lane: str, incarnation: str, node: str) -> TrainingTask | None:
+        """The next task, as soon as there is one; None when the lane may go home."""
+        self._incarnations[lane] = incarnation
+        while not self._closed:
+            # The call of a worker that has died in the meantime must not take a task.
+            if self._incarnations[lane] != incarnation:
+                return None
+            task = self._schedule.lease(lane, time.time(), node)
+            if task is not None:
+                return task
+            await asyncio.sleep(POLL_S / 2)
+        return None
+
+    async def heartbeat(self, lane: str, key: str, progress: Mapping[str, Any]) -> bool:
+        """See `Schedule.heartbeat`."""
+        return self._schedule.heartbeat(lane, key, time.time(), progress)
+
+    async def finish(self, lane: str, key: str) -> None:
+        """See `Schedule.finish`."""
+        self._schedule.finish(lane, key, time.time())
+
+    async def fail(self, lane: str, key: str, error: str, retry: bool) -> None:  # noqa: FBT001
+        """See `Schedule.fail`."""
+        self._schedule.fail(lane, key, time.time(), error, retry=retry)
+
+    async def picture(self) -> Picture:
+        """Where all tasks stand."""
+        self._schedule.expire(time.time())
+        return Picture(
+            tasks=self._schedule.status(),
+            history=list(self._schedule.history),
+            finished=self._schedule.finished,
+        )
+
+    async def close(self) -> None:
+        """Send all lanes home."""
+        self._closed = True
+
+
+def train_all(
+    tasks: Sequence[TrainingTask],
+    *,
+    config: ClusterConfig,
+    directory: Storage,
+    on_picture: Callable[[Picture], None],
+) -> Picture:
+    """Train networks in parallel lanes until each is done or has failed for good.
+
+    Args:
+        tasks: What to train; `work` of each is a `Work`.
+        config: How many lanes, and what each reserves.
+        directory: Where Ray Train keeps the runs' state; deleted at the end.
+        on_picture: Called about twice a second with the state of all tasks.
+
+    Returns:
+        The last picture; nothing in it has failed.
+
+    Raises:
+        TrainingError: If a task failed for good (the others were finished first), or if no lane
+            is left to work.
+    """
+    if not tasks:
+        return Picture(tasks=(), history=(), finished=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    dispatcher = (
+        ray.remote(_Dispatcher)
+        .options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)
+        .remote(tasks, config.lease_s, config.max_attempts)
+    )
+    count = min(num_lanes(config), len(tasks))
+    lanes = [
+        _fit_lane.remote(f"lane-{index}", dispatcher, config, directory) for index in range(count)
+    ]
+    try:
+        picture = _watch(dispatcher, lanes, on_picture)
+    finally:
+        _send_home(dispatcher, lanes)
+        with contextlib.suppress(OSError):
+            directory.delete()
+    failed = [task for task in picture.tasks if task.state is State.FAILED]
+    if failed:
+        first = failed[0]
+        others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise TrainingError(f"{first.label}{others} could not be trained: {first.error}")
+    return picture
+
+
+def _watch(
+    dispatcher: ActorHandle, lanes: Sequence[ray.ObjectRef], on_picture: Callable[[Picture], None]
+) -> Picture:
+    working = list(lanes)
+    while True:
+        picture: Picture = ray.get(dispatcher.picture.remote())
+        on_picture(picture)
+        if picture.finished:
+            return picture
+        ended, working = ray.wait(working, num_returns=len(working), timeout=POLL_S)
+        causes = list(_causes(ended))
+        if not working:
+            raise TrainingError(f"no lane is left to train on: {causes[-1] if causes else ''}")
+
+
+def _causes(ended: Iterable[ray.ObjectRef]) -> Iterator[str]:
+    for lane in ended:
+        try:
+            ray.get(lane)
+        except RayError as error:
+            yield str(error).strip().splitlines()[-1]
+
+
+def _send_home(dispatcher: ActorHandle, lanes: Sequence[ray.ObjectRef]) -> None:
+    with contextlib.suppress(RayError):
+        ray.get(dispatcher.close.remote(), timeout=5)
+    _, still = ray.wait(list(lanes), num_returns=len(lanes), timeout=10)
+    for lane in still:
+        ray.cancel(lane)
+    ray.kill(dispatcher)
+
+
+@ray.remote(num_cpus=0, max_retries=-1, retry_exceptions=False, scheduling_strategy="SPREAD")
+def _fit_lane(
+    name: str, dispatcher: ActorHandle, config: ClusterConfig, directory: Storage
+) -> None:
+    """One Ray Train run; in a task, so that controllers spread over the cluster and survive it."""
+    resources = {"CPU": float(config.cpus_per_lane)}
+    if config.use_gpu:
+        resources["GPU"] = float(config.gpus_per_lane)
+    TorchTrainer(
+        _lane_loop,
+        train_loop_config={"lane": name, "dispatcher": dispatcher},
+        scaling_config=ScalingConfig(
+            num_workers=1, use_gpu=config.use_gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=f"{name}-{uuid.uuid4().hex[:8]}",
+            storage_path=directory.uri,
+            failure_config=FailureConfig(max_failures=-1),
+        ),
+    ).fit()
+
+
+def _lane_loop(config: dict[str, Any]) -> None:
+    """What the worker of a lane does: lease, train, hand in, again."""
+    lane, dispatcher = config["lane"], config["dispatcher"]
+    incarnation, node = uuid.uuid4().hex, ray.get_runtime_context().get_node_id()[:8]
+    while True:
+        task = ray.get(dispatcher.lease.remote(lane, incarnation, node))
+        if task is None:
+            return
+        _run_task(lane, dispatcher, task)
+
+
+def _run_task(lane: str, dispatcher: ActorHandle, task: TrainingTask) -> None:
+    pulse = _Pulse(lane, dispatcher, task.key)
+    try:
+        with pulse:
+            task.work.run(pulse.on_progress)
+    except LeaseLostError:
+        return
+    except ExpertreeError as error:
+        ray.get(dispatcher.fail.remote(lane, task.key, str(error), False))
+    except Exception as error:  # noqa: BLE001 - whatever a network's training raises stays with it
+        message = f"{type(error).__name__}: {error}"
+        ray.get(dispatcher.fail.remote(lane, task.key, message, True))
+    else:
+        ray.get(dispatcher.finish.remote(lane, task.key))
+
+
+class _Pulse:
+    """Tells the dispatcher every two seconds that the lane lives, with the newest progress."""
+
+    def __init__(self, lane: str, dispatcher: ActorHandle, key: str) -> None:
+        self._lane, self._dispatcher, self._key = lane, dispatcher, key
+        self._progress: Mapping[str, Any] = {}
+        self._stop, self._lost = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def on_progress(self, progress: Mapping[str, Any]) -> None:
+        self._progress = dict(progress)
+        if self._lost.is_set():
+            raise LeaseLostError(f"{self._lane} (process {os.getpid()}) lost {self._key}")
+
+    def __enter__(self) -> "_Pulse":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            with contextlib.suppress(RayError):
+                beat = self._dispatcher.heartbeat.remote(self._lane, self._key, self._progress)
+                if not ray.get(beat, timeout=30):
+                    self._lost.set()
+                    return

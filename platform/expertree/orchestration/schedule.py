@@ -1,0 +1,262 @@
+"""Which training task runs next: a pure state machine, tested without Ray.
+
+Lanes (workers that train one network after the other) lease tasks, report while they run, and hand
+in the outcome. A lane that dies says nothing; its lease runs out, and the task goes to the next
+lane that asks, which continues from the task's last checkpoint.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from expertree.errors import TrainingError
+
+
+class State(enum.StrEnum):
+    """Where a task stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingTask:
+    """One network to train.
+
+    Attributes:
+        key: Content hash of everything that its weights depend on.
+        label: What the user calls it, such as `level 1, group 2`.
+        cost: Expected effort in samples; the scale does not matter, only ratios.
+        after: Keys of tasks that must be done before (a warm start needs its parent).
+        work: What the lane needs to do it; opaque here.
+    """
+
+    key: str
+    label: str
+    cost: float
+    after: tuple[str, ...] = ()
+    work: Any = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One lease of a task, for the timeline. Times are Unix seconds; `outcome` is None while it
+    runs, then `done`, `failed` or `lost`; `node` names the machine."""
+
+    key: str
+    lane: str
+    node: str
+    number: int
+    start: float
+    end: float | None = None
+    outcome: str | None = None
+    error: str | None = None
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class _Entry:
+    task: TrainingTask
+    state: State = State.QUEUED
+    lane: str = ""
+    seen: float = 0.0
+    attempts: int = 0
+    progress: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TaskStatus:
+    """A task as a picture of the moment shows it."""
+
+    key: str
+    label: str
+    state: State
+    lane: str
+    attempts: int
+    cost: float
+    progress: Mapping[str, Any]
+    error: str | None
+
+
+class Schedule:
+    """The queue of one group of tasks.
+
+    Args:
+        tasks: With dependencies among them only; keys that are not in the group count as done.
+        lease_s: A lane that is silent for so long has lost its task.
+        max_attempts: How often a task may be started before it fails for good.
+    """
+
+    def __init__(
+        self, tasks: Iterable[TrainingTask], *, lease_s: float = 30.0, max_attempts: int = 3
+    ) -> None:
+        """See the class."""
+        self._entries = {task.key: _Entry(task=task) for task in tasks}
+        self._lease_s = lease_s
+        self._max_attempts = max_attempts
+        self._urgency = critical_path([entry.task for entry in self._entries.values()])
+        self.history: list[Attempt] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is queued or running any more."""
+        return all(e.state in (State.DONE, State.FAILED) for e in self._entries.values())
+
+    def lease(self, lane: str, now: float, node: str = "") -> TrainingTask | None:
+        """Give a lane its next task: the one with the longest way still to go behind it.
+
+        A lane that asks while it holds a task has been restarted: that task is given up first.
+        """
+        for entry in self._entries.values():
+            if entry.state is State.RUNNING and entry.lane == lane:
+                self._give_up(entry, now, "the worker was restarted")
+        self.expire(now)
+        ready = [e for e in self._entries.values() if e.state is State.QUEUED and self._ready(e)]
+        if not ready:
+            return None
+        entry = max(ready, key=lambda e: (self._urgency[e.task.key], e.task.key))
+        entry.state, entry.lane, entry.seen = State.RUNNING, lane, now
+        entry.attempts += 1
+        self.history.append(
+            Attempt(key=entry.task.key, lane=lane, node=node, number=entry.attempts, start=now)
+        )
+        return entry.task
+
+    def heartbeat(self, lane: str, key: str, now: float, progress: Mapping[str, Any]) -> bool:
+        """Note that a lane is alive.
+
+        Returns:
+            False if the lane no longer holds the task (it was silent too long) and must stop.
+        """
+        entry = self._entries[key]
+        if entry.state is not State.RUNNING or entry.lane != lane:
+            return False
+        entry.seen = now
+        if progress:
+            entry.progress = dict(progress)
+        return True
+
+    def finish(self, lane: str, key: str, now: float) -> None:
+        """A task is done. Who did it does not matter: the result is named by its content."""
+        entry = self._entries[key]
+        if entry.state is State.DONE:
+            return
+        entry.state, entry.error = State.DONE, None
+        self._close(entry, now, "done", lane=lane)
+
+    def fail(self, lane: str, key: str, now: float, error: str, *, retry: bool) -> None:
+        """A task raised an error: try again if that can help, else fail it and all behind it."""
+        entry = self._entries[key]
+        if entry.state is not State.RUNNING or entry.lane != lane:
+            return
+        self._close(entry, now, "failed", error=error)
+        entry.error = error
+        if retry and entry.attempts < self._max_attempts:
+            entry.state = State.QUEUED
+        else:
+            self._fail_for_good(entry)
+
+    def expire(self, now: float) -> None:
+        """Take tasks back from lanes that have been silent for longer than the lease."""
+        for entry in self._entries.values():
+            if entry.state is State.RUNNING and now - entry.seen > self._lease_s:
+                self._give_up(entry, now, f"its lane was silent for {now - entry.seen:.0f} s")
+
+    def status(self) -> list[TaskStatus]:
+        """All tasks in the order in which they were given."""
+        return [
+            TaskStatus(
+                key=e.task.key,
+                label=e.task.label,
+                state=e.state,
+                lane=e.lane if e.state is State.RUNNING else "",
+                attempts=e.attempts,
+                cost=e.task.cost,
+                progress=e.progress,
+                error=e.error,
+            )
+            for e in self._entries.values()
+        ]
+
+    def _ready(self, entry: _Entry) -> bool:
+        needed = [self._entries[key] for key in entry.task.after if key in self._entries]
+        return all(other.state is State.DONE for other in needed)
+
+    def _give_up(self, entry: _Entry, now: float, reason: str) -> None:
+        self._close(entry, now, "lost", error=reason)
+        entry.error = reason
+        if entry.attempts < self._max_attempts:
+            entry.state, entry.lane = State.QUEUED, ""
+        else:
+            self._fail_for_good(entry)
+
+    def _fail_for_good(self, entry: _Entry) -> None:
+        entry.state = State.FAILED
+        for other in self._entries.values():
+            if entry.task.key in other.task.after and other.state is State.QUEUED:
+                other.error = f"{entry.task.label}, which it starts from, failed"
+                self._fail_for_good(other)
+
+    def _close(
+        self, entry: _Entry, now: float, outcome: str, *, lane: str = "", error: str | None = None
+    ) -> None:
+        for index in range(len(self.history) - 1, -1, -1):
+            attempt = self.history[index]
+            if attempt.key == entry.task.key and attempt.end is None:
+                self.history[index] = dataclasses.replace(
+                    attempt, end=now, outcome=outcome, error=error, lane=lane or attempt.lane
+                )
+                return
+
+
+def critical_path(tasks: Iterable[TrainingTask]) -> dict[str, float]:
+    """For each task, its cost plus that of the longest chain of tasks that wait for it.
+
+    Running the largest first is the classic list schedule: no task that others wait for, and no
+    long task, is left to the end.
+
+    Raises:
+        TrainingError: If tasks wait for each other in a circle.
+    """
+    by_key = {task.key: task for task in tasks}
+    behind: dict[str, list[str]] = {key: [] for key in by_key}
+    for task in by_key.values():
+        for key in task.after:
+            if key in behind:
+                behind[key].append(task.key)
+    lengths: dict[str, float] = {}
+
+    def length(key: str, trail: tuple[str, ...]) -> float:
+        if key in trail:
+            raise TrainingError(f"tasks wait for each other: {' -> '.join((*trail, key))}")
+        if key not in lengths:
+            rest = [length(other, (*trail, key)) for other in behind[key]]
+            lengths[key] = by_key[key].cost + max(rest, default=0.0)
+        return lengths[key]
+
+    for key in by_key:
+        length(key, ())
+    return lengths
+
+
+def remaining_s(status: Iterable[TaskStatus], num_lanes: int) -> float | None:
+    """Estimate the seconds until a group of tasks is done.
+
+    The rate is that of the running tasks (`samples_per_s` in their progress); None before the
+    first is known.
+    """
+    tasks = list(status)
+    rates = [float(t.progress.get("samples_per_s", 0.0)) for t in tasks if t.progress]
+    rates = [rate for rate in rates if rate > 0]
+    if not rates:
+        return None
+    left = 0.0
+    for task in tasks:
+        if task.state is State.QUEUED:
+            left += task.cost
+        elif task.state is State.RUNNING:
+            left += task.cost - float(task.progress.get("samples", 0.0))
+    return left / (sum(rates) / len(rates)) / max(num_lanes, 1)

@@ -1,0 +1,132 @@
+"""The queue of training tasks, without Ray."""
+
+import random
+
+import pytest
+
+from expertree.errors import TrainingError
+from expertree.orchestration.schedule import (
+    Schedule,
+    State,
+    TrainingTask,
+    critical_path,
+    remaining_s,
+)
+
+
+def task(key: str, cost: float = 1.0, after: tuple[str, ...] = ()) -> TrainingTask:
+    return TrainingTask(key=key, label=key, cost=cost, after=after)
+
+
+def states(schedule: Schedule) -> dict[str, State]:
+    return {s.key: s.state for s in schedule.status()}
+
+
+def test_the_longest_chain_goes_first() -> None:
+    schedule = Schedule([task("leaf", 9, ("root",)), task("root", 2), task("alone", 10)])
+    assert [schedule.lease(lane, 0) for lane in "abc"] == [
+        task("root", 2),
+        task("alone", 10),
+        None,
+    ]
+
+
+def test_a_task_waits_for_what_it_starts_from() -> None:
+    schedule = Schedule([task("root"), task("leaf", after=("root",))])
+    assert schedule.lease("a", 0) == task("root")
+    assert schedule.lease("b", 0) is None
+    schedule.finish("a", "root", 1)
+    assert schedule.lease("b", 1) == task("leaf", after=("root",))
+
+
+def test_a_dependency_outside_the_group_counts_as_done() -> None:
+    assert Schedule([task("leaf", after=("elsewhere",))]).lease("a", 0) is not None
+
+
+def test_a_silent_lane_loses_its_task_to_the_next_one_that_asks() -> None:
+    schedule = Schedule([task("root")], lease_s=30)
+    schedule.lease("a", 0)
+    assert schedule.heartbeat("a", "root", 29, {"samples": 8})
+    assert schedule.lease("b", 58) is None
+    assert schedule.lease("b", 60) == task("root")
+    assert not schedule.heartbeat("a", "root", 61, {})
+    assert [(h.lane, h.outcome) for h in schedule.history] == [("a", "lost"), ("b", None)]
+
+
+def test_a_restarted_lane_gets_its_own_task_again() -> None:
+    schedule = Schedule([task("x", 1), task("y", 2)])
+    assert schedule.lease("a", 0) == task("y", 2)
+    assert schedule.lease("a", 5) == task("y", 2)
+    assert schedule.status()[1].attempts == 2
+
+
+def test_a_task_fails_for_good_after_its_attempts_and_takes_its_heirs_along() -> None:
+    schedule = Schedule(
+        [task("root"), task("mid", after=("root",)), task("leaf", after=("mid",)), task("other")],
+        max_attempts=2,
+    )
+    for now in (0, 1):
+        assert schedule.lease("a", now) == task("root")
+        schedule.fail("a", "root", now, "boom", retry=True)
+    assert states(schedule) == {
+        "root": State.FAILED,
+        "mid": State.FAILED,
+        "leaf": State.FAILED,
+        "other": State.QUEUED,
+    }
+    assert schedule.status()[0].error == "boom"
+    assert schedule.status()[1].error == "root, which it starts from, failed"
+
+
+def test_an_error_that_a_retry_cannot_help_fails_at_once() -> None:
+    schedule = Schedule([task("root")])
+    schedule.lease("a", 0)
+    schedule.fail("a", "root", 1, "NaN", retry=False)
+    assert schedule.finished
+
+
+def test_a_late_finish_of_a_lost_task_still_counts() -> None:
+    schedule = Schedule([task("root")], lease_s=1)
+    schedule.lease("a", 0)
+    schedule.expire(5)
+    schedule.finish("a", "root", 6)
+    assert schedule.finished
+    assert schedule.lease("b", 7) is None
+
+
+def test_circles_are_an_error() -> None:
+    with pytest.raises(TrainingError, match="wait for each other"):
+        critical_path([task("a", after=("b",)), task("b", after=("a",))])
+
+
+def test_time_left_divides_the_samples_by_rate_and_lanes() -> None:
+    schedule = Schedule([task("a", 100), task("b", 100)])
+    schedule.lease("lane", 0)
+    assert remaining_s(schedule.status(), 2) is None
+    schedule.heartbeat("lane", "b", 1, {"samples": 50, "samples_per_s": 10.0})
+    assert remaining_s(schedule.status(), 2) == pytest.approx(7.5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_dies_everything_is_trained_once_and_in_order(seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311
+    tasks = [task("n0", 5)]
+    for i in range(1, 13):
+        tasks.append(task(f"n{i}", rng.uniform(1, 9), (f"n{rng.randrange(i)}",)))
+    schedule = Schedule(tasks, lease_s=3, max_attempts=100)
+    holds: dict[str, TrainingTask] = {}
+    finished: list[str] = []
+    for now in range(1000):
+        lane = rng.choice("abc")
+        if lane in holds:
+            held = holds.pop(lane)
+            alive = schedule.heartbeat(lane, held.key, now, {})
+            if rng.random() < 0.7 and alive:
+                schedule.finish(lane, held.key, now)
+                finished.append(held.key)
+        elif (given := schedule.lease(lane, now)) is not None:
+            assert all(key in finished for key in given.after)
+            holds[lane] = given
+        if schedule.finished:
+            break
+    assert sorted(finished) == sorted(t.key for t in tasks)
