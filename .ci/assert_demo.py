@@ -1,5 +1,7 @@
 """Assert the gains that the demo promises.
 
+Run it on a finished demo:
+
     python .ci/assert_demo.py runs/demo/report.json
 """
 
