@@ -1,0 +1,1 @@
+"""How a clean photograph is spoiled, reproducibly: physics, parameters, captions, the table."""

@@ -1,0 +1,34 @@
+"""Degrees in words: what the extractor's text tower reads (paper 000, appendix C)."""
+
+from expertree.degradation.parameters import Parameters
+from expertree.degradation.recipe import Recipe
+from expertree.degradation.registry import REGISTRY
+
+SEPARATOR = ", "
+
+
+def degree(task: str, parameters: Parameters) -> str:
+    """The degree caption of one degradation, for example `medium noise`.
+
+    Raises:
+        ValueError: If the task is unknown or the parameters are not its.
+    """
+    if task not in REGISTRY:
+        raise ValueError(f"unknown degradation {task!r}; known are {', '.join(REGISTRY)}")
+    degradation = REGISTRY[task]
+    return f"{degradation.degree(parameters)} {degradation.noun}"
+
+
+def caption(recipe: Recipe) -> str:
+    """The caption of a degraded image: its degrees, joined in physical order."""
+    return SEPARATOR.join(degree(task, recipe.parameters[task]) for task in recipe.tasks)
+
+
+ALL_DEGREES: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        f"{name} {degradation.noun}"
+        for degradation in REGISTRY.values()
+        for name in degradation.degrees
+    )
+)
+"""The 18 degree captions. Gaussian and motion blur share theirs, as the paper has one blur."""

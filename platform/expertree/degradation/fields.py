@@ -1,0 +1,197 @@
+"""Procedural stand-ins for what the paper takes from other projects.
+
+Depth instead of MegaDepth's estimate, illumination instead of Retinexformer's, flakes instead of
+Snow100K's masks, and rain layers. Each gives float32 `[height, width]` in [0, 1]; all but rain can
+be replaced by a real map (`registry.Maps`).
+"""
+
+import dataclasses
+from typing import Any, cast
+
+import cv2
+import numpy as np
+
+from expertree.images.arrays import Field, Image
+
+_GRID = 5
+_RAIN_BRIGHTNESS = 0.85
+_LIGHT_WINDOW_PX = 15
+_LIGHT_EDGE = 0.02
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FlakeLayer:
+    """Flakes of about one size.
+
+    Attributes:
+        radii_px: Radii that occur, equally often.
+        per_kilopixel: How many flakes fall on 1000 pixels at density 1.
+        travel: Length of a flake's motion trail in radii.
+        opacity: Least and greatest opacity.
+    """
+
+    radii_px: tuple[float, ...]
+    per_kilopixel: float
+    travel: float
+    opacity: tuple[float, float]
+
+
+# As in Snow100K: a larger size has the smaller flakes too; the largest are out of focus.
+_SMALL = FlakeLayer(radii_px=(0.6, 0.9, 1.2), per_kilopixel=9.0, travel=1.6, opacity=(0.25, 0.9))
+_MEDIUM = FlakeLayer(radii_px=(1.6, 2.1, 2.6), per_kilopixel=1.6, travel=1.0, opacity=(0.4, 1.0))
+_LARGE = FlakeLayer(radii_px=(3.5, 4.5, 6.0), per_kilopixel=0.6, travel=0.5, opacity=(0.4, 0.9))
+FLAKE_LAYERS: dict[str, tuple[FlakeLayer, ...]] = {
+    "small": (_SMALL,),
+    "medium": (_SMALL, _MEDIUM),
+    "large": (_SMALL, _MEDIUM, _LARGE),
+}
+
+
+def depth_field(height_px: int, width_px: int, rng: np.random.Generator) -> Field:
+    """A smooth depth map: a ground that recedes towards the top, and soft relief on it.
+
+    Returns:
+        Depth as `physics.add_haze` takes it: least 0.05 to 0.35, greatest 0.75 to 1.
+    """
+    near, far = rng.uniform(0.05, 0.35), rng.uniform(0.75, 1.0)
+    tilt_deg = rng.uniform(-40.0, 40.0)
+    relief = rng.uniform(0.3, 0.9) * rng.random((_GRID, _GRID), dtype=np.float32)
+    smooth = cv2.resize(relief, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
+    x = np.linspace(-0.5, 0.5, width_px, dtype=np.float32)[None, :]
+    y = np.linspace(0.5, -0.5, height_px, dtype=np.float32)[:, None]
+    ground = x * np.float32(np.sin(np.deg2rad(tilt_deg))) + y * np.float32(
+        np.cos(np.deg2rad(tilt_deg))
+    )
+    field = ground + smooth
+    low, high = field.min(), field.max()
+    return np.asarray(near + (far - near) * (field - low) / (high - low), dtype=np.float32)
+
+
+def illumination_map(image: Image) -> Field:
+    """The light on each pixel: the maximum over R, G and B, smoothed within edges.
+
+    The smoothing is a guided filter with the maximum as its own guide (He et al. 2010); a plain
+    blur leaves bright rims along edges when the image is darkened.
+    """
+    brightest = np.asarray(image.max(axis=2), dtype=np.float32)
+    mean = _box_mean(brightest)
+    variance = _box_mean(brightest * brightest) - mean * mean
+    slope = variance / (variance + np.float32(_LIGHT_EDGE))
+    light = _box_mean(slope) * brightest + _box_mean(mean - slope * mean)
+    return np.asarray(np.clip(light, 0.0, 1.0), dtype=np.float32)
+
+
+def rain_layer(
+    height_px: int,
+    width_px: int,
+    rng: np.random.Generator,
+    *,
+    strength: float,
+    angle_deg: float,
+    length_px: int,
+    width_of_streak_px: int,
+) -> Field:
+    """Rain streaks: thresholded noise, blurred along a direction (MiOIR's construction).
+
+    Args:
+        height_px: Height of the layer.
+        width_px: Width of the layer.
+        rng: Source of the noise.
+        strength: 100 lets one pixel in 256 be a drop, as in MiOIR.
+        angle_deg: Direction of fall from the vertical, -45 to 45.
+        length_px: Length of a streak.
+        width_of_streak_px: Size of the Gaussian window across a streak, odd.
+    """
+    kernel = _streak_kernel(angle_deg, length_px, width_of_streak_px)
+    margin = kernel.shape[0] // 2
+    noise = rng.random((height_px + 2 * margin, width_px + 2 * margin), dtype=np.float32)
+    share = np.float32(strength / 100.0 / 256.0)
+    rank = noise / np.maximum(share, np.float32(1e-9))
+    drops = np.where(rank < 1.0, 0.15 + 0.85 * rank, 0.0).astype(np.float32)
+    layer = cv2.filter2D(drops, cv2.CV_32F, kernel, borderType=cv2.BORDER_CONSTANT)
+    inside = layer[margin : margin + height_px, margin : margin + width_px]
+    return np.asarray(np.clip(inside * _RAIN_BRIGHTNESS, 0.0, 1.0), dtype=np.float32)
+
+
+def snow_mask(
+    height_px: int,
+    width_px: int,
+    rng: np.random.Generator,
+    *,
+    size: str,
+    density: float,
+    angle_deg: float,
+) -> Field:
+    """Falling snow: soft flakes of several sizes, each with a short trail.
+
+    Args:
+        height_px: Height of the mask.
+        width_px: Width of the mask.
+        rng: Source of positions and opacities.
+        size: `small`, `medium` or `large`: the largest flakes in the mask.
+        density: Number of flakes relative to `FlakeLayer.per_kilopixel`.
+        angle_deg: Direction of fall from the vertical.
+    """
+    clear = np.ones((height_px, width_px), dtype=np.float32)
+    for layer in FLAKE_LAYERS[size]:
+        for radius_px in layer.radii_px:
+            kernel = _flake_kernel(radius_px, layer.travel * radius_px, angle_deg)
+            margin = kernel.shape[0] // 2
+            shape = (height_px + 2 * margin, width_px + 2 * margin)
+            share = density * layer.per_kilopixel / 1000.0 / len(layer.radii_px)
+            flakes = _scatter(shape, rng, share=share, opacity=layer.opacity)
+            drawn = cv2.filter2D(flakes, cv2.CV_32F, kernel, borderType=cv2.BORDER_CONSTANT)
+            inside = drawn[margin : margin + height_px, margin : margin + width_px]
+            clear *= 1.0 - np.clip(inside, 0.0, 1.0)
+    return 1.0 - clear
+
+
+def _box_mean(field: Field) -> Field:
+    window = (_LIGHT_WINDOW_PX, _LIGHT_WINDOW_PX)
+    mean = cv2.boxFilter(field, cv2.CV_32F, window, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(mean, dtype=np.float32)
+
+
+def _scatter(
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    share: float,
+    opacity: tuple[float, float],
+) -> Field:
+    """Single pixels with an opacity, on the given share of an otherwise empty layer."""
+    num_pixels = shape[0] * shape[1]
+    num_flakes = int(rng.poisson(share * num_pixels))
+    layer = np.zeros(num_pixels, dtype=np.float32)
+    layer[rng.integers(num_pixels, size=num_flakes)] = rng.uniform(*opacity, size=num_flakes)
+    return layer.reshape(shape)
+
+
+def _streak_kernel(angle_deg: float, length_px: int, width_px: int) -> Field:
+    """One drop's streak, brightest in the middle; a wider one is fainter, peak 1 at width 3."""
+    # OpenCV's own rule for the deviation that belongs to a window of this size.
+    sigma = 0.3 * ((width_px - 1) * 0.5 - 1.0) + 0.8
+    radius = length_px // 2 + int(np.ceil(2 * sigma))
+    along, across = _fall_grid(radius, angle_deg)
+    fade = np.cos(np.clip(along / (length_px / 2 + 0.5), -1.0, 1.0) * (np.pi / 2))
+    kernel = (0.8 / sigma) * fade * np.exp(-0.5 * (across / sigma) ** 2)
+    return np.asarray(kernel, dtype=np.float32)
+
+
+def _flake_kernel(radius_px: float, travel_px: float, angle_deg: float) -> Field:
+    """A soft disc swept along its fall: a capsule with an edge of a pixel and more."""
+    softness = 1.0 + radius_px / 3.0
+    reach = int(np.ceil(radius_px + travel_px / 2 + softness))
+    along, across = _fall_grid(reach, angle_deg)
+    beyond = np.maximum(np.abs(along) - travel_px / 2, 0.0)
+    distance = np.hypot(beyond, across)
+    coverage = np.clip((radius_px - distance) / softness + 0.5, 0.0, 1.0)
+    return np.asarray(coverage, dtype=np.float32)
+
+
+def _fall_grid(radius_px: int, angle_deg: float) -> tuple[Any, Any]:
+    """Coordinates along and across a direction that is given from the vertical."""
+    steps = np.arange(-radius_px, radius_px + 1, dtype=np.float64)
+    x, y = steps[None, :], steps[:, None]
+    cosine, sine = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
+    return cast("Any", y * cosine + x * sine), cast("Any", x * cosine - y * sine)

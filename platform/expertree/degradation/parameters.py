@@ -1,0 +1,196 @@
+"""Parameters of each degradation: how they are drawn, and which degree they amount to.
+
+Ranges and degrees are UniRestorer's (paper 000, appendices B.2 and C). A parameter set is plain
+data, so that it goes through JSON unchanged.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+Distribution: TypeAlias = Literal["in", "out"]
+Value: TypeAlias = float | int | str
+Parameters: TypeAlias = Mapping[str, Value]
+
+DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
+
+_Range: TypeAlias = tuple[float, float]
+
+LOW_LIGHT_GAMMA: dict[Distribution, _Range] = {"in": (1.0, 2.0), "out": (2.0, 2.5)}
+BLUR_STD_PX: dict[Distribution, _Range] = {"in": (1.0, 3.0), "out": (3.0, 4.0)}
+BLUR_SIZES_PX = tuple(range(7, 24, 2))
+MOTION_SIZES_PX: dict[Distribution, tuple[int, ...]] = {
+    "in": (5, 7, 9, 11, 13),
+    "out": (17, 19, 21, 23, 25),
+}
+NOISE_SIGMA: dict[Distribution, _Range] = {"in": (15.0, 35.0), "out": (35.0, 50.0)}
+RAIN_STRENGTH: dict[Distribution, _Range] = {"in": (50.0, 100.0), "out": (100.0, 150.0)}
+RAIN_ANGLE_DEG: _Range = (-45.0, 45.0)
+RAIN_LENGTHS_PX = tuple(range(20, 41))
+RAIN_WIDTHS_PX = (3, 5, 7, 9, 11)
+SNOW_SIZES: dict[Distribution, tuple[str, ...]] = {"in": ("small", "medium"), "out": ("large",)}
+SNOW_DENSITY: _Range = (0.6, 1.4)
+SNOW_ANGLE_DEG: _Range = (-40.0, 40.0)
+HAZE_BETA: dict[Distribution, _Range] = {"in": (0.5, 1.5), "out": (1.5, 2.0)}
+HAZE_AIRLIGHT: _Range = (0.8, 1.0)
+JPEG_QUALITIES: dict[Distribution, tuple[int, ...]] = {
+    "in": tuple(range(15, 51)),
+    "out": tuple(range(5, 15)),
+}
+
+SYNTHETIC_THICK_HAZE_BETA = 1.0
+"""Thick haze begins here, for depths in [0, 1] as `physics.add_haze` takes them.
+
+The paper splits at 0.1, which belongs to RESIDE's scale (depth in metres) and would call all of the
+range above thick.
+"""
+
+LARGE_BLUR_SIZE_PX = 15
+"""The paper's limit between small and large motion blur, the side of the kernel."""
+
+
+def number(parameters: Parameters, name: str) -> float:
+    """One numeric parameter.
+
+    Raises:
+        ValueError: If it is missing or is not a number.
+    """
+    value = parameters.get(name)
+    if isinstance(value, int | float):
+        return float(value)
+    raise ValueError(f"parameter {name!r} must be a number, got {value!r} in {parameters!r}")
+
+
+def draw_low_light(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+    """`gamma`, the darkening coefficient."""
+    return {"gamma": _uniform(rng, LOW_LIGHT_GAMMA[distribution])}
+
+
+def draw_blur(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+    """`size_px`, `std_x_px`, `std_y_px`, `angle_deg`; isotropic with probability 0.5."""
+    size_px = _choice(rng, BLUR_SIZES_PX)
+    first, second = (_uniform(rng, BLUR_STD_PX[distribution]) for _ in range(2))
+    angle_deg = _uniform(rng, (0.0, 180.0))
+    if rng.random() < 0.5:
+        second, angle_deg = first, 0.0
+    return {"size_px": size_px, "std_x_px": first, "std_y_px": second, "angle_deg": angle_deg}
+
+
+def draw_motion_blur(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+    """`size_px`, the length of the path, and `angle_deg`."""
+    size_px = _choice(rng, MOTION_SIZES_PX[distribution])
+    return {"size_px": size_px, "angle_deg": _uniform(rng, (0.0, 180.0))}
+
+
+def draw_noise(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+    """`sigma`, on the scale of 0 to 255."""
+    return {"sigma": _uniform(rng, NOISE_SIGMA[distribution])}
+
+
+def draw_rain(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+    """`strength`, `angle_deg` from the vertical, `length_px` and `width_px` of a streak."""
+    return {
+        "strength": _uniform(rng, RAIN_STRENGTH[distribution]),
+        "angle_deg": _uniform(rng, RAIN_ANGLE_DEG),
+        "length_px": _choice(rng, RAIN_LENGTHS_PX),
+        "width_px": _choice(rng, RAIN_WIDTHS_PX),
+    }
+
+
+def draw_snow(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+    """`size` of the largest flakes, `density` (1 is usual), `angle_deg` from the vertical."""
+    sizes = SNOW_SIZES[distribution]
+    return {
+        "size": sizes[int(rng.integers(len(sizes)))],
+        "density": _uniform(rng, SNOW_DENSITY),
+        "angle_deg": _uniform(rng, SNOW_ANGLE_DEG),
+    }
+
+
+def draw_haze(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+    """`beta`, for depths in [0, 1], and `airlight`."""
+    return {
+        "beta": _uniform(rng, HAZE_BETA[distribution]),
+        "airlight": _uniform(rng, HAZE_AIRLIGHT),
+    }
+
+
+def draw_jpeg(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+    """`quality`, libjpeg's."""
+    return {"quality": _choice(rng, JPEG_QUALITIES[distribution])}
+
+
+def low_light_degree(parameters: Parameters) -> str:
+    """Light below gamma 1.5, heavy from there to 3."""
+    return _degree(number(parameters, "gamma"), (("light", 1.5), ("heavy", 3.0)))
+
+
+def blur_degree(parameters: Parameters) -> str:
+    """Small up to `LARGE_BLUR_SIZE_PX`, by the width that the Gaussian fills.
+
+    The paper gives degrees for motion blur only. A Gaussian's visible width is six deviations (the
+    mean of both axes), or the kernel's size where that cuts it off.
+    """
+    std_px = (number(parameters, "std_x_px") + number(parameters, "std_y_px")) / 2
+    width_px = min(number(parameters, "size_px"), 6 * std_px)
+    return "small" if width_px < LARGE_BLUR_SIZE_PX else "large"
+
+
+def motion_blur_degree(parameters: Parameters) -> str:
+    """Small below `LARGE_BLUR_SIZE_PX`, large from there."""
+    return "small" if number(parameters, "size_px") < LARGE_BLUR_SIZE_PX else "large"
+
+
+def noise_degree(parameters: Parameters) -> str:
+    """Small below sigma 15, medium below 35, large to 50."""
+    limits = (("small", 15.0), ("medium", 35.0), ("large", 50.0))
+    return _degree(number(parameters, "sigma"), limits)
+
+
+def rain_degree(parameters: Parameters) -> str:
+    """Small below strength 50, medium below 100, large to 150."""
+    limits = (("small", 50.0), ("medium", 100.0), ("large", 150.0))
+    return _degree(number(parameters, "strength"), limits)
+
+
+def snow_degree(parameters: Parameters) -> str:
+    """The size of the largest flakes.
+
+    Raises:
+        ValueError: If it is not small, medium or large.
+    """
+    size = parameters.get("size")
+    if size not in ("small", "medium", "large"):
+        raise ValueError(f"snow size must be small, medium or large, got {size!r}")
+    return str(size)
+
+
+def haze_degree(parameters: Parameters) -> str:
+    """Normal below `SYNTHETIC_THICK_HAZE_BETA`, thick from there."""
+    return "normal" if number(parameters, "beta") < SYNTHETIC_THICK_HAZE_BETA else "thick"
+
+
+def jpeg_degree(parameters: Parameters) -> str:
+    """Large compression below quality 15, medium below 35, small to 50."""
+    limits = (("large", 15.0), ("medium", 35.0), ("small", 50.0))
+    return _degree(number(parameters, "quality"), limits)
+
+
+def _degree(value: float, limits: tuple[tuple[str, float], ...]) -> str:
+    """The first name whose limit lies above the value; the last limit belongs to its degree."""
+    for name, limit in limits:
+        if value < limit:
+            return name
+    name, limit = limits[-1]
+    if value == limit:
+        return name
+    raise ValueError(f"{value} lies beyond the last degree, which ends at {limit}")
+
+
+def _uniform(rng: np.random.Generator, bounds: _Range) -> float:
+    return float(rng.uniform(*bounds))
+
+
+def _choice(rng: np.random.Generator, options: tuple[int, ...]) -> int:
+    return options[int(rng.integers(len(options)))]

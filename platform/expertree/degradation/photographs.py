@@ -1,0 +1,216 @@
+"""Clean photographs: found, checked, and divided so that no photograph is on two sides."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from expertree.errors import PhotoError
+from expertree.images.arrays import ImageU8
+from expertree.images.io import decode_photo_u8
+
+Split: TypeAlias = Literal["train", "route", "val"]
+
+BUNDLED_SOURCE = "bundled"
+_BUNDLED_PREFIX = "bundled:"
+
+# The colour photographs among scikit-image's and scikit-learn's samples. Left out: grey images,
+# graphics, and motorcycle_right, which shows the scene of motorcycle_left again.
+_BUNDLED_FILES = (
+    "skimage/data/astronaut.png",
+    "skimage/data/chelsea.png",
+    "sklearn/datasets/images/china.jpg",
+    "skimage/data/coffee.png",
+    "sklearn/datasets/images/flower.jpg",
+    "skimage/data/hubble_deep_field.jpg",
+    "skimage/data/ihc.png",
+    "skimage/data/motorcycle_left.png",
+    "skimage/data/retina.jpg",
+    "skimage/data/rocket.jpg",
+)
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_MAX_NAMED_IN_ERROR = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Photo:
+    """A photograph that was decoded once and found good.
+
+    Attributes:
+        name: Unique among the photographs of a source: the path inside it.
+        location: A file, or `bundled:package/path`, which is valid on every machine.
+        sha256: Of the file's bytes.
+        width_px: Width after the EXIF orientation was applied.
+        height_px: Likewise.
+    """
+
+    name: str
+    location: str
+    sha256: str
+    width_px: int
+    height_px: int
+
+
+def list_photographs(source: str, *, min_side_px: int) -> tuple[list[Photo], list[tuple[str, str]]]:
+    """Find all usable photographs; every file is decoded, so a damaged one is known here.
+
+    Args:
+        source: `bundled` for the photographs that scikit-image and scikit-learn ship, otherwise a
+            folder, searched with all its subfolders. Hidden files are passed over.
+        min_side_px: Least height and width.
+
+    Returns:
+        The photographs by name, and the name and reason of each file that was skipped: not an
+        image, damaged, too small, or a second copy of another one.
+
+    Raises:
+        PhotoError: If the folder does not exist or has no usable photograph.
+    """
+    found = _bundled() if source == BUNDLED_SOURCE else _in_folder(Path(source).expanduser())
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        examined = list(pool.map(partial(_examine, min_side_px=min_side_px), found))
+    photos: dict[str, Photo] = {}
+    skipped: list[tuple[str, str]] = []
+    for (name, _), outcome in zip(found, examined, strict=True):
+        if isinstance(outcome, str):
+            skipped.append((name, outcome))
+        elif outcome.sha256 in photos:
+            skipped.append((name, f"is a copy of {photos[outcome.sha256].name}"))
+        else:
+            photos[outcome.sha256] = outcome
+    if not photos:
+        raise PhotoError(_nothing_usable(source, skipped))
+    return list(photos.values()), skipped
+
+
+def load_photo(photo: Photo) -> ImageU8:
+    """Read and decode a photograph.
+
+    Returns:
+        uint8 `[height, width, 3]`, RGB.
+
+    Raises:
+        PhotoError: If the file is gone or is not the one that was listed.
+    """
+    path = _path_of(photo.location)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PhotoError(f"photograph '{path}' cannot be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != photo.sha256:
+        raise PhotoError(f"photograph '{path}' has changed since it was listed; start again")
+    return decode_photo_u8(data)
+
+
+def split_photographs(
+    photos: Sequence[Photo], *, val_fraction: float, route_fraction: float, seed: int
+) -> dict[str, Split]:
+    """Divide photographs into those for experts, for routers, and for validation.
+
+    Each part gets at least one. The division depends on the photographs' contents and the seed, not
+    on names or order.
+
+    Args:
+        photos: As `list_photographs` gave them.
+        val_fraction: Share kept for validation, in (0, 1).
+        route_fraction: Share held back from the experts, to train routers on, in (0, 1).
+        seed: Of the division.
+
+    Returns:
+        For each photograph's name its part.
+
+    Raises:
+        ValueError: If the fractions leave nothing for the experts.
+        PhotoError: If there are too few photographs; says how many are needed.
+    """
+    if min(val_fraction, route_fraction) <= 0 or val_fraction + route_fraction >= 1:
+        raise ValueError(
+            "val_fraction and route_fraction must be positive and below 1 together, got "
+            f"{val_fraction} and {route_fraction}"
+        )
+    num_photos = len(photos)
+    if num_photos < 3:
+        raise PhotoError(
+            "photographs: at least 3 are needed (one each to train experts, to train routers and "
+            f"to validate), but {num_photos} can be used"
+        )
+    num_val = max(1, min(num_photos - 2, round(num_photos * val_fraction)))
+    num_route = max(1, min(num_photos - num_val - 1, round(num_photos * route_fraction)))
+    by_content = sorted(photos, key=lambda photo: photo.sha256)
+    order = np.random.default_rng(seed).permutation(num_photos)
+    splits: dict[str, Split] = {}
+    for rank, index in enumerate(order):
+        is_route = rank < num_val + num_route
+        splits[by_content[index].name] = (
+            "val" if rank < num_val else "route" if is_route else "train"
+        )
+    return splits
+
+
+def _bundled() -> list[tuple[str, str]]:
+    return [(Path(file).stem, f"{_BUNDLED_PREFIX}{file}") for file in _BUNDLED_FILES]
+
+
+def _in_folder(folder: Path) -> list[tuple[str, str]]:
+    if not folder.is_dir():
+        raise PhotoError(
+            f"photographs: '{folder}' is not a folder; give one that exists, or '{BUNDLED_SOURCE}'"
+        )
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    named = ((path.relative_to(folder), path) for path in files)
+    return sorted(
+        (name.as_posix(), str(path.absolute()))
+        for name, path in named
+        if not any(part.startswith(".") for part in name.parts)
+    )
+
+
+def _path_of(location: str) -> Path:
+    if not location.startswith(_BUNDLED_PREFIX):
+        return Path(location)
+    package, _, file = location.removeprefix(_BUNDLED_PREFIX).partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise PhotoError(f"bundled photographs: the package '{package}' is not installed")
+    return Path(spec.origin).parent / file
+
+
+def _examine(found: tuple[str, str], *, min_side_px: int) -> Photo | str:
+    """The photograph of that name and location, or why it cannot be used."""
+    name, location = found
+    path = _path_of(location)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return "is not an image file"
+    try:
+        data = path.read_bytes()
+        height_px, width_px = decode_photo_u8(data).shape[:2]
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except ValueError as error:
+        return str(error)
+    if min(height_px, width_px) < min_side_px:
+        return f"is {width_px} x {height_px} px, smaller than {min_side_px} px"
+    return Photo(
+        name=name,
+        location=location,
+        sha256=hashlib.sha256(data).hexdigest(),
+        width_px=width_px,
+        height_px=height_px,
+    )
+
+
+def _nothing_usable(source: str, skipped: list[tuple[str, str]]) -> str:
+    if not skipped:
+        return f"photographs: the folder '{source}' has no files"
+    named = "; ".join(f"{name} {reason}" for name, reason in skipped[:_MAX_NAMED_IN_ERROR])
+    more = len(skipped) - _MAX_NAMED_IN_ERROR
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"photographs: none of the {len(skipped)} files in '{source}' can be used: {named}{rest}"

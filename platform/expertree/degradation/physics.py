@@ -1,0 +1,162 @@
+"""The degradations as formulas: UniRestorer (paper 000), appendix B.2.
+
+Each is a pure function from a float32 RGB image `[height, width, 3]` in [0, 1] to another one.
+What the formula needs besides the image (a kernel, a rain layer, a depth map) is an argument, so a
+real map and a procedural one (`fields.py`) go through the same code.
+"""
+
+from typing import Any, TypeAlias, cast
+
+import cv2
+import numpy as np
+
+from expertree.images.arrays import Field, Image
+from expertree.images.io import jpeg_round_trip
+
+Kernel: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
+_BORDER = cv2.BORDER_REFLECT_101
+_DARKEST_ILLUMINATION = 1e-3
+
+
+def darken(image: Image, *, illumination: Field, gamma: float) -> Image:
+    """Low light: X = Y / I * I^gamma (equation I).
+
+    Args:
+        image: Y.
+        illumination: I, `[height, width]` in [0, 1].
+        gamma: The darkening coefficient, at least 1; 1 changes nothing.
+    """
+    lit = np.maximum(illumination, np.float32(_DARKEST_ILLUMINATION))
+    gain = np.power(lit, np.float32(gamma - 1.0))
+    return _clip(image * gain[..., None])
+
+
+def blur(image: Image, *, kernel: Kernel) -> Image:
+    """Blur: X = Y * K (equation D), the border reflected.
+
+    Args:
+        image: Y.
+        kernel: K, odd sides, sum 1.
+    """
+    return _clip(cv2.filter2D(image, cv2.CV_32F, kernel, borderType=_BORDER))
+
+
+def gaussian_kernel(
+    *, size_px: int, std_x_px: float, std_y_px: float, angle_deg: float = 0.0
+) -> Kernel:
+    """A Gaussian blur kernel, isotropic when both deviations are equal.
+
+    Args:
+        size_px: Side of the kernel, odd.
+        std_x_px: Standard deviation along the first axis.
+        std_y_px: Standard deviation along the second axis.
+        angle_deg: Direction of the first axis, counter-clockwise from the image's x axis.
+
+    Raises:
+        ValueError: If the size is even, or a deviation is not positive.
+    """
+    if size_px % 2 == 0 or min(std_x_px, std_y_px) <= 0:
+        raise ValueError(
+            "a Gaussian kernel needs an odd size and positive deviations, got "
+            f"size {size_px}, std {std_x_px} and {std_y_px}"
+        )
+    along, across = _rotated_grid(size_px // 2, angle_deg)
+    kernel = np.exp(-0.5 * ((along / std_x_px) ** 2 + (across / std_y_px) ** 2))
+    return np.asarray(kernel / kernel.sum(), dtype=np.float32)
+
+
+def motion_kernel(*, size_px: int, angle_deg: float) -> Kernel:
+    """A linear motion blur kernel: a line through the centre, one pixel wide, anti-aliased.
+
+    Args:
+        size_px: Length of the line and side of the kernel, odd.
+        angle_deg: Direction of motion, counter-clockwise from the image's x axis.
+
+    Raises:
+        ValueError: If the size is even.
+    """
+    if size_px % 2 == 0:
+        raise ValueError(f"a motion kernel needs an odd size, got {size_px}")
+    radius = size_px // 2
+    along, across = _rotated_grid(radius, angle_deg)
+    line = np.clip(1.0 - np.abs(across), 0.0, 1.0) * np.clip(radius + 1.0 - np.abs(along), 0.0, 1.0)
+    return np.asarray(line / line.sum(), dtype=np.float32)
+
+
+def add_noise(image: Image, *, sigma: float, rng: np.random.Generator) -> Image:
+    """Noise: X = Y + N(0, sigma^2) (equation E), clipped to [0, 1].
+
+    Args:
+        image: Y.
+        sigma: Standard deviation on the scale of 0 to 255.
+        rng: Source of the noise; `standard_normal` is drawn once, in the image's shape.
+    """
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    return _clip(image + noise * np.float32(sigma / 255.0))
+
+
+def add_rain(image: Image, *, streaks: Field) -> Image:
+    """Rain: X = Y + R (equation F).
+
+    Args:
+        image: Y.
+        streaks: R, `[height, width]` in [0, 1].
+    """
+    return _clip(image + streaks[..., None])
+
+
+def add_snow(image: Image, *, mask: Field) -> Image:
+    """Snow: X = Y (1 - M) + M (equation H).
+
+    Args:
+        image: Y.
+        mask: M, `[height, width]` in [0, 1]; 1 is an opaque flake.
+    """
+    return _clip(image + (1.0 - image) * mask[..., None])
+
+
+def add_haze(image: Image, *, depth: Field, beta: float, airlight: float) -> Image:
+    """Haze: X = t Y + a (1 - t), t = exp(-beta depth) (equation G).
+
+    Args:
+        image: Y.
+        depth: `[height, width]`, 0 at the camera and 1 at the far end of the scene. (RESIDE's betas
+            belong to depths in metres and are not on this scale.)
+        beta: Scattering coefficient for that depth.
+        airlight: a, the brightness of the haze, in [0, 1].
+    """
+    transmission = np.exp(np.float32(-beta) * depth)[..., None]
+    return _clip(image * transmission + np.float32(airlight) * (1.0 - transmission))
+
+
+def code_jpeg(image: Image, *, quality: int) -> Image:
+    """JPEG: real coding and decoding; the image is rounded to 8 bit before.
+
+    Args:
+        image: Y.
+        quality: libjpeg's quality, 1 to 95.
+    """
+    return from_u8(jpeg_round_trip(to_u8(image), quality))
+
+
+def from_u8(image_u8: np.ndarray[Any, np.dtype[np.uint8]]) -> Image:
+    """8 bit to float32 in [0, 1]."""
+    return image_u8.astype(np.float32) / np.float32(255.0)
+
+
+def to_u8(image: Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Float in [0, 1] to 8 bit: clip, scale, round half to even."""
+    return np.asarray(np.rint(np.clip(image, 0.0, 1.0) * np.float32(255.0)), dtype=np.uint8)
+
+
+def _rotated_grid(radius_px: int, angle_deg: float) -> tuple[Kernel, Kernel]:
+    """Coordinates of a square of pixels around 0, along and across a direction."""
+    steps = np.arange(-radius_px, radius_px + 1, dtype=np.float64)
+    x, y = steps[None, :], -steps[:, None]
+    cosine, sine = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
+    return cast("Kernel", x * cosine + y * sine), cast("Kernel", y * cosine - x * sine)
+
+
+def _clip(image: object) -> Image:
+    return np.clip(np.asarray(image, dtype=np.float32), 0.0, 1.0)

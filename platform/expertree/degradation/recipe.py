@@ -1,0 +1,113 @@
+"""A recipe: everything that made a degraded image out of a clean one."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+
+from expertree.config import canonical_json
+from expertree.degradation.parameters import DISTRIBUTIONS, Distribution, Parameters
+from expertree.degradation.registry import MIXABLE, REGISTRY, check_tasks
+
+Kind: TypeAlias = Literal["single", "mixed"]
+
+GATE_PROBABILITY = 0.5
+"""Chance of each degradation to be part of a mixture (paper 000, appendix B.2)."""
+
+MIN_MIXED_TASKS = 2
+_MAX_SEED = 2**63
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """Degradations in physical order, their parameters, and the seed of all that is random.
+
+    Attributes:
+        tasks: Names from the registry, in its order.
+        parameters: For each task its parameters.
+        seed: At least 0 and below 2^63.
+    """
+
+    tasks: tuple[str, ...]
+    parameters: Mapping[str, Parameters]
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Check that the recipe can be cooked.
+
+        Raises:
+            ValueError: If a task is unknown, repeated or out of order, if parameters and tasks do
+                not match, or if the seed is out of range.
+        """
+        check_tasks(self.tasks)
+        if self.tasks != tuple(task for task in REGISTRY if task in self.tasks):
+            raise ValueError(
+                f"tasks {self.tasks} are not in physical order ({', '.join(REGISTRY)})"
+            )
+        if set(self.parameters) != set(self.tasks):
+            raise ValueError(
+                f"parameters are for {sorted(self.parameters)}, but the tasks are {self.tasks}"
+            )
+        if not 0 <= self.seed < _MAX_SEED:
+            raise ValueError(f"seed must be at least 0 and below 2^63, got {self.seed}")
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal recipes give equal strings, and numbers survive exactly."""
+        return canonical_json(
+            {"tasks": list(self.tasks), "parameters": self.parameters, "seed": self.seed}
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: If it is not a recipe.
+        """
+        data: Any = json.loads(text)
+        if not isinstance(data, dict) or data.keys() != {"tasks", "parameters", "seed"}:
+            raise ValueError(f"not a recipe: {text[:200]!r}")
+        return cls(tasks=tuple(data["tasks"]), parameters=data["parameters"], seed=data["seed"])
+
+
+def draw_recipe(
+    rng: np.random.Generator, *, tasks: tuple[str, ...], kind: Kind, distribution: Distribution
+) -> Recipe:
+    """Draw a recipe.
+
+    Args:
+        rng: Source of everything, the recipe's own seed included.
+        tasks: Degradations to choose from.
+        kind: `single` takes one of them; `mixed` opens a gate for each mixable one with
+            `GATE_PROBABILITY`, again until at least `MIN_MIXED_TASKS` are open.
+        distribution: `in` or `out`: the ranges of all parameters.
+
+    Raises:
+        ValueError: If a task or the distribution is unknown, or a mixture has less than
+            `MIN_MIXED_TASKS` to choose from.
+    """
+    check_tasks(tasks)
+    if distribution not in DISTRIBUTIONS:
+        raise ValueError(f"distribution must be 'in' or 'out', got {distribution!r}")
+    chosen = _open_gates(rng, tasks) if kind == "mixed" else (tasks[int(rng.integers(len(tasks)))],)
+    parameters = {task: REGISTRY[task].draw(rng, distribution) for task in chosen}
+    return Recipe(tasks=chosen, parameters=parameters, seed=int(rng.integers(_MAX_SEED)))
+
+
+def mixable(tasks: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the tasks that a mixture may contain, in physical order."""
+    return tuple(task for task in MIXABLE if task in tasks)
+
+
+def _open_gates(rng: np.random.Generator, tasks: tuple[str, ...]) -> tuple[str, ...]:
+    gates = mixable(tasks)
+    if len(gates) < MIN_MIXED_TASKS:
+        raise ValueError(
+            f"a mixture needs at least {MIN_MIXED_TASKS} of {', '.join(MIXABLE)}; got {tasks}"
+        )
+    while True:
+        is_open = rng.random(len(gates)) < GATE_PROBABILITY
+        if is_open.sum() >= MIN_MIXED_TASKS:
+            return tuple(task for task, chosen in zip(gates, is_open, strict=True) if chosen)

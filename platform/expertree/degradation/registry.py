@@ -1,0 +1,178 @@
+"""The degradations, by name: one explicit line each.
+
+A new one is a formula in `physics.py`, its parameters in `parameters.py`, and an entry here.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from expertree.degradation import fields, physics
+from expertree.degradation import parameters as p
+from expertree.degradation.parameters import Distribution, Parameters, number
+from expertree.images.arrays import Field, Image
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Maps:
+    """Real maps of an image, each `[height, width]` in [0, 1]; None takes the procedural one.
+
+    Attributes:
+        depth: 0 at the camera, 1 at the far end; from a depth image beside the photograph.
+        illumination: The light on each pixel; from an estimator.
+        snow_mask: Opacity of the flakes; from a folder of masks.
+    """
+
+    depth: Field | None = None
+    illumination: Field | None = None
+    snow_mask: Field | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Degradation:
+    """One way to spoil an image.
+
+    Attributes:
+        noun: What the caption calls it.
+        degrees: Its degrees, from slight to severe.
+        draw: Draws parameters, in or out of distribution.
+        apply: Spoils an image. Whatever is random beyond the parameters comes from the generator.
+        degree: The degree that parameters amount to; one of `degrees`.
+    """
+
+    noun: str
+    degrees: tuple[str, ...]
+    draw: Callable[[np.random.Generator, Distribution], Parameters]
+    apply: Callable[[Image, Parameters, np.random.Generator, Maps], Image]
+    degree: Callable[[Parameters], str]
+
+
+def _low_light(image: Image, parameters: Parameters, _: np.random.Generator, maps: Maps) -> Image:
+    light = maps.illumination
+    if light is None:
+        light = fields.illumination_map(image)
+    return physics.darken(image, illumination=light, gamma=number(parameters, "gamma"))
+
+
+def _motion_blur(image: Image, parameters: Parameters, _: np.random.Generator, __: Maps) -> Image:
+    kernel = physics.motion_kernel(
+        size_px=int(number(parameters, "size_px")), angle_deg=number(parameters, "angle_deg")
+    )
+    return physics.blur(image, kernel=kernel)
+
+
+def _blur(image: Image, parameters: Parameters, _: np.random.Generator, __: Maps) -> Image:
+    kernel = physics.gaussian_kernel(
+        size_px=int(number(parameters, "size_px")),
+        std_x_px=number(parameters, "std_x_px"),
+        std_y_px=number(parameters, "std_y_px"),
+        angle_deg=number(parameters, "angle_deg"),
+    )
+    return physics.blur(image, kernel=kernel)
+
+
+def _noise(image: Image, parameters: Parameters, rng: np.random.Generator, _: Maps) -> Image:
+    return physics.add_noise(image, sigma=number(parameters, "sigma"), rng=rng)
+
+
+def _rain(image: Image, parameters: Parameters, rng: np.random.Generator, _: Maps) -> Image:
+    streaks = fields.rain_layer(
+        image.shape[0],
+        image.shape[1],
+        rng,
+        strength=number(parameters, "strength"),
+        angle_deg=number(parameters, "angle_deg"),
+        length_px=int(number(parameters, "length_px")),
+        width_of_streak_px=int(number(parameters, "width_px")),
+    )
+    return physics.add_rain(image, streaks=streaks)
+
+
+def _snow(image: Image, parameters: Parameters, rng: np.random.Generator, maps: Maps) -> Image:
+    mask = maps.snow_mask
+    if mask is None:
+        mask = fields.snow_mask(
+            image.shape[0],
+            image.shape[1],
+            rng,
+            size=p.snow_degree(parameters),
+            density=number(parameters, "density"),
+            angle_deg=number(parameters, "angle_deg"),
+        )
+    return physics.add_snow(image, mask=mask)
+
+
+def _haze(image: Image, parameters: Parameters, rng: np.random.Generator, maps: Maps) -> Image:
+    depth = maps.depth
+    if depth is None:
+        depth = fields.depth_field(image.shape[0], image.shape[1], rng)
+    return physics.add_haze(
+        image,
+        depth=depth,
+        beta=number(parameters, "beta"),
+        airlight=number(parameters, "airlight"),
+    )
+
+
+def _jpeg(image: Image, parameters: Parameters, _: np.random.Generator, __: Maps) -> Image:
+    return physics.code_jpeg(image, quality=int(number(parameters, "quality")))
+
+
+_THREE = ("small", "medium", "large")
+_TWO = ("small", "large")
+
+REGISTRY: dict[str, Degradation] = {
+    "low_light": Degradation(
+        noun="low-light",
+        degrees=("light", "heavy"),
+        draw=p.draw_low_light,
+        apply=_low_light,
+        degree=p.low_light_degree,
+    ),
+    "motion_blur": Degradation(
+        noun="blur",
+        degrees=_TWO,
+        draw=p.draw_motion_blur,
+        apply=_motion_blur,
+        degree=p.motion_blur_degree,
+    ),
+    "blur": Degradation(
+        noun="blur", degrees=_TWO, draw=p.draw_blur, apply=_blur, degree=p.blur_degree
+    ),
+    "noise": Degradation(
+        noun="noise", degrees=_THREE, draw=p.draw_noise, apply=_noise, degree=p.noise_degree
+    ),
+    "rain": Degradation(
+        noun="rain", degrees=_THREE, draw=p.draw_rain, apply=_rain, degree=p.rain_degree
+    ),
+    "snow": Degradation(
+        noun="snow", degrees=_THREE, draw=p.draw_snow, apply=_snow, degree=p.snow_degree
+    ),
+    "haze": Degradation(
+        noun="haze",
+        degrees=("normal", "thick"),
+        draw=p.draw_haze,
+        apply=_haze,
+        degree=p.haze_degree,
+    ),
+    "jpeg": Degradation(
+        noun="compression", degrees=_THREE, draw=p.draw_jpeg, apply=_jpeg, degree=p.jpeg_degree
+    ),
+}
+"""Every degradation, in the physical order in which a mixture applies them."""
+
+MIXABLE = ("low_light", "blur", "noise", "rain", "snow", "haze")
+"""Those that a mixture may contain (paper 000, figure A); the others occur alone."""
+
+DEFAULT_TASKS = ("low_light", "blur", "noise", "rain", "snow", "haze", "jpeg")
+"""What a data set has unless its configuration says otherwise; motion blur can be added."""
+
+
+def check_tasks(tasks: tuple[str, ...]) -> None:
+    """Raise ValueError unless these are different, known degradations, at least one."""
+    unknown = [task for task in tasks if task not in REGISTRY]
+    if unknown:
+        raise ValueError(f"unknown degradation {unknown[0]!r}; known are {', '.join(REGISTRY)}")
+    if not tasks or len(set(tasks)) != len(tasks):
+        raise ValueError(f"degradations must be given once each, at least one, got {tasks!r}")

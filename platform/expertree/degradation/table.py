@@ -1,0 +1,275 @@
+"""The patch table: from photographs to rows of degraded and clean patches.
+
+Planning is separate from making: `plan_patches` decides every row's identity, seed and kind from
+values alone, and `make_part` makes a part of the table from one photograph, on any machine and in
+any order, always the same bytes.
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from expertree.degradation.captions import caption
+from expertree.degradation.parameters import Distribution
+from expertree.degradation.photographs import Photo, Split
+from expertree.degradation.recipe import MIN_MIXED_TASKS, Kind, draw_recipe, mixable
+from expertree.degradation.registry import DEFAULT_TASKS, MIXABLE, check_tasks
+from expertree.degradation.synthesis import degrade
+from expertree.errors import ConfigError
+from expertree.images.arrays import ImageU8
+from expertree.images.io import encode_png
+
+TableSplit: TypeAlias = Literal["train", "route", "val_in", "val_out"]
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("photo", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("tasks", pa.list_(pa.string()), nullable=False),
+        pa.field("caption", pa.string(), nullable=False),
+        pa.field("recipe", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("lq", pa.binary(), nullable=False),
+        pa.field("gt", pa.binary(), nullable=False),
+    ]
+)
+"""Columns of the patch table; `lq` and `gt` are PNG, RGB, 8 bit."""
+
+# For each split of the table: which photographs it is cut from, and the parameters' range.
+_SOURCES: dict[TableSplit, tuple[Split, Distribution]] = {
+    "train": ("train", "in"),
+    "route": ("route", "in"),
+    "val_in": ("val", "in"),
+    "val_out": ("val", "out"),
+}
+
+_ROWS_PER_PART = 256
+"""A part is one task of a data worker: seconds of work, some ten megabytes."""
+
+_MIN_CONTRAST = 4.0
+_MAX_CROPS = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DegradationConfig:
+    """What the patch table holds.
+
+    Attributes:
+        patch_px: Side of a patch. The extractor looks at all of it; experts crop from it.
+        num_train: Patches to train experts and the extractor on.
+        num_route: Patches to train routers on, from photographs that no expert has seen.
+        num_val_in: Validation patches with parameters in distribution.
+        num_val_out: Validation patches with parameters out of distribution.
+        mixed_fraction: Share of each split that has several degradations at once.
+        tasks: Single degradations; each gets the same number of patches. Those that can be mixed
+            are also what mixtures are made of.
+    """
+
+    patch_px: int = 128
+    num_train: int = 2800
+    num_route: int = 840
+    num_val_in: int = 420
+    num_val_out: int = 420
+    mixed_fraction: float = 0.2
+    tasks: tuple[str, ...] = DEFAULT_TASKS
+
+    def __post_init__(self) -> None:
+        """Check the values against each other.
+
+        Raises:
+            ConfigError: If one cannot work; names it.
+        """
+        if self.patch_px < 16:
+            raise ConfigError(f"patch_px must be at least 16, got {self.patch_px}")
+        for name in ("num_train", "num_route", "num_val_in", "num_val_out"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0.0 <= self.mixed_fraction <= 1.0:
+            raise ConfigError(f"mixed_fraction must lie in [0, 1], got {self.mixed_fraction}")
+        try:
+            check_tasks(self.tasks)
+        except ValueError as error:
+            raise ConfigError(f"tasks: {error}") from None
+        if self.mixed_fraction > 0 and len(mixable(self.tasks)) < MIN_MIXED_TASKS:
+            raise ConfigError(
+                f"mixed_fraction is {self.mixed_fraction}, but tasks {list(self.tasks)} has less "
+                f"than {MIN_MIXED_TASKS} that can be mixed ({', '.join(MIXABLE)})"
+            )
+
+    def num_patches(self, split: TableSplit) -> int:
+        """How many rows a split has."""
+        return {
+            "train": self.num_train,
+            "route": self.num_route,
+            "val_in": self.num_val_in,
+            "val_out": self.num_val_out,
+        }[split]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RowPlan:
+    """One row to make.
+
+    Attributes:
+        id: Unique in the table.
+        seed: Of crop, parameters and recipe; below 2^63.
+        kind: `single` or `mixed`.
+        tasks: The task of a single row; what a mixed one is drawn from.
+    """
+
+    id: str
+    seed: int
+    kind: Kind
+    tasks: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PartPlan:
+    """A unit of work: some rows of one split from one photograph. Picklable, a few kilobytes."""
+
+    photo: Photo
+    split: TableSplit
+    distribution: Distribution
+    patch_px: int
+    rows: tuple[RowPlan, ...]
+
+
+def plan_patches(
+    config: DegradationConfig,
+    photos: Sequence[Photo],
+    splits: Mapping[str, Split],
+    *,
+    seed: int,
+) -> list[PartPlan]:
+    """Decide every row of the table.
+
+    In each split the single degradations take turns, and with each turn the photographs move on by
+    one, so that every task sees every photograph equally often.
+
+    Args:
+        config: Sizes and tasks.
+        photos: All photographs; their order does not matter.
+        splits: For each photograph's name its part, as `split_photographs` gives it.
+        seed: Of everything that is drawn when the parts are made.
+
+    Returns:
+        The parts in the order of their rows' ids.
+
+    Raises:
+        ValueError: If a split has no photographs.
+    """
+    parts: list[PartPlan] = []
+    numbered = list(enumerate(sorted(photos, key=lambda photo: photo.name)))
+    for split, (source, distribution) in _SOURCES.items():
+        chosen = [(number, photo) for number, photo in numbered if splits[photo.name] == source]
+        if not chosen:
+            raise ValueError(f"split {split!r} has no photographs")
+        shares = _assign(config, config.num_patches(split), len(chosen))
+        for (number, photo), share in zip(chosen, shares, strict=True):
+            prefix = f"{split}/{number:04d}-{_slug(photo.name)}"
+            rows = [
+                RowPlan(
+                    id=f"{prefix}/{index:05d}",
+                    seed=_seed_of(f"{seed}/{split}/{photo.sha256}/{index}"),
+                    kind=kind,
+                    tasks=tasks,
+                )
+                for index, (kind, tasks) in enumerate(share)
+            ]
+            parts.extend(
+                PartPlan(
+                    photo=photo,
+                    split=split,
+                    distribution=distribution,
+                    patch_px=config.patch_px,
+                    rows=tuple(rows[start : start + _ROWS_PER_PART]),
+                )
+                for start in range(0, len(rows), _ROWS_PER_PART)
+            )
+    return parts
+
+
+def make_part(part: PartPlan, image_u8: ImageU8) -> pa.Table:
+    """Cut and spoil the patches of a part.
+
+    A crop that is almost one colour (empty sky, the black frame of a medical picture) shows no
+    degradation but noise, so up to eight places are tried for each row.
+
+    Args:
+        part: From `plan_patches`.
+        image_u8: Its photograph, from `load_photo(part.photo)`.
+
+    Returns:
+        A table of `SCHEMA`, rows in the order of the plan.
+
+    Raises:
+        ValueError: If the image is smaller than a patch.
+    """
+    if min(image_u8.shape[:2]) < part.patch_px:
+        raise ValueError(
+            f"photograph {part.photo.name} is {list(image_u8.shape[:2])}, smaller than a patch of "
+            f"{part.patch_px} px"
+        )
+    rows = [_make_row(row, part, image_u8) for row in part.rows]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8) -> dict[str, object]:
+    rng = np.random.default_rng(row.seed)
+    clean = _crop(image_u8, part.patch_px, rng)
+    recipe = draw_recipe(rng, tasks=row.tasks, kind=row.kind, distribution=part.distribution)
+    return {
+        "id": row.id,
+        "photo": part.photo.name,
+        "split": part.split,
+        "kind": row.kind,
+        "tasks": list(recipe.tasks),
+        "caption": caption(recipe),
+        "recipe": recipe.to_json(),
+        "seed": row.seed,
+        "lq": encode_png(degrade(clean, recipe)),
+        "gt": encode_png(clean),
+    }
+
+
+def _crop(image_u8: ImageU8, patch_px: int, rng: np.random.Generator) -> ImageU8:
+    most_top, most_left = image_u8.shape[0] - patch_px, image_u8.shape[1] - patch_px
+    patch = image_u8
+    for _ in range(_MAX_CROPS):
+        top, left = int(rng.integers(most_top + 1)), int(rng.integers(most_left + 1))
+        patch = image_u8[top : top + patch_px, left : left + patch_px]
+        if patch.std() >= _MIN_CONTRAST:
+            break
+    return np.ascontiguousarray(patch)
+
+
+def _assign(
+    config: DegradationConfig, num_patches: int, num_photos: int
+) -> list[list[tuple[Kind, tuple[str, ...]]]]:
+    """Kind and tasks of each row, by photograph."""
+    shares: list[list[tuple[Kind, tuple[str, ...]]]] = [[] for _ in range(num_photos)]
+    num_mixed = round(num_patches * config.mixed_fraction)
+    num_tasks = len(config.tasks)
+    for index in range(num_patches - num_mixed):
+        turn, task = divmod(index, num_tasks)
+        shares[(turn + task) % num_photos].append(("single", (config.tasks[task],)))
+    for index in range(num_mixed):
+        shares[index % num_photos].append(("mixed", mixable(config.tasks)))
+    return shares
+
+
+def _seed_of(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+
+def _slug(name: str) -> str:
+    stem = PurePosixPath(name).stem.lower()
+    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:40] or "photo"

@@ -1,0 +1,97 @@
+"""PSNR and SSIM as the restoration field computes them: on 8-bit images, without a border cut.
+
+All take two images of one shape, uint8 `[height, width, 3]` RGB, and give one number for the pair;
+a data set's number is the mean over its images.
+"""
+
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+
+from expertree.images.arrays import ImageU8
+from expertree.images.io import check_image_u8
+
+_Plane: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+
+PSNR_CAP_DB = 100.0
+"""What identical images score; without a cap one of them makes every mean infinite."""
+
+SSIM_WINDOW_PX = 11
+SSIM_SIGMA_PX = 1.5
+_C1 = (0.01 * 255.0) ** 2
+_C2 = (0.03 * 255.0) ** 2
+# BT.601, studio swing: black is 16, white 235 (MATLAB's rgb2ycbcr, not rounded).
+_LUMA = np.array([65.481, 128.553, 24.966]) / 255.0
+
+
+def psnr_rgb(a_u8: ImageU8, b_u8: ImageU8) -> float:
+    """Peak signal-to-noise ratio over all three channels, in dB, at most `PSNR_CAP_DB`.
+
+    Raises:
+        ValueError: If the images differ in shape or are not 8-bit RGB.
+    """
+    _check_pair(a_u8, b_u8)
+    difference = cv2.subtract(a_u8, b_u8, dtype=cv2.CV_32F)
+    return _psnr_of(float(np.mean(np.square(difference, dtype=np.float64))))
+
+
+def psnr_y(a_u8: ImageU8, b_u8: ImageU8) -> float:
+    """Peak signal-to-noise ratio of the luma (BT.601 studio swing), in dB, peak 255.
+
+    Raises:
+        ValueError: If the images differ in shape or are not 8-bit RGB.
+    """
+    _check_pair(a_u8, b_u8)
+    difference = (a_u8.astype(np.float64) - b_u8) @ _LUMA
+    return _psnr_of(float(np.mean(np.square(difference))))
+
+
+def ssim(a_u8: ImageU8, b_u8: ImageU8) -> float:
+    """Structural similarity: Gaussian window 11 / 1.5, valid region, mean over R, G and B.
+
+    Wang et al. 2004, with the population covariance.
+
+    Returns:
+        A number in [-1, 1]; 1 for identical images.
+
+    Raises:
+        ValueError: If the images differ in shape, are not 8-bit RGB, or have a side below 11 px.
+    """
+    _check_pair(a_u8, b_u8)
+    if min(a_u8.shape[:2]) < SSIM_WINDOW_PX:
+        raise ValueError(
+            f"SSIM needs sides of at least {SSIM_WINDOW_PX} px, got {list(a_u8.shape[:2])}"
+        )
+    a, b = a_u8.astype(np.float64), b_u8.astype(np.float64)
+    mean_a, mean_b = _window_mean(a), _window_mean(b)
+    variance_a = _window_mean(a * a) - mean_a * mean_a
+    variance_b = _window_mean(b * b) - mean_b * mean_b
+    covariance = _window_mean(a * b) - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + _C1) / (mean_a * mean_a + mean_b * mean_b + _C1)
+    structure = (2 * covariance + _C2) / (variance_a + variance_b + _C2)
+    return float(np.mean(luminance * structure))
+
+
+def _window_mean(plane: _Plane) -> _Plane:
+    """Gaussian-weighted mean around each pixel whose window lies inside the image."""
+    taps = cv2.getGaussianKernel(SSIM_WINDOW_PX, SSIM_SIGMA_PX, cv2.CV_64F)
+    radius = SSIM_WINDOW_PX // 2
+    blurred = cv2.sepFilter2D(plane, cv2.CV_64F, taps, taps)
+    return np.asarray(blurred[radius:-radius, radius:-radius], dtype=np.float64)
+
+
+def _psnr_of(mean_squared_error: float) -> float:
+    if mean_squared_error == 0.0:
+        return PSNR_CAP_DB
+    return min(PSNR_CAP_DB, float(10.0 * np.log10(255.0**2 / mean_squared_error)))
+
+
+def _check_pair(a_u8: ImageU8, b_u8: ImageU8) -> None:
+    check_image_u8(a_u8)
+    check_image_u8(b_u8)
+    if a_u8.shape != b_u8.shape:
+        raise ValueError(
+            f"images of different shape cannot be compared: {list(a_u8.shape)} and "
+            f"{list(b_u8.shape)}"
+        )

@@ -1,0 +1,176 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expertree.degradation import parameters as p
+from expertree.degradation.parameters import DISTRIBUTIONS
+from expertree.degradation.recipe import GATE_PROBABILITY, Recipe, draw_recipe
+from expertree.degradation.registry import DEFAULT_TASKS, MIXABLE, REGISTRY
+from expertree.degradation.synthesis import degrade
+
+EVERY_TASK = tuple(REGISTRY)
+
+
+def picture(side_px=48, seed=0):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (side_px // 8, side_px // 8, 3), dtype=np.uint8)
+    return np.kron(coarse, np.ones((8, 8, 1), dtype=np.uint8))
+
+
+def recipe_of(seed, kind="single", distribution="in", tasks=EVERY_TASK):
+    rng = np.random.default_rng(seed)
+    return draw_recipe(rng, tasks=tasks, kind=kind, distribution=distribution)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**62),
+    kind=st.sampled_from(["single", "mixed"]),
+    distribution=st.sampled_from(DISTRIBUTIONS),
+)
+def test_a_recipe_replays_bit_for_bit_from_its_json(seed, kind, distribution):
+    recipe = recipe_of(seed, kind, distribution)
+    image = picture(seed=seed % 5)
+    replayed = Recipe.from_json(recipe.to_json())
+    assert replayed == recipe
+    assert replayed.to_json() == recipe.to_json()
+    np.testing.assert_array_equal(degrade(image, replayed), degrade(image, recipe))
+
+
+@pytest.mark.parametrize("task", EVERY_TASK)
+def test_a_recipe_replays_bit_for_bit_in_another_process(task, tmp_path):
+    recipe = recipe_of(3, tasks=(task,))
+    image = picture()
+    np.save(tmp_path / "image.npy", image)
+    script = (
+        "import sys, cv2, numpy as np; cv2.setNumThreads(1)\n"
+        "from expertree.degradation.recipe import Recipe\n"
+        "from expertree.degradation.synthesis import degrade\n"
+        "out = degrade(np.load(sys.argv[1]), Recipe.from_json(sys.argv[2]))\n"
+        "sys.stdout.buffer.write(out.tobytes())\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "image.npy"), recipe.to_json()],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
+    assert found.stdout == degrade(image, recipe).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "bounds"),
+    [
+        ("low_light", "gamma", p.LOW_LIGHT_GAMMA),
+        ("blur", "std_x_px", p.BLUR_STD_PX),
+        ("blur", "std_y_px", p.BLUR_STD_PX),
+        ("noise", "sigma", p.NOISE_SIGMA),
+        ("rain", "strength", p.RAIN_STRENGTH),
+        ("haze", "beta", p.HAZE_BETA),
+    ],
+)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_parameters_fill_their_range_and_stay_inside(task, name, bounds, distribution):
+    low, high = bounds[distribution]
+    rng = np.random.default_rng(0)
+    values = [REGISTRY[task].draw(rng, distribution)[name] for _ in range(500)]
+    assert low <= min(values) < low + 0.05 * (high - low)
+    assert high - 0.05 * (high - low) < max(values) <= high
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "options"),
+    [
+        ("jpeg", "quality", {"in": set(range(15, 51)), "out": set(range(5, 15))}),
+        ("snow", "size", {"in": {"small", "medium"}, "out": {"large"}}),
+        ("motion_blur", "size_px", {"in": {5, 7, 9, 11, 13}, "out": {17, 19, 21, 23, 25}}),
+        ("blur", "size_px", {d: {7, 9, 11, 13, 15, 17, 19, 21, 23} for d in DISTRIBUTIONS}),
+        ("rain", "length_px", {d: set(range(20, 41)) for d in DISTRIBUTIONS}),
+        ("rain", "width_px", {d: {3, 5, 7, 9, 11} for d in DISTRIBUTIONS}),
+    ],
+)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_discrete_parameters_take_each_of_their_values(task, name, options, distribution):
+    rng = np.random.default_rng(0)
+    values = {REGISTRY[task].draw(rng, distribution)[name] for _ in range(600)}
+    assert values == options[distribution]
+
+
+def test_half_of_the_gaussian_kernels_are_isotropic():
+    rng = np.random.default_rng(0)
+    drawn = [REGISTRY["blur"].draw(rng, "in") for _ in range(1000)]
+    share = np.mean([d["std_x_px"] == d["std_y_px"] for d in drawn])
+    assert 0.45 < share < 0.55
+
+
+def test_a_mixture_has_two_tasks_or_more_in_physical_order_and_no_jpeg():
+    for seed in range(300):
+        recipe = recipe_of(seed, "mixed")
+        assert len(recipe.tasks) >= 2
+        assert recipe.tasks == tuple(task for task in MIXABLE if task in recipe.tasks)
+
+
+def test_gates_open_half_of_the_time():
+    counts = [len(recipe_of(seed, "mixed").tasks) for seed in range(2000)]
+    gates = np.random.default_rng(1).random((20000, 6)) < GATE_PROBABILITY
+    expected = gates.sum(axis=1)
+    assert np.mean(counts) == pytest.approx(expected[expected >= 2].mean(), abs=0.1)
+
+
+def test_a_mixture_takes_only_the_tasks_that_are_allowed():
+    seen = {t for s in range(50) for t in recipe_of(s, "mixed", tasks=("haze", "rain")).tasks}
+    assert seen == {"haze", "rain"}
+
+
+def test_a_mixture_of_one_is_refused():
+    with pytest.raises(ValueError, match="at least 2"):
+        recipe_of(0, "mixed", tasks=("noise", "jpeg"))
+
+
+def test_the_same_generator_gives_the_same_recipe():
+    assert recipe_of(11, "mixed") == recipe_of(11, "mixed")
+    assert recipe_of(11, "mixed") != recipe_of(12, "mixed")
+
+
+def test_motion_blur_is_there_but_not_by_default():
+    assert "motion_blur" in REGISTRY
+    assert "motion_blur" not in DEFAULT_TASKS
+    assert len(DEFAULT_TASKS) == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": ["haze", "noise"]}, "physical order"),
+        ({"tasks": ["fog"]}, "unknown degradation 'fog'"),
+        ({"tasks": ["noise"]}, "parameters are for"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+    ],
+)
+def test_a_recipe_that_cannot_be_cooked_is_refused(change, message):
+    recipe = Recipe(
+        tasks=("noise", "haze"),
+        parameters={"noise": {"sigma": 20.0}, "haze": {"beta": 1.0, "airlight": 0.9}},
+        seed=1,
+    )
+    data = {**json.loads(recipe.to_json()), **change}
+    with pytest.raises(ValueError, match=message):
+        Recipe.from_json(json.dumps(data))
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"tasks": []}', "not json"])
+def test_something_that_is_no_recipe_is_refused(text):
+    with pytest.raises(ValueError, match=r"not a recipe|Expecting"):
+        Recipe.from_json(text)
+
+
+def test_an_unknown_distribution_is_refused():
+    with pytest.raises(ValueError, match="'in' or 'out'"):
+        recipe_of(0, distribution="far")

@@ -1,0 +1,206 @@
+import dataclasses
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expertree import config as strict
+from expertree.degradation.captions import caption
+from expertree.degradation.photographs import Photo
+from expertree.degradation.recipe import Recipe
+from expertree.degradation.registry import DEFAULT_TASKS
+from expertree.degradation.synthesis import degrade
+from expertree.degradation.table import SCHEMA, DegradationConfig, make_part, plan_patches
+from expertree.errors import ConfigError
+from expertree.images.io import decode_u8
+
+SMALL = DegradationConfig(
+    patch_px=32, num_train=56, num_route=21, num_val_in=14, num_val_out=14, mixed_fraction=0.25
+)
+
+
+def photographs(num_photos=6):
+    photos = [
+        Photo(
+            name=f"folder/Photo {number}.JPG",
+            location="",
+            sha256=f"{number:064x}",
+            width_px=70,
+            height_px=60,
+        )
+        for number in range(num_photos)
+    ]
+    parts = ["train", "train", "train", "route", "val", "val"]
+    return photos, {p.name: parts[i % len(parts)] for i, p in enumerate(photos)}
+
+
+def pixels(photo):
+    rng = np.random.default_rng(int(photo.sha256, 16))
+    return rng.integers(0, 256, (photo.height_px, photo.width_px, 3), dtype=np.uint8)
+
+
+def plan(config=SMALL, seed=0, num_photos=6):
+    return plan_patches(config, *photographs(num_photos), seed=seed)
+
+
+def rows_of(parts):
+    return [row for part in parts for row in make_part(part, pixels(part.photo)).to_pylist()]
+
+
+def test_a_part_has_the_schema_and_its_planned_rows():
+    part = plan()[0]
+    table = make_part(part, pixels(part.photo))
+    assert table.schema.equals(SCHEMA)
+    assert table.column("id").to_pylist() == [row.id for row in part.rows]
+
+
+def test_rows_say_what_they_hold():
+    for row in rows_of(plan()):
+        recipe = Recipe.from_json(row["recipe"])
+        clean, spoiled = decode_u8(row["gt"]), decode_u8(row["lq"])
+        assert clean.shape == spoiled.shape == (32, 32, 3)
+        assert row["tasks"] == list(recipe.tasks)
+        assert row["caption"] == caption(recipe)
+        assert (row["kind"] == "single") == (len(recipe.tasks) == 1)
+        assert 0 <= row["seed"] < 2**63
+        np.testing.assert_array_equal(degrade(clean, recipe), spoiled)
+
+
+def test_clean_patches_are_cut_from_their_photograph():
+    part = plan()[0]
+    image = pixels(part.photo)
+    windows = np.lib.stride_tricks.sliding_window_view(image, (32, 32, 3))[:, :, 0]
+    for row in make_part(part, image).to_pylist():
+        assert (windows == decode_u8(row["gt"])).all(axis=(2, 3, 4)).any()
+
+
+def test_parts_are_the_same_bytes_in_any_order_and_after_pickling():
+    parts = plan()
+    forwards = [make_part(part, pixels(part.photo)) for part in parts]
+    again = pickle.loads(pickle.dumps(parts))
+    backwards = [make_part(part, pixels(part.photo)) for part in reversed(again)]
+    assert all(a.equals(b) for a, b in zip(forwards, reversed(backwards), strict=True))
+
+
+def test_the_plan_does_not_depend_on_the_order_of_the_photographs():
+    photos, splits = photographs()
+    assert plan_patches(SMALL, photos[::-1], splits, seed=0) == plan()
+
+
+def test_another_seed_gives_other_rows_with_the_same_ids():
+    first, second = plan(seed=0), plan(seed=1)
+    assert [[r.id for r in p.rows] for p in first] == [[r.id for r in p.rows] for p in second]
+    assert {r.seed for p in first for r in p.rows}.isdisjoint(
+        r.seed for p in second for r in p.rows
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    num_train=st.integers(1, 700),
+    mixed_fraction=st.floats(0, 1),
+    num_photos=st.integers(6, 40),
+)
+def test_no_photograph_is_on_two_sides_and_counts_are_met(num_train, mixed_fraction, num_photos):
+    config = dataclasses.replace(SMALL, num_train=num_train, mixed_fraction=mixed_fraction)
+    parts = plan(config, num_photos=num_photos)
+    sides = {}
+    for part in parts:
+        sides.setdefault(part.photo.sha256, set()).add(part.split)
+    assert all(len(s) == 1 or s == {"val_in", "val_out"} for s in sides.values())
+    counts = Counter(dict.fromkeys(("train", "route", "val_in", "val_out"), 0))
+    for part in parts:
+        counts[part.split] += len(part.rows)
+    assert counts == {"train": num_train, "route": 21, "val_in": 14, "val_out": 14}
+    ids = [row.id for part in parts for row in part.rows]
+    assert len(set(ids)) == len(ids)
+    assert len({row.seed for part in parts for row in part.rows}) == len(ids)
+
+
+def test_ids_are_sortable_and_readable():
+    parts = plan()
+    ids = [row.id for part in parts if part.split == "train" for row in part.rows]
+    assert ids == sorted(ids)
+    assert ids[0] == "train/0000-photo-0/00000"
+
+
+def test_each_task_gets_the_same_count_and_meets_every_photograph():
+    config = dataclasses.replace(SMALL, num_train=210, mixed_fraction=0.0)
+    seen = Counter(
+        (row.tasks[0], part.photo.name)
+        for part in plan(config)
+        if part.split == "train"
+        for row in part.rows
+    )
+    assert len(seen) == 7 * 3
+    assert set(seen.values()) == {10}
+
+
+def test_the_share_of_mixtures_is_as_asked():
+    kinds = Counter(r.kind for part in plan() if part.split == "train" for r in part.rows)
+    assert kinds == {"single": 42, "mixed": 14}
+
+
+def test_only_val_out_has_parameters_out_of_distribution():
+    config = dataclasses.replace(SMALL, tasks=("noise",), mixed_fraction=0.0)
+    for row in rows_of(plan(config)):
+        sigma = Recipe.from_json(row["recipe"]).parameters["noise"]["sigma"]
+        assert (sigma >= 35.0) == (row["split"] == "val_out")
+
+
+def test_a_photograph_with_many_rows_is_several_parts():
+    parts = [p for p in plan(dataclasses.replace(SMALL, num_train=2000)) if p.split == "train"]
+    assert max(len(part.rows) for part in parts) <= 256
+    assert len({part.photo.name for part in parts}) == 3
+    assert len(parts) == 9
+
+
+def test_empty_places_are_avoided():
+    part = plan()[0]
+    image = np.zeros_like(pixels(part.photo))
+    image[:, 35:] = pixels(part.photo)[:, 35:]
+    empty = sum(not decode_u8(row["gt"]).any() for row in make_part(part, image).to_pylist())
+    assert empty == 0
+
+
+def test_a_photograph_of_one_colour_still_gives_its_rows():
+    part = plan()[0]
+    table = make_part(part, np.full_like(pixels(part.photo), 90))
+    assert table.num_rows == len(part.rows)
+
+
+def test_a_photograph_smaller_than_a_patch_is_refused():
+    part = plan()[0]
+    with pytest.raises(ValueError, match="smaller than a patch of 32 px"):
+        make_part(part, pixels(part.photo)[:20])
+
+
+def test_a_split_without_photographs_is_refused():
+    photos, splits = photographs()
+    with pytest.raises(ValueError, match="'route' has no photographs"):
+        plan_patches(SMALL, photos, dict.fromkeys(splits, "train"), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"patch_px": 8}, "patch_px must be at least 16, got 8"),
+        ({"num_val_out": 0}, "num_val_out must be at least 1, got 0"),
+        ({"mixed_fraction": 1.5}, r"mixed_fraction must lie in \[0, 1\], got 1.5"),
+        ({"tasks": ("noise", "fog")}, "unknown degradation 'fog'; known are low_light"),
+        ({"tasks": ("noise", "noise")}, "once each"),
+        ({"tasks": ()}, "at least one"),
+        ({"tasks": ("noise", "jpeg")}, "can be mixed"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        DegradationConfig(**values)
+
+
+def test_the_configuration_goes_through_plain_data():
+    assert strict.load(DegradationConfig, strict.to_dict(SMALL)) == SMALL
+    assert DegradationConfig().tasks == DEFAULT_TASKS
