@@ -46,7 +46,7 @@ class EventLog:
         taken = RESERVED_FIELDS & fields.keys()
         if taken:
             raise ValueError(
-                f"event {kind!r} has a field named {sorted(taken)[0]!r}, which the log sets itself; "
+                f"event {kind!r} has a field named {min(taken)!r}, which the log sets itself; "
                 "rename the field"
             )
         record = {"t": round(self._clock(), 3), "event": kind, **fields}

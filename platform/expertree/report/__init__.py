@@ -1,0 +1,7 @@
+"""Pictures and tables of a run: `report.html`, `report.json`, CSV, LaTeX, and for the terminal."""
+
+from expertree.report.schema import Run
+from expertree.report.terminal import results_table
+from expertree.report.write import render_report, write_report
+
+__all__ = ["Run", "render_report", "results_table", "write_report"]

@@ -1,0 +1,311 @@
+"""The report's charts as plotly's plain data.
+
+Colours are names of CSS variables (`--routed`): the page puts in what the reader's colour scheme
+says and draws again when it changes. plotly's own package is only asked for its JavaScript.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from expertree.report import formatting
+from expertree.report.schema import BOUNDS, DISTRIBUTIONS, ExpertSummary, Run, Span, Table, TreeNode
+from expertree.report.tree_drawing import colour_of
+
+METHOD_COLOURS: Mapping[str, str] = {
+    "degraded": "--degraded",
+    "root": "--root",
+    "tree root": "--root",
+    "finest level": "--finest",
+    "routed": "--routed",
+    "oracle": "--oracle",
+    "best of all": "--oracle",
+}
+METHOD_SYMBOLS: Mapping[str, str] = {
+    "degraded": "line-ns-open",
+    "root": "circle",
+    "tree root": "circle-open",
+    "finest level": "circle-open",
+    "routed": "circle",
+    "oracle": "diamond-open",
+    "best of all": "diamond-tall-open",
+}
+LEVEL_COLOURS = ("--level-0", "--level-1", "--level-2", "--level-3")
+MOST_CELLS_WITH_TEXT = 200
+POINTS_LEFT = 20
+"""A drawn loss curve is smoothed to about this many points; `report.json` has the measured one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """A chart: plotly's traces and layout, and the words around it."""
+
+    key: str
+    title: str
+    data: tuple[dict[str, Any], ...]
+    layout: dict[str, Any]
+    height_px: int
+
+
+def degradation_figures(run: Run) -> list[Figure]:
+    """PSNR by degradation, a mark for each method, one chart a table."""
+    return [_degradation_figure(t) for t in run.get("tables", ()) if len(t.get("rows", ())) > 1]
+
+
+def routing_figures(run: Run) -> list[Figure]:
+    """Degradations against the levels and leaves that their images were sent to."""
+    figures = []
+    for key, routing in run.get("routing", {}).items():
+        rows = [formatting.name(row) for row in routing.get("rows", ())]
+        levels, leaves = routing.get("levels", ()), routing.get("leaves", ())
+        if not rows or not (levels or leaves):
+            continue
+        num_levels = len(levels[0]) if levels else 0
+        num_leaves = len(leaves[0]) if leaves else 0
+        # The two heatmaps share the width by their numbers of columns, with a gap between.
+        split = 0.96 * num_levels / max(num_levels + num_leaves, 1)
+        leaf_names = _leaf_names(run, num_leaves)
+        data = [
+            _heatmap(rows, [f"level {n}" for n in range(num_levels)], levels, ""),
+            _heatmap(rows, leaf_names, leaves, "2"),
+        ]
+        layout = {
+            "xaxis": {"domain": [0, split], "side": "top", "fixedrange": True},
+            "xaxis2": {"domain": [split + 0.04, 1], "side": "top", "fixedrange": True},
+            "yaxis": {"autorange": "reversed", "automargin": True, "fixedrange": True},
+            "margin": {"t": 54, "r": 8, "b": 8, "l": 8},
+        }
+        title = DISTRIBUTIONS.get(key, key).capitalize()
+        height_px = 66 + 38 * len(rows)
+        figures.append(_figure(f"routing-{key}", title, data, layout, height_px))
+    return figures
+
+
+def loss_figure(run: Run, colours: Mapping[str, str]) -> Figure | None:
+    """Loss of each expert, drawn from where its parent's training ended.
+
+    An expert starts as a copy of its parent, so the curves of a path follow one another.
+    """
+    experts = [e for e in run.get("experts", ()) if e.get("curve", {}).get("loss")]
+    if not experts:
+        return None
+    nodes = {node["index"]: node for node in run.get("tree", {}).get("nodes", ())}
+    starts = _starts(experts, nodes)
+    data = [_loss_trace(expert, nodes, starts, colours) for expert in experts]
+    layout = {
+        "xaxis": {"title": {"text": "samples seen along the path"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "training loss"}, "type": "log", "automargin": True},
+        "showlegend": False,
+        "hovermode": "closest",
+    }
+    return _figure("loss", "Loss", data, layout, 420)
+
+
+def timeline_figure(run: Run) -> Figure | None:
+    """When each expert was trained, on which lane, and what became of it."""
+    spans = run.get("timeline", ())
+    if not spans:
+        return None
+    nodes = {node["index"]: node for node in run.get("tree", {}).get("nodes", ())}
+    lanes = sorted({str(span.get("lane", "")) for span in spans}, key=lambda x: (len(x), x))
+    keys = {expert.get("key"): expert.get("index") for expert in run.get("experts", ())}
+    data = []
+    for span in sorted(spans, key=lambda s: s.get("start_s", 0)):
+        expert = span.get("expert")
+        index = keys.get(expert) if isinstance(expert, str) else expert
+        data.append(_span_trace(span, nodes.get(index) if index is not None else None))
+    layout = {
+        "barmode": "overlay",
+        "bargap": 0.28,
+        "xaxis": {"title": {"text": "seconds since training began"}, "rangemode": "tozero"},
+        "yaxis": {
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": [f"lane {lane}" for lane in reversed(lanes)],
+            "automargin": True,
+            "fixedrange": True,
+        },
+        "showlegend": False,
+        "hovermode": "closest",
+    }
+    return _figure("timeline", "Timeline", data, layout, 96 + 46 * len(lanes))
+
+
+def _degradation_figure(table: Table) -> Figure:
+    columns = [formatting.name(column) for column in table.get("columns", ())]
+    data = []
+    for row in table.get("rows", ()):
+        method = row.get("method", "")
+        if method == "tree root":
+            continue
+        is_main = method in {"root", "routed"}
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": method,
+                "x": list(row.get("psnr_rgb", ())),
+                "y": columns,
+                "marker": {
+                    "color": METHOD_COLOURS.get(method, "--muted"),
+                    "symbol": METHOD_SYMBOLS.get(method, "circle"),
+                    "size": 13 if is_main else 10,
+                    "line": {"width": 2, "color": METHOD_COLOURS.get(method, "--muted")},
+                },
+                "hovertemplate": "%{y}: %{x:.2f} dB<extra>" + method + "</extra>",
+            }
+        )
+    layout = {
+        "xaxis": {"title": {"text": "PSNR (dB)"}},
+        "yaxis": {"autorange": "reversed", "automargin": True, "fixedrange": True},
+        "shapes": _links(table),
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "hovermode": "closest",
+    }
+    key = f"degradations-{table.get('kind', '')}-{table.get('distribution', '')}"
+    return _figure(key, "PSNR by degradation", data, layout, 120 + 40 * len(columns))
+
+
+def _links(table: Table) -> list[dict[str, Any]]:
+    """Lines from the single network to the routed experts, so that the gain is a length."""
+    ends = {
+        row.get("method"): row.get("psnr_rgb", ())
+        for row in table.get("rows", ())
+        if row.get("method") not in BOUNDS
+    }
+    pairs = zip(ends.get("root", ()), ends.get("routed", ()), strict=False)
+    return [
+        {
+            "type": "line",
+            "layer": "below",
+            "x0": start,
+            "x1": end,
+            "y0": index,
+            "y1": index,
+            "line": {"width": 5, "color": "--routed-soft"},
+        }
+        for index, (start, end) in enumerate(pairs)
+        if formatting.measured(start) and formatting.measured(end)
+    ]
+
+
+def _leaf_names(run: Run, num_leaves: int) -> list[str]:
+    nodes = run.get("tree", {}).get("nodes", ())
+    finest = max((node["level"] for node in nodes), default=0)
+    leaves = [node for node in nodes if node["level"] == finest]
+    if len(leaves) != num_leaves:
+        return [f"leaf {number}" for number in range(num_leaves)]
+    return [f"leaf {number}<br>(#{node['index']})" for number, node in enumerate(leaves)]
+
+
+def _heatmap(
+    rows: Sequence[str], columns: Sequence[str], shares: Sequence[Sequence[float]], axis: str
+) -> dict[str, Any]:
+    num_cells = len(rows) * len(columns)
+    trace: dict[str, Any] = {
+        "type": "heatmap",
+        "x": list(columns),
+        "y": list(rows),
+        "z": [list(row) for row in shares],
+        "zmin": 0,
+        "zmax": 1,
+        "xgap": 2,
+        "ygap": 2,
+        "xaxis": f"x{axis}",
+        "colorscale": [[0, "--heat-0"], [0.5, "--heat-1"], [1, "--heat-2"]],
+        "showscale": False,
+        "hovertemplate": "%{y} to %{x}: %{z:.1%}<extra></extra>",
+    }
+    if num_cells <= MOST_CELLS_WITH_TEXT:
+        trace["text"] = [[f"{100 * v:.0f}" if v >= 0.005 else "" for v in row] for row in shares]
+        trace["texttemplate"] = "%{text}"
+    return trace
+
+
+def _starts(
+    experts: Sequence[ExpertSummary], nodes: Mapping[int, TreeNode]
+) -> Mapping[int | None, float]:
+    """Samples that an expert's ancestors saw before it began."""
+    seen = {expert.get("index"): expert["curve"]["samples"][-1] for expert in experts}
+
+    def start(index: int) -> float:
+        parent = nodes[index].get("parent") if index in nodes else None
+        if parent is None:
+            return 0.0
+        expert = nodes[parent].get("expert", parent)
+        return seen.get(expert, 0.0) + start(expert)
+
+    return {index: 0.0 if index is None else start(index) for index in seen}
+
+
+def _loss_trace(
+    expert: ExpertSummary,
+    nodes: Mapping[int, TreeNode],
+    starts: Mapping[int | None, float],
+    colours: Mapping[str, str],
+) -> dict[str, Any]:
+    index = expert.get("index")
+    node = nodes.get(index) if index is not None else None
+    name, colour, width = "one network", "--root", 2.5
+    if node is not None:
+        dominant = node.get("dominant", ())
+        is_leafy = bool(dominant) and node["level"] > 0 and dominant[0][1] >= 0.5
+        colour = colour_of(dominant[0][0], colours) if is_leafy else "--ink"
+        name = f"#{index}" + (f" {formatting.name(dominant[0][0])}" if is_leafy else "")
+        width = max(2.6 - 0.5 * node["level"], 1.2)
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": [starts[index] + samples for samples in expert["curve"]["samples"]],
+        "y": _smoothed(expert["curve"]["loss"]),
+        "line": {"color": colour, "width": width, "dash": "solid" if node else "dot"},
+        "hovertemplate": "%{x:,} samples: %{y:.4f}<extra>" + name + "</extra>",
+    }
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Exponential mean without the start's bias: the weights' sum is divided out."""
+    past = max(1 - POINTS_LEFT / max(len(values), 1), 0.0)
+    total, weight, smooth = 0.0, 0.0, []
+    for value in values:
+        total = past * total + (1 - past) * value
+        weight = past * weight + (1 - past)
+        smooth.append(round(total / weight, 6))
+    return smooth
+
+
+def _span_trace(span: Span, node: TreeNode | None) -> dict[str, Any]:
+    outcome = span.get("outcome", "done")
+    level = node["level"] if node else 0
+    seconds = span.get("end_s", 0.0) - span.get("start_s", 0.0)
+    name = f"#{node['index']}" if node else str(span.get("expert", ""))
+    colour = LEVEL_COLOURS[min(level, len(LEVEL_COLOURS) - 1)] if node else "--root"
+    is_done = outcome == "done"
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "base": [span.get("start_s", 0.0)],
+        "x": [seconds],
+        "y": [f"lane {span.get('lane', '')}"],
+        "text": [name if is_done else f"{name} {outcome}"],
+        "textposition": "inside",
+        "insidetextanchor": "middle",
+        "constraintext": "inside",
+        "marker": {
+            "color": colour if is_done else "--bad",
+            "line": {"width": 1, "color": "--surface"},
+            "pattern": {"shape": "" if is_done else "/", "fgcolor": "--surface"},
+        },
+        "hovertemplate": (
+            f"expert {name}, attempt {span.get('attempt', 1)}: {outcome}<br>"
+            f"{formatting.duration(span.get('start_s'))} to "
+            f"{formatting.duration(span.get('end_s'))}<extra></extra>"
+        ),
+    }
+
+
+def _figure(
+    key: str, title: str, data: Sequence[dict[str, Any]], layout: dict[str, Any], height_px: int
+) -> Figure:
+    return Figure(key=key, title=title, data=tuple(data), layout=layout, height_px=height_px)

@@ -1,0 +1,287 @@
+"""A run as one HTML page that needs nothing but itself."""
+
+import base64
+import dataclasses
+import functools
+import gzip
+import importlib.resources
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import jinja2
+from markupsafe import Markup
+
+from expertree.report import figures, formatting
+from expertree.report.schema import DISTRIBUTIONS, IMAGE_KINDS, Example, Run
+from expertree.report.tables import grid
+from expertree.report.tree_drawing import colours_of, draw_tree
+
+LADDER = ("degraded", "root", "routed", "oracle")
+DEFAULT_DEGRADATIONS = ("low_light", "blur", "noise", "rain", "snow", "haze", "jpeg")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Mark:
+    """A method's place on a scale of PSNR, `left_percent` from its left end."""
+
+    method: str
+    value: str
+    left_percent: float
+    difference: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Headline:
+    """The gain on one distribution, and the values between which it lies."""
+
+    place: str
+    gain: str
+    is_gain: bool
+    root: str
+    routed: str
+    marks: tuple[Mark, ...]
+    mixed_gain: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Audit:
+    """What the router's choice costs on one distribution."""
+
+    place: str
+    agreement: str
+    lost: str
+    marks: tuple[Mark, ...]
+
+
+def render_page(run: Run, images: Mapping[str, bytes]) -> str:
+    """Make the page.
+
+    Args:
+        run: The run, already checked.
+        images: PNG files by name.
+
+    Returns:
+        HTML with its styles, its scripts and its images inside. A content security policy in it
+        forbids the browser to fetch anything.
+    """
+    colours = colours_of(_degradations(run))
+    charts = {
+        "degradations": figures.degradation_figures(run),
+        "routing": figures.routing_figures(run),
+        "loss": _one(figures.loss_figure(run, colours)),
+        "timeline": _one(figures.timeline_figure(run)),
+    }
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            headlines=_headlines(run),
+            grids=[grid(table) for table in run.get("tables", ())],
+            drawing=draw_tree(run.get("tree", {}), colours),
+            legend=colours,
+            charts=charts,
+            audits=_audits(run),
+            num_experts=len({n.get("expert", n["index"]) for n in _nodes(run)}),
+            slowest_stage_s=max(
+                (s.get("seconds", 0.0) for s in run.get("stages", ())), default=0.0
+            ),
+            pairs=_pairs,
+            quantity=_quantity,
+            f=formatting,
+            style=_source("report.css"),
+            script=_source("report.js"),
+            plotly=plotly_compressed() if any(charts.values()) else "",
+            data=_json(_page_data(run, [figure for found in charts.values() for figure in found])),
+            images=_json({n: base64.b64encode(images[n]).decode() for n in _used_images(run)}),
+        )
+    )
+
+
+@functools.cache
+def plotly_compressed() -> str:
+    """plotly.js as base64 of gzip: 2 MB instead of 4.8, unpacked by the browser itself."""
+    source = importlib.resources.files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
+    return base64.b64encode(gzip.compress(source, 9, mtime=0)).decode()
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("expertree.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _source(name: str) -> Markup:
+    folder = importlib.resources.files("expertree.report") / "templates"
+    return Markup(folder.joinpath(name).read_text(encoding="utf-8"))  # noqa: S704 - our own file
+
+
+def _json(value: object) -> Markup:
+    """JSON for a script element: without `<`, no text in it can end the element."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - the line above is the escape
+
+
+def _degradations(run: Run) -> Sequence[str]:
+    for routing in run.get("routing", {}).values():
+        if routing.get("rows"):
+            return routing["rows"]
+    for table in run.get("tables", ()):
+        if table.get("kind") == "single":
+            return [column for column in table.get("columns", ()) if column != "average"]
+    return DEFAULT_DEGRADATIONS
+
+
+def _nodes(run: Run) -> Sequence[Mapping[str, Any]]:
+    return run.get("tree", {}).get("nodes", ())
+
+
+def _one(figure: figures.Figure | None) -> list[figures.Figure]:
+    return [] if figure is None else [figure]
+
+
+def _headlines(run: Run) -> list[Headline]:
+    summary = run.get("summary", {})
+    mixed = summary.get("mixed", {}).get("psnr_rgb", {})
+    headlines = []
+    for key, place in DISTRIBUTIONS.items():
+        values = summary.get("psnr_rgb", {}).get(key, {})
+        root, routed = values.get("root"), values.get("routed")
+        if not formatting.measured(root) or not formatting.measured(routed):
+            continue
+        headlines.append(
+            Headline(
+                place=place,
+                gain=formatting.gain(routed - root),
+                is_gain=routed > root,
+                root=formatting.number(root),
+                routed=formatting.number(routed),
+                marks=_marks({method: values.get(method) for method in LADDER}),
+                mixed_gain=_difference(mixed.get(key, {}), "routed", "root"),
+            )
+        )
+    return headlines
+
+
+def _audits(run: Run) -> list[Audit]:
+    audits = []
+    for table in run.get("tables", ()):
+        if table.get("kind") != "single":
+            continue
+        key = table.get("distribution", "")
+        routing = run.get("routing", {}).get(key, {})
+        averages = {
+            row.get("method", ""): row["psnr_rgb"][-1]
+            for row in table.get("rows", ())
+            if row.get("psnr_rgb") and row.get("method") != "degraded"
+        }
+        if "oracle" in averages:
+            audits.append(
+                Audit(
+                    place=DISTRIBUTIONS.get(key, key),
+                    agreement=formatting.percent(routing.get("agreement_with_oracle")),
+                    lost=formatting.number(routing.get("lost_db")),
+                    marks=_marks(averages, reference="routed"),
+                )
+            )
+    return audits
+
+
+def _marks(values: Mapping[str, float | None], reference: str = "") -> tuple[Mark, ...]:
+    found = {method: v for method, v in values.items() if formatting.measured(v)}
+    low, high = min(found.values()), max(found.values())
+    span = max(high - low, 0.01)
+    base = found.get(reference)
+    return tuple(
+        Mark(
+            method=method,
+            value=formatting.number(value),
+            left_percent=round(100 * (value - low) / span, 2),
+            difference="" if base is None or method == reference else formatting.gain(value - base),
+        )
+        for method, value in found.items()
+    )
+
+
+def _page_data(run: Run, charts: Sequence[figures.Figure]) -> dict[str, Any]:
+    nodes = [
+        {
+            "index": node["index"],
+            "level": node["level"],
+            "parent": node.get("parent"),
+            "label": formatting.name(node["dominant"][0][0]) if node.get("dominant") else "",
+        }
+        for node in _nodes(run)
+    ]
+    return {
+        "figures": {f.key: {"data": f.data, "layout": f.layout} for f in charts},
+        "nodes": nodes,
+        "examples": [_example(example) for example in run.get("examples", ())],
+    }
+
+
+def _example(example: Example) -> dict[str, Any]:
+    psnr = example.get("psnr", {})
+    task = example.get("task", "")
+    return {
+        "caption": example.get("caption") or formatting.name(task),
+        "task": formatting.name(task),
+        "place": DISTRIBUTIONS.get(example.get("distribution", ""), ""),
+        "images": {
+            kind: cast("Mapping[str, str]", example)[kind]
+            for kind in IMAGE_KINDS
+            if kind in example
+        },
+        "psnr": {k: f"{formatting.number(v)} dB" for k, v in psnr.items() if v is not None},
+        "gain": _difference(psnr, "routed", "root"),
+        "route": example.get("route"),
+    }
+
+
+def _difference(values: Mapping[str, float | None], upper: str, lower: str) -> str:
+    """The difference in dB in words; empty where one of the two was not measured."""
+    high, low = values.get(upper), values.get(lower)
+    if not formatting.measured(high) or not formatting.measured(low):
+        return ""
+    return formatting.gain(high - low)
+
+
+def _used_images(run: Run) -> list[str]:
+    named = [
+        cast("Mapping[str, str]", example)[kind]
+        for example in run.get("examples", ())
+        for kind in IMAGE_KINDS
+        if kind in example
+    ]
+    return sorted(set(named))
+
+
+def _pairs(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted keys and values."""
+    found: list[tuple[str, str]] = []
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            found += _pairs(value, f"{prefix}{key}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            found.append((f"{prefix}{key}", text))
+    return found
+
+
+def _quantity(key: str, value: object) -> tuple[str, str]:
+    """A name with its unit in it, and its value, for people: `wall_s`, 75 is wall, 1 min 15 s."""
+    words = key.replace("_", " ")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return words, str(value)
+    if key.endswith("_s"):
+        return words.removesuffix(" s"), formatting.duration(value)
+    if key.endswith("_bytes"):
+        return words.removesuffix(" bytes"), f"{formatting.count(value)}B"
+    if isinstance(value, int):
+        return words.removeprefix("num "), formatting.grouped(value)
+    return words, formatting.number(value)

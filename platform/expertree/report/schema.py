@@ -1,0 +1,232 @@
+"""What a run's report is made from: the content of `report.json`.
+
+Every part but the title is optional: a run without a tree of several levels, or one that was
+stopped before the evaluation, still has a report.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypedDict, cast
+
+DISTRIBUTIONS: Mapping[str, str] = {"in": "in distribution", "out": "out of distribution"}
+"""Degradations as strong as the experts were trained on, and stronger ones."""
+
+METHODS: Mapping[str, str] = {
+    "degraded": "the degraded input as it is",
+    "root": "one network of the same size, trained on as many samples as any path through the tree",
+    "tree root": "the tree's own level 0 alone",
+    "finest level": "the expert at the end of the chosen path, whatever the level router says",
+    "routed": "the router picks the path and the level, and one expert runs",
+    "oracle": "the best level on the chosen path, picked with the clean image at hand",
+    "best of all": "the best of all experts, picked with the clean image at hand",
+}
+"""What each row of the tables is."""
+
+BOUNDS = frozenset({"oracle", "best of all"})
+"""Rows that look at the clean image to choose, and so are limits and not methods."""
+
+IMAGE_KINDS = ("degraded", "root", "routed", "clean")
+
+
+class Row(TypedDict, total=False):
+    """One method in a table. Lists run along the table's columns; None is not measured."""
+
+    method: str
+    psnr_rgb: Sequence[float | None]
+    psnr_y: Sequence[float | None]
+    ssim: Sequence[float | None]
+    num_samples: int | None
+    num_parameters: int | None
+    multiply_adds_512: int | None
+
+
+class Table(TypedDict, total=False):
+    """PSNR (dB) and SSIM of methods on degradations; the last column is the average."""
+
+    distribution: str
+    kind: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+
+class TreeNode(TypedDict, total=False):
+    """A node. `expert` is the node whose expert it uses: itself, or the start of its chain."""
+
+    index: int
+    level: int
+    parent: int | None
+    expert: int
+    num_samples: int
+    dominant: Sequence[tuple[str, float]]
+    gain_over_parent_db: float | None
+    share_routed: float | None
+
+
+class TreeLevel(TypedDict, total=False):
+    """A level: its groups and how well they are apart (None where it has no meaning)."""
+
+    level: int
+    silhouette: float | None
+    num_groups: int
+
+
+class TreeSummary(TypedDict, total=False):
+    """The tree; nodes breadth first, coarse to fine."""
+
+    groups: Sequence[int]
+    levels: Sequence[TreeLevel]
+    nodes: Sequence[TreeNode]
+
+
+class Routing(TypedDict, total=False):
+    """Where images of each degradation were sent, as shares of that degradation's images."""
+
+    rows: Sequence[str]
+    leaves: Sequence[Sequence[float]]
+    levels: Sequence[Sequence[float]]
+    agreement_with_oracle: float | None
+    lost_db: float | None
+
+
+class Curve(TypedDict):
+    """Training loss against the number of samples seen."""
+
+    samples: Sequence[float]
+    loss: Sequence[float]
+
+
+class ExpertSummary(TypedDict, total=False):
+    """One expert's training. `index` is None for the single network the tree is compared with."""
+
+    index: int | None
+    key: str
+    curve: Curve
+    seconds: float
+    num_samples: int
+
+
+class Span(TypedDict, total=False):
+    """One attempt at training an expert, on one lane (a worker's place on the cluster)."""
+
+    expert: str | int
+    lane: str | int
+    start_s: float
+    end_s: float
+    attempt: int
+    outcome: str
+
+
+class Stage(TypedDict, total=False):
+    """One stage of the job; `cached` if its result was found and not made."""
+
+    name: str
+    seconds: float
+    cached: bool
+
+
+class Route(TypedDict, total=False):
+    """The router's choice for one image."""
+
+    level: int
+    leaf: int
+    node: int
+    confidence: float
+    level_probabilities: Sequence[float]
+    leaf_probabilities: Sequence[float]
+
+
+class Example(TypedDict, total=False):
+    """One image before and after. The image fields name entries of the report's images."""
+
+    id: str
+    task: str
+    caption: str
+    distribution: str
+    degraded: str
+    root: str
+    routed: str
+    clean: str
+    psnr: Mapping[str, float | None]
+    route: Route
+
+
+class Run(TypedDict, total=False):
+    """A run as its report tells it; `report.json` is this and nothing else."""
+
+    title: str
+    created: str
+    commit: str
+    versions: Mapping[str, str]
+    config: Mapping[str, Any]
+    cost: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    tables: Sequence[Table]
+    tree: TreeSummary
+    routing: Mapping[str, Routing]
+    experts: Sequence[ExpertSummary]
+    timeline: Sequence[Span]
+    stages: Sequence[Stage]
+    examples: Sequence[Example]
+    skipped_photographs: Sequence[tuple[str, str]]
+
+
+def check_run(run: Run, images: Mapping[str, bytes]) -> None:
+    """Refuse a run that contradicts itself, before anything is drawn from it.
+
+    Args:
+        run: The run.
+        images: The report's images by name.
+
+    Raises:
+        ValueError: A list has the wrong length, or something that is named does not exist.
+    """
+    for problem in _problems(run, images):
+        raise ValueError(f"report: {problem}")
+
+
+def _problems(run: Run, images: Mapping[str, bytes]) -> Iterator[str]:
+    if not run.get("title"):
+        yield "the run has no title"
+    for number, table in enumerate(run.get("tables", ())):
+        yield from _table_problems(number, table)
+    yield from _tree_problems(run.get("tree", {}))
+    for name, routing in run.get("routing", {}).items():
+        yield from _routing_problems(name, routing)
+    for example in run.get("examples", ()):
+        yield from _example_problems(example, images)
+
+
+def _table_problems(number: int, table: Table) -> Iterator[str]:
+    num_columns = len(table.get("columns", ()))
+    for row in table.get("rows", ()):
+        for metric in ("psnr_rgb", "psnr_y", "ssim"):
+            values = cast("Mapping[str, Any]", row).get(metric)
+            if values is not None and len(values) != num_columns:
+                yield (
+                    f"table {number} has {num_columns} columns, but row {row.get('method')!r} has "
+                    f"{len(values)} values of {metric}"
+                )
+
+
+def _tree_problems(tree: TreeSummary) -> Iterator[str]:
+    known: set[int] = set()
+    for node in tree.get("nodes", ()):
+        parent = node.get("parent")
+        if parent is not None and parent not in known:
+            yield f"node {node['index']} has parent {parent}, which does not come before it"
+        known.add(node["index"])
+
+
+def _routing_problems(name: str, routing: Routing) -> Iterator[str]:
+    num_rows = len(routing.get("rows", ()))
+    for what in ("leaves", "levels"):
+        values = cast("Mapping[str, Any]", routing).get(what)
+        if values and len(values) != num_rows:
+            yield f"routing {name!r} has {num_rows} rows, but {what} has {len(values)}"
+
+
+def _example_problems(example: Example, images: Mapping[str, bytes]) -> Iterator[str]:
+    for kind in IMAGE_KINDS:
+        name = example.get(kind)
+        if name is not None and name not in images:
+            yield f"example {example.get('id')!r} names image {name!r}, which was not given"

@@ -1,0 +1,296 @@
+"use strict";
+(() => {
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const page = read("data");
+  const images = read("images");
+  const byId = (id) => document.getElementById(id);
+  const source = (name) => `data:image/png;base64,${images[name]}`;
+
+  function make(tag, attributes = {}, ...children) {
+    const element = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.append(...children);
+    return element;
+  }
+
+  function makeSvg(tag, attributes = {}, text = "") {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    if (text) element.textContent = text;
+    return element;
+  }
+
+  const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`;
+
+  // Before and after ------------------------------------------------------------------------
+
+  const KINDS = { degraded: "input", root: "one network", routed: "routed", clean: "clean" };
+  const CHOICES = { left: ["degraded", "root", "clean"], right: ["routed", "root", "clean"] };
+  const shown = { example: 0, left: "degraded", right: "routed" };
+
+  function slide(percentFromLeft) {
+    const at = Math.min(Math.max(percentFromLeft, 0), 100);
+    const frame = byId("compare");
+    frame.style.setProperty("--at", `${at}%`);
+    frame.setAttribute("aria-valuenow", String(Math.round(at)));
+    byId("left-tag").classList.toggle("covered", at < 18);
+    byId("right-tag").classList.toggle("covered", at > 82);
+  }
+
+  function showSide(side) {
+    const example = page.examples[shown.example];
+    const available = CHOICES[side].filter((kind) => example.images[kind]);
+    const kind = available.includes(shown[side]) ? shown[side] : available[0];
+    const holder = byId(`${side}-choice`);
+    holder.replaceChildren(...available.map((choice) => {
+      const button = make("button", { type: "button", "aria-pressed": String(choice === kind) }, KINDS[choice]);
+      button.addEventListener("click", () => { shown[side] = choice; showSide(side); });
+      return button;
+    }));
+    if (!kind) return;
+    const image = byId(`${side}-image`);
+    image.src = source(example.images[kind]);
+    image.alt = `${example.caption}, ${KINDS[kind]}`;
+    byId(`${side}-tag`).replaceChildren(KINDS[kind], make("b", {}, example.psnr[kind] || ""));
+  }
+
+  function showExample(index) {
+    shown.example = index;
+    document.querySelectorAll(".thumb").forEach((thumb, number) => thumb.setAttribute("aria-pressed", String(number === index)));
+    showSide("left");
+    showSide("right");
+    slide(50);
+    showRoute(page.examples[index]);
+  }
+
+  function buildStrip() {
+    let place = null;
+    page.examples.forEach((example, index) => {
+      if (example.place !== place) {
+        place = example.place;
+        if (place) byId("strip").append(make("h3", {}, place));
+      }
+      const first = example.images.degraded || Object.values(example.images)[0];
+      const thumb = make("button", { class: "thumb", type: "button", "aria-label": `${example.caption}, ${example.place}` });
+      if (first) thumb.append(make("img", { src: source(first), alt: "" }));
+      thumb.append(example.task || example.caption);
+      if (example.gain) thumb.append(make("b", example.gain.startsWith("+") ? {} : { class: "bad" }, `${example.gain} dB`));
+      thumb.addEventListener("click", () => showExample(index));
+      byId("strip").append(thumb);
+    });
+  }
+
+  function setUpSlider() {
+    const frame = byId("compare");
+    const follow = (event) => {
+      const box = frame.getBoundingClientRect();
+      slide((100 * (event.clientX - box.left)) / box.width);
+    };
+    frame.addEventListener("pointerdown", (event) => {
+      frame.setPointerCapture(event.pointerId);
+      follow(event);
+    });
+    frame.addEventListener("pointermove", (event) => {
+      if (frame.hasPointerCapture(event.pointerId)) follow(event);
+    });
+    const steps = { ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageDown: -10, PageUp: 10, Home: -100, End: 100 };
+    frame.addEventListener("keydown", (event) => {
+      if (!(event.key in steps)) return;
+      event.preventDefault();
+      slide(Number(frame.getAttribute("aria-valuenow")) + steps[event.key]);
+    });
+    byId("right-image").addEventListener("load", (event) => {
+      frame.style.aspectRatio = `${event.target.naturalWidth} / ${event.target.naturalHeight}`;
+    });
+    byId("pixels").addEventListener("click", (event) => {
+      const on = frame.classList.toggle("pixelated");
+      event.target.setAttribute("aria-pressed", String(on));
+    });
+  }
+
+  // The router's choice ---------------------------------------------------------------------
+
+  const numLevels = 1 + Math.max(-1, ...page.nodes.map((node) => node.level));
+  const leaves = page.nodes.filter((node) => node.level === numLevels - 1);
+
+  function pathTo(leaf) {
+    const path = [];
+    for (let node = leaf; node; node = page.nodes.find((other) => other.index === node.parent)) path.unshift(node);
+    return path;
+  }
+
+  function showRoute(example) {
+    const route = example.route;
+    byId("route-title").textContent = example.caption;
+    byId("route-sentence").replaceChildren();
+    byId("route-tree").replaceChildren();
+    byId("route-levels").replaceChildren();
+    if (!route) return;
+    const chosen = page.nodes.find((node) => node.index === route.node);
+    const words = chosen && chosen.label ? ` (${chosen.label})` : "";
+    byId("route-sentence").append(
+      "Restored by expert ", make("b", {}, `#${route.node}${words}`), ` at level ${route.level}`,
+      ...(route.confidence == null ? ["."] : [", with confidence ", make("b", {}, percent(route.confidence)), "."]),
+    );
+    drawRoute(route);
+    (route.level_probabilities || []).forEach((share, level) => {
+      const bar = make("b", { style: `width: ${100 * share}%` });
+      byId("route-levels").append(make("div", level === route.level ? { class: "chosen" } : {},
+        make("span", {}, `level ${level}`), make("i", {}, bar), make("span", {}, percent(share))));
+    });
+  }
+
+  function drawRoute(route) {
+    if (!leaves.length) return;
+    const row = leaves.length > 12 ? 17 : 26;
+    const gap = Math.min(58, 150 / Math.max(numLevels - 1, 1));
+    const bars = 12 + gap * (numLevels - 1) + 16;
+    const svg = byId("route-tree");
+    svg.setAttribute("viewBox", `0 0 400 ${row * leaves.length + 4}`);
+    const y = {};
+    leaves.forEach((leaf, number) => { y[leaf.index] = row * (number + 0.5) + 2; });
+    for (const node of [...page.nodes].reverse()) {
+      const below = page.nodes.filter((child) => child.parent === node.index);
+      if (below.length) y[node.index] = (y[below[0].index] + y[below[below.length - 1].index]) / 2;
+    }
+    const x = (node) => 12 + gap * node.level;
+    const path = new Set(pathTo(leaves[route.leaf]).map((node) => node.index));
+    const edges = page.nodes.filter((node) => node.parent != null);
+    edges.sort((a, b) => path.has(a.index) - path.has(b.index));
+    for (const node of edges) {
+      const parent = page.nodes.find((other) => other.index === node.parent);
+      const [x0, x1, middle] = [x(parent), x(node), (x(parent) + x(node)) / 2];
+      const isTaken = path.has(node.index);
+      svg.append(makeSvg("path", {
+        d: `M${x0},${y[parent.index]}C${middle},${y[parent.index]} ${middle},${y[node.index]} ${x1},${y[node.index]}`,
+        fill: "none", stroke: isTaken ? "var(--routed)" : "var(--line)", "stroke-width": isTaken ? 3 : 1.5,
+        "stroke-dasharray": isTaken && node.level > route.level ? "3 5" : "none",
+      }));
+    }
+    for (const node of page.nodes) {
+      const isStop = path.has(node.index) && node.level === route.level;
+      svg.append(makeSvg("circle", {
+        cx: x(node), cy: y[node.index], r: isStop ? 8 : 4.5, stroke: "var(--page)", "stroke-width": 2,
+        fill: path.has(node.index) && node.level <= route.level ? "var(--routed)" : path.has(node.index) ? "var(--routed-soft)" : "var(--degraded)",
+      }));
+    }
+    leaves.forEach((leaf, number) => drawLeaf(svg, route, leaf, number, bars, y[leaf.index]));
+  }
+
+  function drawLeaf(svg, route, leaf, number, left, y) {
+    const share = (route.leaf_probabilities || [])[number];
+    const isChosen = number === route.leaf;
+    const group = makeSvg("g", isChosen ? { class: "chosen" } : {});
+    const label = leaf.label.length > 13 ? `${leaf.label.slice(0, 12)}…` : leaf.label;
+    group.append(makeSvg("text", { x: left, y: y + 4 }, label || `leaf ${number}`));
+    if (share != null) {
+      const [start, width] = [left + 88, 400 - left - 88 - 48];
+      group.append(makeSvg("rect", { x: start, y: y - 4, width, height: 8, rx: 4, fill: "var(--raised)" }));
+      group.append(makeSvg("rect", { x: start, y: y - 4, width: Math.max(width * share, 2), height: 8, rx: 4, fill: isChosen ? "var(--routed)" : "var(--degraded)" }));
+      group.append(makeSvg("text", { x: 400, y: y + 4, "text-anchor": "end" }, percent(share)));
+    }
+    svg.append(group);
+  }
+
+  // Tabs and contents -----------------------------------------------------------------------
+
+  function setUpTabs(tabs) {
+    const buttons = [...tabs.querySelectorAll("[role=tab]")];
+    const select = (chosen) => buttons.forEach((button) => {
+      const isChosen = button === chosen;
+      button.setAttribute("aria-selected", String(isChosen));
+      button.tabIndex = isChosen ? 0 : -1;
+      byId(button.getAttribute("aria-controls")).hidden = !isChosen;
+    });
+    buttons.forEach((button, index) => {
+      button.addEventListener("click", () => select(button));
+      button.addEventListener("keydown", (event) => {
+        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+        if (!step) return;
+        const next = buttons[(index + step + buttons.length) % buttons.length];
+        select(next);
+        next.focus();
+      });
+    });
+  }
+
+  function setUpContents() {
+    const links = [...document.querySelectorAll(".contents a")];
+    const observer = new IntersectionObserver((entries) => {
+      for (const entry of entries.filter((found) => found.isIntersecting)) {
+        links.forEach((link) => link.classList.toggle("here", link.hash === `#${entry.target.id}`));
+      }
+    }, { rootMargin: "-20% 0px -70% 0px" });
+    links.forEach((link) => observer.observe(document.querySelector(link.hash)));
+  }
+
+  // Charts ----------------------------------------------------------------------------------
+
+  let plotly = null;
+
+  async function unpackPlotly() {
+    const packed = Uint8Array.from(atob(byId("plotly").textContent), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+    return window.Plotly;
+  }
+
+  function themed(value) {
+    if (typeof value === "string" && value.startsWith("--")) {
+      return getComputedStyle(document.documentElement).getPropertyValue(value).trim();
+    }
+    if (Array.isArray(value)) return value.map(themed);
+    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([key, entry]) => [key, themed(entry)]));
+    return value;
+  }
+
+  function themedLayout(layout) {
+    const axis = { gridcolor: "--line", zeroline: false, linecolor: "--line", tickfont: { color: "--muted", size: 12.5 }, title: { font: { color: "--muted", size: 13 } } };
+    const whole = {
+      margin: { t: 16, r: 16, b: 48, l: 56 },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: getComputedStyle(document.body).fontFamily, color: "--ink", size: 13 },
+      hoverlabel: { bgcolor: "--surface", bordercolor: "--line", font: { color: "--ink" } },
+      xaxis: {}, yaxis: {}, ...layout,
+    };
+    for (const key of Object.keys(whole).filter((name) => /^[xy]axis\d*$/.test(name))) {
+      const own = whole[key];
+      whole[key] = { ...axis, ...own, title: { ...axis.title, ...own.title } };
+    }
+    return themed(whole);
+  }
+
+  async function draw(holder) {
+    plotly = plotly || unpackPlotly();
+    const library = await plotly;
+    const figure = page.figures[holder.dataset.figure];
+    await library.react(holder, themed(figure.data), themedLayout(figure.layout), { displayModeBar: false, responsive: true });
+    holder.dataset.drawn = "";
+  }
+
+  function setUpCharts() {
+    const holders = [...document.querySelectorAll("[data-figure]")];
+    // A chart in a hidden tab has no size yet: it is drawn when it first comes into view.
+    const observer = new IntersectionObserver((entries) => {
+      for (const entry of entries.filter((found) => found.isIntersecting)) {
+        observer.unobserve(entry.target);
+        draw(entry.target);
+      }
+    }, { rootMargin: "600px" });
+    holders.forEach((holder) => observer.observe(holder));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      holders.filter((holder) => "drawn" in holder.dataset).forEach(draw);
+    });
+  }
+
+  if (page.examples.length) {
+    buildStrip();
+    setUpSlider();
+    showExample(0);
+  }
+  document.querySelectorAll(".tabs").forEach(setUpTabs);
+  setUpContents();
+  setUpCharts();
+})();

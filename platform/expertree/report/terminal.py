@@ -1,0 +1,87 @@
+"""The results of a run for the terminal."""
+
+import io
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from expertree.report import formatting
+from expertree.report.schema import DISTRIBUTIONS, Run
+from expertree.report.tables import Cell, Grid, grid
+
+WIDTH_FOR_COST = 105
+"""Characters from which on parameters and multiply-adds stand beside the samples."""
+
+WIDTH_FOR_ONE_LINE = 155
+"""Characters from which on PSNR and SSIM of seven degradations fit on one line."""
+
+
+def results_table(run: Run, *, width: int | None = None, colour: bool = False) -> str:
+    """Draw a run's tables and its headline.
+
+    Args:
+        run: The run.
+        width: Characters to a line; the terminal's own by default.
+        colour: Whether to mark the best with terminal codes.
+
+    Returns:
+        Lines of text without a newline at the end; empty if nothing was measured.
+    """
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        legacy_windows=False,
+    )
+    parts: list[RenderableType] = []
+    for table in run.get("tables", ()):
+        parts += [_table(grid(table), console.width), ""]
+    parts += _headline(run)
+    with console.capture() as capture:
+        console.print(Group(*parts))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
+
+
+def _table(table: Grid, width: int) -> RichTable:
+    num_given = 3 if width >= WIDTH_FOR_COST else 1
+    separator = " / " if width >= WIDTH_FOR_ONE_LINE else "\n"
+    drawn = RichTable(
+        title=f"{table.title}: PSNR (dB) / SSIM",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
+    )
+    drawn.add_column("", no_wrap=True)
+    for column in table.columns:
+        drawn.add_column(column, justify="right")
+    for column in ("samples", "params", "mult-adds")[:num_given]:
+        drawn.add_column(column, justify="right", style="dim", no_wrap=True)
+    for index, line in enumerate(table.lines):
+        if line.is_bound and index and not table.lines[index - 1].is_bound:
+            drawn.add_section()
+        style = "dim" if line.is_bound else "bold" if line.method == "routed" else ""
+        cells = (_cell(cell, separator, style) for cell in line.cells)
+        drawn.add_row(Text(line.method, style), *cells, *line.given[:num_given])
+    return drawn
+
+
+def _cell(cell: Cell, separator: str, style: str) -> Text:
+    ssim = cell.ssim.removeprefix("0")
+    return Text(f"{cell.psnr}{separator}{ssim}", "bold green" if cell.is_best else style)
+
+
+def _headline(run: Run) -> list[RenderableType]:
+    gains = run.get("summary", {}).get("gain_db", {})
+    return [
+        Text(
+            f"routed over one network: {formatting.gain(gains[key])} dB {place} "
+            "(mean over single degradations)"
+        )
+        for key, place in DISTRIBUTIONS.items()
+        if gains.get(key) is not None
+    ]

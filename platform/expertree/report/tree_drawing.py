@@ -1,0 +1,237 @@
+"""The expert tree as boxes and ribbons: where everything goes, without drawing it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from expertree.report import formatting
+from expertree.report.schema import TreeNode, TreeSummary
+
+CARD_WIDTH_PX = 232
+CARD_HEIGHT_PX = 76
+COLUMN_GAP_PX = 96
+ROW_GAP_PX = 14
+HEADER_PX = 52
+BAR_WIDTH_PX = CARD_WIDTH_PX - 28
+THICKEST_RIBBON_PX = 56.0
+LABEL_CHARACTERS = 22
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A piece of a card's bar: samples of one degradation.
+
+    Attributes:
+        colour: A CSS variable's name.
+        x_px: Where it starts, from the bar's left.
+    """
+
+    label: str
+    colour: str
+    x_px: float
+    width_px: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """A node. Positions are of its top left corner.
+
+    Attributes:
+        verdict: "better" or "worse" than its parent, "shared" if it uses its parent's expert,
+            else "".
+        routed_px: Length of the line for the share of images routed to it.
+    """
+
+    index: int
+    x_px: float
+    y_px: float
+    label: str
+    title: str
+    verdict: str
+    verdict_text: str
+    caption: str
+    parts: tuple[Part, ...]
+    routed_px: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Ribbon:
+    """Samples on their way from a parent to a child: an SVG path and its width."""
+
+    path: str
+    width_px: float
+    colour: str
+    child: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A level's heading."""
+
+    x_px: float
+    title: str
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Drawing:
+    """A whole tree, coarse on the left, fine on the right."""
+
+    width_px: float
+    height_px: float
+    columns: tuple[Column, ...]
+    cards: tuple[Card, ...]
+    ribbons: tuple[Ribbon, ...]
+
+
+def draw_tree(tree: TreeSummary, colours: Mapping[str, str]) -> Drawing | None:
+    """Lay a tree out.
+
+    Args:
+        tree: The tree, nodes breadth first.
+        colours: CSS variable names by degradation.
+
+    Returns:
+        The drawing; None for a tree without nodes.
+    """
+    nodes = tree.get("nodes", ())
+    if not nodes:
+        return None
+    centres = _centres_y(nodes)
+    num_levels = 1 + max(node["level"] for node in nodes)
+    return Drawing(
+        width_px=num_levels * CARD_WIDTH_PX + (num_levels - 1) * COLUMN_GAP_PX,
+        height_px=max(centres.values()) + CARD_HEIGHT_PX / 2 + 4,
+        columns=tuple(_column(tree, level) for level in range(num_levels)),
+        cards=tuple(_card(node, centres, colours) for node in nodes),
+        ribbons=_ribbons(nodes, centres, colours),
+    )
+
+
+def colours_of(degradations: Sequence[str]) -> dict[str, str]:
+    """A CSS variable for each degradation, the same one wherever it is drawn."""
+    return {name: f"--task-{number % 8}" for number, name in enumerate(degradations)}
+
+
+def colour_of(caption: str, colours: Mapping[str, str]) -> str:
+    """The colour of a caption: that of the one degradation it names, else a neutral one."""
+    text = caption.replace("-", " ").replace("_", " ").lower()
+    named = [colour for task, colour in colours.items() if task.replace("_", " ") in text]
+    return named[0] if len(named) == 1 else "--task-mixed"
+
+
+def children_of(nodes: Sequence[TreeNode], index: int | None) -> list[TreeNode]:
+    """A node's children in order; the roots for None."""
+    return [node for node in nodes if node.get("parent") == index]
+
+
+def _centres_y(nodes: Sequence[TreeNode]) -> dict[int, float]:
+    centres: dict[int, float] = {}
+    next_leaf_px = HEADER_PX + CARD_HEIGHT_PX / 2
+
+    def place(node: TreeNode) -> float:
+        nonlocal next_leaf_px
+        below = [place(child) for child in children_of(nodes, node["index"])]
+        if not below:
+            below = [next_leaf_px]
+            next_leaf_px += CARD_HEIGHT_PX + ROW_GAP_PX
+        centres[node["index"]] = (below[0] + below[-1]) / 2
+        return centres[node["index"]]
+
+    for root in children_of(nodes, None):
+        place(root)
+    return centres
+
+
+def _left_px(level: int) -> float:
+    return level * (CARD_WIDTH_PX + COLUMN_GAP_PX)
+
+
+def _column(tree: TreeSummary, level: int) -> Column:
+    found = [entry for entry in tree.get("levels", ()) if entry.get("level") == level]
+    entry = found[0] if found else {}
+    num_nodes = sum(node["level"] == level for node in tree.get("nodes", ()))
+    num_groups = entry.get("num_groups") or num_nodes
+    silhouette = entry.get("silhouette")
+    groups = f"{num_groups} {'group' if num_groups == 1 else 'groups'}"
+    if formatting.measured(silhouette) and num_groups > 1:
+        groups += f", silhouette {formatting.number(silhouette)}"
+    return Column(x_px=_left_px(level), title=f"Level {level}", caption=groups)
+
+
+def _card(node: TreeNode, centres: Mapping[int, float], colours: Mapping[str, str]) -> Card:
+    dominant = node.get("dominant", ())
+    verdict, verdict_text = _verdict(node)
+    samples = f"{formatting.grouped(node.get('num_samples'))} samples"
+    routed = node.get("share_routed")
+    caption = f"{samples} · {formatting.percent(routed)} routed" if routed is not None else samples
+    shares = ", ".join(f"{formatting.name(n)} {formatting.percent(s)}" for n, s in dominant)
+    return Card(
+        index=node["index"],
+        x_px=_left_px(node["level"]),
+        y_px=centres[node["index"]] - CARD_HEIGHT_PX / 2,
+        label=_label(dominant),
+        title=f"Node {node['index']}, level {node['level']}: {caption}. {shares}. {verdict_text}",
+        verdict=verdict,
+        verdict_text=verdict_text,
+        caption=caption,
+        parts=_parts(dominant, colours),
+        routed_px=BAR_WIDTH_PX * min(max(routed or 0.0, 0.0), 1.0),
+    )
+
+
+def _label(dominant: Sequence[tuple[str, float]]) -> str:
+    if not dominant:
+        return "samples of all kinds"
+    kind, share = formatting.name(dominant[0][0]), formatting.percent(dominant[0][1])
+    if dominant[0][1] >= 0.5 or len(dominant) == 1:
+        return f"{formatting.shortened(kind, LABEL_CHARACTERS - len(share))} {share}"
+    kinds = ", ".join(formatting.name(name) for name, _ in dominant[:3])
+    return formatting.shortened(f"{kinds}, …", LABEL_CHARACTERS)
+
+
+def _verdict(node: TreeNode) -> tuple[str, str]:
+    if node.get("expert", node["index"]) != node["index"]:
+        return "shared", f"uses expert {node['expert']}"
+    difference = node.get("gain_over_parent_db")
+    if not formatting.measured(difference):
+        return "", ""
+    return ("better" if difference > 0 else "worse"), f"{formatting.gain(difference)} dB"
+
+
+def _parts(dominant: Sequence[tuple[str, float]], colours: Mapping[str, str]) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    start_px = 0.0
+    for label, share in dominant:
+        width_px = min(share * BAR_WIDTH_PX, BAR_WIDTH_PX - start_px)
+        colour = colour_of(label, colours)
+        parts.append(Part(label=label, colour=colour, x_px=start_px, width_px=width_px))
+        start_px += width_px
+    return tuple(parts)
+
+
+def _ribbons(
+    nodes: Sequence[TreeNode], centres: Mapping[int, float], colours: Mapping[str, str]
+) -> tuple[Ribbon, ...]:
+    total = max((node.get("num_samples", 0) for node in nodes), default=0) or 1
+    ribbons: list[Ribbon] = []
+    for parent in nodes:
+        children = children_of(nodes, parent["index"])
+        widths = [_ribbon_px(child, total) for child in children]
+        start_px = centres[parent["index"]] - sum(widths) / 2
+        for child, width_px in zip(children, widths, strict=True):
+            x0, x1 = _left_px(parent["level"]) + CARD_WIDTH_PX, _left_px(child["level"])
+            y0, y1, middle = start_px + width_px / 2, centres[child["index"]], (x0 + x1) / 2
+            path = (
+                f"M{x0:.1f},{y0:.1f}C{middle:.1f},{y0:.1f} {middle:.1f},{y1:.1f} {x1:.1f},{y1:.1f}"
+            )
+            dominant = child.get("dominant", ())
+            colour = colour_of(dominant[0][0], colours) if dominant else "--task-mixed"
+            ribbons.append(
+                Ribbon(path=path, width_px=width_px, colour=colour, child=child["index"])
+            )
+            start_px += width_px
+    return tuple(ribbons)
+
+
+def _ribbon_px(node: TreeNode, total: int) -> float:
+    return max(THICKEST_RIBBON_PX * node.get("num_samples", 0) / total, 2.0)

@@ -1,0 +1,340 @@
+"""A made-up run: numbers of a plausible size, photographs that are real."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from skimage import data
+
+from expertree.report.schema import Run
+
+Image = NDArray[np.float32]
+TASKS = ("low_light", "blur", "noise", "rain", "snow", "haze", "jpeg")
+BASE_DB = {
+    "degraded": (15.9, 23.4, 20.3, 19.6, 18.1, 14.2, 25.8),
+    "root": (20.1, 23.0, 24.6, 22.3, 21.2, 17.9, 26.1),
+    "tree root": (19.8, 22.8, 24.1, 21.9, 20.7, 17.5, 25.9),
+    "finest level": (23.4, 24.6, 27.1, 25.9, 24.8, 20.9, 27.0),
+    "routed": (23.6, 24.9, 27.2, 26.0, 24.9, 21.2, 26.6),
+    "oracle": (24.0, 25.1, 27.5, 26.3, 25.2, 21.9, 27.4),
+    "best of all": (24.3, 25.4, 27.8, 26.7, 25.6, 22.6, 27.7),
+}
+GIVEN = {
+    "degraded": (None, None, None),
+    "root": (28_800, 436_000, 9_870_000_000),
+    "tree root": (9_600, 436_000, 9_870_000_000),
+}
+NODES = (
+    (0, 0, None, 2772, (("noise", 0.143), ("rain", 0.143), ("snow", 0.143), ("haze", 0.143))),
+    (1, 1, 0, 396, (("haze", 0.97), ("low_light", 0.03))),
+    (2, 1, 0, 1010, (("noise", 0.39), ("snow", 0.38), ("rain", 0.21))),
+    (3, 1, 0, 402, (("low_light", 0.95), ("haze", 0.05))),
+    (4, 1, 0, 964, (("blur", 0.41), ("jpeg", 0.40), ("rain", 0.17))),
+    (5, 2, 1, 396, (("haze", 0.97), ("low_light", 0.03))),
+    (6, 2, 2, 398, (("noise", 0.99),)),
+    (7, 2, 2, 384, (("snow", 0.98), ("rain", 0.02))),
+    (8, 2, 2, 228, (("rain", 0.94), ("snow", 0.05))),
+    (9, 2, 3, 402, (("low_light", 0.95), ("haze", 0.05))),
+    (10, 2, 4, 391, (("blur", 0.97), ("jpeg", 0.03))),
+    (11, 2, 4, 388, (("jpeg", 0.96), ("blur", 0.04))),
+    (12, 2, 4, 185, (("rain", 0.88), ("blur", 0.09))),
+)
+LEAF_OF_TASK = {"haze": 0, "noise": 1, "snow": 2, "rain": 3, "low_light": 4, "blur": 5, "jpeg": 6}
+PHOTOGRAPHS = {
+    "low_light": (data.coffee, 60, 150),
+    "blur": (data.chelsea, 30, 130),
+    "noise": (data.astronaut, 10, 120),
+    "rain": (data.rocket, 60, 220),
+    "snow": (data.coffee, 100, 260),
+    "haze": (data.rocket, 120, 180),
+    "jpeg": (data.astronaut, 150, 60),
+}
+SIDE_PX = 224
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, bytes]:
+    return made_up_images()
+
+
+@pytest.fixture
+def run() -> Run:
+    return made_up_run()
+
+
+def made_up_images() -> dict[str, bytes]:
+    rng = np.random.default_rng(7)
+    images: dict[str, bytes] = {}
+    for distribution, strength in (("in", 1.0), ("out", 1.7)):
+        for task, (load, top, left) in PHOTOGRAPHS.items():
+            clean = load()[top : top + SIDE_PX, left : left + SIDE_PX, :3].astype(np.float32) / 255
+            degraded = _degrade(task, clean, strength, rng)
+            versions = {
+                "clean": clean,
+                "degraded": degraded,
+                "root": 0.45 * degraded + 0.55 * cv2.GaussianBlur(clean, (0, 0), 1.4),
+                "routed": 0.12 * degraded + 0.88 * cv2.GaussianBlur(clean, (0, 0), 0.55),
+            }
+            for kind, image in versions.items():
+                images[f"{distribution}-{task}-{kind}"] = _png(image)
+    return images
+
+
+def made_up_run() -> Run:
+    return {
+        "title": "Bundled photographs, tree {1, 4, 8}",
+        "created": "2025-11-21T06:12:40+00:00",
+        "commit": "824e64e1c0ffee",
+        "versions": {"expertree": "0.1.0", "torch": "2.14.0", "ray": "2.60.0", "python": "3.11.2"},
+        "config": {
+            "degradation": {"patch_px": 128, "num_train": 2772, "tasks": list(TASKS)},
+            "hierarchy": {"groups": [1, 4, 8], "method": "kmeans", "metric": "l2"},
+            "experts": {"backbone": {"name": "nafnet", "width": 16}, "learning_rate": 1e-3},
+            "router": {"alpha": 0.1, "beta": 0.01, "objective": "expected_l1"},
+            "seed": 0,
+        },
+        "cost": {"wall_s": 792.4, "expert_training_s": 1043.0, "num_experts_trained": 11},
+        "machine": {"nodes": 1, "cpus": 2, "gpus": 0, "platform": "Linux x86_64"},
+        "summary": {
+            "psnr_rgb": {
+                "in": {"degraded": 19.61, "root": 22.17, "routed": 24.91, "oracle": 25.34},
+                "out": {"degraded": 16.41, "root": 18.97, "routed": 20.94, "oracle": 21.52},
+            },
+            "ssim": {
+                "in": {"degraded": 0.541, "root": 0.688, "routed": 0.767, "oracle": 0.774},
+                "out": {"degraded": 0.402, "root": 0.561, "routed": 0.632, "oracle": 0.645},
+            },
+            "mixed": {
+                "psnr_rgb": {
+                    "in": {"degraded": 14.1, "root": 18.16, "routed": 18.85, "oracle": 19.22},
+                    "out": {"degraded": 11.9, "root": 15.53, "routed": 16.37, "oracle": 16.61},
+                }
+            },
+            "gain_db": {"in": 2.74, "out": 1.97},
+            "given": {
+                "root": {"num_samples": 28_800, "num_experts_run": 1},
+                "routed": {"num_samples": 28_800, "num_experts_run": 1},
+            },
+        },
+        "tables": [
+            _table(kind, distribution, shift)
+            for kind, distribution, shift in (
+                ("single", "in", 0.0),
+                ("single", "out", -3.4),
+                ("mixed", "in", -4.8),
+                ("mixed", "out", -7.7),
+            )
+        ],
+        "tree": {
+            "groups": [1, 4, 8],
+            "levels": [
+                {"level": 0, "silhouette": None, "num_groups": 1},
+                {"level": 1, "silhouette": 0.49, "num_groups": 4},
+                {"level": 2, "silhouette": 0.63, "num_groups": 8},
+            ],
+            "nodes": [_node(*node) for node in NODES],
+        },
+        "routing": {"in": _routing(0.94), "out": _routing(0.78)},
+        "experts": [_expert(None, "root+", 28_800)]
+        + [_expert(n[0], f"node-{n[0]:02d}", 9_600) for n in NODES if n[0] not in {5, 9}],
+        "timeline": _timeline(),
+        "stages": [
+            {"name": name, "seconds": seconds, "cached": seconds < 1}
+            for name, seconds in (
+                ("degrade", 21.0),
+                ("embed", 214.0),
+                ("cluster", 3.1),
+                ("shard", 0.4),
+                ("train experts", 421.0),
+                ("train routers", 31.0),
+                ("evaluate", 88.0),
+                ("bundle", 1.4),
+            )
+        ],
+        "examples": [
+            _example(task, distribution) for distribution in ("in", "out") for task in TASKS
+        ],
+        "skipped_photographs": [
+            ["broken.jpg", "truncated: the file ends after 1,204 of 88,120 bytes"],
+            ["notes.txt", "not an image"],
+        ],
+    }
+
+
+def _degrade(task: str, clean: Image, strength: float, rng: np.random.Generator) -> Image:
+    return globals()[f"_{task}"](clean, strength, rng)
+
+
+def _low_light(clean: Image, strength: float, _: np.random.Generator) -> Image:
+    return clean ** (1 + 1.1 * strength) * 0.62
+
+
+def _blur(clean: Image, strength: float, _: np.random.Generator) -> Image:
+    return cv2.GaussianBlur(clean, (0, 0), 2.2 * strength)
+
+
+def _noise(clean: Image, strength: float, rng: np.random.Generator) -> Image:
+    return clean + 0.1 * strength * rng.standard_normal(clean.shape).astype(np.float32)
+
+
+def _rain(clean: Image, strength: float, rng: np.random.Generator) -> Image:
+    drops = (rng.standard_normal(clean.shape[:2]) > 2.6).astype(np.float32)
+    return clean + 0.7 * strength * cv2.filter2D(drops, -1, np.eye(19) / 4)[..., None]
+
+
+def _snow(clean: Image, strength: float, rng: np.random.Generator) -> Image:
+    flakes = (rng.standard_normal(clean.shape[:2]) > 3.0).astype(np.float32)
+    mask = np.clip(cv2.GaussianBlur(flakes, (0, 0), 1.3) * 9 * strength, 0, 1)[..., None]
+    return clean * (1 - mask) + mask
+
+
+def _haze(clean: Image, strength: float, _: np.random.Generator) -> Image:
+    through = np.exp(-0.75 * strength * np.linspace(1.5, 0.5, SIDE_PX, dtype=np.float32))
+    return clean * through[:, None, None] + 0.9 * (1 - through[:, None, None])
+
+
+def _jpeg(clean: Image, strength: float, _: np.random.Generator) -> Image:
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(14 / strength)]
+    coded = cv2.imencode(".jpg", (clean * 255).astype(np.uint8), quality)[1]
+    return cv2.imdecode(coded, cv2.IMREAD_COLOR).astype(np.float32) / 255
+
+
+def _png(image: Image) -> bytes:
+    image_u8 = np.clip(image * 255, 0, 255).round().astype(np.uint8)
+    return cv2.imencode(".png", image_u8[..., ::-1])[1].tobytes()
+
+
+def _table(kind: str, distribution: str, shift: float) -> dict:
+    columns = list(TASKS) if kind == "single" else ["2 tasks", "3 tasks", "4 tasks or more"]
+    rows = []
+    for number, (method, base) in enumerate(BASE_DB.items()):
+        factor = 1.0 if kind == "single" else 0.5
+        psnr = [20 + factor * (value - 20) + shift for value in base[: len(columns)]]
+        ssim = [min(0.35 + 0.019 * value, 0.99) for value in psnr]
+        num_samples, num_parameters, multiply_adds = GIVEN.get(method, GIVEN["root"])
+        rows.append(
+            {
+                "method": method,
+                "psnr_rgb": [*psnr, sum(psnr) / len(psnr)],
+                "psnr_y": [*(v + 1.3 for v in psnr), sum(psnr) / len(psnr) + 1.3],
+                "ssim": [*ssim, sum(ssim) / len(ssim)],
+                "num_samples": num_samples,
+                "num_parameters": num_parameters,
+                "multiply_adds_512": multiply_adds if number else None,
+            }
+        )
+    return {
+        "distribution": distribution,
+        "kind": kind,
+        "columns": [*columns, "average"],
+        "rows": rows,
+    }
+
+
+def _node(index: int, level: int, parent: int | None, num_samples: int, dominant: tuple) -> dict:
+    expert = {5: 1, 9: 3}.get(index, index)
+    gain = None if parent is None or expert != index else 0.31 + 0.17 * (index % 5)
+    return {
+        "index": index,
+        "level": level,
+        "parent": parent,
+        "expert": expert,
+        "num_samples": num_samples,
+        "dominant": [list(entry) for entry in dominant],
+        "gain_over_parent_db": -0.12 if index == 12 else gain,
+        "share_routed": (0.02, 0.05, 0.12, 0.08)[index % 4] if level == 1 else 0.09 * (level / 2),
+    }
+
+
+def _routing(sure: float) -> dict:
+    leaves, levels = [], []
+    for number, task in enumerate(TASKS):
+        row = [(1 - sure) / 7] * 8
+        row[LEAF_OF_TASK[task]] = sure
+        if task == "rain":
+            row[LEAF_OF_TASK[task]], row[7] = 0.6 * sure, row[7] + 0.4 * sure
+        leaves.append(row)
+        coarse, middle = 0.02 + 0.01 * number, 0.10 + 0.05 * (number % 4)
+        levels.append([coarse, middle, 1 - coarse - middle])
+    return {
+        "rows": list(TASKS),
+        "leaves": leaves,
+        "levels": levels,
+        "agreement_with_oracle": 0.62 * sure,
+        "lost_db": 0.43 / sure,
+    }
+
+
+def _expert(index: int | None, key: str, num_samples: int) -> dict:
+    rng = np.random.default_rng(0 if index is None else index + 1)
+    samples = np.linspace(80, num_samples, 120)
+    seen = samples if index is None or index == 0 else samples + 9_600 * (1 + (index > 4))
+    level = 0.052 + 0.006 * ((index or 0) % 5)
+    loss = (level + 0.11 * np.exp(-seen / 3_000)) * np.exp(0.13 * rng.standard_normal(120))
+    curve = {"samples": samples.round().tolist(), "loss": loss.round(5).tolist()}
+    return {
+        "index": index,
+        "key": key,
+        "curve": curve,
+        "seconds": 38.0 if index is not None else 112.0,
+        "num_samples": num_samples,
+    }
+
+
+def _timeline() -> list[dict]:
+    spans = [
+        _span(0, 0, 0.0, 41.0),
+        _span("root+", 1, 0.0, 117.0),
+        _span(1, 0, 41.5, 80.0),
+        _span(2, 0, 80.2, 103.0, outcome="lost"),
+        _span(2, 0, 108.0, 149.0, attempt=2),
+        _span(3, 1, 117.4, 158.0),
+    ]
+    for place, node in enumerate((4, 6, 7, 8, 10, 11, 12)):
+        start_s = 150.0 + 41 * (place // 2)
+        spans.append(_span(node, place % 2, start_s + 8 * (place % 2), start_s + 39.0))
+    return spans
+
+
+def _span(
+    expert: int | str,
+    lane: int,
+    start_s: float,
+    end_s: float,
+    attempt: int = 1,
+    outcome: str = "done",
+) -> dict:
+    return {
+        "expert": expert,
+        "lane": lane,
+        "start_s": start_s,
+        "end_s": end_s,
+        "attempt": attempt,
+        "outcome": outcome,
+    }
+
+
+def _example(task: str, distribution: str) -> dict:
+    column, leaf = TASKS.index(task), LEAF_OF_TASK[task]
+    shift = 0.0 if distribution == "in" else -3.4
+    leaf_probabilities = [0.012] * 8
+    leaf_probabilities[leaf] = 1 - 0.012 * 7
+    level = 1 if task in {"haze", "low_light"} else 2
+    node = {0: 1, 4: 3}.get(leaf, 5 + leaf) if level == 1 else 5 + leaf
+    image = f"{distribution}-{task}"
+    return {
+        "id": f"val_{distribution}/{task}/00012",
+        "task": task,
+        "caption": f"{'medium' if distribution == 'in' else 'large'} {task.replace('_', '-')}",
+        "distribution": distribution,
+        **{kind: f"{image}-{kind}" for kind in ("degraded", "root", "routed", "clean")},
+        "psnr": {kind: BASE_DB[kind][column] + shift for kind in ("degraded", "root", "routed")},
+        "route": {
+            "level": level,
+            "leaf": leaf,
+            "node": node,
+            "confidence": 0.916 if distribution == "in" else 0.58,
+            "level_probabilities": [0.06, 0.72, 0.22] if level == 1 else [0.03, 0.15, 0.82],
+            "leaf_probabilities": leaf_probabilities,
+        },
+    }
