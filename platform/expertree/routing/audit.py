@@ -1,0 +1,91 @@
+"""How much the routers leave on the table (paper 000, table O)."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from expertree.hierarchy import Tree
+from expertree.routing.decision import Route
+from expertree.routing.losses import choice_nodes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Audit:
+    """Routed against the best that the experts could have done; PSNR in dB, means over samples.
+
+    Attributes:
+        num_samples: Samples audited.
+        psnr_routed: With the chosen expert.
+        psnr_best_level: With the best level on the path of the chosen leaf (the paper's oracle).
+        psnr_best: With the best of all experts.
+        agreement: Share of samples whose chosen expert is the best on its path.
+        lost_level_db: `psnr_best_level` - `psnr_routed`.
+        lost_db: `psnr_best` - `psnr_routed`.
+        routed_levels: Share of samples by chosen level.
+        best_levels: Share of samples by best level on the path; of equals the coarsest.
+    """
+
+    num_samples: int
+    psnr_routed: float
+    psnr_best_level: float
+    psnr_best: float
+    agreement: float
+    lost_level_db: float
+    lost_db: float
+    routed_levels: tuple[float, ...]
+    best_levels: tuple[float, ...]
+
+
+def node_table(
+    by_expert: Mapping[int, Float[np.ndarray, " samples"]], tree: Tree
+) -> Float[np.ndarray, "samples nodes"]:
+    """Spread one column an expert over one column a node: nodes of a chain share their expert.
+
+    Raises:
+        ArtefactError: If the experts are not exactly the tree's.
+    """
+    tree.check_experts(by_expert)
+    return np.stack([by_expert[tree.expert_of(node.index)] for node in tree.nodes], axis=1)
+
+
+def audit_routes(
+    routes: Sequence[Route], psnr: Float[np.ndarray, "samples nodes"], tree: Tree
+) -> Audit:
+    """Compare routes with oracles that know each expert's PSNR.
+
+    Args:
+        routes: One a sample.
+        psnr: PSNR of each node's expert on each sample, in dB; see `node_table`.
+        tree: The tree.
+
+    Raises:
+        ValueError: If there are no samples, or the table does not fit the routes and the tree.
+    """
+    if not routes or psnr.shape != (len(routes), len(tree.nodes)):
+        raise ValueError(
+            f"{len(routes)} routes through a tree of {len(tree.nodes)} nodes need a PSNR table of "
+            f"that shape and at least one row, got {list(psnr.shape)}"
+        )
+    rows = np.arange(len(routes))
+    paths = choice_nodes(tree)[[route.leaf for route in routes]]
+    on_path = psnr[rows[:, None], paths]
+    routed = psnr[rows, [route.node for route in routes]]
+    best_level, best = on_path.max(axis=1), psnr.max(axis=1)
+    return Audit(
+        num_samples=len(routes),
+        psnr_routed=float(routed.mean()),
+        psnr_best_level=float(best_level.mean()),
+        psnr_best=float(best.mean()),
+        agreement=float((routed >= best_level).mean()),
+        lost_level_db=float((best_level - routed).mean()),
+        lost_db=float((best - routed).mean()),
+        routed_levels=_shares([route.level for route in routes], tree.num_levels),
+        best_levels=_shares(on_path.argmax(axis=1).tolist(), tree.num_levels),
+    )
+
+
+def _shares(levels: Sequence[int], num_levels: int) -> tuple[float, ...]:
+    counts = np.bincount(levels, minlength=num_levels)
+    return tuple((counts / len(levels)).tolist())

@@ -1,0 +1,133 @@
+"""From what the gates say to one expert for each image."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from expertree.hierarchy import Tree
+from expertree.routing.router import RouterOutput
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """Which expert an image gets, and how sure that is.
+
+    Attributes:
+        node: Where the level meets the path of the leaf.
+        expert: The node whose expert serves `node`: the node itself, or one above it that holds the
+            same samples.
+        level: The chosen level, 0 for the root's.
+        leaf: The chosen leaf.
+        leaf_probabilities: One a leaf; 0 where masked.
+        level_probabilities: One a level; 0 where masked.
+        confidence: Probability of all choices that end at this expert, in [0, 1].
+    """
+
+    node: int
+    expert: int
+    level: int
+    leaf: int
+    leaf_probabilities: tuple[float, ...]
+    level_probabilities: tuple[float, ...]
+    confidence: float
+
+
+def decide(
+    output: RouterOutput,
+    tree: Tree,
+    *,
+    leaf_mask: Bool[Tensor, " leaves"] | Sequence[bool] | None = None,
+    level: int | None = None,
+    expert: int | None = None,
+) -> list[Route]:
+    """Choose an expert for each sample of a batch.
+
+    What is not allowed gets a logit of minus infinity before the softmax, so that probabilities are
+    shared among what is left (paper 000, instruction mode).
+
+    Args:
+        output: From a router in evaluation mode.
+        tree: The tree that the router was trained for.
+        leaf_mask: True where a leaf may be chosen, for all samples; all leaves by default.
+        level: Take this level.
+        expert: Take this expert: one of the tree's levels and leaves that lead to it.
+
+    Returns:
+        A route a sample.
+
+    Raises:
+        ValueError: If the level or expert does not exist, or nothing is left to choose from.
+    """
+    levels = _allowed_levels(tree, level, expert)
+    leaves = _allowed_leaves(tree, leaf_mask, expert)
+    device = output.leaf_logits.device
+    leaf_logits = output.leaf_logits.masked_fill(~leaves.to(device), float("-inf"))
+    level_logits = output.level_logits.masked_fill(~levels.to(device), float("-inf"))
+    leaf_probabilities = leaf_logits.softmax(dim=1).double().cpu()
+    level_probabilities = level_logits.softmax(dim=1).double().cpu()
+    return [
+        _route(tree, leaf, level)
+        for leaf, level in zip(leaf_probabilities, level_probabilities, strict=True)
+    ]
+
+
+def _allowed_leaves(
+    tree: Tree, leaf_mask: Tensor | Sequence[bool] | None, expert: int | None
+) -> Bool[Tensor, " leaves"]:
+    allowed = torch.ones(tree.num_leaves, dtype=torch.bool)
+    if leaf_mask is not None:
+        allowed = torch.as_tensor(leaf_mask, dtype=torch.bool)
+        if allowed.shape != (tree.num_leaves,):
+            raise ValueError(
+                f"leaf_mask has shape {list(allowed.shape)}, the tree has {tree.num_leaves} leaves"
+            )
+    if expert is not None:
+        below = torch.zeros_like(allowed)
+        below[list(tree.nodes[expert].leaves)] = True
+        allowed = allowed & below
+    if not allowed.any():
+        reason = "leaf_mask allows no leaf" + ("" if expert is None else f" below expert {expert}")
+        raise ValueError(f"{reason}; allow at least one")
+    return allowed
+
+
+def _allowed_levels(tree: Tree, level: int | None, expert: int | None) -> Bool[Tensor, " levels"]:
+    allowed = torch.ones(tree.num_levels, dtype=torch.bool)
+    if expert is not None:
+        allowed[:] = False
+        allowed[list(tree.levels_of_expert(expert))] = True
+    if level is not None:
+        if not 0 <= level < tree.num_levels:
+            raise ValueError(
+                f"level {level} does not exist; the tree has levels 0 to {tree.num_levels - 1}"
+            )
+        only = torch.zeros_like(allowed)
+        only[level] = True
+        allowed = allowed & only
+    if not allowed.any():
+        raise ValueError(f"expert {expert} does not serve level {level}; give one of the two")
+    return allowed
+
+
+def _route(
+    tree: Tree,
+    leaf_probabilities: Tensor,
+    level_probabilities: Tensor,
+) -> Route:
+    leaf, level = int(leaf_probabilities.argmax()), int(level_probabilities.argmax())
+    node = tree.node_at(leaf, level)
+    expert = tree.expert_of(node)
+    below = leaf_probabilities[list(tree.nodes[expert].leaves)].sum()
+    across = level_probabilities[list(tree.levels_of_expert(expert))].sum()
+    return Route(
+        node=node,
+        expert=expert,
+        level=level,
+        leaf=leaf,
+        leaf_probabilities=tuple(leaf_probabilities.tolist()),
+        level_probabilities=tuple(level_probabilities.tolist()),
+        confidence=min(1.0, float(below * across)),
+    )

@@ -1,0 +1,170 @@
+"""The routers: two heads on an embedding and two noisy gates (paper 000, section 3.3).
+
+H_d estimates the degradation at the finest level, H_g the variance of that estimate. G_d chooses a
+leaf from the one, G_g a level from the other; where they meet in the tree stands the expert.
+"""
+
+import dataclasses
+
+import safetensors
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from expertree.config import load, to_dict
+from expertree.errors import ArtefactError, ConfigError
+from expertree.storage import Storage
+
+VERSION = 1
+"""Format of the artefact; a reader refuses any other."""
+
+NUM_LAYERS = 5
+"""Linear layers of a head (the released code of paper 000)."""
+
+SLOPE = 0.1
+"""Negative slope of the LeakyReLU between them."""
+
+NOISE_STD_MIN = 0.01
+"""Least standard deviation of a gate's noise."""
+
+_HEADER, _WEIGHTS = "router.json", "router.safetensors"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RouterShape:
+    """What a router's weights depend on.
+
+    Attributes:
+        embed_dim: Length of an embedding.
+        num_leaves: Leaves of the tree.
+        num_levels: Levels of the tree, the root's included.
+    """
+
+    embed_dim: int
+    num_leaves: int
+    num_levels: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RouterOutput:
+    """What the heads and gates say about a batch.
+
+    Attributes:
+        degradation: e_d, [batch, embed_dim], in the tree's standardised space.
+        log_variance: Logarithm of e_g per dimension, [batch, embed_dim].
+        leaf_logits: [batch, num_leaves].
+        level_logits: [batch, num_levels].
+    """
+
+    degradation: Float[Tensor, "batch dim"]
+    log_variance: Float[Tensor, "batch dim"]
+    leaf_logits: Float[Tensor, "batch leaves"]
+    level_logits: Float[Tensor, "batch levels"]
+
+
+class Head(nn.Sequential):
+    """Five linear layers with LeakyReLU between, then BatchNorm: [batch, dim] to the same."""
+
+    def __init__(self, embed_dim: int) -> None:
+        layers: list[nn.Module] = []
+        for index in range(NUM_LAYERS):
+            layers.append(nn.Linear(embed_dim, embed_dim))
+            if index + 1 < NUM_LAYERS:
+                layers.append(nn.LeakyReLU(SLOPE))
+        super().__init__(*layers, nn.BatchNorm1d(embed_dim))
+
+
+class NoisyGate(nn.Module):
+    """One linear layer to logits, with learnt Gaussian noise while training (Shazeer et al. 2017).
+
+    Both layers start at zero: every choice is equally likely until something is learnt.
+    """
+
+    def __init__(self, embed_dim: int, num_choices: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_choices, embed_dim))
+        self.noise_weight = nn.Parameter(torch.zeros(num_choices, embed_dim))
+
+    def forward(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch choices"]:
+        """Logits; noisy in training mode, deterministic otherwise."""
+        logits = F.linear(features, self.weight)
+        if not self.training:
+            return logits
+        std = F.softplus(F.linear(features, self.noise_weight)) + NOISE_STD_MIN
+        return logits + std * torch.randn_like(logits)
+
+
+class Router(nn.Module):
+    """H_d, H_g, G_d and G_g."""
+
+    def __init__(self, shape: RouterShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.degradation_head = Head(shape.embed_dim)
+        self.granularity_head = Head(shape.embed_dim)
+        self.leaf_gate = NoisyGate(shape.embed_dim, shape.num_leaves)
+        self.level_gate = NoisyGate(shape.embed_dim, shape.num_levels)
+
+    def forward(self, points: Float[Tensor, "batch dim"]) -> RouterOutput:
+        """Judge embeddings.
+
+        Args:
+            points: Embeddings in the tree's standardised space, from `Tree.standardise`, float32.
+        """
+        degradation = self.degradation_head(points)
+        log_variance = self.granularity_head(points)
+        return RouterOutput(
+            degradation=degradation,
+            log_variance=log_variance,
+            leaf_logits=self.leaf_gate(degradation),
+            level_logits=self.level_gate(log_variance),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Header:
+    """What `router.json` holds; the weights are beside it."""
+
+    version: int
+    shape: RouterShape
+
+
+def save_router(router: Router, directory: Storage) -> None:
+    """Write `router.json` and `router.safetensors`; the same router gives the same bytes."""
+    weights = {name: tensor.contiguous() for name, tensor in router.state_dict().items()}
+    directory.write_bytes(_WEIGHTS, safetensors.torch.save(weights))
+    directory.write_json(_HEADER, to_dict(_Header(version=VERSION, shape=router.shape)))
+
+
+def load_router(directory: Storage) -> Router:
+    """Read a router, in evaluation mode, on the CPU.
+
+    Raises:
+        ArtefactError: If it is missing, damaged, of another version, or its weights do not have the
+            shapes that its header promises.
+    """
+    header = _read_header(directory)
+    router = Router(header.shape)
+    try:
+        weights = safetensors.torch.load(directory.read_bytes(_WEIGHTS))
+        router.load_state_dict(weights)
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtefactError(f"{directory.path(_WEIGHTS)} does not fit: {reason}") from error
+    return router.eval()
+
+
+def _read_header(directory: Storage) -> _Header:
+    where, data = directory.path(_HEADER), directory.read_json(_HEADER)
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != VERSION:
+        raise ArtefactError(
+            f"{where} has format version {version!r}, this program reads {VERSION}; train the "
+            "routers again"
+        )
+    try:
+        return load(_Header, data)
+    except ConfigError as error:
+        raise ArtefactError(f"{where} is damaged: {error}") from error

@@ -1,0 +1,272 @@
+"""Training the routers on a table: embeddings, leaves, and what each expert made of each sample.
+
+No expert runs here, so a search over objectives costs seconds a trial (METHOD section 5).
+"""
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from expertree.errors import ConfigError, TrainingError
+from expertree.hierarchy import Tree
+from expertree.routing.losses import (
+    balance_loss,
+    choice_regrets,
+    expected_cost,
+    top1_cost,
+    uncertainty_loss,
+)
+from expertree.routing.router import Router, RouterOutput, RouterShape
+
+Objective = Literal["expected_l1", "paper"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RouterConfig:
+    """How the routers are trained."""
+
+    objective: Objective = "expected_l1"
+    """`expected_l1`: the cost of every choice, weighted by its probability. `paper`: the cost of
+    the chosen one, through its gate."""
+
+    alpha: float = 0.1
+    """Weight of L_dg, the uncertainty loss (paper 000, eq. 10)."""
+
+    beta: float = 0.01
+    """Weight of L_aux, the load-balancing loss (paper 000, eq. 10)."""
+
+    leaf_weight: float = 1.0
+    """Weight of the cross-entropy of the leaf against its cluster; not part of `paper`."""
+
+    cap_db: float = 6.0
+    """Regret in dB beyond which a choice is not worse any more: hopeless choices are easy to avoid
+    and would otherwise drown the close ones."""
+
+    num_epochs: int = 40
+    """Passes over the training split at most."""
+
+    patience: int = 10
+    """Passes without improvement on the held-out split after which training stops."""
+
+    held_out_fraction: float = 0.2
+    """Share of the samples on which the best pass is chosen."""
+
+    batch_size: int = 64
+    """Samples a step."""
+
+    learning_rate: float = 1e-3
+    """Of Adam, constant (the paper's)."""
+
+    weight_decay: float = 0.01
+    """Decoupled; samples are few and the heads are large."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RouterEpoch:
+    """One pass: the training loss and what the routes then cost on both splits.
+
+    Attributes:
+        loss: Mean objective over the pass.
+        train_regret_db: Mean regret of the chosen experts on the training split.
+        held_out_regret_db: The same on the held-out split.
+    """
+
+    loss: float
+    train_regret_db: float
+    held_out_regret_db: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedRouter:
+    """A router in evaluation mode, and how it got there."""
+
+    router: Router
+    curve: tuple[RouterEpoch, ...]
+    best_epoch: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Table:
+    """Training data as tensors, one row a sample."""
+
+    points: Float[Tensor, "samples dim"]
+    leaves: Int64[Tensor, " samples"]
+    costs: Float[Tensor, "samples leaves levels"]
+
+    def rows(self, indices: Int64[Tensor, " rows"]) -> "_Table":
+        return _Table(
+            points=self.points[indices], leaves=self.leaves[indices], costs=self.costs[indices]
+        )
+
+
+def train_router(
+    config: RouterConfig,
+    tree: Tree,
+    embeddings: Float[np.ndarray, "samples dim"],
+    leaves: Int64[np.ndarray, " samples"],
+    losses: Float[np.ndarray, "samples nodes"],
+    *,
+    seed: int,
+) -> TrainedRouter:
+    """Train the routers on samples that the experts were not trained on.
+
+    Args:
+        config: Objective and optimiser.
+        tree: The tree.
+        embeddings: As the extractor gives them, not standardised.
+        leaves: The leaf that each sample is assigned to.
+        losses: Each node's expert's L1 on each sample; see `routing.audit.node_table`.
+        seed: Of the split, the initial weights, the order and the gates' noise.
+
+    Returns:
+        The router of the best pass, by regret on the held-out split. On a CPU the same arguments
+        give the same bytes.
+
+    Raises:
+        ConfigError: If there are too few samples for the split.
+        ValueError: If the table does not fit the tree.
+        TrainingError: If the loss is not finite any more.
+    """
+    table = _make_table(config, tree, embeddings, leaves, losses)
+    centroids = torch.from_numpy(tree.leaf_centroids.copy())
+    with torch.random.fork_rng(devices=[]), _one_thread():
+        torch.manual_seed(seed)
+        kept, held_out = _split(config, table)
+        router = Router(
+            RouterShape(
+                embed_dim=tree.embed_dim, num_leaves=tree.num_leaves, num_levels=tree.num_levels
+            )
+        )
+        return _fit(config, router, kept, held_out, centroids)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the machine; and steps this small are slower on more threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _make_table(
+    config: RouterConfig,
+    tree: Tree,
+    embeddings: Float[np.ndarray, "samples dim"],
+    leaves: Int64[np.ndarray, " samples"],
+    losses: Float[np.ndarray, "samples nodes"],
+) -> _Table:
+    if not len(embeddings) == len(leaves) == len(losses):
+        raise ValueError(
+            f"{len(embeddings)} embeddings, {len(leaves)} leaves and {len(losses)} rows of losses "
+            "must be the same samples"
+        )
+    return _Table(
+        points=torch.from_numpy(tree.standardise(embeddings)),
+        leaves=torch.from_numpy(np.asarray(leaves, dtype=np.int64)),
+        costs=torch.from_numpy(choice_regrets(losses, tree, cap_db=config.cap_db)),
+    )
+
+
+def _split(config: RouterConfig, table: _Table) -> tuple[_Table, _Table]:
+    num_samples = len(table.leaves)
+    num_held_out = round(config.held_out_fraction * num_samples)
+    if num_held_out < 1 or num_samples - num_held_out < 2:
+        raise ConfigError(
+            f"{num_samples} samples are too few to train routers with held_out_fraction="
+            f"{config.held_out_fraction}; hold back more photographs for routing"
+        )
+    order = torch.randperm(num_samples)
+    return table.rows(order[num_held_out:]), table.rows(order[:num_held_out])
+
+
+def _fit(
+    config: RouterConfig,
+    router: Router,
+    kept: _Table,
+    held_out: _Table,
+    centroids: Float[Tensor, "leaves dim"],
+) -> TrainedRouter:
+    optimizer = torch.optim.AdamW(
+        router.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    curve: list[RouterEpoch] = []
+    best_epoch, best_state = 0, copy.deepcopy(router.state_dict())
+    for epoch in range(config.num_epochs):
+        loss = _run_epoch(config, router, optimizer, kept, centroids)
+        curve.append(
+            RouterEpoch(
+                loss=loss,
+                train_regret_db=_regret_db(router, kept),
+                held_out_regret_db=_regret_db(router, held_out),
+            )
+        )
+        if curve[-1].held_out_regret_db <= curve[best_epoch].held_out_regret_db:
+            best_epoch, best_state = epoch, copy.deepcopy(router.state_dict())
+        if epoch - best_epoch >= config.patience:
+            break
+    router.load_state_dict(best_state)
+    return TrainedRouter(router=router.eval(), curve=tuple(curve), best_epoch=best_epoch)
+
+
+def _run_epoch(
+    config: RouterConfig,
+    router: Router,
+    optimizer: torch.optim.Optimizer,
+    table: _Table,
+    centroids: Float[Tensor, "leaves dim"],
+) -> float:
+    router.train()
+    losses: list[float] = []
+    order = torch.randperm(len(table.leaves))
+    for indices in torch.split(order, config.batch_size):
+        if len(indices) == 1:  # BatchNorm has no variance of one sample
+            continue
+        batch = table.rows(indices)
+        loss = router_loss(config, router(batch.points), batch.costs, batch.leaves, centroids)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    if not np.isfinite(losses).all():
+        raise TrainingError(
+            f"the routers' loss is {losses[-1]} after {len(losses)} steps of a pass; lower "
+            f"learning_rate={config.learning_rate}"
+        )
+    return float(np.mean(losses))
+
+
+def router_loss(
+    config: RouterConfig,
+    output: RouterOutput,
+    costs: Float[Tensor, "batch leaves levels"],
+    leaves: Int64[Tensor, " batch"],
+    centroids: Float[Tensor, "leaves dim"],
+) -> Float[Tensor, ""]:
+    """The objective of one batch: cost + alpha L_dg + beta L_aux (paper 000, eq. 10; METHOD 5)."""
+    if config.objective == "paper":
+        cost = top1_cost(output.leaf_logits, output.level_logits, costs)
+    else:
+        cost = expected_cost(output.leaf_logits, output.level_logits, costs)
+        cost = cost + config.leaf_weight * F.cross_entropy(output.leaf_logits, leaves)
+    uncertainty = uncertainty_loss(output.degradation, output.log_variance, centroids[leaves])
+    balance = balance_loss(output.leaf_logits) + balance_loss(output.level_logits)
+    return cost + config.alpha * uncertainty + config.beta * balance
+
+
+@torch.inference_mode()
+def _regret_db(router: Router, table: _Table) -> float:
+    output = router.eval()(table.points)
+    rows = torch.arange(len(table.leaves))
+    chosen = table.costs[rows, output.leaf_logits.argmax(dim=1), output.level_logits.argmax(dim=1)]
+    return float(chosen.mean())

@@ -1,0 +1,89 @@
+"""Choices from logits: masks, forced levels and experts, chains."""
+
+import pytest
+import torch
+
+from expertree.hierarchy import Tree
+from expertree.routing import RouterOutput, decide
+
+
+def output(leaf_logits: list[list[float]], level_logits: list[list[float]]) -> RouterOutput:
+    unused = torch.zeros(len(leaf_logits), 16)
+    return RouterOutput(
+        degradation=unused,
+        log_variance=unused,
+        leaf_logits=torch.tensor(leaf_logits, dtype=torch.float32),
+        level_logits=torch.tensor(level_logits, dtype=torch.float32),
+    )
+
+
+def test_the_expert_stands_where_the_level_meets_the_path_of_the_leaf(tree: Tree) -> None:
+    routes = decide(
+        output([[0, 3, 0], [5, 0, 0], [1, 0, 2]], [[0, 0, 1], [0, 2, 0], [9, 0, 0]]), tree
+    )
+    assert [(r.leaf, r.level, r.node) for r in routes] == [(1, 2, 4), (0, 1, 1), (2, 0, 0)]
+
+
+def test_nodes_of_a_chain_share_the_expert_of_the_coarsest(tree: Tree) -> None:
+    finest, middle = decide(output([[0, 0, 4], [0, 0, 4]], [[0, 0, 4], [0, 4, 0]]), tree)
+    assert (finest.node, middle.node) == (5, 2)
+    assert finest.expert == middle.expert == 2
+
+
+def test_confidence_is_the_probability_of_all_choices_that_end_at_the_expert(tree: Tree) -> None:
+    (route,) = decide(output([[0.0, 1.0, 2.0]], [[0.5, 0.0, 1.0]]), tree)
+    leaf, level = route.leaf_probabilities, route.level_probabilities
+    assert sum(leaf) == pytest.approx(1.0)
+    assert sum(level) == pytest.approx(1.0)
+    assert route.confidence == pytest.approx(leaf[2] * (level[1] + level[2]))
+
+
+def test_masked_leaves_get_no_probability_and_the_others_share_it(tree: Tree) -> None:
+    masked = output([[1.0, 9.0, 2.0]], [[0.0, 0.0, 1.0]])
+    (route,) = decide(masked, tree, leaf_mask=[True, False, True])
+    assert route.leaf == 2
+    expected = torch.tensor([1.0, 2.0]).softmax(0).tolist()
+    assert route.leaf_probabilities == pytest.approx((expected[0], 0.0, expected[1]))
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_forced_level_is_taken(tree: Tree, level: int) -> None:
+    (route,) = decide(output([[0.0, 2.0, 1.0]], [[1.0, 5.0, 2.0]]), tree, level=level)
+    assert route.level == level
+    assert route.node == tree.node_at(1, level)
+    assert route.level_probabilities[level] == 1.0
+
+
+@pytest.mark.parametrize("expert", [0, 1, 2, 3, 4])
+def test_a_forced_expert_is_taken_by_the_likeliest_way_to_it(tree: Tree, expert: int) -> None:
+    (route,) = decide(output([[0.0, 2.0, 1.0]], [[1.0, 2.0, 5.0]]), tree, expert=expert)
+    assert route.expert == expert
+    assert route.leaf == max(tree.nodes[expert].leaves, key=lambda leaf: [0.0, 2.0, 1.0][leaf])
+    assert route.level == max(tree.levels_of_expert(expert))
+    assert route.confidence == pytest.approx(1.0)
+
+
+def test_samples_of_a_batch_do_not_depend_on_each_other(tree: Tree) -> None:
+    leaf, level = torch.randn(5, 3).tolist(), torch.randn(5, 3).tolist()
+    together = decide(output(leaf, level), tree)
+    assert together == [decide(output([a], [b]), tree)[0] for a, b in zip(leaf, level, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 3}, "level 3 does not exist; the tree has levels 0 to 2"),
+        ({"level": -1}, "level -1 does not exist"),
+        ({"expert": 5}, "node 5 has no expert of its own"),
+        ({"expert": 17}, "node 17 has no expert of its own"),
+        ({"expert": 3, "level": 0}, "expert 3 does not serve level 0"),
+        ({"leaf_mask": [True, True]}, "leaf_mask has shape"),
+        ({"leaf_mask": [False] * 3}, "leaf_mask allows no leaf"),
+        ({"leaf_mask": [True, False, False], "expert": 4}, "no leaf below expert 4"),
+    ],
+)
+def test_impossible_choices_are_refused(
+    tree: Tree, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        decide(output([[0.0] * 3], [[0.0] * 3]), tree, **options)

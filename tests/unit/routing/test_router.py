@@ -1,0 +1,88 @@
+"""The routers' network and its file."""
+
+import math
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from expertree.errors import ArtefactError
+from expertree.routing import Router, RouterShape, load_router, save_router
+from expertree.routing.router import NoisyGate
+from expertree.storage import Storage
+
+SHAPE = RouterShape(embed_dim=16, num_leaves=3, num_levels=2)
+
+
+def test_heads_are_five_linear_layers_with_leaky_relu_between_and_batch_norm_last() -> None:
+    for head in (Router(SHAPE).degradation_head, Router(SHAPE).granularity_head):
+        kinds = [type(layer) for layer in head]
+        assert kinds == [nn.Linear, nn.LeakyReLU] * 4 + [nn.Linear, nn.BatchNorm1d]
+        assert {layer.negative_slope for layer in head if isinstance(layer, nn.LeakyReLU)} == {0.1}
+
+
+def test_a_new_router_finds_all_choices_equally_likely() -> None:
+    output = Router(SHAPE).eval()(torch.randn(4, 16))
+    assert not output.leaf_logits.any()
+    assert not output.level_logits.any()
+
+
+def test_gates_are_noisy_in_training_only() -> None:
+    torch.manual_seed(0)
+    gate, features = NoisyGate(16, 3), torch.randn(2000, 16)
+    noise = gate(features)
+    assert noise.std().item() == pytest.approx(math.log(2) + 0.01, rel=0.05)
+    gate.eval()
+    assert torch.equal(gate(features), gate(features))
+
+
+def test_a_saved_router_decides_the_same(tmp_path: Path) -> None:
+    router = Router(SHAPE)
+    router(torch.randn(8, 16))  # moves BatchNorm's statistics
+    nn.init.normal_(router.leaf_gate.weight)
+    storage = Storage.open(tmp_path / "router")
+    save_router(router, storage)
+    points = torch.randn(5, 16)
+    loaded = load_router(storage)
+    assert not loaded.training
+    assert torch.equal(loaded(points).leaf_logits, router.eval()(points).leaf_logits)
+    assert torch.equal(loaded(points).log_variance, router(points).log_variance)
+
+
+def test_the_same_router_gives_the_same_bytes(tmp_path: Path) -> None:
+    router = Router(SHAPE)
+    one, two = Storage.open(tmp_path / "one"), Storage.open(tmp_path / "two")
+    save_router(router, one)
+    save_router(router, two)
+    assert one.list_files() == ["router.json", "router.safetensors"]
+    for name in one.list_files():
+        assert one.read_bytes(name) == two.read_bytes(name)
+
+
+def test_weights_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
+    storage = Storage.open(tmp_path)
+    save_router(Router(SHAPE), storage)
+    weights = safetensors.torch.load(storage.read_bytes("router.safetensors"))
+    weights["leaf_gate.weight"] = torch.zeros(4, 16)
+    storage.write_bytes("router.safetensors", safetensors.torch.save(weights))
+    with pytest.raises(ArtefactError, match=r"router\.safetensors.*leaf_gate\.weight"):
+        load_router(storage)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("router.json", b"{"),
+        ("router.json", b'{"version": 9}'),
+        ("router.json", b'{"version": 1}'),
+        ("router.safetensors", b"not safetensors"),
+    ],
+)
+def test_damage_is_refused_by_file(tmp_path: Path, name: str, content: bytes) -> None:
+    storage = Storage.open(tmp_path)
+    save_router(Router(SHAPE), storage)
+    storage.write_bytes(name, content)
+    with pytest.raises(ArtefactError, match=name):
+        load_router(storage)

@@ -1,0 +1,122 @@
+"""Training on tables whose right answers are known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from expertree.errors import ConfigError, TrainingError
+from expertree.hierarchy import Tree, assign
+from expertree.routing import RouterConfig, TrainedRouter, decide, train_router
+
+QUICK = RouterConfig(num_epochs=30)
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    embeddings: np.ndarray
+    leaves: np.ndarray
+    losses: np.ndarray
+    right_levels: np.ndarray
+
+
+def make_samples(tree: Tree, num_samples: int, seed: int) -> Samples:
+    """Samples around the leaves' centroids; the further from it, the coarser the best level."""
+    rng = np.random.default_rng(seed)
+    leaves = rng.integers(0, 3, num_samples)
+    levels = rng.integers(0, 3, num_samples)
+    direction = np.ones(tree.embed_dim) / np.sqrt(tree.embed_dim)
+    points = tree.leaf_centroids[leaves] + 0.3 * rng.standard_normal((num_samples, tree.embed_dim))
+    points += np.outer(1.5 * (2 - levels), direction)
+    losses = rng.uniform(0.030, 0.033, (num_samples, 6))
+    for row, (leaf, level) in enumerate(zip(leaves, levels, strict=True)):
+        losses[row, tree.node_at(leaf, level)] = 0.02
+    losses[:, 5] = losses[:, 2]  # one chain, one expert
+    embeddings = (points * tree.std + tree.mean).astype(np.float32)
+    return Samples(embeddings, assign(tree, embeddings), losses, levels)
+
+
+def train(
+    tree: Tree, samples: Samples, config: RouterConfig = QUICK, seed: int = 0
+) -> TrainedRouter:
+    return train_router(config, tree, samples.embeddings, samples.leaves, samples.losses, seed=seed)
+
+
+def routed_losses(tree: Tree, trained: TrainedRouter, samples: Samples) -> np.ndarray:
+    points = torch.from_numpy(tree.standardise(samples.embeddings))
+    with torch.inference_mode():
+        routes = decide(trained.router(points), tree)
+    return samples.losses[np.arange(len(routes)), [route.node for route in routes]]
+
+
+def test_routes_of_new_samples_beat_every_fixed_level(tree: Tree) -> None:
+    trained = train(tree, make_samples(tree, 600, seed=1))
+    new = make_samples(tree, 300, seed=2)
+    best_fixed = min(
+        new.losses[np.arange(300), [tree.node_at(leaf, level) for leaf in new.leaves]].mean()
+        for level in range(3)
+    )
+    routed = routed_losses(tree, trained, new).mean()
+    best = new.losses.min(axis=1).mean()
+    assert routed - best < 0.4 * (best_fixed - best)
+
+
+def test_training_is_the_same_to_the_last_bit_for_one_seed(tree: Tree) -> None:
+    samples = make_samples(tree, 150, seed=1)
+    short = dataclasses.replace(QUICK, num_epochs=3)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first = train(tree, samples, short)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(6)
+    again, other = train(tree, samples, short), train(tree, samples, short, seed=1)
+    assert first.curve == again.curve
+    assert to_bytes(first) == to_bytes(again) != to_bytes(other)
+
+
+def to_bytes(trained: TrainedRouter) -> bytes:
+    return safetensors.torch.save(trained.router.state_dict())
+
+
+def test_the_estimate_of_the_degradation_lies_nearest_to_the_centroid_of_its_leaf(
+    tree: Tree,
+) -> None:
+    samples = make_samples(tree, 600, seed=1)
+    trained = train(tree, samples, dataclasses.replace(QUICK, alpha=1.0, learning_rate=3e-3))
+    points = torch.from_numpy(tree.standardise(samples.embeddings))
+    with torch.inference_mode():
+        estimate = trained.router(points).degradation.numpy()
+    distances = np.square(estimate[:, None] - tree.leaf_centroids[None]).sum(axis=2)
+    assert (distances.argmin(axis=1) == samples.leaves).mean() > 0.95
+
+
+def test_the_best_pass_on_held_out_samples_is_kept(tree: Tree) -> None:
+    trained = train(tree, make_samples(tree, 300, seed=1))
+    regrets = [epoch.held_out_regret_db for epoch in trained.curve]
+    assert regrets[trained.best_epoch] == min(regrets)
+    assert not trained.router.training
+
+
+def test_the_papers_objective_trains_too(tree: Tree) -> None:
+    config = dataclasses.replace(QUICK, objective="paper", num_epochs=5)
+    trained = train(tree, make_samples(tree, 200, seed=1), config)
+    assert all(np.isfinite(epoch.loss) for epoch in trained.curve)
+
+
+def test_too_few_samples_end_in_one_sentence(tree: Tree) -> None:
+    with pytest.raises(ConfigError, match="2 samples are too few"):
+        train(tree, make_samples(tree, 2, seed=1))
+
+
+def test_tables_of_different_lengths_are_refused(tree: Tree) -> None:
+    samples = make_samples(tree, 20, seed=1)
+    with pytest.raises(ValueError, match="20 embeddings, 19 leaves"):
+        train_router(QUICK, tree, samples.embeddings, samples.leaves[:-1], samples.losses, seed=0)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tree: Tree) -> None:
+    config = dataclasses.replace(QUICK, learning_rate=1e30)
+    with pytest.raises(TrainingError, match="learning_rate=1e"):
+        train(tree, make_samples(tree, 200, seed=1), config)
