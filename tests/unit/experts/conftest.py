@@ -1,0 +1,77 @@
+"""Small patch tables, sharded into files in several ways."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from expertree.images.io import encode_png
+from expertree.storage import Storage
+
+TASKS = ("noise", "blur", "haze")
+
+
+def patch_table(num_rows: int, *, size_px: int = 24, seed: int = 0) -> pa.Table:
+    """Rows with the columns that experts read (and one they must not), in shuffled order."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for n in rng.permutation(num_rows):
+        clean = rng.integers(0, 256, (size_px // 8, size_px // 8, 3)).repeat(8, 0).repeat(8, 1)
+        clean = clean.astype(np.uint8)
+        spoiled = np.clip(clean * 0.7 + rng.normal(0, 20, clean.shape), 0, 255).astype(np.uint8)
+        task = TASKS[n % len(TASKS)]
+        rows.append(
+            {
+                "id": f"train/0000-photo/{n:05d}",
+                "photo": "photo",
+                "kind": "single",
+                "tasks": [task],
+                "caption": f"medium {task}",
+                "lq": encode_png(spoiled),
+                "gt": encode_png(clean),
+            }
+        )
+    return pa.Table.from_pylist(rows)
+
+
+def write_shards(storage: Storage, table: pa.Table, num_files: int, rows_per_group: int = 4):
+    """Deal the rows to files in turn; returns the files' names."""
+    storage.filesystem.create_dir(storage.path(), recursive=True)
+    names = [f"part-{n:03d}.parquet" for n in range(num_files)]
+    for n, name in enumerate(names):
+        part = table.take(list(range(n, table.num_rows, num_files)))
+        path = storage.path(name)
+        pq.write_table(
+            part,
+            path,
+            filesystem=storage.filesystem,
+            row_group_size=rows_per_group,
+            compression="none",
+            use_dictionary=False,
+        )
+    return names
+
+
+@pytest.fixture
+def make_table():
+    return patch_table
+
+
+@pytest.fixture
+def write_files():
+    return write_shards
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return Storage.open(tmp_path / "table")
+
+
+@pytest.fixture
+def table():
+    return patch_table(20)
+
+
+@pytest.fixture
+def files(storage, table):
+    return write_shards(storage, table, 3)
