@@ -92,9 +92,7 @@ def to_dict(config: object) -> dict[str, Any]:
 
 def canonical_json(value: object) -> str:
     """JSON with one spelling for one value: sorted keys, no spaces, dataclasses as objects."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain
-    )
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
 def fingerprint(value: object) -> str:

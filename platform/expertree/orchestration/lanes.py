@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import ray
 from ray.actor import ActorHandle
@@ -89,7 +89,7 @@ class _Dispatcher:
         """See `Schedule.finish`."""
         self._schedule.finish(lane, key, time.time())
 
-    async def fail(self, lane: str, key: str, error: str, retry: bool) -> None:  # noqa: FBT001
+    async def fail(self, lane: str, key: str, error: str, *, retry: bool) -> None:
         """See `Schedule.fail`."""
         self._schedule.fail(lane, key, time.time(), error, retry=retry)
 
@@ -228,10 +228,10 @@ def _run_task(lane: str, dispatcher: ActorHandle, task: TrainingTask) -> None:
     except LeaseLostError:
         return
     except ExpertreeError as error:
-        ray.get(dispatcher.fail.remote(lane, task.key, str(error), False))
+        ray.get(dispatcher.fail.remote(lane, task.key, str(error), retry=False))
     except Exception as error:  # noqa: BLE001 - whatever a network's training raises stays with it
         message = f"{type(error).__name__}: {error}"
-        ray.get(dispatcher.fail.remote(lane, task.key, message, True))
+        ray.get(dispatcher.fail.remote(lane, task.key, message, retry=True))
     else:
         ray.get(dispatcher.finish.remote(lane, task.key))
 
@@ -250,7 +250,7 @@ class _Pulse:
         if self._lost.is_set():
             raise LeaseLostError(f"{self._lane} (process {os.getpid()}) lost {self._key}")
 
-    def __enter__(self) -> "_Pulse":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

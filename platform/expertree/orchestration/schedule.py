@@ -43,8 +43,11 @@ class TrainingTask:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """One lease of a task, for the timeline. Times are Unix seconds; `outcome` is None while it
-    runs, then `done`, `failed` or `lost`; `node` names the machine."""
+    """One lease of a task, for the timeline.
+
+    Times are Unix seconds; `outcome` is None while it runs, then `done`, `failed` or `lost`; `node`
+    names the machine.
+    """
 
     key: str
     lane: str

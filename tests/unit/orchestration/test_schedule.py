@@ -109,10 +109,10 @@ def test_time_left_divides_the_samples_by_rate_and_lanes() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_dies_everything_is_trained_once_and_in_order(seed: int) -> None:
-    rng = random.Random(seed)  # noqa: S311
-    tasks = [task("n0", 5)]
-    for i in range(1, 13):
-        tasks.append(task(f"n{i}", rng.uniform(1, 9), (f"n{rng.randrange(i)}",)))
+    rng = random.Random(seed)
+    tasks = [task("n0", 5)] + [
+        task(f"n{i}", rng.uniform(1, 9), (f"n{rng.randrange(i)}",)) for i in range(1, 13)
+    ]
     schedule = Schedule(tasks, lease_s=3, max_attempts=100)
     holds: dict[str, TrainingTask] = {}
     finished: list[str] = []

@@ -1,0 +1,217 @@
+"""From scores and routes to the numbers of a run: tables, routing, gains. Pure functions.
+
+A score is what one network reached on one patch. All networks are scored on all patches once, so
+that each method of a table (root, routed, oracle, ...) is only a choice among columns.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from expertree.hierarchy import Tree
+from expertree.routing import Route, audit_routes, node_table
+from expertree.routing.losses import choice_nodes
+
+METRICS = ("psnr_rgb", "psnr_y", "ssim")
+_FIELDS = ("l1", *METRICS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Scores:
+    """What one network (or the degraded input itself) reached on N patches.
+
+    Attributes:
+        l1: Mean absolute error, of images in [0, 1].
+        psnr_rgb: dB, 8 bit.
+        psnr_y: dB, BT.601 luma.
+        ssim: Structural similarity in [-1, 1].
+    """
+
+    l1: Float[np.ndarray, " patches"]
+    psnr_rgb: Float[np.ndarray, " patches"]
+    psnr_y: Float[np.ndarray, " patches"]
+    ssim: Float[np.ndarray, " patches"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Evaluated:
+    """One evaluation set: its patches, every network's scores on them, and the routes.
+
+    Attributes:
+        tasks: For each patch its degradations in order.
+        degraded: Scores of the inputs.
+        root: Scores of the root's network trained as long as a whole path (the comparison).
+        experts: Scores of each expert, by node index.
+        routes: The router's choice for each patch.
+    """
+
+    tasks: Sequence[tuple[str, ...]]
+    degraded: Scores
+    root: Scores
+    experts: Mapping[int, Scores]
+    routes: Sequence[Route]
+
+    @property
+    def leaves(self) -> Int[np.ndarray, " patches"]:
+        """The leaf that the degradation router chose for each patch."""
+        return np.array([route.leaf for route in self.routes])
+
+    @property
+    def levels(self) -> Int[np.ndarray, " patches"]:
+        """The level that the granularity router chose for each patch."""
+        return np.array([route.level for route in self.routes])
+
+
+def methods(tree: Tree, data: Evaluated) -> dict[str, Scores]:
+    """The scores of each row of a table, patch by patch.
+
+    Returns:
+        `degraded`; `root` (one network of the same size, trained as long as a whole path);
+        `tree root` (the tree's own root expert); `finest level` (the degradation router alone);
+        `routed`; `oracle` (the best level on the chosen path, paper table O); `best of all`.
+    """
+    columns = {name: node_table(_by_expert(data, name), tree) for name in _FIELDS}
+    paths = choice_nodes(tree)[data.leaves]
+    everyone = np.broadcast_to(np.arange(len(tree.nodes)), (len(paths), len(tree.nodes)))
+    routed = np.array([route.node for route in data.routes])
+    return {
+        "degraded": data.degraded,
+        "root": data.root,
+        "tree root": data.experts[0],
+        "finest level": _choose(columns, paths[:, -1]),
+        "routed": _choose(columns, routed),
+        "oracle": _choose(columns, _best(columns["psnr_rgb"], paths)),
+        "best of all": _choose(columns, _best(columns["psnr_rgb"], everyone)),
+    }
+
+
+def table(
+    tree: Tree,
+    data: Evaluated,
+    *,
+    kind: Literal["single", "mixed"],
+    task_order: Sequence[str],
+    given: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """One table of the report: methods by degradation, and the average over degradations.
+
+    Args:
+        tree: The hierarchy.
+        data: The evaluation set.
+        kind: `single` has a column a task, `mixed` a column a number of tasks.
+        task_order: Order of the columns of `single`.
+        given: For each method what it was given (samples in training, parameters, ...).
+    """
+    groups = _columns(data.tasks, kind, task_order)
+    rows = []
+    for name, scores in methods(tree, data).items():
+        row: dict[str, Any] = {"method": name}
+        for metric in METRICS:
+            values = getattr(scores, metric)
+            means = [float(values[index].mean()) for index in groups.values()]
+            row[metric] = [*means, float(np.mean(means))] if means else []
+        rows.append(row | dict(given.get(name, {})))
+    return {"columns": [*groups, "average"] if groups else [], "rows": rows}
+
+
+def summary(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The headline numbers, from the tables (each with `distribution` and `kind` beside)."""
+    out: dict[str, Any] = {metric: {} for metric in METRICS}
+    out["mixed"] = {metric: {} for metric in METRICS}
+    for entry in tables:
+        place = out if entry["kind"] == "single" else out["mixed"]
+        for metric in METRICS:
+            averages = {r["method"]: r[metric][-1] for r in entry["rows"] if r[metric]}
+            if averages:
+                chosen = {m.replace(" ", "_"): averages[m] for m in averages}
+                place[metric][entry["distribution"]] = chosen
+    for place in (out, out["mixed"]):
+        place["gain_db"] = {
+            distribution: values["routed"] - values["root"]
+            for distribution, values in place["psnr_rgb"].items()
+        }
+    return out
+
+
+def routing(tree: Tree, data: Evaluated, *, task_order: Sequence[str]) -> dict[str, Any]:
+    """Where each degradation was sent, and what the choice of level lost against the best one.
+
+    Returns:
+        `rows` (tasks, then `mixed`), `leaves` and `levels` (shares by row), `mean_level` by row,
+        `agreement_with_oracle` (share of patches sent to the best level of their path) and
+        `lost_db` (mean PSNR lost against it), as in the paper's table O.
+    """
+    leaves, levels = data.leaves, data.levels
+    groups = _columns(data.tasks, "single", task_order)
+    mixed = np.flatnonzero([len(tasks) > 1 for tasks in data.tasks])
+    if len(mixed):
+        groups["mixed"] = mixed
+    audit = audit_routes(data.routes, node_table(_by_expert(data, "psnr_rgb"), tree), tree)
+    return {
+        "rows": list(groups),
+        "leaves": [_shares(leaves[g], tree.num_leaves) for g in groups.values()],
+        "levels": [_shares(levels[g], tree.num_levels) for g in groups.values()],
+        "mean_level": [float(levels[g].mean()) for g in groups.values()],
+        "agreement_with_oracle": audit.agreement,
+        "lost_db": audit.lost_level_db,
+    }
+
+
+def gains_over_parent(
+    tree: Tree, leaves: Int[np.ndarray, " patches"], experts: Mapping[int, Scores]
+) -> dict[int, float]:
+    """Held-out PSNR of each expert minus that of the one above it, on the expert's own patches.
+
+    Args:
+        tree: The hierarchy.
+        leaves: The cluster (not the router's choice) of each patch.
+        experts: Scores by node index.
+
+    Returns:
+        dB by expert; without the root, and without experts that no patch belongs to.
+    """
+    gains = {}
+    for expert in tree.experts():
+        parent = tree.parent_expert(expert)
+        own = np.isin(leaves, tree.nodes[expert].leaves)
+        if parent is not None and own.any():
+            gain = experts[expert].psnr_rgb[own] - experts[parent].psnr_rgb[own]
+            gains[expert] = float(gain.mean())
+    return gains
+
+
+def _by_expert(data: Evaluated, name: str) -> dict[int, Float[np.ndarray, " patches"]]:
+    return {node: getattr(scores, name) for node, scores in data.experts.items()}
+
+
+def _best(
+    psnr: Float[np.ndarray, "patches nodes"], candidates: Int[np.ndarray, "patches candidates"]
+) -> Int[np.ndarray, " patches"]:
+    """Of each row's candidates the node with the best PSNR; of equals the first."""
+    choice = np.take_along_axis(psnr, candidates, axis=1).argmax(axis=1)
+    return np.take_along_axis(candidates, choice[:, None], axis=1)[:, 0]
+
+
+def _choose(
+    columns: Mapping[str, Float[np.ndarray, "patches nodes"]], nodes: Int[np.ndarray, " patches"]
+) -> Scores:
+    rows = np.arange(len(nodes))
+    return Scores(**{name: column[rows, nodes] for name, column in columns.items()})
+
+
+def _columns(
+    tasks: Sequence[tuple[str, ...]], kind: Literal["single", "mixed"], task_order: Sequence[str]
+) -> dict[str, Int[np.ndarray, " some"]]:
+    if kind == "single":
+        names = {name: [t == (name,) for t in tasks] for name in task_order}
+    else:
+        sizes = sorted({len(t) for t in tasks if len(t) > 1})
+        names = {f"{size} at once": [len(t) == size for t in tasks] for size in sizes}
+    return {name: np.flatnonzero(mask) for name, mask in names.items() if any(mask)}
+
+
+def _shares(values: Int[np.ndarray, " some"], size: int) -> list[float]:
+    return [float(share) for share in np.bincount(values, minlength=size) / max(len(values), 1)]

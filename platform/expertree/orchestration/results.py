@@ -1,0 +1,301 @@
+"""What a build came to: the evaluation, stored like any stage, and the record for the report."""
+
+import datetime as dt
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch.utils.flop_counter import FlopCounterMode
+
+from expertree.config import to_dict
+from expertree.degradation.captions import caption
+from expertree.degradation.parameters import DISTRIBUTIONS
+from expertree.degradation.photographs import load_photo
+from expertree.degradation.recipe import Kind, draw_recipe, mixable
+from expertree.degradation.synthesis import degrade
+from expertree.embedding import load_extractor
+from expertree.evaluation import (
+    Evaluated,
+    Scores,
+    gains_over_parent,
+    routing,
+    summary,
+    table,
+)
+from expertree.experts import load_expert
+from expertree.experts.backbones import describe_backbone
+from expertree.hierarchy import assign, compositions, silhouettes
+from expertree.images.arrays import ImageU8
+from expertree.images.io import encode_png, to_float, to_u8
+from expertree.images.metrics import psnr_rgb
+from expertree.orchestration import data_stages as data
+from expertree.orchestration.build import Built
+from expertree.orchestration.settings import BuildConfig
+from expertree.orchestration.stages import StageTime, Workbench, key_of
+from expertree.orchestration.training_stages import split_files
+from expertree.restorer import Restorer
+from expertree.routing import Route, decide
+from expertree.storage import Storage
+
+EXAMPLE_PX = 256
+VERSIONED = ("expertree", "torch", "ray", "open_clip_torch", "spandrel", "pyarrow", "numpy")
+
+
+def evaluate(config: BuildConfig, bench: Workbench, built: Built) -> Storage:
+    """Evaluate in and out of distribution; `evaluation.json` and the pictures beside it."""
+    spec = {
+        "bundle": key_of(built.bundle),
+        "scores": sorted(key_of(column) for column in built.scores.values()),
+        "num_examples": config.num_examples,
+        "seed": config.seed,
+    }
+
+    def make(result: Storage, _: data.OnDone) -> None:
+        record = _evaluate(config, built)
+        record["examples"], images = _examples(config, built)
+        for name, png in images.items():
+            result.write_bytes(f"images/{name}", png)
+        result.write_json("evaluation.json", record)
+
+    return bench.run("evaluate", spec, make)
+
+
+def run_record(
+    config: BuildConfig,
+    built: Built,
+    evaluation: Storage,
+    *,
+    times: Sequence[StageTime],
+    timeline: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The record that the report renders, and its pictures."""
+    logs = {plan.key: plan.result.read_json("log.json") for plan in built.experts}
+    images = {
+        name.removeprefix("images/"): evaluation.read_bytes(name)
+        for name in evaluation.list_files(".png")
+    }
+    training_s = sum(float(log["seconds"]) for log in logs.values())
+    record = {
+        "title": config.title,
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONED}
+        | {"python": platform.python_version()},
+        "config": to_dict(config),
+        "machine": {
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "architecture": platform.machine(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "cost": {
+            "wall_s": round(sum(t.seconds for t in times), 1),
+            "expert_training_s": round(training_s, 1),
+            "num_experts": len(built.hierarchy.tree.experts()),
+        },
+        **evaluation.read_json("evaluation.json"),
+        "experts": [
+            {
+                "index": plan.node,
+                "label": plan.label,
+                "key": plan.key,
+                "curve": logs[plan.key]["curve"],
+                "seconds": logs[plan.key]["seconds"],
+                "num_samples": plan.job.num_samples,
+            }
+            for plan in built.experts
+        ],
+        "timeline": list(timeline),
+        "stages": [{"name": t.name, "seconds": t.seconds, "cached": t.cached} for t in times],
+        "skipped_photographs": [list(pair) for pair in built.material.skipped],
+    }
+    return record, images
+
+
+def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
+    tasks = config.degradation.tasks
+    given = _given(config, built)
+    tables: list[dict[str, Any]] = []
+    sent: dict[str, Any] = {}
+    sets = {name: _evaluated(built, f"val_{name}") for name in DISTRIBUTIONS}
+    for name, evaluated in sets.items():
+        for kind in ("single", "mixed"):
+            made = table(built.hierarchy.tree, evaluated, kind=kind, task_order=tasks, given=given)
+            if made["columns"]:
+                tables.append({"distribution": name, "kind": kind, **made})
+        sent[name] = routing(built.hierarchy.tree, evaluated, task_order=tasks)
+    headline = summary(tables)
+    headline["given"] = given
+    return {
+        "summary": headline,
+        "tables": tables,
+        "routing": sent,
+        "tree": _tree_record(built, sets["in"]),
+    }
+
+
+def _evaluated(built: Built, split: str) -> Evaluated:
+    patches = data.read_labels(built.table, split_files(built.table, split))
+    own = {plan.node: plan.key for plan in built.experts}
+
+    def scores(key: str) -> Scores:
+        return data.read_scores(built.scores[key, split])
+
+    return Evaluated(
+        tasks=patches,
+        degraded=scores(data.INPUTS),
+        root=scores(own[None]),
+        experts={node: scores(key) for node, key in own.items() if node is not None},
+        routes=_routes(built, split),
+    )
+
+
+def _routes(built: Built, split: str) -> list[Route]:
+    _, vectors = data.read_embeddings(built.embeddings, split)
+    with torch.inference_mode():
+        output = built.router(torch.from_numpy(built.hierarchy.tree.standardise(vectors)))
+    return decide(output, built.hierarchy.tree)
+
+
+def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
+    tree = built.hierarchy.tree
+    train: Float32[np.ndarray, "patches dim"]
+    _, train = data.read_embeddings(built.embeddings, "train")
+    _, val = data.read_embeddings(built.embeddings, "val_in")
+    labels = [
+        " + ".join(names)
+        for names in data.read_labels(built.table, split_files(built.table, "train"))
+    ]
+    made_of = compositions(tree, built.hierarchy.leaves, labels)
+    gains = gains_over_parent(tree, assign(tree, val), validation.experts)
+    routed = np.bincount([r.node for r in validation.routes], minlength=len(tree.nodes))
+    quality = silhouettes(tree, train, built.hierarchy.leaves)
+    return {
+        "groups": list(tree.groups),
+        "levels": [
+            {"level": level, "silhouette": value, "num_groups": tree.groups[level]}
+            for level, value in enumerate(quality)
+        ],
+        "nodes": [
+            {
+                "index": node.index,
+                "level": node.level,
+                "parent": node.parent,
+                "expert": tree.expert_of(node.index),
+                "num_samples": node.num_samples,
+                "dominant": [list(share) for share in made_of[node.index].shares[:4]],
+                "gain_over_parent_db": gains.get(node.index),
+                "share_routed": float(routed[node.index] / len(validation.routes)),
+            }
+            for node in tree.nodes
+        ],
+    }
+
+
+def _given(config: BuildConfig, built: Built) -> dict[str, dict[str, Any]]:
+    """What each row of a table was given: samples seen in training, and the cost of a picture."""
+    network = describe_backbone(config.experts.backbone)
+    path = sum(config.experts.num_samples)
+    root = next(plan.job.num_samples for plan in built.experts if plan.node == 0)
+    alone = {
+        "num_parameters": network.num_parameters,
+        "multiply_adds_512": network.multiply_adds_512,
+    }
+    extractor = load_extractor(built.extractor).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        extractor.embed(torch.zeros(1, 3, 512, 512))
+    choosing = [*extractor.parameters(), *built.router.parameters()]
+    routed = {
+        "num_parameters": network.num_parameters + sum(p.numel() for p in choosing),
+        "multiply_adds_512": network.multiply_adds_512 + counter.get_total_flops() // 2,
+    }
+    return {
+        "root": {"num_samples": path, **alone},
+        "tree root": {"num_samples": root, **alone},
+        "finest level": {"num_samples": path, **routed},
+        "routed": {"num_samples": path, **routed},
+        "oracle": {"num_samples": path, **alone},
+        "best of all": {"num_samples": path, **alone},
+    }
+
+
+def _examples(config: BuildConfig, built: Built) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """Whole crops of validation photographs, degraded and restored by the bundle itself."""
+    restorer = Restorer.load(built.bundle.uri)
+    alone = next(plan.result for plan in built.experts if plan.node is None)
+    root = load_expert(alone).eval()
+    tasks = config.degradation.tasks
+    wanted: list[tuple[Kind, tuple[str, ...]]] = [("single", (task,)) for task in tasks]
+    if config.degradation.mixed_fraction > 0:
+        wanted.append(("mixed", mixable(tasks)))
+    photos = [p for p in built.material.photos if built.material.splits[p.name] == "val"]
+    photos.sort(key=lambda photo: photo.sha256)
+    records: list[dict[str, Any]] = []
+    images: dict[str, bytes] = {}
+    for distribution in DISTRIBUTIONS:
+        for turn, (kind, allowed) in enumerate(wanted * config.num_examples):
+            photo = photos[(turn + len(records)) % len(photos)]
+            rng = np.random.default_rng([config.seed, turn, len(records)])
+            clean = _centre(load_photo(photo))
+            recipe = draw_recipe(rng, tasks=allowed, kind=kind, distribution=distribution)
+            spoiled = degrade(clean, recipe)
+            restored = restorer.restore(spoiled)
+            with torch.inference_mode():
+                single = to_u8(root(to_float(spoiled)[None])[0])
+            name = f"{distribution}-{turn:02d}-{'-'.join(recipe.tasks)}"
+            shown = {
+                "degraded": spoiled,
+                "root": single,
+                "routed": restored.image,
+                "clean": clean,
+            }
+            images |= {f"{name}-{k}.png": encode_png(v, level=9) for k, v in shown.items()}
+            records.append(
+                {
+                    "id": f"{photo.name} ({name})",
+                    "task": " + ".join(recipe.tasks),
+                    "caption": caption(recipe),
+                    "distribution": distribution,
+                    **{k: f"{name}-{k}.png" for k in shown},
+                    "psnr": {k: psnr_rgb(v, clean) for k, v in shown.items() if k != "clean"},
+                    "route": _route_record(restored.route),
+                }
+            )
+    return records, images
+
+
+def _centre(image_u8: ImageU8) -> ImageU8:
+    height, width = image_u8.shape[:2]
+    top, left = max(0, (height - EXAMPLE_PX) // 2), max(0, (width - EXAMPLE_PX) // 2)
+    return np.ascontiguousarray(image_u8[top : top + EXAMPLE_PX, left : left + EXAMPLE_PX])
+
+
+def _route_record(route: Route) -> dict[str, Any]:
+    return {
+        "level": route.level,
+        "leaf": route.leaf,
+        "node": route.node,
+        "confidence": route.confidence,
+        "level_probabilities": list(route.level_probabilities),
+        "leaf_probabilities": list(route.leaf_probabilities),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the source, if it lies in a git checkout."""
+    here = Path(__file__).resolve().parent
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 - git of the PATH
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() or None

@@ -1,0 +1,103 @@
+"""The configuration of a build: one section for each part, each default in its dataclass."""
+
+import dataclasses
+
+from expertree.degradation.table import DegradationConfig
+from expertree.embedding import ExtractorConfig
+from expertree.errors import ConfigError
+from expertree.experts import BackboneConfig, RecipeConfig
+from expertree.hierarchy import HierarchyConfig
+from expertree.orchestration.cluster import ClusterConfig
+from expertree.routing import RouterConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PhotographsConfig:
+    """Which clean photographs to train and validate on."""
+
+    source: str = "bundled"
+    """`bundled` for the photographs that scikit-image and scikit-learn ship, or a folder, which
+    every node of a cluster must see."""
+
+    val_fraction: float = 0.3
+    """Share of the photographs that only validation sees."""
+
+    route_fraction: float = 0.2
+    """Share that only routers are trained on: on an expert's own training images the finest experts
+    look better than they are (METHOD section 5)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertsConfig:
+    """The experts: their network, and how long each level trains."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    """The network; the same for every node."""
+
+    recipe: RecipeConfig = RecipeConfig()
+    """How each is trained."""
+
+    num_samples: tuple[int, ...] = (9600, 3200, 3200)
+    """Samples that an expert of each level sees, coarse to fine. A node that serves several levels
+    gets the samples of all of them, so that every path sees the same number."""
+
+    warm_start: bool = True
+    """Start each expert from its parent's weights, not from random ones."""
+
+    def __post_init__(self) -> None:
+        """Refuse an expert that would see nothing."""
+        if not self.num_samples or min(self.num_samples) < self.recipe.batch_size:
+            raise ValueError(
+                f"num_samples must be at least one batch ({self.recipe.batch_size}) on each level, "
+                f"got {list(self.num_samples)}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BuildConfig:
+    """All of a build."""
+
+    title: str = "A tree of restoration experts"
+    """Heading of the report."""
+
+    seed: int = 0
+    """Of everything that is drawn."""
+
+    output: str = "runs/default"
+    """Where the report, the bundle and the event log go: a folder or a URI."""
+
+    store: str = "runs/store"
+    """Where results are kept by the hash of what made them; shared by all builds, a folder or a URI
+    that every node of the cluster can write."""
+
+    photographs: PhotographsConfig = PhotographsConfig()
+    degradation: DegradationConfig = DegradationConfig()
+    extractor: ExtractorConfig = ExtractorConfig()
+    hierarchy: HierarchyConfig = HierarchyConfig()
+    experts: ExpertsConfig = ExpertsConfig()
+    router: RouterConfig = RouterConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    num_examples: int = 2
+    """Before-and-after pictures in the report, for each degradation and distribution."""
+
+    def __post_init__(self) -> None:
+        """Check the sections against each other."""
+        levels, given = len(self.hierarchy.groups), len(self.experts.num_samples)
+        if given != levels:
+            raise ConfigError(
+                f"experts.num_samples has {given} values for {levels} levels "
+                f"(hierarchy.groups={list(self.hierarchy.groups)}); give one a level"
+            )
+        smallest = self.hierarchy.groups[-1] * self.hierarchy.min_group_samples
+        if self.degradation.num_train < smallest:
+            raise ConfigError(
+                f"hierarchy.groups asks for {self.hierarchy.groups[-1]} groups of at least "
+                f"{self.hierarchy.min_group_samples} samples, {smallest} in all, but "
+                f"degradation.num_train is {self.degradation.num_train}"
+            )
+        if self.experts.recipe.patch_px > self.degradation.patch_px:
+            raise ConfigError(
+                f"experts.recipe.patch_px={self.experts.recipe.patch_px} is larger than "
+                f"degradation.patch_px={self.degradation.patch_px}, from which it is cropped"
+            )

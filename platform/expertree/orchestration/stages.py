@@ -1,0 +1,149 @@
+"""Stages: results that are stored by the hash of what made them, and made at most once."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
+
+from expertree.config import fingerprint
+from expertree.errors import ArtefactError
+from expertree.events import EventLog
+from expertree.orchestration.cluster import ClusterConfig, connect
+from expertree.storage import Storage
+
+VERSIONS: Mapping[str, int] = {
+    "degrade": 1,
+    "extractor": 1,
+    "embed": 1,
+    "tree": 1,
+    "shard": 1,
+    "expert": 1,
+    "score": 1,
+    "router": 1,
+    "evaluate": 1,
+    "bundle": 1,
+}
+"""Version of each stage's code. Raise it when the same inputs would give another result: that, and
+not every edit of a comment, is what makes stored results of the stage worthless."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StageTime:
+    """How long a stage took, and whether it was found in the store."""
+
+    name: str
+    seconds: float
+    cached: bool
+
+
+class Workbench:
+    """What a build works with: the store, the event log, and a cluster once one is needed.
+
+    Args:
+        store: Root of all stored results.
+        events: The run's event log.
+        cluster: How to reach or start the cluster.
+        on_stage: Told of each stage as it begins and ends: name, state, units done, units in all.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Storage,
+        events: EventLog,
+        cluster: ClusterConfig,
+        on_stage: Callable[[str, str, int, int], None],
+    ) -> None:
+        """See the class."""
+        self.store = store
+        self.events = events
+        self.cluster = cluster
+        self.times: list[StageTime] = []
+        self._on_stage = on_stage
+        self._resources = contextlib.ExitStack()
+        self._connected = False
+
+    def __enter__(self) -> Self:
+        """Start nothing: a build that finds all its results needs no Ray."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the cluster; stop it if it was started here."""
+        self._resources.close()
+
+    def need_cluster(self) -> None:
+        """Be connected from here on."""
+        if not self._connected:
+            self.events.emit("cluster_starting")
+            self._resources.enter_context(connect(self.cluster))
+            self._connected = True
+            self.events.emit("cluster_ready")
+
+    def place(self, stage: str, spec: Mapping[str, Any]) -> Storage:
+        """Where the result of a stage with this spec is, or will be."""
+        return self.store.sub(stage, stage_key(stage, spec))
+
+    @contextlib.contextmanager
+    def timed(self, name: str, *, cached: bool) -> Iterator[Callable[[int, int], None]]:
+        """Announce, time and log a stage; gives a function to report units done and in all."""
+        begin = time.time()
+        self._on_stage(name, "running", 0, 0)
+        self.events.emit("stage_started", stage=name, cached=cached)
+        try:
+            yield lambda done, total: self._on_stage(name, "running", done, total)
+        except BaseException as error:
+            self._on_stage(name, "failed", 0, 0)
+            self.events.emit("stage_failed", stage=name, error=f"{type(error).__name__}: {error}")
+            raise
+        seconds = time.time() - begin
+        self.times.append(StageTime(name=name, seconds=round(seconds, 3), cached=cached))
+        self._on_stage(name, "cached" if cached else "done", 0, 0)
+        self.events.emit("stage_done", stage=name, seconds=round(seconds, 3), cached=cached)
+
+    def run(
+        self,
+        stage: str,
+        spec: Mapping[str, Any],
+        make: Callable[[Storage, Callable[[int, int], None]], None],
+        *,
+        needs_cluster: bool = False,
+    ) -> Storage:
+        """The result of a stage: from the store, or made now and committed.
+
+        Args:
+            stage: Its name, a key of `VERSIONS`.
+            spec: Everything that the result depends on, as plain data.
+            make: Writes the result's files; told to go on where files of a killed attempt are.
+            needs_cluster: Whether `make` uses Ray.
+        """
+        result = self.place(stage, spec)
+        cached = result.is_done()
+        with self.timed(stage, cached=cached) as on_done:
+            if not cached:
+                if needs_cluster:
+                    self.need_cluster()
+                make(result, on_done)
+                result.commit(dict(spec))
+        return result
+
+
+def stage_key(stage: str, spec: Mapping[str, Any]) -> str:
+    """The name of a result: a hash of the stage, the version of its code, and its spec."""
+    return fingerprint({"stage": stage, "version": VERSIONS[stage], "spec": dict(spec)})
+
+
+def key_of(result: Storage) -> str:
+    """The key under which a result is stored."""
+    return result.path().rpartition("/")[2]
+
+
+def check_whole(result: Storage) -> None:
+    """Check a finished result's hashes.
+
+    Raises:
+        ArtefactError: If it is not done, or a file differs from what was committed.
+    """
+    if not result.is_done():
+        raise ArtefactError(f"{result.path()} is not finished")
+    result.verify()

@@ -1,0 +1,241 @@
+"""The stages that train networks on lanes: the extractor, and the experts of a tree."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from expertree.config import to_dict
+from expertree.embedding import ExtractorConfig, train_extractor
+from expertree.experts import ExpertJob, read_patches, train_expert
+from expertree.hierarchy import Tree
+from expertree.orchestration.data_stages import OnDone, leaf_files
+from expertree.orchestration.lanes import OnProgress, Picture, train_all
+from expertree.orchestration.schedule import TrainingTask
+from expertree.orchestration.settings import BuildConfig
+from expertree.orchestration.stages import Workbench, key_of
+from expertree.storage import Storage
+
+ROOT = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractorWork:
+    """Training the extractor, as a lane does it."""
+
+    config: ExtractorConfig
+    table: Storage
+    directory: Storage
+    seed: int
+
+    def run(self, on_progress: OnProgress) -> None:
+        """See `lanes.Work`."""
+        torch.set_num_threads(self.config.num_threads)
+        patches = read_patches(self.table, split_files(self.table, "train"))
+        train_extractor(
+            self.config,
+            patches,
+            patches.captions,
+            directory=self.directory,
+            seed=self.seed,
+            on_progress=on_progress,
+        )
+
+
+def train_extractor_on_lane(
+    bench: Workbench, config: BuildConfig, table: Storage, result: Storage, on_done: OnDone
+) -> None:
+    """Train the extractor under Ray Train, with the retries that experts have too."""
+    cluster = dataclasses.replace(bench.cluster, num_lanes=1)
+    work = ExtractorWork(config=config.extractor, table=table, directory=result, seed=config.seed)
+    task = TrainingTask(key=key_of(result), label="the extractor", cost=1.0, work=work)
+
+    def on_picture(picture: Picture) -> None:
+        progress = picture.tasks[0].progress
+        if progress:
+            on_done(int(progress["step"]), int(progress["num_steps"]))
+
+    train_all([task], config=cluster, directory=lanes_directory(bench), on_picture=on_picture)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertPlan:
+    """One expert to have: what it is trained on and where its result is.
+
+    Attributes:
+        node: Its node; None for the comparison: the root's network, trained as long as a path.
+        label: What the user calls it.
+        job: Everything that its weights depend on, for the training loop.
+        files: The shard files that it reads.
+        result: Where it is stored.
+        parent: Key of the expert that it starts from.
+        spec: What its key is the hash of.
+    """
+
+    node: int | None
+    label: str
+    job: ExpertJob
+    files: tuple[str, ...]
+    result: Storage
+    parent: str | None
+    spec: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Content hash."""
+        return key_of(self.result)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertWork:
+    """Training one expert, as a lane does it."""
+
+    job: ExpertJob
+    shards: Storage
+    files: tuple[str, ...]
+    directory: Storage
+    spec: Mapping[str, Any]
+
+    def run(self, on_progress: OnProgress) -> None:
+        """See `lanes.Work`."""
+        if self.directory.is_done():
+            return
+        patches = read_patches(self.shards, self.files)
+        train_expert(self.job, patches=patches, directory=self.directory, on_progress=on_progress)
+        self.directory.commit(dict(self.spec))
+
+
+def plan_experts(
+    bench: Workbench,
+    config: BuildConfig,
+    tree: Tree,
+    *,
+    leaf_of: Mapping[str, int],
+    table: Storage,
+    shards: Storage,
+) -> list[ExpertPlan]:
+    """Every expert that the tree needs, parents first, and the comparison last.
+
+    An expert's key depends on the samples of its node and not on the tree around it, so trees that
+    share a group share its expert.
+    """
+    names = shards.list_files(".parquet")
+    plans: dict[int | None, ExpertPlan] = {}
+    for node in tree.experts():
+        levels = tree.levels_of_expert(node)
+        parent = tree.parent_expert(node) if config.experts.warm_start else None
+        plans[node] = _plan_expert(
+            bench,
+            config,
+            node=node,
+            label=_label(tree, node),
+            num_samples=sum(config.experts.num_samples[level] for level in levels),
+            samples=_hash_of_samples(table, leaf_of, tree.nodes[node].leaves),
+            files=tuple(leaf_files(names, tree.nodes[node].leaves)),
+            parent=plans[parent] if parent is not None else None,
+        )
+    plans[None] = _plan_expert(
+        bench,
+        config,
+        node=None,
+        label="comparison: root at the length of a path",
+        num_samples=sum(config.experts.num_samples),
+        samples=_hash_of_samples(table, leaf_of, range(tree.num_leaves)),
+        files=tuple(names),
+        parent=None,
+    )
+    return list(plans.values())
+
+
+def train_experts(
+    bench: Workbench,
+    plans: Sequence[ExpertPlan],
+    shards: Storage,
+    on_picture: Callable[[Picture], None],
+) -> Picture:
+    """Train the experts that are not in the store yet, several at a time."""
+    missing = {plan.key: plan for plan in plans if not plan.result.is_done()}
+    tasks = [
+        TrainingTask(
+            key=plan.key,
+            label=plan.label,
+            cost=float(plan.job.num_samples),
+            after=(plan.parent,) if plan.parent is not None else (),
+            work=ExpertWork(
+                job=plan.job,
+                shards=shards,
+                files=plan.files,
+                directory=plan.result,
+                spec=plan.spec,
+            ),
+        )
+        for plan in missing.values()
+    ]
+    return train_all(
+        tasks, config=bench.cluster, directory=lanes_directory(bench), on_picture=on_picture
+    )
+
+
+def split_files(table: Storage, split: str) -> list[str]:
+    """The files of one split of the patch table."""
+    return [name for name in table.list_files(".parquet") if name.startswith(f"{split}/")]
+
+
+def lanes_directory(bench: Workbench) -> Storage:
+    """Where Ray Train keeps the state of lanes while they run."""
+    return bench.store.sub("lanes")
+
+
+def _plan_expert(
+    bench: Workbench,
+    config: BuildConfig,
+    *,
+    node: int | None,
+    label: str,
+    num_samples: int,
+    samples: str,
+    files: tuple[str, ...],
+    parent: ExpertPlan | None,
+) -> ExpertPlan:
+    spec = {
+        "backbone": to_dict(config.experts.backbone),
+        "recipe": to_dict(config.experts.recipe),
+        "num_samples": num_samples,
+        "samples": samples,
+        "parent": parent.key if parent is not None else None,
+        "seed": config.seed,
+    }
+    result = bench.place("expert", spec)
+    job = ExpertJob(
+        key=key_of(result),
+        backbone=config.experts.backbone,
+        recipe=config.experts.recipe,
+        num_samples=num_samples,
+        seed=config.seed,
+        init=parent.result.uri if parent is not None else None,
+    )
+    return ExpertPlan(
+        node=node,
+        label=label,
+        job=job,
+        files=files,
+        result=result,
+        parent=parent.key if parent is not None else None,
+        spec=spec,
+    )
+
+
+def _hash_of_samples(table: Storage, leaf_of: Mapping[str, int], leaves: Iterable[int]) -> str:
+    wanted = set(leaves)
+    ids = sorted(key for key, leaf in leaf_of.items() if leaf in wanted)
+    return hashlib.sha256("\n".join([key_of(table), *ids]).encode()).hexdigest()
+
+
+def _label(tree: Tree, node: int) -> str:
+    if node == ROOT:
+        return "root"
+    level = tree.nodes[node].level
+    number = node - tree.nodes_of_level(level)[0].index
+    return f"level {level}, group {number}"
