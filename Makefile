@@ -8,10 +8,11 @@ TOKEN := build/ray-token
 BENCH ?= overhead
 TESTS ?= tests
 
-# Ray: `uv run` would otherwise build an environment for each worker; every cluster has a token,
-# and it is this clone's own, not ~/.ray/auth_token; nobody else's cluster is joined.
+# Ray: under `uv run` it would build an environment for each worker; every cluster has a token, this
+# clone's own and not ~/.ray/auth_token; nothing is reported home; nobody else's cluster is joined.
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 export RAY_AUTH_MODE := token
+export RAY_USAGE_STATS_ENABLED := 0
 export RAY_AUTH_TOKEN_PATH := $(CURDIR)/$(TOKEN)
 unexport RAY_AUTH_TOKEN RAY_ADDRESS
 unexport PYTHONPATH VIRTUAL_ENV

@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from expertree.events import EventLog, read_events
 
 
