@@ -1,0 +1,333 @@
+"""A run's progress for people: a live view in a terminal, a few plain lines elsewhere.
+
+The view is told what is so, by snapshots, and decides by itself what to draw; it knows nothing of
+where the snapshots come from.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+BAR_WIDTH = 22
+LINES_AROUND_EXPERTS = 7
+"""Lines of the live view that are neither a stage nor an expert."""
+
+
+class State(StrEnum):
+    """Where a stage or an expert is. `cached` is done, by an earlier run."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CACHED = "cached"
+    FAILED = "failed"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in {State.DONE, State.CACHED, State.FAILED}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StageState:
+    """A stage of the job at one moment.
+
+    Attributes:
+        elapsed_s: Since it began.
+        num_done: Units of its work that are done, of `num_total`; both 0 if it does not count.
+        detail: A few words on what it is doing or why it failed.
+    """
+
+    name: str
+    state: State = State.QUEUED
+    elapsed_s: float = 0.0
+    num_done: int = 0
+    num_total: int = 0
+    detail: str = ""
+
+    @property
+    def left_s(self) -> float | None:
+        """Estimated seconds to its end, if its units go on as they went; None if unknown."""
+        if self.state is not State.RUNNING or not 0 < self.num_done <= self.num_total:
+            return None
+        return self.elapsed_s * (self.num_total - self.num_done) / self.num_done
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertState:
+    """An expert's training at one moment.
+
+    Attributes:
+        label: Its name for people.
+        samples: Training samples seen, of `num_samples`.
+        loss: Training loss, if there is one yet.
+        samples_per_s: Speed, 0 if unknown.
+        lane: The worker that trains it.
+        attempt: 1 for the first; more after a lost worker.
+    """
+
+    label: str
+    state: State = State.QUEUED
+    samples: int = 0
+    num_samples: int = 0
+    loss: float | None = None
+    samples_per_s: float = 0.0
+    lane: str = ""
+    attempt: int = 1
+
+    @property
+    def left_s(self) -> float | None:
+        """Estimated seconds to its end; None if it does not run or its speed is unknown."""
+        if self.state is not State.RUNNING or self.samples_per_s <= 0:
+            return None
+        return max(self.num_samples - self.samples, 0) / self.samples_per_s
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """The whole run at one moment.
+
+    Attributes:
+        elapsed_s: Since the run began.
+        left_s: Estimated seconds to the end of what is running; None if unknown.
+    """
+
+    title: str
+    elapsed_s: float
+    stages: tuple[StageState, ...] = ()
+    experts: tuple[ExpertState, ...] = ()
+    left_s: float | None = None
+
+
+class ProgressView:
+    """Shows snapshots, each as it comes.
+
+    In a terminal it redraws. Elsewhere it writes a line when a state changes and, while nothing
+    does, one line every `interval_s` seconds.
+
+    Args:
+        console: Where to; standard output by default.
+        interval_s: Time between two plain lines without a change.
+        clock: Gives seconds that never run backwards.
+    """
+
+    def __init__(
+        self,
+        console: Console | None = None,
+        *,
+        interval_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """See the class."""
+        self._console = console or Console()
+        self._interval_s = interval_s
+        self._clock = clock
+        self._last: Snapshot | None = None
+        self._written_at = clock()
+        self._spinner = Spinner("dots", style="cyan")
+        self._live: Live | None = None
+        if self._console.is_terminal and self._console.encoding.startswith("utf"):
+            self._live = Live(console=self._console, refresh_per_second=8)
+
+    def __enter__(self) -> Self:
+        """Nothing is drawn before the first snapshot."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the view."""
+        self.close()
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show the run as it is now."""
+        if self._live is None:
+            self._write_lines(snapshot)
+        else:
+            self._live.update(self._picture(snapshot))
+            self._live.start()
+        self._last = snapshot
+
+    def close(self) -> None:
+        """Leave the last picture on the terminal and give the terminal back; may be repeated."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _write_lines(self, snapshot: Snapshot) -> None:
+        now = self._clock()
+        lines = changes(self._last, snapshot)
+        if not lines and now - self._written_at >= self._interval_s:
+            lines = [summary(snapshot)]
+        for line in lines:
+            text = f"[{clock_text(snapshot.elapsed_s):>7}] {line}"
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if lines:
+            self._written_at = now
+
+    def _picture(self, snapshot: Snapshot) -> RenderableType:
+        title = Text.assemble((snapshot.title, "bold"), f"  {clock_text(snapshot.elapsed_s)}")
+        if snapshot.left_s is not None:
+            title.append(f", about {clock_text(snapshot.left_s)} left", "dim")
+        parts: list[RenderableType] = [title, self._stages(snapshot)]
+        if snapshot.experts:
+            room = self._console.height - len(snapshot.stages) - LINES_AROUND_EXPERTS
+            parts += [
+                "",
+                Text(tally(snapshot.experts), "dim"),
+                self._experts(snapshot.experts, room),
+            ]
+        return Group(*parts)
+
+    def _stages(self, snapshot: Snapshot) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for stage in snapshot.stages:
+            is_counting = stage.state is State.RUNNING and stage.num_total > 0
+            table.add_row(
+                self._symbol(stage.state),
+                Text(stage.name, "" if stage.state is not State.QUEUED else "dim"),
+                Text(_stage_time(stage), "dim"),
+                _bar(stage.num_done, stage.num_total) if is_counting else Text(stage.detail, "dim"),
+                Text(_left(stage.left_s) if snapshot.left_s is None else "", "dim"),
+            )
+        return table
+
+    def _experts(self, experts: Sequence[ExpertState], room: int) -> Table:
+        shown = [e for e in experts if len(experts) <= room or e.state is State.RUNNING]
+        if all(expert.state in {State.DONE, State.CACHED} for expert in experts):
+            shown = []
+        table = Table.grid(padding=(0, 2))
+        for expert in shown[: max(room, 1)]:
+            again = f", attempt {expert.attempt}" if expert.attempt > 1 else ""
+            table.add_row(
+                self._symbol(expert.state),
+                Text(expert.label, "" if expert.state is not State.QUEUED else "dim"),
+                _bar(_samples(expert), expert.num_samples),
+                Text(f"{_samples(expert):,} of {expert.num_samples:,}", "dim", justify="right"),
+                Text("" if expert.loss is None else f"loss {expert.loss:.4f}"),
+                Text(f"lane {expert.lane}{again}" if expert.lane else "", "dim"),
+                Text(_left(expert.left_s), "dim"),
+            )
+        return table
+
+    def _symbol(self, state: State) -> RenderableType:
+        if state is State.RUNNING:
+            return self._spinner
+        symbols = {
+            State.DONE: ("✓", "green"),
+            State.CACHED: ("✓", "dim green"),
+            State.FAILED: ("✗", "bold red"),
+        }
+        return Text(*symbols.get(state, ("·", "dim")))
+
+
+def changes(before: Snapshot | None, now: Snapshot) -> list[str]:
+    """What happened between two snapshots, a line each.
+
+    Experts that were trained before the first snapshot that names them are counted, not listed.
+    """
+    old_stages = {stage.name: stage.state for stage in before.stages} if before else {}
+    lines = [
+        _stage_line(stage)
+        for stage in now.stages
+        if stage.state is not old_stages.get(stage.name, State.QUEUED)
+    ]
+    old_experts = {expert.label: expert for expert in before.experts} if before else {}
+    if now.experts and not old_experts:
+        return [*lines, tally(now.experts)]
+    for expert in now.experts:
+        lines += _expert_lines(old_experts.get(expert.label), expert)
+    return lines
+
+
+def summary(snapshot: Snapshot) -> str:
+    """One line that says what is going on."""
+    stages = [stage for stage in snapshot.stages if stage.state is State.RUNNING]
+    parts = [f"{stage.name}: {_stage_progress(stage)}" for stage in stages]
+    running = [expert for expert in snapshot.experts if expert.state is State.RUNNING]
+    if running:
+        parts.append(tally(snapshot.experts))
+        parts.append(", ".join(f"{e.label} {_share(_samples(e), e.num_samples)}" for e in running))
+        if snapshot.left_s is not None:
+            parts.append(f"about {clock_text(snapshot.left_s)} left")
+    return "; ".join(parts) or "waiting"
+
+
+def tally(experts: Sequence[ExpertState]) -> str:
+    """How many experts are where: `experts: 3 done, 2 running, 8 queued`."""
+    done = sum(expert.state in {State.DONE, State.CACHED} for expert in experts)
+    counts = [(done, "done")] + [
+        (sum(expert.state is state for expert in experts), state.value)
+        for state in (State.RUNNING, State.QUEUED, State.FAILED)
+    ]
+    return "experts: " + ", ".join(f"{number} {what}" for number, what in counts if number)
+
+
+def clock_text(seconds: float) -> str:
+    """A time as a clock shows it: 0:07, 12:40, 3:05:00."""
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _stage_line(stage: StageState) -> str:
+    detail = f": {stage.detail}" if stage.detail else ""
+    match stage.state:
+        case State.RUNNING:
+            return f"{stage.name}: begun{detail}"
+        case State.DONE:
+            return f"{stage.name}: done in {clock_text(stage.elapsed_s)}{detail}"
+        case State.CACHED:
+            return f"{stage.name}: found in the store{detail}"
+        case _:
+            return f"{stage.name}: {stage.state}{detail}"
+
+
+def _expert_lines(before: ExpertState | None, now: ExpertState) -> list[str]:
+    old_state = before.state if before else State.QUEUED
+    if now.state.is_over and now.state is not old_state:
+        loss = "" if now.loss is None else f", loss {now.loss:.4f}"
+        return [f"expert {now.label}: {now.state}{loss}"]
+    if before and now.attempt > before.attempt:
+        return [f"expert {now.label}: attempt {now.attempt} on lane {now.lane}"]
+    return []
+
+
+def _stage_progress(stage: StageState) -> str:
+    left = f", about {clock_text(stage.left_s)} left" if stage.left_s is not None else ""
+    return f"{_share(stage.num_done, stage.num_total)}{left}" if stage.num_total else "running"
+
+
+def _stage_time(stage: StageState) -> str:
+    if stage.state is State.CACHED:
+        return "from the store"
+    return "" if stage.state is State.QUEUED else clock_text(stage.elapsed_s)
+
+
+def _samples(expert: ExpertState) -> int:
+    is_done = expert.state in {State.DONE, State.CACHED}
+    return expert.num_samples if is_done else min(expert.samples, expert.num_samples)
+
+
+def _share(done: float, total: float) -> str:
+    return f"{100 * done / total:.0f} %" if total else ""
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f"{clock_text(seconds)} left"
+
+
+def _bar(done: float, total: float) -> ProgressBar:
+    return ProgressBar(
+        total=max(total, 1),
+        completed=done,
+        width=BAR_WIDTH,
+        complete_style="cyan",
+        finished_style="green",
+    )
