@@ -1,0 +1,113 @@
+"""Lanes under Ray: all nodes work, and whatever dies costs an attempt and nothing else."""
+
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+from ray.cluster_utils import Cluster
+
+from expertree.errors import TrainingError
+from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.lanes import Picture, train_all
+from expertree.orchestration.schedule import TrainingTask
+from expertree.storage import Storage
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+# Workers cannot import this file, so what is defined in it travels by value.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@dataclasses.dataclass(frozen=True)
+class Sleep:
+    """Work that waits, and leaves a line for each attempt."""
+
+    name: str
+    folder: str
+    seconds: float
+    misfortune: str = ""
+
+    def run(self, on_progress: Any) -> None:
+        trace = Path(self.folder) / self.name
+        attempts = len(trace.read_text().splitlines()) if trace.exists() else 0
+        with trace.open("a") as stream:
+            stream.write(f"{os.getpid()}\n")
+        end = time.time() + self.seconds
+        while time.time() < end:
+            on_progress({"samples": 1, "samples_per_s": 1.0})
+            time.sleep(0.1)
+        if self.misfortune == "dies" and attempts == 0:
+            os._exit(1)
+        if self.misfortune == "raises" and attempts == 0:
+            raise OSError("the disk hiccupped")
+        if self.misfortune == "cannot":
+            raise TrainingError("the loss is NaN")
+
+
+def task(work: Sleep, after: tuple[str, ...] = ()) -> TrainingTask:
+    return TrainingTask(key=work.name, label=work.name, cost=work.seconds, after=after, work=work)
+
+
+def attempts(folder: Path) -> dict[str, int]:
+    return {path.name: len(path.read_text().splitlines()) for path in sorted(folder.iterdir())}
+
+
+def test_two_nodes_share_the_tasks_and_every_misfortune_stays_with_its_own(
+    two_nodes: Cluster, tmp_path: Path
+) -> None:
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    plain = [Sleep(f"plain-{i}", str(traces), 1.0) for i in range(6)]
+    unlucky = [
+        Sleep("dies", str(traces), 1.0, "dies"),
+        Sleep("raises", str(traces), 1.0, "raises"),
+        Sleep("cannot", str(traces), 1.0, "cannot"),
+    ]
+    heir = task(Sleep("heir", str(traces), 1.0), after=("cannot",))
+    last: list[Picture] = []
+    with pytest.raises(TrainingError, match=r"cannot \(and 1 more\).*the loss is NaN"):
+        train_all(
+            [*(task(work) for work in (*plain, *unlucky)), heir],
+            config=ClusterConfig(),
+            directory=Storage.open(tmp_path / "lanes"),
+            on_picture=last.append,
+        )
+    expected = {work.name: 1 for work in plain} | {"dies": 2, "raises": 2, "cannot": 1}
+    assert attempts(traces) == dict(sorted(expected.items()))
+    done = [a for a in last[-1].history if a.outcome == "done"]
+    assert len({attempt.node for attempt in done}) == 2
+    assert {a.key for a in last[-1].history if a.outcome == "lost"} == {"dies"}
+    assert not (tmp_path / "lanes").exists()
+
+
+def test_a_lost_node_loses_no_task(two_nodes: Cluster, tmp_path: Path) -> None:
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    works = [Sleep(f"work-{i}", str(traces), 4.0) for i in range(6)]
+    killed: list[Any] = []
+
+    def kill_once(picture: Picture) -> None:
+        running = [a for a in picture.history if a.end is None]
+        if not killed and len({a.node for a in running}) == 2:
+            victim = next(
+                n for n in two_nodes.worker_nodes if n.node_id.startswith(running[0].node)
+            )
+            two_nodes.remove_node(victim, allow_graceful=False)
+            killed.append(running[0])
+
+    picture = train_all(
+        [task(work) for work in works],
+        config=ClusterConfig(lease_s=10),
+        directory=Storage.open(tmp_path / "lanes"),
+        on_picture=kill_once,
+    )
+    assert killed
+    assert picture.finished
+    lost = [a for a in picture.history if a.outcome == "lost"]
+    assert [a.key for a in lost] == [killed[0].key]
+    assert sorted(attempts(traces)) == [work.name for work in works]
