@@ -2,19 +2,23 @@
 
 Depth instead of MegaDepth's estimate, illumination instead of Retinexformer's, flakes instead of
 Snow100K's masks, and rain layers. Each gives float32 `[height, width]` in [0, 1]; all but rain can
-be replaced by a real map (`registry.Maps`).
+be replaced by a real map (`registry.Maps`). Computed in float64, as `physics.py` explains.
 """
 
 import dataclasses
-from typing import Any, cast
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 
 from expertree.images.arrays import Field, Image
 
+_Plane: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+
 _GRID = 5
+_LEAST_RELIEF = 1e-6
 _RAIN_BRIGHTNESS = 0.85
+_FLAKE_MARGIN_PX = 24
 _LIGHT_WINDOW_PX = 15
 _LIGHT_EDGE = 0.02
 
@@ -55,16 +59,14 @@ def depth_field(height_px: int, width_px: int, rng: np.random.Generator) -> Fiel
     """
     near, far = rng.uniform(0.05, 0.35), rng.uniform(0.75, 1.0)
     tilt_deg = rng.uniform(-40.0, 40.0)
-    relief = rng.uniform(0.3, 0.9) * rng.random((_GRID, _GRID), dtype=np.float32)
+    relief = rng.uniform(0.3, 0.9) * rng.random((_GRID, _GRID))
     smooth = cv2.resize(relief, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
-    x = np.linspace(-0.5, 0.5, width_px, dtype=np.float32)[None, :]
-    y = np.linspace(0.5, -0.5, height_px, dtype=np.float32)[:, None]
-    ground = x * np.float32(np.sin(np.deg2rad(tilt_deg))) + y * np.float32(
-        np.cos(np.deg2rad(tilt_deg))
-    )
-    field = ground + smooth
-    low, high = field.min(), field.max()
-    return np.asarray(near + (far - near) * (field - low) / (high - low), dtype=np.float32)
+    x = np.linspace(-0.5, 0.5, width_px)[None, :]
+    y = np.linspace(0.5, -0.5, height_px)[:, None]
+    plane = x * np.sin(np.deg2rad(tilt_deg)) + y * np.cos(np.deg2rad(tilt_deg)) + smooth
+    low, high = plane.min(), plane.max()
+    share = (plane - low) / max(high - low, _LEAST_RELIEF)
+    return np.asarray(near + (far - near) * share, dtype=np.float32)
 
 
 def illumination_map(image: Image) -> Field:
@@ -73,10 +75,10 @@ def illumination_map(image: Image) -> Field:
     The smoothing is a guided filter with the maximum as its own guide (He et al. 2010); a plain
     blur leaves bright rims along edges when the image is darkened.
     """
-    brightest = np.asarray(image.max(axis=2), dtype=np.float32)
+    brightest = np.asarray(image.max(axis=2), dtype=np.float64)
     mean = _box_mean(brightest)
     variance = _box_mean(brightest * brightest) - mean * mean
-    slope = variance / (variance + np.float32(_LIGHT_EDGE))
+    slope = variance / (variance + _LIGHT_EDGE)
     light = _box_mean(slope) * brightest + _box_mean(mean - slope * mean)
     return np.asarray(np.clip(light, 0.0, 1.0), dtype=np.float32)
 
@@ -104,13 +106,14 @@ def rain_layer(
     """
     kernel = _streak_kernel(angle_deg, length_px, width_of_streak_px)
     margin = kernel.shape[0] // 2
-    noise = rng.random((height_px + 2 * margin, width_px + 2 * margin), dtype=np.float32)
-    share = np.float32(strength / 100.0 / 256.0)
-    rank = noise / np.maximum(share, np.float32(1e-9))
-    drops = np.where(rank < 1.0, 0.15 + 0.85 * rank, 0.0).astype(np.float32)
-    layer = cv2.filter2D(drops, cv2.CV_32F, kernel, borderType=cv2.BORDER_CONSTANT)
-    inside = layer[margin : margin + height_px, margin : margin + width_px]
-    return np.asarray(np.clip(inside * _RAIN_BRIGHTNESS, 0.0, 1.0), dtype=np.float32)
+    noise = rng.random((height_px + 2 * margin, width_px + 2 * margin))
+    share = strength / 100.0 / 256.0
+    drops = np.zeros_like(noise)
+    is_drop = noise < share
+    drops[is_drop] = 0.15 + 0.85 * noise[is_drop] / share
+    drawn = cv2.filter2D(drops, cv2.CV_64F, kernel, borderType=cv2.BORDER_CONSTANT)
+    inside = _RAIN_BRIGHTNESS * drawn[margin : margin + height_px, margin : margin + width_px]
+    return np.asarray(np.clip(inside, 0.0, 1.0), dtype=np.float32)
 
 
 def snow_mask(
@@ -132,42 +135,37 @@ def snow_mask(
         density: Number of flakes relative to `FlakeLayer.per_kilopixel`.
         angle_deg: Direction of fall from the vertical.
     """
-    clear = np.ones((height_px, width_px), dtype=np.float32)
+    margin = _FLAKE_MARGIN_PX
+    clear = np.ones((height_px + 2 * margin, width_px + 2 * margin))
     for layer in FLAKE_LAYERS[size]:
         for radius_px in layer.radii_px:
-            kernel = _flake_kernel(radius_px, layer.travel * radius_px, angle_deg)
-            margin = kernel.shape[0] // 2
-            shape = (height_px + 2 * margin, width_px + 2 * margin)
             share = density * layer.per_kilopixel / 1000.0 / len(layer.radii_px)
-            flakes = _scatter(shape, rng, share=share, opacity=layer.opacity)
-            drawn = cv2.filter2D(flakes, cv2.CV_32F, kernel, borderType=cv2.BORDER_CONSTANT)
-            inside = drawn[margin : margin + height_px, margin : margin + width_px]
-            clear *= 1.0 - np.clip(inside, 0.0, 1.0)
-    return 1.0 - clear
+            num_flakes = int(rng.poisson(share * clear.size))
+            opacities = rng.uniform(*layer.opacity, size=num_flakes)
+            kernel = _flake_kernel(radius_px, layer.travel * radius_px, angle_deg)
+            _cover(clear, rng, opacities[:, None, None] * kernel)
+    inside = clear[margin : margin + height_px, margin : margin + width_px]
+    return np.asarray(1.0 - inside, dtype=np.float32)
 
 
-def _box_mean(field: Field) -> Field:
+def _box_mean(plane: _Plane) -> _Plane:
     window = (_LIGHT_WINDOW_PX, _LIGHT_WINDOW_PX)
-    mean = cv2.boxFilter(field, cv2.CV_32F, window, borderType=cv2.BORDER_REFLECT_101)
-    return np.asarray(mean, dtype=np.float32)
+    mean = cv2.boxFilter(plane, cv2.CV_64F, window, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(mean, dtype=np.float64)
 
 
-def _scatter(
-    shape: tuple[int, int],
-    rng: np.random.Generator,
-    *,
-    share: float,
-    opacity: tuple[float, float],
-) -> Field:
-    """Single pixels with an opacity, on the given share of an otherwise empty layer."""
-    num_pixels = shape[0] * shape[1]
-    num_flakes = int(rng.poisson(share * num_pixels))
-    layer = np.zeros(num_pixels, dtype=np.float32)
-    layer[rng.integers(num_pixels, size=num_flakes)] = rng.uniform(*opacity, size=num_flakes)
-    return layer.reshape(shape)
+def _cover(clear: _Plane, rng: np.random.Generator, flakes: _Plane) -> None:
+    """Put flakes `[number, side, side]` at random places; light passes through all in turn."""
+    num_flakes, side = flakes.shape[:2]
+    top = rng.integers(clear.shape[0] - side + 1, size=num_flakes)
+    left = rng.integers(clear.shape[1] - side + 1, size=num_flakes)
+    steps = np.arange(side)
+    rows = (top[:, None] + steps)[:, :, None]
+    columns = (left[:, None] + steps)[:, None, :]
+    np.multiply.at(clear, (rows, columns), 1.0 - flakes)
 
 
-def _streak_kernel(angle_deg: float, length_px: int, width_px: int) -> Field:
+def _streak_kernel(angle_deg: float, length_px: int, width_px: int) -> _Plane:
     """One drop's streak, brightest in the middle; a wider one is fainter, peak 1 at width 3."""
     # OpenCV's own rule for the deviation that belongs to a window of this size.
     sigma = 0.3 * ((width_px - 1) * 0.5 - 1.0) + 0.8
@@ -175,23 +173,22 @@ def _streak_kernel(angle_deg: float, length_px: int, width_px: int) -> Field:
     along, across = _fall_grid(radius, angle_deg)
     fade = np.cos(np.clip(along / (length_px / 2 + 0.5), -1.0, 1.0) * (np.pi / 2))
     kernel = (0.8 / sigma) * fade * np.exp(-0.5 * (across / sigma) ** 2)
-    return np.asarray(kernel, dtype=np.float32)
+    return np.asarray(kernel, dtype=np.float64)
 
 
-def _flake_kernel(radius_px: float, travel_px: float, angle_deg: float) -> Field:
+def _flake_kernel(radius_px: float, travel_px: float, angle_deg: float) -> _Plane:
     """A soft disc swept along its fall: a capsule with an edge of a pixel and more."""
     softness = 1.0 + radius_px / 3.0
     reach = int(np.ceil(radius_px + travel_px / 2 + softness))
     along, across = _fall_grid(reach, angle_deg)
     beyond = np.maximum(np.abs(along) - travel_px / 2, 0.0)
     distance = np.hypot(beyond, across)
-    coverage = np.clip((radius_px - distance) / softness + 0.5, 0.0, 1.0)
-    return np.asarray(coverage, dtype=np.float32)
+    return np.clip((radius_px - distance) / softness + 0.5, 0.0, 1.0)
 
 
-def _fall_grid(radius_px: int, angle_deg: float) -> tuple[Any, Any]:
+def _fall_grid(radius_px: int, angle_deg: float) -> tuple[_Plane, _Plane]:
     """Coordinates along and across a direction that is given from the vertical."""
     steps = np.arange(-radius_px, radius_px + 1, dtype=np.float64)
     x, y = steps[None, :], steps[:, None]
     cosine, sine = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
-    return cast("Any", y * cosine + x * sine), cast("Any", x * cosine - y * sine)
+    return y * cosine + x * sine, x * cosine - y * sine

@@ -3,6 +3,10 @@
 Each is a pure function from a float32 RGB image `[height, width, 3]` in [0, 1] to another one.
 What the formula needs besides the image (a kernel, a rain layer, a depth map) is an argument, so a
 real map and a procedural one (`fields.py`) go through the same code.
+
+Filters and transcendental functions differ in the last bits between processors (AVX-512, AVX2),
+in NumPy and in OpenCV. So they are computed in float64 and rounded to float32, which hides that: a
+recipe gives the same 8-bit image on every worker.
 """
 
 from typing import Any, TypeAlias, cast
@@ -13,7 +17,7 @@ import numpy as np
 from expertree.images.arrays import Field, Image
 from expertree.images.io import jpeg_round_trip
 
-Kernel: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+Kernel: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 _BORDER = cv2.BORDER_REFLECT_101
 _DARKEST_ILLUMINATION = 1e-3
@@ -27,8 +31,8 @@ def darken(image: Image, *, illumination: Field, gamma: float) -> Image:
         illumination: I, `[height, width]` in [0, 1].
         gamma: The darkening coefficient, at least 1; 1 changes nothing.
     """
-    lit = np.maximum(illumination, np.float32(_DARKEST_ILLUMINATION))
-    gain = np.power(lit, np.float32(gamma - 1.0))
+    lit = np.maximum(illumination, _DARKEST_ILLUMINATION, dtype=np.float64)
+    gain = np.power(lit, gamma - 1.0).astype(np.float32)
     return _clip(image * gain[..., None])
 
 
@@ -39,7 +43,8 @@ def blur(image: Image, *, kernel: Kernel) -> Image:
         image: Y.
         kernel: K, odd sides, sum 1.
     """
-    return _clip(cv2.filter2D(image, cv2.CV_32F, kernel, borderType=_BORDER))
+    blurred = cv2.filter2D(image.astype(np.float64), cv2.CV_64F, kernel, borderType=_BORDER)
+    return _clip(blurred)
 
 
 def gaussian_kernel(
@@ -63,7 +68,7 @@ def gaussian_kernel(
         )
     along, across = _rotated_grid(size_px // 2, angle_deg)
     kernel = np.exp(-0.5 * ((along / std_x_px) ** 2 + (across / std_y_px) ** 2))
-    return np.asarray(kernel / kernel.sum(), dtype=np.float32)
+    return np.asarray(kernel / kernel.sum(), dtype=np.float64)
 
 
 def motion_kernel(*, size_px: int, angle_deg: float) -> Kernel:
@@ -81,7 +86,7 @@ def motion_kernel(*, size_px: int, angle_deg: float) -> Kernel:
     radius = size_px // 2
     along, across = _rotated_grid(radius, angle_deg)
     line = np.clip(1.0 - np.abs(across), 0.0, 1.0) * np.clip(radius + 1.0 - np.abs(along), 0.0, 1.0)
-    return np.asarray(line / line.sum(), dtype=np.float32)
+    return np.asarray(line / line.sum(), dtype=np.float64)
 
 
 def add_noise(image: Image, *, sigma: float, rng: np.random.Generator) -> Image:
@@ -126,7 +131,7 @@ def add_haze(image: Image, *, depth: Field, beta: float, airlight: float) -> Ima
         beta: Scattering coefficient for that depth.
         airlight: a, the brightness of the haze, in [0, 1].
     """
-    transmission = np.exp(np.float32(-beta) * depth)[..., None]
+    transmission = np.exp(-beta * depth.astype(np.float64)).astype(np.float32)[..., None]
     return _clip(image * transmission + np.float32(airlight) * (1.0 - transmission))
 
 

@@ -74,14 +74,17 @@ def encode_png(image_u8: ImageU8, level: int = 1) -> bytes:
 
     Args:
         image_u8: uint8 `[height, width, 3]`, RGB.
-        level: zlib's level, 0 (none) to 9. Beyond 1 a noisy patch takes longer and is no smaller.
+        level: zlib's level, 0 (none) to 9. At 1 runs alone are matched, which for patches of
+            photographs is faster than zlib's own choice and smaller.
 
     Raises:
         ValueError: If the image has another shape or type.
     """
     check_image_u8(image_u8)
     bgr = cv2.cvtColor(image_u8, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, level])
+    strategy = cv2.IMWRITE_PNG_STRATEGY_RLE if level <= 1 else cv2.IMWRITE_PNG_STRATEGY_FILTERED
+    options = [cv2.IMWRITE_PNG_COMPRESSION, level, cv2.IMWRITE_PNG_STRATEGY, strategy]
+    done, data = cv2.imencode(".png", bgr, options)
     if not done:
         raise ValueError(f"OpenCV could not encode an image of shape {image_u8.shape}")
     return data.tobytes()
