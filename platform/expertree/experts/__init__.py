@@ -1,4 +1,24 @@
 """Experts: the networks, the samples they read, one expert's training loop, and its scores.
 
-Start with `training.train_expert`; `backbones.build_backbone` makes the network.
+Start with `train_expert`; `backbones.build_backbone` makes the network.
 """
+
+from expertree.experts.backbones import BackboneConfig
+from expertree.experts.patches import PairedPatches, read_patches
+from expertree.experts.recipe import ExpertJob, RecipeConfig
+from expertree.experts.scoring import score_expert, score_inputs
+from expertree.experts.training import ExpertResult, train_expert
+from expertree.experts.weights import load_expert
+
+__all__ = [
+    "BackboneConfig",
+    "ExpertJob",
+    "ExpertResult",
+    "PairedPatches",
+    "RecipeConfig",
+    "load_expert",
+    "read_patches",
+    "score_expert",
+    "score_inputs",
+    "train_expert",
+]

@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from expertree.experts.backbones import BackboneConfig, build_backbone, describe_backbone
+from expertree.experts.backbones import (
+    BACKBONES,
+    BackboneConfig,
+    build_backbone,
+    describe_backbone,
+)
 
 GOPRO = BackboneConfig(width=32, encoder=(1, 1, 1, 28), middle=1, decoder=(1, 1, 1, 1))
 SIDD = BackboneConfig(width=32, encoder=(2, 2, 4, 8), middle=12, decoder=(2, 2, 2, 2))
@@ -64,3 +69,9 @@ def test_unknown_name_lists_what_there_is():
 def test_impossible_layout_is_refused(config):
     with pytest.raises(ValueError, match="nafnet needs"):
         build_backbone(config)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_parameters_are_all_the_state_there_is(name):
+    # A checkpoint holds the parameters; a running statistic would be lost on resuming.
+    assert not list(build_backbone(BackboneConfig(name=name)).buffers())

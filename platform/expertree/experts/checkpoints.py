@@ -1,0 +1,132 @@
+"""Checkpoints of one training: written whole, checked when read, the damaged ones passed over."""
+
+import dataclasses
+import hashlib
+import logging
+from typing import Any, cast
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from expertree.errors import ArtefactError
+from expertree.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+NUM_KEPT = 2
+"""The newest, and the one before it for when the newest is damaged."""
+
+_FOLDER = "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """The state of a training between two steps.
+
+    Attributes:
+        num_seen: Samples seen so far.
+        tensors: Weights and the optimiser's state.
+        progress: What else continues, as plain data: the loss curve, seconds.
+    """
+
+    num_seen: int
+    tensors: dict[str, Tensor]
+    progress: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one training, in a folder of its result's directory.
+
+    The description of a checkpoint (JSON, with the hash of its tensors) is written after the
+    tensors; so what an interrupted write leaves is not a checkpoint.
+    """
+
+    def __init__(self, directory: Storage, job_fingerprint: str) -> None:
+        """Look at the checkpoints of a directory.
+
+        Args:
+            directory: Of the result.
+            job_fingerprint: Of the job; a checkpoint of another one is refused.
+        """
+        self._storage = directory.sub(_FOLDER)
+        self._job_fingerprint = job_fingerprint
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, then delete all but the newest `NUM_KEPT`.
+
+        Raises:
+            StorageError: If it cannot be written; earlier checkpoints are intact.
+        """
+        data = safetensors.torch.save(checkpoint.tensors)
+        name = _name(checkpoint.num_seen)
+        self._storage.write_bytes(f"{name}.safetensors", data)
+        self._storage.write_json(
+            f"{name}.json",
+            {
+                "job": self._job_fingerprint,
+                "num_seen": checkpoint.num_seen,
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "progress": checkpoint.progress,
+            },
+        )
+        for old in self._names()[NUM_KEPT:]:
+            self._delete(old)
+
+    def newest_valid(self) -> Checkpoint | None:
+        """Read the newest checkpoint whose content is what was written; None if there is none.
+
+        A damaged one is named in the log and deleted.
+
+        Raises:
+            ArtefactError: If a checkpoint belongs to another job.
+        """
+        for name in self._names():
+            try:
+                return self._read(name)
+            except _DamagedError as damage:
+                logger.warning("checkpoint %s; the one before it is used", damage)
+                self._delete(name)
+        return None
+
+    def clear(self) -> None:
+        """Delete all checkpoints."""
+        self._storage.delete()
+
+    def _names(self) -> list[str]:
+        """The checkpoints that were finished, newest first."""
+        return [n.removesuffix(".json") for n in reversed(self._storage.list_files(".json"))]
+
+    def _read(self, name: str) -> Checkpoint:
+        path = self._storage.path(name)
+        try:
+            description = cast("dict[str, Any]", self._storage.read_json(f"{name}.json"))
+            data = self._storage.read_bytes(f"{name}.safetensors")
+            tensors = safetensors.torch.load(data)
+            found = hashlib.sha256(data).hexdigest()
+            intact = found == description["sha256"]
+            job, num_seen = description["job"], description["num_seen"]
+            progress = description["progress"]
+        except (ArtefactError, SafetensorError, KeyError, TypeError) as error:
+            raise _DamagedError(f"{path} cannot be read ({error})") from error
+        if not intact:
+            raise _DamagedError(f"{path} has sha256 {found[:12]}, not what was written")
+        if job != self._job_fingerprint:
+            raise ArtefactError(
+                f"{path} is a checkpoint of another job ({job}, not {self._job_fingerprint}); give "
+                "each job a directory of its own"
+            )
+        return Checkpoint(num_seen=num_seen, tensors=tensors, progress=progress)
+
+    def _delete(self, name: str) -> None:
+        for suffix in (".json", ".safetensors"):
+            if self._storage.exists(name + suffix):
+                self._storage.delete(name + suffix)
+
+
+class _DamagedError(Exception):
+    """A checkpoint is not what was written."""
+
+
+def _name(num_seen: int) -> str:
+    return f"after-{num_seen:012d}"

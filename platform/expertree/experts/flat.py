@@ -1,0 +1,45 @@
+"""A network's trainable weights as one vector."""
+
+import torch
+from torch import Tensor, nn
+
+_ALIGNMENT = 16
+"""Each tensor starts at a multiple of 16 numbers, 64 bytes: what vector loads want."""
+
+
+class FlatParameters:
+    """Moves a network's trainable parameters, and their gradients, into one vector each.
+
+    The network goes on as before: its parameters are views. Clipping, the optimiser's step, the
+    average and a checkpoint each become one operation instead of one for each tensor, which for
+    a small network is a tenth of the step. The gradients have their memory from the start: clear
+    them by `clear_gradients`, never by setting them to None.
+
+    Attributes:
+        vector: The parameters, with zeros between them for alignment; what an optimiser gets.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        trainable = [p for p in network.parameters() if p.requires_grad]
+        sizes = [-(-p.numel() // _ALIGNMENT) * _ALIGNMENT for p in trainable]
+        first = trainable[0]
+        self.vector = nn.Parameter(torch.zeros(sum(sizes), dtype=first.dtype, device=first.device))
+        self.vector.grad = torch.zeros_like(self.vector)
+        self._gradient = self.vector.grad
+        start = 0
+        for parameter, size in zip(trainable, sizes, strict=True):
+            span = slice(start, start + parameter.numel())
+            self.vector.data[span] = parameter.detach().flatten()
+            parameter.data = self.vector.data[span].view(parameter.shape)
+            parameter.grad = self._gradient[span].view(parameter.shape)
+            start += size
+
+    def clear_gradients(self) -> None:
+        """Set all gradients to zero."""
+        self._gradient.zero_()
+
+    def clip_gradients(self, max_norm: float) -> Tensor:
+        """Scale the gradient down to a norm of at most `max_norm`; returns the norm it had."""
+        norm: Tensor = torch.linalg.vector_norm(self._gradient)
+        self._gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm

@@ -1,0 +1,38 @@
+"""What an expert's training minimises."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from expertree.experts.recipe import Loss
+
+_CHARBONNIER_EPSILON_SQUARED = 1e-6
+_PSNR_FLOOR = 1e-8
+
+
+def l1(restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
+    """Mean absolute error."""
+    return torch.nn.functional.l1_loss(restored, clean)
+
+
+def charbonnier(
+    restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]
+) -> Float[Tensor, ""]:
+    """A mean absolute error that is smooth at zero."""
+    squared = (restored - clean).square()
+    return (squared + _CHARBONNIER_EPSILON_SQUARED).sqrt().mean()
+
+
+def psnr(restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
+    """NAFNet's loss, the negative PSNR in dB, up to a constant: each image counts by its ratio."""
+    errors = (restored - clean).square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(errors + _PSNR_FLOOR).mean()
+
+
+LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": l1,
+    "charbonnier": charbonnier,
+    "psnr": psnr,
+}

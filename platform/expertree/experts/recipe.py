@@ -1,0 +1,103 @@
+"""How an expert is trained, as plain values and pure functions of the number of samples seen."""
+
+import dataclasses
+import math
+from typing import Literal
+
+from expertree.experts.backbones import BackboneConfig
+
+Loss = Literal["l1", "charbonnier", "psnr"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RecipeConfig:
+    """Everything about training but the network, the samples and their number."""
+
+    batch_size: int = 8
+    """Samples a step; the paper's."""
+
+    patch_px: int = 64
+    """Side of the crops that are trained on; the stored patches are at least as large."""
+
+    augment: bool = True
+    """Flips and quarter turns, drawn for each sample."""
+
+    loss: Loss = "l1"
+    """`l1` is the mean absolute error; `charbonnier` is sqrt(e^2 + 1e-6); `psnr` is NAFNet's, the
+    logarithm of each image's mean squared error."""
+
+    learning_rate: float = 1e-3
+    """At the end of the warm-up."""
+
+    final_learning_rate_ratio: float = 1e-3
+    """Where the cosine ends, as a share of `learning_rate`."""
+
+    warmup_samples: int = 0
+    """Samples until the full learning rate, from zero, linearly."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's averaging of the gradient and of its square."""
+
+    weight_decay: float = 0.0
+    """AdamW's."""
+
+    grad_clip: float = 1.0
+    """Largest norm of the whole gradient; 0 does not clip."""
+
+    ema_decay: float = 0.0
+    """Share of the old average kept at each step; the averaged weights become the expert. 0 keeps
+    no average."""
+
+    checkpoint_every_samples: int = 2048
+    """What an interruption can cost at most."""
+
+    num_threads: int = 1
+    """Of torch on a CPU. Part of the recipe: sums are split by threads, so it changes rounding."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            ValueError: Names the field and the value.
+        """
+        for name in ("batch_size", "patch_px", "checkpoint_every_samples", "num_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertJob:
+    """All that an expert's weights depend on, besides its patches.
+
+    Attributes:
+        key: Name of the result; it only appears in messages and in `expert.json`.
+        backbone: The network.
+        recipe: How to train it.
+        num_samples: Samples to see, counted with repetition.
+        seed: Of initial weights, order, crops, flips.
+        init: URI of the directory of an expert whose weights to start from.
+    """
+
+    key: str
+    backbone: BackboneConfig
+    recipe: RecipeConfig
+    num_samples: int
+    seed: int
+    init: str | None = None
+
+
+def learning_rate_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> float:
+    """The learning rate of the step that starts after `num_seen` of `num_samples` samples.
+
+    Linear warm-up, then half a cosine to `final_learning_rate_ratio`.
+    """
+    warmup = recipe.warmup_samples
+    if num_seen < warmup:
+        return recipe.learning_rate * (num_seen + recipe.batch_size) / (warmup + recipe.batch_size)
+    progress = (num_seen - warmup) / max(1, num_samples - warmup)
+    last = recipe.final_learning_rate_ratio
+    return recipe.learning_rate * (last + (1 - last) * (1 + math.cos(math.pi * progress)) / 2)

@@ -1,0 +1,103 @@
+"""Which samples a step sees, and how they are cut and turned.
+
+Everything is a function of the seed and of a sample's position in the sequence of all samples that
+the training will see. So a resumed training, or one shared among workers, sees what an undisturbed
+one does.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from expertree.experts.patches import PairedPatches
+from expertree.images.arrays import ImageU8
+
+_U64: TypeAlias = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+def indices_at(positions: Sequence[int], *, num_patches: int, seed: int) -> list[int]:
+    """The patches at some positions: each pass over the patches is a permutation of its own.
+
+    Args:
+        positions: Positions in the sequence of all samples, from 0.
+        num_patches: How many patches there are.
+        seed: Of the permutations.
+    """
+    found = []
+    for position in positions:
+        turn, place = divmod(position, num_patches)
+        found.append(int(_permutation(num_patches, seed, turn)[place]))
+    return found
+
+
+def draw_batch(
+    patches: PairedPatches,
+    positions: Sequence[int],
+    *,
+    patch_px: int,
+    augment: bool,
+    seed: int,
+) -> tuple[Float32[Tensor, "b 3 p p"], Float32[Tensor, "b 3 p p"]]:
+    """Cut, flip and turn the samples at some positions; pairs are treated alike.
+
+    Returns:
+        Degraded and clean crops, float32 in [0, 1], in channels_last memory.
+
+    Raises:
+        ValueError: If a patch is smaller than the crop.
+    """
+    indices = indices_at(positions, num_patches=len(patches), seed=seed)
+    bits = _random_bits(positions, seed)
+    both = np.empty((2, len(indices), patch_px, patch_px, 3), dtype=np.uint8)
+    for side, images in enumerate((patches.images("lq", indices), patches.images("gt", indices))):
+        for n, image in enumerate(images):
+            both[side, n] = cut(image, int(bits[n]), patch_px=patch_px, augment=augment)
+    lq, gt = torch.from_numpy(both).permute(0, 1, 4, 2, 3).float().div_(255.0)
+    return lq, gt
+
+
+def cut(image: ImageU8, bits: int, *, patch_px: int, augment: bool) -> UInt8[np.ndarray, "p p 3"]:
+    """Cut a square at a random place and put it in one of the eight orientations, without copying.
+
+    Args:
+        image: uint8 HWC.
+        bits: 64 random bits that decide.
+        patch_px: Side of the square.
+        augment: Whether to flip and turn.
+
+    Raises:
+        ValueError: If the image is smaller than the square.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) < patch_px:
+        raise ValueError(
+            f"a crop of {patch_px} px cannot be cut from a patch of {height} x {width} px; lower "
+            "patch_px of the recipe"
+        )
+    top = (bits >> 3 & 0xFFFFFF) % (height - patch_px + 1)
+    left = (bits >> 32 & 0xFFFFFF) % (width - patch_px + 1)
+    crop = image[top : top + patch_px, left : left + patch_px]
+    if not augment:
+        return crop
+    crop = crop[::-1] if bits & 1 else crop
+    crop = crop[:, ::-1] if bits & 2 else crop
+    return crop.transpose(1, 0, 2) if bits & 4 else crop
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(num_patches: int, seed: int, turn: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.random.default_rng([seed, turn]).permutation(num_patches)
+
+
+def _random_bits(positions: Sequence[int], seed: int) -> _U64:
+    """64 bits for each position: SplitMix64 (Steele et al. 2014), one hash for all."""
+    start = np.random.default_rng([seed]).integers(1 << 63, dtype=np.uint64)
+    z = np.asarray(positions, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + start
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,260 @@
+"""An expert's training gives the same network however often it is interrupted."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from expertree.errors import ArtefactError, StorageError, TrainingError
+from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.patches import read_patches
+from expertree.experts.recipe import ExpertJob, RecipeConfig
+from expertree.experts.sampling import draw_batch
+from expertree.experts.scoring import score_expert, score_inputs
+from expertree.experts.training import train_expert
+from expertree.experts.weights import load_expert
+from expertree.storage import Storage
+
+RECIPE = RecipeConfig(
+    batch_size=3,
+    patch_px=16,
+    warmup_samples=12,
+    ema_decay=0.9,
+    weight_decay=1e-2,
+    checkpoint_every_samples=10,
+)
+JOB = ExpertJob(
+    key="e0",
+    backbone=BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,)),
+    recipe=RECIPE,
+    num_samples=100,
+    seed=5,
+)
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture
+def patches(storage, files):
+    return read_patches(storage, files)
+
+
+@pytest.fixture
+def train(tmp_path, patches):
+    """Train into a directory of that name; a report after each step, not after each second."""
+
+    def run(name, job=JOB, on_progress=None):
+        directory = Storage.open(tmp_path / name)
+        result = train_expert(job, patches=patches, directory=directory, on_progress=on_progress)
+        return directory, result
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _report_each_step(monkeypatch):
+    monkeypatch.setattr("expertree.experts.training._SECONDS_BETWEEN_REPORTS", 0.0)
+
+
+def stop_after(num_samples):
+    def on_progress(status):
+        if status["samples"] >= num_samples:
+            raise StoppedError
+
+    return on_progress
+
+
+def weights(directory):
+    return directory.read_bytes("expert.safetensors")
+
+
+def test_the_same_job_gives_the_same_bytes(train):
+    (first, one), (second, two) = train("a"), train("b")
+    assert weights(first) == weights(second)
+    assert first.read_bytes("expert.json") == second.read_bytes("expert.json")
+    assert first.read_json("log.json")["curve"] == second.read_json("log.json")["curve"]
+    assert one.sha256 == two.sha256
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_stopped_and_resumed_equals_undisturbed_to_the_bit(train, seed, ema_decay):
+    job = dataclasses.replace(JOB, recipe=dataclasses.replace(RECIPE, ema_decay=ema_decay))
+    undisturbed, _ = train("undisturbed", job)
+    stops = sorted(random.Random(seed).sample(range(1, 100), 3))
+    for stop in stops:
+        with pytest.raises(StoppedError):
+            train("stopped", job, stop_after(stop))
+    resumed, _ = train("stopped", job)
+    assert weights(resumed) == weights(undisturbed)
+    assert resumed.read_json("log.json")["curve"] == undisturbed.read_json("log.json")["curve"]
+
+
+def test_an_interruption_costs_at_most_one_interval(train):
+    with pytest.raises(StoppedError):
+        train("stopped", on_progress=stop_after(59))
+    seen = []
+    train("stopped", on_progress=lambda status: seen.append(status["samples"]))
+    assert 59 - RECIPE.checkpoint_every_samples <= seen[0] <= 60
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 64, None])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(train, caplog, damage):
+    undisturbed, _ = train("undisturbed")
+    with pytest.raises(StoppedError):
+        train("stopped", on_progress=stop_after(80))
+    directory = Storage.open(undisturbed.uri.replace("undisturbed", "stopped"))
+    newest = directory.list_files("safetensors")[-1]
+    whole = directory.read_bytes(newest)
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    directory.write_bytes(newest, flipped if damage is None else damage)
+    seen = []
+    resumed, _ = train("stopped", on_progress=lambda status: seen.append(status["samples"]))
+    assert newest in caplog.text or newest.removesuffix(".safetensors") in caplog.text
+    assert 50 < seen[0] < 80
+    assert weights(resumed) == weights(undisturbed)
+
+
+def test_all_checkpoints_damaged_starts_again(train):
+    undisturbed, _ = train("undisturbed")
+    with pytest.raises(StoppedError):
+        train("stopped", on_progress=stop_after(80))
+    directory = Storage.open(undisturbed.uri.replace("undisturbed", "stopped"))
+    for name in directory.list_files("json"):
+        directory.write_bytes(name, b"{}")
+    resumed, _ = train("stopped")
+    assert weights(resumed) == weights(undisturbed)
+
+
+def test_a_write_that_fails_leaves_the_earlier_checkpoint(train, monkeypatch):
+    undisturbed, _ = train("undisturbed")
+    write, sizes = Storage.write_bytes, []
+
+    def full_disk(self, name, data):
+        if name.startswith("after-") and name.endswith("safetensors"):
+            sizes.append(len(data))
+            if len(sizes) == 3:
+                raise StorageError(f"{name} cannot be written: no space left on device")
+        write(self, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "write_bytes", full_disk)
+        with pytest.raises(StorageError, match="no space"):
+            train("stopped")
+    seen = []
+    resumed, _ = train("stopped", on_progress=lambda status: seen.append(status["samples"]))
+    assert seen[0] > 20
+    assert weights(resumed) == weights(undisturbed)
+
+
+def test_old_checkpoints_are_pruned_and_none_is_left_at_the_end(train, tmp_path):
+    directory, held = Storage.open(tmp_path / "watched"), []
+    train("watched", on_progress=lambda _: held.append(len(directory.list_files("safetensors"))))
+    assert max(held) == 2
+    assert directory.list_files() == ["expert.json", "expert.safetensors", "log.json"]
+
+
+def test_checkpoints_of_another_job_are_refused(train):
+    with pytest.raises(StoppedError):
+        train("shared", on_progress=stop_after(50))
+    with pytest.raises(ArtefactError, match="another job"):
+        train("shared", dataclasses.replace(JOB, seed=6))
+
+
+def test_a_loss_that_is_not_finite_is_an_error_and_is_not_kept(train, tmp_path):
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e30, grad_clip=0.0, warmup_samples=0)
+    with pytest.raises(TrainingError, match="learning_rate"):
+        train("nan", dataclasses.replace(JOB, recipe=recipe))
+    assert not Storage.open(tmp_path / "nan").list_files("safetensors")
+
+
+def test_training_improves_on_the_input(train, patches):
+    recipe = RecipeConfig(batch_size=4, patch_px=16, learning_rate=3e-3)
+    directory, _ = train("good", dataclasses.replace(JOB, recipe=recipe, num_samples=400))
+    before, after = score_inputs(patches), score_expert(load_expert(directory), patches)
+    assert after["psnr_rgb"].mean() > before["psnr_rgb"].mean() + 3
+
+
+def test_warm_start_begins_at_the_parents_weights(train):
+    parent, _ = train("parent")
+    tiny = dataclasses.replace(RECIPE, learning_rate=1e-12, ema_decay=0.0, weight_decay=0.0)
+    child_job = dataclasses.replace(JOB, recipe=tiny, num_samples=3, init=parent.uri)
+    child, _ = train("child", child_job)
+    theirs = load_expert(parent).state_dict()
+    for name, value in load_expert(child).state_dict().items():
+        torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-7)
+
+
+def test_warm_start_from_another_backbone_is_refused(train):
+    parent, _ = train("parent")
+    other = dataclasses.replace(JOB.backbone, width=6)
+    with pytest.raises(ArtefactError, match="another backbone"):
+        train("child", dataclasses.replace(JOB, backbone=other, init=parent.uri))
+
+
+def test_no_patches_is_an_error(tmp_path, storage):
+    patches = read_patches(storage, [])
+    with pytest.raises(TrainingError, match="no patches"):
+        train_expert(JOB, patches=patches, directory=Storage.open(tmp_path / "none"))
+
+
+def test_a_crop_larger_than_the_patches_is_an_error(train):
+    recipe = dataclasses.replace(RECIPE, patch_px=32)
+    with pytest.raises(ValueError, match="patch_px"):
+        train("large", dataclasses.replace(JOB, recipe=recipe))
+
+
+def test_progress_counts_up_to_the_whole(train):
+    seen = []
+    train("progress", on_progress=seen.append)
+    assert [status["samples"] for status in seen] == [*range(3, 100, 3), 100]
+    assert all(status["num_samples"] == 100 for status in seen)
+    assert all(np.isfinite(status["loss"]) for status in seen)
+
+
+def test_torchs_settings_are_left_as_they_were(train):
+    generator, threads = torch.get_rng_state(), torch.get_num_threads()
+    train("quiet")
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert torch.get_num_threads() == threads
+
+
+def plain_training(job, patches):
+    """The loop as one would write it: no flat vector, no fused optimiser, no windows."""
+    torch.manual_seed(job.seed)
+    network = build_backbone(job.backbone)
+    recipe = job.recipe
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    for start in range(0, job.num_samples, recipe.batch_size):
+        share = (start / job.num_samples) * np.pi
+        floor = recipe.final_learning_rate_ratio
+        optimizer.param_groups[0]["lr"] = recipe.learning_rate * (
+            floor + (1 - floor) * (1 + np.cos(share)) / 2
+        )
+        lq, gt = draw_batch(
+            patches,
+            range(start, min(start + recipe.batch_size, job.num_samples)),
+            patch_px=recipe.patch_px,
+            augment=True,
+            seed=job.seed,
+        )
+        optimizer.zero_grad()
+        (network(lq) - gt).abs().mean().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.grad_clip)
+        optimizer.step()
+    return network
+
+
+def test_the_loop_equals_a_plain_one(train, patches):
+    recipe = RecipeConfig(batch_size=3, patch_px=16, weight_decay=1e-2, grad_clip=0.05)
+    job = dataclasses.replace(JOB, recipe=recipe, num_samples=30)
+    directory, _ = train("ours", job)
+    expected = plain_training(job, patches).state_dict()
+    for name, value in load_expert(directory).state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-5)
