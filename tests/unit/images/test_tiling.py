@@ -6,13 +6,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from expertree.experts.backbones import BackboneConfig, build_backbone
 from expertree.images.tiling import plan_tiles, restore_tiled, span_weights
 
 LOCAL_ATOL = 1e-6
 """Blending equal float32 values of [0, 1] in two tiles rounds by a few units in the last place."""
+
+
+NETWORK_ATOL = 0.5 / 255
+"""Half a grey level: NAFNet's channel attention averages over the tile, not over the image."""
 
 
 def blur(image: Tensor, radius_px: int) -> Tensor:
@@ -81,6 +86,40 @@ def test_tiles_equal_the_whole_for_a_local_operator(
     plan = plan_tiles(height_px, width_px, tile_px=64, overlap_px=24, multiple=multiple)
     tiled = restore_tiled(lambda tile: blur(tile, 6), image, plan)
     torch.testing.assert_close(tiled, blur(image, 6), rtol=0, atol=LOCAL_ATOL)
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    """A NAFNet whose blocks are not the identity that fresh ones are."""
+    torch.manual_seed(0)
+    network = build_backbone(BackboneConfig(width=8)).eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith(("beta", "gamma")):
+                parameter.normal_(std=0.3)
+    return network
+
+
+@pytest.mark.parametrize(("tile_px", "num_tiles"), [(128, 6), (96, 12)])
+@torch.inference_mode()
+def test_tiles_equal_the_whole_for_a_network_with_global_pooling(
+    network: nn.Module, tile_px: int, num_tiles: int
+) -> None:
+    image = photo_like(191, 255)
+    image += 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+    plan = plan_tiles(191, 255, tile_px=tile_px, overlap_px=32, multiple=8)
+    whole, tiled = network(image), restore_tiled(network, image, plan)
+    assert plan.num_tiles == num_tiles
+    assert (whole - image).abs().mean() > 0.1
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=NETWORK_ATOL)
+
+
+@torch.inference_mode()
+def test_tiles_off_the_grid_of_the_network_would_differ(network: nn.Module) -> None:
+    image = photo_like(192, 256)
+    plan = plan_tiles(192, 256, tile_px=100, overlap_px=32, multiple=1)
+    off_grid = restore_tiled(network, image, plan)
+    assert (off_grid - network(image)).abs().max() > 10 * NETWORK_ATOL
 
 
 def test_one_tile_is_the_operator_itself() -> None:
