@@ -9,10 +9,10 @@ Results are stored by the hash of what made them: run it again after any interru
 """
 
 import hydra
-from expertree.orchestration.run import run_build
 from omegaconf import DictConfig
 
 from expertree.orchestration.command import prepare_hydra, run_job
+from expertree.orchestration.run import run_build
 from expertree.orchestration.settings import BuildConfig
 
 

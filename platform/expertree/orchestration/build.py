@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
 from expertree.config import to_dict
 from expertree.degradation.photographs import (
@@ -220,6 +220,7 @@ def _score(
 ) -> dict[tuple[str, str], Storage]:
     """Scores by (expert's key, split); the degraded inputs are under `data.INPUTS`."""
     columns: dict[tuple[str, str], data.Column] = {}
+    wanted: list[tuple[str, Storage | None, str]]
     wanted = [(data.INPUTS, None, split) for split in VALIDATION]
     for plan in plans:
         splits = VALIDATION if plan.node is None else ("route", *VALIDATION)
@@ -255,8 +256,7 @@ def _train_router(
     }
 
     def make(result: Storage, _: data.OnDone) -> None:
-        vectors: Float32[np.ndarray, "patches dim"]
-        _, vectors = data.read_embeddings(embeddings, "route")
+        vectors = data.read_embeddings(embeddings, "route")[1]
         losses = {
             plan.node: data.read_scores(scores[plan.key, "route"]).l1
             for plan in own

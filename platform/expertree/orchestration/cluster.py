@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import ray
 
@@ -77,7 +78,7 @@ def check_resources(config: ClusterConfig) -> None:
     Raises:
         ResourceError: If the connected cluster lacks the GPUs or CPUs of even one lane.
     """
-    have = ray.cluster_resources()
+    have = resources()
     gpus, cpus = have.get("GPU", 0.0), have.get("CPU", 0.0)
     if config.use_gpu and not config.gpus_may_come and gpus < config.gpus_per_lane:
         raise ResourceError(
@@ -91,6 +92,11 @@ def check_resources(config: ClusterConfig) -> None:
         )
 
 
+def resources() -> dict[str, float]:
+    """What the connected cluster has in all, by Ray's names."""
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+
 def num_lanes(config: ClusterConfig) -> int:
     """How many networks the connected cluster trains at once, before the tasks are counted.
 
@@ -98,7 +104,7 @@ def num_lanes(config: ClusterConfig) -> int:
     """
     if config.num_lanes is not None:
         return config.num_lanes
-    have = ray.cluster_resources()
+    have = resources()
     if config.use_gpu:
         return max(1, int(have.get("GPU", 0.0) // config.gpus_per_lane))
     return max(1, int(have.get("CPU", 0.0) // CPUS_PER_CORE // config.cpus_per_lane))
@@ -106,13 +112,13 @@ def num_lanes(config: ClusterConfig) -> int:
 
 def num_data_workers() -> int:
     """How many data workers are worth starting: one for each core."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1.0) // CPUS_PER_CORE))
+    return max(1, int(resources().get("CPU", 1.0) // CPUS_PER_CORE))
 
 
 def _start(config: ClusterConfig) -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address is not None:

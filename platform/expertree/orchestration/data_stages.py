@@ -21,7 +21,7 @@ from jaxtyping import Float32, Int64
 
 from expertree.degradation.photographs import load_photo
 from expertree.degradation.table import SCHEMA, PartPlan, make_part
-from expertree.embedding import Extractor, load_extractor
+from expertree.embedding import embed_patches, load_extractor
 from expertree.errors import ExpertreeError
 from expertree.evaluation import Scores
 from expertree.experts import PairedPatches, load_expert, read_patches, score_expert, score_inputs
@@ -105,21 +105,14 @@ class _Embedder:
     """An actor that holds the extractor."""
 
     def __init__(self, extractor: Storage, use_gpu: bool) -> None:  # noqa: FBT001
-        self._device = "cuda" if use_gpu else "cpu"
-        self._extractor: Extractor = load_extractor(extractor).to(self._device).eval()
+        self._extractor = load_extractor(extractor).to("cuda" if use_gpu else "cpu")
 
     def __call__(self, item: Mapping[str, Any]) -> None:
         directory, name = item["directory"], item["name"]
         if directory.exists(name):
             return
         patches = read_patches(item["table"], [name])
-        batches = []
-        with torch.inference_mode():
-            for start in range(0, len(patches), EMBED_BATCH):
-                index = range(start, min(start + EMBED_BATCH, len(patches)))
-                images = patches.lq(index).to(self._device).float() / 255
-                batches.append(self._extractor.embed(images).cpu())
-        vectors = torch.cat(batches).numpy()
+        vectors = embed_patches(self._extractor, patches, batch_size=EMBED_BATCH)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         table = pa.table({"id": pa.array(patches.ids), "embedding": column})
         write_table(directory, name, table)
@@ -280,10 +273,12 @@ def _for_each(
     dataset = ray.data.from_items(
         [{"item": item} for item in items], override_num_blocks=min(len(items), 1000)
     )
+    # Ray's types know neither callable classes nor `fn_kwargs`.
+    run: Any = _Unit if isinstance(work, type) else _run_unit
     if isinstance(work, type):
         num_gpus = 1 if config is not None and config.use_gpu else 0
         done = dataset.map(
-            _Unit,
+            run,
             fn_constructor_args=(work, arguments),
             compute=ray.data.ActorPoolStrategy(size=size),
             num_cpus=1,
@@ -291,7 +286,7 @@ def _for_each(
         )
     else:
         done = dataset.map(
-            _run_unit,
+            run,
             fn_kwargs={"work": work},
             compute=ray.data.TaskPoolStrategy(size=size),
             num_cpus=1,

@@ -15,10 +15,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
@@ -37,7 +36,13 @@ from expertree.storage import Storage
 
 POLL_S = 0.5
 HEARTBEAT_S = 2.0
-OnProgress = Callable[[Mapping[str, Any]], None]
+OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]
+
+Handle: TypeAlias = Any
+"""A handle on the dispatcher actor; Ray's own types do not know the methods behind it."""
+
+Ref: TypeAlias = Any
+"""A reference to what a Ray call will return."""
 
 
 class Work(Protocol):
@@ -132,7 +137,7 @@ def train_all(
     if not tasks:
         return Picture(tasks=(), history=(), finished=True)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    dispatcher = (
+    dispatcher: Handle = (
         ray.remote(_Dispatcher)
         .options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)
         .remote(tasks, config.lease_s, config.max_attempts)
@@ -156,7 +161,7 @@ def train_all(
 
 
 def _watch(
-    dispatcher: ActorHandle, lanes: Sequence[ray.ObjectRef], on_picture: Callable[[Picture], None]
+    dispatcher: Handle, lanes: Sequence[Ref], on_picture: Callable[[Picture], None]
 ) -> Picture:
     working = list(lanes)
     while True:
@@ -170,7 +175,7 @@ def _watch(
             raise TrainingError(f"no lane is left to train on: {causes[-1] if causes else ''}")
 
 
-def _causes(ended: Iterable[ray.ObjectRef]) -> Iterator[str]:
+def _causes(ended: Iterable[Ref]) -> Iterator[str]:
     for lane in ended:
         try:
             ray.get(lane)
@@ -178,7 +183,7 @@ def _causes(ended: Iterable[ray.ObjectRef]) -> Iterator[str]:
             yield str(error).strip().splitlines()[-1]
 
 
-def _send_home(dispatcher: ActorHandle, lanes: Sequence[ray.ObjectRef]) -> None:
+def _send_home(dispatcher: Handle, lanes: Sequence[Ref]) -> None:
     with contextlib.suppress(RayError):
         ray.get(dispatcher.close.remote(), timeout=5)
     _, still = ray.wait(list(lanes), num_returns=len(lanes), timeout=10)
@@ -188,9 +193,7 @@ def _send_home(dispatcher: ActorHandle, lanes: Sequence[ray.ObjectRef]) -> None:
 
 
 @ray.remote(num_cpus=0, max_retries=-1, retry_exceptions=False, scheduling_strategy="SPREAD")
-def _fit_lane(
-    name: str, dispatcher: ActorHandle, config: ClusterConfig, directory: Storage
-) -> None:
+def _fit_lane(name: str, dispatcher: Handle, config: ClusterConfig, directory: Storage) -> None:
     """One Ray Train run; in a task, so that controllers spread over the cluster and survive it."""
     resources = {"CPU": float(config.cpus_per_lane)}
     if config.use_gpu:
@@ -220,7 +223,7 @@ def _lane_loop(config: dict[str, Any]) -> None:
         _run_task(lane, dispatcher, task)
 
 
-def _run_task(lane: str, dispatcher: ActorHandle, task: TrainingTask) -> None:
+def _run_task(lane: str, dispatcher: Handle, task: TrainingTask) -> None:
     pulse = _Pulse(lane, dispatcher, task.key)
     try:
         with pulse:
@@ -239,7 +242,7 @@ def _run_task(lane: str, dispatcher: ActorHandle, task: TrainingTask) -> None:
 class _Pulse:
     """Tells the dispatcher every two seconds that the lane lives, with the newest progress."""
 
-    def __init__(self, lane: str, dispatcher: ActorHandle, key: str) -> None:
+    def __init__(self, lane: str, dispatcher: Handle, key: str) -> None:
         self._lane, self._dispatcher, self._key = lane, dispatcher, key
         self._progress: Mapping[str, Any] = {}
         self._stop, self._lost = threading.Event(), threading.Event()

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from torch.utils.flop_counter import FlopCounterMode
 
 from expertree.config import to_dict
@@ -166,9 +165,8 @@ def _routes(built: Built, split: str) -> list[Route]:
 
 def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
     tree = built.hierarchy.tree
-    train: Float32[np.ndarray, "patches dim"]
-    _, train = data.read_embeddings(built.embeddings, "train")
-    _, val = data.read_embeddings(built.embeddings, "val_in")
+    train = data.read_embeddings(built.embeddings, "train")[1]
+    val = data.read_embeddings(built.embeddings, "val_in")[1]
     labels = [
         " + ".join(names)
         for names in data.read_labels(built.table, split_files(built.table, "train"))

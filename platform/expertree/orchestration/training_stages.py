@@ -5,8 +5,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from expertree.config import to_dict
 from expertree.embedding import ExtractorConfig, train_extractor
 from expertree.experts import ExpertJob, read_patches, train_expert
@@ -32,7 +30,6 @@ class ExtractorWork:
 
     def run(self, on_progress: OnProgress) -> None:
         """See `lanes.Work`."""
-        torch.set_num_threads(self.config.num_threads)
         patches = read_patches(self.table, split_files(self.table, "train"))
         train_extractor(
             self.config,

@@ -1,0 +1,109 @@
+"""What choosing an expert costs: route and restore against the expert alone, on one photograph."""
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from expertree.embedding import ExtractorConfig, build_extractor, save_extractor
+from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig
+from expertree.experts.backbones import build_backbone
+from expertree.experts.weights import save_expert
+from expertree.hierarchy import HierarchyConfig, build_tree, save_tree
+from expertree.images.io import to_float, to_u8
+from expertree.restorer import Restorer, write_bundle
+from expertree.routing import Router, RouterShape, save_router
+from expertree.storage import Storage
+
+PAPER_RATIO = 1.32
+"""UniRestorer's 0.484 s over Restormer's 0.368 s at 512 x 512 (paper 000, table 6)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class OverheadConfig:
+    """What to time."""
+
+    bundle: str | None = None
+    """A bundle; by default one with fresh weights, which take the same time as trained ones."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    """The experts' network, where `bundle` is not given."""
+
+    size_px: int = 512
+    """Sides of the photograph."""
+
+    num_pairs: int = 15
+    """Timed pairs, one after the other in turns."""
+
+    num_threads: int = 1
+    """Of torch."""
+
+
+def run(config: OverheadConfig) -> dict[str, Any]:
+    """Time both in turns; the ratio is the median over pairs, so that a slow moment hits both."""
+    torch.set_num_threads(config.num_threads)
+    with tempfile.TemporaryDirectory() as folder:
+        where = config.bundle or _fresh_bundle(config, Storage.open(folder)).uri
+        restorer = Restorer.load(where)
+        rng = np.random.default_rng(0)
+        photograph = rng.integers(0, 256, (config.size_px, config.size_px, 3), dtype=np.uint8)
+        node = restorer.route(photograph).expert
+        expert = restorer.bundle.load_expert(node)
+
+        def alone() -> None:
+            with torch.inference_mode():
+                to_u8(expert(to_float(photograph)[None])[0])
+
+        def routed() -> None:
+            restorer.restore(photograph)
+
+        for warm in (alone, routed):
+            warm()
+        pairs = [(_seconds(alone), _seconds(routed)) for _ in range(config.num_pairs)]
+    return {
+        "benchmark": "overhead",
+        "ratio": round(statistics.median(b / a for a, b in pairs), 4),
+        "expert_s": round(statistics.median(a for a, _ in pairs), 4),
+        "routed_s": round(statistics.median(b for _, b in pairs), 4),
+        "paper_ratio": PAPER_RATIO,
+        "size_px": config.size_px,
+        "num_pairs": config.num_pairs,
+        "num_threads": config.num_threads,
+        "expert_parameters": restorer.bundle.entry(node).num_parameters,
+    }
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _fresh_bundle(config: OverheadConfig, folder: Storage) -> Storage:
+    torch.manual_seed(0)
+    extractor = ExtractorConfig()
+    save_extractor(build_extractor(extractor), folder.sub("extractor"))
+    points = np.random.default_rng(0).normal(size=(512, extractor.embed_dim)).astype(np.float32)
+    tree, _ = build_tree(points, HierarchyConfig(), extractor="fresh")
+    save_tree(tree, folder.sub("tree"))
+    shape = RouterShape(
+        embed_dim=tree.embed_dim, num_leaves=tree.num_leaves, num_levels=tree.num_levels
+    )
+    save_router(Router(shape), folder.sub("router"))
+    job = ExpertJob(
+        key="fresh", backbone=config.backbone, recipe=RecipeConfig(), num_samples=1, seed=0
+    )
+    save_expert(folder.sub("expert"), build_backbone(config.backbone).state_dict(), job)
+    write_bundle(
+        folder.sub("bundle"),
+        extractor=folder.sub("extractor"),
+        tree=folder.sub("tree"),
+        router=folder.sub("router"),
+        experts=dict.fromkeys(tree.experts(), folder.sub("expert")),
+    )
+    return folder.sub("bundle")

@@ -1,0 +1,28 @@
+"""The list of benchmarks, and the configuration of the job that runs one."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from expertree.benchmarks import overhead, shard
+from expertree.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BenchConfig:
+    """Which benchmark to run, and a section for each."""
+
+    bench: str = "overhead"
+    overhead: overhead.OverheadConfig = overhead.OverheadConfig()
+    shard: shard.ShardConfig = shard.ShardConfig()
+
+    def __post_init__(self) -> None:
+        """Refuse a name that does not exist."""
+        if self.bench not in BENCHMARKS:
+            raise ConfigError(f"bench='{self.bench}' does not exist; there are {list(BENCHMARKS)}")
+
+
+BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
+    "overhead": lambda config: overhead.run(config.overhead),
+    "shard": lambda config: shard.run(config.shard),
+}

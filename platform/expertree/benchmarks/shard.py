@@ -1,0 +1,90 @@
+"""What an expert reads: the bytes of its own shards against its share of the whole table."""
+
+import dataclasses
+import tempfile
+from typing import Any
+
+from expertree.degradation.photographs import list_photographs, split_photographs
+from expertree.degradation.table import DegradationConfig, plan_patches
+from expertree.experts import read_patches
+from expertree.hierarchy import HierarchyConfig
+from expertree.orchestration import data_stages as data
+from expertree.orchestration.cluster import ClusterConfig, connect
+from expertree.orchestration.training_stages import split_files
+from expertree.storage import Storage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ShardConfig:
+    """The table that is sharded."""
+
+    source: str = "bundled"
+    """Photographs: `bundled` or a folder."""
+
+    num_patches: int = 1400
+    """Rows of the training table."""
+
+    groups: tuple[int, ...] = HierarchyConfig().groups
+    """The last is the number of leaves; rows fall to leaves in the order of their degradation."""
+
+
+def run(config: ShardConfig) -> dict[str, Any]:
+    """Make a table, shard it through Ray Data, read each leaf, and compare the bytes."""
+    num_leaves = config.groups[-1]
+    with tempfile.TemporaryDirectory() as folder, connect(ClusterConfig()):
+        table, shards = Storage.open(folder).sub("table"), Storage.open(folder).sub("shards")
+        _make_table(config, table)
+        files = split_files(table, "train")
+        whole = read_patches(table, files)
+        kinds = sorted(set(whole.tasks))
+        leaf_of = {
+            key: kinds.index(tasks) % num_leaves
+            for key, tasks in zip(whole.ids, whole.tasks, strict=True)
+        }
+        data.shard(table, leaf_of, num_leaves, shards, lambda *_: None)
+        names = shards.list_files(".parquet")
+        bytes_of_all = _bytes_of(table, files)
+        ratios = []
+        for leaf in range(num_leaves):
+            own = read_patches(shards, data.leaf_files(names, [leaf]))
+            own.pair(range(len(own)))
+            share = len(own) / len(whole)
+            image_bytes = _image_bytes(table, files, set(own.ids))
+            ratios.append((own.num_bytes_read / image_bytes, own.num_bytes_read, share))
+    worst = max(ratio for ratio, _, _ in ratios)
+    return {
+        "benchmark": "shard",
+        "read_over_share": round(worst, 4),
+        "num_leaves": num_leaves,
+        "num_patches": len(whole.ids),
+        "bytes_of_table": bytes_of_all,
+        "bytes_read_by_all_leaves": sum(read for _, read, _ in ratios),
+        "filtering_the_table_over_share": round(
+            max(bytes_of_all * ratio / read for ratio, read, _ in ratios), 4
+        ),
+    }
+
+
+def _make_table(config: ShardConfig, table: Storage) -> None:
+    degradation = DegradationConfig(
+        num_train=config.num_patches, num_route=1, num_val_in=1, num_val_out=1
+    )
+    photos, _ = list_photographs(config.source, min_side_px=degradation.patch_px)
+    splits = split_photographs(photos, val_fraction=0.1, route_fraction=0.1, seed=0)
+    data.degrade(plan_patches(degradation, photos, splits, seed=0), table, lambda *_: None)
+
+
+def _bytes_of(storage: Storage, names: list[str]) -> int:
+    infos = storage.filesystem.get_file_info([storage.path(name) for name in names])
+    return sum(info.size for info in infos)
+
+
+def _image_bytes(table: Storage, names: list[str], ids: set[str]) -> int:
+    """Bytes of the encoded images of some rows: what nobody who needs them can avoid to read."""
+    total = 0
+    for name in names:
+        rows = data.read_table(table, name, ["id", "lq", "gt"])
+        for row in rows.to_pylist():
+            if row["id"] in ids:
+                total += len(row["lq"]) + len(row["gt"])
+    return total

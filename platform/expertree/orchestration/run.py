@@ -1,0 +1,247 @@
+"""One run of the build job: progress for people, events for the record, the report at the end."""
+
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from expertree.config import to_dict
+from expertree.events import EventLog, read_events
+from expertree.orchestration.build import build, prepare
+from expertree.orchestration.lanes import Picture
+from expertree.orchestration.results import evaluate, run_record
+from expertree.orchestration.schedule import Attempt, remaining_s
+from expertree.orchestration.settings import BuildConfig
+from expertree.orchestration.stages import Workbench
+from expertree.progress import ExpertState, ProgressView, Snapshot, StageState, State
+from expertree.report import Run, results_table, write_report
+from expertree.storage import Storage
+
+STAGES = (
+    "degrade",
+    "extractor",
+    "embed",
+    "tree",
+    "shard",
+    "experts",
+    "score",
+    "router",
+    "bundle",
+    "evaluate",
+)
+EVENTS = "events.jsonl"
+BUNDLE = "bundle"
+
+
+def run_build(config: BuildConfig) -> int:
+    """Build, report, and print the results.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        ExpertreeError: In one sentence, what is wrong and what to do.
+    """
+    begin = time.time()
+    material = prepare(config)
+    output = Storage.open(config.output)
+    events = _open_events(output)
+    events.emit("build_started", config=to_dict(config))
+    for name, reason in material.skipped:
+        events.emit("photograph_skipped", name=name, reason=reason)
+    recorder = Recorder(config.title, events)
+    bench = Workbench(
+        store=Storage.open(config.store),
+        events=events,
+        cluster=config.cluster,
+        on_stage=recorder.on_stage,
+    )
+    with recorder.view, bench:
+        built = build(config, material, bench, recorder.on_picture)
+        evaluation = evaluate(config, bench, built)
+    record, images = run_record(
+        config,
+        built,
+        evaluation,
+        times=bench.times,
+        timeline=list(timeline(read_events(events.path))),
+    )
+    write_report(cast("Run", record), images, output)
+    _copy(built.bundle, output.sub(BUNDLE))
+    events.emit("build_done", seconds=round(time.time() - begin, 1))
+    _publish_events(events, output)
+    _say(config, record, output, num_skipped=len(material.skipped), seconds=time.time() - begin)
+    return 0
+
+
+class Recorder:
+    """Turns what stages and lanes say into events and into the picture that people see."""
+
+    def __init__(self, title: str, events: EventLog) -> None:
+        """See the class."""
+        self.view = ProgressView()
+        self._title = title
+        self._events = events
+        self._begin = time.time()
+        self._stages = {name: StageState(name=name) for name in STAGES}
+        self._stage_begin: dict[str, float] = {}
+        self._experts: tuple[ExpertState, ...] = ()
+        self._left_s: float | None = None
+        self._noted: dict[tuple[str, int], str | None] = {}
+
+    def on_stage(self, name: str, state: str, num_done: int, num_total: int) -> None:
+        """A stage began, went on, or ended."""
+        begin = self._stage_begin.setdefault(name, time.time())
+        self._stages[name] = StageState(
+            name=name,
+            state=State(state),
+            elapsed_s=time.time() - begin,
+            num_done=num_done,
+            num_total=num_total,
+        )
+        if name != "experts":
+            self._left_s = self._stages[name].left_s
+        self._show()
+
+    def on_picture(self, picture: Picture) -> None:
+        """The experts' training went on."""
+        self._experts = tuple(
+            ExpertState(
+                label=task.label,
+                state=State(task.state.value),
+                samples=int(task.progress.get("samples", 0)),
+                num_samples=int(task.cost),
+                loss=task.progress.get("loss"),
+                samples_per_s=float(task.progress.get("samples_per_s", 0.0)),
+                lane=task.lane,
+                attempt=max(task.attempts, 1),
+            )
+            for task in picture.tasks
+        )
+        lanes = {attempt.lane for attempt in picture.history}
+        self._left_s = remaining_s(picture.tasks, len(lanes))
+        labels = {task.key: task.label for task in picture.tasks}
+        for attempt in picture.history:
+            self._note(attempt, labels[attempt.key])
+        num_done = sum(expert.state.is_over for expert in self._experts)
+        self.on_stage("experts", "running", num_done, len(self._experts))
+
+    def _note(self, attempt: Attempt, label: str) -> None:
+        name = (attempt.key, attempt.number)
+        fields = dataclasses.asdict(attempt) | {"label": label}
+        if name not in self._noted:
+            self._events.emit("expert_started", **fields)
+            self._noted[name] = None
+        if self._noted[name] != attempt.outcome:
+            self._events.emit("expert_ended", **fields)
+            self._noted[name] = attempt.outcome
+
+    def _show(self) -> None:
+        now = time.time()
+        stages = tuple(
+            dataclasses.replace(stage, elapsed_s=now - self._stage_begin[stage.name])
+            if stage.state is State.RUNNING
+            else stage
+            for stage in self._stages.values()
+        )
+        self.view.update(
+            Snapshot(
+                title=self._title,
+                elapsed_s=now - self._begin,
+                stages=stages,
+                experts=self._experts,
+                left_s=self._left_s,
+            )
+        )
+
+
+def timeline(events: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """All attempts at training experts in an event log, over however many starts of the job.
+
+    Args:
+        events: From `read_events`.
+
+    Yields:
+        `expert` (its label), `lane`, `node`, `start_s` and `end_s` since the first attempt began,
+        `attempt`, `outcome`. An attempt that was cut off with its job is `killed`, and ends at the
+        last sign of life of that job.
+    """
+    open_attempts: dict[tuple[str, int], dict[str, Any]] = {}
+    spans: list[dict[str, Any]] = []
+    last_t = 0.0
+    for event in events:
+        if event["event"] == "build_started":
+            for span in open_attempts.values():
+                span.update(end_s=last_t, outcome="killed")
+            open_attempts.clear()
+        elif event["event"] == "expert_started":
+            span = {
+                "expert": event["label"],
+                "lane": event["lane"],
+                "node": event["node"],
+                "start_s": event["start"],
+                "end_s": event["start"],
+                "attempt": event["number"],
+                "outcome": "running",
+            }
+            spans.append(span)
+            open_attempts[event["key"], event["number"]] = span
+        elif event["event"] == "expert_ended":
+            ended = open_attempts.pop((event["key"], event["number"]), None)
+            if ended is not None:
+                ended.update(end_s=event["end"], outcome=event["outcome"])
+        last_t = event["t"]
+    first = min((span["start_s"] for span in spans), default=0.0)
+    for span in spans:
+        moved = {name: round(span[name] - first, 2) for name in ("start_s", "end_s")}
+        yield span | moved
+
+
+def _open_events(output: Storage) -> EventLog:
+    """The event log in a local output folder, else in a temporary one until the end."""
+    local = Path(output.uri)
+    if "://" in output.uri:
+        local = Path(tempfile.mkdtemp(prefix="expertree-"))
+        if output.exists(EVENTS):
+            (local / EVENTS).write_bytes(output.read_bytes(EVENTS))
+    return EventLog(local / EVENTS)
+
+
+def _publish_events(events: EventLog, output: Storage) -> None:
+    if "://" in output.uri:
+        output.write_bytes(EVENTS, events.path.read_bytes())
+
+
+def _copy(bundle: Storage, target: Storage) -> None:
+    """Put the bundle beside the report; the manifest, which makes it one, last."""
+    names = [name for name in bundle.done()["files"] if name != "manifest.json"]
+    old = set(target.list_files())
+    if "manifest.json" in old:
+        if target.read_bytes("manifest.json") == bundle.read_bytes("manifest.json"):
+            return
+        target.delete()
+    for name in [*names, "manifest.json"]:
+        target.write_bytes(name, bundle.read_bytes(name))
+
+
+def _say(
+    config: BuildConfig,
+    record: Mapping[str, Any],
+    output: Storage,
+    *,
+    num_skipped: int,
+    seconds: float,
+) -> None:
+    colour = sys.stdout.isatty()
+    lines = [results_table(cast("Run", record), colour=colour)]
+    if num_skipped:
+        lines.append(f"{num_skipped} files of {config.photographs.source} were skipped; see report")
+    lines += [
+        f"bundle  {output.path(BUNDLE)}",
+        f"report  {output.path('report.html')}",
+        f"built in {seconds:.0f} s",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")

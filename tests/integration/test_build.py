@@ -1,0 +1,200 @@
+"""The whole build on a small scale: complete, repeatable, resumable, on one node and on two."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from expertree import Restorer
+from expertree.events import read_events
+from expertree.images.metrics import psnr_rgb
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "degradation.patch_px=64",
+    "degradation.num_train=280",
+    "degradation.num_route=70",
+    "degradation.num_val_in=42",
+    "degradation.num_val_out=42",
+    "degradation.tasks=[noise,blur,haze]",
+    "extractor.view_px=64",
+    "extractor.recipe.num_steps=40",
+    "extractor.recipe.crop_px=48",
+    "hierarchy.groups=[1,2,3]",
+    "experts.backbone.width=8",
+    "experts.recipe.patch_px=32",
+    "experts.recipe.checkpoint_every_samples=80",
+    "experts.num_samples=[320,160,160]",
+    "num_examples=1",
+)
+EXPERTS = 5  # the root, two groups, and the two leaves of the group that was cut again
+COMPARISON = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One build in a folder."""
+
+    folder: Path
+
+    @property
+    def command(self) -> list[str]:
+        return [
+            sys.executable,
+            "jobs/build_tree.py",
+            f"output={self.folder}/out",
+            f"store={self.folder}/store",
+            *SMALL,
+        ]
+
+    def run(self, *more: str, timeout_s: float = 500) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.command, *more],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+        )
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [e for e in read_events(self.folder / "out" / "events.jsonl") if e["event"] == kind]
+
+    def hashes(self) -> dict[str, str]:
+        manifest = json.loads((self.folder / "out" / "bundle" / "manifest.json").read_text())
+        return {name: entry["sha256"] for name, entry in manifest["files"].items()}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """An undisturbed build."""
+    job = Job(tmp_path_factory.mktemp("build"))
+    done = job.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return job
+
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+
+def test_the_report_has_what_the_readme_promises(built: Job) -> None:
+    report = json.loads((built.folder / "out" / "report.json").read_text())
+    for distribution in ("in", "out"):
+        row = report["summary"]["psnr_rgb"][distribution]
+        assert {"degraded", "root", "routed", "oracle"} <= set(row)
+        assert row["routed"] <= row["oracle"] <= row["best_of_all"]
+    assert {t["kind"] for t in report["tables"]} == {"single", "mixed"}
+    assert len(report["experts"]) == EXPERTS + COMPARISON
+    html = (built.folder / "out" / "report.html").read_text()
+    assert 'src="http' not in html
+
+
+def test_the_bundle_restores_what_the_evaluation_said(built: Job) -> None:
+    report = json.loads((built.folder / "out" / "report.json").read_text())
+    restorer = Restorer.load(built.folder / "out" / "bundle")
+    assert restorer.tree.groups == (1, 2, 3)
+    clean = np.random.default_rng(0).integers(0, 256, (45, 71, 3), dtype=np.uint8)
+    restored = restorer.restore(clean)
+    assert restored.image.shape == clean.shape
+    assert psnr_rgb(restored.image, clean) > 5
+    for example in report["examples"]:
+        assert example["psnr"]["routed"] > 5
+
+
+def test_every_path_through_the_tree_saw_as_many_samples_as_the_comparison(built: Job) -> None:
+    report = json.loads((built.folder / "out" / "report.json").read_text())
+    samples = {e["index"]: e["num_samples"] for e in report["experts"]}
+    restorer = Restorer.load(built.folder / "out" / "bundle")
+    tree = restorer.tree
+    for leaf in range(tree.num_leaves):
+        path = {tree.expert_of(node) for node in tree.path(leaf)}
+        assert sum(samples[node] for node in path) == samples[None]
+
+
+def test_a_second_build_finds_everything_and_needs_no_cluster(built: Job) -> None:
+    before, starts = built.hashes(), len(built.events("cluster_starting"))
+    begin = time.time()
+    assert built.run().returncode == 0
+    assert time.time() - begin < 120
+    assert len(built.events("cluster_starting")) == starts
+    assert all(e["cached"] for e in built.events("stage_done")[-10:])
+    assert built.hashes() == before
+
+
+def test_another_router_trains_no_expert_again(built: Job) -> None:
+    trained = len(built.events("expert_started"))
+    done = built.run("router.alpha=0.5", f"output={built.folder}/other")
+    assert done.returncode == 0, done.stdout + done.stderr
+    events = read_events(built.folder / "other" / "events.jsonl")
+    assert not [e for e in events if e["event"] == "expert_started"]
+    made = {e["stage"] for e in events if e["event"] == "stage_done" and not e["cached"]}
+    assert made == {"router", "bundle", "evaluate"}
+    assert trained == EXPERTS + COMPARISON
+
+
+@pytest.mark.timeout(1500)
+def test_a_build_that_is_killed_five_times_ends_with_the_same_bundle(
+    built: Job, tmp_path: Path
+) -> None:
+    job = Job(tmp_path)
+    rng = random.Random(7)
+    for _ in range(5):
+        process = subprocess.Popen(
+            job.command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(rng.uniform(15, 45))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    done = job.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert job.hashes() == built.hashes()
+    finished = [e["key"] for e in job.events("expert_ended") if e["outcome"] == "done"]
+    assert len(finished) == len(set(finished))
+
+
+def test_a_submitted_job_builds_on_a_cluster_with_dashboard_and_token(
+    built: Job, local_cluster: Any, tmp_path: Path
+) -> None:
+    job = Job(tmp_path)
+    done = local_cluster.submit("python", *job.command[1:], timeout_s=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "report" in done.stdout
+    assert job.hashes() == built.hashes()
+
+
+def test_two_nodes_train_experts_and_one_may_be_lost(
+    built: Job, local_cluster: Any, tmp_path: Path
+) -> None:
+    job = Job(tmp_path)
+    node = local_cluster.add_node(num_cpus=2)
+    process = subprocess.Popen(
+        job.command,
+        cwd=ROOT,
+        env=local_cluster.environment | {"RAY_ADDRESS": local_cluster.address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        nodes: set[str] = set()
+        while process.poll() is None and len(nodes) < 2:
+            if (tmp_path / "out" / "events.jsonl").exists():
+                nodes = {e["node"] for e in job.events("expert_started")}
+            time.sleep(0.2)
+        node.kill()
+        output, _ = process.communicate(timeout=600)
+    finally:
+        process.kill()
+        node.kill()
+    assert process.returncode == 0, output
+    assert len(nodes) == 2
+    assert job.hashes() == built.hashes()
