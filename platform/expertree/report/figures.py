@@ -9,8 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expertree.report import formatting
-from expertree.report.schema import BOUNDS, DISTRIBUTIONS, ExpertSummary, Run, Span, Table, TreeNode
-from expertree.report.tree_drawing import colour_of
+from expertree.report.schema import (
+    BOUNDS,
+    DISTRIBUTIONS,
+    SHOWN_NAMES,
+    ExpertSummary,
+    Run,
+    Span,
+    Table,
+    TreeNode,
+)
+from expertree.report.tree_drawing import node_colour
 
 METHOD_COLOURS: Mapping[str, str] = {
     "degraded": "--degraded",
@@ -38,13 +47,18 @@ POINTS_LEFT = 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """A chart: plotly's traces and layout, and the words around it."""
+    """A chart: plotly's traces and layout, and the words around it.
+
+    Attributes:
+        least_width_px: Below it the chart does not shrink with the page but scrolls.
+    """
 
     key: str
     title: str
     data: tuple[dict[str, Any], ...]
     layout: dict[str, Any]
     height_px: int
+    least_width_px: int = 0
 
 
 def degradation_figures(run: Run) -> list[Figure]:
@@ -69,15 +83,30 @@ def routing_figures(run: Run) -> list[Figure]:
             _heatmap(rows, [f"level {n}" for n in range(num_levels)], levels, ""),
             _heatmap(rows, leaf_names, leaves, "2"),
         ]
+        across = {
+            "side": "top",
+            "fixedrange": True,
+            "showgrid": False,
+            "ticks": "",
+            "tickangle": -60,
+        }
         layout = {
-            "xaxis": {"domain": [0, split], "side": "top", "fixedrange": True},
-            "xaxis2": {"domain": [split + 0.04, 1], "side": "top", "fixedrange": True},
-            "yaxis": {"autorange": "reversed", "automargin": True, "fixedrange": True},
-            "margin": {"t": 54, "r": 8, "b": 8, "l": 8},
+            "xaxis": {"domain": [0, split], **across},
+            "xaxis2": {"domain": [split + 0.04, 1], **across},
+            "yaxis": {
+                "autorange": "reversed",
+                "automargin": True,
+                "fixedrange": True,
+                "showgrid": False,
+                "ticks": "",
+            },
+            "margin": {"t": 90, "r": 8, "b": 8, "l": 8},
         }
         title = DISTRIBUTIONS.get(key, key).capitalize()
-        height_px = 66 + 38 * len(rows)
-        figures.append(_figure(f"routing-{key}", title, data, layout, height_px))
+        height_px = 98 + 34 * len(rows)
+        figure = _figure(f"routing-{key}", title, data, layout, height_px)
+        least_width_px = 90 + 23 * (num_levels + num_leaves)
+        figures.append(dataclasses.replace(figure, least_width_px=least_width_px))
     return figures
 
 
@@ -94,7 +123,7 @@ def loss_figure(run: Run, colours: Mapping[str, str]) -> Figure | None:
     data = [_loss_trace(expert, nodes, starts, colours) for expert in experts]
     layout = {
         "xaxis": {"title": {"text": "samples seen along the path"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "training loss"}, "type": "log", "automargin": True},
+        "yaxis": {"title": {"text": "training loss"}, "automargin": True},
         "showlegend": False,
         "hovermode": "closest",
     }
@@ -107,13 +136,14 @@ def timeline_figure(run: Run) -> Figure | None:
     if not spans:
         return None
     nodes = {node["index"]: node for node in run.get("tree", {}).get("nodes", ())}
-    lanes = sorted({str(span.get("lane", "")) for span in spans}, key=lambda x: (len(x), x))
-    keys = {expert.get("key"): expert.get("index") for expert in run.get("experts", ())}
+    lanes = sorted({_lane(span) for span in spans}, key=lambda lane: (len(lane), lane))
+    keys: dict[object, int | None] = {e.get("key"): e.get("index") for e in run.get("experts", ())}
     data = []
     for span in sorted(spans, key=lambda s: s.get("start_s", 0)):
         expert = span.get("expert")
-        index = keys.get(expert) if isinstance(expert, str) else expert
-        data.append(_span_trace(span, nodes.get(index) if index is not None else None))
+        index = expert if isinstance(expert, int) else keys.get(expert)
+        name = SHOWN_NAMES["root"] if index is None and expert in keys else str(expert)
+        data.append(_span_trace(span, name, nodes.get(index) if index is not None else None))
     layout = {
         "barmode": "overlay",
         "bargap": 0.28,
@@ -121,7 +151,7 @@ def timeline_figure(run: Run) -> Figure | None:
         "yaxis": {
             "type": "category",
             "categoryorder": "array",
-            "categoryarray": [f"lane {lane}" for lane in reversed(lanes)],
+            "categoryarray": lanes[::-1],
             "automargin": True,
             "fixedrange": True,
         },
@@ -143,7 +173,7 @@ def _degradation_figure(table: Table) -> Figure:
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": method,
+                "name": SHOWN_NAMES.get(method, method),
                 "x": list(row.get("psnr_rgb", ())),
                 "y": columns,
                 "marker": {
@@ -152,7 +182,9 @@ def _degradation_figure(table: Table) -> Figure:
                     "size": 13 if is_main else 10,
                     "line": {"width": 2, "color": METHOD_COLOURS.get(method, "--muted")},
                 },
-                "hovertemplate": "%{y}: %{x:.2f} dB<extra>" + method + "</extra>",
+                "hovertemplate": "%{y}: %{x:.2f} dB<extra>"
+                + SHOWN_NAMES.get(method, method)
+                + "</extra>",
             }
         )
     layout = {
@@ -195,7 +227,12 @@ def _leaf_names(run: Run, num_leaves: int) -> list[str]:
     leaves = [node for node in nodes if node["level"] == finest]
     if len(leaves) != num_leaves:
         return [f"leaf {number}" for number in range(num_leaves)]
-    return [f"leaf {number}<br>(#{node['index']})" for number, node in enumerate(leaves)]
+    return [f"#{leaf['index']} {_kind(leaf)}".strip() for leaf in leaves]
+
+
+def _kind(node: TreeNode) -> str:
+    dominant = node.get("dominant", ())
+    return formatting.shortened(formatting.name(dominant[0][0]), 16) if dominant else ""
 
 
 def _heatmap(
@@ -246,12 +283,10 @@ def _loss_trace(
 ) -> dict[str, Any]:
     index = expert.get("index")
     node = nodes.get(index) if index is not None else None
-    name, colour, width = "one network", "--root", 2.5
+    name, colour, width = SHOWN_NAMES["root"], "--root", 2.5
     if node is not None:
-        dominant = node.get("dominant", ())
-        is_leafy = bool(dominant) and node["level"] > 0 and dominant[0][1] >= 0.5
-        colour = colour_of(dominant[0][0], colours) if is_leafy else "--ink"
-        name = f"#{index}" + (f" {formatting.name(dominant[0][0])}" if is_leafy else "")
+        colour = node_colour(node, colours) if node["level"] > 0 else "--ink"
+        name = f"#{index} {_kind(node)}" if node["level"] > 0 else f"#{index}"
         width = max(2.6 - 0.5 * node["level"], 1.2)
     return {
         "type": "scatter",
@@ -275,11 +310,11 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return smooth
 
 
-def _span_trace(span: Span, node: TreeNode | None) -> dict[str, Any]:
+def _span_trace(span: Span, name: str, node: TreeNode | None) -> dict[str, Any]:
     outcome = span.get("outcome", "done")
     level = node["level"] if node else 0
     seconds = span.get("end_s", 0.0) - span.get("start_s", 0.0)
-    name = f"#{node['index']}" if node else str(span.get("expert", ""))
+    name = f"#{node['index']}" if node else name
     colour = LEVEL_COLOURS[min(level, len(LEVEL_COLOURS) - 1)] if node else "--root"
     is_done = outcome == "done"
     return {
@@ -287,15 +322,20 @@ def _span_trace(span: Span, node: TreeNode | None) -> dict[str, Any]:
         "orientation": "h",
         "base": [span.get("start_s", 0.0)],
         "x": [seconds],
-        "y": [f"lane {span.get('lane', '')}"],
+        "y": [_lane(span)],
         "text": [name if is_done else f"{name} {outcome}"],
         "textposition": "inside",
         "insidetextanchor": "middle",
         "constraintext": "inside",
+        "textangle": 0,
         "marker": {
             "color": colour if is_done else "--bad",
             "line": {"width": 1, "color": "--surface"},
-            "pattern": {"shape": "" if is_done else "/", "fgcolor": "--surface"},
+            "pattern": {
+                "shape": "" if is_done else "/",
+                "fillmode": "overlay",
+                "fgcolor": "--surface",
+            },
         },
         "hovertemplate": (
             f"expert {name}, attempt {span.get('attempt', 1)}: {outcome}<br>"
@@ -303,6 +343,11 @@ def _span_trace(span: Span, node: TreeNode | None) -> dict[str, Any]:
             f"{formatting.duration(span.get('end_s'))}<extra></extra>"
         ),
     }
+
+
+def _lane(span: Span) -> str:
+    lane = str(span.get("lane", ""))
+    return f"lane {lane}" if lane.isdigit() else lane.replace("-", " ")
 
 
 def _figure(

@@ -1,6 +1,7 @@
 """Numbers in words, the same way in every part of a report."""
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def duration(seconds: float | None) -> str:
 
 
 def name(identifier: str) -> str:
-    """An identifier as words: `low_light` is `low-light`, `jpeg` is `JPEG`."""
-    return "JPEG" if identifier == "jpeg" else identifier.replace("_", "-")
+    """Identifiers as words: `low_light + jpeg` is `low-light + JPEG`."""
+    return re.sub(r"\bjpeg\b", "JPEG", identifier.replace("_", "-"))
 
 
 def shortened(text: str, num_characters: int) -> str:

@@ -13,7 +13,14 @@ import jinja2
 from markupsafe import Markup
 
 from expertree.report import figures, formatting
-from expertree.report.schema import DISTRIBUTIONS, IMAGE_KINDS, Example, Run
+from expertree.report.schema import (
+    DISTRIBUTION_NOTES,
+    DISTRIBUTIONS,
+    IMAGE_KINDS,
+    SHOWN_NAMES,
+    Example,
+    Run,
+)
 from expertree.report.tables import grid
 from expertree.report.tree_drawing import colours_of, draw_tree
 
@@ -26,6 +33,7 @@ class Mark:
     """A method's place on a scale of PSNR, `left_percent` from its left end."""
 
     method: str
+    name: str
     value: str
     left_percent: float
     difference: str = ""
@@ -36,6 +44,7 @@ class Headline:
     """The gain on one distribution, and the values between which it lies."""
 
     place: str
+    note: str
     gain: str
     is_gain: bool
     root: str
@@ -128,13 +137,14 @@ def _json(value: object) -> Markup:
 
 
 def _degradations(run: Run) -> Sequence[str]:
-    for routing in run.get("routing", {}).values():
-        if routing.get("rows"):
-            return routing["rows"]
-    for table in run.get("tables", ()):
-        if table.get("kind") == "single":
-            return [column for column in table.get("columns", ()) if column != "average"]
-    return DEFAULT_DEGRADATIONS
+    """The single degradations of a run, in the order that gives them their colours."""
+    found = [
+        *(t.get("columns", ()) for t in run.get("tables", ()) if t.get("kind") == "single"),
+        *(routing.get("rows", ()) for routing in run.get("routing", {}).values()),
+        DEFAULT_DEGRADATIONS,
+    ]
+    first = next(names for names in found if names)
+    return [name for name in first if name not in {"average", "mixed"}]
 
 
 def _nodes(run: Run) -> Sequence[Mapping[str, Any]]:
@@ -157,6 +167,7 @@ def _headlines(run: Run) -> list[Headline]:
         headlines.append(
             Headline(
                 place=place,
+                note=DISTRIBUTION_NOTES[key],
                 gain=formatting.gain(routed - root),
                 is_gain=routed > root,
                 root=formatting.number(root),
@@ -200,6 +211,7 @@ def _marks(values: Mapping[str, float | None], reference: str = "") -> tuple[Mar
     return tuple(
         Mark(
             method=method,
+            name=SHOWN_NAMES.get(method, method),
             value=formatting.number(value),
             left_percent=round(100 * (value - low) / span, 2),
             difference="" if base is None or method == reference else formatting.gain(value - base),
@@ -227,9 +239,10 @@ def _page_data(run: Run, charts: Sequence[figures.Figure]) -> dict[str, Any]:
 
 def _example(example: Example) -> dict[str, Any]:
     psnr = example.get("psnr", {})
-    task = example.get("task", "")
+    tasks = example.get("task", "").split(" + ")
+    task = tasks[0] if len(tasks) == 1 else f"{len(tasks)} at once"
     return {
-        "caption": example.get("caption") or formatting.name(task),
+        "caption": example.get("caption") or formatting.name(example.get("task", "")),
         "task": formatting.name(task),
         "place": DISTRIBUTIONS.get(example.get("distribution", ""), ""),
         "images": {
@@ -237,7 +250,7 @@ def _example(example: Example) -> dict[str, Any]:
             for kind in IMAGE_KINDS
             if kind in example
         },
-        "psnr": {k: f"{formatting.number(v)} dB" for k, v in psnr.items() if v is not None},
+        "psnr": {kind: value for kind, value in psnr.items() if value is not None},
         "gain": _difference(psnr, "routed", "root"),
         "route": example.get("route"),
     }

@@ -8,18 +8,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict, cast
 
 DISTRIBUTIONS: Mapping[str, str] = {"in": "in distribution", "out": "out of distribution"}
-"""Degradations as strong as the experts were trained on, and stronger ones."""
+
+DISTRIBUTION_NOTES: Mapping[str, str] = {
+    "in": "degradations as strong as in training",
+    "out": "degradations stronger than any in training",
+}
 
 METHODS: Mapping[str, str] = {
-    "degraded": "the degraded input as it is",
-    "root": "one network of the same size, trained on as many samples as any path through the tree",
-    "tree root": "the tree's own level 0 alone",
+    "degraded": "as it came",
+    "root": "the same network alone, trained on as many samples as any path through the tree",
+    "tree root": "the expert at level 0, for every image",
     "finest level": "the expert at the end of the chosen path, whatever the level router says",
     "routed": "the router picks the path and the level, and one expert runs",
     "oracle": "the best level on the chosen path, picked with the clean image at hand",
     "best of all": "the best of all experts, picked with the clean image at hand",
 }
 """What each row of the tables is."""
+
+SHOWN_NAMES: Mapping[str, str] = {"degraded": "input", "root": "one network"}
+"""Names of methods on the page, where they differ from those in the data."""
 
 BOUNDS = frozenset({"oracle", "best of all"})
 """Rows that look at the clean image to choose, and so are limits and not methods."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from expertree.report import formatting
-from expertree.report.schema import BOUNDS, DISTRIBUTIONS, METHODS, Row, Run, Table
+from expertree.report.schema import BOUNDS, DISTRIBUTIONS, METHODS, SHOWN_NAMES, Row, Run, Table
 
 CSV_COLUMNS = (
     "distribution",
@@ -55,7 +55,8 @@ class Line:
     """One row of a table, in words.
 
     Attributes:
-        method: Its name.
+        method: Its name in the data.
+        name: Its name on the page.
         note: What the method is.
         is_bound: Whether it chooses with the clean image at hand.
         cells: One for each column of the table.
@@ -63,6 +64,7 @@ class Line:
     """
 
     method: str
+    name: str
     note: str
     is_bound: bool
     cells: tuple[Cell, ...]
@@ -170,6 +172,7 @@ def _line(row: Row, best: Sequence[float | None]) -> Line:
     )
     return Line(
         method=method,
+        name=SHOWN_NAMES.get(method, method),
         note=METHODS.get(method, ""),
         is_bound=is_bound,
         cells=cells,

@@ -8,7 +8,10 @@ from expertree.report.schema import TreeNode, TreeSummary
 
 CARD_WIDTH_PX = 232
 CARD_HEIGHT_PX = 76
-COLUMN_GAP_PX = 96
+WIDTH_PX = 1110
+"""What the columns are spread over, as far as the gaps' limits allow."""
+
+COLUMN_GAPS_PX = (72, 190)
 ROW_GAP_PX = 14
 HEADER_PX = 52
 BAR_WIDTH_PX = CARD_WIDTH_PX - 28
@@ -36,12 +39,14 @@ class Card:
     """A node. Positions are of its top left corner.
 
     Attributes:
+        level: Its level, and how far it is indented where the tree is shown as a list.
         verdict: "better" or "worse" than its parent, "shared" if it uses its parent's expert,
             else "".
         routed_px: Length of the line for the share of images routed to it.
     """
 
     index: int
+    level: int
     x_px: float
     y_px: float
     label: str
@@ -74,7 +79,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
-    """A whole tree, coarse on the left, fine on the right."""
+    """A whole tree, coarse on the left, fine on the right; cards parents first, then down."""
 
     width_px: float
     height_px: float
@@ -97,13 +102,16 @@ def draw_tree(tree: TreeSummary, colours: Mapping[str, str]) -> Drawing | None:
     if not nodes:
         return None
     centres = _centres_y(nodes)
-    num_levels = 1 + max(node["level"] for node in nodes)
+    lefts = _lefts_px(1 + max(node["level"] for node in nodes))
     return Drawing(
-        width_px=num_levels * CARD_WIDTH_PX + (num_levels - 1) * COLUMN_GAP_PX,
+        width_px=lefts[-1] + CARD_WIDTH_PX,
         height_px=max(centres.values()) + CARD_HEIGHT_PX / 2 + 4,
-        columns=tuple(_column(tree, level) for level in range(num_levels)),
-        cards=tuple(_card(node, centres, colours) for node in nodes),
-        ribbons=_ribbons(nodes, centres, colours),
+        columns=tuple(_column(tree, level, left) for level, left in enumerate(lefts)),
+        cards=tuple(
+            _card(node, lefts[node["level"]], centres[node["index"]], colours)
+            for node in _depth_first(nodes, None)
+        ),
+        ribbons=_ribbons(nodes, lefts, centres, colours),
     )
 
 
@@ -119,9 +127,23 @@ def colour_of(caption: str, colours: Mapping[str, str]) -> str:
     return named[0] if len(named) == 1 else "--task-mixed"
 
 
+def node_colour(node: TreeNode, colours: Mapping[str, str]) -> str:
+    """The colour of what at least half of a node's samples are, else a neutral one."""
+    dominant = node.get("dominant", ())
+    is_clear = bool(dominant) and dominant[0][1] >= 0.5
+    return colour_of(dominant[0][0], colours) if is_clear else "--task-mixed"
+
+
 def children_of(nodes: Sequence[TreeNode], index: int | None) -> list[TreeNode]:
     """A node's children in order; the roots for None."""
     return [node for node in nodes if node.get("parent") == index]
+
+
+def _depth_first(nodes: Sequence[TreeNode], start: int | None) -> list[TreeNode]:
+    found: list[TreeNode] = []
+    for node in children_of(nodes, start):
+        found += [node, *_depth_first(nodes, node["index"])]
+    return found
 
 
 def _centres_y(nodes: Sequence[TreeNode]) -> dict[int, float]:
@@ -142,11 +164,13 @@ def _centres_y(nodes: Sequence[TreeNode]) -> dict[int, float]:
     return centres
 
 
-def _left_px(level: int) -> float:
-    return level * (CARD_WIDTH_PX + COLUMN_GAP_PX)
+def _lefts_px(num_levels: int) -> tuple[float, ...]:
+    least, most = COLUMN_GAPS_PX
+    gap = (WIDTH_PX - num_levels * CARD_WIDTH_PX) / max(num_levels - 1, 1)
+    return tuple(n * (CARD_WIDTH_PX + min(max(gap, least), most)) for n in range(num_levels))
 
 
-def _column(tree: TreeSummary, level: int) -> Column:
+def _column(tree: TreeSummary, level: int, left_px: float) -> Column:
     found = [entry for entry in tree.get("levels", ()) if entry.get("level") == level]
     entry = found[0] if found else {}
     num_nodes = sum(node["level"] == level for node in tree.get("nodes", ()))
@@ -155,10 +179,10 @@ def _column(tree: TreeSummary, level: int) -> Column:
     groups = f"{num_groups} {'group' if num_groups == 1 else 'groups'}"
     if formatting.measured(silhouette) and num_groups > 1:
         groups += f", silhouette {formatting.number(silhouette)}"
-    return Column(x_px=_left_px(level), title=f"Level {level}", caption=groups)
+    return Column(x_px=left_px, title=f"Level {level}", caption=groups)
 
 
-def _card(node: TreeNode, centres: Mapping[int, float], colours: Mapping[str, str]) -> Card:
+def _card(node: TreeNode, left_px: float, centre_px: float, colours: Mapping[str, str]) -> Card:
     dominant = node.get("dominant", ())
     verdict, verdict_text = _verdict(node)
     samples = f"{formatting.grouped(node.get('num_samples'))} samples"
@@ -167,9 +191,10 @@ def _card(node: TreeNode, centres: Mapping[int, float], colours: Mapping[str, st
     shares = ", ".join(f"{formatting.name(n)} {formatting.percent(s)}" for n, s in dominant)
     return Card(
         index=node["index"],
-        x_px=_left_px(node["level"]),
-        y_px=centres[node["index"]] - CARD_HEIGHT_PX / 2,
-        label=_label(dominant),
+        level=node["level"],
+        x_px=left_px,
+        y_px=centre_px - CARD_HEIGHT_PX / 2,
+        label="all samples" if node.get("parent") is None else _label(dominant),
         title=f"Node {node['index']}, level {node['level']}: {caption}. {shares}. {verdict_text}",
         verdict=verdict,
         verdict_text=verdict_text,
@@ -191,7 +216,7 @@ def _label(dominant: Sequence[tuple[str, float]]) -> str:
 
 def _verdict(node: TreeNode) -> tuple[str, str]:
     if node.get("expert", node["index"]) != node["index"]:
-        return "shared", f"uses expert {node['expert']}"
+        return "shared", f"uses expert #{node['expert']}"
     difference = node.get("gain_over_parent_db")
     if not formatting.measured(difference):
         return "", ""
@@ -210,7 +235,10 @@ def _parts(dominant: Sequence[tuple[str, float]], colours: Mapping[str, str]) ->
 
 
 def _ribbons(
-    nodes: Sequence[TreeNode], centres: Mapping[int, float], colours: Mapping[str, str]
+    nodes: Sequence[TreeNode],
+    lefts: Sequence[float],
+    centres: Mapping[int, float],
+    colours: Mapping[str, str],
 ) -> tuple[Ribbon, ...]:
     total = max((node.get("num_samples", 0) for node in nodes), default=0) or 1
     ribbons: list[Ribbon] = []
@@ -219,13 +247,12 @@ def _ribbons(
         widths = [_ribbon_px(child, total) for child in children]
         start_px = centres[parent["index"]] - sum(widths) / 2
         for child, width_px in zip(children, widths, strict=True):
-            x0, x1 = _left_px(parent["level"]) + CARD_WIDTH_PX, _left_px(child["level"])
+            x0, x1 = lefts[parent["level"]] + CARD_WIDTH_PX, lefts[child["level"]]
             y0, y1, middle = start_px + width_px / 2, centres[child["index"]], (x0 + x1) / 2
             path = (
                 f"M{x0:.1f},{y0:.1f}C{middle:.1f},{y0:.1f} {middle:.1f},{y1:.1f} {x1:.1f},{y1:.1f}"
             )
-            dominant = child.get("dominant", ())
-            colour = colour_of(dominant[0][0], colours) if dominant else "--task-mixed"
+            colour = node_colour(child, colours)
             ribbons.append(
                 Ribbon(path=path, width_px=width_px, colour=colour, child=child["index"])
             )

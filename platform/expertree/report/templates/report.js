@@ -22,6 +22,13 @@
 
   const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`;
 
+  const decibel = (value) => (value == null ? "" : `${value.toFixed(2)} dB`);
+
+  function makeBar(label, share, text, isChosen) {
+    const bar = make("b", { style: `width: ${Math.min(Math.max(100 * share, 0), 100)}%` });
+    return make("div", isChosen ? { class: "chosen" } : {}, make("span", {}, label), make("i", {}, bar), make("span", {}, text));
+  }
+
   // Before and after ------------------------------------------------------------------------
 
   const KINDS = { degraded: "input", root: "one network", routed: "routed", clean: "clean" };
@@ -51,7 +58,7 @@
     const image = byId(`${side}-image`);
     image.src = source(example.images[kind]);
     image.alt = `${example.caption}, ${KINDS[kind]}`;
-    byId(`${side}-tag`).replaceChildren(KINDS[kind], make("b", {}, example.psnr[kind] || ""));
+    byId(`${side}-tag`).replaceChildren(KINDS[kind], make("b", {}, decibel(example.psnr[kind])));
   }
 
   function showExample(index) {
@@ -63,12 +70,13 @@
     showRoute(page.examples[index]);
   }
 
-  function buildStrip() {
-    let place = null;
+  function buildStrips() {
+    let [place, strip] = [null, null];
     page.examples.forEach((example, index) => {
       if (example.place !== place) {
         place = example.place;
-        if (place) byId("strip").append(make("h3", {}, place));
+        strip = make("div", { class: "strip", role: "group", "aria-label": place });
+        byId("strips").append(make("h4", {}, place), strip);
       }
       const first = example.images.degraded || Object.values(example.images)[0];
       const thumb = make("button", { class: "thumb", type: "button", "aria-label": `${example.caption}, ${example.place}` });
@@ -76,7 +84,7 @@
       thumb.append(example.task || example.caption);
       if (example.gain) thumb.append(make("b", example.gain.startsWith("+") ? {} : { class: "bad" }, `${example.gain} dB`));
       thumb.addEventListener("click", () => showExample(index));
-      byId("strip").append(thumb);
+      strip.append(thumb);
     });
   }
 
@@ -125,6 +133,9 @@
     byId("route-sentence").replaceChildren();
     byId("route-tree").replaceChildren();
     byId("route-levels").replaceChildren();
+    const psnr = ["degraded", "root", "routed"].filter((kind) => example.psnr[kind] != null);
+    const top = Math.max(...psnr.map((kind) => example.psnr[kind]), 30);
+    byId("route-psnr").replaceChildren(...psnr.map((kind) => makeBar(KINDS[kind], example.psnr[kind] / top, decibel(example.psnr[kind]), kind === "routed")));
     if (!route) return;
     const chosen = page.nodes.find((node) => node.index === route.node);
     const words = chosen && chosen.label ? ` (${chosen.label})` : "";
@@ -134,9 +145,7 @@
     );
     drawRoute(route);
     (route.level_probabilities || []).forEach((share, level) => {
-      const bar = make("b", { style: `width: ${100 * share}%` });
-      byId("route-levels").append(make("div", level === route.level ? { class: "chosen" } : {},
-        make("span", {}, `level ${level}`), make("i", {}, bar), make("span", {}, percent(share))));
+      byId("route-levels").append(makeBar(`level ${level}`, share, percent(share), level === route.level));
     });
   }
 
@@ -286,7 +295,7 @@
   }
 
   if (page.examples.length) {
-    buildStrip();
+    buildStrips();
     setUpSlider();
     showExample(0);
   }
