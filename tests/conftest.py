@@ -1,7 +1,11 @@
-"""What every test gets: an environment in which no test can meet anybody else's Ray or W&B."""
+"""What every test gets: Ray and W&B that are nobody else's, and signatures that are checked."""
 
 import os
 import secrets
+
+from jaxtyping import install_import_hook
+
+from expertree.testing import check_arrays
 
 # Before the first `import ray`, which reads some of them once: clusters of tests have a token of
 # their own, never the one in the home directory, and no driver joins a cluster that is running.
@@ -14,3 +18,14 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "WANDB_MODE": "offline",
 }
+
+# Before the first import of these: their functions' arrays are held against their signatures.
+# Not orchestration: Ray sends its functions to workers, which know nothing of the hook.
+CHECKED = (
+    *("images", "degradation", "embedding", "hierarchy", "experts", "routing"),
+    *("restorer", "evaluation"),
+)
+install_import_hook(
+    [f"expertree.{name}" for name in CHECKED],
+    f"{check_arrays.__module__}.{check_arrays.__name__}",
+)

@@ -19,7 +19,7 @@ def tree() -> Tree:
 
 
 def scores(psnr: list[float]) -> Scores:
-    values = np.array(psnr)
+    values = np.array(psnr, dtype=np.float64)
     return Scores(l1=1 / values, psnr_rgb=values, psnr_y=values + 1, ssim=values / 100)
 
 

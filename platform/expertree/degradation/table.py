@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import UInt8
 
 from expertree.degradation.captions import caption
 from expertree.degradation.parameters import Distribution
@@ -240,7 +241,9 @@ def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8) -> dict[str, obje
     }
 
 
-def _crop(image_u8: ImageU8, patch_px: int, rng: np.random.Generator) -> ImageU8:
+def _crop(
+    image_u8: ImageU8, patch_px: int, rng: np.random.Generator
+) -> UInt8[np.ndarray, "patch patch 3"]:
     most_top, most_left = image_u8.shape[0] - patch_px, image_u8.shape[1] - patch_px
     patch = image_u8
     for _ in range(_MAX_CROPS):
