@@ -122,6 +122,23 @@ def test_pre_commit_fetches_nothing() -> None:
     assert {hook["language"] for hook in hooks} == {"system"}
 
 
+def files_named_in_the_readme() -> set[str]:
+    section = (ROOT / "README.md").read_text().partition("\n## The tree\n")[2].partition("\n## ")[0]
+    folders: list[str] = []
+    files = set()
+    for indent, name in re.findall(r"^    ( *)([\w./]+)", section, re.MULTILINE):
+        folders[len(indent) // 2 :] = [name]
+        if name.endswith(".py"):
+            files.add("".join(folders))
+    return files
+
+
+def test_the_readme_has_a_line_for_every_module() -> None:
+    modules = tracked("platform/*.py", "jobs/*.py")
+    names = {str(path.relative_to(ROOT)) for path in modules if path.name != "__init__.py"}
+    assert files_named_in_the_readme() == names
+
+
 @pytest.mark.parametrize("target", ["venv", "demo", "test", "check", "bench", "clean"])
 def test_make_explains_the_targets_that_the_readme_names(target: str) -> None:
     listing = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
