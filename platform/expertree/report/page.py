@@ -75,36 +75,34 @@ def render_page(run: Run, images: Mapping[str, bytes]) -> str:
         forbids the browser to fetch anything.
     """
     colours = colours_of(_degradations(run))
+    firsts = _first_of_equals(run, images)
     charts = {
         "degradations": figures.degradation_figures(run),
         "routing": figures.routing_figures(run),
         "loss": _one(figures.loss_figure(run, colours)),
         "timeline": _one(figures.timeline_figure(run)),
     }
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            run=run,
-            headlines=_headlines(run),
-            grids=[grid(table) for table in run.get("tables", ())],
-            drawing=draw_tree(run.get("tree", {}), colours),
-            legend=colours,
-            charts=charts,
-            audits=_audits(run),
-            num_experts=len({n.get("expert", n["index"]) for n in _nodes(run)}),
-            slowest_stage_s=max(
-                (s.get("seconds", 0.0) for s in run.get("stages", ())), default=0.0
-            ),
-            pairs=_pairs,
-            quantity=_quantity,
-            f=formatting,
-            style=_source("report.css"),
-            script=_source("report.js"),
-            plotly=plotly_compressed() if any(charts.values()) else "",
-            data=_json(_page_data(run, [figure for found in charts.values() for figure in found])),
-            images=_json({n: base64.b64encode(images[n]).decode() for n in _used_images(run)}),
-        )
+    stage_times = [stage.get("seconds", 0.0) for stage in run.get("stages", ())]
+    inside = {name: base64.b64encode(images[name]).decode() for name in sorted({*firsts.values()})}
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        run=run,
+        headlines=_headlines(run),
+        grids=[grid(table) for table in run.get("tables", ())],
+        drawing=draw_tree(run.get("tree", {}), colours),
+        legend=colours,
+        charts=charts,
+        audits=_audits(run),
+        num_experts=len({node.get("expert", node["index"]) for node in _nodes(run)}),
+        slowest_stage_s=max(stage_times, default=0.0),
+        pairs=_pairs,
+        quantity=_quantity,
+        f=formatting,
+        style=_source("report.css"),
+        script=_source("report.js"),
+        plotly=plotly_compressed() if any(charts.values()) else "",
+        data=_json(_page_data(run, firsts, [f for found in charts.values() for f in found])),
+        images=_json(inside),
     )
 
 
@@ -220,7 +218,9 @@ def _marks(values: Mapping[str, float | None], reference: str = "") -> tuple[Mar
     )
 
 
-def _page_data(run: Run, charts: Sequence[figures.Figure]) -> dict[str, Any]:
+def _page_data(
+    run: Run, firsts: Mapping[str, str], charts: Sequence[figures.Figure]
+) -> dict[str, Any]:
     nodes = [
         {
             "index": node["index"],
@@ -233,11 +233,11 @@ def _page_data(run: Run, charts: Sequence[figures.Figure]) -> dict[str, Any]:
     return {
         "figures": {f.key: {"data": f.data, "layout": f.layout} for f in charts},
         "nodes": nodes,
-        "examples": [_example(example) for example in run.get("examples", ())],
+        "examples": [_example(example, firsts) for example in run.get("examples", ())],
     }
 
 
-def _example(example: Example) -> dict[str, Any]:
+def _example(example: Example, firsts: Mapping[str, str]) -> dict[str, Any]:
     psnr = example.get("psnr", {})
     tasks = example.get("task", "").split(" + ")
     task = tasks[0] if len(tasks) == 1 else f"{len(tasks)} at once"
@@ -246,7 +246,7 @@ def _example(example: Example) -> dict[str, Any]:
         "task": formatting.name(task),
         "place": DISTRIBUTIONS.get(example.get("distribution", ""), ""),
         "images": {
-            kind: cast("Mapping[str, str]", example)[kind]
+            kind: firsts[cast("Mapping[str, str]", example)[kind]]
             for kind in IMAGE_KINDS
             if kind in example
         },
@@ -264,14 +264,19 @@ def _difference(values: Mapping[str, float | None], upper: str, lower: str) -> s
     return formatting.gain(high - low)
 
 
-def _used_images(run: Run) -> list[str]:
+def _first_of_equals(run: Run, images: Mapping[str, bytes]) -> dict[str, str]:
+    """For each image of an example the first one of the same content.
+
+    Examples share photographs, and so clean images: each is written once.
+    """
     named = [
         cast("Mapping[str, str]", example)[kind]
         for example in run.get("examples", ())
         for kind in IMAGE_KINDS
         if kind in example
     ]
-    return sorted(set(named))
+    owners: dict[bytes, str] = {}
+    return {name: owners.setdefault(images[name], name) for name in named}
 
 
 def _pairs(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from expertree.report.tables import Cell, Grid, grid
 WIDTH_FOR_COST = 105
 """Characters from which on parameters and multiply-adds stand beside the samples."""
 
-WIDTH_FOR_ONE_LINE = 155
+WIDTH_FOR_ONE_LINE = 162
 """Characters from which on PSNR and SSIM of seven degradations fit on one line."""
 
 
@@ -54,11 +54,15 @@ def _table(table: Grid, width: int) -> RichTable:
         title_style="bold",
         box=box.SIMPLE_HEAD,
         header_style="bold",
+        padding=(0, 1, 0, 0),
         pad_edge=False,
+        show_edge=False,
     )
     drawn.add_column("", no_wrap=True)
     for column in table.columns:
-        drawn.add_column(column, justify="right")
+        # With a space a narrow terminal can break the heading; eighty columns hold just these.
+        heading = "mean" if column == "average" else column.replace("-", " ")
+        drawn.add_column(heading, justify="right")
     for column in ("samples", "params", "mult-adds")[:num_given]:
         drawn.add_column(column, justify="right", style="dim", no_wrap=True)
     for index, line in enumerate(table.lines):

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage import data
 
-from expertree.report.schema import Run
+from expertree.report import Run, render_report
 
 Image = NDArray[np.float32]
 TASKS = ("low_light", "blur", "noise", "rain", "snow", "haze", "jpeg")
@@ -60,6 +60,11 @@ def images() -> dict[str, bytes]:
 @pytest.fixture
 def run() -> Run:
     return made_up_run()
+
+
+@pytest.fixture(scope="session")
+def html(images: dict[str, bytes]) -> str:
+    return render_report(made_up_run(), images)["report.html"].decode()
 
 
 def made_up_images() -> dict[str, bytes]:

@@ -1,0 +1,91 @@
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from expertree.report import figures
+from expertree.report.schema import Run
+from expertree.report.tree_drawing import colours_of
+
+COLOURS = colours_of(["low_light", "blur", "noise", "rain", "snow", "haze", "jpeg"])
+
+
+def all_figures(run: Run) -> list[figures.Figure]:
+    found = [figures.loss_figure(run, COLOURS), figures.timeline_figure(run)]
+    assert all(found)
+    return [*figures.degradation_figures(run), *figures.routing_figures(run), *filter(None, found)]
+
+
+def strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from strings(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from strings(entry)
+
+
+def test_figures_are_plain_data_with_names_of_their_own(run: Run) -> None:
+    made = all_figures(run)
+    assert len({figure.key for figure in made}) == len(made) == 8
+    json.dumps([(f.data, f.layout) for f in made], allow_nan=False)
+
+
+def test_every_colour_is_one_that_both_colour_schemes_define(run: Run, html: str) -> None:
+    light, dark = html.split("@media (prefers-color-scheme: dark)")[:2]
+    used = {s for f in all_figures(run) for s in strings((f.data, f.layout)) if s.startswith("--")}
+    assert used
+    for name in used:
+        assert f"{name}:" in light
+        assert f"{name}:" in dark.split("* {")[0]
+
+
+def test_the_gain_is_drawn_from_the_single_network_to_the_routed_experts(run: Run) -> None:
+    figure = figures.degradation_figures(run)[0]
+    rows = {row["method"]: row["psnr_rgb"] for row in run["tables"][0]["rows"]}
+    ends = [(shape["x0"], shape["x1"]) for shape in figure.layout["shapes"]]
+    assert ends == list(zip(rows["root"], rows["routed"], strict=True))
+
+
+def test_heatmaps_show_the_shares_of_levels_and_leaves(run: Run) -> None:
+    inside, outside = figures.routing_figures(run)
+    assert inside.data[0]["z"] == run["routing"]["in"]["levels"]
+    assert outside.data[1]["z"] == run["routing"]["out"]["leaves"]
+    assert inside.data[1]["x"][4] == "#9 low-light"
+
+
+def test_an_experts_curve_begins_where_its_parents_ends(run: Run) -> None:
+    figure = figures.loss_figure(run, COLOURS)
+    assert figure is not None
+    starts = {trace["name"]: trace["x"][0] for trace in figure.data}
+    assert starts["one network"] == starts["#0"] == 80
+    assert starts["#2 noise"] == 9_600 + 80
+    assert starts["#6 noise"] == 2 * 9_600 + 80
+
+
+def test_a_smoothed_curve_keeps_a_constant_and_a_short_one_is_left_alone() -> None:
+    assert figures._smoothed([0.5] * 200) == [0.5] * 200
+    assert figures._smoothed([3.0, 1.0, 2.0]) == [3.0, 1.0, 2.0]
+
+
+def test_the_timeline_has_a_bar_an_attempt_and_marks_what_was_lost(run: Run) -> None:
+    figure = figures.timeline_figure(run)
+    assert figure is not None
+    assert len(figure.data) == len(run["timeline"])
+    lost = [trace for trace in figure.data if trace["marker"]["pattern"]["shape"]]
+    assert [trace["text"] for trace in lost] == [["#2 lost"]]
+    assert "one network" in {trace["text"][0] for trace in figure.data}
+
+
+@pytest.mark.parametrize(("lane", "shown"), [(0, "lane 0"), ("lane-3", "lane 3"), ("a@b", "a@b")])
+def test_lanes_read_the_same_by_number_and_by_name(lane: str | int, shown: str) -> None:
+    assert figures._lane({"lane": lane}) == shown
+
+
+def test_what_was_not_run_has_no_figure() -> None:
+    empty: Run = {"title": "x"}
+    assert figures.degradation_figures(empty) == figures.routing_figures(empty) == []
+    assert figures.loss_figure(empty, COLOURS) is None
+    assert figures.timeline_figure(empty) is None
