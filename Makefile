@@ -55,7 +55,7 @@ check: lint types test ## Run everything that a change must pass
 lint: venv ## Run ruff (rules and format) and import-linter (layers)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/lint-imports --cache-dir build/import-linter
+	$(BIN)/lint-imports --no-cache --no-logo
 
 types: venv ## Run mypy, strict, on the package and the jobs
 	$(BIN)/mypy

@@ -57,9 +57,8 @@ def attempts(folder: Path) -> dict[str, int]:
     return {path.name: len(path.read_text().splitlines()) for path in sorted(folder.iterdir())}
 
 
-def test_two_nodes_share_the_tasks_and_every_misfortune_stays_with_its_own(
-    two_nodes: Cluster, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("two_nodes")
+def test_two_nodes_share_the_tasks_and_every_misfortune_stays_with_its_own(tmp_path: Path) -> None:
     traces = tmp_path / "traces"
     traces.mkdir()
     plain = [Sleep(f"plain-{i}", str(traces), 1.0) for i in range(6)]
