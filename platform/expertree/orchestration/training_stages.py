@@ -52,7 +52,7 @@ def train_extractor_on_lane(
     def on_picture(picture: Picture) -> None:
         progress = picture.tasks[0].progress
         if progress:
-            on_done(int(progress["step"]), int(progress["num_steps"]))
+            on_done(int(progress["samples"]), int(progress["num_samples"]))
 
     train_all([task], config=cluster, directory=lanes_directory(bench), on_picture=on_picture)
 
