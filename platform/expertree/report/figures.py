@@ -136,14 +136,19 @@ def timeline_figure(run: Run) -> Figure | None:
     if not spans:
         return None
     nodes = {node["index"]: node for node in run.get("tree", {}).get("nodes", ())}
-    lanes = sorted({_lane(span) for span in spans}, key=lambda lane: (len(lane), lane))
-    keys: dict[object, int | None] = {e.get("key"): e.get("index") for e in run.get("experts", ())}
+    indices = _indices(run.get("experts", ()))
+    on_machines = len({span.get("node") for span in spans}) > 1
+    lanes = sorted(
+        {_lane(s, on_machines=on_machines) for s in spans}, key=lambda lane: (len(lane), lane)
+    )
     data = []
-    for span in sorted(spans, key=lambda s: s.get("start_s", 0)):
+    for span in sorted(spans, key=lambda span: span.get("start_s", 0)):
         expert = span.get("expert")
-        index = expert if isinstance(expert, int) else keys.get(expert)
-        name = SHOWN_NAMES["root"] if index is None and expert in keys else str(expert)
-        data.append(_span_trace(span, name, nodes.get(index) if index is not None else None))
+        index = expert if isinstance(expert, int) else indices.get(str(expert))
+        alone = index is None and expert in indices
+        name = SHOWN_NAMES["root"] if alone else str(expert)
+        node = nodes.get(index) if index is not None else None
+        data.append(_span_trace(span, name, node) | {"y": [_lane(span, on_machines=on_machines)]})
     layout = {
         "barmode": "overlay",
         "bargap": 0.28,
@@ -322,7 +327,6 @@ def _span_trace(span: Span, name: str, node: TreeNode | None) -> dict[str, Any]:
         "orientation": "h",
         "base": [span.get("start_s", 0.0)],
         "x": [seconds],
-        "y": [_lane(span)],
         "text": [name if is_done else f"{name} {outcome}"],
         "textposition": "inside",
         "insidetextanchor": "middle",
@@ -345,9 +349,20 @@ def _span_trace(span: Span, name: str, node: TreeNode | None) -> dict[str, Any]:
     }
 
 
-def _lane(span: Span) -> str:
+def _indices(experts: Sequence[ExpertSummary]) -> dict[str, int | None]:
+    """Node indices by whatever a span may call an expert."""
+    return {
+        name: expert.get("index")
+        for expert in experts
+        for name in (expert.get("key"), expert.get("label"))
+        if name is not None
+    }
+
+
+def _lane(span: Span, *, on_machines: bool) -> str:
     lane = str(span.get("lane", ""))
-    return f"lane {lane}" if lane.isdigit() else lane.replace("-", " ")
+    name = f"lane {lane}" if lane.isdigit() else lane.replace("-", " ")
+    return f"{name} on {span.get('node')}" if on_machines else name
 
 
 def _figure(

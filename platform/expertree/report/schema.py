@@ -105,6 +105,7 @@ class ExpertSummary(TypedDict, total=False):
     """One expert's training. `index` is None for the single network the tree is compared with."""
 
     index: int | None
+    label: str
     key: str
     curve: Curve
     seconds: float
@@ -112,10 +113,14 @@ class ExpertSummary(TypedDict, total=False):
 
 
 class Span(TypedDict, total=False):
-    """One attempt at training an expert, on one lane (a worker's place on the cluster)."""
+    """One attempt at training an expert, on one lane (a worker's place on the cluster).
+
+    `expert` is its node's index, or its `label` or `key` among the experts.
+    """
 
     expert: str | int
     lane: str | int
+    node: str
     start_s: float
     end_s: float
     attempt: int

@@ -81,7 +81,25 @@ def test_the_timeline_has_a_bar_an_attempt_and_marks_what_was_lost(run: Run) -> 
 
 @pytest.mark.parametrize(("lane", "shown"), [(0, "lane 0"), ("lane-3", "lane 3"), ("a@b", "a@b")])
 def test_lanes_read_the_same_by_number_and_by_name(lane: str | int, shown: str) -> None:
-    assert figures._lane({"lane": lane}) == shown
+    assert figures._lane({"lane": lane}, on_machines=False) == shown
+
+
+def test_lanes_name_their_machine_when_there_are_several(run: Run) -> None:
+    for number, span in enumerate(run["timeline"]):
+        span["node"] = f"worker{number % 2}"
+    figure = figures.timeline_figure(run)
+    assert figure is not None
+    assert figure.data[0]["y"] == ["lane 0 on worker0"]
+
+
+def test_a_span_may_call_its_expert_by_index_key_or_label(run: Run) -> None:
+    run["experts"][3]["label"] = "level 1, group 2"
+    spans = [
+        {"expert": e, "start_s": 0.0, "end_s": 1.0} for e in (2, "node-02", "level 1, group 2")
+    ]
+    figure = figures.timeline_figure(run | {"timeline": spans})
+    assert figure is not None
+    assert [trace["text"] for trace in figure.data] == [["#2"]] * 3
 
 
 def test_what_was_not_run_has_no_figure() -> None:
