@@ -1,0 +1,36 @@
+"""The degradation extractor: an image in, an embedding of how it is spoiled out.
+
+`extractor.py` is the network that everything downstream calls, `training.py` teaches it with
+captions, `artefact.py` stores it, `accuracy.py` measures it. A new view of the image is one
+function in `views.py`, a new CLIP model one in `clip.py`.
+"""
+
+from expertree.embedding.accuracy import degree_accuracy
+from expertree.embedding.artefact import extractor_hash, load_extractor, save_extractor
+from expertree.embedding.captions import CaptionTower
+from expertree.embedding.clip import ClipConfig
+from expertree.embedding.extractor import (
+    Extractor,
+    ExtractorConfig,
+    Patches,
+    build_extractor,
+    embed_patches,
+)
+from expertree.embedding.recipe import ExtractorRecipe
+from expertree.embedding.training import train_extractor
+
+__all__ = [
+    "CaptionTower",
+    "ClipConfig",
+    "Extractor",
+    "ExtractorConfig",
+    "ExtractorRecipe",
+    "Patches",
+    "build_extractor",
+    "degree_accuracy",
+    "embed_patches",
+    "extractor_hash",
+    "load_extractor",
+    "save_extractor",
+    "train_extractor",
+]

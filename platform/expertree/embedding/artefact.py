@@ -1,0 +1,126 @@
+"""An extractor on disk: `extractor.json`, the image tower, and apart from it the text tower.
+
+Routing needs the image tower only, so a bundle can leave the text tower out.
+"""
+
+import hashlib
+from typing import Any, cast
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from expertree import config as configs
+from expertree.embedding.extractor import Extractor, ExtractorConfig
+from expertree.errors import ArtefactError, ConfigError
+from expertree.storage import Storage
+
+VERSION = 1
+"""Format of the artefact; a reader refuses any other."""
+
+HEADER, IMAGES, CAPTIONS = "extractor.json", "extractor.safetensors", "captions.safetensors"
+_CAPTIONS_PREFIX = "captions."
+
+
+def save_extractor(extractor: Extractor, directory: Storage, *, captions: bool = True) -> None:
+    """Write an extractor; the same one gives the same bytes.
+
+    Args:
+        extractor: The extractor.
+        directory: Where.
+        captions: Whether to write the text tower too, if the extractor has it.
+    """
+    images = safetensors.torch.save(_image_tensors(extractor))
+    header = {
+        "version": VERSION,
+        "config": configs.to_dict(extractor.config),
+        "sha256": hashlib.sha256(images).hexdigest(),
+    }
+    directory.write_bytes(IMAGES, images)
+    if captions and extractor.captions is not None:
+        directory.write_bytes(CAPTIONS, safetensors.torch.save(_caption_tensors(extractor)))
+    directory.write_json(HEADER, header)
+
+
+def load_extractor(directory: Storage, *, captions: bool = False) -> Extractor:
+    """Read an extractor and check that its parts belong together.
+
+    Args:
+        directory: Where `save_extractor` wrote it.
+        captions: Whether to read the text tower too.
+
+    Returns:
+        The extractor, in evaluation mode, on the CPU.
+
+    Raises:
+        ArtefactError: If a file is missing, damaged, of another version, or fits another network.
+    """
+    header = _read_header(directory)
+    tensors = _read_tensors(directory, IMAGES, header["sha256"])
+    if captions:
+        tensors |= _read_tensors(directory, CAPTIONS)
+    try:
+        config = configs.load(ExtractorConfig, header["config"])
+        extractor = Extractor(config, load_weights=False)
+    except ConfigError as error:
+        raise ArtefactError(f"{directory.path(HEADER)} is damaged: {error}") from error
+    if not captions:
+        extractor.captions = None
+    try:
+        extractor.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ArtefactError(
+            f"{directory.path(IMAGES)} does not fit the network in {HEADER}: {error}"
+        ) from error
+    return extractor.eval()
+
+
+def extractor_hash(extractor: Extractor) -> str:
+    """Name an extractor by what decides its embeddings: the image tower's weights and the view.
+
+    Returns:
+        20 hex digits; kept in a tree, so that a tree and an extractor can be matched.
+    """
+    weights = hashlib.sha256(safetensors.torch.save(_image_tensors(extractor))).hexdigest()
+    config = extractor.config
+    return configs.fingerprint([weights, config.clip, config.view, config.view_px])
+
+
+def _image_tensors(extractor: Extractor) -> dict[str, Tensor]:
+    return {n: t for n, t in _state(extractor).items() if not n.startswith(_CAPTIONS_PREFIX)}
+
+
+def _caption_tensors(extractor: Extractor) -> dict[str, Tensor]:
+    return {n: t for n, t in _state(extractor).items() if n.startswith(_CAPTIONS_PREFIX)}
+
+
+def _state(extractor: Extractor) -> dict[str, Tensor]:
+    return {n: t.detach().cpu().contiguous() for n, t in extractor.state_dict().items()}
+
+
+def _read_header(directory: Storage) -> dict[str, Any]:
+    header = directory.read_json(HEADER)
+    version = header.get("version") if isinstance(header, dict) else None
+    if version != VERSION:
+        raise ArtefactError(
+            f"{directory.path(HEADER)} has format version {version!r}, this program reads "
+            f"{VERSION}; train the extractor again"
+        )
+    missing = {"config", "sha256"} - set(header)
+    if missing:
+        raise ArtefactError(f"{directory.path(HEADER)} lacks {', '.join(sorted(missing))}")
+    return cast("dict[str, Any]", header)
+
+
+def _read_tensors(directory: Storage, name: str, sha256: str | None = None) -> dict[str, Tensor]:
+    data = directory.read_bytes(name)
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise ArtefactError(
+            f"{directory.path(name)} has sha256 {found[:12]}, but {HEADER} names {sha256[:12]}; "
+            "they were not written together"
+        )
+    try:
+        return safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise ArtefactError(f"{directory.path(name)} is damaged: {error}") from error

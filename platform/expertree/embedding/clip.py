@@ -1,0 +1,144 @@
+"""CLIP models from open_clip: a small one trained from scratch, or a pretrained one by name."""
+
+import dataclasses
+import warnings
+from typing import Any, NamedTuple
+
+import open_clip
+import open_clip.model
+from torch import nn
+
+from expertree.embedding.captions import DEGREE_WORDS, CaptionTower, WordTokenizer
+from expertree.errors import ConfigError
+
+_FROM_SCRATCH_MEAN, _FROM_SCRATCH_STD = (0.45, 0.45, 0.45), (0.25, 0.25, 0.25)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClipConfig:
+    """Which CLIP model the extractor is made of."""
+
+    name: str = ""
+    """An architecture of open_clip, for example `ViT-B-32`; empty for the small model below."""
+
+    pretrained: str = ""
+    """Weights to start from: a tag of open_clip (`laion2b_s34b_b79k`), which must be in its cache
+    or downloadable, or the path of a file. Only with `name`."""
+
+    image_tower: str = "resnet10t"
+    """Image tower of the small model, a name in timm. A CNN learns degradations from scratch much
+    faster than a ViT does (METHOD section 2)."""
+
+    text_width: int = 64
+    """Text tower of the small model: captions have two dozen words."""
+
+    text_layers: int = 2
+    """Likewise."""
+
+    text_heads: int = 4
+    """Likewise."""
+
+    text_length: int = 16
+    """Words that a caption may have, one for its end included; six degrees take 13."""
+
+    words: tuple[str, ...] = DEGREE_WORDS
+    """Vocabulary of the small model's text tower."""
+
+    def __post_init__(self) -> None:
+        """Check the values against each other."""
+        if self.pretrained and not self.name:
+            raise ValueError(
+                f"pretrained is {self.pretrained!r}, but name is empty; name the architecture that "
+                "the weights belong to"
+            )
+
+
+class Clip(NamedTuple):
+    """The parts of a CLIP model.
+
+    Attributes:
+        visual: Image tower: normalised float [B, 3, side, side] to [B, embed_dim].
+        captions: Text tower.
+        mean: What to subtract from an image in [0, 1], for R, G and B.
+        std: What to divide it by then.
+    """
+
+    visual: nn.Module
+    captions: CaptionTower
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def build_clip(config: ClipConfig, *, embed_dim: int, side_px: int, load_weights: bool) -> Clip:
+    """Build a CLIP model.
+
+    Args:
+        config: Which one.
+        embed_dim: Length of its embeddings.
+        side_px: Side of the images that it will see.
+        load_weights: Whether to load `config.pretrained`; not when weights of ours follow.
+
+    Raises:
+        ConfigError: If the model is unknown, its weights cannot be had, or its embeddings have
+            another length.
+    """
+    return (
+        _named(config, embed_dim=embed_dim, side_px=side_px, load_weights=load_weights)
+        if config.name
+        else _small(config, embed_dim=embed_dim, side_px=side_px)
+    )
+
+
+def _small(config: ClipConfig, *, embed_dim: int, side_px: int) -> Clip:
+    tokenizer = WordTokenizer(config.words, config.text_length)
+    vision: dict[str, Any] = {
+        "timm_model_name": config.image_tower,
+        "timm_proj": "linear",
+        "timm_pool": "",
+        "image_size": side_px,
+    }
+    text: dict[str, Any] = {
+        "context_length": config.text_length,
+        "vocab_size": tokenizer.vocab_size,
+        "width": config.text_width,
+        "heads": config.text_heads,
+        "layers": config.text_layers,
+    }
+    try:
+        model = open_clip.model.CustomTextCLIP(embed_dim, vision, text)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"image_tower {config.image_tower!r} cannot be built: {error}") from error
+    return Clip(
+        visual=model.visual,
+        captions=CaptionTower(model.text, tokenizer, model.logit_scale),
+        mean=_FROM_SCRATCH_MEAN,
+        std=_FROM_SCRATCH_STD,
+    )
+
+
+def _named(config: ClipConfig, *, embed_dim: int, side_px: int, load_weights: bool) -> Clip:
+    pretrained = config.pretrained if load_weights else ""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="QuickGELU mismatch")
+            model = open_clip.create_model(
+                config.name,
+                pretrained=pretrained or None,
+                force_custom_text=True,
+                force_image_size=side_px,
+            )
+        tokenizer = open_clip.get_tokenizer(config.name)
+    except (RuntimeError, OSError, ValueError) as error:
+        weights = f" with weights {pretrained!r}" if pretrained else ""
+        raise ConfigError(f"CLIP model {config.name!r}{weights} cannot be had: {error}") from error
+    found = open_clip.get_model_config(config.name)["embed_dim"]
+    if found != embed_dim:
+        raise ConfigError(
+            f"embed_dim is {embed_dim}, but embeddings of {config.name!r} have length {found}"
+        )
+    return Clip(
+        visual=model.visual,
+        captions=CaptionTower(model.text, tokenizer, model.logit_scale),
+        mean=tuple(model.visual.preprocess_cfg["mean"]),
+        std=tuple(model.visual.preprocess_cfg["std"]),
+    )

@@ -1,0 +1,161 @@
+"""The extractor: one interface, a batch of images in, a batch of embeddings out."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+
+from expertree.embedding.captions import CaptionTower
+from expertree.embedding.clip import ClipConfig, build_clip
+from expertree.embedding.recipe import ExtractorRecipe
+from expertree.embedding.views import VIEWS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractorConfig:
+    """What the extractor is, and how it is trained."""
+
+    clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
+    """The network."""
+
+    embed_dim: int = 512
+    """Length of an embedding, as CLIP ViT-B/32 and the paper have it."""
+
+    view: Literal["centre_crop"] = "centre_crop"
+    """What of an image it looks at; a name in `views.VIEWS`."""
+
+    view_px: int = 128
+    """Side of that view. The paper's is 224, cut from photographs; patches of a small run have
+    128."""
+
+    recipe: ExtractorRecipe = dataclasses.field(default_factory=ExtractorRecipe)
+    """The training."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("embed_dim", "view_px"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+class Patches(Protocol):
+    """Degraded patches, by position."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def lq(self, indices: Sequence[int]) -> UInt8[Tensor, "b 3 h w"]:
+        """The patches at some positions, uint8 BCHW, RGB."""
+        ...
+
+
+class Extractor(nn.Module):
+    """Looks at images through its own view and embeds how they are degraded.
+
+    The embedding is the image tower's output before any scaling to length 1: its length carries
+    information that the routers use (METHOD section 2).
+
+    Attributes:
+        config: What it was built from.
+        visual: The image tower.
+        captions: The text tower; None where the extractor was loaded to embed images only.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ExtractorConfig, *, load_weights: bool = True) -> None:
+        super().__init__()
+        clip = build_clip(
+            config.clip,
+            embed_dim=config.embed_dim,
+            side_px=config.view_px,
+            load_weights=load_weights,
+        )
+        self.config = config
+        self.visual = clip.visual.to(memory_format=torch.channels_last)
+        self.captions: CaptionTower | None = clip.captions
+        self.register_buffer("mean", torch.tensor(clip.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(clip.std).view(1, 3, 1, 1))
+
+    @property
+    def embed_dim(self) -> int:
+        """Length of an embedding."""
+        return self.config.embed_dim
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
+        """Embed images, with gradients; `embed` is the same without.
+
+        Args:
+            images: RGB in [0, 1], BCHW, any height and width.
+
+        Returns:
+            float32 [B, embed_dim].
+        """
+        return self.encode(VIEWS[self.config.view](images, self.config.view_px))
+
+    def encode(self, views: Float[Tensor, "b 3 side side"]) -> Float32[Tensor, "b dim"]:
+        """Embed what is already a view, or in training a crop of its own size."""
+        inputs = ((views - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.visual(inputs)
+        return features.float()
+
+    @torch.no_grad()
+    def embed(self, images: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
+        """Embed images for use: no gradients, and the statistics of training, not of the batch.
+
+        Args:
+            images: RGB in [0, 1], BCHW, any height and width, on the extractor's device.
+
+        Returns:
+            float32 [B, embed_dim], not normalised.
+
+        Raises:
+            ValueError: If the images are not float BCHW with 3 channels.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(
+                f"images must be float [batch, 3, height, width] in [0, 1], got {images.dtype} "
+                f"{list(images.shape)}"
+            )
+        return self.eval().forward(images)
+
+
+def build_extractor(config: ExtractorConfig, *, seed: int = 0) -> Extractor:
+    """Build an extractor with pretrained or with random weights.
+
+    Args:
+        config: What to build.
+        seed: Of the random weights; the global generator is left alone.
+
+    Returns:
+        The extractor, in evaluation mode.
+
+    Raises:
+        ConfigError: If the network is unknown, or its weights cannot be had.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Extractor(config).eval()
+
+
+def embed_patches(
+    extractor: Extractor, patches: Patches, *, batch_size: int = 64
+) -> Float32[np.ndarray, "patches dim"]:
+    """Embed all patches, batch by batch.
+
+    Returns:
+        float32 [patches, embed_dim], in order, not normalised.
+    """
+    device = extractor.mean.device
+    found = np.empty((len(patches), extractor.embed_dim), dtype=np.float32)
+    for start in range(0, len(patches), batch_size):
+        rows = range(start, min(start + batch_size, len(patches)))
+        images = patches.lq(rows).to(device).float() / 255.0
+        found[rows.start : rows.stop] = extractor.embed(images).cpu().numpy()
+    return found

@@ -1,0 +1,113 @@
+"""How the extractor is trained, as plain values and pure functions of the step."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractorRecipe:
+    """The training of an extractor."""
+
+    num_steps: int = 600
+    """Batches to learn from."""
+
+    batch_size: int = 32
+    """Images in a batch."""
+
+    crop_px: int = 96
+    """Side of the random crops that are trained on; at most the patches' side. Smaller is faster,
+    and the towers that are trained from scratch average over positions, so that the view may be
+    larger."""
+
+    learning_rate: float = 2e-3
+    """Highest rate of AdamW; reached after the warm-up, then a cosine to 0."""
+
+    warmup_fraction: float = 0.1
+    """Share of the steps in which the rate rises linearly."""
+
+    weight_decay: float = 0.05
+    """Of AdamW, on matrices and filters only."""
+
+    checkpoint_every_steps: int = 200
+    """What is lost at most when the training is killed."""
+
+    num_threads: int = 2
+    """Threads of torch. Part of the recipe: another number adds in another order."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        counts = ("num_steps", "batch_size", "crop_px", "checkpoint_every_steps", "num_threads")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0.0 <= self.warmup_fraction < 1.0:
+            raise ValueError(f"warmup_fraction must lie in [0, 1), got {self.warmup_fraction}")
+        if not self.learning_rate > 0.0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+
+
+def learning_rate_at(recipe: ExtractorRecipe, step: int) -> float:
+    """The rate of one step: linear warm-up, then half a cosine to 0."""
+    num_warmup = max(1, round(recipe.warmup_fraction * recipe.num_steps))
+    if step < num_warmup:
+        return recipe.learning_rate * (step + 1) / num_warmup
+    progress = (step - num_warmup) / max(1, recipe.num_steps - num_warmup)
+    return recipe.learning_rate * (1.0 + math.cos(math.pi * progress)) / 2.0
+
+
+def batch_at(recipe: ExtractorRecipe, step: int, *, num_patches: int, seed: int) -> list[int]:
+    """Positions of one step's patches, a function of seed and step alone.
+
+    Each pass over the patches has an order of its own; a batch may cross from one into the next.
+    """
+    first = step * recipe.batch_size
+    places = [divmod(place, num_patches) for place in range(first, first + recipe.batch_size)]
+    orders = {
+        turn: np.random.default_rng([seed, turn]).permutation(num_patches)
+        for turn in {turn for turn, _ in places}
+    }
+    return [int(orders[turn][rank]) for turn, rank in places]
+
+
+def crops_at(
+    images: UInt8[Tensor, "b c h w"], recipe: ExtractorRecipe, step: int, *, seed: int
+) -> UInt8[Tensor, "b c crop crop"]:
+    """One step's random crops, flipped at random, a function of seed and step alone.
+
+    No quarter turns: the direction of rain would change to one that does not occur.
+
+    Raises:
+        ValueError: If the images are smaller than the crops.
+    """
+    height_px, width_px = images.shape[-2:]
+    side_px = recipe.crop_px
+    if min(height_px, width_px) < side_px:
+        raise ValueError(
+            f"crop_px is {side_px}, but the patches are {height_px} x {width_px} px; lower it"
+        )
+    rng = np.random.default_rng([seed, step, 1])
+    return torch.stack([_crop(image, side_px, rng) for image in images])
+
+
+def _crop(
+    image: UInt8[Tensor, "c h w"], side_px: int, rng: np.random.Generator
+) -> UInt8[Tensor, "c crop crop"]:
+    height_px, width_px = image.shape[-2:]
+    top = int(rng.integers(height_px - side_px + 1))
+    left = int(rng.integers(width_px - side_px + 1))
+    crop = image[:, top : top + side_px, left : left + side_px]
+    flips = [axis for axis in (1, 2) if rng.random() < 0.5]
+    return crop.flip(flips) if flips else crop
+
+
+def distinct(captions: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The different captions, sorted, and for each caption its place among them."""
+    found = sorted(set(captions))
+    place_of = {caption: place for place, caption in enumerate(found)}
+    return found, [place_of[caption] for caption in captions]

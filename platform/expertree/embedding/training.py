@@ -1,0 +1,217 @@
+"""Training the extractor against degree captions; exact resume after a kill."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expertree.config import fingerprint
+from expertree.embedding.artefact import save_extractor
+from expertree.embedding.captions import CaptionTower
+from expertree.embedding.checkpoints import delete_checkpoints, newest_checkpoint, save_checkpoint
+from expertree.embedding.extractor import Extractor, ExtractorConfig, Patches, build_extractor
+from expertree.embedding.objective import multi_positive_loss
+from expertree.embedding.recipe import (
+    ExtractorRecipe,
+    batch_at,
+    crops_at,
+    distinct,
+    learning_rate_at,
+)
+from expertree.errors import TrainingError
+from expertree.storage import Storage
+
+OnProgress = Callable[[dict[str, Any]], None]
+
+MAX_LOGIT_SCALE = 100.0
+"""Upper limit of the factor on cosines, as in CLIP."""
+
+_SECONDS_BETWEEN_REPORTS = 1.0
+_OPTIMIZER = "optimizer"
+
+
+def train_extractor(
+    config: ExtractorConfig,
+    patches: Patches,
+    captions: Sequence[str],
+    *,
+    directory: Storage,
+    seed: int,
+    on_progress: OnProgress | None = None,
+) -> Extractor:
+    """Train an extractor, or go on where a killed training stopped.
+
+    Writes checkpoints into `directory`, and at the end the extractor (see `save_extractor`) and
+    `log.json`, the loss of each step. On a CPU a resumed training ends in the same bytes as one
+    that was never interrupted.
+
+    Args:
+        config: Network and recipe.
+        patches: Degraded patches to learn from.
+        captions: The degree caption of each.
+        directory: Where checkpoints and result go; nobody else's.
+        seed: Of the weights, the batches and the crops.
+        on_progress: Called about once a second with `samples`, `num_samples`, `loss` and
+            `samples_per_s`; may raise to stop the training.
+
+    Returns:
+        The trained extractor, text tower included, in evaluation mode.
+
+    Raises:
+        ValueError: If captions and patches do not match, or patches are smaller than the crops.
+        ConfigError: If the network cannot be built.
+        TrainingError: If the loss is not a number, or all captions are equal.
+        StorageError: If the directory cannot be written.
+    """
+    if len(patches) != len(captions):
+        raise ValueError(f"{len(patches)} patches cannot be trained with {len(captions)} captions")
+    if len(set(captions)) < 2:
+        raise TrainingError(
+            f"the extractor learns from differences, but all {len(captions)} captions are equal"
+        )
+    recipe = config.recipe
+    key = fingerprint([config, seed, list(captions)])
+    with _threads(recipe.num_threads):
+        state = _Training(config, patches, captions, seed)
+        state.resume(newest_checkpoint(directory, key))
+        pace = _Pace(on_progress, recipe, len(state.losses))
+        for step in range(len(state.losses), recipe.num_steps):
+            state.take(step)
+            pace.report(state.losses)
+            if (step + 1) % recipe.checkpoint_every_steps == 0 and step + 1 < recipe.num_steps:
+                save_checkpoint(directory, key, step + 1, state.tensors(), state.losses)
+    extractor = state.extractor.eval()
+    directory.write_json("log.json", {"losses": state.losses})
+    save_extractor(extractor, directory)
+    delete_checkpoints(directory)
+    return extractor
+
+
+class _Training:
+    """Weights, optimiser and losses between two steps."""
+
+    def __init__(
+        self, config: ExtractorConfig, patches: Patches, captions: Sequence[str], seed: int
+    ) -> None:
+        self.recipe, self.patches, self.captions, self.seed = config.recipe, patches, captions, seed
+        self.extractor = build_extractor(config, seed=seed).train()
+        self.losses: list[float] = []
+        weights = [p for p in self.extractor.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in weights if p.ndim > 1]},
+            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups,
+            lr=self.recipe.learning_rate,
+            weight_decay=self.recipe.weight_decay,
+            fused=True,
+        )
+
+    def take(self, step: int) -> None:
+        """Learn from one batch."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.recipe, step)
+        loss = self._loss(step)
+        self.losses.append(float(loss.detach()))
+        if not math.isfinite(self.losses[-1]):
+            raise TrainingError(
+                f"the extractor's loss is {self.losses[-1]} at step {step + 1}; lower "
+                f"learning_rate, which is {self.recipe.learning_rate}"
+            )
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+
+    def _loss(self, step: int) -> Tensor:
+        rows = batch_at(self.recipe, step, num_patches=len(self.patches), seed=self.seed)
+        crops = crops_at(self.patches.lq(rows), self.recipe, step, seed=self.seed)
+        names, caption_of = distinct([self.captions[row] for row in rows])
+        tower = self._tower()
+        return multi_positive_loss(
+            self.extractor.encode(crops.float() / 255.0),
+            tower(names),
+            torch.tensor(caption_of),
+            tower.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE),
+        )
+
+    def _tower(self) -> CaptionTower:
+        tower = self.extractor.captions
+        if tower is None:
+            raise ValueError("an extractor without a text tower cannot be trained")
+        return tower
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that changes, as named tensors."""
+        found = {f"model.{n}": t.contiguous() for n, t in self.extractor.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            for name, tensor in state.items():
+                found[f"{_OPTIMIZER}.{index}.{name}"] = tensor.contiguous()
+        return found
+
+    def resume(self, checkpoint: tuple[int, dict[str, Tensor], list[float]] | None) -> None:
+        """Take over what a checkpoint holds, if there is one."""
+        if checkpoint is None:
+            return
+        _, tensors, self.losses = checkpoint
+        self.extractor.load_state_dict(
+            {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        )
+        groups = self.optimizer.param_groups
+        weights = [weight for group in groups for weight in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith(f"{_OPTIMIZER}."):
+                _, index, field = name.split(".")
+                state.setdefault(int(index), {})[field] = _laid_out_as(weights[int(index)], tensor)
+        layout = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": layout})
+
+
+def _laid_out_as(weight: Tensor, tensor: Tensor) -> Tensor:
+    """A part of the optimiser's state in its weight's memory format.
+
+    The fused step walks through both in memory's order, and safetensors knows one format only.
+    """
+    return tensor if tensor.shape != weight.shape else torch.empty_like(weight).copy_(tensor)
+
+
+class _Pace:
+    """Reports progress about once a second."""
+
+    def __init__(
+        self, on_progress: OnProgress | None, recipe: ExtractorRecipe, first_step: int
+    ) -> None:
+        self._on_progress, self._recipe = on_progress, recipe
+        self._last_s, self._last_step = time.perf_counter(), first_step
+
+    def report(self, losses: Sequence[float]) -> None:
+        """Call `on_progress` if it is time, and after the last step."""
+        now_s, step = time.perf_counter(), len(losses)
+        due = now_s - self._last_s >= _SECONDS_BETWEEN_REPORTS or step == self._recipe.num_steps
+        if self._on_progress is None or not due:
+            return
+        done = (step - self._last_step) * self._recipe.batch_size
+        self._on_progress(
+            {
+                "samples": step * self._recipe.batch_size,
+                "num_samples": self._recipe.num_steps * self._recipe.batch_size,
+                "loss": losses[-1],
+                "samples_per_s": done / max(now_s - self._last_s, 1e-9),
+            }
+        )
+        self._last_s, self._last_step = now_s, step
+
+
+@contextmanager
+def _threads(num_threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,171 @@
+import dataclasses
+
+import pytest
+import torch
+
+from expertree.embedding import (
+    ClipConfig,
+    ExtractorConfig,
+    ExtractorRecipe,
+    degree_accuracy,
+    load_extractor,
+    train_extractor,
+)
+from expertree.errors import TrainingError
+from expertree.storage import Storage
+
+RECIPE = ExtractorRecipe(
+    num_steps=12,
+    batch_size=8,
+    crop_px=24,
+    learning_rate=3e-3,
+    checkpoint_every_steps=4,
+    num_threads=1,
+)
+CONFIG = ExtractorConfig(
+    clip=ClipConfig(image_tower="test_resnet"), embed_dim=16, view_px=32, recipe=RECIPE
+)
+CAPTIONS = ["heavy low-light", "large noise", "thick haze"] * 8
+
+
+class MadePatches:
+    """Dark, noisy and pale patches."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.rand(24, 3, 1, 1, generator=generator).expand(-1, -1, 32, 32).clone()
+        images[0::3] *= 0.2
+        images[1::3] += 0.3 * torch.randn(8, 3, 32, 32, generator=generator)
+        images[2::3] = 0.8 + 0.2 * images[2::3]
+        self.images = images.clamp(0, 1).mul(255).to(torch.uint8)
+        self.num_calls = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def lq(self, indices) -> torch.Tensor:
+        self.num_calls += 1
+        return self.images[list(indices)]
+
+
+class DyingPatches(MadePatches):
+    """Kills the training after some batches, as a lost machine would."""
+
+    def __init__(self, num_batches: int) -> None:
+        super().__init__()
+        self.num_left = num_batches
+
+    def lq(self, indices) -> torch.Tensor:
+        if self.num_left == 0:
+            raise KeyboardInterrupt
+        self.num_left -= 1
+        return super().lq(indices)
+
+
+def train(directory, patches=None, config=CONFIG, **options):
+    return train_extractor(
+        config, patches or MadePatches(), CAPTIONS, directory=directory, seed=0, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Storage:
+    directory = Storage.open(tmp_path_factory.mktemp("undisturbed"))
+    train(directory)
+    return directory
+
+
+def test_the_result_is_complete_and_leaves_no_checkpoints(undisturbed):
+    names = ["captions.safetensors", "extractor.json", "extractor.safetensors", "log.json"]
+    assert undisturbed.list_files() == names
+    losses = undisturbed.read_json("log.json")["losses"]
+    assert len(losses) == 12
+    assert losses[-1] < losses[0]
+
+
+def test_training_twice_gives_the_same_bytes(undisturbed, tmp_path):
+    again = Storage.open(tmp_path)
+    train(again)
+    for name in undisturbed.list_files():
+        assert again.read_bytes(name) == undisturbed.read_bytes(name)
+
+
+@pytest.mark.parametrize("num_batches", [2, 6, 9])
+def test_a_killed_training_goes_on_to_the_same_bytes(undisturbed, tmp_path, num_batches):
+    directory = Storage.open(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(directory, DyingPatches(num_batches))
+    patches = MadePatches()
+    train(directory, patches)
+    assert patches.num_calls == 12 - num_batches // 4 * 4
+    for name in undisturbed.list_files():
+        assert directory.read_bytes(name) == undisturbed.read_bytes(name)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(undisturbed, tmp_path):
+    directory = Storage.open(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(directory, DyingPatches(9))
+    directory.write_bytes("checkpoints/00000008/tensors.safetensors", b"damaged")
+    patches = MadePatches()
+    train(directory, patches)
+    assert patches.num_calls == 12 - 4
+    assert directory.read_bytes("extractor.safetensors") == undisturbed.read_bytes(
+        "extractor.safetensors"
+    )
+
+
+def test_checkpoints_of_another_recipe_are_not_used(tmp_path):
+    directory = Storage.open(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(directory, DyingPatches(9))
+    patches = MadePatches()
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e-3)
+    train(directory, patches, dataclasses.replace(CONFIG, recipe=recipe))
+    assert patches.num_calls == 12
+
+
+def test_degrees_that_are_easy_to_see_are_learnt(tmp_path):
+    recipe = dataclasses.replace(RECIPE, num_steps=60)
+    directory = Storage.open(tmp_path)
+    extractor = train(directory, config=dataclasses.replace(CONFIG, recipe=recipe))
+    patches = MadePatches()
+    assert degree_accuracy(extractor, patches, CAPTIONS) > 0.9
+    loaded = load_extractor(directory, captions=True)
+    assert degree_accuracy(loaded, patches, CAPTIONS) > 0.9
+
+
+def test_progress_counts_samples_and_can_stop_the_training(tmp_path):
+    reports = []
+    train(Storage.open(tmp_path), on_progress=reports.append)
+    assert reports[-1]["samples"] == reports[-1]["num_samples"] == 12 * 8
+    assert set(reports[-1]) == {"samples", "num_samples", "loss", "samples_per_s"}
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Storage.open(tmp_path / "stopped"), on_progress=stop)
+
+
+def test_the_number_of_threads_is_put_back(tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with pytest.raises(KeyboardInterrupt):
+        train(Storage.open(tmp_path), DyingPatches(0))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_training(tmp_path):
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e30, warmup_fraction=0.0)
+    with pytest.raises(TrainingError, match=r"loss is nan at step .* lower learning_rate"):
+        train(Storage.open(tmp_path), config=dataclasses.replace(CONFIG, recipe=recipe))
+
+
+def test_captions_must_match_the_patches_and_differ(tmp_path):
+    directory = Storage.open(tmp_path)
+    with pytest.raises(ValueError, match="24 patches cannot be trained with 1 captions"):
+        train_extractor(CONFIG, MadePatches(), ["a"], directory=directory, seed=0)
+    with pytest.raises(TrainingError, match="all 24 captions are equal"):
+        train_extractor(CONFIG, MadePatches(), ["a"] * 24, directory=directory, seed=0)
