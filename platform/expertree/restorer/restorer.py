@@ -1,0 +1,208 @@
+"""Restoring an image: judge it once, choose one expert, run that expert, in tiles if need be."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Generic, Literal, Self, TypeVar, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from expertree.hierarchy import Tree
+from expertree.images.arrays import ImageU8
+from expertree.images.io import to_float, to_u8
+from expertree.images.tiling import plan_tiles, restore_tiled
+from expertree.restorer.bundle import Bundle, open_bundle
+from expertree.routing import Route, decide
+from expertree.storage import Storage
+
+ImageT = TypeVar("ImageT", ImageU8, Tensor)
+
+AUTO_TILE_PX = 1024
+"""Tile of `auto`: a megapixel at a time. NAFNet of width 32 needs about 1 GiB for one."""
+
+MIN_TILE_PX = 64
+"""`auto` gives up when not even tiles of this size fit into memory."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Restoration(Generic[ImageT]):
+    """A restored image, and what was done to it.
+
+    Attributes:
+        image: Of the type, shape and range of the input.
+        route: The expert that restored it, and the probabilities behind the choice.
+        num_tiles: Tiles it was restored in; 1 for the whole image at once.
+    """
+
+    image: ImageT
+    route: Route
+    num_tiles: int
+
+
+class Restorer:
+    """A bundle that restores images. Experts are read when an image first needs them.
+
+    Attributes:
+        bundle: The bundle.
+        device: Where the networks run. Images stay where they are; tiles travel.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: str | torch.device = "cpu") -> None:
+        self.bundle = bundle
+        self.device = torch.device(device)
+        self._extractor = bundle.extractor.to(self.device)
+        self._router = bundle.router.to(self.device)
+        self._experts: dict[int, nn.Module] = {}
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Self:
+        """Open a bundle and check all of it; see `open_bundle`.
+
+        Args:
+            path: A directory, or the URI of one.
+            device: Where the networks run.
+
+        Raises:
+            ArtefactError: If a file is missing or changed, or the parts do not fit; names the file.
+        """
+        return cls(open_bundle(Storage.open(path)), device=device)
+
+    @property
+    def tree(self) -> Tree:
+        """The tree of experts."""
+        return self.bundle.tree
+
+    def route(
+        self,
+        image: ImageU8 | Tensor,
+        *,
+        level: int | None = None,
+        expert: int | None = None,
+        leaf_mask: Sequence[bool] | None = None,
+    ) -> Route:
+        """Choose the expert for an image, without restoring it.
+
+        Args:
+            image: As for `restore`.
+            level: Take this level; 0 is the root's.
+            expert: Take this expert, by its node.
+            leaf_mask: True where a leaf may be chosen; all by default.
+
+        Raises:
+            ValueError: If the image is not one, or the level or expert does not exist.
+        """
+        batch = _to_batch(image)
+        with torch.inference_mode():
+            return self._route(batch, level=level, expert=expert, leaf_mask=leaf_mask)
+
+    def restore(
+        self,
+        image: ImageT,
+        *,
+        level: int | None = None,
+        expert: int | None = None,
+        leaf_mask: Sequence[bool] | None = None,
+        tile_px: int | Literal["auto"] = "auto",
+        overlap_px: int = 32,
+        on_tile: Callable[[int], None] | None = None,
+    ) -> Restoration[ImageT]:
+        """Restore an image of any size with one expert.
+
+        Args:
+            image: RGB: uint8 numpy `[height, width, 3]`, or a float tensor in [0, 1], `[3, height,
+                width]` or `[1, 3, height, width]`.
+            level: Take this level; 0 is the root's.
+            expert: Take this expert, by its node.
+            leaf_mask: True where a leaf may be chosen; all by default.
+            tile_px: Largest side of a tile; 0 for the whole image at once; `auto` starts with large
+                tiles and halves them while memory runs out.
+            overlap_px: Overlap of neighbouring tiles.
+            on_tile: Called with the number of tiles done after each; it may raise to stop.
+
+        Raises:
+            ValueError: If the image is not one, the level or expert does not exist, or the tiles
+                are too small for their overlap.
+        """
+        batch = _to_batch(image)
+        with torch.inference_mode():
+            route = self._route(batch, level=level, expert=expert, leaf_mask=leaf_mask)
+            restored, num_tiles = self._run(route.expert, batch, tile_px, overlap_px, on_tile)
+            restored = restored.clamp(0.0, 1.0)
+        return Restoration(
+            image=_like(restored, image),
+            route=route,
+            num_tiles=num_tiles,
+        )
+
+    def _route(
+        self,
+        batch: Float[Tensor, "1 3 h w"],
+        *,
+        level: int | None,
+        expert: int | None,
+        leaf_mask: Sequence[bool] | None,
+    ) -> Route:
+        embedding = self._extractor.embed(batch.to(self.device))
+        points = torch.from_numpy(self.tree.standardise(embedding.cpu().numpy()))
+        output = self._router(points.to(self.device))
+        (route,) = decide(output, self.tree, leaf_mask=leaf_mask, level=level, expert=expert)
+        return route
+
+    def _expert(self, node: int) -> nn.Module:
+        if node not in self._experts:
+            self._experts[node] = self.bundle.load_expert(node).to(self.device)
+        return self._experts[node]
+
+    def _run(
+        self,
+        node: int,
+        batch: Float[Tensor, "1 3 h w"],
+        tile_px: int | Literal["auto"],
+        overlap_px: int,
+        on_tile: Callable[[int], None] | None,
+    ) -> tuple[Float[Tensor, "1 3 h w"], int]:
+        expert, multiple_px = self._expert(node), self.bundle.entry(node).multiple_px
+
+        def operator(tile: Tensor) -> Tensor:
+            return cast("Tensor", expert(tile.to(self.device))).to(tile.device)
+
+        height_px, width_px = batch.shape[-2:]
+        longest_px = max(height_px, width_px)
+        size_px = min(AUTO_TILE_PX, longest_px) if tile_px == "auto" else tile_px or longest_px
+        while True:
+            plan = plan_tiles(
+                height_px, width_px, tile_px=size_px, overlap_px=overlap_px, multiple=multiple_px
+            )
+            try:
+                return restore_tiled(operator, batch, plan, on_tile=on_tile), plan.num_tiles
+            except torch.OutOfMemoryError:
+                if tile_px != "auto" or size_px // 2 < MIN_TILE_PX:
+                    raise
+            size_px //= 2
+
+
+def _to_batch(image: ImageU8 | Tensor) -> Float[Tensor, "1 3 h w"]:
+    if isinstance(image, np.ndarray):
+        return to_float(image)[None]
+    batch = image[None] if image.ndim == 3 else image
+    if batch.ndim != 4 or batch.shape[:2] != (1, 3) or 0 in batch.shape:
+        raise ValueError(
+            f"expected a float tensor [3, height, width] or [1, 3, height, width], got "
+            f"{list(image.shape)}; restore the images of a batch one by one"
+        )
+    if not batch.is_floating_point() or not (batch.min() >= 0.0 and batch.max() <= 1.0):
+        raise ValueError(
+            f"expected float values in [0, 1], got {batch.dtype} from {batch.min():.4g} to "
+            f"{batch.max():.4g}; divide by the largest value, or clamp"
+        )
+    return batch.float()
+
+
+def _like(restored: Float[Tensor, "1 3 h w"], image: ImageT) -> ImageT:
+    if isinstance(image, np.ndarray):
+        return to_u8(restored[0])
+    # Cloned outside inference mode, so that the caller may do with it what he likes.
+    return restored.to(image.dtype).clone().reshape(image.shape)

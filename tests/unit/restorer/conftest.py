@@ -1,0 +1,99 @@
+"""A small bundle from real parts with random weights, whose routes depend on the image."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from expertree.embedding import ExtractorConfig, build_extractor, extractor_hash, save_extractor
+from expertree.experts import ExpertJob, RecipeConfig
+from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.weights import save_expert
+from expertree.hierarchy import HierarchyConfig, Tree, build_tree, save_tree
+from expertree.restorer import write_bundle
+from expertree.routing import Router, RouterShape, save_router
+from expertree.storage import Storage
+
+EMBED_DIM = 16
+BACKBONE = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Results as the build makes them."""
+
+    extractor: Storage
+    tree: Storage
+    router: Storage
+    experts: dict[int, Storage]
+
+    def write(self, directory: Storage) -> None:
+        write_bundle(
+            directory,
+            extractor=self.extractor,
+            tree=self.tree,
+            router=self.router,
+            experts=self.experts,
+        )
+
+
+def make_expert(seed: int, directory: Storage) -> None:
+    """An expert that is not the identity, and unlike the others."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = build_backbone(BACKBONE).state_dict()
+    for name, value in weights.items():
+        if name.endswith(("beta", "gamma")):
+            value.copy_(0.3 * torch.randn(value.shape, generator=generator))
+    job = ExpertJob(
+        key=f"expert-{seed}", backbone=BACKBONE, recipe=RecipeConfig(), num_samples=8, seed=seed
+    )
+    save_expert(directory, weights, job)
+
+
+def make_router(tree: Tree, embeddings: np.ndarray) -> Router:
+    """Random gates behind heads whose statistics are those of the embeddings."""
+    router = Router(
+        RouterShape(
+            embed_dim=tree.embed_dim, num_leaves=tree.num_leaves, num_levels=tree.num_levels
+        )
+    )
+    for gate in (router.leaf_gate, router.level_gate):
+        nn.init.normal_(gate.weight, std=2.0)
+    router.train()
+    for _ in range(50):
+        router(torch.from_numpy(tree.standardise(embeddings)))
+    return router.eval()
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    store = Storage.open(tmp_path_factory.mktemp("store"))
+    torch.manual_seed(0)
+    extractor = build_extractor(ExtractorConfig(embed_dim=EMBED_DIM, view_px=64))
+    save_extractor(extractor, store.sub("extractor"))
+    # Images of many contrasts and brightnesses, so that there is something to tell apart.
+    images = torch.rand(60, 3, 64, 64) * torch.rand(60, 3, 1, 1) + torch.rand(60, 1, 1, 1)
+    embeddings = extractor.embed(images.clamp(0, 1)).numpy()
+    config = HierarchyConfig(groups=(1, 2, 3), min_group_samples=4)
+    tree, _ = build_tree(embeddings, config, extractor=extractor_hash(extractor))
+    save_tree(tree, store.sub("tree"))
+    save_router(make_router(tree, embeddings), store.sub("router"))
+    for node in tree.experts():
+        make_expert(node, store.sub("experts", str(node)))
+    return Parts(
+        extractor=store.sub("extractor"),
+        tree=store.sub("tree"),
+        router=store.sub("router"),
+        experts={node: store.sub("experts", str(node)) for node in tree.experts()},
+    )
+
+
+@pytest.fixture(scope="session")
+def bundle_path(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that tests only read."""
+    path = tmp_path_factory.mktemp("bundle")
+    parts.write(Storage.open(path))
+    return path

@@ -1,0 +1,232 @@
+"""The assembled model: routes, sizes, types, tiles, and life without Ray."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from expertree import Restorer
+from expertree.errors import ArtefactError
+from expertree.images.io import to_float, to_u8
+from expertree.restorer import restorer as module
+from expertree.restorer.bundle import MANIFEST
+
+NETWORK_ATOL = 0.5 / 255
+"""Half a grey level; see test_tiling."""
+
+
+@pytest.fixture(scope="module")
+def restorer(bundle_path: Path) -> Restorer:
+    return Restorer.load(bundle_path)
+
+
+def random_u8(height_px: int, width_px: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("height_px", "width_px"), [(1, 1), (1, 40), (2, 3), (17, 5), (63, 64), (129, 95)]
+)
+def test_any_size_is_restored_to_its_size_and_type(
+    restorer: Restorer, height_px: int, width_px: int
+) -> None:
+    image = random_u8(height_px, width_px)
+    before = image.copy()
+    restored = restorer.restore(image).image
+    assert restored.shape == image.shape
+    assert restored.dtype == np.uint8
+    assert np.array_equal(image, before)
+
+
+def test_the_image_is_what_the_chosen_expert_makes_of_it(restorer: Restorer) -> None:
+    image = random_u8(40, 50)
+    restoration = restorer.restore(image)
+    expert = restorer.bundle.load_expert(restoration.route.expert)
+    with torch.inference_mode():
+        expected = to_u8(expert(to_float(image)[None])[0])
+    assert np.array_equal(restoration.image, expected)
+    assert restoration.num_tiles == 1
+    assert restoration.route == restorer.route(image)
+
+
+def test_different_images_take_different_routes(restorer: Restorer) -> None:
+    images = [random_u8(64, 64) // divisor + offset for divisor in (1, 2, 8) for offset in (0, 100)]
+    assert len({restorer.route(image).expert for image in images}) > 1
+
+
+def test_every_expert_and_level_can_be_asked_for(restorer: Restorer) -> None:
+    image = random_u8(33, 33)
+    results = {}
+    for expert in restorer.tree.experts():
+        restoration = restorer.restore(image, expert=expert)
+        assert restoration.route.expert == expert
+        results[expert] = restoration.image.tobytes()
+    assert len(set(results.values())) == len(results)
+    for level in range(restorer.tree.num_levels):
+        assert restorer.restore(image, level=level).route.level == level
+
+
+def test_a_mask_keeps_leaves_out(restorer: Restorer) -> None:
+    image = random_u8(33, 33)
+    free = restorer.route(image)
+    mask = [leaf != free.leaf for leaf in range(restorer.tree.num_leaves)]
+    assert restorer.route(image, leaf_mask=mask).leaf != free.leaf
+    assert restorer.restore(image, leaf_mask=mask).route.leaf != free.leaf
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("batched", [False, True])
+def test_float_tensors_come_back_as_they_went_in(
+    restorer: Restorer, dtype: torch.dtype, batched: bool
+) -> None:
+    image_u8 = random_u8(30, 20)
+    image = to_float(image_u8).to(dtype)
+    if batched:
+        image = image[None]
+    before = image.clone()
+    restored = restorer.restore(image).image
+    assert restored.shape == image.shape
+    assert restored.dtype == dtype
+    assert 0.0 <= restored.min() <= restored.max() <= 1.0
+    assert torch.equal(image, before)
+    if dtype == torch.float32:
+        plain = restored[0] if batched else restored
+        assert np.array_equal(to_u8(plain), restorer.restore(image_u8).image)
+
+
+def test_a_restored_tensor_may_be_changed_and_differentiated(restorer: Restorer) -> None:
+    restored = restorer.restore(torch.rand(3, 16, 16)).image
+    restored += 1.0
+    weight = torch.ones((), requires_grad=True)
+    (weight * restored).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize("overlap_px", [16, 32])
+def test_tiles_give_the_same_image_as_the_whole(restorer: Restorer, overlap_px: int) -> None:
+    image = torch.rand(3, 150, 201, generator=torch.Generator().manual_seed(0))
+    whole = restorer.restore(image, tile_px=0)
+    tiled = restorer.restore(image, tile_px=96, overlap_px=overlap_px)
+    assert whole.num_tiles == 1
+    assert tiled.num_tiles > 1
+    assert tiled.route == whole.route
+    torch.testing.assert_close(tiled.image, whole.image, rtol=0, atol=NETWORK_ATOL)
+
+
+def test_automatic_tiles_shrink_while_memory_runs_out(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restorer = Restorer.load(bundle_path)
+    image = torch.rand(3, 200, 260, generator=torch.Generator().manual_seed(0))
+    expected = restorer.restore(image, tile_px=0).image
+    load_expert = restorer.bundle.load_expert
+    tried: list[int] = []
+
+    def limited(node: int) -> torch.nn.Module:
+        expert = load_expert(node)
+
+        def check(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            tried.append(max(inputs[0].shape[-2:]))
+            if tried[-1] > 100:
+                raise torch.OutOfMemoryError("a small device")
+
+        expert.register_forward_pre_hook(check)
+        return expert
+
+    monkeypatch.setattr(module.Bundle, "load_expert", lambda _, node: limited(node))
+    fresh = Restorer(restorer.bundle)
+    restoration = fresh.restore(image)
+    assert tried[0] == 260
+    assert max(tried[-restoration.num_tiles :]) <= 100
+    torch.testing.assert_close(restoration.image, expected, rtol=0, atol=NETWORK_ATOL)
+    with pytest.raises(torch.OutOfMemoryError):
+        fresh.restore(image, tile_px=128)
+
+
+def test_progress_is_told_by_tile(restorer: Restorer) -> None:
+    seen: list[int] = []
+    restoration = restorer.restore(random_u8(100, 100), tile_px=72, on_tile=seen.append)
+    assert seen == list(range(1, restoration.num_tiles + 1))
+
+
+def test_experts_are_read_when_first_needed_and_kept(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    load_expert = module.Bundle.load_expert
+
+    def counted(bundle: module.Bundle, node: int) -> torch.nn.Module:
+        read.append(node)
+        return load_expert(bundle, node)
+
+    monkeypatch.setattr(module.Bundle, "load_expert", counted)
+    restorer = Restorer.load(bundle_path)
+    assert read == []
+    for expert in (1, 0, 1, 0):
+        restorer.restore(random_u8(8, 8), expert=expert)
+    assert read == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4), dtype=np.uint8), r"uint8 \[height, width, 3\]"),
+        (np.zeros((4, 4, 4), dtype=np.uint8), r"uint8 \[height, width, 3\]"),
+        (np.zeros((0, 4, 3), dtype=np.uint8), r"uint8 \[height, width, 3\]"),
+        (np.zeros((4, 4, 3), dtype=np.float32), "float32"),
+        (torch.zeros(2, 3, 4, 4), "one by one"),
+        (torch.zeros(3, 0, 4), "got"),
+        (torch.zeros(3, 4, 4, dtype=torch.uint8), "torch.uint8"),
+        (torch.full((3, 4, 4), 255.0), "from 255 to 255"),
+        (torch.full((3, 4, 4), float("nan")), "nan"),
+    ],
+)
+def test_what_is_no_image_is_refused(
+    restorer: Restorer, image: np.ndarray | Tensor, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        restorer.restore(image)
+    with pytest.raises(ValueError, match=message):
+        restorer.route(image)
+
+
+@pytest.mark.parametrize(
+    "options", [{"level": 9}, {"expert": 99}, {"tile_px": 40}, {"tile_px": -1}]
+)
+def test_impossible_options_are_refused(restorer: Restorer, options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=str(next(iter(options.values())))):
+        restorer.restore(random_u8(90, 90), **options)
+
+
+def test_a_path_without_a_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=f"nothing.*{MANIFEST}"):
+        Restorer.load(tmp_path / "nothing")
+
+
+def test_a_bundle_is_opened_and_used_without_ray(bundle_path: Path) -> None:
+    program = f"""
+        import sys
+
+        for name in ("ray", "hydra", "omegaconf", "wandb"):
+            sys.modules[name] = None  # importing it raises ImportError
+
+        import numpy as np
+        from expertree import Restorer
+
+        restorer = Restorer.load({str(bundle_path)!r})
+        print(restorer.restore(np.zeros((9, 7, 3), dtype=np.uint8)).image.shape)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(9, 7, 3)"
