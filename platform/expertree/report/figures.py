@@ -83,6 +83,7 @@ def routing_figures(run: Run) -> list[Figure]:
             _heatmap(rows, [f"level {n}" for n in range(num_levels)], levels, ""),
             _heatmap(rows, leaf_names, leaves, "2"),
         ]
+        top_px = 24 + 6 * max(map(len, [*leaf_names, "level 0"]))
         across = {
             "side": "top",
             "fixedrange": True,
@@ -100,12 +101,12 @@ def routing_figures(run: Run) -> list[Figure]:
                 "showgrid": False,
                 "ticks": "",
             },
-            "margin": {"t": 90, "r": 8, "b": 8, "l": 8},
+            "margin": {"t": top_px, "r": 30, "b": 8, "l": 8},
         }
         title = DISTRIBUTIONS.get(key, key).capitalize()
-        height_px = 98 + 34 * len(rows)
+        height_px = top_px + 8 + 34 * len(rows)
         figure = _figure(f"routing-{key}", title, data, layout, height_px)
-        least_width_px = 90 + 23 * (num_levels + num_leaves)
+        least_width_px = 110 + 22 * (num_levels + num_leaves)
         figures.append(dataclasses.replace(figure, least_width_px=least_width_px))
     return figures
 

@@ -16,7 +16,7 @@ ROW_GAP_PX = 14
 HEADER_PX = 52
 BAR_WIDTH_PX = CARD_WIDTH_PX - 28
 THICKEST_RIBBON_PX = 56.0
-LABEL_CHARACTERS = 22
+LABEL_CHARACTERS = 19
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
