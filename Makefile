@@ -7,6 +7,7 @@ STAMP := .venv/.complete
 TOKEN := build/ray-token
 BENCH ?= overhead
 TESTS ?= tests
+MARKS ?= not slow and not gpu
 
 # Ray: under `uv run` it would build an environment for each worker; every cluster has a token, this
 # clone's own and not ~/.ray/auth_token; nothing is reported home; nobody else's cluster is joined.
@@ -19,7 +20,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-slow check lint types format lock bench clean
+.PHONY: help venv demo test check lint types format lock bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -44,11 +45,8 @@ $(TOKEN):
 demo: venv ## Build the small tree on bundled photographs; the results table and report.html
 	$(BIN)/python jobs/build_tree.py experiment=demo
 
-test: venv ## Run the tests, all but the slow ones (TESTS=path for a part)
-	$(BIN)/python -m pytest -m "not slow" $(TESTS)
-
-test-slow: venv ## Run the slow tests too
-	$(BIN)/python -m pytest $(TESTS)
+test: venv ## Run the tests; a part by TESTS=path, the slow or GPU ones by MARKS=slow, MARKS=gpu
+	$(BIN)/python -m pytest -m "$(MARKS)" $(TESTS)
 
 check: lint types test ## Run everything that a change must pass
 
