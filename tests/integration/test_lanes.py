@@ -13,7 +13,8 @@ from ray.cluster_utils import Cluster
 
 from expertree.errors import TrainingError
 from expertree.orchestration.cluster import ClusterConfig
-from expertree.orchestration.lanes import Picture, train_all
+from expertree.orchestration.dispatcher import Picture
+from expertree.orchestration.lanes import train_all
 from expertree.orchestration.schedule import TrainingTask
 from expertree.storage import Storage
 

@@ -23,7 +23,7 @@ from expertree.degradation.table import plan_patches
 from expertree.errors import ResourceError
 from expertree.hierarchy import Tree, assign, build_tree, load_tree, save_tree
 from expertree.orchestration import data_stages as data
-from expertree.orchestration.lanes import Picture
+from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, check_whole, key_of
 from expertree.orchestration.training_stages import (

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -119,11 +120,14 @@ def _start(config: ClusterConfig) -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address is not None:
             ray.init(address=address, **quiet)
             return
+        # Nobody takes nodes away from a cluster of our own: one process less for each lane.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         # "local" never joins a cluster that happens to run on this machine. The dashboard stays
         # on: Train's cleaner asks it which placement groups were left behind.
         cores = config.num_cores or os.cpu_count() or 1

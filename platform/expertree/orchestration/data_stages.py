@@ -270,6 +270,7 @@ def _for_each(
 ) -> None:
     """Run one unit of work for each item, in tasks, or in a pool of actors if `work` is a class."""
     size = min(num_data_workers(), len(items))
+    ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items(
         [{"item": item} for item in items], override_num_blocks=min(len(items), 1000)
     )

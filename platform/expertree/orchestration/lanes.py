@@ -7,17 +7,16 @@ fails that task alone, a worker that dies is restarted by Ray Train and goes on 
 last checkpoint, and a lane that is lost with its node loses its lease to another lane.
 """
 
-import asyncio
 import contextlib
 import dataclasses
 import os
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, TypeAlias
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
@@ -25,13 +24,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from expertree.errors import ExpertreeError, TrainingError
 from expertree.orchestration.cluster import ClusterConfig, num_lanes
-from expertree.orchestration.schedule import (
-    Attempt,
-    Schedule,
-    State,
-    TaskStatus,
-    TrainingTask,
-)
+from expertree.orchestration.dispatcher import Dispatcher, Picture
+from expertree.orchestration.schedule import State, TrainingTask
 from expertree.storage import Storage
 
 POLL_S = 0.5
@@ -54,62 +48,6 @@ class Work(Protocol):
 
 class LeaseLostError(ExpertreeError):
     """This lane was silent for too long, and another one has its task now."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
-    """A group of tasks at one moment."""
-
-    tasks: Sequence[TaskStatus]
-    history: Sequence[Attempt]
-    finished: bool
-
-
-class _Dispatcher:
-    """The schedule as an actor: it answers lanes and is asked by the driver for pictures."""
-
-    def __init__(self, tasks: Sequence[TrainingTask], lease_s: float, max_attempts: int) -> None:
-        self._schedule = Schedule(tasks, lease_s=lease_s, max_attempts=max_attempts)
-        self._incarnations: dict[str, str] = {}
-        self._closed = False
-
-    async def lease(self, lane: str, incarnation: str, node: str) -> TrainingTask | None:
-        """The next task, as soon as there is one; None when the lane may go home."""
-        self._incarnations[lane] = incarnation
-        while not self._closed:
-            # The call of a worker that has died in the meantime must not take a task.
-            if self._incarnations[lane] != incarnation:
-                return None
-            task = self._schedule.lease(lane, time.time(), node)
-            if task is not None:
-                return task
-            await asyncio.sleep(POLL_S / 2)
-        return None
-
-    async def heartbeat(self, lane: str, key: str, progress: Mapping[str, Any]) -> bool:
-        """See `Schedule.heartbeat`."""
-        return self._schedule.heartbeat(lane, key, time.time(), progress)
-
-    async def finish(self, lane: str, key: str) -> None:
-        """See `Schedule.finish`."""
-        self._schedule.finish(lane, key, time.time())
-
-    async def fail(self, lane: str, key: str, error: str, *, retry: bool) -> None:
-        """See `Schedule.fail`."""
-        self._schedule.fail(lane, key, time.time(), error, retry=retry)
-
-    async def picture(self) -> Picture:
-        """Where all tasks stand."""
-        self._schedule.expire(time.time())
-        return Picture(
-            tasks=self._schedule.status(),
-            history=list(self._schedule.history),
-            finished=self._schedule.finished,
-        )
-
-    async def close(self) -> None:
-        """Send all lanes home."""
-        self._closed = True
 
 
 def train_all(
@@ -136,11 +74,12 @@ def train_all(
     """
     if not tasks:
         return Picture(tasks=(), history=(), finished=True)
+    packed = [dataclasses.replace(t, work=_pack(t.work)) for t in tasks]
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     dispatcher: Handle = (
-        ray.remote(_Dispatcher)
+        ray.remote(Dispatcher)
         .options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)
-        .remote(tasks, config.lease_s, config.max_attempts)
+        .remote(packed, config.lease_s, config.max_attempts)
     )
     count = min(num_lanes(config), len(tasks))
     lanes = [
@@ -158,6 +97,11 @@ def train_all(
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise TrainingError(f"{first.label}{others} could not be trained: {first.error}")
     return picture
+
+
+def _pack(work: Work) -> bytes:
+    packed: bytes = cloudpickle.dumps(work)  # type: ignore[no-untyped-call]
+    return packed
 
 
 def _watch(
@@ -227,7 +171,8 @@ def _run_task(lane: str, dispatcher: Handle, task: TrainingTask) -> None:
     pulse = _Pulse(lane, dispatcher, task.key)
     try:
         with pulse:
-            task.work.run(pulse.on_progress)
+            work: Work = cloudpickle.loads(task.work)
+            work.run(pulse.on_progress)
     except LeaseLostError:
         return
     except ExpertreeError as error:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from expertree.config import to_dict
 from expertree.events import EventLog, read_events
 from expertree.orchestration.build import build, prepare
-from expertree.orchestration.lanes import Picture
+from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.results import evaluate, run_record
 from expertree.orchestration.schedule import Attempt, remaining_s
 from expertree.orchestration.settings import BuildConfig

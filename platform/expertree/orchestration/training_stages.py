@@ -10,7 +10,8 @@ from expertree.embedding import ExtractorConfig, train_extractor
 from expertree.experts import ExpertJob, read_patches, train_expert
 from expertree.hierarchy import Tree
 from expertree.orchestration.data_stages import OnDone, leaf_files
-from expertree.orchestration.lanes import OnProgress, Picture, train_all
+from expertree.orchestration.dispatcher import Picture
+from expertree.orchestration.lanes import OnProgress, train_all
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of

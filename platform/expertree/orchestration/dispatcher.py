@@ -1,0 +1,71 @@
+"""The schedule as an actor: it answers lanes, and is asked by the driver for pictures.
+
+It lives apart from the lanes so that its process starts without torch, and it hands on each task's
+work as the bytes that it came in.
+"""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from expertree.orchestration.schedule import Attempt, Schedule, TaskStatus, TrainingTask
+
+POLL_S = 0.25
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A group of tasks at one moment."""
+
+    tasks: Sequence[TaskStatus]
+    history: Sequence[Attempt]
+    finished: bool
+
+
+class Dispatcher:
+    """The schedule as an actor: it answers lanes and is asked by the driver for pictures."""
+
+    def __init__(self, tasks: Sequence[TrainingTask], lease_s: float, max_attempts: int) -> None:
+        self._schedule = Schedule(tasks, lease_s=lease_s, max_attempts=max_attempts)
+        self._incarnations: dict[str, str] = {}
+        self._closed = False
+
+    async def lease(self, lane: str, incarnation: str, node: str) -> TrainingTask | None:
+        """The next task, as soon as there is one; None when the lane may go home."""
+        self._incarnations[lane] = incarnation
+        while not self._closed:
+            # The call of a worker that has died in the meantime must not take a task.
+            if self._incarnations[lane] != incarnation:
+                return None
+            task = self._schedule.lease(lane, time.time(), node)
+            if task is not None:
+                return task
+            await asyncio.sleep(POLL_S)
+        return None
+
+    async def heartbeat(self, lane: str, key: str, progress: Mapping[str, Any]) -> bool:
+        """See `Schedule.heartbeat`."""
+        return self._schedule.heartbeat(lane, key, time.time(), progress)
+
+    async def finish(self, lane: str, key: str) -> None:
+        """See `Schedule.finish`."""
+        self._schedule.finish(lane, key, time.time())
+
+    async def fail(self, lane: str, key: str, error: str, *, retry: bool) -> None:
+        """See `Schedule.fail`."""
+        self._schedule.fail(lane, key, time.time(), error, retry=retry)
+
+    async def picture(self) -> Picture:
+        """Where all tasks stand."""
+        self._schedule.expire(time.time())
+        return Picture(
+            tasks=self._schedule.status(),
+            history=list(self._schedule.history),
+            finished=self._schedule.finished,
+        )
+
+    async def close(self) -> None:
+        """Send all lanes home."""
+        self._closed = True
