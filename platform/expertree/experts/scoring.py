@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from expertree.experts.memory import keep_freed_memory
 from expertree.experts.patches import PairedPatches
 from expertree.images.arrays import ImageU8
 from expertree.images.metrics import psnr_rgb, psnr_y, ssim
@@ -28,6 +29,7 @@ def score_expert(network: nn.Module, patches: PairedPatches, *, batch_size: int 
         `l1` (images in [0, 1]), `psnr_rgb`, `psnr_y` (dB) and `ssim`, each float64 `[N]` in the
         order of the patches.
     """
+    keep_freed_memory()
     rows = [
         _compare(restored, clean)
         for start in range(0, len(patches), batch_size)

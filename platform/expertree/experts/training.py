@@ -16,6 +16,7 @@ from expertree.experts.backbones import build_backbone
 from expertree.experts.checkpoints import Checkpoint, Checkpoints
 from expertree.experts.flat import FlatParameters
 from expertree.experts.losses import LOSSES
+from expertree.experts.memory import keep_freed_memory
 from expertree.experts.patches import PairedPatches
 from expertree.experts.recipe import ExpertJob, learning_rate_at
 from expertree.experts.sampling import draw_batch
@@ -82,6 +83,7 @@ def train_expert(
     """
     if len(patches) == 0:
         raise TrainingError(f"expert {job.key} has no patches to train on")
+    keep_freed_memory()
     checkpoints = Checkpoints(directory, fingerprint(job))
     with _threads(job.recipe.num_threads):
         training = _Training(job, patches, torch.device(device))
