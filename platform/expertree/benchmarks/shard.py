@@ -8,9 +8,9 @@ from expertree.degradation.photographs import list_photographs, split_photograph
 from expertree.degradation.table import DegradationConfig, plan_patches
 from expertree.experts import read_patches
 from expertree.hierarchy import HierarchyConfig
-from expertree.orchestration import data_stages as data
 from expertree.orchestration.cluster import ClusterConfig, connect
-from expertree.orchestration.training_stages import split_files
+from expertree.orchestration.patch_stages import degrade, shard
+from expertree.orchestration.tables import leaf_files, read_table, split_files
 from expertree.storage import Storage
 
 
@@ -41,12 +41,12 @@ def run(config: ShardConfig) -> dict[str, Any]:
             key: kinds.index(tasks) % num_leaves
             for key, tasks in zip(whole.ids, whole.tasks, strict=True)
         }
-        data.shard(table, leaf_of, num_leaves, shards, lambda *_: None)
+        shard(table, leaf_of, num_leaves, shards, lambda *_: None)
         names = shards.list_files(".parquet")
         bytes_of_all = _bytes_of(table, files)
         ratios = []
         for leaf in range(num_leaves):
-            own = read_patches(shards, data.leaf_files(names, [leaf]))
+            own = read_patches(shards, leaf_files(names, [leaf]))
             own.pair(range(len(own)))
             share = len(own) / len(whole)
             image_bytes = _image_bytes(table, files, set(own.ids))
@@ -71,7 +71,7 @@ def _make_table(config: ShardConfig, table: Storage) -> None:
     )
     photos, _ = list_photographs(config.source, min_side_px=degradation.patch_px)
     splits = split_photographs(photos, val_fraction=0.1, route_fraction=0.1, seed=0)
-    data.degrade(plan_patches(degradation, photos, splits, seed=0), table, lambda *_: None)
+    degrade(plan_patches(degradation, photos, splits, seed=0), table, lambda *_: None)
 
 
 def _bytes_of(storage: Storage, names: list[str]) -> int:
@@ -83,7 +83,7 @@ def _image_bytes(table: Storage, names: list[str], ids: set[str]) -> int:
     """Bytes of the encoded images of some rows: what nobody who needs them can avoid to read."""
     total = 0
     for name in names:
-        rows = data.read_table(table, name, ["id", "lq", "gt"])
+        rows = read_table(table, name, ["id", "lq", "gt"])
         for row in rows.to_pylist():
             if row["id"] in ids:
                 total += len(row["lq"]) + len(row["gt"])

@@ -22,16 +22,16 @@ from expertree.degradation.photographs import (
 from expertree.degradation.table import plan_patches
 from expertree.errors import ResourceError
 from expertree.hierarchy import Tree, assign, build_tree, load_tree, save_tree
-from expertree.orchestration import data_stages as data
 from expertree.orchestration.dispatcher import Picture
+from expertree.orchestration.expert_stages import ExpertPlan, plan_experts, train_experts
+from expertree.orchestration.extractor_stages import embed, train_extractor_on_lane
+from expertree.orchestration.patch_stages import degrade, shard
+from expertree.orchestration.pipelines import OnDone
+from expertree.orchestration.score_stage import INPUTS, Column, score
+from expertree.orchestration.scores import read_scores
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, check_whole, key_of
-from expertree.orchestration.training_stages import (
-    ExpertPlan,
-    plan_experts,
-    train_experts,
-    train_extractor_on_lane,
-)
+from expertree.orchestration.tables import read_embeddings, read_leaves, write_table
 from expertree.restorer import write_bundle
 from expertree.routing import Router, load_router, node_table, save_router, train_router
 from expertree.storage import Storage
@@ -150,9 +150,9 @@ def _degrade(config: BuildConfig, material: Material, bench: Workbench) -> Stora
         "seed": config.seed,
     }
 
-    def make(result: Storage, on_done: data.OnDone) -> None:
+    def make(result: Storage, on_done: OnDone) -> None:
         parts = plan_patches(config.degradation, material.photos, material.splits, seed=config.seed)
-        data.degrade(parts, result, on_done)
+        degrade(parts, result, on_done)
 
     return bench.run("degrade", spec, make, needs_cluster=True)
 
@@ -164,15 +164,15 @@ def _train_extractor(config: BuildConfig, bench: Workbench, table: Storage) -> S
         "seed": config.seed,
     }
 
-    def make(result: Storage, on_done: data.OnDone) -> None:
+    def make(result: Storage, on_done: OnDone) -> None:
         train_extractor_on_lane(bench, config, table, result, on_done)
 
     return bench.run("extractor", spec, make, needs_cluster=True)
 
 
 def _embed(bench: Workbench, table: Storage, extractor: Storage) -> Storage:
-    def make(result: Storage, on_done: data.OnDone) -> None:
-        data.embed(table, extractor, result, bench.cluster, on_done)
+    def make(result: Storage, on_done: OnDone) -> None:
+        embed(table, extractor, result, bench.cluster, on_done)
 
     spec = {"table": key_of(table), "extractor": key_of(extractor)}
     return bench.run("embed", spec, make, needs_cluster=True)
@@ -181,22 +181,22 @@ def _embed(bench: Workbench, table: Storage, extractor: Storage) -> Storage:
 def _cluster(
     config: BuildConfig, bench: Workbench, extractor: Storage, embeddings: Storage
 ) -> Hierarchy:
-    def make(result: Storage, _: data.OnDone) -> None:
-        ids, vectors = data.read_embeddings(embeddings, "train")
+    def make(result: Storage, _: OnDone) -> None:
+        ids, vectors = read_embeddings(embeddings, "train")
         tree, leaves = build_tree(vectors, config.hierarchy, extractor=key_of(extractor))
         save_tree(tree, result)
         rows = pa.table({"id": pa.array(ids), "leaf": pa.array(leaves)})
-        data.write_table(result, "leaves.parquet", rows)
+        write_table(result, "leaves.parquet", rows)
 
     spec = {"hierarchy": to_dict(config.hierarchy), "embeddings": key_of(embeddings)}
     result = bench.run("tree", spec, make)
-    ids, leaves = data.read_leaves(result)
+    ids, leaves = read_leaves(result)
     return Hierarchy(result=result, tree=load_tree(result), ids=ids, leaves=leaves)
 
 
 def _shard(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storage:
-    def make(result: Storage, on_done: data.OnDone) -> None:
-        data.shard(table, hierarchy.leaf_of, hierarchy.tree.num_leaves, result, on_done)
+    def make(result: Storage, on_done: OnDone) -> None:
+        shard(table, hierarchy.leaf_of, hierarchy.tree.num_leaves, result, on_done)
 
     spec = {"table": key_of(table), "tree": key_of(hierarchy.result)}
     return bench.run("shard", spec, make, needs_cluster=True)
@@ -218,23 +218,23 @@ def _train_experts(
 def _score(
     bench: Workbench, table: Storage, plans: Sequence[ExpertPlan]
 ) -> dict[tuple[str, str], Storage]:
-    """Scores by (expert's key, split); the degraded inputs are under `data.INPUTS`."""
-    columns: dict[tuple[str, str], data.Column] = {}
+    """Scores by (expert's key, split); the degraded inputs are under `INPUTS`."""
+    columns: dict[tuple[str, str], Column] = {}
     wanted: list[tuple[str, Storage | None, str]]
-    wanted = [(data.INPUTS, None, split) for split in VALIDATION]
+    wanted = [(INPUTS, None, split) for split in VALIDATION]
     for plan in plans:
         splits = VALIDATION if plan.node is None else ("route", *VALIDATION)
         wanted += [(plan.key, plan.result, split) for split in splits]
     for key, expert, split in wanted:
         spec = {"expert": key, "table": key_of(table), "split": split}
-        columns[key, split] = data.Column(
+        columns[key, split] = Column(
             expert=expert, split=split, directory=bench.place("score", spec), spec=spec
         )
     missing = [column for column in columns.values() if not column.directory.is_done()]
     with bench.timed("score", cached=not missing) as on_done:
         if missing:
             bench.need_cluster()
-            data.score(missing, table, bench.cluster, on_done)
+            score(missing, table, bench.cluster, on_done)
     return {name: column.directory for name, column in columns.items()}
 
 
@@ -255,10 +255,10 @@ def _train_router(
         "seed": config.seed,
     }
 
-    def make(result: Storage, _: data.OnDone) -> None:
-        vectors = data.read_embeddings(embeddings, "route")[1]
+    def make(result: Storage, _: OnDone) -> None:
+        vectors = read_embeddings(embeddings, "route")[1]
         losses = {
-            plan.node: data.read_scores(scores[plan.key, "route"]).l1
+            plan.node: read_scores(scores[plan.key, "route"]).l1
             for plan in own
             if plan.node is not None
         }
@@ -291,7 +291,7 @@ def _bundle(
         "experts": {str(node): key_of(result) for node, result in experts.items()},
     }
 
-    def make(result: Storage, _: data.OnDone) -> None:
+    def make(result: Storage, _: OnDone) -> None:
         for part in (extractor, hierarchy.result, router_result, *experts.values()):
             check_whole(part)
         write_bundle(

@@ -34,11 +34,13 @@ from expertree.hierarchy import assign, compositions, silhouettes
 from expertree.images.arrays import ImageU8
 from expertree.images.io import encode_png, to_float, to_u8
 from expertree.images.metrics import psnr_rgb
-from expertree.orchestration import data_stages as data
 from expertree.orchestration.build import Built
+from expertree.orchestration.pipelines import OnDone
+from expertree.orchestration.score_stage import INPUTS
+from expertree.orchestration.scores import read_scores
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import StageTime, Workbench, key_of
-from expertree.orchestration.training_stages import split_files
+from expertree.orchestration.tables import read_embeddings, read_labels, split_files
 from expertree.restorer import Restorer
 from expertree.routing import Route, decide
 from expertree.storage import Storage
@@ -56,7 +58,7 @@ def evaluate(config: BuildConfig, bench: Workbench, built: Built) -> Storage:
         "seed": config.seed,
     }
 
-    def make(result: Storage, _: data.OnDone) -> None:
+    def make(result: Storage, _: OnDone) -> None:
         record = _evaluate(config, built)
         record["examples"], images = _examples(config, built)
         for name, png in images.items():
@@ -141,15 +143,15 @@ def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
 
 
 def _evaluated(built: Built, split: str) -> Evaluated:
-    patches = data.read_labels(built.table, split_files(built.table, split))
+    patches = read_labels(built.table, split_files(built.table, split))
     own = {plan.node: plan.key for plan in built.experts}
 
     def scores(key: str) -> Scores:
-        return data.read_scores(built.scores[key, split])
+        return read_scores(built.scores[key, split])
 
     return Evaluated(
         tasks=patches,
-        degraded=scores(data.INPUTS),
+        degraded=scores(INPUTS),
         root=scores(own[None]),
         experts={node: scores(key) for node, key in own.items() if node is not None},
         routes=_routes(built, split),
@@ -157,7 +159,7 @@ def _evaluated(built: Built, split: str) -> Evaluated:
 
 
 def _routes(built: Built, split: str) -> list[Route]:
-    _, vectors = data.read_embeddings(built.embeddings, split)
+    _, vectors = read_embeddings(built.embeddings, split)
     with torch.inference_mode():
         output = built.router(torch.from_numpy(built.hierarchy.tree.standardise(vectors)))
     return decide(output, built.hierarchy.tree)
@@ -165,11 +167,11 @@ def _routes(built: Built, split: str) -> list[Route]:
 
 def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
     tree = built.hierarchy.tree
-    train = data.read_embeddings(built.embeddings, "train")[1]
-    val = data.read_embeddings(built.embeddings, "val_in")[1]
+    train = read_embeddings(built.embeddings, "train")[1]
+    val = read_embeddings(built.embeddings, "val_in")[1]
     labels = [
-        " + ".join(names)
-        for names in data.read_labels(built.table, split_files(built.table, "train"))
+        names[0] if len(names) == 1 else "mixed"
+        for names in read_labels(built.table, split_files(built.table, "train"))
     ]
     made_of = compositions(tree, built.hierarchy.leaves, labels)
     gains = gains_over_parent(tree, assign(tree, val), validation.experts)
@@ -188,7 +190,7 @@ def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
                 "parent": node.parent,
                 "expert": tree.expert_of(node.index),
                 "num_samples": node.num_samples,
-                "dominant": [list(share) for share in made_of[node.index].shares[:4]],
+                "dominant": [list(share) for share in made_of[node.index].shares],
                 "gain_over_parent_db": gains.get(node.index),
                 "share_routed": float(routed[node.index] / len(validation.routes)),
             }

@@ -80,6 +80,11 @@ class Workbench:
             self._connected = True
             self.events.emit("cluster_ready")
 
+    @property
+    def lanes(self) -> Storage:
+        """Where Ray Train keeps the state of lanes while they run."""
+        return self.store.sub("lanes")
+
     def place(self, stage: str, spec: Mapping[str, Any]) -> Storage:
         """Where the result of a stage with this spec is, or will be."""
         return self.store.sub(stage, stage_key(stage, spec))

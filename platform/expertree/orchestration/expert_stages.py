@@ -1,4 +1,4 @@
-"""The stages that train networks on lanes: the extractor, and the experts of a tree."""
+"""The stage of the experts: which there are, by content hash, and training what is missing."""
 
 import dataclasses
 import hashlib
@@ -6,56 +6,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from expertree.config import to_dict
-from expertree.embedding import ExtractorConfig, train_extractor
-from expertree.experts import ExpertJob, read_patches, train_expert
+from expertree.experts import ExpertJob
 from expertree.hierarchy import Tree
-from expertree.orchestration.data_stages import OnDone, leaf_files
 from expertree.orchestration.dispatcher import Picture
-from expertree.orchestration.lanes import OnProgress, train_all
+from expertree.orchestration.expert_work import ExpertWork
+from expertree.orchestration.lanes import train_all
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
+from expertree.orchestration.tables import leaf_files
 from expertree.storage import Storage
 
 ROOT = 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ExtractorWork:
-    """Training the extractor, as a lane does it."""
-
-    config: ExtractorConfig
-    table: Storage
-    directory: Storage
-    seed: int
-
-    def run(self, on_progress: OnProgress) -> None:
-        """See `lanes.Work`."""
-        patches = read_patches(self.table, split_files(self.table, "train"))
-        train_extractor(
-            self.config,
-            patches,
-            patches.captions,
-            directory=self.directory,
-            seed=self.seed,
-            on_progress=on_progress,
-        )
-
-
-def train_extractor_on_lane(
-    bench: Workbench, config: BuildConfig, table: Storage, result: Storage, on_done: OnDone
-) -> None:
-    """Train the extractor under Ray Train, with the retries that experts have too."""
-    cluster = dataclasses.replace(bench.cluster, num_lanes=1)
-    work = ExtractorWork(config=config.extractor, table=table, directory=result, seed=config.seed)
-    task = TrainingTask(key=key_of(result), label="the extractor", cost=1.0, work=work)
-
-    def on_picture(picture: Picture) -> None:
-        progress = picture.tasks[0].progress
-        if progress:
-            on_done(int(progress["samples"]), int(progress["num_samples"]))
-
-    train_all([task], config=cluster, directory=lanes_directory(bench), on_picture=on_picture)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,25 +46,6 @@ class ExpertPlan:
     def key(self) -> str:
         """Content hash."""
         return key_of(self.result)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ExpertWork:
-    """Training one expert, as a lane does it."""
-
-    job: ExpertJob
-    shards: Storage
-    files: tuple[str, ...]
-    directory: Storage
-    spec: Mapping[str, Any]
-
-    def run(self, on_progress: OnProgress) -> None:
-        """See `lanes.Work`."""
-        if self.directory.is_done():
-            return
-        patches = read_patches(self.shards, self.files)
-        train_expert(self.job, patches=patches, directory=self.directory, on_progress=on_progress)
-        self.directory.commit(dict(self.spec))
 
 
 def plan_experts(
@@ -167,23 +110,12 @@ def train_experts(
                 files=plan.files,
                 directory=plan.result,
                 spec=plan.spec,
+                device="cuda" if bench.cluster.use_gpu else "cpu",
             ),
         )
         for plan in missing.values()
     ]
-    return train_all(
-        tasks, config=bench.cluster, directory=lanes_directory(bench), on_picture=on_picture
-    )
-
-
-def split_files(table: Storage, split: str) -> list[str]:
-    """The files of one split of the patch table."""
-    return [name for name in table.list_files(".parquet") if name.startswith(f"{split}/")]
-
-
-def lanes_directory(bench: Workbench) -> Storage:
-    """Where Ray Train keeps the state of lanes while they run."""
-    return bench.store.sub("lanes")
+    return train_all(tasks, config=bench.cluster, directory=bench.lanes, on_picture=on_picture)
 
 
 def _plan_expert(

@@ -1,0 +1,67 @@
+"""The stages of the extractor: training it on a lane, and embedding the patch table with it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from expertree.embedding import embed_patches, load_extractor
+from expertree.experts import read_patches
+from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.dispatcher import Picture
+from expertree.orchestration.extractor_work import ExtractorWork
+from expertree.orchestration.lanes import train_all
+from expertree.orchestration.pipelines import OnDone, for_each
+from expertree.orchestration.schedule import TrainingTask
+from expertree.orchestration.settings import BuildConfig
+from expertree.orchestration.stages import Workbench, key_of
+from expertree.orchestration.tables import write_table
+from expertree.storage import Storage
+
+EMBED_BATCH = 32
+
+
+def train_extractor_on_lane(
+    bench: Workbench, config: BuildConfig, table: Storage, result: Storage, on_done: OnDone
+) -> None:
+    """Train the extractor under Ray Train, with the retries that experts have too."""
+    cluster = dataclasses.replace(bench.cluster, num_lanes=1)
+    work = ExtractorWork(config=config.extractor, table=table, directory=result, seed=config.seed)
+    task = TrainingTask(key=key_of(result), label="the extractor", cost=1.0, work=work)
+
+    def on_picture(picture: Picture) -> None:
+        progress = picture.tasks[0].progress
+        if progress:
+            on_done(int(progress["samples"]), int(progress["num_samples"]))
+
+    train_all([task], config=cluster, directory=bench.lanes, on_picture=on_picture)
+
+
+def embed(
+    table: Storage, extractor: Storage, result: Storage, config: ClusterConfig, on_done: OnDone
+) -> None:
+    """Embed every degraded image; the files mirror the table's, with `id` and `embedding`."""
+    items = [
+        {"name": name, "table": table, "directory": result} for name in table.list_files(".parquet")
+    ]
+    for_each(_Embedder, items, on_done, config=config, arguments=(extractor, config.use_gpu))
+
+
+class _Embedder:
+    """An actor that holds the extractor."""
+
+    def __init__(self, extractor: Storage, use_gpu: bool) -> None:  # noqa: FBT001
+        torch.set_num_threads(1)
+        self._extractor = load_extractor(extractor).to("cuda" if use_gpu else "cpu")
+
+    def __call__(self, item: Mapping[str, Any]) -> None:
+        directory, name = item["directory"], item["name"]
+        if directory.exists(name):
+            return
+        patches = read_patches(item["table"], [name])
+        vectors = embed_patches(self._extractor, patches, batch_size=EMBED_BATCH)
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        table = pa.table({"id": pa.array(patches.ids), "embedding": column})
+        write_table(directory, name, table)

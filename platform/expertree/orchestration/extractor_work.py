@@ -1,0 +1,31 @@
+"""Training the extractor, as a lane does it. Apart, so that a lane imports only what it needs."""
+
+import dataclasses
+
+from expertree.embedding import ExtractorConfig, train_extractor
+from expertree.experts import read_patches
+from expertree.orchestration.lanes import OnProgress
+from expertree.orchestration.tables import split_files
+from expertree.storage import Storage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractorWork:
+    """Training the extractor, as a lane does it."""
+
+    config: ExtractorConfig
+    table: Storage
+    directory: Storage
+    seed: int
+
+    def run(self, on_progress: OnProgress) -> None:
+        """See `lanes.Work`."""
+        patches = read_patches(self.table, split_files(self.table, "train"))
+        train_extractor(
+            self.config,
+            patches,
+            patches.captions,
+            directory=self.directory,
+            seed=self.seed,
+            on_progress=on_progress,
+        )

@@ -1,0 +1,67 @@
+"""Ray Data pipelines whose rows are units of work: a file to write or to read, not an image.
+
+Image bytes never travel through the object store, every output file has one writer and a name that
+depends on the plan alone, and a stage that was killed goes on behind the files that are there.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import ray
+
+from expertree.orchestration.cluster import ClusterConfig, num_data_workers
+
+OnDone: TypeAlias = Callable[[int, int], None]
+"""Told of units done, and of units in all."""
+
+
+def for_each(
+    work: Any,  # noqa: ANN401 - a function or the class of a callable
+    items: Sequence[Mapping[str, Any]],
+    on_done: OnDone,
+    *,
+    config: ClusterConfig | None = None,
+    arguments: tuple[Any, ...] = (),
+) -> None:
+    """Run one unit of work for each item, in tasks, or in a pool of actors if `work` is a class."""
+    size = min(num_data_workers(), len(items))
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    dataset = ray.data.from_items(
+        [{"item": item} for item in items], override_num_blocks=min(len(items), 1000)
+    )
+    # Ray's types know neither callable classes nor `fn_kwargs`.
+    run: Any = _Unit if isinstance(work, type) else _run_unit
+    if isinstance(work, type):
+        num_gpus = 1 if config is not None and config.use_gpu else 0
+        done = dataset.map(
+            run,
+            fn_constructor_args=(work, arguments),
+            compute=ray.data.ActorPoolStrategy(size=size),
+            num_cpus=1,
+            num_gpus=num_gpus,
+        )
+    else:
+        done = dataset.map(
+            run,
+            fn_kwargs={"work": work},
+            compute=ray.data.TaskPoolStrategy(size=size),
+            num_cpus=1,
+        )
+    for count, _ in enumerate(done.iter_rows(), start=1):
+        on_done(count, len(items))
+
+
+def _run_unit(row: dict[str, Any], *, work: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    work(row["item"])
+    return {"done": True}
+
+
+class _Unit:
+    """An actor of the pool: builds the worker once, then runs items through it."""
+
+    def __init__(self, worker: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._worker = worker(*arguments)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        self._worker(row["item"])
+        return {"done": True}

@@ -1,0 +1,17 @@
+"""Reading back what the score stage stored."""
+
+import dataclasses
+
+import numpy as np
+
+from expertree.evaluation import Scores
+from expertree.orchestration.tables import read_table
+from expertree.storage import Storage
+
+
+def read_scores(directory: Storage) -> Scores:
+    """A column of scores, in the order of the patches' ids."""
+    table = read_table(directory, "scores.parquet")
+    return Scores(
+        **{f.name: table[f.name].to_numpy().astype(np.float64) for f in dataclasses.fields(Scores)}
+    )

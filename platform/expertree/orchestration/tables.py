@@ -1,0 +1,70 @@
+"""What stages leave as Parquet files, and reading it back."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float32, Int64
+
+from expertree.storage import Storage
+
+ROW_GROUP_ROWS = 64
+"""Small row groups let a reader take a few rows without reading the rest."""
+
+
+def read_table(directory: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file of a stage."""
+    return pq.read_table(
+        directory.path(name), filesystem=directory.filesystem, columns=columns, partitioning=None
+    )
+
+
+def write_table(directory: Storage, name: str, table: pa.Table) -> None:
+    """Write a Parquet file whole: encoded images uncompressed, in small row groups."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="NONE", row_group_size=ROW_GROUP_ROWS)
+    directory.write_bytes(name, sink.getvalue())
+
+
+def split_files(table: Storage, split: str) -> list[str]:
+    """The files of one split of the patch table."""
+    return [name for name in table.list_files(".parquet") if name.startswith(f"{split}/")]
+
+
+def read_embeddings(
+    result: Storage, split: str
+) -> tuple[list[str], Float32[np.ndarray, "patches dim"]]:
+    """The ids and embeddings of a split, sorted by id."""
+    names = [n for n in result.list_files(".parquet") if n.startswith(f"{split}/")]
+    table = pa.concat_tables([read_table(result, name) for name in names])
+    table = table.take(pc.sort_indices(table["id"]))
+    flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    vectors = flat.reshape(table.num_rows, -1).astype(np.float32, copy=False)
+    return table["id"].to_pylist(), vectors
+
+
+def read_labels(table: Storage, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The degradations of each patch in some files of the table, in the order of the ids."""
+    rows = pa.concat_tables([read_table(table, name, ["id", "tasks"]) for name in names])
+    rows = rows.take(pc.sort_indices(rows["id"]))
+    return [tuple(tasks) for tasks in rows["tasks"].to_pylist()]
+
+
+def read_leaves(directory: Storage) -> tuple[list[str], Int64[np.ndarray, " patches"]]:
+    """The ids of the training patches and the leaf of each, sorted by id."""
+    table = read_table(directory, "leaves.parquet")
+    return table["id"].to_pylist(), table["leaf"].to_numpy().astype(np.int64)
+
+
+def leaf_directory(leaf: int) -> str:
+    """The directory of one leaf's images."""
+    return f"leaf={leaf:03d}"
+
+
+def leaf_files(names: Sequence[str], leaves: Sequence[int]) -> list[str]:
+    """The files, among those of the shard stage, of some leaves."""
+    wanted = {leaf_directory(leaf) for leaf in leaves}
+    return [name for name in names if name.partition("/")[0] in wanted]
