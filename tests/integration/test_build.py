@@ -151,7 +151,7 @@ def test_a_build_that_is_killed_five_times_ends_with_the_same_bundle(
         process = subprocess.Popen(
             job.command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(rng.uniform(15, 45))
+        time.sleep(rng.uniform(8, 30))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     done = job.run()

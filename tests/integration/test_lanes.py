@@ -85,6 +85,7 @@ def test_two_nodes_share_the_tasks_and_every_misfortune_stays_with_its_own(tmp_p
     assert not (tmp_path / "lanes").exists()
 
 
+@pytest.mark.slow
 def test_a_lost_node_loses_no_task(two_nodes: Cluster, tmp_path: Path) -> None:
     traces = tmp_path / "traces"
     traces.mkdir()
