@@ -59,7 +59,7 @@ def expected_cost(
     level_logits: Float[Tensor, "batch levels"],
     costs: Float[Tensor, "batch leaves levels"],
 ) -> Float[Tensor, ""]:
-    """Mean over samples of sum over leaves and levels of p(leaf) p(level) cost (METHOD 5)."""
+    """Mean over samples of the sum of p(leaf) p(level) cost over choices (METHOD section 5)."""
     leaf, level = leaf_logits.softmax(dim=1), level_logits.softmax(dim=1)
     return torch.einsum("bk,bl,bkl->b", leaf, level, costs).mean()
 
@@ -89,7 +89,7 @@ def uncertainty_loss(
     """L_dg: negative log-likelihood of the centroid under the estimate (paper 000, eq. 9).
 
     (u - e_d)^2 / (2 exp(s)) + s / 2 with s the logarithm of the variance, clipped below, as a mean
-    over dimensions and samples (METHOD 5).
+    over dimensions and samples (METHOD section 5).
 
     Args:
         degradation: e_d.

@@ -253,7 +253,7 @@ def router_loss(
     leaves: Int64[Tensor, " batch"],
     centroids: Float[Tensor, "leaves dim"],
 ) -> Float[Tensor, ""]:
-    """The objective of one batch: cost + alpha L_dg + beta L_aux (paper 000, eq. 10; METHOD 5)."""
+    """One batch: cost + alpha L_dg + beta L_aux (paper 000, eq. 10; METHOD section 5)."""
     if config.objective == "paper":
         cost = top1_cost(output.leaf_logits, output.level_logits, costs)
     else:
