@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -161,40 +162,24 @@ def test_a_build_that_is_killed_five_times_ends_with_the_same_bundle(
     assert len(finished) == len(set(finished))
 
 
-def test_a_submitted_job_builds_on_a_cluster_with_dashboard_and_token(
-    built: Job, local_cluster: Any, tmp_path: Path
-) -> None:
-    job = Job(tmp_path)
-    done = local_cluster.submit("python", *job.command[1:], timeout_s=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "report" in done.stdout
-    assert job.hashes() == built.hashes()
-
-
-def test_two_nodes_train_experts_and_one_may_be_lost(
+def test_a_submitted_job_trains_on_two_nodes_and_one_may_be_lost(
     built: Job, local_cluster: Any, tmp_path: Path
 ) -> None:
     job = Job(tmp_path)
     node = local_cluster.add_node(num_cpus=2)
-    process = subprocess.Popen(
-        job.command,
-        cwd=ROOT,
-        env=local_cluster.environment | {"RAY_ADDRESS": local_cluster.address},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
     try:
-        nodes: set[str] = set()
-        while process.poll() is None and len(nodes) < 2:
-            if (tmp_path / "out" / "events.jsonl").exists():
-                nodes = {e["node"] for e in job.events("expert_started")}
-            time.sleep(0.2)
-        node.kill()
-        output, _ = process.communicate(timeout=600)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            submitted = pool.submit(local_cluster.submit, "python", *job.command[1:], timeout_s=600)
+            nodes: set[str] = set()
+            while not submitted.done() and len(nodes) < 2:
+                if (tmp_path / "out" / "events.jsonl").exists():
+                    nodes = {e["node"] for e in job.events("expert_started")}
+                time.sleep(0.2)
+            node.kill()
+            done = submitted.result()
     finally:
-        process.kill()
         node.kill()
-    assert process.returncode == 0, output
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "report.html" in done.stdout
     assert len(nodes) == 2
     assert job.hashes() == built.hashes()
