@@ -36,6 +36,7 @@ SMALL = (
     "experts.recipe.checkpoint_every_samples=80",
     "experts.num_samples=[320,160,160]",
     "num_examples=1",
+    "cluster.num_lanes=1",  # a second one takes longer to start than these experts to train
 )
 EXPERTS = 5  # the root, two groups, and the two leaves of the group that was cut again
 COMPARISON = 1
