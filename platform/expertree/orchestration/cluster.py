@@ -126,8 +126,6 @@ def _start(config: ClusterConfig) -> None:
         if address is not None:
             ray.init(address=address, **quiet)
             return
-        # Ray's C++ side writes warnings about itself into the terminal, through the live view.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         # Nobody takes nodes away from a cluster of our own: one process less for each lane.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         # "local" never joins a cluster that happens to run on this machine. The dashboard stays
