@@ -62,12 +62,14 @@ def run_build(config: BuildConfig) -> int:
     with recorder.view, bench:
         built = build(config, material, bench, recorder.on_picture)
         evaluation = evaluate(config, bench, built)
+    history = read_events(events.path)
     record, images = run_record(
         config,
         built,
         evaluation,
         times=bench.times,
-        timeline=list(timeline(read_events(events.path))),
+        wall_s=time_of_work(history),
+        timeline=list(timeline(history)),
     )
     write_report(cast("Run", record), images, output)
     _copy(built.bundle, output.sub(BUNDLE))
@@ -156,6 +158,12 @@ class Recorder:
                 left_s=self._left_s,
             )
         )
+
+
+def time_of_work(events: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds in stages that made something, over however many starts of the job."""
+    done = [event for event in events if event["event"] == "stage_done" and not event["cached"]]
+    return float(sum(event["seconds"] for event in done))
 
 
 def timeline(events: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from expertree.orchestration.run import timeline
+from expertree.orchestration.run import time_of_work, timeline
 
 
 def started(t: float, key: str, lane: str, number: int = 1) -> dict[str, Any]:
@@ -48,3 +48,11 @@ def test_an_attempt_that_died_with_its_job_ends_at_the_jobs_last_sign_of_life() 
 
 def test_a_build_that_trained_nothing_has_no_timeline() -> None:
     assert list(timeline([{"t": 1.0, "event": "build_started"}])) == []
+
+
+def test_the_time_of_work_leaves_out_what_was_found() -> None:
+    def done(seconds: float, *, cached: bool) -> dict[str, Any]:
+        return {"t": 1.0, "event": "stage_done", "seconds": seconds, "cached": cached}
+
+    events = [done(5.0, cached=False), done(0.1, cached=True), done(2.0, cached=False)]
+    assert time_of_work(events) == 7.0
