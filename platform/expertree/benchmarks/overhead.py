@@ -44,7 +44,7 @@ class OverheadConfig:
     """Of torch."""
 
 
-def run(config: OverheadConfig) -> dict[str, Any]:
+def measure_overhead(config: OverheadConfig) -> dict[str, Any]:
     """Time both in turns; the ratio is the median over pairs, so that a slow moment hits both."""
     torch.set_num_threads(config.num_threads)
     with tempfile.TemporaryDirectory() as folder:

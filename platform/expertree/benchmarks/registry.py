@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from expertree.benchmarks import overhead, shard
+from expertree.benchmarks.overhead import OverheadConfig, measure_overhead
+from expertree.benchmarks.shard import ShardConfig, measure_shards
 from expertree.errors import ConfigError
 
 
@@ -13,8 +14,8 @@ class BenchConfig:
     """Which benchmark to run, and a section for each."""
 
     bench: str = "overhead"
-    overhead: overhead.OverheadConfig = overhead.OverheadConfig()
-    shard: shard.ShardConfig = shard.ShardConfig()
+    overhead: OverheadConfig = OverheadConfig()
+    shard: ShardConfig = ShardConfig()
 
     def __post_init__(self) -> None:
         """Refuse a name that does not exist."""
@@ -23,6 +24,6 @@ class BenchConfig:
 
 
 BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
-    "overhead": lambda config: overhead.run(config.overhead),
-    "shard": lambda config: shard.run(config.shard),
+    "overhead": lambda config: measure_overhead(config.overhead),
+    "shard": lambda config: measure_shards(config.shard),
 }

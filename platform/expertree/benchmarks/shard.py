@@ -28,7 +28,7 @@ class ShardConfig:
     """The last is the number of leaves; rows fall to leaves in the order of their degradation."""
 
 
-def run(config: ShardConfig) -> dict[str, Any]:
+def measure_shards(config: ShardConfig) -> dict[str, Any]:
     """Make a table, shard it through Ray Data, read each leaf, and compare the bytes."""
     num_leaves = config.groups[-1]
     with tempfile.TemporaryDirectory() as folder, connect(ClusterConfig()):

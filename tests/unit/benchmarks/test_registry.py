@@ -1,0 +1,24 @@
+"""The benchmarks by name."""
+
+import pytest
+
+from expertree.benchmarks.overhead import OverheadConfig
+from expertree.benchmarks.registry import BENCHMARKS, BenchConfig
+from expertree.config import all_keys, load
+from expertree.errors import ConfigError
+
+
+def test_an_unknown_benchmark_is_answered_with_those_that_exist() -> None:
+    with pytest.raises(ConfigError, match=r"bench='speed' does not exist; .*overhead.*shard"):
+        load(BenchConfig, {"bench": "speed"})
+
+
+def test_every_benchmark_has_a_section_of_its_name() -> None:
+    assert set(BENCHMARKS) <= set(all_keys(BenchConfig))
+
+
+def test_overhead_gives_a_ratio_of_two_times() -> None:
+    found = BENCHMARKS["overhead"](BenchConfig(overhead=OverheadConfig(size_px=64, num_pairs=3)))
+    assert found["benchmark"] == "overhead"
+    assert found["ratio"] == pytest.approx(found["routed_s"] / found["expert_s"], rel=0.9)
+    assert found["ratio"] > 0.5
