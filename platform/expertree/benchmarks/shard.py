@@ -5,6 +5,7 @@ import tempfile
 from typing import Any
 
 from expertree.degradation.photographs import list_photographs, split_photographs
+from expertree.degradation.registry import DEFAULT_TASKS
 from expertree.degradation.table import DegradationConfig, plan_patches
 from expertree.experts import read_patches
 from expertree.hierarchy import HierarchyConfig
@@ -21,11 +22,11 @@ class ShardConfig:
     source: str = "bundled"
     """Photographs: `bundled` or a folder."""
 
-    num_patches: int = 1400
+    num_patches: int = 2100
     """Rows of the training table."""
 
     groups: tuple[int, ...] = HierarchyConfig().groups
-    """The last is the number of leaves; rows fall to leaves in the order of their degradation."""
+    """The last is the number of leaves: one for each single degradation, the last one for mixed."""
 
 
 def measure_shards(config: ShardConfig) -> dict[str, Any]:
@@ -36,9 +37,8 @@ def measure_shards(config: ShardConfig) -> dict[str, Any]:
         _make_table(config, table)
         files = split_files(table, "train")
         whole = read_patches(table, files)
-        kinds = sorted(set(whole.tasks))
         leaf_of = {
-            key: kinds.index(tasks) % num_leaves
+            key: DEFAULT_TASKS.index(tasks[0]) % num_leaves if len(tasks) == 1 else num_leaves - 1
             for key, tasks in zip(whole.ids, whole.tasks, strict=True)
         }
         shard(table, leaf_of, num_leaves, shards, lambda *_: None)
