@@ -164,7 +164,7 @@ def test_a_build_that_is_killed_five_times_ends_with_the_same_bundle(
 
 
 def test_a_submitted_job_trains_on_two_nodes_and_one_may_be_lost(
-    built: Job, local_cluster: Any, tmp_path: Path
+    local_cluster: Any, tmp_path: Path
 ) -> None:
     job = Job(tmp_path)
     node = local_cluster.add_node(num_cpus=2)
@@ -183,4 +183,5 @@ def test_a_submitted_job_trains_on_two_nodes_and_one_may_be_lost(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "report.html" in done.stdout
     assert len(nodes) == 2
-    assert job.hashes() == built.hashes()
+    assert {e["outcome"] for e in job.events("expert_ended")} >= {"done"}
+    assert Restorer.load(tmp_path / "out" / "bundle").tree.groups == (1, 2, 3)
