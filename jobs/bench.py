@@ -1,6 +1,7 @@
 """Run one benchmark; its last line is one JSON object.
 
 python jobs/bench.py bench=overhead
+python jobs/bench.py bench=degrade degrade.size_px=512
 python jobs/bench.py bench=shard shard.num_patches=5000
 """
 

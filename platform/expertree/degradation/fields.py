@@ -75,7 +75,9 @@ def illumination_map(image: Image) -> Field:
     The smoothing is a guided filter with the maximum as its own guide (He et al. 2010); a plain
     blur leaves bright rims along edges when the image is darkened.
     """
-    brightest = np.asarray(image.max(axis=2), dtype=np.float64)
+    # Two maxima of planes: one along the last axis, which is three long, takes 50 times as long.
+    pair = np.maximum(image[..., 0], image[..., 1])
+    brightest = np.maximum(pair, image[..., 2]).astype(np.float64)
     mean = _box_mean(brightest)
     variance = _box_mean(brightest * brightest) - mean * mean
     slope = variance / (variance + _LIGHT_EDGE)

@@ -47,6 +47,23 @@ def blur(image: Image, *, kernel: Kernel) -> Image:
     return _clip(blurred)
 
 
+def blur_isotropic(image: Image, *, size_px: int, std_px: float) -> Image:
+    """What `blur` does with an isotropic `gaussian_kernel`, one axis after the other.
+
+    Args:
+        image: Y.
+        size_px: Side of the kernel, odd.
+        std_px: Standard deviation.
+
+    Raises:
+        ValueError: If the size is even, or the deviation is not positive.
+    """
+    kernel = gaussian_kernel(size_px=size_px, std_x_px=std_px, std_y_px=std_px)
+    taps = kernel.sum(axis=0)
+    blurred = cv2.sepFilter2D(image.astype(np.float64), cv2.CV_64F, taps, taps, borderType=_BORDER)
+    return _clip(blurred)
+
+
 def gaussian_kernel(
     *, size_px: int, std_x_px: float, std_y_px: float, angle_deg: float = 0.0
 ) -> Kernel:

@@ -63,10 +63,14 @@ def _motion_blur(image: Image, parameters: Parameters, _: np.random.Generator, _
 
 
 def _blur(image: Image, parameters: Parameters, _: np.random.Generator, __: Maps) -> Image:
+    size_px = int(number(parameters, "size_px"))
+    std_x_px, std_y_px = number(parameters, "std_x_px"), number(parameters, "std_y_px")
+    if std_x_px == std_y_px:
+        return physics.blur_isotropic(image, size_px=size_px, std_px=std_x_px)
     kernel = physics.gaussian_kernel(
-        size_px=int(number(parameters, "size_px")),
-        std_x_px=number(parameters, "std_x_px"),
-        std_y_px=number(parameters, "std_y_px"),
+        size_px=size_px,
+        std_x_px=std_x_px,
+        std_y_px=std_y_px,
         angle_deg=number(parameters, "angle_deg"),
     )
     return physics.blur(image, kernel=kernel)

@@ -65,6 +65,14 @@ def test_blur_equals_an_obvious_convolution():
     np.testing.assert_allclose(physics.blur(image, kernel=kernel), slow, atol=1e-5)
 
 
+@pytest.mark.parametrize("size_px", [7, 15, 23])
+def test_an_isotropic_blur_along_each_axis_is_that_of_its_kernel_to_the_bit(size_px):
+    image = picture(64, 80)
+    kernel = physics.gaussian_kernel(size_px=size_px, std_x_px=2.3, std_y_px=2.3)
+    fast = physics.blur_isotropic(image, size_px=size_px, std_px=2.3)
+    np.testing.assert_array_equal(fast, physics.blur(image, kernel=kernel))
+
+
 def test_an_isotropic_kernel_is_the_outer_product_of_two_gaussians():
     kernel = physics.gaussian_kernel(size_px=11, std_x_px=2.0, std_y_px=2.0)
     taps = cv2.getGaussianKernel(11, 2.0)

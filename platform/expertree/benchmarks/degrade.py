@@ -1,0 +1,164 @@
+"""How fast images are spoiled, and whether that keeps up with training an expert on them."""
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from expertree.degradation.parameters import DISTRIBUTIONS
+from expertree.degradation.photographs import (
+    BUNDLED_SOURCE,
+    Photo,
+    list_photographs,
+    load_photo,
+    split_photographs,
+)
+from expertree.degradation.recipe import Kind, Recipe, draw_recipe
+from expertree.degradation.registry import REGISTRY
+from expertree.degradation.synthesis import degrade
+from expertree.degradation.table import DegradationConfig, PartPlan, make_part, plan_patches
+from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
+from expertree.images.arrays import ImageU8
+from expertree.orchestration.tables import write_table
+from expertree.storage import Storage
+
+LITE_NAF = BackboneConfig(width=32, encoder=(1, 1, 1, 28), middle=1, decoder=(1, 1, 1, 1))
+"""NAFNet of width 32 in its GoPro layout, 17.11 M parameters: the paper's LiteNAF (table 7)."""
+
+MIXED = "mixed"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DegradeConfig:
+    """What to time."""
+
+    size_px: int = 256
+    """Sides of the images of `images_per_s`."""
+
+    num_images: int = 40
+    """Images for each degradation and distribution; a round on every one is done first."""
+
+    num_pairs: int = 3
+    """Timed pairs, in turns: some rows made, a training step on them. One pair before warms up."""
+
+    batch_size: int = 8
+    """Samples a step; the paper's."""
+
+    patch_px: int = 128
+    """Sides of what is trained on, and made for that; the paper's."""
+
+    backbone: BackboneConfig = LITE_NAF
+    """The expert's network."""
+
+    num_rows: int = 112
+    """Rows of the patch table, in the default mixture of degradations; made for each pair."""
+
+    num_cores: int = 1
+    """Cores for each side: torch's threads when it trains on a CPU, workers that make samples."""
+
+    device: str = "cpu"
+    """Where the expert trains; with `cuda`, `num_cores` are those that feed it."""
+
+
+def measure_degradation(config: DegradeConfig) -> dict[str, Any]:
+    """Time every degradation alone; then in turns the table as a worker makes it, and training.
+
+    The ratio is the median over pairs, so that a slow moment of the machine hits both sides. A
+    worker that makes samples runs on one core, and workers share nothing: their rate is one's rate
+    times the cores.
+    """
+    cv2.setNumThreads(1)
+    parts = _plan(config)
+    photographs = [load_photo(part.photo) for part in parts]
+    images_per_s = {
+        name: round(_images_per_s(name, config, photographs), 1) for name in (*REGISTRY, MIXED)
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = [
+            _pair(config, parts, photographs, Storage.open(folder).sub(str(number)))
+            for number in range(config.num_pairs + 1)
+        ][1:]
+    return {
+        "benchmark": "degrade",
+        "images_per_s": images_per_s,
+        "size_px": config.size_px,
+        "synthesis_over_training": round(statistics.median(a / b for a, b in pairs), 2),
+        "samples_made_per_s": round(statistics.median(a for a, _ in pairs), 2),
+        "samples_trained_per_s": round(statistics.median(b for _, b in pairs), 3),
+        "patch_px": config.patch_px,
+        "batch_size": config.batch_size,
+        "num_pairs": config.num_pairs,
+        "num_cores": config.num_cores,
+        "device": config.device,
+    }
+
+
+def _pair(
+    config: DegradeConfig,
+    parts: Sequence[PartPlan],
+    photographs: Sequence[ImageU8],
+    table: Storage,
+) -> tuple[float, float]:
+    """Samples a second: made and written, and trained on."""
+    names = [f"part-{number:05d}.parquet" for number in range(len(parts))]
+    begin = time.perf_counter()
+    for name, part, image in zip(names, parts, photographs, strict=True):
+        write_table(table, name, make_part(part, image))
+    made_per_s = config.num_rows / (time.perf_counter() - begin) * config.num_cores
+    job = ExpertJob(
+        key="bench",
+        backbone=config.backbone,
+        recipe=RecipeConfig(
+            batch_size=config.batch_size, patch_px=config.patch_px, num_threads=config.num_cores
+        ),
+        num_samples=config.batch_size,
+        seed=0,
+    )
+    patches = read_patches(table, names)
+    trained = train_expert(
+        job, patches=patches, directory=table.sub("expert"), device=config.device
+    )
+    return made_per_s, trained.num_samples / trained.seconds
+
+
+def _plan(config: DegradeConfig) -> list[PartPlan]:
+    table = DegradationConfig(
+        patch_px=config.patch_px,
+        num_train=config.num_rows,
+        num_route=1,
+        num_val_in=1,
+        num_val_out=1,
+    )
+    side_px = max(config.patch_px, config.size_px)
+    photos: list[Photo] = list_photographs(BUNDLED_SOURCE, min_side_px=side_px)[0]
+    splits = split_photographs(photos, val_fraction=0.1, route_fraction=0.1, seed=0)
+    parts = plan_patches(table, photos, splits, seed=0)
+    return [part for part in parts if part.split == "train"]
+
+
+def _images_per_s(name: str, config: DegradeConfig, photographs: Sequence[ImageU8]) -> float:
+    """One core's rate for one degradation, or for mixtures, by the time that the core was ours."""
+    kind: Kind = "mixed" if name == MIXED else "single"
+    tasks = tuple(REGISTRY) if name == MIXED else (name,)
+    rng = np.random.default_rng(0)
+    size_px = config.size_px
+    crops = [np.ascontiguousarray(image[:size_px, :size_px]) for image in photographs]
+    recipes = [
+        draw_recipe(rng, tasks=tasks, kind=kind, distribution=distribution)
+        for _ in range(config.num_images)
+        for distribution in DISTRIBUTIONS
+    ]
+
+    def spoil(chosen: Sequence[Recipe]) -> None:
+        for number, recipe in enumerate(chosen):
+            degrade(crops[number % len(crops)], recipe)
+
+    spoil(recipes[: len(crops)])
+    begin = time.process_time()
+    spoil(recipes)
+    return len(recipes) / (time.process_time() - begin)
