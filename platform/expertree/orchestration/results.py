@@ -91,6 +91,16 @@ def run_record(
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED}
         | {"python": platform.python_version()},
         "config": to_dict(config),
+        "stored": {
+            "degrade": built.table.uri,
+            "extractor": built.extractor.uri,
+            "embed": built.embeddings.uri,
+            "tree": built.hierarchy.result.uri,
+            "shard": built.shards.uri,
+            "router": built.router_result.uri,
+            "evaluate": evaluation.uri,
+            "bundle": built.bundle.uri,
+        },
         "machine": {
             "cores": os.cpu_count(),
             "system": platform.system(),

@@ -143,6 +143,12 @@ def key_of(result: Storage) -> str:
     return result.path().rpartition("/")[2]
 
 
+def sibling(result: Storage, stage: str, key: str) -> Storage:
+    """Another stage's result in the store where one is."""
+    head, query, tail = result.uri.partition("?")
+    return Storage.open(head.rsplit("/", 2)[0] + query + tail).sub(stage, key)
+
+
 def check_whole(result: Storage) -> None:
     """Check a finished result's hashes.
 

@@ -169,6 +169,7 @@ class Run(TypedDict, total=False):
     commit: str
     versions: Mapping[str, str]
     config: Mapping[str, Any]
+    stored: Mapping[str, str]
     cost: Mapping[str, Any]
     machine: Mapping[str, Any]
     summary: Mapping[str, Any]

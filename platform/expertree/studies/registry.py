@@ -1,0 +1,51 @@
+"""The list of studies, and the configuration of the job that runs one."""
+
+import dataclasses
+from collections.abc import Callable
+
+from expertree.errors import ConfigError
+from expertree.storage import Storage
+from expertree.studies.silhouette import SilhouetteConfig, study_silhouettes
+from expertree.studies.tables import Rows, Table, write_tables
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StudyConfig:
+    """Which study to run, and a section for each."""
+
+    study: str = "silhouette"
+    """Its name."""
+
+    output: str = "runs/studies"
+    """Where its rows are kept and its tables are written: a folder or a URI."""
+
+    silhouette: SilhouetteConfig = SilhouetteConfig()
+
+    def __post_init__(self) -> None:
+        """Refuse a name that does not exist."""
+        if self.study not in STUDIES:
+            raise ConfigError(f"study='{self.study}' does not exist; there are {list(STUDIES)}")
+
+
+STUDIES: dict[str, Callable[[StudyConfig, Rows], tuple[Table, ...]]] = {
+    "silhouette": lambda config, rows: study_silhouettes(config.silhouette, rows),
+}
+
+
+def run_study(config: StudyConfig, say: Callable[[str], None]) -> str:
+    """Run a study; rows that an earlier run left are not made again.
+
+    Args:
+        config: Which one.
+        say: Told of each row.
+
+    Returns:
+        Its tables as Markdown; they are also in the output folder, as `<study>.md` and `.json`.
+
+    Raises:
+        ExpertreeError: In one sentence, what is wrong and what to do.
+    """
+    output = Storage.open(config.output)
+    output.check_writable()
+    tables = STUDIES[config.study](config, Rows(output.sub("rows", config.study), say))
+    return write_tables(output, config.study, tables)
