@@ -4,14 +4,14 @@ import dataclasses
 import tempfile
 from typing import Any
 
-from expertree.degradation.photographs import list_photographs, split_photographs
+from expertree.degradation.photographs import list_photographs
 from expertree.degradation.registry import DEFAULT_TASKS
 from expertree.degradation.table import DegradationConfig, plan_patches
 from expertree.experts import read_patches
 from expertree.hierarchy import HierarchyConfig
 from expertree.orchestration.cluster import ClusterConfig, connect
 from expertree.orchestration.patch_stages import degrade, shard
-from expertree.orchestration.tables import leaf_files, read_table, split_files
+from expertree.orchestration.tables import leaf_files, read_table
 from expertree.storage import Storage
 
 
@@ -35,7 +35,7 @@ def measure_shards(config: ShardConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, connect(ClusterConfig()):
         table, shards = Storage.open(folder).sub("table"), Storage.open(folder).sub("shards")
         _make_table(config, table)
-        files = split_files(table, "train")
+        files = table.list_files(".parquet")
         whole = read_patches(table, files)
         leaf_of = {
             key: DEFAULT_TASKS.index(tasks[0]) % num_leaves if len(tasks) == 1 else num_leaves - 1
@@ -66,12 +66,9 @@ def measure_shards(config: ShardConfig) -> dict[str, Any]:
 
 
 def _make_table(config: ShardConfig, table: Storage) -> None:
-    degradation = DegradationConfig(
-        num_train=config.num_patches, num_route=1, num_val_in=1, num_val_out=1
-    )
-    photos, _ = list_photographs(config.source, min_side_px=degradation.patch_px)
-    splits = split_photographs(photos, val_fraction=0.1, route_fraction=0.1, seed=0)
-    degrade(plan_patches(degradation, photos, splits, seed=0), table, lambda *_: None)
+    patch_set = DegradationConfig(num_train=config.num_patches).patch_sets()["train"]
+    photos, _ = list_photographs(config.source, min_side_px=patch_set.patch_px)
+    degrade([(plan_patches(patch_set, photos, seed=0), table)], lambda *_: None)
 
 
 def _bytes_of(storage: Storage, names: list[str]) -> int:

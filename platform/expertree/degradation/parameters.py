@@ -5,17 +5,22 @@ data, so that it goes through JSON unchanged.
 """
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
 Distribution: TypeAlias = Literal["in", "out"]
+Severity: TypeAlias = Distribution | float
+"""A distribution to draw from; or a point on the way from the mildest parameters in distribution,
+0, to the severest out of it, 1, where each parameter of a degree is fixed (paper 000, figure 5)."""
+
 Value: TypeAlias = float | int | str
 Parameters: TypeAlias = Mapping[str, Value]
 
 DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
 
 _Range: TypeAlias = tuple[float, float]
+_Option = TypeVar("_Option")
 
 LOW_LIGHT_GAMMA: dict[Distribution, _Range] = {"in": (1.0, 2.0), "out": (2.0, 2.5)}
 BLUR_STD_PX: dict[Distribution, _Range] = {"in": (1.0, 3.0), "out": (3.0, 4.0)}
@@ -35,8 +40,8 @@ SNOW_ANGLE_DEG: _Range = (-40.0, 40.0)
 HAZE_BETA: dict[Distribution, _Range] = {"in": (0.5, 1.5), "out": (1.5, 2.0)}
 HAZE_AIRLIGHT: _Range = (0.8, 1.0)
 JPEG_QUALITIES: dict[Distribution, tuple[int, ...]] = {
-    "in": tuple(range(15, 51)),
-    "out": tuple(range(5, 15)),
+    "in": tuple(range(50, 14, -1)),
+    "out": tuple(range(14, 4, -1)),
 }
 
 SYNTHETIC_THICK_HAZE_BETA = 1.0
@@ -62,45 +67,45 @@ def number(parameters: Parameters, name: str) -> float:
     raise ValueError(f"parameter {name!r} must be a number, got {value!r} in {parameters!r}")
 
 
-def draw_low_light(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+def draw_low_light(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`gamma`, the darkening coefficient."""
-    return {"gamma": _uniform(rng, LOW_LIGHT_GAMMA[distribution])}
+    return {"gamma": _uniform(rng, _range_at(LOW_LIGHT_GAMMA, severity))}
 
 
-def draw_blur(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+def draw_blur(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`size_px`, `std_x_px`, `std_y_px`, `angle_deg`; isotropic with probability 0.5."""
     size_px = _choice(rng, BLUR_SIZES_PX)
-    first, second = (_uniform(rng, BLUR_STD_PX[distribution]) for _ in range(2))
+    first, second = (_uniform(rng, _range_at(BLUR_STD_PX, severity)) for _ in range(2))
     angle_deg = _uniform(rng, (0.0, 180.0))
     if rng.random() < 0.5:
         second, angle_deg = first, 0.0
     return {"size_px": size_px, "std_x_px": first, "std_y_px": second, "angle_deg": angle_deg}
 
 
-def draw_motion_blur(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+def draw_motion_blur(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`size_px`, the length of the path, and `angle_deg`."""
-    size_px = _choice(rng, MOTION_SIZES_PX[distribution])
+    size_px = _choice(rng, _options_at(MOTION_SIZES_PX, severity))
     return {"size_px": size_px, "angle_deg": _uniform(rng, (0.0, 180.0))}
 
 
-def draw_noise(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+def draw_noise(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`sigma`, on the scale of 0 to 255."""
-    return {"sigma": _uniform(rng, NOISE_SIGMA[distribution])}
+    return {"sigma": _uniform(rng, _range_at(NOISE_SIGMA, severity))}
 
 
-def draw_rain(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+def draw_rain(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`strength`, `angle_deg` from the vertical, `length_px` and `width_px` of a streak."""
     return {
-        "strength": _uniform(rng, RAIN_STRENGTH[distribution]),
+        "strength": _uniform(rng, _range_at(RAIN_STRENGTH, severity)),
         "angle_deg": _uniform(rng, RAIN_ANGLE_DEG),
         "length_px": _choice(rng, RAIN_LENGTHS_PX),
         "width_px": _choice(rng, RAIN_WIDTHS_PX),
     }
 
 
-def draw_snow(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+def draw_snow(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`size` of the largest flakes, `density` (1 is usual), `angle_deg` from the vertical."""
-    sizes = SNOW_SIZES[distribution]
+    sizes = _options_at(SNOW_SIZES, severity)
     return {
         "size": sizes[int(rng.integers(len(sizes)))],
         "density": _uniform(rng, SNOW_DENSITY),
@@ -108,17 +113,17 @@ def draw_snow(rng: np.random.Generator, distribution: Distribution) -> Parameter
     }
 
 
-def draw_haze(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+def draw_haze(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`beta`, for depths in [0, 1], and `airlight`."""
     return {
-        "beta": _uniform(rng, HAZE_BETA[distribution]),
+        "beta": _uniform(rng, _range_at(HAZE_BETA, severity)),
         "airlight": _uniform(rng, HAZE_AIRLIGHT),
     }
 
 
-def draw_jpeg(rng: np.random.Generator, distribution: Distribution) -> Parameters:
+def draw_jpeg(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`quality`, libjpeg's."""
-    return {"quality": _choice(rng, JPEG_QUALITIES[distribution])}
+    return {"quality": _choice(rng, _options_at(JPEG_QUALITIES, severity))}
 
 
 def low_light_degree(parameters: Parameters) -> str:
@@ -186,6 +191,29 @@ def _degree(value: float, limits: tuple[tuple[str, float], ...]) -> str:
     if value == limit:
         return name
     raise ValueError(f"{value} lies beyond the last degree, which ends at {limit}")
+
+
+def _range_at(ranges: Mapping[Distribution, _Range], severity: Severity) -> _Range:
+    if isinstance(severity, str):
+        return ranges[severity]
+    mild, severe = ranges["in"][0], ranges["out"][1]
+    return (mild + severity * (severe - mild),) * 2
+
+
+def _options_at(
+    options: Mapping[Distribution, tuple[_Option, ...]], severity: Severity
+) -> tuple[_Option, ...]:
+    if isinstance(severity, str):
+        return options[severity]
+    ladder = (*options["in"], *options["out"])
+    return (ladder[min(int(severity * len(ladder)), len(ladder) - 1)],)
+
+
+def check_severity(severity: Severity) -> None:
+    """Raise ValueError unless it is `in`, `out`, or a number in [0, 1]."""
+    known = severity in DISTRIBUTIONS if isinstance(severity, str) else 0.0 <= severity <= 1.0
+    if not known:
+        raise ValueError(f"severity must be 'in', 'out' or a number in [0, 1], got {severity!r}")
 
 
 def _uniform(rng: np.random.Generator, bounds: _Range) -> float:

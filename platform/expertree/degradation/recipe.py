@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 
 from expertree.config import canonical_json
-from expertree.degradation.parameters import DISTRIBUTIONS, Distribution, Parameters
+from expertree.degradation.parameters import Parameters, Severity, check_severity
 from expertree.degradation.registry import MIXABLE, REGISTRY, check_tasks
 
 Kind: TypeAlias = Literal["single", "mixed"]
@@ -73,7 +73,7 @@ class Recipe:
 
 
 def draw_recipe(
-    rng: np.random.Generator, *, tasks: tuple[str, ...], kind: Kind, distribution: Distribution
+    rng: np.random.Generator, *, tasks: tuple[str, ...], kind: Kind, severity: Severity
 ) -> Recipe:
     """Draw a recipe.
 
@@ -82,17 +82,16 @@ def draw_recipe(
         tasks: Degradations to choose from.
         kind: `single` takes one of them; `mixed` opens a gate for each mixable one with
             `GATE_PROBABILITY`, again until at least `MIN_MIXED_TASKS` are open.
-        distribution: `in` or `out`: the ranges of all parameters.
+        severity: The ranges of all parameters, or one point in them.
 
     Raises:
-        ValueError: If a task or the distribution is unknown, or a mixture has less than
+        ValueError: If a task or the severity is unknown, or a mixture has less than
             `MIN_MIXED_TASKS` to choose from.
     """
     check_tasks(tasks)
-    if distribution not in DISTRIBUTIONS:
-        raise ValueError(f"distribution must be 'in' or 'out', got {distribution!r}")
+    check_severity(severity)
     chosen = _open_gates(rng, tasks) if kind == "mixed" else (tasks[int(rng.integers(len(tasks)))],)
-    parameters = {task: REGISTRY[task].draw(rng, distribution) for task in chosen}
+    parameters = {task: REGISTRY[task].draw(rng, severity) for task in chosen}
     return Recipe(tasks=chosen, parameters=parameters, seed=int(rng.integers(_MAX_SEED)))
 
 

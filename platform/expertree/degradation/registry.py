@@ -10,7 +10,7 @@ import numpy as np
 
 from expertree.degradation import fields, physics
 from expertree.degradation import parameters as p
-from expertree.degradation.parameters import Distribution, Parameters, number
+from expertree.degradation.parameters import Parameters, Severity, number
 from expertree.images.arrays import Field, Image
 
 
@@ -36,14 +36,14 @@ class Degradation:
     Attributes:
         noun: What the caption calls it.
         degrees: Its degrees, from slight to severe.
-        draw: Draws parameters, in or out of distribution.
+        draw: Draws parameters of a severity.
         apply: Spoils an image. Whatever is random beyond the parameters comes from the generator.
         degree: The degree that parameters amount to; one of `degrees`.
     """
 
     noun: str
     degrees: tuple[str, ...]
-    draw: Callable[[np.random.Generator, Distribution], Parameters]
+    draw: Callable[[np.random.Generator, Severity], Parameters]
     apply: Callable[[Image, Parameters, np.random.Generator, Maps], Image]
     degree: Callable[[Parameters], str]
 

@@ -1,23 +1,23 @@
-"""The patch table: from photographs to rows of degraded and clean patches.
+"""Patch sets: from photographs to tables of degraded and clean patches.
 
-Planning is separate from making: `plan_patches` decides every row's identity, seed and kind from
-values alone, and `make_part` makes a part of the table from one photograph, on any machine and in
-any order, always the same bytes.
+Each set (for experts, for routers, for validation) is a table of its own, so that more of one does
+not make the others anew. Planning is separate from making: `plan_patches` decides every row's
+identity, seed and kind from values alone, and `make_part` makes a part of the table from one
+photograph, on any machine and in any order, always the same bytes.
 """
 
 import dataclasses
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
 from expertree.degradation.captions import caption
-from expertree.degradation.parameters import Distribution
+from expertree.degradation.parameters import Severity
 from expertree.degradation.photographs import Photo, Split
 from expertree.degradation.recipe import MIN_MIXED_TASKS, Kind, draw_recipe, mixable
 from expertree.degradation.registry import DEFAULT_TASKS, MIXABLE, check_tasks
@@ -25,8 +25,6 @@ from expertree.degradation.synthesis import degrade
 from expertree.errors import ConfigError
 from expertree.images.arrays import ImageU8
 from expertree.images.io import encode_png
-
-TableSplit: TypeAlias = Literal["train", "route", "val_in", "val_out"]
 
 SCHEMA = pa.schema(
     [
@@ -44,14 +42,6 @@ SCHEMA = pa.schema(
 )
 """Columns of the patch table; `lq` and `gt` are PNG, RGB, 8 bit."""
 
-# For each split of the table: which photographs it is cut from, and the parameters' range.
-_SOURCES: dict[TableSplit, tuple[Split, Distribution]] = {
-    "train": ("train", "in"),
-    "route": ("route", "in"),
-    "val_in": ("val", "in"),
-    "val_out": ("val", "out"),
-}
-
 _ROWS_PER_PART = 256
 """A part is one task of a data worker: seconds of work, some ten megabytes."""
 
@@ -60,8 +50,31 @@ _MAX_CROPS = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PatchSet:
+    """Patches for one purpose.
+
+    Attributes:
+        name: First part of the patches' ids.
+        part: Which of the photographs they are cut from.
+        severity: Ranges of the parameters.
+        num_patches: How many.
+        mixed_fraction: Share of them that has several degradations at once.
+        patch_px: Side of a patch.
+        tasks: Single degradations, and what mixtures are made of.
+    """
+
+    name: str
+    part: Split
+    severity: Severity
+    num_patches: int
+    mixed_fraction: float
+    patch_px: int
+    tasks: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DegradationConfig:
-    """What the patch table holds.
+    """What the patch sets hold.
 
     Attributes:
         patch_px: Side of a patch. The extractor looks at all of it; experts crop from it.
@@ -69,17 +82,20 @@ class DegradationConfig:
         num_route: Patches to train routers on, from photographs that no expert has seen.
         num_val_in: Validation patches with parameters in distribution.
         num_val_out: Validation patches with parameters out of distribution.
-        mixed_fraction: Share of each split that has several degradations at once.
+        mixed_fraction: Share of each set, but the routers', that has several degradations at once.
+        route_mixed_fraction: The same for the routers' set: with several degradations the choice is
+            hardest, so that more of its examples are mixed.
         tasks: Single degradations; each gets the same number of patches. Those that can be mixed
             are also what mixtures are made of.
     """
 
     patch_px: int = 128
     num_train: int = 2800
-    num_route: int = 840
+    num_route: int = 1400
     num_val_in: int = 420
     num_val_out: int = 420
     mixed_fraction: float = 0.2
+    route_mixed_fraction: float = 0.5
     tasks: tuple[str, ...] = DEFAULT_TASKS
 
     def __post_init__(self) -> None:
@@ -93,26 +109,46 @@ class DegradationConfig:
         for name in ("num_train", "num_route", "num_val_in", "num_val_out"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 <= self.mixed_fraction <= 1.0:
-            raise ConfigError(f"mixed_fraction must lie in [0, 1], got {self.mixed_fraction}")
         try:
             check_tasks(self.tasks)
         except ValueError as error:
             raise ConfigError(f"tasks: {error}") from None
-        if self.mixed_fraction > 0 and len(mixable(self.tasks)) < MIN_MIXED_TASKS:
+        for name in ("mixed_fraction", "route_mixed_fraction"):
+            self._check_mixed(name, getattr(self, name))
+
+    def _check_mixed(self, name: str, fraction: float) -> None:
+        if not 0.0 <= fraction <= 1.0:
+            raise ConfigError(f"{name} must lie in [0, 1], got {fraction}")
+        if fraction > 0 and len(mixable(self.tasks)) < MIN_MIXED_TASKS:
             raise ConfigError(
-                f"mixed_fraction is {self.mixed_fraction}, but tasks {list(self.tasks)} has less "
+                f"{name} is {fraction}, but tasks {list(self.tasks)} has less "
                 f"than {MIN_MIXED_TASKS} that can be mixed ({', '.join(MIXABLE)})"
             )
 
-    def num_patches(self, split: TableSplit) -> int:
-        """How many rows a split has."""
+    def patch_sets(self) -> dict[str, PatchSet]:
+        """The sets of a build: `train`, `route`, `val_in` and `val_out`."""
+        shares = {"mixed_fraction": self.mixed_fraction}
+        route_shares = {"mixed_fraction": self.route_mixed_fraction}
         return {
-            "train": self.num_train,
-            "route": self.num_route,
-            "val_in": self.num_val_in,
-            "val_out": self.num_val_out,
-        }[split]
+            "train": self.patch_set("train", "train", "in", self.num_train, **shares),
+            "route": self.patch_set("route", "route", "in", self.num_route, **route_shares),
+            "val_in": self.patch_set("val_in", "val", "in", self.num_val_in, **shares),
+            "val_out": self.patch_set("val_out", "val", "out", self.num_val_out, **shares),
+        }
+
+    def patch_set(
+        self, name: str, part: Split, severity: Severity, num_patches: int, mixed_fraction: float
+    ) -> PatchSet:
+        """A set of patches of this size and with these degradations."""
+        return PatchSet(
+            name=name,
+            part=part,
+            severity=severity,
+            num_patches=num_patches,
+            mixed_fraction=mixed_fraction,
+            patch_px=self.patch_px,
+            tasks=self.tasks,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,67 +170,59 @@ class RowPlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PartPlan:
-    """A unit of work: some rows of one split from one photograph. Picklable, a few kilobytes."""
+    """A unit of work: some rows of one set from one photograph. Picklable, a few kilobytes."""
 
     photo: Photo
-    split: TableSplit
-    distribution: Distribution
+    patch_set: str
+    severity: Severity
     patch_px: int
     rows: tuple[RowPlan, ...]
 
 
-def plan_patches(
-    config: DegradationConfig,
-    photos: Sequence[Photo],
-    splits: Mapping[str, Split],
-    *,
-    seed: int,
-) -> list[PartPlan]:
-    """Decide every row of the table.
+def plan_patches(patch_set: PatchSet, photos: Sequence[Photo], *, seed: int) -> list[PartPlan]:
+    """Decide every row of a set's table.
 
-    In each split the single degradations take turns, and with each turn the photographs move on by
-    one, so that every task sees every photograph equally often.
+    The single degradations take turns, and with each turn the photographs move on by one, so that
+    every task sees every photograph equally often.
 
     Args:
-        config: Sizes and tasks.
-        photos: All photographs; their order does not matter.
-        splits: For each photograph's name its part, as `split_photographs` gives it.
+        patch_set: Size, tasks and severity.
+        photos: The photographs of its part; their order does not matter.
         seed: Of everything that is drawn when the parts are made.
 
     Returns:
         The parts in the order of their rows' ids.
 
     Raises:
-        ValueError: If a split has no photographs.
+        ValueError: If there are no photographs.
     """
+    if not photos:
+        raise ValueError(f"patch set '{patch_set.name}' has no photographs")
     parts: list[PartPlan] = []
-    numbered = list(enumerate(sorted(photos, key=lambda photo: photo.name)))
-    for split, (source, distribution) in _SOURCES.items():
-        chosen = [(number, photo) for number, photo in numbered if splits[photo.name] == source]
-        if not chosen:
-            raise ValueError(f"split {split!r} has no photographs")
-        shares = _assign(config, config.num_patches(split), len(chosen))
-        for (number, photo), share in zip(chosen, shares, strict=True):
-            prefix = f"{split}/{number:04d}-{_slug(photo.name)}"
-            rows = [
-                RowPlan(
-                    id=f"{prefix}/{index:05d}",
-                    seed=_seed_of(f"{seed}/{split}/{photo.sha256}/{index}"),
-                    kind=kind,
-                    tasks=tasks,
-                )
-                for index, (kind, tasks) in enumerate(share)
-            ]
-            parts.extend(
-                PartPlan(
-                    photo=photo,
-                    split=split,
-                    distribution=distribution,
-                    patch_px=config.patch_px,
-                    rows=tuple(rows[start : start + _ROWS_PER_PART]),
-                )
-                for start in range(0, len(rows), _ROWS_PER_PART)
+    chosen = sorted(photos, key=lambda photo: photo.name)
+    for number, (photo, share) in enumerate(
+        zip(chosen, _assign(patch_set, len(chosen)), strict=True)
+    ):
+        prefix = f"{patch_set.name}/{number:04d}-{_slug(photo.name)}"
+        rows = [
+            RowPlan(
+                id=f"{prefix}/{index:05d}",
+                seed=_seed_of(f"{seed}/{patch_set.name}/{photo.sha256}/{index}"),
+                kind=kind,
+                tasks=tasks,
             )
+            for index, (kind, tasks) in enumerate(share)
+        ]
+        parts.extend(
+            PartPlan(
+                photo=photo,
+                patch_set=patch_set.name,
+                severity=patch_set.severity,
+                patch_px=patch_set.patch_px,
+                rows=tuple(rows[start : start + _ROWS_PER_PART]),
+            )
+            for start in range(0, len(rows), _ROWS_PER_PART)
+        )
     return parts
 
 
@@ -226,11 +254,11 @@ def make_part(part: PartPlan, image_u8: ImageU8) -> pa.Table:
 def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8) -> dict[str, object]:
     rng = np.random.default_rng(row.seed)
     clean = _crop(image_u8, part.patch_px, rng)
-    recipe = draw_recipe(rng, tasks=row.tasks, kind=row.kind, distribution=part.distribution)
+    recipe = draw_recipe(rng, tasks=row.tasks, kind=row.kind, severity=part.severity)
     return {
         "id": row.id,
         "photo": part.photo.name,
-        "split": part.split,
+        "split": part.patch_set,
         "kind": row.kind,
         "tasks": list(recipe.tasks),
         "caption": caption(recipe),
@@ -254,18 +282,16 @@ def _crop(
     return np.ascontiguousarray(patch)
 
 
-def _assign(
-    config: DegradationConfig, num_patches: int, num_photos: int
-) -> list[list[tuple[Kind, tuple[str, ...]]]]:
+def _assign(patch_set: PatchSet, num_photos: int) -> list[list[tuple[Kind, tuple[str, ...]]]]:
     """Kind and tasks of each row, by photograph."""
     shares: list[list[tuple[Kind, tuple[str, ...]]]] = [[] for _ in range(num_photos)]
-    num_mixed = round(num_patches * config.mixed_fraction)
-    num_tasks = len(config.tasks)
-    for index in range(num_patches - num_mixed):
+    num_mixed = round(patch_set.num_patches * patch_set.mixed_fraction)
+    num_tasks = len(patch_set.tasks)
+    for index in range(patch_set.num_patches - num_mixed):
         turn, task = divmod(index, num_tasks)
-        shares[(turn + task) % num_photos].append(("single", (config.tasks[task],)))
+        shares[(turn + task) % num_photos].append(("single", (patch_set.tasks[task],)))
     for index in range(num_mixed):
-        shares[index % num_photos].append(("mixed", mixable(config.tasks)))
+        shares[index % num_photos].append(("mixed", mixable(patch_set.tasks)))
     return shares
 
 

@@ -48,6 +48,10 @@ class Material:
     skipped: Sequence[tuple[str, str]]
     splits: Mapping[str, Split]
 
+    def photos_of(self, part: Split) -> list[Photo]:
+        """The photographs of one part."""
+        return [photo for photo in self.photos if self.splits[photo.name] == part]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Hierarchy:
@@ -69,9 +73,9 @@ class Built:
     """Everything that a build made; directories are results in the store."""
 
     material: Material
-    table: Storage
+    tables: Mapping[str, Storage]
     extractor: Storage
-    embeddings: Storage
+    embeddings: Mapping[str, Storage]
     hierarchy: Hierarchy
     shards: Storage
     experts: Sequence[ExpertPlan]
@@ -116,21 +120,26 @@ def build(
     config: BuildConfig, material: Material, bench: Workbench, on_picture: OnPicture
 ) -> Built:
     """Run all stages up to the bundle."""
-    table = _degrade(config, material, bench)
-    extractor = _train_extractor(config, bench, table)
-    embeddings = _embed(bench, table, extractor)
-    hierarchy = _cluster(config, bench, extractor, embeddings)
-    shards = _shard(bench, table, hierarchy)
+    tables = _degrade(config, material, bench)
+    extractor = _train_extractor(config, bench, tables["train"])
+    embeddings = _embed(bench, tables, extractor)
+    hierarchy = _cluster(config, bench, extractor, embeddings["train"])
+    shards = _shard(bench, tables["train"], hierarchy)
     plans = plan_experts(
-        bench, config, hierarchy.tree, leaf_of=hierarchy.leaf_of, table=table, shards=shards
+        bench,
+        config,
+        hierarchy.tree,
+        leaf_of=hierarchy.leaf_of,
+        table=tables["train"],
+        shards=shards,
     )
     picture = _train_experts(bench, plans, shards, on_picture)
-    scores = _score(bench, table, plans)
-    router_result = _train_router(config, bench, hierarchy, embeddings, plans, scores)
+    scores = _score(bench, tables, plans)
+    router_result = _train_router(config, bench, hierarchy, embeddings["route"], plans, scores)
     bundle = _bundle(bench, extractor, hierarchy, router_result, plans)
     return Built(
         material=material,
-        table=table,
+        tables=tables,
         extractor=extractor,
         embeddings=embeddings,
         hierarchy=hierarchy,
@@ -143,18 +152,24 @@ def build(
     )
 
 
-def _degrade(config: BuildConfig, material: Material, bench: Workbench) -> Storage:
-    spec = {
-        "degradation": to_dict(config.degradation),
-        "photographs": sorted((p.name, p.sha256, material.splits[p.name]) for p in material.photos),
-        "seed": config.seed,
+def _degrade(config: BuildConfig, material: Material, bench: Workbench) -> dict[str, Storage]:
+    """The table of each patch set."""
+    sets = config.degradation.patch_sets()
+    photos = {name: material.photos_of(patch_set.part) for name, patch_set in sets.items()}
+    specs = {
+        name: {
+            "patch_set": to_dict(patch_set),
+            "photographs": sorted((photo.name, photo.sha256) for photo in photos[name]),
+            "seed": config.seed,
+        }
+        for name, patch_set in sets.items()
     }
 
-    def make(result: Storage, on_done: OnDone) -> None:
-        parts = plan_patches(config.degradation, material.photos, material.splits, seed=config.seed)
-        degrade(parts, result, on_done)
+    def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
+        plans = {n: plan_patches(sets[n], photos[n], seed=config.seed) for n in missing}
+        degrade([(plans[name], result) for name, result in missing.items()], on_done)
 
-    return bench.run("degrade", spec, make, needs_cluster=True)
+    return bench.run_many("degrade", specs, make, needs_cluster=True)
 
 
 def _train_extractor(config: BuildConfig, bench: Workbench, table: Storage) -> Storage:
@@ -170,19 +185,27 @@ def _train_extractor(config: BuildConfig, bench: Workbench, table: Storage) -> S
     return bench.run("extractor", spec, make, needs_cluster=True)
 
 
-def _embed(bench: Workbench, table: Storage, extractor: Storage) -> Storage:
-    def make(result: Storage, on_done: OnDone) -> None:
-        embed(table, extractor, result, bench.cluster, on_done)
+def _embed(
+    bench: Workbench, tables: Mapping[str, Storage], extractor: Storage
+) -> dict[str, Storage]:
+    """The embeddings of each patch set."""
+    specs = {
+        name: {"table": key_of(table), "extractor": key_of(extractor)}
+        for name, table in tables.items()
+    }
 
-    spec = {"table": key_of(table), "extractor": key_of(extractor)}
-    return bench.run("embed", spec, make, needs_cluster=True)
+    def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
+        wanted = [(tables[name], result) for name, result in missing.items()]
+        embed(wanted, extractor, bench.cluster, on_done)
+
+    return bench.run_many("embed", specs, make, needs_cluster=True)
 
 
 def _cluster(
     config: BuildConfig, bench: Workbench, extractor: Storage, embeddings: Storage
 ) -> Hierarchy:
     def make(result: Storage, _: OnDone) -> None:
-        ids, vectors = read_embeddings(embeddings, "train")
+        ids, vectors = read_embeddings(embeddings)
         tree, leaves = build_tree(vectors, config.hierarchy, extractor=key_of(extractor))
         save_tree(tree, result)
         rows = pa.table({"id": pa.array(ids), "leaf": pa.array(leaves)})
@@ -216,26 +239,30 @@ def _train_experts(
 
 
 def _score(
-    bench: Workbench, table: Storage, plans: Sequence[ExpertPlan]
+    bench: Workbench, tables: Mapping[str, Storage], plans: Sequence[ExpertPlan]
 ) -> dict[tuple[str, str], Storage]:
-    """Scores by (expert's key, split); the degraded inputs are under `INPUTS`."""
-    columns: dict[tuple[str, str], Column] = {}
-    wanted: list[tuple[str, Storage | None, str]]
-    wanted = [(INPUTS, None, split) for split in VALIDATION]
+    """Scores by (expert's key, patch set); the degraded inputs are under `INPUTS`."""
+    experts: dict[str, Storage | None] = {INPUTS: None}
+    wanted = [(INPUTS, name) for name in VALIDATION]
     for plan in plans:
-        splits = VALIDATION if plan.node is None else ("route", *VALIDATION)
-        wanted += [(plan.key, plan.result, split) for split in splits]
-    for key, expert, split in wanted:
-        spec = {"expert": key, "table": key_of(table), "split": split}
-        columns[key, split] = Column(
-            expert=expert, split=split, directory=bench.place("score", spec), spec=spec
-        )
-    missing = [column for column in columns.values() if not column.directory.is_done()]
-    with bench.timed("score", cached=not missing) as on_done:
-        if missing:
-            bench.need_cluster()
-            score(missing, table, bench.cluster, on_done)
-    return {name: column.directory for name, column in columns.items()}
+        experts[plan.key] = plan.result
+        names = VALIDATION if plan.node is None else ("route", *VALIDATION)
+        wanted += [(plan.key, name) for name in names]
+    specs = {(key, name): {"expert": key, "table": key_of(tables[name])} for key, name in wanted}
+
+    def make(missing: Mapping[tuple[str, str], Storage], on_done: OnDone) -> None:
+        columns = [
+            Column(
+                expert=experts[key],
+                table=tables[name],
+                directory=result,
+                spec=specs[key, name],
+            )
+            for (key, name), result in missing.items()
+        ]
+        score(columns, bench.cluster, on_done)
+
+    return bench.run_many("score", specs, make, needs_cluster=True)
 
 
 def _train_router(
@@ -256,7 +283,7 @@ def _train_router(
     }
 
     def make(result: Storage, _: OnDone) -> None:
-        vectors = read_embeddings(embeddings, "route")[1]
+        vectors = read_embeddings(embeddings)[1]
         losses = {
             plan.node: read_scores(scores[plan.key, "route"]).l1
             for plan in own

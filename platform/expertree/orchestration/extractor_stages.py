@@ -1,7 +1,7 @@
 """The stages of the extractor: training it on a lane, and embedding the patch table with it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -40,11 +40,23 @@ def train_extractor_on_lane(
 
 
 def embed(
-    table: Storage, extractor: Storage, result: Storage, config: ClusterConfig, on_done: OnDone
+    tables: Sequence[tuple[Storage, Storage]],
+    extractor: Storage,
+    config: ClusterConfig,
+    on_done: OnDone,
 ) -> None:
-    """Embed every degraded image; the files mirror the table's, with `id` and `embedding`."""
+    """Embed every degraded image; the files mirror the tables', with `id` and `embedding`.
+
+    Args:
+        tables: For each patch set its table, and where its embeddings go.
+        extractor: The extractor.
+        config: Whether to use GPUs.
+        on_done: Told of files written.
+    """
     items = [
-        {"name": name, "table": table, "directory": result} for name in table.list_files(".parquet")
+        {"name": name, "table": table, "directory": result}
+        for table, result in tables
+        for name in table.list_files(".parquet")
     ]
     for_each(_Embedder, items, on_done, config=config, arguments=(extractor, config.use_gpu))
 

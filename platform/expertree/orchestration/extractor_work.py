@@ -5,7 +5,6 @@ import dataclasses
 from expertree.embedding import ExtractorConfig, train_extractor
 from expertree.experts import read_patches
 from expertree.orchestration.lanes import OnProgress
-from expertree.orchestration.tables import split_files
 from expertree.storage import Storage
 
 
@@ -20,7 +19,7 @@ class ExtractorWork:
 
     def run(self, on_progress: OnProgress) -> None:
         """See `lanes.Work`."""
-        patches = read_patches(self.table, split_files(self.table, "train"))
+        patches = read_patches(self.table, self.table.list_files(".parquet"))
         train_extractor(
             self.config,
             patches,

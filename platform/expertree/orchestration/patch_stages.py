@@ -1,4 +1,4 @@
-"""The stages that write images: the patch table, and its training images again by leaf."""
+"""The stages that write images: the patch sets' tables, and training images again by leaf."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,31 +12,35 @@ from expertree.degradation.photographs import load_photo
 from expertree.degradation.table import SCHEMA, PartPlan, make_part
 from expertree.errors import ExpertreeError
 from expertree.orchestration.pipelines import OnDone, for_each
-from expertree.orchestration.tables import leaf_directory, read_table, split_files, write_table
+from expertree.orchestration.tables import leaf_directory, read_table, write_table
 from expertree.storage import Storage
 
 ROWS_PER_FILE = 512
 
 
-def degrade(parts: Sequence[PartPlan], result: Storage, on_done: OnDone) -> None:
-    """Make the patch table: `<split>/part-00000.parquet`, about 512 rows a file."""
+def degrade(sets: Sequence[tuple[Sequence[PartPlan], Storage]], on_done: OnDone) -> None:
+    """Make patch sets' tables: `part-00000.parquet`, about 512 rows a file.
+
+    Args:
+        sets: For each set its parts, and where its table goes.
+        on_done: Told of files written.
+    """
     items = [
-        {"name": name, "parts": chunk, "directory": result} for name, chunk in table_files(parts)
+        {"name": name, "parts": chunk, "directory": directory}
+        for parts, directory in sets
+        for name, chunk in table_files(parts)
     ]
     for_each(_write_part, items, on_done)
 
 
 def table_files(parts: Sequence[PartPlan]) -> list[tuple[str, list[PartPlan]]]:
-    """Which parts go into which file; the parts of one split keep their order."""
+    """Which parts go into which file; the parts keep their order."""
     files: list[tuple[str, list[PartPlan]]] = []
-    counts: dict[str, int] = {}
     num_rows = 0
     for part in parts:
-        new = not files or not files[-1][0].startswith(f"{part.split}/")
-        if new or num_rows >= ROWS_PER_FILE:
-            number = counts.get(part.split, 0)
-            counts[part.split], num_rows = number + 1, 0
-            files.append((f"{part.split}/part-{number:05d}.parquet", []))
+        if not files or num_rows >= ROWS_PER_FILE:
+            files.append((f"part-{len(files):05d}.parquet", []))
+            num_rows = 0
         files[-1][1].append(part)
         num_rows += len(part.rows)
     return files
@@ -61,7 +65,7 @@ def shard(
     shared = ray.put(dict(leaf_of))
     items = [
         {"name": name, "table": table, "directory": result, "leaf_of": [shared]}
-        for name in split_files(table, "train")
+        for name in table.list_files(".parquet")
     ]
     for_each(_write_shards, items, on_done)
     present = {name.partition("/")[0] for name in result.list_files(".parquet")}
@@ -74,7 +78,6 @@ def _write_shards(item: Mapping[str, Any]) -> None:
     leaf_of: Mapping[str, int] = ray.get(item["leaf_of"][0])
     rows = read_table(item["table"], item["name"])
     leaves = np.array([leaf_of[key] for key in rows["id"].to_pylist()])
-    part = item["name"].rpartition("/")[2]
     for leaf in np.unique(leaves):
         chosen = rows.take(np.flatnonzero(leaves == leaf)).cast(SCHEMA)
-        write_table(item["directory"], f"{leaf_directory(int(leaf))}/{part}", chosen)
+        write_table(item["directory"], f"{leaf_directory(int(leaf))}/{item['name']}", chosen)

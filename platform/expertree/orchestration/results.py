@@ -40,7 +40,7 @@ from expertree.orchestration.score_stage import INPUTS
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import StageTime, Workbench, key_of
-from expertree.orchestration.tables import read_embeddings, read_labels, split_files
+from expertree.orchestration.tables import read_embeddings, read_labels
 from expertree.restorer import Restorer
 from expertree.routing import Route, decide
 from expertree.storage import Storage
@@ -154,7 +154,7 @@ def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
 
 
 def _evaluated(built: Built, split: str) -> Evaluated:
-    patches = read_labels(built.table, split_files(built.table, split))
+    patches = read_labels(built.tables[split])
     own = {plan.node: plan.key for plan in built.experts}
 
     def scores(key: str) -> Scores:
@@ -170,7 +170,7 @@ def _evaluated(built: Built, split: str) -> Evaluated:
 
 
 def _routes(built: Built, split: str) -> list[Route]:
-    _, vectors = read_embeddings(built.embeddings, split)
+    _, vectors = read_embeddings(built.embeddings[split])
     with torch.inference_mode():
         output = built.router(torch.from_numpy(built.hierarchy.tree.standardise(vectors)))
     return decide(output, built.hierarchy.tree)
@@ -178,11 +178,10 @@ def _routes(built: Built, split: str) -> list[Route]:
 
 def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
     tree = built.hierarchy.tree
-    train = read_embeddings(built.embeddings, "train")[1]
-    val = read_embeddings(built.embeddings, "val_in")[1]
+    train = read_embeddings(built.embeddings["train"])[1]
+    val = read_embeddings(built.embeddings["val_in"])[1]
     labels = [
-        names[0] if len(names) == 1 else "mixed"
-        for names in read_labels(built.table, split_files(built.table, "train"))
+        names[0] if len(names) == 1 else "mixed" for names in read_labels(built.tables["train"])
     ]
     made_of = compositions(tree, built.hierarchy.leaves, labels)
     gains = gains_over_parent(tree, assign(tree, val), validation.experts)
@@ -255,7 +254,7 @@ def _examples(config: BuildConfig, built: Built) -> tuple[list[dict[str, Any]], 
             photo = photos[(turn + len(records)) % len(photos)]
             rng = np.random.default_rng([config.seed, turn, len(records)])
             clean = _centre(load_photo(photo))
-            recipe = draw_recipe(rng, tasks=allowed, kind=kind, distribution=distribution)
+            recipe = draw_recipe(rng, tasks=allowed, kind=kind, severity=distribution)
             spoiled = degrade(clean, recipe)
             restored = restorer.restore(spoiled)
             with torch.inference_mode():

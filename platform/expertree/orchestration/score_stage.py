@@ -1,4 +1,4 @@
-"""The stage that scores experts on splits of the patch table, one stored column at a time."""
+"""The stage that scores experts on patch sets, one stored column at a time."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import torch
 from expertree.experts import PairedPatches, load_expert, read_patches, score_expert, score_inputs
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.orchestration.pipelines import OnDone, for_each
-from expertree.orchestration.tables import split_files, write_table
+from expertree.orchestration.tables import write_table
 from expertree.storage import Storage
 
 SCORE_BATCH = 16
@@ -21,42 +21,40 @@ INPUTS = "degraded"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """One network's scores on one split, to be made and stored.
+    """One network's scores on one patch set, to be made and stored.
 
     Attributes:
         expert: The expert's directory; None scores the degraded inputs.
-        split: Of the patch table.
+        table: The patch set.
         directory: Where `scores.parquet` goes.
         spec: What the column is made from.
     """
 
     expert: Storage | None
-    split: str
+    table: Storage
     directory: Storage
     spec: Mapping[str, Any]
 
 
-def score(
-    columns: Sequence[Column], table: Storage, config: ClusterConfig, on_done: OnDone
-) -> None:
-    """Score networks on splits, several at a time; each column is committed by itself."""
-    items = [{"column": column, "table": table} for column in columns]
+def score(columns: Sequence[Column], config: ClusterConfig, on_done: OnDone) -> None:
+    """Score networks on patch sets, several at a time; each column is committed by itself."""
+    items = [{"column": column} for column in columns]
     for_each(_Scorer, items, on_done, config=config, arguments=(config.use_gpu,))
 
 
 class _Scorer:
-    """An actor that holds the decoded patches of the splits it has met."""
+    """An actor that holds the decoded patches of the sets it has met."""
 
     def __init__(self, use_gpu: bool) -> None:  # noqa: FBT001
         torch.set_num_threads(1)
         self._device = "cuda" if use_gpu else "cpu"
-        self._splits: dict[str, PairedPatches] = {}
+        self._sets: dict[str, PairedPatches] = {}
 
     def __call__(self, item: Mapping[str, Any]) -> None:
         column: Column = item["column"]
         if column.directory.is_done():
             return
-        patches = self._patches(item["table"], column.split)
+        patches = self._patches(column.table)
         if column.expert is None:
             scores = score_inputs(patches)
         else:
@@ -66,7 +64,7 @@ class _Scorer:
         write_table(column.directory, "scores.parquet", pa.table(arrays))
         column.directory.commit(dict(column.spec))
 
-    def _patches(self, table: Storage, split: str) -> PairedPatches:
-        if split not in self._splits:
-            self._splits[split] = read_patches(table, split_files(table, split))
-        return self._splits[split]
+    def _patches(self, table: Storage) -> PairedPatches:
+        if table.uri not in self._sets:
+            self._sets[table.uri] = read_patches(table, table.list_files(".parquet"))
+        return self._sets[table.uri]

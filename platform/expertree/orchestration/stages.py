@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from expertree.config import fingerprint
 from expertree.errors import ArtefactError
@@ -12,10 +12,12 @@ from expertree.events import EventLog
 from expertree.orchestration.cluster import ClusterConfig, connect
 from expertree.storage import Storage
 
+K = TypeVar("K")
+
 VERSIONS: Mapping[str, int] = {
-    "degrade": 1,
+    "degrade": 2,
     "extractor": 1,
-    "embed": 1,
+    "embed": 2,
     "tree": 1,
     "shard": 1,
     "expert": 1,
@@ -122,15 +124,39 @@ class Workbench:
             make: Writes the result's files; told to go on where files of a killed attempt are.
             needs_cluster: Whether `make` uses Ray.
         """
-        result = self.place(stage, spec)
-        cached = result.is_done()
-        with self.timed(stage, cached=cached) as on_done:
-            if not cached:
-                if needs_cluster:
-                    self.need_cluster()
-                make(result, on_done)
-                result.commit(dict(spec))
-        return result
+
+        def make_one(results: Mapping[str, Storage], on_done: Callable[[int, int], None]) -> None:
+            make(results[stage], on_done)
+
+        return self.run_many(stage, {stage: spec}, make_one, needs_cluster=needs_cluster)[stage]
+
+    def run_many(
+        self,
+        stage: str,
+        specs: Mapping[K, Mapping[str, Any]],
+        make: Callable[[Mapping[K, Storage], Callable[[int, int], None]], None],
+        *,
+        needs_cluster: bool = False,
+    ) -> dict[K, Storage]:
+        """Several results of one stage: those that are not in the store are made together.
+
+        Args:
+            stage: Its name, a key of `VERSIONS`.
+            specs: For each result, everything that it depends on, as plain data.
+            make: Writes the files of the missing results; may commit some of them itself.
+            needs_cluster: Whether `make` uses Ray.
+        """
+        results = {name: self.place(stage, spec) for name, spec in specs.items()}
+        missing = {name: result for name, result in results.items() if not result.is_done()}
+        with self.timed(stage, cached=not missing) as on_done:
+            if missing and needs_cluster:
+                self.need_cluster()
+            if missing:
+                make(missing, on_done)
+            for name, result in missing.items():
+                if not result.is_done():
+                    result.commit(dict(specs[name]))
+        return results
 
 
 def stage_key(stage: str, spec: Mapping[str, Any]) -> str:

@@ -29,25 +29,18 @@ def write_table(directory: Storage, name: str, table: pa.Table) -> None:
     directory.write_bytes(name, sink.getvalue())
 
 
-def split_files(table: Storage, split: str) -> list[str]:
-    """The files of one split of the patch table."""
-    return [name for name in table.list_files(".parquet") if name.startswith(f"{split}/")]
-
-
-def read_embeddings(
-    result: Storage, split: str
-) -> tuple[list[str], Float32[np.ndarray, "patches dim"]]:
-    """The ids and embeddings of a split, sorted by id."""
-    names = [n for n in result.list_files(".parquet") if n.startswith(f"{split}/")]
-    table = pa.concat_tables([read_table(result, name) for name in names])
+def read_embeddings(result: Storage) -> tuple[list[str], Float32[np.ndarray, "patches dim"]]:
+    """The ids and embeddings of a patch set, sorted by id."""
+    table = pa.concat_tables([read_table(result, name) for name in result.list_files(".parquet")])
     table = table.take(pc.sort_indices(table["id"]))
     flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vectors = flat.reshape(table.num_rows, -1).astype(np.float32, copy=False)
     return table["id"].to_pylist(), vectors
 
 
-def read_labels(table: Storage, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """The degradations of each patch in some files of the table, in the order of the ids."""
+def read_labels(table: Storage) -> list[tuple[str, ...]]:
+    """The degradations of each patch of a set, in the order of the ids."""
+    names = table.list_files(".parquet")
     rows = pa.concat_tables([read_table(table, name, ["id", "tasks"]) for name in names])
     rows = rows.take(pc.sort_indices(rows["id"]))
     return [tuple(tasks) for tasks in rows["tasks"].to_pylist()]

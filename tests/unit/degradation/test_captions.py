@@ -59,7 +59,7 @@ def test_there_are_18_degrees():
 def test_every_recipe_has_one_of_the_degrees(task, distribution):
     rng = np.random.default_rng(0)
     for _ in range(200):
-        recipe = draw_recipe(rng, tasks=(task,), kind="single", distribution=distribution)
+        recipe = draw_recipe(rng, tasks=(task,), kind="single", severity=distribution)
         assert caption(recipe) in ALL_DEGREES
 
 

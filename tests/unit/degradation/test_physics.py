@@ -178,7 +178,7 @@ def test_every_degradation_keeps_shape_type_and_range(task, distribution):
     image = picture(37, 53) if task != "haze" else picture(40, 56)
     rng = np.random.default_rng(0)
     for _ in range(5):
-        recipe = draw_recipe(rng, tasks=(task,), kind="single", distribution=distribution)
+        recipe = draw_recipe(rng, tasks=(task,), kind="single", severity=distribution)
         spoiled = degrade(physics.to_u8(image), recipe)
         assert spoiled.shape == image.shape
         assert spoiled.dtype == np.uint8

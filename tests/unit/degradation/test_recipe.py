@@ -23,7 +23,7 @@ def picture(side_px=48, seed=0):
 
 def recipe_of(seed, kind="single", distribution="in", tasks=EVERY_TASK):
     rng = np.random.default_rng(seed)
-    return draw_recipe(rng, tasks=tasks, kind=kind, distribution=distribution)
+    return draw_recipe(rng, tasks=tasks, kind=kind, severity=distribution)
 
 
 OTHER_WORKERS = {
@@ -182,6 +182,23 @@ def test_something_that_is_no_recipe_is_refused(text):
         Recipe.from_json(text)
 
 
-def test_an_unknown_distribution_is_refused():
-    with pytest.raises(ValueError, match="'in' or 'out'"):
+# A Gaussian's degree also depends on its kernel's size, which is drawn at any severity.
+@pytest.mark.parametrize("task", [task for task in EVERY_TASK if task != "blur"])
+def test_severity_runs_from_the_mildest_in_to_the_severest_out_of_distribution(task):
+    rng, known = np.random.default_rng(0), REGISTRY[task]
+    ranks = [
+        known.degrees.index(known.degree(known.draw(rng, severity)))
+        for severity in np.linspace(0, 1, 15).tolist()
+    ]
+    assert ranks == sorted(ranks)
+    assert ranks[-1] == len(known.degrees) - 1
+
+
+def test_a_severity_fixes_what_a_degree_is_made_of():
+    rng = np.random.default_rng(0)
+    assert {REGISTRY["noise"].draw(rng, 0.5)["sigma"] for _ in range(9)} == {32.5}
+
+
+def test_an_unknown_severity_is_refused():
+    with pytest.raises(ValueError, match="'in', 'out' or a number"):
         recipe_of(0, distribution="far")

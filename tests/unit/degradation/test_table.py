@@ -43,7 +43,14 @@ def pixels(photo):
 
 
 def plan(config=SMALL, seed=0, num_photos=6):
-    return plan_patches(config, *photographs(num_photos), seed=seed)
+    photos, parts = photographs(num_photos)
+    return [
+        part
+        for patch_set in config.patch_sets().values()
+        for part in plan_patches(
+            patch_set, [p for p in photos if parts[p.name] == patch_set.part], seed=seed
+        )
+    ]
 
 
 def rows_of(parts):
@@ -86,8 +93,9 @@ def test_parts_are_the_same_bytes_in_any_order_and_after_pickling():
 
 
 def test_the_plan_does_not_depend_on_the_order_of_the_photographs():
-    photos, splits = photographs()
-    assert plan_patches(SMALL, photos[::-1], splits, seed=0) == plan()
+    photos, _ = photographs()
+    patch_set = SMALL.patch_sets()["train"]
+    assert plan_patches(patch_set, photos[::-1], seed=0) == plan_patches(patch_set, photos, seed=0)
 
 
 def test_another_seed_gives_other_rows_with_the_same_ids():
@@ -109,11 +117,11 @@ def test_no_photograph_is_on_two_sides_and_counts_are_met(num_train, mixed_fract
     parts = plan(config, num_photos=num_photos)
     sides = {}
     for part in parts:
-        sides.setdefault(part.photo.sha256, set()).add(part.split)
+        sides.setdefault(part.photo.sha256, set()).add(part.patch_set)
     assert all(len(s) == 1 or s == {"val_in", "val_out"} for s in sides.values())
     counts = Counter(dict.fromkeys(("train", "route", "val_in", "val_out"), 0))
     for part in parts:
-        counts[part.split] += len(part.rows)
+        counts[part.patch_set] += len(part.rows)
     assert counts == {"train": num_train, "route": 21, "val_in": 14, "val_out": 14}
     ids = [row.id for part in parts for row in part.rows]
     assert len(set(ids)) == len(ids)
@@ -122,7 +130,7 @@ def test_no_photograph_is_on_two_sides_and_counts_are_met(num_train, mixed_fract
 
 def test_ids_are_sortable_and_readable():
     parts = plan()
-    ids = [row.id for part in parts if part.split == "train" for row in part.rows]
+    ids = [row.id for part in parts if part.patch_set == "train" for row in part.rows]
     assert ids == sorted(ids)
     assert ids[0] == "train/0000-photo-0/00000"
 
@@ -132,7 +140,7 @@ def test_each_task_gets_the_same_count_and_meets_every_photograph():
     seen = Counter(
         (row.tasks[0], part.photo.name)
         for part in plan(config)
-        if part.split == "train"
+        if part.patch_set == "train"
         for row in part.rows
     )
     assert len(seen) == 7 * 3
@@ -140,19 +148,21 @@ def test_each_task_gets_the_same_count_and_meets_every_photograph():
 
 
 def test_the_share_of_mixtures_is_as_asked():
-    kinds = Counter(r.kind for part in plan() if part.split == "train" for r in part.rows)
+    kinds = Counter(r.kind for part in plan() if part.patch_set == "train" for r in part.rows)
     assert kinds == {"single": 42, "mixed": 14}
 
 
 def test_only_val_out_has_parameters_out_of_distribution():
-    config = dataclasses.replace(SMALL, tasks=("noise",), mixed_fraction=0.0)
+    config = dataclasses.replace(
+        SMALL, tasks=("noise",), mixed_fraction=0.0, route_mixed_fraction=0.0
+    )
     for row in rows_of(plan(config)):
         sigma = Recipe.from_json(row["recipe"]).parameters["noise"]["sigma"]
         assert (sigma >= 35.0) == (row["split"] == "val_out")
 
 
 def test_a_photograph_with_many_rows_is_several_parts():
-    parts = [p for p in plan(dataclasses.replace(SMALL, num_train=2000)) if p.split == "train"]
+    parts = [p for p in plan(dataclasses.replace(SMALL, num_train=2000)) if p.patch_set == "train"]
     assert max(len(part.rows) for part in parts) <= 256
     assert len({part.photo.name for part in parts}) == 3
     assert len(parts) == 9
@@ -178,10 +188,9 @@ def test_a_photograph_smaller_than_a_patch_is_refused():
         make_part(part, pixels(part.photo)[:20])
 
 
-def test_a_split_without_photographs_is_refused():
-    photos, splits = photographs()
+def test_a_set_without_photographs_is_refused():
     with pytest.raises(ValueError, match="'route' has no photographs"):
-        plan_patches(SMALL, photos, dict.fromkeys(splits, "train"), seed=0)
+        plan_patches(SMALL.patch_sets()["route"], [], seed=0)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +199,7 @@ def test_a_split_without_photographs_is_refused():
         ({"patch_px": 8}, "patch_px must be at least 16, got 8"),
         ({"num_val_out": 0}, "num_val_out must be at least 1, got 0"),
         ({"mixed_fraction": 1.5}, r"mixed_fraction must lie in \[0, 1\], got 1.5"),
+        ({"route_mixed_fraction": -1.0}, r"route_mixed_fraction must lie in \[0, 1\], got -1.0"),
         ({"tasks": ("noise", "fog")}, "unknown degradation 'fog'; known are low_light"),
         ({"tasks": ("noise", "noise")}, "once each"),
         ({"tasks": ()}, "at least one"),

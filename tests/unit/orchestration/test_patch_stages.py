@@ -1,28 +1,26 @@
 """Which parts of the patch table go into which file."""
 
 from expertree.degradation.photographs import Photo
-from expertree.degradation.table import PartPlan, RowPlan, TableSplit
+from expertree.degradation.table import PartPlan, RowPlan
 from expertree.orchestration.patch_stages import ROWS_PER_FILE, table_files
 from expertree.orchestration.tables import leaf_directory, leaf_files
 
 PHOTO = Photo(name="a", location="a", sha256="0", width_px=200, height_px=200)
 
 
-def part(split: TableSplit, num_rows: int) -> PartPlan:
+def part(num_rows: int) -> PartPlan:
     rows = tuple(
-        RowPlan(id=f"{split}/{n}", seed=n, kind="single", tasks=("noise",)) for n in range(num_rows)
+        RowPlan(id=f"train/{n}", seed=n, kind="single", tasks=("noise",)) for n in range(num_rows)
     )
-    return PartPlan(photo=PHOTO, split=split, distribution="in", patch_px=64, rows=rows)
+    return PartPlan(photo=PHOTO, patch_set="train", severity="in", patch_px=64, rows=rows)
 
 
-def test_files_hold_whole_parts_of_one_split_in_order() -> None:
-    parts = [part("train", 200) for _ in range(4)] + [part("route", 10), part("val_in", 10)]
+def test_files_hold_whole_parts_in_order() -> None:
+    parts = [part(200) for _ in range(4)]
     files = table_files(parts)
     assert [(name, len(chunk)) for name, chunk in files] == [
-        ("train/part-00000.parquet", 3),
-        ("train/part-00001.parquet", 1),
-        ("route/part-00000.parquet", 1),
-        ("val_in/part-00000.parquet", 1),
+        ("part-00000.parquet", 3),
+        ("part-00001.parquet", 1),
     ]
     assert [p for _, chunk in files for p in chunk] == parts
     assert 3 * 200 >= ROWS_PER_FILE > 2 * 200
