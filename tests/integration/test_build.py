@@ -75,11 +75,12 @@ class Job:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """An undisturbed build."""
+def built(local_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """An undisturbed build, submitted to a cluster with dashboard and token."""
     job = Job(tmp_path_factory.mktemp("build"))
-    done = job.run()
+    done = local_cluster.submit("python", *job.command[1:], timeout_s=600)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "report" in done.stdout
     return job
 
 
@@ -159,16 +160,6 @@ def test_a_build_that_is_killed_five_times_ends_with_the_same_bundle(
     assert job.hashes() == built.hashes()
     finished = [e["key"] for e in job.events("expert_ended") if e["outcome"] == "done"]
     assert len(finished) == len(set(finished))
-
-
-def test_a_submitted_job_builds_on_a_cluster_with_dashboard_and_token(
-    built: Job, local_cluster: Any, tmp_path: Path
-) -> None:
-    job = Job(tmp_path)
-    done = local_cluster.submit("python", *job.command[1:], timeout_s=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "report" in done.stdout
-    assert job.hashes() == built.hashes()
 
 
 def test_two_nodes_train_experts_and_one_may_be_lost(

@@ -16,7 +16,6 @@ from expertree.degradation.photographs import (
     Photo,
     list_photographs,
     load_photo,
-    split_photographs,
 )
 from expertree.degradation.recipe import Kind, Recipe, draw_recipe
 from expertree.degradation.registry import REGISTRY
@@ -127,18 +126,12 @@ def _pair(
 
 
 def _plan(config: DegradeConfig) -> list[PartPlan]:
-    table = DegradationConfig(
-        patch_px=config.patch_px,
-        num_train=config.num_rows,
-        num_route=1,
-        num_val_in=1,
-        num_val_out=1,
-    )
+    patch_set = DegradationConfig(patch_px=config.patch_px, num_train=config.num_rows).patch_sets()[
+        "train"
+    ]
     side_px = max(config.patch_px, config.size_px)
     photos: list[Photo] = list_photographs(BUNDLED_SOURCE, min_side_px=side_px)[0]
-    splits = split_photographs(photos, val_fraction=0.1, route_fraction=0.1, seed=0)
-    parts = plan_patches(table, photos, splits, seed=0)
-    return [part for part in parts if part.split == "train"]
+    return plan_patches(patch_set, photos, seed=0)
 
 
 def _images_per_s(name: str, config: DegradeConfig, photographs: Sequence[ImageU8]) -> float:
@@ -149,7 +142,7 @@ def _images_per_s(name: str, config: DegradeConfig, photographs: Sequence[ImageU
     size_px = config.size_px
     crops = [np.ascontiguousarray(image[:size_px, :size_px]) for image in photographs]
     recipes = [
-        draw_recipe(rng, tasks=tasks, kind=kind, distribution=distribution)
+        draw_recipe(rng, tasks=tasks, kind=kind, severity=distribution)
         for _ in range(config.num_images)
         for distribution in DISTRIBUTIONS
     ]

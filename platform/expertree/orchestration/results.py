@@ -92,9 +92,9 @@ def run_record(
         | {"python": platform.python_version()},
         "config": to_dict(config),
         "stored": {
-            "degrade": built.table.uri,
+            **{f"degrade/{name}": table.uri for name, table in built.tables.items()},
             "extractor": built.extractor.uri,
-            "embed": built.embeddings.uri,
+            **{f"embed/{name}": result.uri for name, result in built.embeddings.items()},
             "tree": built.hierarchy.result.uri,
             "shard": built.shards.uri,
             "router": built.router_result.uri,

@@ -11,7 +11,7 @@ from expertree.config import load, to_dict
 from expertree.errors import ArtefactError, ConfigError
 from expertree.hierarchy import HierarchyConfig, build_tree, purity, silhouettes
 from expertree.orchestration.stages import key_of, sibling
-from expertree.orchestration.tables import read_embeddings, read_labels, split_files
+from expertree.orchestration.tables import read_embeddings, read_labels
 from expertree.storage import Storage
 from expertree.studies.tables import Cell, Rows, Table
 
@@ -133,10 +133,10 @@ def _row(config: HierarchyConfig, material: _Material, rows: Rows) -> dict[str, 
 
 def _read(embeddings: Storage) -> _Material:
     table = sibling(embeddings, "degrade", embeddings.done()["spec"]["table"])
-    labels = read_labels(table, split_files(table, "train"))
+    labels = read_labels(table)
     return _Material(
         key=key_of(embeddings),
-        vectors=read_embeddings(embeddings, "train")[1],
+        vectors=read_embeddings(embeddings)[1],
         labels=[names[0] if len(names) == 1 else "mixed" for names in labels],
     )
 
@@ -153,7 +153,9 @@ def embeddings_of(place: str) -> Storage:
     given = Storage.open(place)
     found = given
     if given.exists("report.json"):
-        found = Storage.open(given.read_json("report.json").get("stored", {}).get("embed", place))
+        found = Storage.open(
+            given.read_json("report.json").get("stored", {}).get("embed/train", place)
+        )
     if not found.is_done():
         raise ArtefactError(
             f"{found.path()} holds no finished embeddings; give the output folder of a finished "

@@ -44,7 +44,7 @@ def drawn(draw):
     tasks = tuple(draw(st.lists(st.sampled_from(allowed), min_size=at_least, unique=True)))
     distribution = draw(st.sampled_from(DISTRIBUTIONS))
     rng = np.random.default_rng(draw(st.integers(0, 2**63 - 1)))
-    return draw_recipe(rng, tasks=tasks, kind=kind, distribution=distribution), tasks, distribution
+    return draw_recipe(rng, tasks=tasks, kind=kind, severity=distribution), tasks, distribution
 
 
 @st.composite
@@ -100,5 +100,5 @@ def test_what_was_stored_makes_the_same_image_again(drawn, image, num_threads):
 def test_every_degradation_leaves_a_mark(task, distribution):
     image = np.random.default_rng(0).integers(0, 200, (40, 48, 3), dtype=np.uint8)
     rng = np.random.default_rng(5)
-    recipe = draw_recipe(rng, tasks=(task,), kind="single", distribution=distribution)
+    recipe = draw_recipe(rng, tasks=(task,), kind="single", severity=distribution)
     assert (degrade(image, recipe) != image).any()

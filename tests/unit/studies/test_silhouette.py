@@ -22,9 +22,9 @@ def embeddings(tmp_path: Path) -> Storage:
     store = Storage.open(tmp_path / "store")
     table, embed = store.sub("degrade", "t"), store.sub("embed", "e")
     tasks = pa.array([[names[label]] for label in labels])
-    write_table(table, "train/part-00000.parquet", pa.table({"id": ids, "tasks": tasks}))
+    write_table(table, "part-00000.parquet", pa.table({"id": ids, "tasks": tasks}))
     column = pa.FixedSizeListArray.from_arrays(pa.array(points.astype(np.float32).ravel()), 8)
-    write_table(embed, "train/part-00000.parquet", pa.table({"id": ids, "embedding": column}))
+    write_table(embed, "part-00000.parquet", pa.table({"id": ids, "embedding": column}))
     embed.commit({"table": "t", "extractor": "x"})
     return embed
 
@@ -49,7 +49,9 @@ def test_each_shape_is_scored_beside_the_paper_and_found_by_the_next_run(
 
 
 def test_a_builds_output_folder_names_its_embeddings(tmp_path: Path, embeddings: Storage) -> None:
-    Storage.open(tmp_path / "run").write_json("report.json", {"stored": {"embed": embeddings.uri}})
+    Storage.open(tmp_path / "run").write_json(
+        "report.json", {"stored": {"embed/train": embeddings.uri}}
+    )
     config = study(tmp_path, embeddings=str(tmp_path / "run"), shapes=[[1, 4]])
     assert "| {1, 4} |" in run_study(config, lambda _: None)
 
