@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = (
     "degradation.patch_px=64",
     "degradation.num_train=280",
+    "degradation.num_extractor=280",
     "degradation.num_route=70",
     "degradation.num_val_in=42",
     "degradation.num_val_out=42",

@@ -10,38 +10,51 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 import numpy as np
 
 Distribution: TypeAlias = Literal["in", "out"]
-Severity: TypeAlias = Distribution | float
-"""A distribution to draw from; or a point on the way from the mildest parameters in distribution,
-0, to the severest out of it, 1, where each parameter of a degree is fixed (paper 000, figure 5)."""
+Spread: TypeAlias = Distribution | Literal["any"]
+Severity: TypeAlias = Spread | float
+"""What to draw from: parameters in or out of distribution, or of `any` degree; or a point on the
+way from the mildest in distribution, 0, to the severest out of it, 1, where each parameter that
+makes a degree is fixed (paper 000, figure 5)."""
 
 Value: TypeAlias = float | int | str
 Parameters: TypeAlias = Mapping[str, Value]
 
 DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
+_SPREADS = (*DISTRIBUTIONS, "any")
 
 _Range: TypeAlias = tuple[float, float]
 _Option = TypeVar("_Option")
 
-LOW_LIGHT_GAMMA: dict[Distribution, _Range] = {"in": (1.0, 2.0), "out": (2.0, 2.5)}
-BLUR_STD_PX: dict[Distribution, _Range] = {"in": (1.0, 3.0), "out": (3.0, 4.0)}
+LOW_LIGHT_GAMMA: dict[Spread, _Range] = {"in": (1.0, 2.0), "out": (2.0, 2.5), "any": (1.0, 2.5)}
+BLUR_STD_PX: dict[Spread, _Range] = {"in": (1.0, 3.0), "out": (3.0, 4.0), "any": (1.0, 4.0)}
 BLUR_SIZES_PX = tuple(range(7, 24, 2))
-MOTION_SIZES_PX: dict[Distribution, tuple[int, ...]] = {
+MOTION_SIZES_PX: dict[Spread, tuple[int, ...]] = {
     "in": (5, 7, 9, 11, 13),
     "out": (17, 19, 21, 23, 25),
+    "any": tuple(range(5, 26, 2)),
 }
-NOISE_SIGMA: dict[Distribution, _Range] = {"in": (15.0, 35.0), "out": (35.0, 50.0)}
-RAIN_STRENGTH: dict[Distribution, _Range] = {"in": (50.0, 100.0), "out": (100.0, 150.0)}
+NOISE_SIGMA: dict[Spread, _Range] = {"in": (15.0, 35.0), "out": (35.0, 50.0), "any": (0.0, 50.0)}
+RAIN_STRENGTH: dict[Spread, _Range] = {
+    "in": (50.0, 100.0),
+    "out": (100.0, 150.0),
+    "any": (0.0, 150.0),
+}
 RAIN_ANGLE_DEG: _Range = (-45.0, 45.0)
 RAIN_LENGTHS_PX = tuple(range(20, 41))
 RAIN_WIDTHS_PX = (3, 5, 7, 9, 11)
-SNOW_SIZES: dict[Distribution, tuple[str, ...]] = {"in": ("small", "medium"), "out": ("large",)}
+SNOW_SIZES: dict[Spread, tuple[str, ...]] = {
+    "in": ("small", "medium"),
+    "out": ("large",),
+    "any": ("small", "medium", "large"),
+}
 SNOW_DENSITY: _Range = (0.6, 1.4)
 SNOW_ANGLE_DEG: _Range = (-40.0, 40.0)
-HAZE_BETA: dict[Distribution, _Range] = {"in": (0.5, 1.5), "out": (1.5, 2.0)}
+HAZE_BETA: dict[Spread, _Range] = {"in": (0.5, 1.5), "out": (1.5, 2.0), "any": (0.5, 2.0)}
 HAZE_AIRLIGHT: _Range = (0.8, 1.0)
-JPEG_QUALITIES: dict[Distribution, tuple[int, ...]] = {
+JPEG_QUALITIES: dict[Spread, tuple[int, ...]] = {
     "in": tuple(range(50, 14, -1)),
     "out": tuple(range(14, 4, -1)),
+    "any": tuple(range(50, 4, -1)),
 }
 
 SYNTHETIC_THICK_HAZE_BETA = 1.0
@@ -193,7 +206,7 @@ def _degree(value: float, limits: tuple[tuple[str, float], ...]) -> str:
     raise ValueError(f"{value} lies beyond the last degree, which ends at {limit}")
 
 
-def _range_at(ranges: Mapping[Distribution, _Range], severity: Severity) -> _Range:
+def _range_at(ranges: Mapping[Spread, _Range], severity: Severity) -> _Range:
     if isinstance(severity, str):
         return ranges[severity]
     mild, severe = ranges["in"][0], ranges["out"][1]
@@ -201,7 +214,7 @@ def _range_at(ranges: Mapping[Distribution, _Range], severity: Severity) -> _Ran
 
 
 def _options_at(
-    options: Mapping[Distribution, tuple[_Option, ...]], severity: Severity
+    options: Mapping[Spread, tuple[_Option, ...]], severity: Severity
 ) -> tuple[_Option, ...]:
     if isinstance(severity, str):
         return options[severity]
@@ -210,10 +223,12 @@ def _options_at(
 
 
 def check_severity(severity: Severity) -> None:
-    """Raise ValueError unless it is `in`, `out`, or a number in [0, 1]."""
-    known = severity in DISTRIBUTIONS if isinstance(severity, str) else 0.0 <= severity <= 1.0
+    """Raise ValueError unless it is `in`, `out`, `any`, or a number in [0, 1]."""
+    known = severity in _SPREADS if isinstance(severity, str) else 0.0 <= severity <= 1.0
     if not known:
-        raise ValueError(f"severity must be 'in', 'out' or a number in [0, 1], got {severity!r}")
+        raise ValueError(
+            f"severity must be 'in', 'out', 'any' or a number in [0, 1], got {severity!r}"
+        )
 
 
 def _uniform(rng: np.random.Generator, bounds: _Range) -> float:

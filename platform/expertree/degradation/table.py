@@ -78,24 +78,26 @@ class DegradationConfig:
 
     Attributes:
         patch_px: Side of a patch. The extractor looks at all of it; experts crop from it.
-        num_train: Patches to train experts and the extractor on.
+        num_train: Patches to train experts on, and to cluster.
+        num_extractor: Patches of any degree to train the extractor on, of the same photographs.
         num_route: Patches to train routers on, from photographs that no expert has seen.
         num_val_in: Validation patches with parameters in distribution.
         num_val_out: Validation patches with parameters out of distribution.
-        mixed_fraction: Share of each set, but the routers', that has several degradations at once.
-        route_mixed_fraction: The same for the routers' set: with several degradations the choice is
-            hardest, so that more of its examples are mixed.
+        mixed_fraction: Share of the experts' and validation sets that has several degradations.
+        chooser_mixed_fraction: The same for the extractor's and the routers' sets, which have to
+            tell mixtures apart: there the choice is hardest, so that more examples are mixed.
         tasks: Single degradations; each gets the same number of patches. Those that can be mixed
             are also what mixtures are made of.
     """
 
     patch_px: int = 128
     num_train: int = 2800
+    num_extractor: int = 2800
     num_route: int = 1400
     num_val_in: int = 420
     num_val_out: int = 420
     mixed_fraction: float = 0.2
-    route_mixed_fraction: float = 0.5
+    chooser_mixed_fraction: float = 0.5
     tasks: tuple[str, ...] = DEFAULT_TASKS
 
     def __post_init__(self) -> None:
@@ -106,14 +108,14 @@ class DegradationConfig:
         """
         if self.patch_px < 16:
             raise ConfigError(f"patch_px must be at least 16, got {self.patch_px}")
-        for name in ("num_train", "num_route", "num_val_in", "num_val_out"):
+        for name in ("num_train", "num_extractor", "num_route", "num_val_in", "num_val_out"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         try:
             check_tasks(self.tasks)
         except ValueError as error:
             raise ConfigError(f"tasks: {error}") from None
-        for name in ("mixed_fraction", "route_mixed_fraction"):
+        for name in ("mixed_fraction", "chooser_mixed_fraction"):
             self._check_mixed(name, getattr(self, name))
 
     def _check_mixed(self, name: str, fraction: float) -> None:
@@ -126,15 +128,16 @@ class DegradationConfig:
             )
 
     def patch_sets(self) -> dict[str, PatchSet]:
-        """The sets of a build: `train`, `route`, `val_in` and `val_out`."""
-        shares = {"mixed_fraction": self.mixed_fraction}
-        route_shares = {"mixed_fraction": self.route_mixed_fraction}
-        return {
-            "train": self.patch_set("train", "train", "in", self.num_train, **shares),
-            "route": self.patch_set("route", "route", "in", self.num_route, **route_shares),
-            "val_in": self.patch_set("val_in", "val", "in", self.num_val_in, **shares),
-            "val_out": self.patch_set("val_out", "val", "out", self.num_val_out, **shares),
-        }
+        """The sets of a build: `train`, `extractor`, `route`, `val_in` and `val_out`."""
+        usual, choosers = self.mixed_fraction, self.chooser_mixed_fraction
+        sets = (
+            self.patch_set("train", "train", "in", self.num_train, usual),
+            self.patch_set("extractor", "train", "any", self.num_extractor, choosers),
+            self.patch_set("route", "route", "in", self.num_route, choosers),
+            self.patch_set("val_in", "val", "in", self.num_val_in, usual),
+            self.patch_set("val_out", "val", "out", self.num_val_out, usual),
+        )
+        return {patch_set.name: patch_set for patch_set in sets}
 
     def patch_set(
         self, name: str, part: Split, severity: Severity, num_patches: int, mixed_fraction: float

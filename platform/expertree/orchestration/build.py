@@ -121,8 +121,9 @@ def build(
 ) -> Built:
     """Run all stages up to the bundle."""
     tables = _degrade(config, material, bench)
-    extractor = _train_extractor(config, bench, tables["train"])
-    embeddings = _embed(bench, tables, extractor)
+    extractor = _train_extractor(config, bench, tables["extractor"])
+    embedded = {name: table for name, table in tables.items() if name != "extractor"}
+    embeddings = _embed(bench, embedded, extractor)
     hierarchy = _cluster(config, bench, extractor, embeddings["train"])
     shards = _shard(bench, tables["train"], hierarchy)
     plans = plan_experts(

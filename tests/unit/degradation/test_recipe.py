@@ -200,5 +200,5 @@ def test_a_severity_fixes_what_a_degree_is_made_of():
 
 
 def test_an_unknown_severity_is_refused():
-    with pytest.raises(ValueError, match="'in', 'out' or a number"):
+    with pytest.raises(ValueError, match="'in', 'out', 'any' or a number"):
         recipe_of(0, distribution="far")

@@ -18,7 +18,13 @@ from expertree.errors import ConfigError
 from expertree.images.io import decode_u8
 
 SMALL = DegradationConfig(
-    patch_px=32, num_train=56, num_route=21, num_val_in=14, num_val_out=14, mixed_fraction=0.25
+    patch_px=32,
+    num_train=56,
+    num_extractor=7,
+    num_route=21,
+    num_val_in=14,
+    num_val_out=14,
+    mixed_fraction=0.25,
 )
 
 
@@ -118,11 +124,14 @@ def test_no_photograph_is_on_two_sides_and_counts_are_met(num_train, mixed_fract
     sides = {}
     for part in parts:
         sides.setdefault(part.photo.sha256, set()).add(part.patch_set)
-    assert all(len(s) == 1 or s == {"val_in", "val_out"} for s in sides.values())
-    counts = Counter(dict.fromkeys(("train", "route", "val_in", "val_out"), 0))
+    assert all(
+        s <= {"train", "extractor"} or s in ({"route"}, {"val_in", "val_out"})
+        for s in sides.values()
+    )
+    counts = Counter(dict.fromkeys(("train", "extractor", "route", "val_in", "val_out"), 0))
     for part in parts:
         counts[part.patch_set] += len(part.rows)
-    assert counts == {"train": num_train, "route": 21, "val_in": 14, "val_out": 14}
+    assert counts == {"train": num_train, "extractor": 7, "route": 21, "val_in": 14, "val_out": 14}
     ids = [row.id for part in parts for row in part.rows]
     assert len(set(ids)) == len(ids)
     assert len({row.seed for part in parts for row in part.rows}) == len(ids)
@@ -152,13 +161,14 @@ def test_the_share_of_mixtures_is_as_asked():
     assert kinds == {"single": 42, "mixed": 14}
 
 
-def test_only_val_out_has_parameters_out_of_distribution():
+def test_only_val_out_and_the_extractor_have_parameters_out_of_distribution():
     config = dataclasses.replace(
-        SMALL, tasks=("noise",), mixed_fraction=0.0, route_mixed_fraction=0.0
+        SMALL, tasks=("noise",), mixed_fraction=0.0, chooser_mixed_fraction=0.0
     )
     for row in rows_of(plan(config)):
         sigma = Recipe.from_json(row["recipe"]).parameters["noise"]["sigma"]
-        assert (sigma >= 35.0) == (row["split"] == "val_out")
+        if row["split"] != "extractor":
+            assert (sigma >= 35.0) == (row["split"] == "val_out")
 
 
 def test_a_photograph_with_many_rows_is_several_parts():
@@ -199,7 +209,10 @@ def test_a_set_without_photographs_is_refused():
         ({"patch_px": 8}, "patch_px must be at least 16, got 8"),
         ({"num_val_out": 0}, "num_val_out must be at least 1, got 0"),
         ({"mixed_fraction": 1.5}, r"mixed_fraction must lie in \[0, 1\], got 1.5"),
-        ({"route_mixed_fraction": -1.0}, r"route_mixed_fraction must lie in \[0, 1\], got -1.0"),
+        (
+            {"chooser_mixed_fraction": -1.0},
+            r"chooser_mixed_fraction must lie in \[0, 1\], got -1.0",
+        ),
         ({"tasks": ("noise", "fog")}, "unknown degradation 'fog'; known are low_light"),
         ({"tasks": ("noise", "noise")}, "once each"),
         ({"tasks": ()}, "at least one"),
