@@ -1,8 +1,8 @@
 """Procedural stand-ins for what the paper takes from other projects.
 
 Depth instead of MegaDepth's estimate, illumination instead of Retinexformer's, flakes instead of
-Snow100K's masks, and rain layers. Each gives float32 `[height, width]` in [0, 1]; all but rain can
-be replaced by a real map (`registry.Maps`). Computed in float64, as `physics.py` explains.
+Snow100K's masks, and rain layers. Each gives float32 `[height, width]` in [0, 1], and a real map
+can take its place (`registry.Maps`). Computed in float64, as `physics.py` explains.
 """
 
 import dataclasses
@@ -116,6 +116,12 @@ def rain_layer(
     drawn = cv2.filter2D(drops, cv2.CV_64F, kernel, borderType=cv2.BORDER_CONSTANT)
     inside = _RAIN_BRIGHTNESS * drawn[margin : margin + height_px, margin : margin + width_px]
     return np.asarray(np.clip(inside, 0.0, 1.0), dtype=np.float32)
+
+
+def scaled_streaks(streaks: Field, *, strength: float) -> Field:
+    """Real streaks for a strength: as they are at 100, where `rain_layer` has MiOIR's number."""
+    scaled = streaks.astype(np.float64) * (strength / 100.0)
+    return np.minimum(scaled, 1.0).astype(np.float32)
 
 
 def snow_mask(

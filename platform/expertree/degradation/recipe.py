@@ -7,17 +7,42 @@ from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 
-from expertree.config import canonical_json
+from expertree.config import canonical_json, load
 from expertree.degradation.parameters import Parameters, Severity, check_severity
 from expertree.degradation.registry import MIXABLE, REGISTRY, check_tasks
 
 Kind: TypeAlias = Literal["single", "mixed"]
+DepthMeaning: TypeAlias = Literal["depth", "nearness", "disparity"]
+MapMeaning: TypeAlias = DepthMeaning | Literal["light", "opacity"]
 
 GATE_PROBABILITY = 0.5
 """Chance of each degradation to be part of a mixture (paper 000, appendix B.2)."""
 
 MIN_MIXED_TASKS = 2
 _MAX_SEED = 2**63
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class MapCut:
+    """Which part of which file lay on the image, scaled to its size.
+
+    Attributes:
+        file: Path inside its folder of maps.
+        sha256: Of the file's bytes.
+        meaning: What its values say.
+        top_px: First row of the part.
+        left_px: First column.
+        height_px: Rows of the part.
+        width_px: Columns.
+    """
+
+    file: str
+    sha256: str
+    meaning: MapMeaning
+    top_px: int
+    left_px: int
+    height_px: int
+    width_px: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,18 +53,20 @@ class Recipe:
         tasks: Names from the registry, in its order.
         parameters: For each task its parameters.
         seed: At least 0 and below 2^63.
+        maps: Real maps by the name that `registry.Maps` gives them; all others are procedural.
     """
 
     tasks: tuple[str, ...]
     parameters: Mapping[str, Parameters]
     seed: int
+    maps: Mapping[str, MapCut] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that the recipe can be cooked.
 
         Raises:
-            ValueError: If a task is unknown, repeated or out of order, if parameters and tasks do
-                not match, or if the seed is out of range.
+            ValueError: If a task is unknown, repeated or out of order, if parameters or maps do not
+                match the tasks, or if the seed is out of range.
         """
         check_tasks(self.tasks)
         if self.tasks != tuple(task for task in REGISTRY if task in self.tasks):
@@ -52,11 +79,17 @@ class Recipe:
             )
         if not 0 <= self.seed < _MAX_SEED:
             raise ValueError(f"seed must be at least 0 and below 2^63, got {self.seed}")
+        taken = {REGISTRY[task].takes for task in self.tasks}
+        if not taken.issuperset(self.maps):
+            raise ValueError(
+                f"maps are {sorted(self.maps)}, which the tasks {self.tasks} do not take"
+            )
 
     def to_json(self) -> str:
         """Canonical JSON: equal recipes give equal strings, and numbers survive exactly."""
+        maps = {"maps": self.maps} if self.maps else {}
         return canonical_json(
-            {"tasks": list(self.tasks), "parameters": self.parameters, "seed": self.seed}
+            {"tasks": list(self.tasks), "parameters": self.parameters, "seed": self.seed, **maps}
         )
 
     @classmethod
@@ -67,9 +100,15 @@ class Recipe:
             ValueError: If it is not a recipe.
         """
         data: Any = json.loads(text)
-        if not isinstance(data, dict) or data.keys() != {"tasks", "parameters", "seed"}:
+        required = {"tasks", "parameters", "seed"}
+        if not isinstance(data, dict) or data.keys() - {"maps"} != required:
             raise ValueError(f"not a recipe: {text[:200]!r}")
-        return cls(tasks=tuple(data["tasks"]), parameters=data["parameters"], seed=data["seed"])
+        return cls(
+            tasks=tuple(data["tasks"]),
+            parameters=data["parameters"],
+            seed=data["seed"],
+            maps={name: load(MapCut, cut) for name, cut in data.get("maps", {}).items()},
+        )
 
 
 def draw_recipe(

@@ -21,11 +21,13 @@ class Maps:
     Attributes:
         depth: 0 at the camera, 1 at the far end; from a depth image beside the photograph.
         illumination: The light on each pixel; from an estimator.
+        rain_streaks: Streaks at strength 100; from a folder of masks.
         snow_mask: Opacity of the flakes; from a folder of masks.
     """
 
     depth: Field | None = None
     illumination: Field | None = None
+    rain_streaks: Field | None = None
     snow_mask: Field | None = None
 
 
@@ -39,6 +41,7 @@ class Degradation:
         draw: Draws parameters of a severity.
         apply: Spoils an image. Whatever is random beyond the parameters comes from the generator.
         degree: The degree that parameters amount to; one of `degrees`.
+        takes: The map that it takes, an attribute of `Maps`, if it takes one.
     """
 
     noun: str
@@ -46,6 +49,7 @@ class Degradation:
     draw: Callable[[np.random.Generator, Severity], Parameters]
     apply: Callable[[Image, Parameters, np.random.Generator, Maps], Image]
     degree: Callable[[Parameters], str]
+    takes: str | None = None
 
 
 def _low_light(image: Image, parameters: Parameters, _: np.random.Generator, maps: Maps) -> Image:
@@ -80,16 +84,20 @@ def _noise(image: Image, parameters: Parameters, rng: np.random.Generator, _: Ma
     return physics.add_noise(image, sigma=number(parameters, "sigma"), rng=rng)
 
 
-def _rain(image: Image, parameters: Parameters, rng: np.random.Generator, _: Maps) -> Image:
-    streaks = fields.rain_layer(
-        image.shape[0],
-        image.shape[1],
-        rng,
-        strength=number(parameters, "strength"),
-        angle_deg=number(parameters, "angle_deg"),
-        length_px=int(number(parameters, "length_px")),
-        width_of_streak_px=int(number(parameters, "width_px")),
-    )
+def _rain(image: Image, parameters: Parameters, rng: np.random.Generator, maps: Maps) -> Image:
+    strength = number(parameters, "strength")
+    if maps.rain_streaks is not None:
+        streaks = fields.scaled_streaks(maps.rain_streaks, strength=strength)
+    else:
+        streaks = fields.rain_layer(
+            image.shape[0],
+            image.shape[1],
+            rng,
+            strength=strength,
+            angle_deg=number(parameters, "angle_deg"),
+            length_px=int(number(parameters, "length_px")),
+            width_of_streak_px=int(number(parameters, "width_px")),
+        )
     return physics.add_rain(image, streaks=streaks)
 
 
@@ -133,6 +141,7 @@ REGISTRY: dict[str, Degradation] = {
         draw=p.draw_low_light,
         apply=_low_light,
         degree=p.low_light_degree,
+        takes="illumination",
     ),
     "motion_blur": Degradation(
         noun="blur",
@@ -148,10 +157,20 @@ REGISTRY: dict[str, Degradation] = {
         noun="noise", degrees=_THREE, draw=p.draw_noise, apply=_noise, degree=p.noise_degree
     ),
     "rain": Degradation(
-        noun="rain", degrees=_THREE, draw=p.draw_rain, apply=_rain, degree=p.rain_degree
+        noun="rain",
+        degrees=_THREE,
+        draw=p.draw_rain,
+        apply=_rain,
+        degree=p.rain_degree,
+        takes="rain_streaks",
     ),
     "snow": Degradation(
-        noun="snow", degrees=_THREE, draw=p.draw_snow, apply=_snow, degree=p.snow_degree
+        noun="snow",
+        degrees=_THREE,
+        draw=p.draw_snow,
+        apply=_snow,
+        degree=p.snow_degree,
+        takes="snow_mask",
     ),
     "haze": Degradation(
         noun="haze",
@@ -159,6 +178,7 @@ REGISTRY: dict[str, Degradation] = {
         draw=p.draw_haze,
         apply=_haze,
         degree=p.haze_degree,
+        takes="depth",
     ),
     "jpeg": Degradation(
         noun="compression", degrees=_THREE, draw=p.draw_jpeg, apply=_jpeg, degree=p.jpeg_degree

@@ -1,5 +1,6 @@
 """Degraded images from recipes, the same bits each time."""
 
+import dataclasses
 import zlib
 
 import numpy as np
@@ -10,15 +11,11 @@ from expertree.degradation.registry import REGISTRY, Maps
 from expertree.images.arrays import Field, ImageU8
 from expertree.images.io import check_image_u8
 
+PROCEDURAL_MAPS = Maps()
+MAP_NAMES = tuple(field.name for field in dataclasses.fields(Maps))
 
-def degrade(
-    image_u8: ImageU8,
-    recipe: Recipe,
-    *,
-    depth: Field | None = None,
-    illumination: Field | None = None,
-    snow_mask: Field | None = None,
-) -> ImageU8:
+
+def degrade(image_u8: ImageU8, recipe: Recipe, maps: Maps = PROCEDURAL_MAPS) -> ImageU8:
     """Spoil a clean image as the recipe says.
 
     The image is float between the steps and is rounded to 8 bit once, at the end. Each task draws
@@ -28,23 +25,19 @@ def degrade(
     Args:
         image_u8: The clean image, uint8 `[height, width, 3]`.
         recipe: What to do.
-        depth: Real depth for haze, float32 `[height, width]` in [0, 1], 1 the far end; procedural
-            when left out.
-        illumination: Real illumination for low light, likewise.
-        snow_mask: Real flakes for snow, likewise.
+        maps: Real maps of the image's height and width; `cuts.maps_of` reads those that a recipe
+            names.
 
     Returns:
         The degraded image, same shape and type.
 
     Raises:
-        ValueError: If the image is not 8-bit RGB, or a map does not fit it.
+        ValueError: If the image is not 8-bit RGB, a map does not fit it, or one that the recipe
+            names is left out.
     """
     check_image_u8(image_u8)
-    maps = Maps(
-        depth=_checked("depth", depth, image_u8),
-        illumination=_checked("illumination", illumination, image_u8),
-        snow_mask=_checked("snow_mask", snow_mask, image_u8),
-    )
+    for name in MAP_NAMES:
+        _check(name, getattr(maps, name), image_u8, recipe)
     image = from_u8(image_u8)
     for task in recipe.tasks:
         rng = np.random.default_rng([recipe.seed, zlib.crc32(task.encode())])
@@ -52,9 +45,13 @@ def degrade(
     return to_u8(image)
 
 
-def _checked(name: str, field: Field | None, image_u8: ImageU8) -> Field | None:
+def _check(name: str, field: Field | None, image_u8: ImageU8, recipe: Recipe) -> None:
     if field is None:
-        return None
+        if name in recipe.maps:
+            raise ValueError(
+                f"the recipe was made with {name} from '{recipe.maps[name].file}'; give that map"
+            )
+        return
     if field.shape != image_u8.shape[:2]:
         raise ValueError(
             f"{name} must have the image's height and width {list(image_u8.shape[:2])}, "
@@ -64,4 +61,3 @@ def _checked(name: str, field: Field | None, image_u8: ImageU8) -> Field | None:
         raise ValueError(
             f"{name} must lie in [0, 1], got {float(field.min())} to {float(field.max())}"
         )
-    return field.astype(np.float32, copy=False)

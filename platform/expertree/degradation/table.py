@@ -14,9 +14,10 @@ from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import UInt8
 
 from expertree.degradation.captions import caption
+from expertree.degradation.cuts import MapCuts
+from expertree.degradation.maps import NO_MAPS, MapFiles
 from expertree.degradation.parameters import Severity
 from expertree.degradation.photographs import Photo, Split
 from expertree.degradation.recipe import MIN_MIXED_TASKS, Kind, draw_recipe, mixable
@@ -44,6 +45,10 @@ SCHEMA = pa.schema(
 
 _ROWS_PER_PART = 256
 """A part is one task of a data worker: seconds of work, some ten megabytes."""
+
+_MASKS_PER_PART = 16
+"""So many masks of each kind may the rows of a part draw from: a part stays small, however many
+masks there are, and decodes few of them."""
 
 _MIN_CONTRAST = 4.0
 _MAX_CROPS = 8
@@ -180,9 +185,12 @@ class PartPlan:
     severity: Severity
     patch_px: int
     rows: tuple[RowPlan, ...]
+    maps: MapFiles = NO_MAPS
 
 
-def plan_patches(patch_set: PatchSet, photos: Sequence[Photo], *, seed: int) -> list[PartPlan]:
+def plan_patches(
+    patch_set: PatchSet, photos: Sequence[Photo], *, seed: int, maps: MapFiles = NO_MAPS
+) -> list[PartPlan]:
     """Decide every row of a set's table.
 
     The single degradations take turns, and with each turn the photographs move on by one, so that
@@ -192,6 +200,7 @@ def plan_patches(patch_set: PatchSet, photos: Sequence[Photo], *, seed: int) -> 
         patch_set: Size, tasks and severity.
         photos: The photographs of its part; their order does not matter.
         seed: Of everything that is drawn when the parts are made.
+        maps: Real maps, as `list_maps` found them; what is not there is procedural.
 
     Returns:
         The parts in the order of their rows' ids.
@@ -223,6 +232,9 @@ def plan_patches(patch_set: PatchSet, photos: Sequence[Photo], *, seed: int) -> 
                 severity=patch_set.severity,
                 patch_px=patch_set.patch_px,
                 rows=tuple(rows[start : start + _ROWS_PER_PART]),
+                maps=maps.of_photos([photo.name]).sample(
+                    np.random.default_rng(_seed_of(f"{rows[start].seed}/masks")), _MASKS_PER_PART
+                ),
             )
             for start in range(0, len(rows), _ROWS_PER_PART)
         )
@@ -244,20 +256,26 @@ def make_part(part: PartPlan, image_u8: ImageU8) -> pa.Table:
 
     Raises:
         ValueError: If the image is smaller than a patch.
+        PhotoError: If a map is gone or has changed.
     """
     if min(image_u8.shape[:2]) < part.patch_px:
         raise ValueError(
             f"photograph {part.photo.name} is {list(image_u8.shape[:2])}, smaller than a patch of "
             f"{part.patch_px} px"
         )
-    rows = [_make_row(row, part, image_u8) for row in part.rows]
+    maps = MapCuts(part.maps)
+    rows = [_make_row(row, part, image_u8, maps) for row in part.rows]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8) -> dict[str, object]:
+def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8, maps: MapCuts) -> dict[str, object]:
     rng = np.random.default_rng(row.seed)
-    clean = _crop(image_u8, part.patch_px, rng)
+    side_px = part.patch_px
+    top_px, left_px = _place(image_u8, side_px, rng)
+    clean = np.ascontiguousarray(image_u8[top_px : top_px + side_px, left_px : left_px + side_px])
     recipe = draw_recipe(rng, tasks=row.tasks, kind=row.kind, severity=part.severity)
+    cuts, given = maps.draw(rng, recipe, top_px=top_px, left_px=left_px, side_px=side_px)
+    recipe = dataclasses.replace(recipe, maps=cuts)
     return {
         "id": row.id,
         "photo": part.photo.name,
@@ -267,22 +285,21 @@ def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8) -> dict[str, obje
         "caption": caption(recipe),
         "recipe": recipe.to_json(),
         "seed": row.seed,
-        "lq": encode_png(degrade(clean, recipe)),
+        "lq": encode_png(degrade(clean, recipe, given)),
         "gt": encode_png(clean),
     }
 
 
-def _crop(
-    image_u8: ImageU8, patch_px: int, rng: np.random.Generator
-) -> UInt8[np.ndarray, "patch patch 3"]:
+def _place(image_u8: ImageU8, patch_px: int, rng: np.random.Generator) -> tuple[int, int]:
+    """The first row and column of a patch that is not of one colour, if a few tries find one."""
     most_top, most_left = image_u8.shape[0] - patch_px, image_u8.shape[1] - patch_px
-    patch = image_u8
+    top, left = 0, 0
     for _ in range(_MAX_CROPS):
         top, left = int(rng.integers(most_top + 1)), int(rng.integers(most_left + 1))
         patch = image_u8[top : top + patch_px, left : left + patch_px]
         if patch.std() >= _MIN_CONTRAST:
             break
-    return np.ascontiguousarray(patch)
+    return top, left
 
 
 def _assign(patch_set: PatchSet, num_photos: int) -> list[list[tuple[Kind, tuple[str, ...]]]]:

@@ -6,6 +6,7 @@ it was, a second one finds everything, and one with another setting makes only w
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Int64
 
 from expertree.config import to_dict
+from expertree.degradation.maps import MapFiles, list_maps
 from expertree.degradation.photographs import (
     Photo,
     Split,
@@ -47,6 +49,7 @@ class Material:
     photos: Sequence[Photo]
     skipped: Sequence[tuple[str, str]]
     splits: Mapping[str, Split]
+    maps: MapFiles
 
     def photos_of(self, part: Split) -> list[Photo]:
         """The photographs of one part."""
@@ -113,7 +116,8 @@ def prepare(config: BuildConfig) -> Material:
         route_fraction=config.photographs.route_fraction,
         seed=config.seed,
     )
-    return Material(photos=photos, skipped=skipped, splits=splits)
+    maps = list_maps(config.photographs.maps, photos, patch_px=config.degradation.patch_px)
+    return Material(photos=photos, skipped=skipped, splits=splits, maps=maps)
 
 
 def build(
@@ -153,24 +157,39 @@ def build(
     )
 
 
+def table_specs(config: BuildConfig, material: Material) -> dict[str, dict[str, Any]]:
+    """Everything that the table of each patch set depends on: contents, not folders."""
+    specs: dict[str, dict[str, Any]] = {}
+    for name, patch_set in config.degradation.patch_sets().items():
+        photos = material.photos_of(patch_set.part)
+        specs[name] = {
+            "patch_set": to_dict(patch_set),
+            "photographs": sorted((photo.name, photo.sha256) for photo in photos),
+            "seed": config.seed,
+        }
+        maps = material.maps.of_photos([photo.name for photo in photos]).key
+        if maps is not None:
+            specs[name]["maps"] = maps
+    return specs
+
+
 def _degrade(config: BuildConfig, material: Material, bench: Workbench) -> dict[str, Storage]:
     """The table of each patch set."""
     sets = config.degradation.patch_sets()
-    photos = {name: material.photos_of(patch_set.part) for name, patch_set in sets.items()}
-    specs = {
-        name: {
-            "patch_set": to_dict(patch_set),
-            "photographs": sorted((photo.name, photo.sha256) for photo in photos[name]),
-            "seed": config.seed,
-        }
-        for name, patch_set in sets.items()
-    }
 
     def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
-        plans = {n: plan_patches(sets[n], photos[n], seed=config.seed) for n in missing}
+        plans = {
+            name: plan_patches(
+                sets[name],
+                material.photos_of(sets[name].part),
+                seed=config.seed,
+                maps=material.maps,
+            )
+            for name in missing
+        }
         degrade([(plans[name], result) for name, result in missing.items()], on_done)
 
-    return bench.run_many("degrade", specs, make, needs_cluster=True)
+    return bench.run_many("degrade", table_specs(config, material), make, needs_cluster=True)
 
 
 def _train_extractor(config: BuildConfig, bench: Workbench, table: Storage) -> Storage:

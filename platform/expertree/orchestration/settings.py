@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from expertree.degradation.maps import MapsConfig
 from expertree.degradation.table import DegradationConfig
 from expertree.embedding import ExtractorConfig
 from expertree.errors import ConfigError
@@ -25,6 +26,10 @@ class PhotographsConfig:
     route_fraction: float = 0.2
     """Share that only routers are trained on: on an expert's own training images the finest experts
     look better than they are (METHOD section 5)."""
+
+    maps: MapsConfig = MapsConfig()
+    """Real depth, illumination, rain and snow in place of the procedural ones; folders that every
+    node of a cluster must see."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

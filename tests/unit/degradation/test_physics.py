@@ -4,7 +4,7 @@ import pytest
 
 from expertree.degradation import fields, physics
 from expertree.degradation.recipe import Recipe, draw_recipe
-from expertree.degradation.registry import REGISTRY
+from expertree.degradation.registry import REGISTRY, Maps
 from expertree.degradation.synthesis import degrade
 
 
@@ -226,7 +226,7 @@ def test_a_real_map_replaces_the_procedural_one(task, parameters, maps):
     recipe = Recipe(tasks=(task,), parameters={task: parameters}, seed=1)
     real = np.ones(image.shape[:2], np.float32)
     real[:, :40] = 0.25
-    procedural, given = degrade(image, recipe), degrade(image, recipe, **{maps: real})
+    procedural, given = degrade(image, recipe), degrade(image, recipe, Maps(**{maps: real}))
     assert (procedural != given).any()
     if task == "snow":
         assert (given[:, 40:] == 255).all()
@@ -236,9 +236,9 @@ def test_a_map_that_does_not_fit_is_refused():
     image = np.zeros((20, 30, 3), np.uint8)
     recipe = Recipe(tasks=("haze",), parameters={"haze": {"beta": 1.0, "airlight": 0.9}}, seed=1)
     with pytest.raises(ValueError, match=r"depth must have .* \[20, 30\], got \[30, 20\]"):
-        degrade(image, recipe, depth=np.zeros((30, 20), np.float32))
+        degrade(image, recipe, Maps(depth=np.zeros((30, 20), np.float32)))
     with pytest.raises(ValueError, match=r"depth must lie in \[0, 1\]"):
-        degrade(image, recipe, depth=np.full((20, 30), 2.0, np.float32))
+        degrade(image, recipe, Maps(depth=np.full((20, 30), 2.0, np.float32)))
 
 
 def test_a_float_image_is_refused():

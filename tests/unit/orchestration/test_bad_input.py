@@ -51,6 +51,21 @@ def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
         prepare(config(tmp_path, photographs={"source": str(tmp_path / "nothing")}))
 
 
+def test_a_folder_of_maps_that_does_not_exist(tmp_path: Path) -> None:
+    maps = {"depth": {"folder": str(tmp_path / "nothing")}}
+    with pytest.raises(PhotoError, match=r"photographs\.maps\.depth\.folder: .* is not a folder"):
+        prepare(config(tmp_path, photographs={"maps": maps}))
+
+
+def test_a_photograph_without_its_map(tmp_path: Path) -> None:
+    add_photograph(tmp_path / "light", "astronaut.png")
+    maps = {"illumination": str(tmp_path / "light")}
+    with pytest.raises(
+        PhotoError, match=r"illumination: .* no map for 9 of 10 photographs: chelsea"
+    ):
+        prepare(config(tmp_path, photographs={"maps": maps}))
+
+
 def test_fewer_photographs_than_the_split_needs(tmp_path: Path) -> None:
     add_photograph(tmp_path / "photos", "a.png")
     with pytest.raises(PhotoError, match="at least 3 are needed"):

@@ -1,0 +1,47 @@
+"""What the results of a build are stored under."""
+
+from pathlib import Path
+
+import numpy as np
+
+from expertree.config import load
+from expertree.images.io import encode_png
+from expertree.orchestration.build import prepare, table_specs
+from expertree.orchestration.settings import BuildConfig
+
+
+def save(folder: Path, name: str, seed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (130, 140, 3), dtype=np.uint8)
+    (folder / name).write_bytes(encode_png(pixels))
+
+
+def specs(folder: Path, **maps: object) -> dict[str, dict[str, object]]:
+    places = {"store": str(folder / "store"), "output": str(folder / "out")}
+    photographs = {"source": str(folder / "photos"), "maps": maps}
+    config = load(BuildConfig, places | {"photographs": photographs})
+    return table_specs(config, prepare(config))
+
+
+def test_tables_are_stored_by_what_their_maps_hold_not_where_they_are(tmp_path: Path) -> None:
+    for seed in range(3):
+        save(tmp_path / "photos", f"{seed}.png", seed)
+    for folder, seed in (("one", 7), ("same", 7), ("other", 8)):
+        save(tmp_path / folder, "mask.png", seed)
+    procedural = specs(tmp_path)
+    one, same, other = (specs(tmp_path, rain=str(tmp_path / f)) for f in ("one", "same", "other"))
+    for name in ("train", "route", "val_in", "val_out"):
+        assert set(procedural[name]) == {"patch_set", "photographs", "seed"}
+        assert one[name] == same[name] == procedural[name] | {"maps": one[name]["maps"]}
+        assert one[name] != other[name]
+
+
+def test_a_depth_map_concerns_the_tables_of_its_photograph_alone(tmp_path: Path) -> None:
+    for seed in range(3):
+        save(tmp_path / "photos", f"{seed}.png", seed)
+        save(tmp_path / "depth", f"{seed}.png", seed)
+    before = specs(tmp_path, depth={"folder": str(tmp_path / "depth")})
+    (name, _), *_ = before["route"]["photographs"]
+    save(tmp_path / "depth", name, 9)
+    after = specs(tmp_path, depth={"folder": str(tmp_path / "depth")})
+    assert {split for split in before if before[split] != after[split]} == {"route"}
