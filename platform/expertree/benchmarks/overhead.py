@@ -17,7 +17,7 @@ from expertree.experts.weights import save_expert
 from expertree.hierarchy import HierarchyConfig, build_tree, save_tree
 from expertree.images.io import to_float, to_u8
 from expertree.restorer import Restorer, write_bundle
-from expertree.routing import Router, RouterShape, save_router
+from expertree.routing import Router, RouterShape, make_guide, save_guide, save_router
 from expertree.storage import Storage
 
 PAPER_RATIO = 1.32
@@ -89,12 +89,13 @@ def _fresh_bundle(config: OverheadConfig, folder: Storage) -> Storage:
     extractor = ExtractorConfig()
     save_extractor(build_extractor(extractor), folder.sub("extractor"))
     points = np.random.default_rng(0).normal(size=(512, extractor.embed_dim)).astype(np.float32)
-    tree, _ = build_tree(points, HierarchyConfig(), extractor="fresh")
+    tree, leaves = build_tree(points, HierarchyConfig(), extractor="fresh")
     save_tree(tree, folder.sub("tree"))
     shape = RouterShape(
         embed_dim=tree.embed_dim, num_leaves=tree.num_leaves, num_levels=tree.num_levels
     )
     save_router(Router(shape), folder.sub("router"))
+    save_guide(make_guide(tree, leaves, [("noise",)] * len(leaves)), folder.sub("router"))
     job = ExpertJob(
         key="fresh", backbone=config.backbone, recipe=RecipeConfig(), num_samples=1, seed=0
     )

@@ -33,9 +33,17 @@ from expertree.orchestration.score_stage import INPUTS, Column, score
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, check_whole, key_of
-from expertree.orchestration.tables import read_embeddings, read_leaves, write_table
+from expertree.orchestration.tables import read_embeddings, read_leaves, read_names, write_table
 from expertree.restorer import write_bundle
-from expertree.routing import Router, load_router, node_table, save_router, train_router
+from expertree.routing import (
+    Router,
+    load_router,
+    make_guide,
+    node_table,
+    save_guide,
+    save_router,
+    train_router,
+)
 from expertree.storage import Storage
 
 VALIDATION = ("val_in", "val_out")
@@ -140,7 +148,15 @@ def build(
     )
     picture = _train_experts(bench, plans, shards, on_picture)
     scores = _score(bench, tables, plans)
-    router_result = _train_router(config, bench, hierarchy, embeddings["route"], plans, scores)
+    router_result = _train_router(
+        config,
+        bench,
+        hierarchy,
+        tables=tables,
+        embeddings=embeddings,
+        plans=plans,
+        scores=scores,
+    )
     bundle = _bundle(bench, extractor, hierarchy, router_result, plans)
     return Built(
         material=material,
@@ -289,7 +305,9 @@ def _train_router(
     config: BuildConfig,
     bench: Workbench,
     hierarchy: Hierarchy,
-    embeddings: Storage,
+    *,
+    tables: Mapping[str, Storage],
+    embeddings: Mapping[str, Storage],
     plans: Sequence[ExpertPlan],
     scores: Mapping[tuple[str, str], Storage],
 ) -> Storage:
@@ -303,7 +321,7 @@ def _train_router(
     }
 
     def make(result: Storage, _: OnDone) -> None:
-        vectors = read_embeddings(embeddings)[1]
+        vectors = read_embeddings(embeddings["route"])[1]
         losses = {
             plan.node: read_scores(scores[plan.key, "route"]).l1
             for plan in own
@@ -318,6 +336,7 @@ def _train_router(
             seed=config.seed,
         )
         save_router(trained.router, result)
+        save_guide(make_guide(tree, hierarchy.leaves, read_names(tables["train"])), result)
         result.write_json("curve.json", [dataclasses.asdict(epoch) for epoch in trained.curve])
 
     return bench.run("router", spec, make)

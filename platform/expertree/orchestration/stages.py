@@ -22,9 +22,9 @@ VERSIONS: Mapping[str, int] = {
     "shard": 1,
     "expert": 1,
     "score": 1,
-    "router": 1,
+    "router": 2,
     "evaluate": 1,
-    "bundle": 1,
+    "bundle": 2,
 }
 """Version of each stage's code. Raise it when the same inputs would give another result: that, and
 not every edit of a comment, is what makes stored results of the stage worthless."""

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
+from expertree.degradation.captions import SEPARATOR
 from expertree.storage import Storage
 
 ROW_GROUP_ROWS = 64
@@ -40,10 +41,23 @@ def read_embeddings(result: Storage) -> tuple[list[str], Float32[np.ndarray, "pa
 
 def read_labels(table: Storage) -> list[tuple[str, ...]]:
     """The degradations of each patch of a set, in the order of the ids."""
-    names = table.list_files(".parquet")
-    rows = pa.concat_tables([read_table(table, name, ["id", "tasks"]) for name in names])
-    rows = rows.take(pc.sort_indices(rows["id"]))
-    return [tuple(tasks) for tasks in rows["tasks"].to_pylist()]
+    return [tuple(tasks) for tasks in _columns(table, "tasks")["tasks"].to_pylist()]
+
+
+def read_names(table: Storage) -> list[tuple[str, ...]]:
+    """The degradations of each patch of a set, and their degrees, in the order of the ids."""
+    rows = _columns(table, "tasks", "caption")
+    captions = rows["caption"].to_pylist()
+    return [
+        (*tasks, *caption.split(SEPARATOR))
+        for tasks, caption in zip(rows["tasks"].to_pylist(), captions, strict=True)
+    ]
+
+
+def _columns(table: Storage, *names: str) -> pa.Table:
+    files = table.list_files(".parquet")
+    rows = pa.concat_tables([read_table(table, file, ["id", *names]) for file in files])
+    return rows.take(pc.sort_indices(rows["id"]))
 
 
 def read_leaves(directory: Storage) -> tuple[list[str], Int64[np.ndarray, " patches"]]:

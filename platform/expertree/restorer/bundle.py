@@ -25,10 +25,18 @@ from expertree.experts import load_expert
 from expertree.experts.backbones import build_backbone
 from expertree.experts.weights import CARD, WEIGHTS, backbone_of
 from expertree.hierarchy import Tree, load_tree, save_tree
-from expertree.routing import Router, RouterShape, load_router, save_router
+from expertree.routing import (
+    Guide,
+    Router,
+    RouterShape,
+    load_guide,
+    load_router,
+    save_guide,
+    save_router,
+)
 from expertree.storage import Storage
 
-FORMAT = 1
+FORMAT = 2
 """Of the bundle; a reader refuses any other."""
 
 MANIFEST = "manifest.json"
@@ -36,6 +44,7 @@ MANIFEST = "manifest.json"
 PART_FILES = (
     "extractor/extractor.json",
     "extractor/extractor.safetensors",
+    "router/guide.json",
     "router/router.json",
     "router/router.safetensors",
     "tree/tree.json",
@@ -103,6 +112,7 @@ class Bundle:
         extractor: In evaluation mode, on the CPU.
         tree: The tree.
         router: In evaluation mode, on the CPU.
+        guide: What the leaves were trained on, by name.
     """
 
     directory: Storage
@@ -110,6 +120,7 @@ class Bundle:
     extractor: Extractor
     tree: Tree
     router: Router
+    guide: Guide
 
     def entry(self, node: int) -> ExpertEntry:
         """What the manifest says of one expert.
@@ -147,7 +158,7 @@ def write_bundle(
         directory: Where the bundle goes. Parts of an older bundle there are replaced.
         extractor: Result with a trained extractor.
         tree: Result with the tree.
-        router: Result with the trained routers.
+        router: Result with the trained routers and the guide.
         experts: Result of each expert, by node.
 
     Raises:
@@ -162,6 +173,7 @@ def write_bundle(
     save_tree(loaded, directory.sub("tree"))
     save_extractor(load_extractor(extractor), directory.sub("extractor"), captions=False)
     save_router(load_router(router), directory.sub("router"))
+    save_guide(load_guide(router), directory.sub("router"))
     entries = tuple(
         _pack_expert(directory, loaded, node, experts[node]) for node in loaded.experts()
     )
@@ -266,6 +278,7 @@ def _load_parts(directory: Storage, manifest: Manifest) -> Bundle:
         extractor=load_extractor(directory.sub("extractor")).eval(),
         tree=tree,
         router=load_router(directory.sub("router")),
+        guide=load_guide(directory.sub("router")),
     )
     _check_fit(bundle)
     for entry in manifest.experts:
@@ -281,6 +294,7 @@ def _check_fit(bundle: Bundle) -> None:
     promises = {
         MANIFEST: (manifest.groups, manifest.embed_dim) == (tree.groups, tree.embed_dim),
         "router/": bundle.router.shape == wanted,
+        "router/guide.json": len(bundle.guide.shares) == tree.num_leaves,
         "extractor/": bundle.extractor.embed_dim == tree.embed_dim,
     }
     for name, kept in promises.items():

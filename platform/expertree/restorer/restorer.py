@@ -2,8 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
-from typing import Generic, Literal, Self, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Literal, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float, to_u8
 from expertree.images.tiling import plan_tiles, restore_tiled
 from expertree.restorer.bundle import Bundle, open_bundle
-from expertree.routing import Route, decide
+from expertree.routing import Route, decide, level_of_confidence
 from expertree.storage import Storage
 
 ImageT = TypeVar("ImageT", ImageU8, Tensor)
@@ -81,7 +81,8 @@ class Restorer:
         *,
         level: int | None = None,
         expert: int | None = None,
-        leaf_mask: Sequence[bool] | None = None,
+        instruction: Sequence[str] = (),
+        confidence: int | None = None,
     ) -> Route:
         """Choose the expert for an image, without restoring it.
 
@@ -89,14 +90,17 @@ class Restorer:
             image: As for `restore`.
             level: Take this level; 0 is the root's.
             expert: Take this expert, by its node.
-            leaf_mask: True where a leaf may be chosen; all by default.
+            instruction: What is wrong with the image, by names of `bundle.guide`; leaves that hold
+                little of it are not chosen.
+            confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
 
         Raises:
-            ValueError: If the image is not one, or the level or expert does not exist.
+            ValueError: If the image is not one, or the level, expert, confidence or a name of the
+                instruction does not exist.
         """
         batch = _to_batch(image)
         with torch.inference_mode():
-            return self._route(batch, level=level, expert=expert, leaf_mask=leaf_mask)
+            return self._route(batch, self._wish(level, expert, instruction, confidence))
 
     def restore(
         self,
@@ -104,7 +108,8 @@ class Restorer:
         *,
         level: int | None = None,
         expert: int | None = None,
-        leaf_mask: Sequence[bool] | None = None,
+        instruction: Sequence[str] = (),
+        confidence: int | None = None,
         tile_px: int | Literal["auto"] = "auto",
         overlap_px: int = 32,
         on_tile: Callable[[int], None] | None = None,
@@ -116,19 +121,21 @@ class Restorer:
                 width]` or `[1, 3, height, width]`.
             level: Take this level; 0 is the root's.
             expert: Take this expert, by its node.
-            leaf_mask: True where a leaf may be chosen; all by default.
+            instruction: What is wrong with the image, by names of `bundle.guide`; leaves that hold
+                little of it are not chosen.
+            confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
             tile_px: Largest side of a tile; 0 for the whole image at once; `auto` starts with large
                 tiles and halves them while memory runs out.
             overlap_px: Overlap of neighbouring tiles.
             on_tile: Called with the number of tiles done after each; it may raise to stop.
 
         Raises:
-            ValueError: If the image is not one, the level or expert does not exist, or the tiles
-                are too small for their overlap.
+            ValueError: If the image is not one, the level, expert, confidence or a name of the
+                instruction does not exist, or the tiles are too small for their overlap.
         """
-        batch = _to_batch(image)
+        batch, wish = _to_batch(image), self._wish(level, expert, instruction, confidence)
         with torch.inference_mode():
-            route = self._route(batch, level=level, expert=expert, leaf_mask=leaf_mask)
+            route = self._route(batch, wish)
             restored, num_tiles = self._run(route.expert, batch, tile_px, overlap_px, on_tile)
             restored = restored.clamp(0.0, 1.0)
         return Restoration(
@@ -137,18 +144,27 @@ class Restorer:
             num_tiles=num_tiles,
         )
 
-    def _route(
+    def _wish(
         self,
-        batch: Float[Tensor, "1 3 h w"],
-        *,
         level: int | None,
         expert: int | None,
-        leaf_mask: Sequence[bool] | None,
-    ) -> Route:
+        instruction: Sequence[str],
+        confidence: int | None,
+    ) -> dict[str, Any]:
+        """What the caller wants of the choice, as `decide` takes it."""
+        if confidence is not None:
+            if level is not None:
+                raise ValueError(
+                    f"level {level} and confidence {confidence} both pick the level; give one"
+                )
+            level = level_of_confidence(confidence, self.tree.num_levels)
+        mask = self.bundle.guide.leaf_mask(instruction) if instruction else None
+        return {"level": level, "expert": expert, "leaf_mask": mask}
+
+    def _route(self, batch: Float[Tensor, "1 3 h w"], wish: Mapping[str, Any]) -> Route:
         embedding = self._extractor.embed(batch.to(self.device))
         points = torch.from_numpy(self.tree.standardise(embedding.cpu().numpy()))
-        output = self._router(points.to(self.device))
-        (route,) = decide(output, self.tree, leaf_mask=leaf_mask, level=level, expert=expert)
+        (route,) = decide(self._router(points.to(self.device)), self.tree, **wish)
         return route
 
     def _expert(self, node: int) -> nn.Module:

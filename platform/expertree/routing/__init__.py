@@ -1,16 +1,25 @@
 """Routing: from an image's embedding to the one expert that restores it.
 
 `router.py` is the network, `losses.py` what it is trained on, `training.py` the training on a table
-of scores, `decision.py` the choice for an image, `audit.py` what a better choice would have gained.
+of scores, `decision.py` the choice for an image, `guide.py` what a user's
+words leave to choose from, `audit.py` what a better choice would have gained.
 """
 
 from expertree.routing.audit import Audit, audit_routes, node_table
 from expertree.routing.decision import Route, decide
+from expertree.routing.guide import (
+    Guide,
+    level_of_confidence,
+    load_guide,
+    make_guide,
+    save_guide,
+)
 from expertree.routing.router import Router, RouterOutput, RouterShape, load_router, save_router
 from expertree.routing.training import RouterConfig, RouterEpoch, TrainedRouter, train_router
 
 __all__ = [
     "Audit",
+    "Guide",
     "Route",
     "Router",
     "RouterConfig",
@@ -20,8 +29,12 @@ __all__ = [
     "TrainedRouter",
     "audit_routes",
     "decide",
+    "level_of_confidence",
+    "load_guide",
     "load_router",
+    "make_guide",
     "node_table",
+    "save_guide",
     "save_router",
     "train_router",
 ]

@@ -14,10 +14,11 @@ from expertree.experts.backbones import BackboneConfig, build_backbone
 from expertree.experts.weights import save_expert
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree, save_tree
 from expertree.restorer import write_bundle
-from expertree.routing import Router, RouterShape, save_router
+from expertree.routing import Router, RouterShape, make_guide, save_guide, save_router
 from expertree.storage import Storage
 
 EMBED_DIM = 16
+NAMES = ("haze", "noise", "rain")
 BACKBONE = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
 
 
@@ -78,9 +79,11 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     images = torch.rand(60, 3, 64, 64) * torch.rand(60, 3, 1, 1) + torch.rand(60, 1, 1, 1)
     embeddings = extractor.embed(images.clamp(0, 1)).numpy()
     config = HierarchyConfig(groups=(1, 2, 3), min_group_samples=4)
-    tree, _ = build_tree(embeddings, config, extractor=extractor_hash(extractor))
+    tree, leaves = build_tree(embeddings, config, extractor=extractor_hash(extractor))
     save_tree(tree, store.sub("tree"))
     save_router(make_router(tree, embeddings), store.sub("router"))
+    names = [(NAMES[leaf],) for leaf in leaves]
+    save_guide(make_guide(tree, leaves, names), store.sub("router"))
     for node in tree.experts():
         make_expert(node, store.sub("experts", str(node)))
     return Parts(

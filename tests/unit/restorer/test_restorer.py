@@ -72,12 +72,29 @@ def test_every_expert_and_level_can_be_asked_for(restorer: Restorer) -> None:
         assert restorer.restore(image, level=level).route.level == level
 
 
-def test_a_mask_keeps_leaves_out(restorer: Restorer) -> None:
+def test_an_instruction_chooses_among_the_leaves_that_hold_what_it_names(
+    restorer: Restorer,
+) -> None:
     image = random_u8(33, 33)
-    free = restorer.route(image)
-    mask = [leaf != free.leaf for leaf in range(restorer.tree.num_leaves)]
-    assert restorer.route(image, leaf_mask=mask).leaf != free.leaf
-    assert restorer.restore(image, leaf_mask=mask).route.leaf != free.leaf
+    for leaf, name in enumerate(restorer.bundle.guide.names):
+        assert restorer.route(image, instruction=[name]).leaf == leaf
+        assert restorer.restore(image, instruction=[name]).route.leaf == leaf
+
+
+def test_an_instruction_that_names_nothing_known_lists_what_is(restorer: Restorer) -> None:
+    with pytest.raises(ValueError, match="unknown degradation 'fog'; this model knows haze, noise"):
+        restorer.route(random_u8(33, 33), instruction=["haze", "fog"])
+
+
+def test_a_confidence_picks_the_level(restorer: Restorer) -> None:
+    image = random_u8(33, 33)
+    for confidence in (0, 1, 2):
+        route = restorer.route(image, instruction=["rain"], confidence=confidence)
+        assert (route.leaf, route.level) == (2, confidence)
+    with pytest.raises(ValueError, match="confidence must be 0, 1 or 2, got 3"):
+        restorer.route(image, confidence=3)
+    with pytest.raises(ValueError, match="give one"):
+        restorer.restore(image, confidence=1, level=1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])

@@ -1,0 +1,129 @@
+"""Instruction mode: names of degradations become a mask over leaves (paper 000, section 3.3).
+
+The guide knows what the training samples of each leaf were made with. Whoever knows what is wrong
+with a picture names it, and leaves that hold little of it are pruned before the softmax; hybrid
+mode also says how sure that is, which picks the level (paper 000, table N).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int64
+
+from expertree.config import load, to_dict
+from expertree.errors import ArtefactError, ConfigError
+from expertree.hierarchy import Tree
+from expertree.storage import Storage
+
+VERSION = 1
+"""Format of the artefact; a reader refuses any other."""
+
+CONFIDENCES = (0, 1, 2)
+"""How sure an instruction is: 0 takes the coarsest level, 2 the finest."""
+
+KEPT_SHARE = 0.5
+"""A leaf is pruned when it holds less than this share of what the best leaf holds of a name."""
+
+_FILE = "guide.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Guide:
+    """What each leaf was trained on, by name.
+
+    Attributes:
+        names: Degradations, then their degrees, for example `noise` and `medium noise`.
+        shares: For each leaf and name, the share of the leaf's samples that carry the name, alone
+            or among others.
+    """
+
+    names: tuple[str, ...]
+    shares: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a table that is not leaves by names."""
+        if not self.shares or {len(row) for row in self.shares} != {len(self.names)}:
+            raise ValueError(
+                f"the guide has {len(self.names)} names, but rows of "
+                f"{sorted({len(row) for row in self.shares})} shares"
+            )
+
+    def leaf_mask(self, instruction: Sequence[str]) -> tuple[bool, ...]:
+        """Which leaves an instruction leaves to choose from; at least one.
+
+        Args:
+            instruction: Names of what is wrong, each of `names`; several are at work together.
+
+        Raises:
+            ValueError: If there is no name, or one is unknown; lists those that exist.
+        """
+        unknown = [name for name in instruction if name not in self.names]
+        if unknown or not instruction:
+            what = f"unknown degradation '{unknown[0]}'" if unknown else "the instruction is empty"
+            raise ValueError(f"{what}; this model knows {', '.join(self.names)}")
+        chosen = [self.names.index(name) for name in instruction]
+        held = np.array(self.shares)[:, chosen].mean(axis=1)
+        return tuple((held >= KEPT_SHARE * held.max()).tolist())
+
+
+def level_of_confidence(confidence: int, num_levels: int) -> int:
+    """The level that a confidence picks: 0 the coarsest, 2 the finest, 1 the middle.
+
+    Raises:
+        ValueError: If it is not one of `CONFIDENCES`.
+    """
+    if confidence not in CONFIDENCES:
+        raise ValueError(f"confidence must be 0, 1 or 2, got {confidence!r}")
+    return round(confidence / CONFIDENCES[-1] * (num_levels - 1))
+
+
+def make_guide(
+    tree: Tree, leaves: Int64[np.ndarray, " samples"], names: Sequence[Sequence[str]]
+) -> Guide:
+    """Count what the samples of each leaf carry.
+
+    Args:
+        tree: The tree.
+        leaves: The leaf of each training sample.
+        names: The names that each sample carries: its degradations and their degrees.
+
+    Raises:
+        ValueError: If there are no samples, or the numbers differ.
+    """
+    if not len(names) or len(leaves) != len(names):
+        raise ValueError(f"{len(leaves)} leaves and {len(names)} samples make no guide")
+    known = list(dict.fromkeys(sorted((name for own in names for name in own), key=_degrees_last)))
+    counts = np.zeros((tree.num_leaves, len(known)))
+    for leaf, own in zip(leaves.tolist(), names, strict=True):
+        counts[leaf, [known.index(name) for name in own]] += 1
+    totals = np.bincount(leaves, minlength=tree.num_leaves).clip(min=1)
+    shares = (counts / totals[:, None]).round(6)
+    return Guide(names=tuple(known), shares=tuple(tuple(row) for row in shares.tolist()))
+
+
+def save_guide(guide: Guide, directory: Storage) -> None:
+    """Write `guide.json`."""
+    directory.write_json(_FILE, {"version": VERSION, **to_dict(guide)})
+
+
+def load_guide(directory: Storage) -> Guide:
+    """Read a guide.
+
+    Raises:
+        ArtefactError: If it is missing, damaged or of another version.
+    """
+    data, where = directory.read_json(_FILE), directory.path(_FILE)
+    version = data.pop("version", None) if isinstance(data, dict) else None
+    if version != VERSION:
+        raise ArtefactError(
+            f"{where} has format version {version!r}, this program reads {VERSION}; build again"
+        )
+    try:
+        return load(Guide, data)
+    except (ConfigError, ValueError) as error:
+        raise ArtefactError(f"{where} is damaged: {error}") from error
+
+
+def _degrees_last(name: str) -> tuple[int, str]:
+    return len(name.split()), name
