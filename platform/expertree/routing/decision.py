@@ -41,6 +41,7 @@ def decide(
     *,
     leaf_mask: Bool[Tensor, " leaves"] | Sequence[bool] | None = None,
     level: int | None = None,
+    levels: Sequence[int] | None = None,
     expert: int | None = None,
 ) -> list[Route]:
     """Choose an expert for each sample of a batch.
@@ -53,6 +54,7 @@ def decide(
         tree: The tree that the router was trained for.
         leaf_mask: True where a leaf may be chosen, for all samples; all leaves by default.
         level: Take this level.
+        levels: Choose among these levels only; all by default.
         expert: Take this expert: one of the tree's levels and leaves that lead to it.
 
     Returns:
@@ -61,11 +63,11 @@ def decide(
     Raises:
         ValueError: If the level or expert does not exist, or nothing is left to choose from.
     """
-    levels = _allowed_levels(tree, level, expert)
+    allowed_levels = _allowed_levels(tree, level, levels, expert)
     leaves = _allowed_leaves(tree, leaf_mask, expert)
     device = output.leaf_logits.device
     leaf_logits = output.leaf_logits.masked_fill(~leaves.to(device), float("-inf"))
-    level_logits = output.level_logits.masked_fill(~levels.to(device), float("-inf"))
+    level_logits = output.level_logits.masked_fill(~allowed_levels.to(device), float("-inf"))
     leaf_probabilities = leaf_logits.softmax(dim=1).double().cpu()
     level_probabilities = level_logits.softmax(dim=1).double().cpu()
     return [
@@ -94,11 +96,17 @@ def _allowed_leaves(
     return allowed
 
 
-def _allowed_levels(tree: Tree, level: int | None, expert: int | None) -> Bool[Tensor, " levels"]:
+def _allowed_levels(
+    tree: Tree, level: int | None, levels: Sequence[int] | None, expert: int | None
+) -> Bool[Tensor, " levels"]:
     allowed = torch.ones(tree.num_levels, dtype=torch.bool)
-    if expert is not None:
+    if levels is not None:
         allowed[:] = False
-        allowed[list(tree.levels_of_expert(expert))] = True
+        allowed[list(levels)] = True
+    if expert is not None:
+        serves = torch.zeros_like(allowed)
+        serves[list(tree.levels_of_expert(expert))] = True
+        allowed = allowed & serves
     if level is not None:
         if not 0 <= level < tree.num_levels:
             raise ValueError(

@@ -6,7 +6,7 @@ No expert runs here, so a search over objectives costs seconds a trial (METHOD s
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -95,16 +95,25 @@ class TrainedRouter:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Table:
-    """Training data as tensors, one row a sample."""
+    """Training data as tensors, one row a sample; costs of the levels to choose among."""
 
     points: Float[Tensor, "samples dim"]
     leaves: Int64[Tensor, " samples"]
     costs: Float[Tensor, "samples leaves levels"]
+    levels: Sequence[int]
 
     def rows(self, indices: Int64[Tensor, " rows"]) -> "_Table":
-        return _Table(
-            points=self.points[indices], leaves=self.leaves[indices], costs=self.costs[indices]
+        return dataclasses.replace(
+            self,
+            points=self.points[indices],
+            leaves=self.leaves[indices],
+            costs=self.costs[indices],
         )
+
+    def judge(self, router: Router) -> RouterOutput:
+        """What the router says, with the logits of the levels to choose among."""
+        output = router(self.points)
+        return dataclasses.replace(output, level_logits=output.level_logits[:, self.levels])
 
 
 def train_router(
@@ -115,6 +124,7 @@ def train_router(
     losses: Float[np.ndarray, "samples nodes"],
     *,
     seed: int,
+    levels: Sequence[int] | None = None,
 ) -> TrainedRouter:
     """Train the routers on samples that the experts were not trained on.
 
@@ -125,6 +135,8 @@ def train_router(
         leaves: The leaf that each sample is assigned to.
         losses: Each node's expert's L1 on each sample; see `routing.audit.node_table`.
         seed: Of the split, the initial weights, the order and the gates' noise.
+        levels: Levels to choose among; all by default. The gate learns nothing of the others, so
+            routes must be decided among the same ones.
 
     Returns:
         The router of the best pass, by regret on the held-out split. On a CPU the same arguments
@@ -136,6 +148,10 @@ def train_router(
         TrainingError: If the loss is not finite any more.
     """
     table = _make_table(config, tree, embeddings, leaves, losses)
+    if levels is not None:
+        table = dataclasses.replace(
+            table, costs=table.costs[:, :, list(levels)], levels=list(levels)
+        )
     centroids = torch.from_numpy(tree.leaf_centroids.copy())
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
@@ -175,6 +191,7 @@ def _make_table(
         points=torch.from_numpy(tree.standardise(embeddings)),
         leaves=torch.from_numpy(np.asarray(leaves, dtype=np.int64)),
         costs=torch.from_numpy(choice_regrets(losses, tree, cap_db=config.cap_db)),
+        levels=range(tree.num_levels),
     )
 
 
@@ -233,7 +250,7 @@ def _run_epoch(
         if len(indices) == 1:  # BatchNorm has no variance of one sample
             continue
         batch = table.rows(indices)
-        loss = router_loss(config, router(batch.points), batch.costs, batch.leaves, centroids)
+        loss = router_loss(config, batch.judge(router), batch.costs, batch.leaves, centroids)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
@@ -266,7 +283,7 @@ def router_loss(
 
 @torch.inference_mode()
 def _regret_db(router: Router, table: _Table) -> float:
-    output = router.eval()(table.points)
+    output = table.judge(router.eval())
     rows = torch.arange(len(table.leaves))
     chosen = table.costs[rows, output.leaf_logits.argmax(dim=1), output.level_logits.argmax(dim=1)]
     return float(chosen.mean())

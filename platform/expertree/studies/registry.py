@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from expertree.errors import ConfigError
 from expertree.storage import Storage
+from expertree.studies.routing import RoutingConfig, study_routing
 from expertree.studies.silhouette import SilhouetteConfig, study_silhouettes
 from expertree.studies.tables import Rows, Table, write_tables
 
@@ -20,6 +21,7 @@ class StudyConfig:
     """Where its rows are kept and its tables are written: a folder or a URI."""
 
     silhouette: SilhouetteConfig = SilhouetteConfig()
+    routing: RoutingConfig = RoutingConfig()
 
     def __post_init__(self) -> None:
         """Refuse a name that does not exist."""
@@ -28,6 +30,7 @@ class StudyConfig:
 
 
 STUDIES: dict[str, Callable[[StudyConfig, Rows], tuple[Table, ...]]] = {
+    "routing": lambda config, rows: study_routing(config.routing, rows),
     "silhouette": lambda config, rows: study_silhouettes(config.silhouette, rows),
 }
 

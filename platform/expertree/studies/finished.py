@@ -1,0 +1,125 @@
+"""A finished build, opened for study: its tree, its embeddings, and every expert's scores."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from expertree.errors import ArtefactError, ConfigError
+from expertree.evaluation import Scores
+from expertree.hierarchy import Tree, load_tree
+from expertree.orchestration.scores import read_scores
+from expertree.orchestration.stages import key_of, stage_key
+from expertree.orchestration.tables import read_embeddings, read_labels
+from expertree.routing import node_table
+from expertree.storage import Storage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ScoredSet:
+    """A patch set as the routers see it.
+
+    Attributes:
+        tasks: For each patch its degradations in order.
+        embeddings: float32 [patches, dim], not standardised.
+        l1: Mean absolute error of each node's expert on each patch.
+        psnr: The same in dB.
+    """
+
+    tasks: list[tuple[str, ...]]
+    embeddings: Float32[np.ndarray, "patches dim"]
+    l1: Float[np.ndarray, "patches nodes"]
+    psnr: Float[np.ndarray, "patches nodes"]
+
+    @property
+    def is_mixed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Where several degradations are at work."""
+        return np.array([len(tasks) > 1 for tasks in self.tasks])
+
+
+class FinishedBuild:
+    """What a build left in its store, found through its report.
+
+    Attributes:
+        tree: Its tree.
+        report: Its `report.json`.
+    """
+
+    def __init__(self, place: str | None, *, key: str) -> None:
+        """Open a build.
+
+        Args:
+            place: Its output folder.
+            key: The configuration key that it was given by, for messages.
+
+        Raises:
+            ConfigError: If it was not given.
+            ArtefactError: If there is no finished build.
+        """
+        if place is None:
+            raise ConfigError(f"{key} is not set; give the output folder of a finished build")
+        output = Storage.open(place)
+        if not output.exists("report.json"):
+            raise ArtefactError(f"{output.path()} has no report.json; give a finished build")
+        self.report: dict[str, Any] = output.read_json("report.json")
+        self._stored: dict[str, str] = self.report["stored"]
+        self.tree: Tree = load_tree(self.directory("tree"))
+
+    def directory(self, name: str) -> Storage:
+        """A result that the report names, for example `embed/train` or `router`.
+
+        Raises:
+            ArtefactError: If the report does not name it; the build is of an older version.
+        """
+        if name not in self._stored:
+            raise ArtefactError(f"the report does not say where '{name}' is stored; build again")
+        return Storage.open(self._stored[name])
+
+    @property
+    def store(self) -> Storage:
+        """The root of the store."""
+        return Storage.open(self._stored["tree"].rsplit("/", 2)[0])
+
+    @property
+    def key(self) -> str:
+        """A hash of what the study of this build depends on: its bundle and its scored sets."""
+        names = [name for name in sorted(self._stored) if name.startswith("embed/")]
+        return "-".join(key_of(self.directory(name)) for name in ("tree", "bundle", *names))
+
+    @property
+    def experts(self) -> dict[int, Storage]:
+        """The directory of each expert, by node."""
+        entries = [entry for entry in self.report["experts"] if entry["index"] is not None]
+        return {entry["index"]: self.store.sub("expert", entry["key"]) for entry in entries}
+
+    def scored(self, name: str) -> ScoredSet:
+        """A patch set with all experts' scores: `route`, `val_in` or `val_out`.
+
+        Raises:
+            ArtefactError: If scores are not in the store.
+        """
+        return self.scored_at(self.directory(f"degrade/{name}"), self.directory(f"embed/{name}"))
+
+    def scored_at(self, table: Storage, embeddings: Storage) -> ScoredSet:
+        """The same for the table and embeddings of any patch set that all experts were scored on.
+
+        Raises:
+            ArtefactError: If scores are not in the store.
+        """
+        columns = {node: self._scores(key_of(e), table) for node, e in self.experts.items()}
+        return ScoredSet(
+            tasks=read_labels(table),
+            embeddings=read_embeddings(embeddings)[1],
+            l1=node_table({node: scores.l1 for node, scores in columns.items()}, self.tree),
+            psnr=node_table({node: s.psnr_rgb for node, s in columns.items()}, self.tree),
+        )
+
+    def _scores(self, expert: str, table: Storage) -> Scores:
+        spec = {"expert": expert, "table": key_of(table)}
+        found = self.store.sub("score", stage_key("score", spec))
+        if not found.is_done():
+            raise ArtefactError(
+                f"expert {expert} has no scores on {table.path()} in the store; build again"
+            )
+        return read_scores(found)

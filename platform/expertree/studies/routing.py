@@ -1,0 +1,237 @@
+"""How well routers choose, and what each part of their training and of the tree is worth.
+
+All from tables of scores that a finished build left: no expert runs. Beside each table stands what
+the paper has (paper 000, tables H, 8 and O).
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from expertree.config import load, to_dict
+from expertree.hierarchy import assign
+from expertree.routing import Route, RouterConfig, audit_routes, decide, train_router
+from expertree.routing.losses import choice_nodes
+from expertree.studies.finished import FinishedBuild, ScoredSet
+from expertree.studies.tables import Cell, Rows, Table
+
+VERSION = 1
+"""Raise it when the same build would give other rows."""
+
+SETS = ("val_in", "val_out")
+KINDS = ("single", "mixed")
+COLUMNS = ("in, single", "in, mixed", "out, single", "out, mixed")
+
+PAPER_LOSSES = {"L1": (24.14, 18.37), "+ L_dg": (24.35, 18.76), "+ L_aux": (24.46, 19.45)}
+"""Mixed images in and out of distribution, dB (paper 000, table H)."""
+
+PAPER_LEVELS = {
+    "{1}": (22.06, 17.23),
+    "{8}": (24.22, 18.35),
+    "{1, 4, 8} both routers": (24.46, 19.45),
+}
+"""Likewise (paper 000, table 8)."""
+
+PAPER_AUDIT = {"val_in": (24.46, 24.53), "val_out": (19.45, 19.66)}
+"""Routed, and with the best level (paper 000, table O)."""
+
+Change: TypeAlias = Mapping[str, Any]
+
+LOSSES: Mapping[str, Change] = {
+    "L1": {"alpha": 0.0, "beta": 0.0},
+    "+ L_dg": {"beta": 0.0},
+    "+ L_aux": {},
+}
+"""Rows of table H, as changes to the configuration."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RoutingConfig:
+    """Which build's routers are studied, and how they are trained."""
+
+    build: str | None = None
+    """A finished build's output folder."""
+
+    router: RouterConfig = RouterConfig()
+    """The training that the rows change."""
+
+    num_seeds: int = 3
+    """Trainings behind each number, which is their mean."""
+
+
+def study_routing(config: RoutingConfig, rows: Rows) -> tuple[Table, ...]:
+    """Train routers on a build's tables in every variation, and compare.
+
+    Raises:
+        ConfigError: If the build is not given.
+        ArtefactError: If it is not there.
+    """
+    study = _Study(config, rows, FinishedBuild(config.build, key="routing.build"))
+    return (study.losses(), study.levels(), study.audit())
+
+
+class _Study:
+    def __init__(self, config: RoutingConfig, rows: Rows, build: FinishedBuild) -> None:
+        self._config, self._rows, self._build = config, rows, build
+        self._sets: dict[str, ScoredSet] = {}
+
+    def losses(self) -> Table:
+        """Table H, for both objectives."""
+        lines = []
+        for objective in ("expected_l1", "paper"):
+            for name, change in LOSSES.items():
+                found = self._row(f"{objective}, {name}", change | {"objective": objective})
+                paper = PAPER_LOSSES[name] if objective == "paper" else (None, None)
+                lines.append((objective, name, *_psnrs(found, "routed"), *paper))
+        head = ("objective", "losses", *COLUMNS, "paper, in", "paper, out")
+        return Table(
+            title="Losses of the routers, PSNR in dB", columns=head, rows=tuple(lines), decimals=2
+        )
+
+    def levels(self) -> Table:
+        """Table 8: which levels there are, with and without the choice among them."""
+        groups = self._build.tree.groups
+        numbers = range(len(groups))
+        shapes = [s for n in numbers for s in _subsets(len(groups), n + 1)]
+        lines: list[tuple[Cell, ...]] = []
+        for shape in shapes:
+            name = "{" + ", ".join(str(groups[level]) for level in shape) + "}"
+            found = self._row(name, {}, levels=shape)
+            for row, key in ((name, "finest"), (f"{name} both routers", "routed")):
+                if key == "finest" or len(shape) > 1:
+                    paper = PAPER_LEVELS.get(row, (None, None))
+                    lines.append((row, *_psnrs(found, key), *paper))
+        head = ("levels", *COLUMNS, "paper, in", "paper, out")
+        return Table(
+            title="Levels, and the choice among them, PSNR in dB",
+            columns=head,
+            rows=tuple(lines),
+            decimals=2,
+            notes=("Without both routers the degradation router chooses, on the finest level.",),
+        )
+
+    def audit(self) -> Table:
+        """Table O, and the best of all experts."""
+        found = self._row("audit", {})
+        lines: list[tuple[Cell, ...]] = []
+        for name in SETS:
+            for kind in KINDS:
+                values = found[name][kind]
+                paper = PAPER_AUDIT[name] if kind == "mixed" else (None, None)
+                gap = values["best_level"] - values["finest"]
+                closed = (values["routed"] - values["finest"]) / gap if gap > 0 else None
+                lines.append(
+                    (
+                        f"{name.removeprefix('val_')}, {kind}",
+                        *(values[key] for key in ("finest", "routed", "best_level", "best")),
+                        values["best_level"] - values["routed"],
+                        closed,
+                        values["agreement"],
+                        _percents(values["routed_levels"]),
+                        _percents(values["best_levels"]),
+                        *paper,
+                    )
+                )
+        return Table(
+            title="What a better choice would gain, PSNR in dB",
+            columns=(
+                "validation",
+                *("finest", "routed", "best level", "best of all", "lost", "closed", "agreement"),
+                *("levels, %", "best levels, %", "paper routed", "paper best level"),
+            ),
+            rows=tuple(lines),
+            decimals=2,
+            notes=(
+                "`closed` is the share of the way from the finest level to the best level.",
+                "`finest`, `best level`: on the path of the leaf that the router chose.",
+            ),
+        )
+
+    def _row(
+        self, name: str, change: Change, *, levels: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        config = load(RouterConfig, to_dict(self._config.router) | dict(change))
+        spec = {
+            "study": "routing",
+            "version": VERSION,
+            "build": self._build.key,
+            "router": to_dict(config),
+            "levels": list(levels) if levels is not None else None,
+            "num_seeds": self._config.num_seeds,
+        }
+        return self._rows.row(name, spec, lambda: self._measure(config, levels))
+
+    def _measure(self, config: RouterConfig, levels: Sequence[int] | None) -> dict[str, Any]:
+        runs = [self._one(config, levels, seed) for seed in range(self._config.num_seeds)]
+        return {
+            name: {kind: _mean([run[name][kind] for run in runs]) for kind in KINDS}
+            for name in SETS
+        }
+
+    def _one(
+        self, config: RouterConfig, levels: Sequence[int] | None, seed: int
+    ) -> dict[str, dict[str, dict[str, Any]]]:
+        tree, train = self._build.tree, self._set("route")
+        leaves = assign(tree, train.embeddings)
+        router = train_router(
+            config, tree, train.embeddings, leaves, train.l1, seed=seed, levels=levels
+        ).router
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for name in SETS:
+            data = self._set(name)
+            with torch.inference_mode():
+                output = router(torch.from_numpy(tree.standardise(data.embeddings)))
+            routes = decide(output, tree, levels=levels)
+            found[name] = {
+                kind: self._compare(routes, data, data.is_mixed == (kind == "mixed"), levels)
+                for kind in KINDS
+            }
+        return found
+
+    def _compare(
+        self,
+        routes: Sequence[Route],
+        data: ScoredSet,
+        wanted: np.ndarray[Any, np.dtype[np.bool_]],
+        levels: Sequence[int] | None,
+    ) -> dict[str, Any]:
+        tree, rows = self._build.tree, np.flatnonzero(wanted)
+        chosen, psnr = [routes[row] for row in rows], data.psnr[rows]
+        found = audit_routes(chosen, psnr, tree)
+        finest = tree.num_levels - 1 if levels is None else max(levels)
+        nodes = choice_nodes(tree)[[route.leaf for route in chosen], finest]
+        return {
+            "finest": float(psnr[np.arange(len(rows)), nodes].mean()),
+            "routed": found.psnr_routed,
+            "best_level": found.psnr_best_level,
+            "best": found.psnr_best,
+            "agreement": found.agreement,
+            "routed_levels": list(found.routed_levels),
+            "best_levels": list(found.best_levels),
+        }
+
+    def _set(self, name: str) -> ScoredSet:
+        if name not in self._sets:
+            self._sets[name] = self._build.scored(name)
+        return self._sets[name]
+
+
+def _mean(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: np.mean([value[name] for value in values], axis=0).tolist() for name in values[0]}
+
+
+def _psnrs(found: Mapping[str, Any], key: str) -> tuple[float, ...]:
+    return tuple(found[name][kind][key] for name in SETS for kind in KINDS)
+
+
+def _percents(shares: Sequence[float]) -> str:
+    return " ".join(f"{100 * share:.0f}" for share in shares)
+
+
+def _subsets(size: int, length: int) -> list[tuple[int, ...]]:
+    """All ways to keep some levels, in order."""
+    kept = [tuple(n for n in range(size) if bits >> n & 1) for bits in range(1, 1 << size)]
+    return [levels for levels in kept if len(levels) == length]
