@@ -6,7 +6,6 @@ it was, a second one finds everything, and one with another setting makes only w
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,23 +13,26 @@ import torch
 from jaxtyping import Int64
 
 from expertree.config import to_dict
-from expertree.degradation.maps import MapFiles, list_maps
+from expertree.degradation.maps import list_maps
 from expertree.degradation.photographs import (
-    Photo,
-    Split,
     list_photographs,
     split_photographs,
 )
-from expertree.degradation.table import plan_patches
 from expertree.errors import ResourceError
 from expertree.hierarchy import Tree, assign, build_tree, load_tree, save_tree
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_stages import ExpertPlan, plan_experts, train_experts
-from expertree.orchestration.extractor_stages import embed, train_extractor_on_lane
-from expertree.orchestration.patch_stages import degrade, shard
+from expertree.orchestration.extractor_stages import train_extractor_on_lane
+from expertree.orchestration.patch_stages import shard
 from expertree.orchestration.pipelines import OnDone
-from expertree.orchestration.score_stage import INPUTS, Column, score
+from expertree.orchestration.score_stage import INPUTS
 from expertree.orchestration.scores import read_scores
+from expertree.orchestration.set_stages import (
+    Material,
+    embed_tables,
+    make_tables,
+    score_tables,
+)
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, check_whole, key_of
 from expertree.orchestration.tables import read_embeddings, read_leaves, read_names, write_table
@@ -48,20 +50,6 @@ from expertree.storage import Storage
 
 VALIDATION = ("val_in", "val_out")
 OnPicture = Callable[[Picture], None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Material:
-    """Photographs that were found, and what is done with each."""
-
-    photos: Sequence[Photo]
-    skipped: Sequence[tuple[str, str]]
-    splits: Mapping[str, Split]
-    maps: MapFiles
-
-    def photos_of(self, part: Split) -> list[Photo]:
-        """The photographs of one part."""
-        return [photo for photo in self.photos if self.splits[photo.name] == part]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -132,10 +120,10 @@ def build(
     config: BuildConfig, material: Material, bench: Workbench, on_picture: OnPicture
 ) -> Built:
     """Run all stages up to the bundle."""
-    tables = _degrade(config, material, bench)
+    tables = make_tables(bench, config.degradation.patch_sets(), material, seed=config.seed)
     extractor = _train_extractor(config, bench, tables["extractor"])
     embedded = {name: table for name, table in tables.items() if name != "extractor"}
-    embeddings = _embed(bench, embedded, extractor)
+    embeddings = embed_tables(bench, embedded, extractor)
     hierarchy = _cluster(config, bench, extractor, embeddings["train"])
     shards = _shard(bench, tables["train"], hierarchy)
     plans = plan_experts(
@@ -147,7 +135,7 @@ def build(
         shards=shards,
     )
     picture = _train_experts(bench, plans, shards, on_picture)
-    scores = _score(bench, tables, plans)
+    scores = score_tables(bench, tables, *_wanted_scores(plans))
     router_result = _train_router(
         config,
         bench,
@@ -173,41 +161,6 @@ def build(
     )
 
 
-def table_specs(config: BuildConfig, material: Material) -> dict[str, dict[str, Any]]:
-    """Everything that the table of each patch set depends on: contents, not folders."""
-    specs: dict[str, dict[str, Any]] = {}
-    for name, patch_set in config.degradation.patch_sets().items():
-        photos = material.photos_of(patch_set.part)
-        specs[name] = {
-            "patch_set": to_dict(patch_set),
-            "photographs": sorted((photo.name, photo.sha256) for photo in photos),
-            "seed": config.seed,
-        }
-        maps = material.maps.of_photos([photo.name for photo in photos]).key
-        if maps is not None:
-            specs[name]["maps"] = maps
-    return specs
-
-
-def _degrade(config: BuildConfig, material: Material, bench: Workbench) -> dict[str, Storage]:
-    """The table of each patch set."""
-    sets = config.degradation.patch_sets()
-
-    def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
-        plans = {
-            name: plan_patches(
-                sets[name],
-                material.photos_of(sets[name].part),
-                seed=config.seed,
-                maps=material.maps,
-            )
-            for name in missing
-        }
-        degrade([(plans[name], result) for name, result in missing.items()], on_done)
-
-    return bench.run_many("degrade", table_specs(config, material), make, needs_cluster=True)
-
-
 def _train_extractor(config: BuildConfig, bench: Workbench, table: Storage) -> Storage:
     spec = {
         "extractor": to_dict(config.extractor),
@@ -219,22 +172,6 @@ def _train_extractor(config: BuildConfig, bench: Workbench, table: Storage) -> S
         train_extractor_on_lane(bench, config, table, result, on_done)
 
     return bench.run("extractor", spec, make, needs_cluster=True)
-
-
-def _embed(
-    bench: Workbench, tables: Mapping[str, Storage], extractor: Storage
-) -> dict[str, Storage]:
-    """The embeddings of each patch set."""
-    specs = {
-        name: {"table": key_of(table), "extractor": key_of(extractor)}
-        for name, table in tables.items()
-    }
-
-    def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
-        wanted = [(tables[name], result) for name, result in missing.items()]
-        embed(wanted, extractor, bench.cluster, on_done)
-
-    return bench.run_many("embed", specs, make, needs_cluster=True)
 
 
 def _cluster(
@@ -274,31 +211,17 @@ def _train_experts(
         return train_experts(bench, plans, shards, on_picture)
 
 
-def _score(
-    bench: Workbench, tables: Mapping[str, Storage], plans: Sequence[ExpertPlan]
-) -> dict[tuple[str, str], Storage]:
-    """Scores by (expert's key, patch set); the degraded inputs are under `INPUTS`."""
+def _wanted_scores(
+    plans: Sequence[ExpertPlan],
+) -> tuple[dict[str, Storage | None], list[tuple[str, str]]]:
+    """Whom to score, and on which patch sets: the routers' is for the tree's experts alone."""
     experts: dict[str, Storage | None] = {INPUTS: None}
     wanted = [(INPUTS, name) for name in VALIDATION]
     for plan in plans:
         experts[plan.key] = plan.result
         names = VALIDATION if plan.node is None else ("route", *VALIDATION)
         wanted += [(plan.key, name) for name in names]
-    specs = {(key, name): {"expert": key, "table": key_of(tables[name])} for key, name in wanted}
-
-    def make(missing: Mapping[tuple[str, str], Storage], on_done: OnDone) -> None:
-        columns = [
-            Column(
-                expert=experts[key],
-                table=tables[name],
-                directory=result,
-                spec=specs[key, name],
-            )
-            for (key, name), result in missing.items()
-        ]
-        score(columns, bench.cluster, on_done)
-
-    return bench.run_many("score", specs, make, needs_cluster=True)
+    return experts, wanted
 
 
 def _train_router(

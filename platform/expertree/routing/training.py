@@ -112,7 +112,7 @@ class _Table:
 
     def judge(self, router: Router) -> RouterOutput:
         """What the router says, with the logits of the levels to choose among."""
-        output = router(self.points)
+        output: RouterOutput = router(self.points)
         return dataclasses.replace(output, level_logits=output.level_logits[:, self.levels])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from expertree.errors import ConfigError
 from expertree.storage import Storage
 from expertree.studies.routing import RoutingConfig, study_routing
+from expertree.studies.shift import ShiftConfig, study_shift
 from expertree.studies.silhouette import SilhouetteConfig, study_silhouettes
 from expertree.studies.tables import Rows, Table, write_tables
 
@@ -22,6 +23,7 @@ class StudyConfig:
 
     silhouette: SilhouetteConfig = SilhouetteConfig()
     routing: RoutingConfig = RoutingConfig()
+    shift: ShiftConfig = ShiftConfig()
 
     def __post_init__(self) -> None:
         """Refuse a name that does not exist."""
@@ -31,6 +33,7 @@ class StudyConfig:
 
 STUDIES: dict[str, Callable[[StudyConfig, Rows], tuple[Table, ...]]] = {
     "routing": lambda config, rows: study_routing(config.routing, rows),
+    "shift": lambda config, rows: study_shift(config.shift, rows),
     "silhouette": lambda config, rows: study_silhouettes(config.silhouette, rows),
 }
 

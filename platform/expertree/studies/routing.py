@@ -38,7 +38,7 @@ PAPER_LEVELS = {
 PAPER_AUDIT = {"val_in": (24.46, 24.53), "val_out": (19.45, 19.66)}
 """Routed, and with the best level (paper 000, table O)."""
 
-Change: TypeAlias = Mapping[str, Any]
+Change: TypeAlias = dict[str, Any]
 
 LOSSES: Mapping[str, Change] = {
     "L1": {"alpha": 0.0, "beta": 0.0},
@@ -199,7 +199,7 @@ class _Study:
         levels: Sequence[int] | None,
     ) -> dict[str, Any]:
         tree, rows = self._build.tree, np.flatnonzero(wanted)
-        chosen, psnr = [routes[row] for row in rows], data.psnr[rows]
+        chosen, psnr = [routes[row] for row in rows.tolist()], data.psnr[rows]
         found = audit_routes(chosen, psnr, tree)
         finest = tree.num_levels - 1 if levels is None else max(levels)
         nodes = choice_nodes(tree)[[route.leaf for route in chosen], finest]

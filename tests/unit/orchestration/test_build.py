@@ -6,7 +6,8 @@ import numpy as np
 
 from expertree.config import load
 from expertree.images.io import encode_png
-from expertree.orchestration.build import prepare, table_specs
+from expertree.orchestration.build import prepare
+from expertree.orchestration.set_stages import table_specs
 from expertree.orchestration.settings import BuildConfig
 
 
@@ -20,7 +21,7 @@ def specs(folder: Path, **maps: object) -> dict[str, dict[str, object]]:
     places = {"store": str(folder / "store"), "output": str(folder / "out")}
     photographs = {"source": str(folder / "photos"), "maps": maps}
     config = load(BuildConfig, places | {"photographs": photographs})
-    return table_specs(config, prepare(config))
+    return table_specs(config.degradation.patch_sets(), prepare(config), seed=config.seed)
 
 
 def test_tables_are_stored_by_what_their_maps_hold_not_where_they_are(tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""The stages of a patch set: make its table, embed it, score experts on it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from expertree.config import to_dict
+from expertree.degradation.maps import MapFiles
+from expertree.degradation.photographs import Photo, Split
+from expertree.degradation.table import PatchSet, plan_patches
+from expertree.orchestration.extractor_stages import embed
+from expertree.orchestration.patch_stages import degrade
+from expertree.orchestration.pipelines import OnDone
+from expertree.orchestration.score_stage import Column, score
+from expertree.orchestration.stages import Workbench, key_of
+from expertree.storage import Storage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Material:
+    """Photographs that were found, and what is done with each."""
+
+    photos: Sequence[Photo]
+    skipped: Sequence[tuple[str, str]]
+    splits: Mapping[str, Split]
+    maps: MapFiles
+
+    def photos_of(self, part: Split) -> list[Photo]:
+        """The photographs of one part."""
+        return [photo for photo in self.photos if self.splits[photo.name] == part]
+
+
+def table_specs(
+    sets: Mapping[str, PatchSet], material: Material, *, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Everything that the table of each patch set depends on: contents, not folders."""
+    specs: dict[str, dict[str, Any]] = {}
+    for name, patch_set in sets.items():
+        photos = material.photos_of(patch_set.part)
+        specs[name] = {
+            "patch_set": to_dict(patch_set),
+            "photographs": sorted((photo.name, photo.sha256) for photo in photos),
+            "seed": seed,
+        }
+        maps = material.maps.of_photos([photo.name for photo in photos]).key
+        if maps is not None:
+            specs[name]["maps"] = maps
+    return specs
+
+
+def make_tables(
+    bench: Workbench, sets: Mapping[str, PatchSet], material: Material, *, seed: int
+) -> dict[str, Storage]:
+    """The table of each patch set."""
+
+    def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
+        plans = {
+            name: plan_patches(
+                sets[name], material.photos_of(sets[name].part), seed=seed, maps=material.maps
+            )
+            for name in missing
+        }
+        degrade([(plans[name], result) for name, result in missing.items()], on_done)
+
+    specs = table_specs(sets, material, seed=seed)
+    return bench.run_many("degrade", specs, make, needs_cluster=True)
+
+
+def embed_tables(
+    bench: Workbench, tables: Mapping[str, Storage], extractor: Storage
+) -> dict[str, Storage]:
+    """The embeddings of each patch set."""
+    specs = {
+        name: {"table": key_of(table), "extractor": key_of(extractor)}
+        for name, table in tables.items()
+    }
+
+    def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
+        wanted = [(tables[name], result) for name, result in missing.items()]
+        embed(wanted, extractor, bench.cluster, on_done)
+
+    return bench.run_many("embed", specs, make, needs_cluster=True)
+
+
+def score_tables(
+    bench: Workbench,
+    tables: Mapping[str, Storage],
+    experts: Mapping[str, Storage | None],
+    wanted: Sequence[tuple[str, str]],
+) -> dict[tuple[str, str], Storage]:
+    """Scores by (expert's key, patch set).
+
+    Args:
+        bench: The workbench.
+        tables: By patch set.
+        experts: Directories by key; None stands for the degraded inputs themselves.
+        wanted: Which expert to score on which set.
+    """
+    specs = {(key, name): {"expert": key, "table": key_of(tables[name])} for key, name in wanted}
+
+    def make(missing: Mapping[tuple[str, str], Storage], on_done: OnDone) -> None:
+        columns = [
+            Column(expert=experts[key], table=tables[name], directory=result, spec=specs[key, name])
+            for (key, name), result in missing.items()
+        ]
+        score(columns, bench.cluster, on_done)
+
+    return bench.run_many("score", specs, make, needs_cluster=True)

@@ -1,0 +1,174 @@
+"""Routing as inputs move out of distribution: mean level and PSNR at points of shift.
+
+The parameters of all degradations go from the mildest in distribution to the severest out of it
+(paper 000, figure 5). The claim under test: the mean level gets coarser on the way, and routing
+through levels stays above routing at the finest level.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from expertree.config import load
+from expertree.errors import ConfigError
+from expertree.events import EventLog
+from expertree.orchestration.build import prepare
+from expertree.orchestration.set_stages import (
+    Material,
+    embed_tables,
+    make_tables,
+    score_tables,
+)
+from expertree.orchestration.settings import BuildConfig
+from expertree.orchestration.stages import Workbench, key_of
+from expertree.routing import audit_routes, decide, load_router
+from expertree.routing.losses import choice_nodes
+from expertree.storage import Storage
+from expertree.studies.finished import FinishedBuild, ScoredSet
+from expertree.studies.tables import Cell, Rows, Table
+
+VERSION = 1
+"""Raise it when the same build would give other rows."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ShiftConfig:
+    """The build, and the points."""
+
+    build: str | None = None
+    """A finished build's output folder. Its photographs must still be where they were."""
+
+    num_points: int = 15
+    """Points from 0 to 1; the paper's."""
+
+    num_patches: int = 140
+    """Patches at each point, of the build's validation photographs."""
+
+    mixed_fraction: float = 0.5
+    """Share of them with several degradations."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.num_points < 2:
+            raise ConfigError(f"shift.num_points must be at least 2, got {self.num_points}")
+
+
+def study_shift(config: ShiftConfig, rows: Rows) -> tuple[Table, ...]:
+    """Degrade, embed and score at every point, and compare routes.
+
+    Raises:
+        ConfigError: If the build is not given.
+        ArtefactError: If it is not there.
+        PhotoError: If its photographs are not.
+    """
+    study = _Study(config, FinishedBuild(config.build, key="shift.build"))
+    points = [n / (config.num_points - 1) for n in range(config.num_points)]
+    with study.at_work():
+        found = [study.row(point, rows) for point in points]
+    return tuple(_table(kind, points, found) for kind in ("single", "mixed"))
+
+
+def _table(kind: str, points: list[float], found: list[dict[str, Any]]) -> Table:
+    lines: list[tuple[Cell, ...]] = []
+    for point, row in zip(points, found, strict=True):
+        values = row[kind]
+        names = ("mean_level", "best_mean_level", "root", "finest", "routed", "best_level", "best")
+        lines.append(
+            (point, *(values[name] for name in names), values["routed"] - values["finest"])
+        )
+    return Table(
+        title=f"Points of shift, {kind} degradations, PSNR in dB",
+        columns=(
+            *("shift", "mean level", "mean best level", "tree root", "finest", "routed"),
+            *("best level", "best of all", "routed - finest"),
+        ),
+        rows=tuple(lines),
+        decimals=2,
+        notes=("0 is the mildest in distribution, 1 the severest out of it; level 0 is the root.",),
+    )
+
+
+class _Study:
+    def __init__(self, config: ShiftConfig, build: FinishedBuild) -> None:
+        self._config, self._build = config, build
+        self._settings: BuildConfig = load(BuildConfig, build.report["config"])
+        self._router = load_router(build.directory("router"))
+        self._material: Material | None = None
+        self._bench: Workbench | None = None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Have a workbench on the build's store; it needs a cluster only for what is missing."""
+        with TemporaryDirectory() as folder, self._open_bench(Path(folder)) as self._bench:
+            yield
+
+    def _open_bench(self, folder: Path) -> Workbench:
+        return Workbench(
+            store=self._build.store,
+            events=EventLog(folder / "events.jsonl"),
+            cluster=self._settings.cluster,
+            on_stage=_ignore,
+        )
+
+    def row(self, severity: float, rows: Rows) -> dict[str, Any]:
+        """What happens at one point."""
+        spec = {
+            "study": "shift",
+            "version": VERSION,
+            "build": self._build.key,
+            "severity": severity,
+            "num_patches": self._config.num_patches,
+            "mixed_fraction": self._config.mixed_fraction,
+        }
+        return rows.row(f"shift {severity:.2f}", spec, lambda: self._measure(severity))
+
+    def _measure(self, severity: float) -> dict[str, Any]:
+        data = self._score(severity)
+        kinds = {"single": ~data.is_mixed, "mixed": data.is_mixed}
+        return {kind: self._compare(data, np.flatnonzero(rows)) for kind, rows in kinds.items()}
+
+    def _score(self, severity: float) -> ScoredSet:
+        if self._bench is None:
+            raise ValueError("points are measured while the study is at work")
+        if self._material is None:
+            self._material = prepare(self._settings)
+        name = f"shift-{severity:.4f}"
+        patch_set = self._settings.degradation.patch_set(
+            name, "val", severity, self._config.num_patches, self._config.mixed_fraction
+        )
+        experts: dict[str, Storage | None] = {key_of(e): e for e in self._build.experts.values()}
+        sets = {name: patch_set}
+        tables = make_tables(self._bench, sets, self._material, seed=self._settings.seed)
+        embeddings = embed_tables(self._bench, tables, self._build.directory("extractor"))
+        score_tables(self._bench, tables, experts, [(key, name) for key in experts])
+        return self._build.scored_at(tables[name], embeddings[name])
+
+    def _compare(
+        self, data: ScoredSet, rows: np.ndarray[Any, np.dtype[np.int64]]
+    ) -> dict[str, Any]:
+        tree, psnr = self._build.tree, data.psnr[rows]
+        with torch.inference_mode():
+            points = torch.from_numpy(tree.standardise(data.embeddings[rows]))
+            routes = decide(self._router(points), tree)
+        found = audit_routes(routes, psnr, tree)
+        paths = choice_nodes(tree)[[route.leaf for route in routes]]
+        levels = range(tree.num_levels)
+        return {
+            "mean_level": float(np.dot(found.routed_levels, levels)),
+            "best_mean_level": float(np.dot(found.best_levels, levels)),
+            "root": float(psnr[:, 0].mean()),
+            "finest": float(psnr[np.arange(len(rows)), paths[:, -1]].mean()),
+            "routed": found.psnr_routed,
+            "best_level": found.psnr_best_level,
+            "best": found.psnr_best,
+        }
+
+
+def _ignore(name: str, state: str, num_done: int, num_total: int) -> None:
+    """A study tells of its rows, not of their stages."""
