@@ -83,7 +83,7 @@ def extractor_hash(extractor: Extractor) -> str:
     """
     weights = hashlib.sha256(safetensors.torch.save(_image_tensors(extractor))).hexdigest()
     config = extractor.config
-    return configs.fingerprint([weights, config.clip, config.view, config.view_px])
+    return configs.fingerprint([weights, config.clip, config.view, config.view_px, config.head])
 
 
 def _image_tensors(extractor: Extractor) -> dict[str, Tensor]:

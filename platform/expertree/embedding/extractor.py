@@ -6,13 +6,17 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from expertree.embedding.captions import CaptionTower
 from expertree.embedding.clip import ClipConfig, build_clip
+from expertree.embedding.heads import HEADS
 from expertree.embedding.recipe import ExtractorRecipe
+from expertree.embedding.sliding import SlidingTower
 from expertree.embedding.views import VIEWS
+from expertree.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,12 +29,19 @@ class ExtractorConfig:
     embed_dim: int = 512
     """Length of an embedding, as CLIP ViT-B/32 and the paper have it."""
 
-    view: Literal["centre_crop"] = "centre_crop"
-    """What of an image it looks at; a name in `views.VIEWS`."""
+    view: Literal["centre_crop", "resize", "full", "sliding"] = "centre_crop"
+    """What of an image it looks at; a name in `views.VIEWS`. `resize` and `full` are for comparison
+    (paper 000, table I): the first hides fine degradations, the second costs time in proportion to
+    the image. `sliding` is LoRA-IR's."""
 
     view_px: int = 128
-    """Side of that view. The paper's is 224, cut from photographs; patches of a small run have
-    128."""
+    """Side of that view, or of a window of `sliding`. The paper's is 224, cut from photographs;
+    patches of a small run have 128."""
+
+    head: Literal["linear", "spherical", "type"] = "linear"
+    """What it is trained to say; a name in `heads.HEADS`. `linear` is CLIP's: near the caption of
+    its degree. `spherical` is SLER-IR's, on the unit sphere; `type` is LoRA-IR's, blind to
+    degrees."""
 
     recipe: ExtractorRecipe = dataclasses.field(default_factory=ExtractorRecipe)
     """The training."""
@@ -40,6 +51,9 @@ class ExtractorConfig:
         for name in ("embed_dim", "view_px"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+_POSITIONS = ("positional_embedding", "pos_embed")
 
 
 class Patches(Protocol):
@@ -57,8 +71,8 @@ class Patches(Protocol):
 class Extractor(nn.Module):
     """Looks at images through its own view and embeds how they are degraded.
 
-    The embedding is the image tower's output before any scaling to length 1: its length carries
-    information that the routers use (METHOD section 2).
+    The embedding is the image tower's output before any scaling to length 1, except with the
+    `spherical` head: its length carries information that the routers use (METHOD section 2).
 
     Attributes:
         config: What it was built from.
@@ -78,7 +92,8 @@ class Extractor(nn.Module):
             load_weights=load_weights,
         )
         self.config = config
-        self.visual = clip.visual.to(memory_format=torch.channels_last)
+        visual = _tower(clip.visual, config)
+        self.visual = visual.to(memory_format=torch.channels_last)
         self.captions: CaptionTower | None = clip.captions
         self.register_buffer("mean", torch.tensor(clip.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(clip.std).view(1, 3, 1, 1))
@@ -99,11 +114,11 @@ class Extractor(nn.Module):
         """
         return self.encode(VIEWS[self.config.view](images, self.config.view_px))
 
-    def encode(self, views: Float[Tensor, "b 3 side side"]) -> Float32[Tensor, "b dim"]:
+    def encode(self, views: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
         """Embed what is already a view, or in training a crop of its own size."""
         inputs = ((views - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.visual(inputs)
-        return features.float()
+        features: Tensor = self.visual(inputs).float()
+        return F.normalize(features, dim=-1) if HEADS[self.config.head].unit_length else features
 
     @torch.no_grad()
     def embed(self, images: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
@@ -113,7 +128,7 @@ class Extractor(nn.Module):
             images: RGB in [0, 1], BCHW, any height and width, on the extractor's device.
 
         Returns:
-            float32 [B, embed_dim], not normalised.
+            float32 [B, embed_dim], of length 1 with the `spherical` head only.
 
         Raises:
             ValueError: If the images are not float BCHW with 3 channels.
@@ -124,6 +139,28 @@ class Extractor(nn.Module):
                 f"{list(images.shape)}"
             )
         return self.eval().forward(images)
+
+
+def _tower(tower: nn.Module, config: ExtractorConfig) -> nn.Module:
+    """The tower that belongs to the view.
+
+    Raises:
+        ConfigError: If it cannot look at images of any size, as `full` does.
+    """
+    if config.view == "sliding":
+        return SlidingTower(
+            tower,
+            embed_dim=config.embed_dim,
+            side_px=config.view_px,
+            frozen=bool(config.clip.pretrained),
+        )
+    placed = [name for name, _ in tower.named_parameters() if name.endswith(_POSITIONS)]
+    if config.view == "full" and placed:
+        raise ConfigError(
+            f"view=full gives the tower images of any size, but this one has learnt its positions "
+            f"({placed[0]}) for {config.view_px} px; choose a CNN, or view=sliding"
+        )
+    return tower
 
 
 def build_extractor(config: ExtractorConfig, *, seed: int = 0) -> Extractor:

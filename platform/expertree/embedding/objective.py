@@ -1,4 +1,4 @@
-"""The contrastive loss in its multi-positive form."""
+"""What training minimises: losses on embeddings and on the embeddings of captions."""
 
 import torch
 import torch.nn.functional as F
@@ -32,3 +32,60 @@ def multi_positive_loss(
     per_caption = -(member / share * F.log_softmax(logits.T, dim=1)).sum(dim=1)
     to_image = torch.sum(per_caption * share.squeeze(1)) / len(images)
     return (to_caption + to_image) / 2
+
+
+def spherical_loss(
+    images: Float[Tensor, "images dim"],
+    centres: Float[Tensor, "centres dim"],
+    centre_of: Int64[Tensor, " images"],
+    scale: Float[Tensor, ""],
+    *,
+    margin: float,
+) -> Float[Tensor, ""]:
+    """SLER-IR's losses on the unit sphere (paper 004, section 3.3).
+
+    Images are classified by their nearest centre; the triplet-constrained contrastive loss
+    max(E_N[S] - E_P[S] + margin, 0) compares the mean cosine of pairs of different classes with
+    that of pairs of one class (equation 9); and centres are driven apart until they are at right
+    angles (the paper asks for a low pairwise cosine and gives no formula).
+
+    Args:
+        images: Image embeddings of length 1.
+        centres: A centre of length 1 for each class in the batch.
+        centre_of: For each image the row of its class.
+        scale: Factor on the cosines in the classification.
+        margin: Lambda.
+    """
+    classified = F.cross_entropy(scale * images @ centres.T, centre_of)
+    alike = centre_of[:, None] == centre_of[None, :]
+    others = ~torch.eye(len(images), dtype=torch.bool, device=images.device)
+    similarity = images @ images.T
+    contrast = torch.zeros_like(classified)
+    if (alike & others).any() and not alike.all():
+        gap = similarity[~alike].mean() - similarity[alike & others].mean()
+        contrast = F.relu(gap + margin)
+    return classified + contrast + _crowding(centres)
+
+
+def type_loss(
+    images: Float[Tensor, "images dim"],
+    types: Float[Tensor, "types dim"],
+    shares: Float[Tensor, "images types"],
+    scale: Float[Tensor, ""],
+) -> Float[Tensor, ""]:
+    """LoRA-IR's cross-entropy on the type of degradation (paper 002, section 3.2).
+
+    Args:
+        images: Image embeddings, any length.
+        types: An embedding of length 1 for each type.
+        shares: For each image its types, in sum 1: a mixture belongs to all of its parts.
+        scale: Factor on the cosines.
+    """
+    return F.cross_entropy(scale * F.normalize(images, dim=-1) @ types.T, shares)
+
+
+def _crowding(centres: Float[Tensor, "centres dim"]) -> Float[Tensor, ""]:
+    """Mean square of the positive cosines between different centres."""
+    count = len(centres)
+    near = F.relu(centres @ centres.T).square()
+    return (near.sum() - near.diagonal().sum()) / max(count * (count - 1), 1)

@@ -14,21 +14,17 @@ from expertree.embedding.artefact import save_extractor
 from expertree.embedding.captions import CaptionTower
 from expertree.embedding.checkpoints import delete_checkpoints, newest_checkpoint, save_checkpoint
 from expertree.embedding.extractor import Extractor, ExtractorConfig, Patches, build_extractor
-from expertree.embedding.objective import multi_positive_loss
+from expertree.embedding.heads import HEADS
 from expertree.embedding.recipe import (
     ExtractorRecipe,
     batch_at,
     crops_at,
-    distinct,
     learning_rate_at,
 )
 from expertree.errors import TrainingError
 from expertree.storage import Storage
 
 OnProgress = Callable[[dict[str, Any]], None]
-
-MAX_LOGIT_SCALE = 100.0
-"""Upper limit of the factor on cosines, as in CLIP."""
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 _OPTIMIZER = "optimizer"
@@ -130,14 +126,10 @@ class _Training:
     def _loss(self, step: int) -> Tensor:
         rows = batch_at(self.recipe, step, num_patches=len(self.patches), seed=self.seed)
         crops = crops_at(self.patches.lq(rows), self.recipe, step, seed=self.seed)
-        names, caption_of = distinct([self.captions[row] for row in rows])
-        tower = self._tower()
-        return multi_positive_loss(
-            self.extractor.encode(crops.float() / 255.0),
-            tower(names),
-            torch.tensor(caption_of),
-            tower.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE),
-        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            embeddings = self.extractor.encode(crops.float() / 255.0)
+        captions = [self.captions[row] for row in rows]
+        return HEADS[self.extractor.config.head].loss(embeddings, captions, self._tower())
 
     def _tower(self) -> CaptionTower:
         tower = self.extractor.captions

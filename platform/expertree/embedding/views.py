@@ -1,31 +1,76 @@
 """What the extractor looks at: views of an image, by name.
 
-A view takes images float BCHW and a side in pixels, and returns float [B, C, side, side]. None of
-them changes what a degradation looks like unless its name says so: resizing first costs the paper
-a fifth of its accuracy (paper 000, table I).
+A view takes images float BCHW and a side in pixels. None of them changes what a degradation looks
+like unless its name says so: resizing first costs the paper a fifth of its accuracy (paper 000,
+table I).
 """
 
 from collections.abc import Callable, Mapping
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-View = Callable[[Float[Tensor, "b c h w"], int], Float[Tensor, "b c side side"]]
+View = Callable[[Float[Tensor, "b c h w"], int], Float[Tensor, "b c view_h view_w"]]
 
 
 def centre_crop(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b c side side"]:
     """The middle of each image at its own scale; a smaller image is continued by reflection."""
-    height_px, width_px = images.shape[-2:]
-    if height_px < side_px or width_px < side_px:
-        rows = _reflected(height_px, max(height_px, side_px)).to(images.device)
-        columns = _reflected(width_px, max(width_px, side_px)).to(images.device)
-        images = images[..., rows, :][..., columns]
+    images = at_least(images, side_px)
     top, left = ((length - side_px) // 2 for length in images.shape[-2:])
     return images[..., top : top + side_px, left : left + side_px]
 
 
-VIEWS: Mapping[str, View] = {"centre_crop": centre_crop}
+def resize(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b c side side"]:
+    """All of each image, squeezed into a square, as CLIP's own preprocessing does it."""
+    size = (side_px, side_px)
+    return F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
+
+
+def full(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b c view_h view_w"]:
+    """All of each image at its own scale; reflected where it is smaller than a side."""
+    return at_least(images, side_px)
+
+
+def windows(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b n c side side"]:
+    """Square windows that cover each image at its own scale.
+
+    As few rows and columns as will do, evenly apart, so that neighbours overlap where the image is
+    no multiple of the side; a smaller image is continued by reflection.
+    """
+    images = at_least(images, side_px)
+    tops, lefts = (_starts(length, side_px) for length in images.shape[-2:])
+    cut = [
+        images[..., top : top + side_px, left : left + side_px] for top in tops for left in lefts
+    ]
+    return torch.stack(cut, dim=1)
+
+
+def at_least(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b c new_h new_w"]:
+    """Images continued on all sides by reflection until no side is shorter."""
+    height_px, width_px = images.shape[-2:]
+    if min(height_px, width_px) >= side_px:
+        return images
+    rows = _reflected(height_px, max(height_px, side_px)).to(images.device)
+    columns = _reflected(width_px, max(width_px, side_px)).to(images.device)
+    return images[..., rows, :][..., columns]
+
+
+VIEWS: Mapping[str, View] = {
+    "centre_crop": centre_crop,
+    "resize": resize,
+    "full": full,
+    "sliding": full,
+}
+"""What the tower is given. The tower of `sliding` cuts the windows itself (`sliding.py`)."""
+
+
+def _starts(length_px: int, side_px: int) -> list[int]:
+    """First pixels of the windows along one side."""
+    num_windows = -(-length_px // side_px)
+    last = length_px - side_px
+    return [round(place * last / max(num_windows - 1, 1)) for place in range(num_windows)]
 
 
 def _reflected(length_px: int, wanted_px: int) -> Int64[Tensor, " wanted"]:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -18,6 +19,7 @@ from expertree.embedding import (
     load_extractor,
     save_extractor,
 )
+from expertree.embedding.views import VIEWS
 from expertree.errors import ArtefactError, ConfigError
 from expertree.storage import Storage
 
@@ -234,6 +236,26 @@ def test_a_stored_pretrained_extractor_needs_its_weights_file_no_more(tiny_vit, 
     (tmp_path / "weights.safetensors").unlink()
     images = torch.rand(1, 3, 32, 32)
     assert torch.equal(load_extractor(directory).embed(images), extractor.embed(images))
+
+
+@pytest.mark.usefixtures("tiny_vit")
+def test_a_tower_with_positions_cannot_look_at_images_of_any_size():
+    clip = ClipConfig(name="expertree-tiny-vit")
+    config = ExtractorConfig(clip=clip, embed_dim=16, view_px=32, view="full")
+    with pytest.raises(ConfigError, match=r"view=full .* has learnt its positions .* for 32 px"):
+        build_extractor(config)
+
+
+def test_the_view_is_what_the_tower_sees(extractor):
+    images = torch.rand(1, 3, 48, 40)
+    seen = {}
+    for view in ("centre_crop", "resize", "full"):
+        own = build_extractor(dataclasses.replace(CONFIG, view=view), seed=1)
+        seen[view] = own.embed(images)
+        with torch.no_grad():
+            expected = extractor.encode(VIEWS[view](images, 32))
+        torch.testing.assert_close(seen[view], expected, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(seen["full"], seen["resize"], atol=1e-3)
 
 
 @pytest.mark.parametrize(

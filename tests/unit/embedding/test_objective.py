@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from expertree.embedding.objective import multi_positive_loss
+from expertree.embedding.objective import multi_positive_loss, spherical_loss
 
 
 def slow_loss(images, captions, caption_of, scale):
@@ -45,3 +45,30 @@ def test_the_length_of_an_image_embedding_does_not_matter():
     short = multi_positive_loss(images, captions, caption_of, scale)
     long = multi_positive_loss(7 * images, captions, caption_of, scale)
     torch.testing.assert_close(short, long)
+
+
+def test_the_spherical_loss_is_the_sum_of_its_three_parts():
+    torch.manual_seed(1)
+    images, centres = F.normalize(torch.randn(5, 4), dim=1), F.normalize(torch.randn(3, 4), dim=1)
+    centre_of, scale = torch.tensor([0, 1, 0, 2, 1]), torch.tensor(4.0)
+    classified = sum(
+        -torch.log_softmax(4.0 * centres @ image, dim=0)[row]
+        for image, row in zip(images, centre_of, strict=True)
+    )
+    pairs = [(i, j) for i in range(5) for j in range(5) if i != j]
+    same = [float(images[i] @ images[j]) for i, j in pairs if centre_of[i] == centre_of[j]]
+    other = [float(images[i] @ images[j]) for i, j in pairs if centre_of[i] != centre_of[j]]
+    contrast = max(sum(other) / len(other) - sum(same) / len(same) + 0.9, 0.0)
+    near = [max(float(centres[i] @ centres[j]), 0) ** 2 for i, j in pairs if max(i, j) < 3]
+    expected = classified / 5 + contrast + sum(near) / 6
+    found = spherical_loss(images, centres, centre_of, scale, margin=0.9)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_spherical_loss_is_only_the_classification_where_classes_are_well_apart():
+    sphere = torch.eye(3)
+    rows = torch.tensor([0, 1, 2, 0])
+    found = spherical_loss(sphere[rows], sphere, rows, torch.tensor(100.0), margin=0.5)
+    assert float(found) == pytest.approx(0.0, abs=1e-6)
+    alone = spherical_loss(sphere[:1], sphere[:1], rows[:1], torch.tensor(1.0), margin=0.5)
+    assert float(alone) == 0.0

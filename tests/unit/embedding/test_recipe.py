@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from expertree.embedding import ExtractorRecipe
-from expertree.embedding.recipe import batch_at, crops_at, distinct, learning_rate_at
+from expertree.embedding.recipe import batch_at, crop_px_at, crops_at, distinct, learning_rate_at
 
 
 def test_every_pass_shows_each_patch_once_in_another_order():
@@ -39,9 +39,25 @@ def test_crops_are_pieces_of_their_images_and_repeat_with_the_step():
     assert not torch.equal(crops, crops_at(images, recipe, 4, seed=0))
 
 
+def test_crops_are_mirrored_but_never_stand_on_their_heads():
+    rows = torch.arange(8, dtype=torch.uint8).view(1, 1, 8, 1).expand(6, 3, 8, 8)
+    columns = rows.transpose(2, 3)
+    recipe = ExtractorRecipe(crop_px=8)
+    assert torch.equal(crops_at(rows, recipe, 0, seed=0), rows)
+    firsts = {crop[0, 0, 0].item() for crop in crops_at(columns, recipe, 0, seed=0)}
+    assert firsts == {0, 7}
+
+
+def test_the_last_quarter_of_the_steps_takes_larger_crops():
+    recipe = ExtractorRecipe(num_steps=8, crop_px=4, last_crop_px=6)
+    assert [crop_px_at(recipe, step) for step in range(8)] == [4] * 6 + [6] * 2
+    assert crops_at(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), recipe, 7, seed=0).shape[-1] == 6
+    assert crop_px_at(ExtractorRecipe(num_steps=8, crop_px=4), 7) == 4
+
+
 def test_crops_larger_than_the_patches_are_refused():
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="crop_px is 96, but the patches are 64 x 64 px"):
+    with pytest.raises(ValueError, match="crops are 96 px, but the patches are 64 x 64 px; lower"):
         crops_at(images, ExtractorRecipe(crop_px=96), 0, seed=0)
 
 
@@ -63,6 +79,7 @@ def test_distinct_captions_are_sorted_and_numbered():
     [
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"warmup_fraction": 1.0}, "warmup_fraction must lie in"),
+        ({"last_crop_px": 0}, "last_crop_px must be at least 1, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
     ],
 )

@@ -135,6 +135,27 @@ def test_degrees_that_are_easy_to_see_are_learnt(tmp_path):
     assert degree_accuracy(loaded, patches, CAPTIONS) > 0.9
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"head": "spherical"}, {"head": "type"}, {"view": "sliding", "view_px": 24}],
+    ids=["spherical", "type", "sliding"],
+)
+def test_every_head_and_the_sliding_view_learn(tmp_path, change):
+    directory = Storage.open(tmp_path)
+    train(directory, config=dataclasses.replace(CONFIG, **change))
+    losses = directory.read_json("log.json")["losses"]
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+
+
+def test_bfloat16_starts_at_almost_the_same_loss(undisturbed, tmp_path):
+    recipe = dataclasses.replace(RECIPE, num_steps=1, precision="bfloat16")
+    train(Storage.open(tmp_path), config=dataclasses.replace(CONFIG, recipe=recipe))
+    (found,) = Storage.open(tmp_path).read_json("log.json")["losses"]
+    expected = undisturbed.read_json("log.json")["losses"][0]
+    assert found != expected
+    assert found == pytest.approx(expected, rel=0.05)
+
+
 def test_progress_counts_samples_and_can_stop_the_training(tmp_path):
     reports = []
     train(Storage.open(tmp_path), on_progress=reports.append)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from expertree.embedding.views import centre_crop
+from expertree.embedding.views import VIEWS, centre_crop, full, resize, windows
 
 
 def test_a_larger_image_gives_its_middle_unchanged():
@@ -27,3 +28,29 @@ def test_a_smaller_image_is_continued_by_reflection(height, width):
     padded = np.pad(images.numpy(), missing, mode=mode)
     top, left = ((n - 16) // 2 for n in padded.shape[-2:])
     np.testing.assert_array_equal(view.numpy(), padded[..., top : top + 16, left : left + 16])
+
+
+def test_full_is_the_image_itself_and_resize_hides_noise_that_a_crop_keeps():
+    torch.manual_seed(0)
+    images = (0.5 + 0.1 * torch.randn(1, 3, 96, 160)).clamp(0, 1)
+    assert torch.equal(full(images, 32), images)
+    small = resize(images, 32)
+    assert small.shape == (1, 3, 32, 32)
+    assert float(small.mean()) == pytest.approx(float(images.mean()), abs=0.01)
+    assert float(small.std()) < 0.5 * float(centre_crop(images, 32).std())
+
+
+@pytest.mark.parametrize("view", sorted(VIEWS))
+def test_no_view_is_smaller_than_its_side(view):
+    assert VIEWS[view](torch.rand(1, 3, 9, 30), 16).shape[-2:] >= (16, 16)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 50), (40, 48), (5, 20)])
+def test_windows_cover_every_pixel_at_its_own_scale_with_no_more_than_needed(height, width):
+    images = torch.arange(1.0, 1 + height * width).view(1, 1, height, width)
+    cut = windows(images, 16)
+    assert cut.shape == (1, -(-height // 16) * -(-width // 16), 1, 16, 16)
+    assert set(cut.flatten().tolist()) == set(images.flatten().tolist())
+    patches = F.unfold(full(images, 16), 16).transpose(1, 2).reshape(1, -1, 1, 16, 16)
+    for window in cut[0]:
+        assert (patches[0] == window).flatten(1).all(dim=1).any()
