@@ -1,5 +1,6 @@
 """Run one study; its tables are printed and written as Markdown and JSON.
 
+python jobs/study.py study=accuracy accuracy.train=/data/train accuracy.validate=/data/val
 python jobs/study.py study=silhouette silhouette.embeddings=runs/demo
 python jobs/study.py study=silhouette silhouette.embeddings=runs/store/embed/0d221d89828d6e04222e
 """

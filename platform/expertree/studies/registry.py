@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from expertree.errors import ConfigError
 from expertree.storage import Storage
+from expertree.studies.accuracy import AccuracyConfig, study_accuracy
 from expertree.studies.routing import RoutingConfig, study_routing
 from expertree.studies.shift import ShiftConfig, study_shift
 from expertree.studies.silhouette import SilhouetteConfig, study_silhouettes
@@ -21,6 +22,7 @@ class StudyConfig:
     output: str = "runs/studies"
     """Where its rows are kept and its tables are written: a folder or a URI."""
 
+    accuracy: AccuracyConfig = AccuracyConfig()
     silhouette: SilhouetteConfig = SilhouetteConfig()
     routing: RoutingConfig = RoutingConfig()
     shift: ShiftConfig = ShiftConfig()
@@ -34,6 +36,7 @@ class StudyConfig:
 STUDIES: dict[str, Callable[[StudyConfig, Rows], tuple[Table, ...]]] = {
     "routing": lambda config, rows: study_routing(config.routing, rows),
     "shift": lambda config, rows: study_shift(config.shift, rows),
+    "accuracy": lambda config, rows: study_accuracy(config.accuracy, rows),
     "silhouette": lambda config, rows: study_silhouettes(config.silhouette, rows),
 }
 

@@ -52,7 +52,7 @@ class Rows:
     def __init__(self, directory: Storage, say: Callable[[str], None]) -> None:
         """See the class."""
         self._directory = directory
-        self._say = say
+        self.say = say
 
     def row(
         self, name: str, spec: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]
@@ -66,11 +66,15 @@ class Rows:
         """
         file = f"{fingerprint(spec)}.json"
         if self._directory.exists(file):
-            self._say(f"{name}: found")
+            self.say(f"{name}: found")
         else:
-            self._say(f"{name}: ...")
+            self.say(f"{name}: ...")
             self._directory.write_json(file, {"spec": dict(spec), "row": dict(make())})
         return dict(self._directory.read_json(file)["row"])
+
+    def place(self, spec: Mapping[str, Any]) -> Storage:
+        """Where what belongs to a row is kept, such as a network with its checkpoints."""
+        return self._directory.sub(fingerprint(spec))
 
 
 def write_tables(directory: Storage, name: str, tables: tuple[Table, ...]) -> str:
