@@ -22,7 +22,7 @@ os.environ |= {
 # Before the first import of these: their functions' arrays are held against their signatures.
 # Not orchestration: Ray sends its functions to workers, which know nothing of the hook.
 CHECKED = (
-    *("images", "degradation", "embedding", "hierarchy", "experts", "routing"),
+    *("images", "degradation", "datasets", "embedding", "hierarchy", "experts", "routing"),
     *("restorer", "evaluation"),
 )
 install_import_hook(

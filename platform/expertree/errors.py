@@ -17,6 +17,10 @@ class PhotoError(ExpertreeError):
     """The user's photographs cannot be used: none found, too few, too small."""
 
 
+class DatasetError(ExpertreeError):
+    """A data set is not laid out as its reader expects, or not all of it is there."""
+
+
 class ArtefactError(ExpertreeError):
     """A stored result is damaged, or does not fit what is asked of it."""
 

@@ -23,6 +23,7 @@ _C1 = (0.01 * 255.0) ** 2
 _C2 = (0.03 * 255.0) ** 2
 # BT.601, studio swing: black is 16, white 235 (MATLAB's rgb2ycbcr, not rounded).
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255.0
+_LUMA_BLACK = 16.0
 
 
 def psnr_rgb(a_u8: ImageU8, b_u8: ImageU8) -> float:
@@ -59,11 +60,24 @@ def ssim(a_u8: ImageU8, b_u8: ImageU8) -> float:
         ValueError: If the images differ in shape, are not 8-bit RGB, or have a side below 11 px.
     """
     _check_pair(a_u8, b_u8)
-    if min(a_u8.shape[:2]) < SSIM_WINDOW_PX:
+    return _ssim_of(a_u8.astype(np.float64), b_u8.astype(np.float64))
+
+
+def ssim_y(a_u8: ImageU8, b_u8: ImageU8) -> float:
+    """Structural similarity of the luma (BT.601 studio swing); otherwise as `ssim`.
+
+    Raises:
+        ValueError: As `ssim`.
+    """
+    _check_pair(a_u8, b_u8)
+    return _ssim_of(a_u8 @ _LUMA + _LUMA_BLACK, b_u8 @ _LUMA + _LUMA_BLACK)
+
+
+def _ssim_of(a: _Plane, b: _Plane) -> float:
+    if min(a.shape[:2]) < SSIM_WINDOW_PX:
         raise ValueError(
-            f"SSIM needs sides of at least {SSIM_WINDOW_PX} px, got {list(a_u8.shape[:2])}"
+            f"SSIM needs sides of at least {SSIM_WINDOW_PX} px, got {list(a.shape[:2])}"
         )
-    a, b = a_u8.astype(np.float64), b_u8.astype(np.float64)
     mean_a, mean_b = _window_mean(a), _window_mean(b)
     variance_a = _window_mean(a * a) - mean_a * mean_a
     variance_b = _window_mean(b * b) - mean_b * mean_b

@@ -1,0 +1,134 @@
+"""A pair of images, a set of pairs, and the protocol under which the set is measured."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import UInt8
+
+from expertree.degradation.recipe import Recipe
+from expertree.degradation.synthesis import degrade
+from expertree.errors import DatasetError
+from expertree.images.arrays import ImageU8
+from expertree.images.io import decode_photo_u8
+
+Channels: TypeAlias = Literal["rgb", "y"]
+
+_CutU8: TypeAlias = UInt8[np.ndarray, "cut_height cut_width 3"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Protocol:
+    """How a set is measured, so that numbers can be laid beside published ones.
+
+    Attributes:
+        channels: PSNR and SSIM over R, G and B, or of the luma (BT.601).
+        multiple_px: Both images are cut around their centre to a multiple of it first.
+        border_px: Cut from each side before measuring; the network sees it.
+        gt_has_frame: The clean image is larger all around; its centre belongs to the degraded one.
+    """
+
+    channels: Channels = "rgb"
+    multiple_px: int = 1
+    border_px: int = 0
+    gt_has_frame: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """One clean image, and the degraded one: a file, or a recipe that makes it.
+
+    Attributes:
+        name: Unique in its set.
+        gt: The clean image's file.
+        lq: The degraded image's file.
+        recipe: What makes the degraded image of the clean one, where there is no file. With
+            neither, the pair is a clean image only.
+        tasks: The degradations, by their names in `degradation.registry`; empty if unknown.
+    """
+
+    name: str
+    gt: Path
+    lq: Path | None = None
+    recipe: Recipe | None = None
+    tasks: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Dataset:
+    """A split of a data set: its pairs by name, each read when it is asked for.
+
+    Attributes:
+        name: In the registry.
+        split: Which part.
+        protocol: How it is measured.
+        pairs: Sorted by name.
+    """
+
+    name: str
+    split: str
+    protocol: Protocol
+    pairs: tuple[Pair, ...]
+
+    def __len__(self) -> int:
+        """The number of pairs."""
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[Pair]:
+        """The pairs, by name."""
+        return iter(self.pairs)
+
+
+def read_pair(pair: Pair, protocol: Protocol) -> tuple[ImageU8, ImageU8]:
+    """Read, or make, the degraded image, and the clean one.
+
+    Args:
+        pair: Of a data set.
+        protocol: Its data set's, of which the cuts are applied.
+
+    Returns:
+        Two images of one size, uint8 `[height, width, 3]` RGB.
+
+    Raises:
+        DatasetError: If a file cannot be read, the sizes differ, or there is no degraded image.
+    """
+    gt = _read(pair.gt)
+    if pair.lq is not None:
+        lq = _read(pair.lq)
+        if protocol.gt_has_frame:
+            gt = _centre(gt, *lq.shape[:2])
+        if lq.shape != gt.shape:
+            raise DatasetError(
+                f"'{pair.lq}' is {lq.shape[1]} x {lq.shape[0]} px, but its clean image '{pair.gt}' "
+                f"{gt.shape[1]} x {gt.shape[0]} px"
+            )
+        return _to_multiple(lq, protocol.multiple_px), _to_multiple(gt, protocol.multiple_px)
+    if pair.recipe is None:
+        raise DatasetError(f"'{pair.gt}' has no degraded image; choose a split that has some")
+    gt = _to_multiple(gt, protocol.multiple_px)
+    return degrade(gt, pair.recipe), gt
+
+
+def _read(path: Path) -> ImageU8:
+    try:
+        return decode_photo_u8(path.read_bytes())
+    except OSError as error:
+        raise DatasetError(f"'{path}' cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DatasetError(f"'{path}' {error}") from error
+
+
+def _to_multiple(image: ImageU8, multiple_px: int) -> _CutU8:
+    height_px, width_px = image.shape[:2]
+    if min(height_px, width_px) < multiple_px:
+        raise DatasetError(f"an image of {width_px} x {height_px} px is smaller than {multiple_px}")
+    return _centre(image, height_px - height_px % multiple_px, width_px - width_px % multiple_px)
+
+
+def _centre(image: ImageU8, height_px: int, width_px: int) -> _CutU8:
+    """The middle of an image; of an image that is smaller all that there is."""
+    top = max(0, (image.shape[0] - height_px) // 2)
+    left = max(0, (image.shape[1] - width_px) // 2)
+    return np.ascontiguousarray(image[top : top + height_px, left : left + width_px])

@@ -1,0 +1,95 @@
+"""A bundle on a data set, under the set's protocol: what `jobs/evaluate.py` does."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from expertree.datasets import Dataset, open_dataset, score_pairs, summarise
+from expertree.datasets.pairs import Channels
+from expertree.errors import ConfigError
+from expertree.images.arrays import ImageU8
+from expertree.restorer.restorer import Restorer
+
+OnImage = Callable[[int, int, str], None]
+"""Told of each image when it is done: its number from 1, how many there are, its name."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """What to measure on what."""
+
+    bundle: str = ""
+    """The bundle: a directory or the URI of one. It, `dataset` and `root` must be given."""
+
+    dataset: str = ""
+    """Name of a data set, see docs/DATASETS.md."""
+
+    root: str = ""
+    """The folder that it was unpacked to."""
+
+    split: str = ""
+    """A part of it; the set's usual one when left out."""
+
+    partial: bool = False
+    """Whether less than the whole set will do."""
+
+    channels: Channels | None = None
+    """`rgb` or `y`, where another convention than the set's usual one is compared with."""
+
+    device: str = "cpu"
+    """Where the networks run."""
+
+    output: str | None = None
+    """A JSON file for the means and each image's scores."""
+
+
+def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]:
+    """Restore every image of a data set with a bundle; the data set is checked first.
+
+    Returns:
+        As `datasets.summarise`, with `bundle`, the number of images that each expert restored by
+        its node under `experts`, and each pair's scores under `images`.
+
+    Raises:
+        ConfigError: If something must be given, or the data set or split is unknown.
+        DatasetError: If the data set is not whole, or has no degraded images.
+        ArtefactError: If the bundle is damaged.
+    """
+    missing = [name for name in ("bundle", "dataset", "root") if not getattr(config, name)]
+    if missing:
+        raise ConfigError(f"give {' and '.join(f'{name}=...' for name in missing)}")
+    dataset = _dataset(config)
+    restorer = Restorer.load(config.bundle, device=config.device)
+    experts: Counter[int] = Counter()
+
+    def restore(image: ImageU8) -> ImageU8:
+        restoration = restorer.restore(image)
+        experts[restoration.route.expert] += 1
+        return restoration.image
+
+    scores = []
+    for number, score in enumerate(score_pairs(dataset, restore), start=1):
+        scores.append(score)
+        on_image(number, len(dataset), score.name)
+    result = {
+        **summarise(dataset, scores),
+        "bundle": config.bundle,
+        "experts": {str(node): count for node, count in sorted(experts.items())},
+        "images": [dataclasses.asdict(score) for score in scores],
+    }
+    if config.output is not None:
+        path = Path(config.output).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _dataset(config: EvaluateConfig) -> Dataset:
+    dataset = open_dataset(config.dataset, config.root, config.split, partial=config.partial)
+    if config.channels is None:
+        return dataset
+    protocol = dataclasses.replace(dataset.protocol, channels=config.channels)
+    return dataclasses.replace(dataset, protocol=protocol)
