@@ -5,6 +5,8 @@ leaf from the one, G_g a level from the other; where they meet in the tree stand
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Self
 
 import safetensors
 import safetensors.torch
@@ -62,6 +64,17 @@ class RouterOutput:
     log_variance: Float[Tensor, "batch dim"]
     leaf_logits: Float[Tensor, "batch leaves"]
     level_logits: Float[Tensor, "batch levels"]
+
+    def rows(self, indices: Sequence[int]) -> Self:
+        """The same of some samples."""
+        chosen = list(indices)
+        return dataclasses.replace(
+            self,
+            degradation=self.degradation[chosen],
+            log_variance=self.log_variance[chosen],
+            leaf_logits=self.leaf_logits[chosen],
+            level_logits=self.level_logits[chosen],
+        )
 
 
 class Head(nn.Sequential):

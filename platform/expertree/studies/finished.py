@@ -11,8 +11,8 @@ from expertree.evaluation import Scores
 from expertree.hierarchy import Tree, load_tree
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.stages import key_of, stage_key
-from expertree.orchestration.tables import read_embeddings, read_labels
-from expertree.routing import node_table
+from expertree.orchestration.tables import read_embeddings, read_labels, read_leaves, read_names
+from expertree.routing import Guide, make_guide, node_table
 from expertree.storage import Storage
 
 
@@ -92,6 +92,11 @@ class FinishedBuild:
         """The directory of each expert, by node."""
         entries = [entry for entry in self.report["experts"] if entry["index"] is not None]
         return {entry["index"]: self.store.sub("expert", entry["key"]) for entry in entries}
+
+    def guide(self) -> Guide:
+        """What its leaves were trained on, by name."""
+        leaves = read_leaves(self.directory("tree"))[1]
+        return make_guide(self.tree, leaves, read_names(self.directory("degrade/train")))
 
     def scored(self, name: str) -> ScoredSet:
         """A patch set with all experts' scores: `route`, `val_in` or `val_out`.

@@ -1,7 +1,7 @@
 """How well routers choose, and what each part of their training and of the tree is worth.
 
 All from tables of scores that a finished build left: no expert runs. Beside each table stands what
-the paper has (paper 000, tables H, 8 and O).
+the paper has (paper 000, tables H, 8, O and N).
 """
 
 import dataclasses
@@ -12,8 +12,15 @@ import numpy as np
 import torch
 
 from expertree.config import load, to_dict
-from expertree.hierarchy import assign
-from expertree.routing import Route, RouterConfig, audit_routes, decide, train_router
+from expertree.hierarchy import Tree, assign
+from expertree.routing import (
+    Route,
+    RouterConfig,
+    RouterOutput,
+    audit_routes,
+    decide,
+    train_router,
+)
 from expertree.routing.losses import choice_nodes
 from expertree.studies.finished import FinishedBuild, ScoredSet
 from expertree.studies.tables import Cell, Rows, Table
@@ -70,7 +77,7 @@ def study_routing(config: RoutingConfig, rows: Rows) -> tuple[Table, ...]:
         ArtefactError: If it is not there.
     """
     study = _Study(config, rows, FinishedBuild(config.build, key="routing.build"))
-    return (study.losses(), study.levels(), study.audit())
+    return (study.losses(), study.levels(), study.audit(), study.instructions())
 
 
 class _Study:
@@ -150,6 +157,57 @@ class _Study:
             ),
         )
 
+    def instructions(self) -> Table:
+        """Table N: routes with the help of what is known of the degradation."""
+        spec = {
+            "study": "instructions",
+            "version": VERSION,
+            "build": self._build.key,
+            "router": to_dict(self._config.router),
+        }
+        found = self._rows.row("instructions", spec, self._instruct)
+        lines = [(name, *(values[c] for c in COLUMNS)) for name, values in found.items()]
+        return Table(
+            title="Instruction and hybrid mode, PSNR in dB",
+            columns=("what is told", *COLUMNS),
+            rows=tuple(lines),
+            decimals=2,
+            notes=("The confidence told is the one that restores the patch best.",),
+        )
+
+    def _instruct(self) -> dict[str, dict[str, float]]:
+        tree, train = self._build.tree, self._set("route")
+        router = train_router(
+            self._config.router,
+            tree,
+            train.embeddings,
+            assign(tree, train.embeddings),
+            train.l1,
+            seed=0,
+        ).router
+        guide = self._build.guide()
+        found: dict[str, dict[str, float]] = {
+            name: {} for name in ("nothing", "task", "task and confidence")
+        }
+        for name in SETS:
+            data = self._set(name)
+            with torch.inference_mode():
+                output = router(torch.from_numpy(tree.standardise(data.embeddings)))
+            alone = np.array([route.node for route in decide(output, tree)])
+            told = _decide_each(output, tree, [guide.leaf_mask(own) for own in data.tasks])
+            paths = choice_nodes(tree)[[route.leaf for route in told]]
+            rows = np.arange(len(alone))
+            columns = {
+                "nothing": data.psnr[rows, alone],
+                "task": data.psnr[rows, [route.node for route in told]],
+                "task and confidence": data.psnr[rows[:, None], paths].max(axis=1),
+            }
+            for kind, wanted in (("single", ~data.is_mixed), ("mixed", data.is_mixed)):
+                for label, values in columns.items():
+                    place = f"{name.removeprefix('val_')}, {kind}"
+                    found[label][place] = float(values[wanted].mean())
+        return found
+
     def _row(
         self, name: str, change: Change, *, levels: Sequence[int] | None = None
     ) -> dict[str, Any]:
@@ -217,6 +275,18 @@ class _Study:
         if name not in self._sets:
             self._sets[name] = self._build.scored(name)
         return self._sets[name]
+
+
+def _decide_each(
+    output: RouterOutput, tree: Tree, masks: Sequence[tuple[bool, ...]]
+) -> list[Route]:
+    """Routes with a mask of its own for each sample."""
+    routes: list[Route | None] = [None] * len(masks)
+    for mask in sorted(set(masks)):
+        rows = [row for row, own in enumerate(masks) if own == mask]
+        for row, route in zip(rows, decide(output.rows(rows), tree, leaf_mask=mask), strict=True):
+            routes[row] = route
+    return [route for route in routes if route is not None]
 
 
 def _mean(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -48,8 +48,11 @@ def finished_build(tmp_path: Path) -> Path:
         stored |= {f"degrade/{name}": table.uri, f"embed/{name}": embeddings.uri}
         sets[name] = points
     config = HierarchyConfig(groups=(1, 2, 4))
-    tree, _ = build_tree(sets["train"], config, extractor="x")
+    tree, leaves = build_tree(sets["train"], config, extractor="x")
     save_tree(tree, store.sub("tree", "tree"))
+    ids = [f"train/{row:05d}" for row in range(NUM_PATCHES)]
+    rows = pa.table({"id": ids, "leaf": leaves})
+    write_table(store.sub("tree", "tree"), "leaves.parquet", rows)
     stored |= {"tree": store.sub("tree", "tree").uri, "bundle": store.sub("bundle", "b").uri}
     for name in ("route", "val_in", "val_out"):
         leaves = assign(tree, sets[name])

@@ -10,7 +10,11 @@ from expertree.studies.registry import StudyConfig, run_study
 
 
 def study(folder: Path, **section: object) -> StudyConfig:
-    plain = {"num_seeds": 1, "router": {"num_epochs": 20, "batch_size": 8}, **section}
+    plain = {
+        "num_seeds": 1,
+        "router": {"num_epochs": 8, "batch_size": 8, "learning_rate": 4e-3},
+        **section,
+    }
     return load(StudyConfig, {"study": "routing", "output": str(folder / "s"), "routing": plain})
 
 
@@ -33,6 +37,8 @@ def test_each_table_has_its_rows_and_the_next_run_finds_them(
     assert float(finest) == pytest.approx(float(best_level), abs=0.5)
     assert float(routed) + float(lost) == pytest.approx(float(best_level), abs=0.02)
     assert len(lines_of(text, "paper")) == 3
+    ((_, told_single, *_),) = lines_of(text, "task and confidence")
+    assert float(told_single) == pytest.approx(27, abs=0.02)
     made = len(said)
     assert run_study(config, said.append) == text
     assert all(line.endswith(": found") for line in said[made:])
