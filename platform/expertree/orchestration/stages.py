@@ -22,7 +22,7 @@ VERSIONS: Mapping[str, int] = {
     "shard": 1,
     "expert": 1,
     "score": 1,
-    "router": 2,
+    "router": 3,
     "evaluate": 1,
     "bundle": 2,
 }

@@ -289,7 +289,10 @@ def _load_parts(directory: Storage, manifest: Manifest) -> Bundle:
 def _check_fit(bundle: Bundle) -> None:
     tree, manifest = bundle.tree, bundle.manifest
     wanted = RouterShape(
-        embed_dim=tree.embed_dim, num_leaves=tree.num_leaves, num_levels=tree.num_levels
+        embed_dim=tree.embed_dim,
+        num_leaves=tree.num_leaves,
+        num_levels=tree.num_levels,
+        num_costs=len(tree.nodes) if bundle.router.shape.num_costs else 0,
     )
     promises = {
         MANIFEST: (manifest.groups, manifest.embed_dim) == (tree.groups, tree.embed_dim),

@@ -1,6 +1,7 @@
 """From what the gates say to one expert for each image."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,7 +24,8 @@ class Route:
         leaf: The chosen leaf.
         leaf_probabilities: One a leaf; 0 where masked.
         level_probabilities: One a level; 0 where masked.
-        confidence: Probability of all choices that end at this expert, in [0, 1].
+        confidence: In [0, 1]. Of the gates: probability of all choices that end at this expert. Of
+            predicted costs: the logistic function of its lead over the next expert in dB.
     """
 
     node: int
@@ -70,6 +72,15 @@ def decide(
     level_logits = output.level_logits.masked_fill(~allowed_levels.to(device), float("-inf"))
     leaf_probabilities = leaf_logits.softmax(dim=1).double().cpu()
     level_probabilities = level_logits.softmax(dim=1).double().cpu()
+    if output.costs is not None:
+        nodes = _allowed_nodes(tree, leaves, allowed_levels, expert).to(device)
+        costs = output.costs.masked_fill(~nodes, float("inf")).double().cpu()
+        return [
+            _route_by_cost(tree, cost, leaf, level)
+            for cost, leaf, level in zip(
+                costs, leaf_probabilities, level_probabilities, strict=True
+            )
+        ]
     return [
         _route(tree, leaf, level)
         for leaf, level in zip(leaf_probabilities, level_probabilities, strict=True)
@@ -118,6 +129,44 @@ def _allowed_levels(
     if not allowed.any():
         raise ValueError(f"expert {expert} does not serve level {level}; give one of the two")
     return allowed
+
+
+def _allowed_nodes(
+    tree: Tree,
+    leaves: Bool[Tensor, " leaves"],
+    levels: Bool[Tensor, " levels"],
+    expert: int | None,
+) -> Bool[Tensor, " nodes"]:
+    return torch.tensor(
+        [
+            bool(levels[node.level])
+            and bool(leaves[list(node.leaves)].any())
+            and (expert is None or tree.expert_of(node.index) == expert)
+            for node in tree.nodes
+        ]
+    )
+
+
+def _route_by_cost(
+    tree: Tree, costs: Tensor, leaf_probabilities: Tensor, level_probabilities: Tensor
+) -> Route:
+    """The cheapest node, on the path of the likeliest leaf below it."""
+    node = int(costs.argmin())
+    below = list(tree.nodes[node].leaves)
+    leaf = below[int(leaf_probabilities[below].argmax())]
+    expert = tree.expert_of(node)
+    rivals = [own for own in tree.experts() if own != expert]
+    cheapest = costs[[n.index for n in tree.nodes if tree.expert_of(n.index) in rivals]]
+    lead_db = float(cheapest.min() - costs[node]) if rivals else float("inf")
+    return Route(
+        node=node,
+        expert=expert,
+        level=tree.nodes[node].level,
+        leaf=leaf,
+        leaf_probabilities=tuple(leaf_probabilities.tolist()),
+        level_probabilities=tuple(level_probabilities.tolist()),
+        confidence=1.0 / (1.0 + math.exp(-lead_db)) if math.isfinite(lead_db) else 1.0,
+    )
 
 
 def _route(

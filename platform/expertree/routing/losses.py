@@ -14,15 +14,19 @@ LOG_VARIANCE_MIN = math.log(0.01)
 """The paper clips e_g at 0.01 (paper 000, section 3.3, below eq. 9)."""
 
 
+COST_TEMPERATURE_DB = 0.5
+"""Predicted costs closer than about this are equally good in `cost_loss`."""
+
+
 def choice_nodes(tree: Tree) -> Int64[np.ndarray, "leaves levels"]:
     """The node where each level meets the path of each leaf."""
     return np.array([tree.path(leaf) for leaf in range(tree.num_leaves)], dtype=np.int64)
 
 
-def choice_regrets(
+def node_regrets(
     losses: Float[np.ndarray, "samples nodes"], tree: Tree, *, cap_db: float
-) -> Float32[np.ndarray, "samples leaves levels"]:
-    """How much worse than the sample's best expert each choice is, in dB.
+) -> Float32[np.ndarray, "samples nodes"]:
+    """How much worse than the sample's best expert each node's expert is, in dB.
 
     L1 differences between experts are a few thousandths, and a hard sample's are many times an easy
     one's; as a ratio to the sample's best they are what PSNR, the measure in the end, sees.
@@ -50,8 +54,7 @@ def choice_regrets(
             "must be positive and finite"
         )
     ratios = losses / losses.min(axis=1, keepdims=True)
-    regrets = np.minimum(20.0 * np.log10(ratios), cap_db).astype(np.float32)
-    return cast("np.ndarray", regrets[:, choice_nodes(tree)])
+    return cast("np.ndarray", np.minimum(20.0 * np.log10(ratios), cap_db).astype(np.float32))
 
 
 def expected_cost(
@@ -79,6 +82,18 @@ def top1_cost(
     gate = leaf * level
     rows = torch.arange(len(costs), device=costs.device)
     return (gate / gate.detach() * costs[rows, chosen_leaf, chosen_level]).mean()
+
+
+def cost_loss(
+    predicted: Float[Tensor, "batch nodes"], regrets: Float[Tensor, "batch nodes"]
+) -> Float[Tensor, ""]:
+    """Mean squared error of predicted regrets, plus the regret of choosing by them softly.
+
+    The first sees every expert of every sample, which gates that choose one do not; the second
+    makes the order among the best ones count most.
+    """
+    chosen = (-predicted / COST_TEMPERATURE_DB).softmax(dim=1)
+    return (predicted - regrets).square().mean() + (chosen * regrets).sum(dim=1).mean()
 
 
 def uncertainty_loss(

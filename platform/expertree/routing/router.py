@@ -19,7 +19,7 @@ from expertree.config import load, to_dict
 from expertree.errors import ArtefactError, ConfigError
 from expertree.storage import Storage
 
-VERSION = 1
+VERSION = 2
 """Format of the artefact; a reader refuses any other."""
 
 NUM_LAYERS = 5
@@ -30,6 +30,9 @@ SLOPE = 0.1
 
 NOISE_STD_MIN = 0.01
 """Least standard deviation of a gate's noise."""
+
+COST_WIDTH, COST_DROPOUT = 256, 0.3
+"""Of the cost head's two hidden layers."""
 
 _HEADER, _WEIGHTS = "router.json", "router.safetensors"
 
@@ -42,11 +45,13 @@ class RouterShape:
         embed_dim: Length of an embedding.
         num_leaves: Leaves of the tree.
         num_levels: Levels of the tree, the root's included.
+        num_costs: Nodes of the tree whose costs are predicted; 0 leaves the choice to the gates.
     """
 
     embed_dim: int
     num_leaves: int
     num_levels: int
+    num_costs: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,12 +63,15 @@ class RouterOutput:
         log_variance: Logarithm of e_g per dimension, [batch, embed_dim].
         leaf_logits: [batch, num_leaves].
         level_logits: [batch, num_levels].
+        costs: Predicted regret of each node's expert in dB, [batch, num_costs]; None where the
+            gates choose.
     """
 
     degradation: Float[Tensor, "batch dim"]
     log_variance: Float[Tensor, "batch dim"]
     leaf_logits: Float[Tensor, "batch leaves"]
     level_logits: Float[Tensor, "batch levels"]
+    costs: Float[Tensor, "batch nodes"] | None = None
 
     def rows(self, indices: Sequence[int]) -> Self:
         """The same of some samples."""
@@ -74,6 +82,7 @@ class RouterOutput:
             log_variance=self.log_variance[chosen],
             leaf_logits=self.leaf_logits[chosen],
             level_logits=self.level_logits[chosen],
+            costs=None if self.costs is None else self.costs[chosen],
         )
 
 
@@ -87,6 +96,24 @@ class Head(nn.Sequential):
             if index + 1 < NUM_LAYERS:
                 layers.append(nn.LeakyReLU(SLOPE))
         super().__init__(*layers, nn.BatchNorm1d(embed_dim))
+
+
+class CostHead(nn.Sequential):
+    """An embedding to what each node's expert would cost: [batch, dim] to [batch, costs], in dB.
+
+    Two hidden layers; dropout, because samples are few and what an expert makes of one is noisy.
+    """
+
+    def __init__(self, embed_dim: int, num_costs: int) -> None:
+        layers: list[nn.Module] = []
+        for width in (embed_dim, COST_WIDTH):
+            layers += [
+                nn.Linear(width, COST_WIDTH),
+                nn.BatchNorm1d(COST_WIDTH),
+                nn.LeakyReLU(SLOPE),
+                nn.Dropout(COST_DROPOUT),
+            ]
+        super().__init__(*layers, nn.Linear(COST_WIDTH, num_costs))
 
 
 class NoisyGate(nn.Module):
@@ -110,7 +137,7 @@ class NoisyGate(nn.Module):
 
 
 class Router(nn.Module):
-    """H_d, H_g, G_d and G_g."""
+    """H_d, H_g, G_d and G_g; and a head of costs, where the choice is not left to the gates."""
 
     def __init__(self, shape: RouterShape) -> None:
         super().__init__()
@@ -119,6 +146,7 @@ class Router(nn.Module):
         self.granularity_head = Head(shape.embed_dim)
         self.leaf_gate = NoisyGate(shape.embed_dim, shape.num_leaves)
         self.level_gate = NoisyGate(shape.embed_dim, shape.num_levels)
+        self.cost_head = CostHead(shape.embed_dim, shape.num_costs) if shape.num_costs else None
 
     def forward(self, points: Float[Tensor, "batch dim"]) -> RouterOutput:
         """Judge embeddings.
@@ -133,6 +161,7 @@ class Router(nn.Module):
             log_variance=log_variance,
             leaf_logits=self.leaf_gate(degradation),
             level_logits=self.level_gate(log_variance),
+            costs=None if self.cost_head is None else self.cost_head(points),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,23 +19,26 @@ from expertree.errors import ConfigError, TrainingError
 from expertree.hierarchy import Tree
 from expertree.routing.losses import (
     balance_loss,
-    choice_regrets,
+    choice_nodes,
+    cost_loss,
     expected_cost,
+    node_regrets,
     top1_cost,
     uncertainty_loss,
 )
 from expertree.routing.router import Router, RouterOutput, RouterShape
 
-Objective = Literal["expected_l1", "paper"]
+Objective = Literal["cost", "expected_l1", "paper"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RouterConfig:
     """How the routers are trained."""
 
-    objective: Objective = "expected_l1"
-    """`expected_l1`: the cost of every choice, weighted by its probability. `paper`: the cost of
-    the chosen one, through its gate."""
+    objective: Objective = "cost"
+    """`cost`: predict what each expert would cost, and take the cheapest; the gates are trained
+    beside. `expected_l1`: gates by the cost of every choice, weighted by its probability. `paper`:
+    gates by the cost of the chosen one."""
 
     alpha: float = 0.1
     """Weight of L_dg, the uncertainty loss (paper 000, eq. 10)."""
@@ -50,11 +53,8 @@ class RouterConfig:
     """Regret in dB beyond which a choice is not worse any more: hopeless choices are easy to avoid
     and would otherwise drown the close ones."""
 
-    num_epochs: int = 40
-    """Passes over the training split at most."""
-
-    patience: int = 10
-    """Passes without improvement on the held-out split after which training stops."""
+    num_epochs: int = 30
+    """Passes over the training split."""
 
     held_out_fraction: float = 0.2
     """Share of the samples on which the best pass is chosen."""
@@ -63,7 +63,7 @@ class RouterConfig:
     """Samples a step."""
 
     learning_rate: float = 1e-3
-    """Of Adam, constant (the paper's)."""
+    """Of Adam at the start (the paper's); it falls as a cosine to 0."""
 
     weight_decay: float = 0.01
     """Decoupled; samples are few and the heads are large."""
@@ -100,7 +100,9 @@ class _Table:
     points: Float[Tensor, "samples dim"]
     leaves: Int64[Tensor, " samples"]
     costs: Float[Tensor, "samples leaves levels"]
+    regrets: Float[Tensor, "samples nodes"]
     levels: Sequence[int]
+    may_choose: Bool[Tensor, " nodes"]
 
     def rows(self, indices: Int64[Tensor, " rows"]) -> "_Table":
         return dataclasses.replace(
@@ -108,6 +110,7 @@ class _Table:
             points=self.points[indices],
             leaves=self.leaves[indices],
             costs=self.costs[indices],
+            regrets=self.regrets[indices],
         )
 
     def judge(self, router: Router) -> RouterOutput:
@@ -147,18 +150,18 @@ def train_router(
         ValueError: If the table does not fit the tree.
         TrainingError: If the loss is not finite any more.
     """
-    table = _make_table(config, tree, embeddings, leaves, losses)
-    if levels is not None:
-        table = dataclasses.replace(
-            table, costs=table.costs[:, :, list(levels)], levels=list(levels)
-        )
+    chosen_levels = range(tree.num_levels) if levels is None else levels
+    table = _make_table(config, tree, embeddings, leaves, losses, chosen_levels)
     centroids = torch.from_numpy(tree.leaf_centroids.copy())
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         kept, held_out = _split(config, table)
         router = Router(
             RouterShape(
-                embed_dim=tree.embed_dim, num_leaves=tree.num_leaves, num_levels=tree.num_levels
+                embed_dim=tree.embed_dim,
+                num_leaves=tree.num_leaves,
+                num_levels=tree.num_levels,
+                num_costs=len(tree.nodes) if config.objective == "cost" else 0,
             )
         )
         return _fit(config, router, kept, held_out, centroids)
@@ -181,17 +184,21 @@ def _make_table(
     embeddings: Float[np.ndarray, "samples dim"],
     leaves: Int64[np.ndarray, " samples"],
     losses: Float[np.ndarray, "samples nodes"],
+    levels: Sequence[int],
 ) -> _Table:
     if not len(embeddings) == len(leaves) == len(losses):
         raise ValueError(
             f"{len(embeddings)} embeddings, {len(leaves)} leaves and {len(losses)} rows of losses "
             "must be the same samples"
         )
+    regrets = node_regrets(losses, tree, cap_db=config.cap_db)
     return _Table(
         points=torch.from_numpy(tree.standardise(embeddings)),
         leaves=torch.from_numpy(np.asarray(leaves, dtype=np.int64)),
-        costs=torch.from_numpy(choice_regrets(losses, tree, cap_db=config.cap_db)),
-        levels=range(tree.num_levels),
+        costs=torch.from_numpy(regrets[:, choice_nodes(tree)[:, list(levels)]]),
+        regrets=torch.from_numpy(regrets),
+        levels=list(levels),
+        may_choose=torch.tensor([node.level in levels for node in tree.nodes]),
     )
 
 
@@ -217,10 +224,12 @@ def _fit(
     optimizer = torch.optim.AdamW(
         router.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
+    num_steps = config.num_epochs * -(-len(kept.leaves) // config.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     curve: list[RouterEpoch] = []
     best_epoch, best_state = 0, copy.deepcopy(router.state_dict())
     for epoch in range(config.num_epochs):
-        loss = _run_epoch(config, router, optimizer, kept, centroids)
+        loss = _run_epoch(config, router, optimizer, schedule, kept, centroids)
         curve.append(
             RouterEpoch(
                 loss=loss,
@@ -230,8 +239,6 @@ def _fit(
         )
         if curve[-1].held_out_regret_db <= curve[best_epoch].held_out_regret_db:
             best_epoch, best_state = epoch, copy.deepcopy(router.state_dict())
-        if epoch - best_epoch >= config.patience:
-            break
     router.load_state_dict(best_state)
     return TrainedRouter(router=router.eval(), curve=tuple(curve), best_epoch=best_epoch)
 
@@ -240,6 +247,7 @@ def _run_epoch(
     config: RouterConfig,
     router: Router,
     optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
     table: _Table,
     centroids: Float[Tensor, "leaves dim"],
 ) -> float:
@@ -250,10 +258,14 @@ def _run_epoch(
         if len(indices) == 1:  # BatchNorm has no variance of one sample
             continue
         batch = table.rows(indices)
-        loss = router_loss(config, batch.judge(router), batch.costs, batch.leaves, centroids)
+        output = batch.judge(router)
+        loss = router_loss(config, output, batch.costs, batch.leaves, centroids)
+        if output.costs is not None:
+            loss = loss + cost_loss(output.costs, batch.regrets)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
+        schedule.step()
         losses.append(float(loss.detach()))
     if not np.isfinite(losses).all():
         raise TrainingError(
@@ -285,5 +297,8 @@ def router_loss(
 def _regret_db(router: Router, table: _Table) -> float:
     output = table.judge(router.eval())
     rows = torch.arange(len(table.leaves))
+    if output.costs is not None:
+        nodes = output.costs.masked_fill(~table.may_choose, float("inf")).argmin(dim=1)
+        return float(table.regrets[rows, nodes].mean())
     chosen = table.costs[rows, output.leaf_logits.argmax(dim=1), output.level_logits.argmax(dim=1)]
     return float(chosen.mean())

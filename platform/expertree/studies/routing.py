@@ -88,7 +88,7 @@ class _Study:
     def losses(self) -> Table:
         """Table H, for both objectives."""
         lines = []
-        for objective in ("expected_l1", "paper"):
+        for objective in ("cost", "expected_l1", "paper"):
             for name, change in LOSSES.items():
                 found = self._row(f"{objective}, {name}", change | {"objective": objective})
                 paper = PAPER_LOSSES[name] if objective == "paper" else (None, None)

@@ -1,5 +1,8 @@
 """Choices from logits: masks, forced levels and experts, chains."""
 
+import dataclasses
+import math
+
 import pytest
 import torch
 
@@ -44,6 +47,26 @@ def test_masked_leaves_get_no_probability_and_the_others_share_it(tree: Tree) ->
     assert route.leaf == 2
     expected = torch.tensor([1.0, 2.0]).softmax(0).tolist()
     assert route.leaf_probabilities == pytest.approx((expected[0], 0.0, expected[1]))
+
+
+def with_costs(costs: list[float]) -> RouterOutput:
+    plain = output([[0.0, 2.0, 1.0]], [[1.0, 5.0, 2.0]])
+    return dataclasses.replace(plain, costs=torch.tensor([costs]))
+
+
+def test_the_cheapest_expert_is_taken_where_costs_are_predicted(tree: Tree) -> None:
+    costs = [2.0, 1.5, 0.9, 0.4, 1.0, 0.9]
+    (route,) = decide(with_costs(costs), tree)
+    assert (route.node, route.expert, route.level, route.leaf) == (3, 3, 2, 0)
+    assert route.confidence == pytest.approx(1 / (1 + math.exp(-0.5)))
+    (masked,) = decide(with_costs(costs), tree, leaf_mask=[False, True, True])
+    assert (masked.node, masked.leaf) == (2, 2)
+    (coarse,) = decide(with_costs(costs), tree, level=0)
+    assert (coarse.node, coarse.leaf) == (0, 1)
+    (asked,) = decide(with_costs(costs), tree, expert=4)
+    assert asked.expert == 4
+    (among,) = decide(with_costs(costs), tree, levels=[0, 1])
+    assert (among.node, among.expert) == (2, 2)
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])

@@ -9,8 +9,9 @@ import torch
 from expertree.hierarchy import Tree
 from expertree.routing.losses import (
     balance_loss,
-    choice_regrets,
+    cost_loss,
     expected_cost,
+    node_regrets,
     top1_cost,
     uncertainty_loss,
 )
@@ -18,20 +19,30 @@ from expertree.routing.losses import (
 
 def test_regret_is_the_distance_in_db_to_the_best_expert(tree: Tree) -> None:
     losses = np.random.default_rng(0).uniform(0.01, 0.03, (5, 6))
-    regrets = choice_regrets(losses, tree, cap_db=6.0)
+    regrets = node_regrets(losses, tree, cap_db=6.0)
     for sample in range(5):
-        for leaf in range(3):
-            for level in range(3):
-                ratio = losses[sample, tree.node_at(leaf, level)] / losses[sample].min()
-                expected = min(6.0, 20 * math.log10(ratio))
-                assert regrets[sample, leaf, level] == pytest.approx(expected, abs=1e-5)
+        for node in range(6):
+            ratio = losses[sample, node] / losses[sample].min()
+            expected = min(6.0, 20 * math.log10(ratio))
+            assert regrets[sample, node] == pytest.approx(expected, abs=1e-5)
+
+
+def test_costs_are_learnt_as_they_are_and_in_the_order_of_the_best() -> None:
+    predicted, regrets = torch.randn(4, 3), torch.rand(4, 3)
+    chosen = (-predicted / 0.5).softmax(1)
+    slow = sum(
+        (predicted[n, k] - regrets[n, k]) ** 2 / 12 + chosen[n, k] * regrets[n, k] / 4
+        for n in range(4)
+        for k in range(3)
+    )
+    torch.testing.assert_close(cost_loss(predicted, regrets), slow)
 
 
 def test_regrets_do_not_depend_on_how_hard_a_sample_is(tree: Tree) -> None:
     losses = np.random.default_rng(0).uniform(0.01, 0.03, (5, 6))
     np.testing.assert_allclose(
-        choice_regrets(losses, tree, cap_db=6.0),
-        choice_regrets(50 * losses, tree, cap_db=6.0),
+        node_regrets(losses, tree, cap_db=6.0),
+        node_regrets(50 * losses, tree, cap_db=6.0),
         atol=1e-5,
     )
 
@@ -41,12 +52,12 @@ def test_a_loss_that_cannot_be_names_its_place(tree: Tree, value: float) -> None
     losses = np.full((3, 6), 0.1)
     losses[1, 4] = value
     with pytest.raises(ValueError, match="sample 1 with node 4"):
-        choice_regrets(losses, tree, cap_db=6.0)
+        node_regrets(losses, tree, cap_db=6.0)
 
 
 def test_a_table_without_a_column_a_node_is_refused(tree: Tree) -> None:
     with pytest.raises(ValueError, match=r"\[3, 5\].*6 nodes"):
-        choice_regrets(np.full((3, 5), 0.1), tree, cap_db=6.0)
+        node_regrets(np.full((3, 5), 0.1), tree, cap_db=6.0)
 
 
 def test_expected_cost_sums_over_all_choices() -> None:

@@ -10,6 +10,7 @@ import torch
 from expertree.errors import ConfigError, TrainingError
 from expertree.hierarchy import Tree, assign
 from expertree.routing import RouterConfig, TrainedRouter, decide, train_router
+from expertree.routing.training import Objective
 
 QUICK = RouterConfig(num_epochs=30)
 
@@ -51,8 +52,10 @@ def routed_losses(tree: Tree, trained: TrainedRouter, samples: Samples) -> np.nd
     return samples.losses[np.arange(len(routes)), [route.node for route in routes]]
 
 
-def test_routes_of_new_samples_beat_every_fixed_level(tree: Tree) -> None:
-    trained = train(tree, make_samples(tree, 600, seed=1))
+@pytest.mark.parametrize("objective", ["cost", "expected_l1"])
+def test_routes_of_new_samples_beat_every_fixed_level(tree: Tree, objective: Objective) -> None:
+    config = dataclasses.replace(QUICK, objective=objective)
+    trained = train(tree, make_samples(tree, 600, seed=1), config)
     new = make_samples(tree, 300, seed=2)
     best_fixed = min(
         new.losses[np.arange(300), [tree.node_at(leaf, level) for leaf in new.leaves]].mean()
