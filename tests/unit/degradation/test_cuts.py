@@ -24,6 +24,7 @@ from expertree.degradation.synthesis import degrade
 from expertree.degradation.table import DegradationConfig, make_part, plan_patches
 from expertree.errors import PhotoError
 from expertree.images.io import decode_u8, encode_png
+from expertree.images.metrics import psnr_rgb
 
 SIDE_PX = 32
 TABLE = DegradationConfig(
@@ -257,6 +258,24 @@ def test_haze_follows_measured_and_estimated_depth(tmp_path, kind):
         room = 255.0 - image.mean(axis=2)
         far, near = depth > np.quantile(depth, 0.8), depth < np.quantile(depth, 0.2)
         assert change[far].sum() / room[far].sum() > 1.2 * change[near].sum() / room[near].sum()
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["1_1_0.90179", "1_2_0.97842", "2_1_0.99082", "2_2_0.76381"])
+def test_haze_on_a_measured_depth_map_is_the_haze_of_reside(name):
+    scene, _, airlight = name.split("_")
+    its = DATA / "dehaze" / "its_indoor"
+    hazy = decode_u8((its / "hazy" / f"{name}.png").read_bytes())
+    clear = decode_u8((its / "clear" / f"{scene}.png").read_bytes())
+    depth = decode_map((its / "depth_u16" / f"{scene}.png").read_bytes(), "depth")
+    a = float(airlight)
+    from_haze = clear / 255.0 - a
+    share = (hazy / 255.0 - a) / np.where(np.abs(from_haze) < 0.1, np.nan, from_haze)
+    beta = float(np.nanmedian(-np.log(np.clip(share, 0.01, 1.0)) / depth[..., None]))
+    recipe = Recipe(tasks=("haze",), parameters={"haze": {"beta": beta, "airlight": a}}, seed=1)
+    assert psnr_rgb(degrade(clear, recipe, Maps(depth=depth)), hazy) > 45.0
+    flat = np.full_like(depth, depth.mean())
+    assert psnr_rgb(degrade(clear, recipe, Maps(depth=flat)), hazy) < 36.0
 
 
 @needs_data
