@@ -26,7 +26,7 @@ from expertree.images.arrays import ImageU8
 from expertree.orchestration.tables import write_table
 from expertree.storage import Storage
 
-LITE_NAF = BackboneConfig(width=32, encoder=(1, 1, 1, 28), middle=1, decoder=(1, 1, 1, 1))
+LITE_NAF = BackboneConfig(name="litenaf")
 """NAFNet of width 32 in its GoPro layout, 17.11 M parameters: the paper's LiteNAF (table 7)."""
 
 MIXED = "mixed"

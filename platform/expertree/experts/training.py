@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from expertree.config import fingerprint
 from expertree.errors import ArtefactError, TrainingError
-from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones import build_backbone, resolve_backbone
 from expertree.experts.checkpoints import Checkpoint, Checkpoints
 from expertree.experts.flat import FlatParameters
 from expertree.experts.losses import LOSSES
@@ -273,7 +273,7 @@ def _initial_network(job: ExpertJob) -> nn.Module:
     if job.init is None:
         return network
     parent = Storage.open(job.init)
-    if backbone_of(parent) != job.backbone:
+    if backbone_of(parent) != resolve_backbone(job.backbone):
         raise ArtefactError(
             f"expert {job.key} is to start from {parent.uri}, which has another backbone: "
             f"{backbone_of(parent)}, not {job.backbone}"

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from expertree import config
 from expertree.errors import ArtefactError
-from expertree.experts.backbones import BackboneConfig, build_backbone, describe_backbone
+from expertree.experts.backbones import (
+    BackboneConfig,
+    backbone_record,
+    build_backbone,
+    describe_backbone,
+    resolve_backbone,
+)
 from expertree.experts.recipe import ExpertJob
 from expertree.storage import Storage
 
@@ -40,7 +46,7 @@ def save_expert(directory: Storage, weights: dict[str, Tensor], job: ExpertJob) 
     card = {
         "version": _VERSION,
         "key": job.key,
-        "backbone": config.to_dict(job.backbone),
+        "backbone": backbone_record(job.backbone),
         "num_samples": job.num_samples,
         "num_parameters": describe_backbone(job.backbone).num_parameters,
         "sha256": sha256,
@@ -67,12 +73,12 @@ def load_expert(directory: Storage) -> nn.Module:
 
 
 def backbone_of(directory: Storage) -> BackboneConfig:
-    """The layout of a stored expert.
+    """The network of a stored expert, every size given.
 
     Raises:
         ArtefactError: If its card cannot be read.
     """
-    return config.load(BackboneConfig, _card(directory)["backbone"])
+    return resolve_backbone(config.load(BackboneConfig, _card(directory)["backbone"]))
 
 
 def load_weights(network: nn.Module, directory: Storage) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from expertree.config import to_dict
 from expertree.experts import ExpertJob
+from expertree.experts.backbones import backbone_record
 from expertree.hierarchy import Tree
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_work import ExpertWork
@@ -130,7 +131,7 @@ def _plan_expert(
     parent: ExpertPlan | None,
 ) -> ExpertPlan:
     spec = {
-        "backbone": to_dict(config.experts.backbone),
+        "backbone": backbone_record(config.experts.backbone),
         "recipe": to_dict(config.experts.recipe),
         "num_samples": num_samples,
         "samples": samples,

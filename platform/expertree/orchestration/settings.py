@@ -7,6 +7,7 @@ from expertree.degradation.table import DegradationConfig
 from expertree.embedding import ExtractorConfig
 from expertree.errors import ConfigError
 from expertree.experts import BackboneConfig, RecipeConfig
+from expertree.experts.backbones import resolve_backbone
 from expertree.hierarchy import HierarchyConfig
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.routing import RouterConfig
@@ -50,7 +51,8 @@ class ExpertsConfig:
     """Start each expert from its parent's weights, not from random ones."""
 
     def __post_init__(self) -> None:
-        """Refuse an expert that would see nothing."""
+        """Refuse a network that cannot be built, and an expert that would see nothing."""
+        resolve_backbone(self.backbone)
         if not self.num_samples or min(self.num_samples) < self.recipe.batch_size:
             raise ValueError(
                 f"num_samples must be at least one batch ({self.recipe.batch_size}) on each level, "

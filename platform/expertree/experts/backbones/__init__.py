@@ -2,9 +2,10 @@
 
 from expertree.experts.backbones.registry import (
     BACKBONES,
+    backbone_record,
     build_backbone,
-    check_backbone,
     describe_backbone,
+    resolve_backbone,
 )
 from expertree.experts.backbones.spec import BackboneConfig, BackboneDescriptor, BackboneSpec
 
@@ -13,7 +14,8 @@ __all__ = [
     "BackboneConfig",
     "BackboneDescriptor",
     "BackboneSpec",
+    "backbone_record",
     "build_backbone",
-    "check_backbone",
     "describe_backbone",
+    "resolve_backbone",
 ]

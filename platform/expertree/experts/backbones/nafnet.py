@@ -5,6 +5,8 @@ weights. This module joins them: it pads by reflection, works in channels_last, 
 whose autograd function is slow, and has a fast form whose blocks are `nafnet_fast.FastBlock`.
 """
 
+import dataclasses
+
 import torch
 from jaxtyping import Float
 from spandrel.architectures.NAFNet import NAFNet as SpandrelNAFNet
@@ -14,7 +16,34 @@ from torch import Tensor, nn
 
 from expertree.experts.backbones.nafnet_fast import ChannelNorm, FastBlock, FastUpsampling
 from expertree.experts.backbones.padding import pad_to_multiple
-from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec
+from expertree.experts.backbones.spec import BackboneSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class NAFNetLayout:
+    """A NAFNet's sizes; the fields are those of `BackboneConfig`."""
+
+    width: int = 16
+    encoder: tuple[int, ...] = (1, 1, 1)
+    middle: int = 1
+    decoder: tuple[int, ...] = (1, 1, 1)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless it is a NAFNet."""
+        if len(self.encoder) != len(self.decoder) or not self.encoder:
+            raise ValueError(
+                f"nafnet needs as many decoder scales as encoder scales, at least one; got encoder "
+                f"{list(self.encoder)} and decoder {list(self.decoder)}"
+            )
+        if self.width < 1 or min(self.middle, *self.encoder, *self.decoder) < 0:
+            raise ValueError(
+                f"nafnet needs a width of at least 1 and no negative count; got {self}"
+            )
+
+    @property
+    def multiple_px(self) -> int:
+        """Each scale of the encoder halves the sides."""
+        return 1 << len(self.encoder)
 
 
 class NAFNet(nn.Module):
@@ -24,15 +53,15 @@ class NAFNet(nn.Module):
         multiple_px: 2 to the number of scales.
     """
 
-    def __init__(self, config: BackboneConfig, *, fast: bool) -> None:
+    def __init__(self, layout: NAFNetLayout, *, fast: bool) -> None:
         super().__init__()
         source: nn.Module = SpandrelNAFNet(
-            width=config.width,
-            enc_blk_nums=list(config.encoder),
-            middle_blk_num=config.middle,
-            dec_blk_nums=list(config.decoder),
+            width=layout.width,
+            enc_blk_nums=list(layout.encoder),
+            middle_blk_num=layout.middle,
+            dec_blk_nums=list(layout.decoder),
         )
-        self.multiple_px = multiple_px(config)
+        self.multiple_px = layout.multiple_px
         for name, layer in source.named_children():
             self.add_module(name, _with_own_layers(layer, fast=fast))
 
@@ -57,30 +86,9 @@ class NAFNet(nn.Module):
         return list(self.get_submodule(name).children())
 
 
-def check(config: BackboneConfig) -> None:
-    """Raise ValueError unless the layout is a NAFNet."""
-    if len(config.encoder) != len(config.decoder) or not config.encoder:
-        raise ValueError(
-            f"nafnet needs as many decoder scales as encoder scales, at least one; got encoder "
-            f"{list(config.encoder)} and decoder {list(config.decoder)}"
-        )
-    numbers = (
-        config.width,
-        1 + config.middle,
-        *(1 + n for n in (*config.encoder, *config.decoder)),
-    )
-    if min(numbers) < 1:
-        raise ValueError(f"nafnet needs a width of at least 1 and no negative count; got {config}")
-
-
-def build(config: BackboneConfig, fast: bool) -> NAFNet:  # noqa: FBT001 - BackboneSpec.build
+def build(layout: NAFNetLayout, fast: bool) -> NAFNet:  # noqa: FBT001 - BackboneSpec.build
     """Make a NAFNet with fresh weights."""
-    return NAFNet(config, fast=fast)
-
-
-def multiple_px(config: BackboneConfig) -> int:
-    """The multiple of the sides: each scale of the encoder halves them."""
-    return 1 << len(config.encoder)
+    return NAFNet(layout, fast=fast)
 
 
 def _with_own_layers(layer: nn.Module, *, fast: bool) -> nn.Module:
@@ -96,4 +104,4 @@ def _with_own_layers(layer: nn.Module, *, fast: bool) -> nn.Module:
     return layer
 
 
-SPEC = BackboneSpec(build=build, check=check, multiple_px=multiple_px, precisions=("bfloat16",))
+SPEC = BackboneSpec(kind="nafnet", layout=NAFNetLayout(), build=build, precisions=("bfloat16",))

@@ -66,16 +66,16 @@ class FastBlock(nn.Module):
         beta = self.beta.flatten()
         weight = self.conv3.weight.flatten(1) * scale.unsqueeze(1) * beta.unsqueeze(1)
         y = x.reshape(b, h * w, c) + _bias(self.conv3) * beta
-        return y.baddbmm_(gated, weight.mT).view(b, h, w, c)
+        return _add_product(y, gated, weight.mT).view(b, h, w, c)
 
     def _feed_forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         c = x.shape[-1]
         left, right = _halves(self.norm2.of_channels_last(x), self.conv4)
-        gated = (left * right).reshape(-1, left.shape[-1])
+        gated = (left * right).reshape(1, -1, left.shape[-1])
         gamma = self.gamma.flatten()
         weight = self.conv5.weight.flatten(1) * gamma.unsqueeze(1)
-        y = x.reshape(-1, c) + _bias(self.conv5) * gamma
-        return y.addmm_(gated, weight.mT).view(x.shape)
+        y = x.reshape(1, -1, c) + _bias(self.conv5) * gamma
+        return _add_product(y, gated, weight.mT.unsqueeze(0)).view(x.shape)
 
 
 class FastUpsampling(nn.Module):
@@ -104,6 +104,15 @@ def _convs(block: nn.Module, *names: str) -> tuple[nn.Conv2d, ...]:
 
 def _bias(conv: nn.Conv2d) -> Tensor:
     return cast("Tensor", conv.bias)
+
+
+def _add_product(
+    y: Float[Tensor, "b n c"], left: Float[Tensor, "b n k"], right: Float[Tensor, "b k c"]
+) -> Float[Tensor, "b n c"]:
+    """Add a product of matrices to `y`, in its memory where the dtypes allow."""
+    if left.dtype == y.dtype == right.dtype:
+        return y.baddbmm_(left, right)
+    return y + left @ right
 
 
 def _halves(x: Float[Tensor, "b h w c"], conv: nn.Conv2d) -> tuple[Tensor, ...]:

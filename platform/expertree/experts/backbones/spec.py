@@ -1,48 +1,87 @@
-"""What a backbone is: the config that builds it, and what others may know without building it."""
+"""What a backbone is: the config that names it, and what others may know without building it."""
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
 
 from torch import nn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BackboneConfig:
-    """A network's layout. The default is the small one of the demo, which a CPU trains in minutes.
+    """A network by name, and what differs from the sizes that the name stands for.
+
+    A field that is null takes the size that goes with the name; a field that the kind does not have
+    is refused. So another name alone is another whole network.
 
     Attributes:
-        name: A key of `registry.BACKBONES`.
+        name: A key of `registry.BACKBONES`. The default is the small NAFNet of the demo, which
+            a CPU trains in minutes.
         width: Channels at full resolution.
         encoder: Blocks at each scale on the way down; each scale halves the sides.
         middle: Blocks at the smallest scale.
         decoder: Blocks at each scale on the way up.
+        heads: Attention heads at each scale on the way down, the smallest scale's last.
+        refinement: Blocks at full resolution after the decoder.
+        expansion: Channels inside a feed-forward layer over those of its input.
+        norm_bias: Whether layer norms centre their input and add a bias.
+        stages: Whole networks in a row.
     """
 
     name: str = "nafnet"
-    width: int = 16
-    encoder: tuple[int, ...] = (1, 1, 1)
-    middle: int = 1
-    decoder: tuple[int, ...] = (1, 1, 1)
+    width: int | None = None
+    encoder: tuple[int, ...] | None = None
+    middle: int | None = None
+    decoder: tuple[int, ...] | None = None
+    heads: tuple[int, ...] | None = None
+    refinement: int | None = None
+    expansion: float | None = None
+    norm_bias: bool | None = None
+    stages: int | None = None
+
+
+class Layout(Protocol):
+    """All sizes of one kind: a frozen dataclass whose fields are some of `BackboneConfig`'s.
+
+    It raises ValueError where it cannot be built.
+    """
+
+    @property
+    def multiple_px(self) -> int:
+        """The sides' multiple that the network works in (it pads and crops by itself)."""
+
+
+L = TypeVar("L", bound=Layout)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class BackboneSpec:
+class BackboneSpec(Generic[L]):
     """One line of the registry.
 
     Attributes:
+        kind: The name under which results are stored: several names may stand for sizes of one
+            kind.
+        layout: The sizes that the name stands for.
         build: Makes the network with fresh weights: float RGB BCHW in, the same out, any height and
             width. Its state dict has the names of the published weights.  The flag asks for the
             fast form, which computes the same; the other form calls every layer as a module, which
             adapters need.
-        check: Raises ValueError where a config cannot be this network.
-        multiple_px: The sides' multiple that the network works in (it pads and crops by itself).
         precisions: What it may be trained in, besides float32.
     """
 
-    build: Callable[[BackboneConfig, bool], nn.Module]
-    check: Callable[[BackboneConfig], None]
-    multiple_px: Callable[[BackboneConfig], int]
+    kind: str
+    layout: L
+    build: Callable[[L, bool], nn.Module]
     precisions: tuple[str, ...] = ()
+
+    def with_layout(self, **sizes: Any) -> "BackboneSpec[L]":
+        """The same kind with other sizes.
+
+        Raises:
+            ValueError: If it cannot be built.
+        """
+        layout: Any = self.layout
+        return dataclasses.replace(self, layout=dataclasses.replace(layout, **sizes))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +94,8 @@ class BackboneDescriptor:
             multiple of it.
         min_size_px: The smallest side for which its padding is pure reflection; smaller images work
             too, padded by their border.
-        multiply_adds_512: Multiplications with addition for one 512 x 512 image.
+        multiply_adds_512: Multiplications with addition for one 512 x 512 image, the products of
+            attention included (papers often leave them out).
         precisions: float32 and what else it may be trained in.
     """
 

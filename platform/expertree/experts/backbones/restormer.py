@@ -1,0 +1,231 @@
+"""Restormer, written from the paper, with the parameters of the published weights.
+
+Zamir et al., Restormer: Efficient Transformer for High-Resolution Image Restoration, CVPR 2022.
+"""
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from expertree.experts.backbones.padding import pad_to_multiple
+from expertree.experts.backbones.spec import BackboneSpec
+
+SCALES = 3
+"""Times that the sides are halved; the published names leave no choice."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RestormerLayout:
+    """A Restormer's sizes; the fields are those of `BackboneConfig`."""
+
+    width: int = 48
+    encoder: tuple[int, ...] = (4, 6, 6)
+    middle: int = 8
+    decoder: tuple[int, ...] = (6, 6, 4)
+    heads: tuple[int, ...] = (1, 2, 4, 8)
+    refinement: int = 4
+    expansion: float = 2.66
+    norm_bias: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless it is a Restormer."""
+        if (len(self.encoder), len(self.decoder)) != (SCALES, SCALES):
+            raise ValueError(
+                f"restormer needs {SCALES} encoder and {SCALES} decoder scales; got encoder "
+                f"{list(self.encoder)} and decoder {list(self.decoder)}"
+            )
+        if min(*self.encoder, self.middle, *self.decoder, self.refinement) < 0:
+            raise ValueError(f"restormer needs no negative count of blocks; got {self}")
+        if self.width < 2 or self.width % 2 or int(self.width * self.expansion) < 1:
+            raise ValueError(
+                f"restormer needs an even width and an expansion that leaves channels; got width "
+                f"{self.width} and expansion {self.expansion}"
+            )
+        widths = [self.width << scale for scale in range(SCALES + 1)]
+        if len(self.heads) != len(widths) or any(
+            heads < 1 or width % heads for heads, width in zip(self.heads, widths, strict=True)
+        ):
+            raise ValueError(
+                f"restormer needs {SCALES + 1} numbers of heads that divide its channels "
+                f"{widths}; got {list(self.heads)}"
+            )
+
+    @property
+    def multiple_px(self) -> int:
+        """Each scale of the encoder halves the sides."""
+        return 1 << SCALES
+
+
+class Affine(nn.Module):
+    """A scale and, if there is one, an offset for each channel."""
+
+    def __init__(self, width: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm of each pixel over its channels.
+
+    Without a bias the pixel is not centred either: it is divided by its standard deviation.
+    """
+
+    EPS = 1e-5
+
+    def __init__(self, width: int, *, bias: bool) -> None:
+        super().__init__()
+        self.body = Affine(width, bias=bias)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Normalise."""
+        weight, bias = self.body.weight, self.body.bias
+        x = x.permute(0, 2, 3, 1)
+        if bias is not None:
+            y = F.layer_norm(x, weight.shape, weight, bias, self.EPS)
+        else:
+            variance = x.var(dim=-1, correction=0, keepdim=True)
+            y = x * (variance + self.EPS).rsqrt() * weight
+        return y.permute(0, 3, 1, 2)
+
+
+class Attention(nn.Module):
+    """MDTA: attention between channels, so that its cost is linear in the number of pixels."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.qkv = nn.Conv2d(width, 3 * width, 1, bias=False)
+        self.qkv_dwconv = nn.Conv2d(
+            3 * width, 3 * width, 3, padding=1, groups=3 * width, bias=False
+        )
+        self.project_out = nn.Conv2d(width, width, 1, bias=False)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Mix the channels of each head by their correlation over the image."""
+        b, c, h, w = x.shape
+        parts = self.qkv_dwconv(self.qkv(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
+        query, key, value = parts.unbind(1)
+        scores = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(-2, -1)
+        mixed = (scores * self.temperature).softmax(dim=-1) @ value
+        restored: Tensor = self.project_out(mixed.reshape(b, c, h, w))
+        return restored
+
+
+class FeedForward(nn.Module):
+    """GDFN: one half of the channels, through a GELU, gates the other."""
+
+    def __init__(self, width: int, expansion: float) -> None:
+        super().__init__()
+        hidden = int(width * expansion)
+        self.project_in = nn.Conv2d(width, 2 * hidden, 1, bias=False)
+        self.dwconv = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
+        self.project_out = nn.Conv2d(hidden, width, 1, bias=False)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Expand, look at the neighbours, gate, contract."""
+        gate, value = self.dwconv(self.project_in(x)).chunk(2, dim=1)
+        y: Tensor = self.project_out(F.gelu(gate) * value)
+        return y
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each behind a norm and added to its input."""
+
+    def __init__(self, width: int, heads: int, layout: RestormerLayout) -> None:
+        super().__init__()
+        self.norm1 = ChannelNorm(width, bias=layout.norm_bias)
+        self.attn = Attention(width, heads)
+        self.norm2 = ChannelNorm(width, bias=layout.norm_bias)
+        self.ffn = FeedForward(width, layout.expansion)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Apply both."""
+        x = x + self.attn(self.norm1(x))
+        y: Tensor = x + self.ffn(self.norm2(x))
+        return y
+
+
+class Restormer(nn.Module):
+    """A U-net of channel-attention blocks that adds its output to its input.
+
+    Attributes:
+        multiple_px: 8.
+    """
+
+    def __init__(self, layout: RestormerLayout) -> None:
+        super().__init__()
+        self.multiple_px = layout.multiple_px
+        widths = [layout.width << scale for scale in range(SCALES + 1)]
+
+        def blocks(count: int, scale: int, width: int) -> nn.Sequential:
+            return nn.Sequential(*(Block(width, layout.heads[scale], layout) for _ in range(count)))
+
+        self.patch_embed = _named("proj", nn.Conv2d(3, layout.width, 3, padding=1, bias=False))
+        for scale, count in enumerate(layout.encoder):
+            self.add_module(f"encoder_level{scale + 1}", blocks(count, scale, widths[scale]))
+            self.add_module(f"down{scale + 1}_{scale + 2}", _downsampling(widths[scale]))
+        self.latent = blocks(layout.middle, SCALES, widths[SCALES])
+        for scale, count in zip(reversed(range(SCALES)), layout.decoder, strict=True):
+            # At full resolution the skip is not reduced: the decoder there has twice the channels.
+            width = widths[max(scale, 1)]
+            self.add_module(f"up{scale + 2}_{scale + 1}", _upsampling(widths[scale + 1]))
+            if scale > 0:
+                reduce = nn.Conv2d(2 * width, width, 1, bias=False)
+                self.add_module(f"reduce_chan_level{scale + 1}", reduce)
+            self.add_module(f"decoder_level{scale + 1}", blocks(count, scale, width))
+        self.refinement = blocks(layout.refinement, 0, widths[1])
+        self.output = nn.Conv2d(widths[1], 3, 3, padding=1, bias=False)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Restore images: float RGB in [0, 1], any size; the result is not clipped."""
+        height, width = image.shape[-2:]
+        padded = pad_to_multiple(image, self.multiple_px)
+        x = self.patch_embed(padded)
+        skips: list[Tensor] = []
+        for scale in range(1, SCALES + 1):
+            x = self.get_submodule(f"encoder_level{scale}")(x)
+            skips.append(x)
+            x = self.get_submodule(f"down{scale}_{scale + 1}")(x)
+        x = self.latent(x)
+        for scale in range(SCALES, 0, -1):
+            x = self.get_submodule(f"up{scale + 1}_{scale}")(x)
+            x = torch.cat([x, skips.pop()], dim=1)
+            if scale > 1:
+                x = self.get_submodule(f"reduce_chan_level{scale}")(x)
+            x = self.get_submodule(f"decoder_level{scale}")(x)
+        restored: Tensor = self.output(self.refinement(x)) + padded
+        return restored[..., :height, :width]
+
+
+def build(layout: RestormerLayout, fast: bool) -> Restormer:  # noqa: ARG001, FBT001 - one form
+    """Make a Restormer with fresh weights."""
+    return Restormer(layout)
+
+
+def _named(name: str, layer: nn.Module) -> nn.Sequential:
+    """A layer inside a module that gives its parameters one more name."""
+    row = nn.Sequential()
+    row.add_module(name, layer)
+    return row
+
+
+def _downsampling(width: int) -> nn.Sequential:
+    """Half the sides, twice the channels."""
+    conv = nn.Conv2d(width, width // 2, 3, padding=1, bias=False)
+    return _named("body", nn.Sequential(conv, nn.PixelUnshuffle(2)))
+
+
+def _upsampling(width: int) -> nn.Sequential:
+    """Twice the sides, half the channels."""
+    conv = nn.Conv2d(width, 2 * width, 3, padding=1, bias=False)
+    return _named("body", nn.Sequential(conv, nn.PixelShuffle(2)))
+
+
+SPEC = BackboneSpec(
+    kind="restormer", layout=RestormerLayout(), build=build, precisions=("bfloat16",)
+)
