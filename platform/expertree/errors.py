@@ -35,3 +35,7 @@ class StorageError(ExpertreeError):
 
 class TrainingError(ExpertreeError):
     """A network could not be trained."""
+
+
+class GroupingError(ExpertreeError, ValueError):
+    """Embeddings do not fall into the groups that were asked for."""

@@ -1,16 +1,22 @@
 """The hierarchy: embeddings are cut top-down into a tree of groups, one restoration expert each.
 
-`tree.py` is the artefact that everything downstream reads, `build.py` makes one, `assign.py` finds
-the leaf of a new embedding, `quality.py` says how good the groups are.
+`tree.py` is what everything downstream reads, `build.py` makes one, `assign.py` finds the leaf of a
+new embedding, `quality.py` says how good the groups are.
 """
 
-from expertree.hierarchy.assign import assign, nearest
-from expertree.hierarchy.build import HierarchyConfig, build_tree
+from expertree.hierarchy.artefact import load_tree, save_tree
+from expertree.hierarchy.assign import assign
+from expertree.hierarchy.build import build_tree
+from expertree.hierarchy.config import AdaptiveConfig, HierarchyConfig
+from expertree.hierarchy.dendrogram import Dendrogram
+from expertree.hierarchy.nearest import nearest
 from expertree.hierarchy.quality import Composition, compositions, purity, silhouettes
-from expertree.hierarchy.tree import Node, Tree, load_tree, save_tree
+from expertree.hierarchy.tree import Node, Tree
 
 __all__ = [
+    "AdaptiveConfig",
     "Composition",
+    "Dendrogram",
     "HierarchyConfig",
     "Node",
     "Tree",

@@ -1,12 +1,9 @@
-"""Finding the group of an embedding: top-down, at each node the nearest child's centroid."""
+"""Finding the group of an embedding by the decisions with which the tree was built."""
 
-import contextlib
-from collections.abc import Iterator
-
-import faiss
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
+from expertree.hierarchy.nearest import nearest
 from expertree.hierarchy.tree import Tree
 
 CHUNK_ROWS = 65_536
@@ -19,7 +16,8 @@ def assign(
     """Find the leaf of each embedding by the decisions with which the tree was built.
 
     At each level the nearest centroid among the children of the node above is taken (METHOD section
-    3), which is not always the nearest leaf.
+    3), which is not always the nearest leaf; in a cut of a dendrogram, at each split the nearer
+    half.
 
     Args:
         tree: The tree.
@@ -36,32 +34,14 @@ def assign(
     return np.concatenate([np.empty(0, dtype=np.int64), *leaves])
 
 
-def nearest(
-    points: Float32[np.ndarray, "samples dim"], centroids: Float32[np.ndarray, "groups dim"]
-) -> tuple[Int64[np.ndarray, " samples"], Float32[np.ndarray, " samples"]]:
-    """The nearest centroid of each point by faiss, with its squared distance."""
-    with one_thread():
-        distances, indices = faiss.knn(points, np.ascontiguousarray(centroids), 1)
-    return indices[:, 0], distances[:, 0]
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Run faiss on one thread, so that sums have one order and results do not vary."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
-
-
 def _assign(
     tree: Tree, points: Float32[np.ndarray, "samples dim"]
 ) -> Int64[np.ndarray, " samples"]:
     if not np.isfinite(points).all():
         row = int(np.argwhere(~np.isfinite(points))[0, 0])
         raise ValueError(f"embedding {row} is not finite, so it belongs to no group")
+    if tree.dendrogram is not None:
+        return tree.dendrogram.assign(points)
     nodes = np.zeros(len(points), dtype=np.int64)
     for parent in tree.nodes[: -tree.num_leaves]:
         rows = np.flatnonzero(nodes == parent.index)

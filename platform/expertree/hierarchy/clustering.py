@@ -1,18 +1,29 @@
 """Ways to cut one group of points into several, by name.
 
-A method takes points [samples, dim] (float32), the number of groups, and its settings, and returns
-the groups' centroids; a point then belongs to the nearest one. A further method is one function
-and one line in `METHODS`.
+A cutter takes points [samples, dim] (float32), the number of groups, and its settings, and returns
+the groups' centroids; a point then belongs to the nearest one. A further one is one function and
+one line in `CUTTERS`.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import faiss
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
+from sklearn.manifold import spectral_embedding
+from sklearn.neighbors import kneighbors_graph
 
-from expertree.hierarchy.assign import one_thread
+from expertree.hierarchy.nearest import nearest, one_thread
+
+NUM_NEIGHBOURS = 10
+"""Of each point in the graph of spectral clustering; scikit-learn's default."""
+
+SPECTRAL_SAMPLES = 5_000
+"""Points of a group that its graph is made of; beyond it a random sample is drawn. Finding their
+neighbours takes a second and the eigenvectors another."""
 
 Points = Float32[np.ndarray, "samples dim"]
 Centroids = Float32[np.ndarray, "groups dim"]
@@ -54,4 +65,73 @@ def kmeans(points: Points, num_groups: int, settings: ClusterSettings) -> Centro
     return np.ascontiguousarray(clusterer.centroids, dtype=np.float32)
 
 
-METHODS: Mapping[str, Callable[[Points, int, ClusterSettings], Centroids]] = {"kmeans": kmeans}
+def spectral(points: Points, num_groups: int, settings: ClusterSettings) -> Centroids:
+    """Cut points where their graph of neighbours is thin (paper 000, table K).
+
+    The rows of the lowest eigenvectors of the normalised Laplacian are clustered by k-means. Where
+    the graph falls into more pieces than groups are wanted, any union of pieces is a perfect cut,
+    and near pieces are joined. A tree sends samples on by centroids, so what is returned are
+    the means of the groups: a point on the border may lie nearer to another group's mean.
+    """
+    points = _draw(points, settings)
+    graph = kneighbors_graph(points, min(NUM_NEIGHBOURS, len(points) - 1), include_self=True)
+    pieces = _pieces(graph)
+    if len(np.unique(pieces)) > num_groups:
+        vectors = _means(points, pieces)[pieces]
+    else:
+        vectors = _eigenvectors(graph, num_groups, settings.seed)
+    starts = kmeans(vectors, num_groups, dataclasses.replace(settings, spherical=False))
+    centroids = _means(points, nearest(vectors, starts)[0])
+    # A group without members takes the place of the first: it stays empty, and the cut is refused.
+    centroids = centroids[np.arange(num_groups) % len(centroids)]
+    if settings.spherical:
+        centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-12)
+    return np.ascontiguousarray(centroids)
+
+
+def _eigenvectors(graph: Any, count: int, seed: int) -> Points:  # noqa: ANN401 - SciPy has no types
+    with warnings.catch_warnings():
+        # It warns where the graph falls apart, which is when the groups are clearest.
+        warnings.filterwarnings("ignore", message="Graph is not fully connected")
+        vectors = spectral_embedding(
+            0.5 * (graph + graph.T),
+            n_components=count,
+            eigen_solver="arpack",
+            random_state=seed % 2**32,
+            drop_first=False,
+        )
+    return np.ascontiguousarray(vectors / np.abs(vectors).max(), dtype=np.float32)
+
+
+def _pieces(graph: Any) -> Int64[np.ndarray, " samples"]:  # noqa: ANN401 - SciPy has no types
+    """The connected piece of each point, numbered from 0."""
+    first, second = graph.nonzero()
+    lowest = np.arange(graph.shape[0])
+    while True:
+        before = lowest.copy()
+        np.minimum.at(lowest, first, before[second])
+        np.minimum.at(lowest, second, before[first])
+        lowest = lowest[lowest]
+        if np.array_equal(lowest, before):
+            return np.unique(lowest, return_inverse=True)[1].astype(np.int64)
+
+
+def _means(points: Points, labels: Int64[np.ndarray, " samples"]) -> Centroids:
+    """The mean of the points of each label that occurs, in the order of the labels."""
+    return np.stack([points[labels == label].mean(axis=0) for label in np.unique(labels)])
+
+
+def _draw(points: Points, settings: ClusterSettings) -> Points:
+    if len(points) <= SPECTRAL_SAMPLES:
+        return points
+    rng = np.random.default_rng(settings.seed)
+    return points[np.sort(rng.choice(len(points), SPECTRAL_SAMPLES, replace=False))]
+
+
+CUTTERS: Mapping[str, Callable[[Points, int, ClusterSettings], Centroids]] = {
+    "kmeans": kmeans,
+    "bisecting": kmeans,
+    "spectral": spectral,
+    "adaptive": kmeans,
+}
+"""What cuts one group, by the name of the method that decides which groups are cut."""

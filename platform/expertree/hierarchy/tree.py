@@ -8,23 +8,15 @@ groups with a neighbour's network (METHOD section 3); such a tree does not load 
 import dataclasses
 import itertools
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from jaxtyping import Float, Float32
 
-from expertree.config import load, to_dict
-from expertree.errors import ArtefactError, ConfigError
-from expertree.storage import Storage
-
-VERSION = 1
-"""Format of the artefact; a reader refuses any other."""
+from expertree.errors import ArtefactError
+from expertree.hierarchy.dendrogram import Dendrogram
 
 Metric = Literal["l2", "cosine"]
-
-_HEADER, _ARRAYS = "tree.json", "tree.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +54,8 @@ class Tree:
         centroids: float32 [num_nodes, embed_dim], in the standardised space.
         mean: float32 [embed_dim], of the embeddings.
         std: float32 [embed_dim], of the embeddings; positive.
+        dendrogram: The splits that lead to the leaves, where the tree is a cut of them; None where
+            the nodes' own centroids do.
     """
 
     groups: tuple[int, ...]
@@ -71,6 +65,7 @@ class Tree:
     centroids: Float32[np.ndarray, "nodes dim"]
     mean: Float32[np.ndarray, " dim"]
     std: Float32[np.ndarray, " dim"]
+    dendrogram: Dendrogram | None = None
 
     def __post_init__(self) -> None:
         """Check everything and make the arrays read-only.
@@ -80,6 +75,7 @@ class Tree:
         """
         _check_arrays(self)
         _check_nodes(self)
+        _check_dendrogram(self)
         for array in (self.centroids, self.mean, self.std):
             array.setflags(write=False)
 
@@ -194,17 +190,6 @@ class Tree:
             )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Header:
-    """What `tree.json` holds; the arrays are beside it."""
-
-    version: int
-    groups: tuple[int, ...]
-    metric: Metric
-    extractor: str
-    nodes: tuple[Node, ...]
-
-
 def standardise(
     embeddings: Float[np.ndarray, "samples dim"],
     mean: Float32[np.ndarray, " dim"],
@@ -216,61 +201,6 @@ def standardise(
     if metric == "cosine":
         points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
     return np.ascontiguousarray(points, dtype=np.float32)
-
-
-def save_tree(tree: Tree, directory: Storage) -> None:
-    """Write `tree.json` and `tree.safetensors`; the same tree gives the same bytes."""
-    header = _Header(
-        version=VERSION,
-        groups=tree.groups,
-        metric=tree.metric,
-        extractor=tree.extractor,
-        nodes=tree.nodes,
-    )
-    arrays = {"centroids": tree.centroids, "mean": tree.mean, "std": tree.std}
-    directory.write_bytes(_ARRAYS, safetensors.numpy.save(arrays))
-    directory.write_json(_HEADER, to_dict(header))
-
-
-def load_tree(directory: Storage) -> Tree:
-    """Read a tree and check all of it.
-
-    Raises:
-        ArtefactError: If it is missing, damaged, of another version, or not one whole tree.
-    """
-    where = directory.path(_HEADER)
-    header = _read_header(directory.read_json(_HEADER), where)
-    try:
-        arrays = safetensors.numpy.load(directory.read_bytes(_ARRAYS))
-    except safetensors.SafetensorError as error:
-        raise ArtefactError(f"{directory.path(_ARRAYS)} is damaged: {error}") from error
-    if set(arrays) != {"centroids", "mean", "std"}:
-        raise ArtefactError(
-            f"{directory.path(_ARRAYS)} holds {sorted(arrays)}, expected centroids, mean and std"
-        )
-    try:
-        return Tree(
-            groups=header.groups,
-            metric=header.metric,
-            extractor=header.extractor,
-            nodes=header.nodes,
-            **arrays,
-        )
-    except ValueError as error:
-        raise ArtefactError(f"{where} is not a usable tree: {error}") from error
-
-
-def _read_header(data: Any, where: str) -> _Header:  # noqa: ANN401 - JSON has no narrower type
-    version = data.get("version") if isinstance(data, dict) else None
-    if version != VERSION:
-        raise ArtefactError(
-            f"{where} has format version {version!r}, this program reads {VERSION}; build the tree "
-            "again"
-        )
-    try:
-        return load(_Header, data)
-    except ConfigError as error:
-        raise ArtefactError(f"{where} is damaged: {error}") from error
 
 
 def _check_arrays(tree: Tree) -> None:
@@ -344,6 +274,23 @@ def _check_samples(tree: Tree, node: Node) -> None:
         raise ValueError(
             f"node {node.index} counts {node.num_samples} samples, its children {total}"
         )
+
+
+def _check_dendrogram(tree: Tree) -> None:
+    if tree.dendrogram is None:
+        return
+    shape = tree.dendrogram.num_leaves, tree.dendrogram.centroids.shape[-1]
+    if shape != (tree.num_leaves, tree.embed_dim):
+        raise ValueError(
+            f"the splits lead to {shape[0]} leaves with centroids of {shape[1]}, the tree has "
+            f"{tree.num_leaves} and embeddings of {tree.embed_dim}"
+        )
+    groups = tree.dendrogram.groups()
+    for node in tree.nodes:
+        if node.leaves not in groups:
+            raise ValueError(
+                f"node {node.index} has leaves {list(node.leaves)}, which no split leads to"
+            )
 
 
 def check_groups(groups: tuple[int, ...]) -> None:

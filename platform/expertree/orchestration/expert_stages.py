@@ -66,14 +66,13 @@ def plan_experts(
     names = shards.list_files(".parquet")
     plans: dict[int | None, ExpertPlan] = {}
     for node in tree.experts():
-        levels = tree.levels_of_expert(node)
         parent = tree.parent_expert(node) if config.experts.warm_start else None
         plans[node] = _plan_expert(
             bench,
             config,
             node=node,
             label=_label(tree, node),
-            num_samples=sum(config.experts.num_samples[level] for level in levels),
+            num_samples=_num_samples(tree, node, config.experts.num_samples),
             samples=_hash_of_samples(table, leaf_of, tree.nodes[node].leaves),
             files=tuple(leaf_files(names, tree.nodes[node].leaves)),
             parent=plans[parent] if parent is not None else None,
@@ -156,6 +155,16 @@ def _plan_expert(
         parent=parent.key if parent is not None else None,
         spec=spec,
     )
+
+
+def _num_samples(tree: Tree, expert: int, by_level: Sequence[int]) -> int:
+    """What an expert sees: the samples of each level that it serves.
+
+    A leaf also serves the levels that the data did not give (`hierarchy.method=adaptive`).
+    """
+    levels = tree.levels_of_expert(expert)
+    beyond = by_level[tree.num_levels :] if tree.num_levels - 1 in levels else ()
+    return sum(by_level[level] for level in levels) + sum(beyond)
 
 
 def _hash_of_samples(table: Storage, leaf_of: Mapping[str, int], leaves: Iterable[int]) -> str:

@@ -96,12 +96,13 @@ class BuildConfig:
                 f"experts.num_samples has {given} values for {levels} levels "
                 f"(hierarchy.groups={list(self.hierarchy.groups)}); give one a level"
             )
-        smallest = self.hierarchy.groups[-1] * self.hierarchy.min_group_samples
-        if self.degradation.num_train < smallest:
+        cut = self.hierarchy
+        if self.degradation.num_train < cut.fewest_samples:
             raise ConfigError(
-                f"hierarchy.groups asks for {self.hierarchy.groups[-1]} groups of at least "
-                f"{self.hierarchy.min_group_samples} samples, {smallest} in all, but "
-                f"degradation.num_train is {self.degradation.num_train}"
+                f"hierarchy.method={cut.method} with hierarchy.groups={list(cut.groups)} makes at "
+                f"least {cut.fewest_groups} groups of at least {cut.smallest_group} samples, "
+                f"{cut.fewest_samples} in all, but degradation.num_train is "
+                f"{self.degradation.num_train}"
             )
         if self.experts.recipe.patch_px > self.degradation.patch_px:
             raise ConfigError(

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from expertree.config import load, to_dict
-from expertree.errors import ArtefactError, ConfigError
+from expertree.errors import ArtefactError, ConfigError, GroupingError
 from expertree.hierarchy import HierarchyConfig, build_tree, purity, silhouettes
 from expertree.orchestration.stages import key_of, sibling
 from expertree.orchestration.tables import read_embeddings, read_labels
@@ -39,7 +39,7 @@ class SilhouetteConfig:
     embeddings: str | None = None
     """A finished build's output folder, or a directory of its store, `<store>/embed/<key>`."""
 
-    methods: tuple[str, ...] = ("kmeans",)
+    methods: tuple[str, ...] = ("kmeans", "spectral", "bisecting", "adaptive")
     """Names of `hierarchy.method`."""
 
     shapes: tuple[tuple[int, ...], ...] = PAPER_SHAPES
@@ -91,34 +91,37 @@ def study_silhouettes(config: SilhouetteConfig, rows: Rows) -> tuple[Table, ...]
 def _table(
     method: str, hierarchies: Sequence[HierarchyConfig], material: _Material, rows: Rows
 ) -> Table:
+    found = [_row(config, material, rows) for config in hierarchies]
     depth = max(len(config.groups) for config in hierarchies) - 1
-    has_paper = method in PAPER
-    head = [[f"level {n}", *(["paper"] if has_paper else [])] for n in range(1, depth + 1)]
-    lines: list[tuple[Cell, ...]] = []
-    for config in hierarchies:
-        found = _row(config, material, rows)
-        scores = found["silhouettes"][1:]
-        paper = dict(zip(PAPER_SHAPES, PAPER.get(method, ()), strict=False)).get(config.groups, ())
-        pairs = [
-            [_at(scores, level), *([_at(paper, level)] if has_paper else [])]
-            for level in range(depth)
-        ]
-        lines.append(
-            (_shape(found["groups"]), *(cell for pair in pairs for cell in pair), found["purity"])
-        )
+    paper = dict(zip(PAPER_SHAPES, PAPER.get(method, ()), strict=False))
+    lines = []
+    for config, row in zip(hierarchies, found, strict=True):
+        line: list[Cell] = [_shape(config.groups)]
+        for level in range(depth):
+            line.append(_at(row["silhouettes"], level))
+            line += [_at(paper.get(config.groups, ()), level)] if paper else []
+        lines.append((*line, _shape(row["groups"]), row["purity"]))
+    head = (
+        name for n in range(1, depth + 1) for name in (f"level {n}", "paper")[: 1 + bool(paper)]
+    )
     return Table(
         title=f"Silhouette by level, {method}",
-        columns=("groups", *(name for pair in head for name in pair), "purity of the leaves"),
+        columns=("groups", *head, "found", "purity of the leaves"),
         rows=tuple(lines),
+        notes=tuple(f"{_shape(row['asked'])}: {row['error']}." for row in found if row["error"]),
     )
 
 
 def _row(config: HierarchyConfig, material: _Material, rows: Rows) -> dict[str, Any]:
     def make() -> dict[str, Any]:
-        tree, leaves = build_tree(material.vectors, config, extractor="")
-        return {
+        row: dict[str, Any] = {"asked": list(config.groups), "error": None}
+        try:
+            tree, leaves = build_tree(material.vectors, config, extractor="")
+        except GroupingError as error:
+            return row | {"error": str(error), "groups": [], "silhouettes": [], "purity": None}
+        return row | {
             "groups": list(tree.groups),
-            "silhouettes": list(silhouettes(tree, material.vectors, leaves)),
+            "silhouettes": list(silhouettes(tree, material.vectors, leaves)[1:]),
             "purity": purity(tree, leaves, material.labels)[-1],
         }
 
@@ -169,4 +172,4 @@ def _at(values: Sequence[float], place: int) -> float | None:
 
 
 def _shape(groups: Sequence[int]) -> str:
-    return "{" + ", ".join(str(count) for count in groups) + "}"
+    return "{" + ", ".join(str(count) for count in groups) + "}" if groups else "none"

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from expertree.hierarchy import HierarchyConfig, assign, build_tree
+from expertree.hierarchy import AdaptiveConfig, HierarchyConfig, assign, build_tree
 from expertree.hierarchy.build import with_counts
 from expertree.hierarchy.quality import nodes_at_level
 
@@ -18,9 +18,10 @@ def make_blobs(counts, spread=0.1, dim=16, seed=0) -> tuple[np.ndarray, np.ndarr
     return points[order].astype(np.float32), labels[order]
 
 
-def test_separate_blobs_become_the_leaves():
+@pytest.mark.parametrize("method", ["kmeans", "bisecting", "spectral"])
+def test_separate_blobs_become_the_leaves(method):
     points, labels = make_blobs([30] * 8)
-    tree, leaves = build_tree(points, HierarchyConfig(), extractor="abc")
+    tree, leaves = build_tree(points, HierarchyConfig(method=method), extractor="abc")
     pairs = set(zip(labels.tolist(), leaves.tolist(), strict=True))
     assert len(pairs) == 8
     assert tree.num_leaves == 8
@@ -28,22 +29,30 @@ def test_separate_blobs_become_the_leaves():
     assert sum(node.num_samples for node in tree.nodes_of_level(2)) == 240
 
 
+@pytest.mark.parametrize("method", ["kmeans", "bisecting", "spectral", "adaptive"])
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
-def test_assigning_the_same_embeddings_gives_the_leaves_of_the_build(metric):
-    points = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
-    tree, leaves = build_tree(points, HierarchyConfig(metric=metric), extractor="")
+def test_assigning_the_same_embeddings_gives_the_leaves_of_the_build(method, metric):
+    points, _ = make_blobs([50] * 8, spread=2.0)
+    adaptive = AdaptiveConfig(min_samples=20)
+    config = HierarchyConfig(method=method, metric=metric, adaptive=adaptive)
+    tree, leaves = build_tree(points, config, extractor="")
     np.testing.assert_array_equal(assign(tree, points), leaves)
-    counts = [node.num_samples for node in tree.nodes_of_level(2)]
-    np.testing.assert_array_equal(np.bincount(leaves, minlength=8), counts)
+    counts = [node.num_samples for node in tree.nodes_of_level(tree.num_levels - 1)]
+    np.testing.assert_array_equal(np.bincount(leaves, minlength=tree.num_leaves), counts)
+    assert min(counts) >= config.smallest_group
+    lengths = np.linalg.norm(tree.centroids[1:], axis=1)
+    assert np.allclose(lengths, 1, atol=1e-5) == (metric == "cosine")
 
 
-def test_every_run_gives_the_same_tree_whatever_the_number_of_threads():
-    points = np.random.default_rng(0).normal(size=(600, 32)).astype(np.float32)
+@pytest.mark.parametrize("method", ["kmeans", "bisecting", "spectral", "adaptive"])
+def test_every_run_gives_the_same_tree_whatever_the_number_of_threads(method):
+    points, _ = make_blobs([100] * 6, spread=2.0)
+    config = HierarchyConfig(method=method, seed=3, adaptive=AdaptiveConfig(min_samples=40))
     before = faiss.omp_get_max_threads()
     results = []
     for num_threads in (1, 2, 2):
         faiss.omp_set_num_threads(num_threads)
-        results.append(build_tree(points, HierarchyConfig(seed=3), extractor=""))
+        results.append(build_tree(points, config, extractor=""))
     assert faiss.omp_get_max_threads() == 2
     faiss.omp_set_num_threads(before)
     (tree, leaves), *others = results
@@ -141,10 +150,11 @@ def test_embeddings_that_cannot_be_cut_are_refused_in_one_sentence(points, messa
         build_tree(points, HierarchyConfig(), extractor="")
 
 
-def test_duplicates_that_fill_a_level_but_not_the_next_are_refused():
+@pytest.mark.parametrize("method", ["kmeans", "bisecting", "spectral"])
+def test_duplicates_that_fill_a_level_but_not_the_next_are_refused(method):
     points = np.repeat(np.eye(4, dtype=np.float32), 30, axis=0)
     with pytest.raises(ValueError, match="level 2 needs 8 groups"):
-        build_tree(points, HierarchyConfig(), extractor="")
+        build_tree(points, HierarchyConfig(method=method), extractor="")
 
 
 @pytest.mark.parametrize("groups", [(), (2, 4), (1, 4, 4), (1, 8, 4)])

@@ -6,7 +6,7 @@ import pytest
 import safetensors.numpy
 
 from expertree.errors import ArtefactError
-from expertree.hierarchy import Node, Tree, load_tree, save_tree
+from expertree.hierarchy import Dendrogram, Node, Tree, load_tree, save_tree
 from expertree.storage import Storage
 
 
@@ -135,7 +135,7 @@ def test_a_table_of_22_rows_with_23_nodes_does_not_load(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2}, "format version 2, this program reads 1"),
+        ({"version": 3}, r"format version 3, this program reads \[1, 2\]"),
         ({"metric": "manhattan"}, "'metric' = 'manhattan'"),
         ({"groups": [1, 2, 4]}, r"groups \[1, 2, 4\] make 7 nodes, got 6"),
         ({"groups": [1, 3, 2]}, "must start with 1 and grow"),
@@ -175,7 +175,10 @@ def test_nodes_that_are_not_one_tree_do_not_load(saved, nodes, message):
         ({"centroids": np.zeros((6, 5), np.float32)}, r"centroids is float32 \[6, 5\]"),
         ({"mean": np.zeros(4, np.float64)}, r"mean is float64 \[4\]"),
         ({"std": np.zeros(4, np.float32)}, "std must be positive"),
-        ({"extra": np.zeros(1, np.float32)}, "expected centroids, mean and std"),
+        (
+            {"extra": np.zeros(1, np.float32)},
+            r"holds .*extra.*, expected \['centroids', 'mean', 'std'\]",
+        ),
     ],
 )
 def test_wrong_arrays_do_not_load(saved, arrays, message):
@@ -194,3 +197,53 @@ def test_a_damaged_or_missing_file_is_an_artefact_error(saved):
     saved.delete("tree.json")
     with pytest.raises(ArtefactError, match="cannot be read"):
         load_tree(saved)
+
+
+def test_a_tree_of_the_first_format_loads(saved):
+    header = saved.read_json("tree.json")
+    del header["splits"]
+    saved.write_json("tree.json", {**header, "version": 1})
+    assert load_tree(saved).nodes == make_tree().nodes
+
+
+def make_splits(*halves: tuple[int, int], dim: int = 4) -> Dendrogram:
+    return Dendrogram(halves=halves, centroids=np.ones((len(halves), 2, dim), np.float32))
+
+
+def test_splits_are_saved_with_the_tree(tmp_path):
+    tree = make_tree(dendrogram=make_splits((4, 2), (0, 1)))
+    save_tree(tree, Storage.open(tmp_path))
+    loaded = load_tree(Storage.open(tmp_path)).dendrogram
+    assert loaded.halves == tree.dendrogram.halves
+    np.testing.assert_array_equal(loaded.centroids, tree.dendrogram.centroids)
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.centroids[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: make_splits((4, 2), (0, 0)),
+            r"lead to \[0, 0, 2, 4\]; 2 splits .* \[0, 1, 2, 4\]",
+        ),
+        (lambda: make_splits((0, 1), (4, 2)), r"lead to \[0, 1, 2, 4\]|does not come after"),
+        (lambda: make_tree(dendrogram=make_splits((0, 1))), "lead to 2 leaves .* the tree has 3"),
+        (lambda: make_tree(dendrogram=make_splits((4, 2), (0, 1), dim=5)), "centroids of 5"),
+        (
+            lambda: make_tree(dendrogram=make_splits((4, 1), (0, 2))),
+            r"node 1 has leaves \[0, 1\], which no split leads to",
+        ),
+        (
+            lambda: Dendrogram(halves=((0, 1),), centroids=np.full((1, 2, 4), np.nan, np.float32)),
+            "not finite",
+        ),
+        (
+            lambda: Dendrogram(halves=((0, 1),), centroids=np.ones((2, 2, 4), np.float32)),
+            r"1 splits are float32 \[1, 2, dim\], got float32 \[2, 2, 4\]",
+        ),
+    ],
+)
+def test_splits_that_are_not_those_of_the_tree_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

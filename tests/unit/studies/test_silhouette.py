@@ -36,13 +36,15 @@ def study(folder: Path, **section: object) -> StudyConfig:
 def test_each_shape_is_scored_beside_the_paper_and_found_by_the_next_run(
     tmp_path: Path, embeddings: Storage
 ) -> None:
-    config = study(tmp_path, embeddings=embeddings.uri, shapes=[[1, 2], [1, 2, 4]])
+    config = study(
+        tmp_path, embeddings=embeddings.uri, methods=["kmeans"], shapes=[[1, 2], [1, 2, 4]]
+    )
     said: list[str] = []
     text = run_study(config, said.append)
     assert "| {1, 2} | " in text
     four = next(line for line in text.splitlines() if line.startswith("| {1, 2, 4} |"))
     assert float(four.split("|")[4]) > 0.9
-    assert four.endswith("| 1.000 |")
+    assert four.endswith("| {1, 2, 4} | 1.000 |")
     assert "0.310" in text
     assert run_study(config, said.append) == text
     assert said[2:] == ["kmeans {1, 2}: found", "kmeans {1, 2, 4}: found"]
@@ -52,8 +54,19 @@ def test_a_builds_output_folder_names_its_embeddings(tmp_path: Path, embeddings:
     Storage.open(tmp_path / "run").write_json(
         "report.json", {"stored": {"embed/train": embeddings.uri}}
     )
-    config = study(tmp_path, embeddings=str(tmp_path / "run"), shapes=[[1, 4]])
+    config = study(
+        tmp_path, embeddings=str(tmp_path / "run"), shapes=[[1, 4]], methods=["bisecting"]
+    )
     assert "| {1, 4} |" in run_study(config, lambda _: None)
+
+
+def test_a_shape_that_the_samples_do_not_fall_into_is_a_row_that_says_so(
+    tmp_path: Path, embeddings: Storage
+) -> None:
+    config = study(tmp_path, embeddings=embeddings.uri, methods=["adaptive"], shapes=[[1, 3]])
+    text = run_study(config, lambda _: None)
+    assert "| {1, 3} | - | none | - |" in text
+    assert "{1, 3}: 2 groups of at least 200 samples need 400 samples, got 96" in text
 
 
 def test_what_cannot_be_studied_is_refused_before_work_starts(

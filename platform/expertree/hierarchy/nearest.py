@@ -1,0 +1,28 @@
+"""The nearest centroid of each point, by faiss on one thread."""
+
+import contextlib
+from collections.abc import Iterator
+
+import faiss
+import numpy as np
+from jaxtyping import Float32, Int64
+
+
+def nearest(
+    points: Float32[np.ndarray, "samples dim"], centroids: Float32[np.ndarray, "groups dim"]
+) -> tuple[Int64[np.ndarray, " samples"], Float32[np.ndarray, " samples"]]:
+    """The nearest centroid of each point by faiss, with its squared distance."""
+    with one_thread():
+        distances, indices = faiss.knn(points, np.ascontiguousarray(centroids), 1)
+    return indices[:, 0], distances[:, 0]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run faiss on one thread, so that sums have one order and results do not vary."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
