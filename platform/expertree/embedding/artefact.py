@@ -1,6 +1,7 @@
-"""An extractor on disk: `extractor.json`, the image tower, and apart from it the text tower.
+"""An extractor on disk: `extractor.json`, the image tower, and apart from it the rest.
 
-Routing needs the image tower only, so a bundle can leave the text tower out.
+Routing needs the image tower only, so a bundle can leave out the text tower and, of the
+`controller` form, the frozen tower with its links.
 """
 
 import hashlib
@@ -19,7 +20,9 @@ VERSION = 1
 """Format of the artefact; a reader refuses any other."""
 
 HEADER, IMAGES, CAPTIONS = "extractor.json", "extractor.safetensors", "captions.safetensors"
-_CAPTIONS_PREFIX = "captions."
+CONTENT = "content.safetensors"
+_APART = {"captions.": CAPTIONS, "content.": CONTENT}
+"""What only training needs: first part of the tensors' names, and file."""
 
 
 def save_extractor(extractor: Extractor, directory: Storage, *, captions: bool = True) -> None:
@@ -28,7 +31,7 @@ def save_extractor(extractor: Extractor, directory: Storage, *, captions: bool =
     Args:
         extractor: The extractor.
         directory: Where.
-        captions: Whether to write the text tower too, if the extractor has it.
+        captions: Whether to write the text tower too, and the content tower, if it has them.
     """
     images = safetensors.torch.save(_image_tensors(extractor))
     header = {
@@ -37,8 +40,10 @@ def save_extractor(extractor: Extractor, directory: Storage, *, captions: bool =
         "sha256": hashlib.sha256(images).hexdigest(),
     }
     directory.write_bytes(IMAGES, images)
-    if captions and extractor.captions is not None:
-        directory.write_bytes(CAPTIONS, safetensors.torch.save(_caption_tensors(extractor)))
+    for prefix, name in _APART.items():
+        tensors = {n: t for n, t in _state(extractor).items() if n.startswith(prefix)}
+        if captions and tensors:
+            directory.write_bytes(name, safetensors.torch.save(tensors))
     directory.write_json(HEADER, header)
 
 
@@ -47,7 +52,7 @@ def load_extractor(directory: Storage, *, captions: bool = False) -> Extractor:
 
     Args:
         directory: Where `save_extractor` wrote it.
-        captions: Whether to read the text tower too.
+        captions: Whether to read the text tower too, and the content tower, if it has one.
 
     Returns:
         The extractor, in evaluation mode, on the CPU.
@@ -57,15 +62,16 @@ def load_extractor(directory: Storage, *, captions: bool = False) -> Extractor:
     """
     header = _read_header(directory)
     tensors = _read_tensors(directory, IMAGES, header["sha256"])
-    if captions:
-        tensors |= _read_tensors(directory, CAPTIONS)
     try:
         config = configs.load(ExtractorConfig, header["config"])
         extractor = Extractor(config, load_weights=False)
     except ConfigError as error:
         raise ArtefactError(f"{directory.path(HEADER)} is damaged: {error}") from error
-    if not captions:
-        extractor.captions = None
+    if captions:
+        tensors |= _read_tensors(directory, CAPTIONS)
+        tensors |= _read_tensors(directory, CONTENT) if extractor.content is not None else {}
+    else:
+        extractor.captions, extractor.content = None, None
     try:
         extractor.load_state_dict(tensors)
     except RuntimeError as error:
@@ -87,11 +93,7 @@ def extractor_hash(extractor: Extractor) -> str:
 
 
 def _image_tensors(extractor: Extractor) -> dict[str, Tensor]:
-    return {n: t for n, t in _state(extractor).items() if not n.startswith(_CAPTIONS_PREFIX)}
-
-
-def _caption_tensors(extractor: Extractor) -> dict[str, Tensor]:
-    return {n: t for n, t in _state(extractor).items() if n.startswith(_CAPTIONS_PREFIX)}
+    return {n: t for n, t in _state(extractor).items() if not n.startswith(tuple(_APART))}
 
 
 def _state(extractor: Extractor) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from expertree.embedding.captions import CaptionTower
 from expertree.embedding.clip import ClipConfig, build_clip
+from expertree.embedding.controller import ContentTower, controller_of, states_of
 from expertree.embedding.heads import HEADS
 from expertree.embedding.recipe import ExtractorRecipe
 from expertree.embedding.sliding import SlidingTower
@@ -25,6 +26,15 @@ class ExtractorConfig:
 
     clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
     """The network."""
+
+    form: Literal["plain", "controller"] = "plain"
+    """How the network is trained: all of it, or as DA-CLIP does, a copy that controls a frozen one
+    (METHOD section 2), for pretrained ViTs."""
+
+    content_captions: str | None = None
+    """Folder of BLIP's weights and processor, as transformers saves them, to caption the clean
+    images with; without it the content target is the frozen tower's embedding of the clean image.
+    Only with the `controller` form."""
 
     embed_dim: int = 512
     """Length of an embedding, as CLIP ViT-B/32 and the paper have it."""
@@ -51,20 +61,28 @@ class ExtractorConfig:
         for name in ("embed_dim", "view_px"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.form == "controller" and self.view == "sliding":
+            raise ValueError("form=controller looks at one view of an image; choose another view")
+        if self.content_captions is not None and self.form != "controller":
+            raise ValueError("content_captions are learnt with form=controller only")
 
 
 _POSITIONS = ("positional_embedding", "pos_embed")
 
 
 class Patches(Protocol):
-    """Degraded patches, by position."""
+    """Degraded patches and the clean ones beneath, by position."""
 
     def __len__(self) -> int:
         """How many there are."""
         ...
 
     def lq(self, indices: Sequence[int]) -> UInt8[Tensor, "b 3 h w"]:
-        """The patches at some positions, uint8 BCHW, RGB."""
+        """The degraded patches at some positions, uint8 BCHW, RGB."""
+        ...
+
+    def gt(self, indices: Sequence[int]) -> UInt8[Tensor, "b 3 h w"]:
+        """The clean ones; asked for in training of the `controller` form only."""
         ...
 
 
@@ -78,6 +96,7 @@ class Extractor(nn.Module):
         config: What it was built from.
         visual: The image tower.
         captions: The text tower; None where the extractor was loaded to embed images only.
+        content: The frozen tower and its links, in the `controller` form; None likewise.
     """
 
     mean: Tensor
@@ -92,9 +111,12 @@ class Extractor(nn.Module):
             load_weights=load_weights,
         )
         self.config = config
-        visual = _tower(clip.visual, config)
-        self.visual = visual.to(memory_format=torch.channels_last)
+        visual = _tower(clip.visual, config).to(memory_format=torch.channels_last)
+        self.content = ContentTower(visual) if config.form == "controller" else None
+        self.visual = controller_of(visual) if self.content is not None else visual
         self.captions: CaptionTower | None = clip.captions
+        if self.content is not None and config.clip.pretrained:
+            clip.captions.text.requires_grad_(requires_grad=False)
         self.register_buffer("mean", torch.tensor(clip.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(clip.std).view(1, 3, 1, 1))
 
@@ -102,6 +124,12 @@ class Extractor(nn.Module):
     def embed_dim(self) -> int:
         """Length of an embedding."""
         return self.config.embed_dim
+
+    @property
+    def fixed_px(self) -> int | None:
+        """The only side of a view that the tower takes; None if it takes any."""
+        is_fixed = self.config.view != "sliding" and _learnt_positions(self.visual)
+        return self.config.view_px if is_fixed else None
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
         """Embed images, with gradients; `embed` is the same without.
@@ -116,9 +144,45 @@ class Extractor(nn.Module):
 
     def encode(self, views: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
         """Embed what is already a view, or in training a crop of its own size."""
-        inputs = ((views - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.visual(inputs).float()
+        return self._finished(self.visual(self._normalised(views)))
+
+    def encode_both(
+        self, views: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float32[Tensor, "b dim"], Float32[Tensor, "b dim"]]:
+        """Embed degradation and content of views, to train the `controller` form.
+
+        Raises:
+            ValueError: If the extractor has another form, or was loaded without its content tower.
+        """
+        inputs = self._normalised(views)
+        with states_of(self.visual) as states:
+            degradation = self._finished(self.visual(inputs))
+        return degradation, self._content_tower()(inputs, states).float()
+
+    @torch.no_grad()
+    def encode_clean(self, views: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
+        """Embed clean views by the frozen tower alone: what a content embedding is to be.
+
+        Raises:
+            ValueError: As `encode_both`.
+        """
+        clean: Tensor = self._content_tower()(self._normalised(views))
+        return clean.float()
+
+    def _normalised(self, views: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        return ((views - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def _finished(self, features: Float[Tensor, "b dim"]) -> Float32[Tensor, "b dim"]:
+        features = features.float()
         return F.normalize(features, dim=-1) if HEADS[self.config.head].unit_length else features
+
+    def _content_tower(self) -> ContentTower:
+        if self.content is None:
+            raise ValueError(
+                f"the extractor has the form {self.config.form!r} and no content tower in memory; "
+                "build form=controller, or load it with captions=True"
+            )
+        return self.content
 
     @torch.no_grad()
     def embed(self, images: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
@@ -154,13 +218,17 @@ def _tower(tower: nn.Module, config: ExtractorConfig) -> nn.Module:
             side_px=config.view_px,
             frozen=bool(config.clip.pretrained),
         )
-    placed = [name for name, _ in tower.named_parameters() if name.endswith(_POSITIONS)]
+    placed = _learnt_positions(tower)
     if config.view == "full" and placed:
         raise ConfigError(
             f"view=full gives the tower images of any size, but this one has learnt its positions "
             f"({placed[0]}) for {config.view_px} px; choose a CNN, or view=sliding"
         )
     return tower
+
+
+def _learnt_positions(tower: nn.Module) -> list[str]:
+    return [name for name, _ in tower.named_parameters() if name.endswith(_POSITIONS)]
 
 
 def build_extractor(config: ExtractorConfig, *, seed: int = 0) -> Extractor:

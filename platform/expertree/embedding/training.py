@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from expertree.config import fingerprint
@@ -14,20 +15,24 @@ from expertree.embedding.artefact import save_extractor
 from expertree.embedding.captions import CaptionTower
 from expertree.embedding.checkpoints import delete_checkpoints, newest_checkpoint, save_checkpoint
 from expertree.embedding.extractor import Extractor, ExtractorConfig, Patches, build_extractor
-from expertree.embedding.heads import HEADS
+from expertree.embedding.heads import HEADS, logit_scale
+from expertree.embedding.objective import multi_positive_loss
 from expertree.embedding.recipe import (
     ExtractorRecipe,
     batch_at,
     crops_at,
+    distinct,
     learning_rate_at,
 )
-from expertree.errors import TrainingError
+from expertree.errors import ConfigError, TrainingError
 from expertree.storage import Storage
 
 OnProgress = Callable[[dict[str, Any]], None]
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 _OPTIMIZER = "optimizer"
+_CONTENT = "content_captions.json"
+_CAPTIONED_AT_ONCE = 32
 
 
 def train_extractor(
@@ -38,11 +43,13 @@ def train_extractor(
     directory: Storage,
     seed: int,
     on_progress: OnProgress | None = None,
+    device: str = "cpu",
 ) -> Extractor:
     """Train an extractor, or go on where a killed training stopped.
 
     Writes checkpoints into `directory`, and at the end the extractor (see `save_extractor`) and
-    `log.json`, the loss of each step. On a CPU a resumed training ends in the same bytes as one
+    `log.json`: the loss of each step, and in the `controller` form what the content target was,
+    `captions by BLIP` or `clean images`. On a CPU a resumed training ends in the same bytes as one
     that was never interrupted.
 
     Args:
@@ -53,13 +60,15 @@ def train_extractor(
         seed: Of the weights, the batches and the crops.
         on_progress: Called about once a second with `samples`, `num_samples`, `loss` and
             `samples_per_s`; may raise to stop the training.
+        device: Where to compute.
 
     Returns:
         The trained extractor, text tower included, in evaluation mode.
 
     Raises:
         ValueError: If captions and patches do not match, or patches are smaller than the crops.
-        ConfigError: If the network cannot be built.
+        ConfigError: If the network cannot be built, cannot take crops of that size, or BLIP's
+            weights cannot be had.
         TrainingError: If the loss is not a number, or all captions are equal.
         StorageError: If the directory cannot be written.
     """
@@ -72,7 +81,9 @@ def train_extractor(
     recipe = config.recipe
     key = fingerprint([config, seed, list(captions)])
     with _threads(recipe.num_threads):
-        state = _Training(config, patches, captions, seed)
+        state = _Training(config, patches, captions, seed, torch.device(device))
+        if config.content_captions is not None:
+            state.content_captions = _captioned(config, patches, directory, key, device)
         state.resume(newest_checkpoint(directory, key))
         pace = _Pace(on_progress, recipe, len(state.losses))
         for step in range(len(state.losses), recipe.num_steps):
@@ -80,8 +91,9 @@ def train_extractor(
             pace.report(state.losses)
             if (step + 1) % recipe.checkpoint_every_steps == 0 and step + 1 < recipe.num_steps:
                 save_checkpoint(directory, key, step + 1, state.tensors(), state.losses)
-    extractor = state.extractor.eval()
-    directory.write_json("log.json", {"losses": state.losses})
+    extractor = state.extractor.eval().cpu()
+    log = {"losses": state.losses, "content_target": state.content_target}
+    directory.write_json("log.json", log)
     save_extractor(extractor, directory)
     delete_checkpoints(directory)
     return extractor
@@ -91,10 +103,18 @@ class _Training:
     """Weights, optimiser and losses between two steps."""
 
     def __init__(
-        self, config: ExtractorConfig, patches: Patches, captions: Sequence[str], seed: int
+        self,
+        config: ExtractorConfig,
+        patches: Patches,
+        captions: Sequence[str],
+        seed: int,
+        device: torch.device,
     ) -> None:
         self.recipe, self.patches, self.captions, self.seed = config.recipe, patches, captions, seed
-        self.extractor = build_extractor(config, seed=seed).train()
+        self.device = device
+        self.content_captions: Sequence[str] | None = None
+        self.extractor = build_extractor(config, seed=seed).to(device).train()
+        _check_crops(self.extractor)
         self.losses: list[float] = []
         weights = [p for p in self.extractor.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
@@ -126,10 +146,43 @@ class _Training:
     def _loss(self, step: int) -> Tensor:
         rows = batch_at(self.recipe, step, num_patches=len(self.patches), seed=self.seed)
         crops = crops_at(self.patches.lq(rows), self.recipe, step, seed=self.seed)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            embeddings = self.extractor.encode(crops.float() / 255.0)
+        crops = crops.to(self.device).float() / 255.0
         captions = [self.captions[row] for row in rows]
-        return HEADS[self.extractor.config.head].loss(embeddings, captions, self._tower())
+        loss = HEADS[self.extractor.config.head].loss
+        if self.extractor.content is None:
+            with self._autocast():
+                embeddings = self.extractor.encode(crops)
+            return loss(embeddings, captions, self._tower())
+        with self._autocast():
+            embeddings, content = self.extractor.encode_both(crops)
+        return loss(embeddings, captions, self._tower()) + self._content_loss(content, rows, step)
+
+    def _content_loss(self, content: Tensor, rows: Sequence[int], step: int) -> Tensor:
+        """Of content embeddings against what the clean images show (paper 000, appendix A)."""
+        tower = self._tower()
+        if self.content_captions is not None:
+            names, target_of = distinct([self.content_captions[row] for row in rows])
+            targets = tower(names)
+        else:
+            keys, target_of = distinct([f"{row:09d}" for row in rows])
+            first = [target_of.index(place) for place in range(len(keys))]
+            clean = crops_at(self.patches.gt(rows), self.recipe, step, seed=self.seed)[first]
+            with self._autocast():
+                shown = self.extractor.encode_clean(clean.to(self.device).float() / 255.0)
+            targets = F.normalize(shown, dim=-1)
+        places = torch.tensor(target_of, device=self.device)
+        return multi_positive_loss(content, targets, places, logit_scale(tower))
+
+    @property
+    def content_target(self) -> str | None:
+        """What content embeddings are compared with, in words."""
+        if self.extractor.content is None:
+            return None
+        return "captions by BLIP" if self.content_captions is not None else "clean images"
+
+    def _autocast(self) -> torch.autocast:
+        is_half = self.recipe.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=is_half)
 
     def _tower(self) -> CaptionTower:
         tower = self.extractor.captions
@@ -139,10 +192,10 @@ class _Training:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that changes, as named tensors."""
-        found = {f"model.{n}": t.contiguous() for n, t in self.extractor.state_dict().items()}
+        found = {f"model.{n}": t.cpu().contiguous() for n, t in self.extractor.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             for name, tensor in state.items():
-                found[f"{_OPTIMIZER}.{index}.{name}"] = tensor.contiguous()
+                found[f"{_OPTIMIZER}.{index}.{name}"] = tensor.cpu().contiguous()
         return found
 
     def resume(self, checkpoint: tuple[int, dict[str, Tensor], list[float]] | None) -> None:
@@ -162,6 +215,35 @@ class _Training:
                 state.setdefault(int(index), {})[field] = _laid_out_as(weights[int(index)], tensor)
         layout = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": layout})
+
+
+def _check_crops(extractor: Extractor) -> None:
+    recipe, side_px = extractor.config.recipe, extractor.fixed_px
+    sides = {recipe.crop_px, recipe.last_crop_px or recipe.crop_px}
+    if side_px is not None and sides != {side_px}:
+        raise ConfigError(
+            f"the image tower has learnt its positions for {side_px} px (view_px), but crop_px is "
+            f"{recipe.crop_px} and last_crop_px {recipe.last_crop_px}; give crops of that side"
+        )
+
+
+def _captioned(
+    config: ExtractorConfig, patches: Patches, directory: Storage, key: str, device: str
+) -> list[str]:
+    """What the clean patches show, by BLIP; kept in the directory, as it takes long."""
+    from expertree.embedding.blip import caption_images  # noqa: PLC0415 - seconds, rarely needed
+
+    if directory.exists(_CONTENT):
+        found = directory.read_json(_CONTENT)
+        if found["key"] == key:
+            return list(found["captions"])
+    starts = range(0, len(patches), _CAPTIONED_AT_ONCE)
+    batches = (
+        patches.gt(range(start, min(start + _CAPTIONED_AT_ONCE, len(patches)))) for start in starts
+    )
+    captions = caption_images(str(config.content_captions), batches, device=device)
+    directory.write_json(_CONTENT, {"key": key, "captions": captions})
+    return captions
 
 
 def _laid_out_as(weight: Tensor, tensor: Tensor) -> Tensor:

@@ -28,7 +28,13 @@ def train_extractor_on_lane(
 ) -> None:
     """Train the extractor under Ray Train, with the retries that experts have too."""
     cluster = dataclasses.replace(bench.cluster, num_lanes=1)
-    work = ExtractorWork(config=config.extractor, table=table, directory=result, seed=config.seed)
+    work = ExtractorWork(
+        config=config.extractor,
+        table=table,
+        directory=result,
+        seed=config.seed,
+        device="cuda" if cluster.use_gpu else "cpu",
+    )
     task = TrainingTask(key=key_of(result), label="the extractor", cost=1.0, work=work)
 
     def on_picture(picture: Picture) -> None:

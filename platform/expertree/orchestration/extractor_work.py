@@ -16,6 +16,7 @@ class ExtractorWork:
     table: Storage
     directory: Storage
     seed: int
+    device: str
 
     def run(self, on_progress: OnProgress) -> None:
         """See `lanes.Work`."""
@@ -27,4 +28,5 @@ class ExtractorWork:
             directory=self.directory,
             seed=self.seed,
             on_progress=on_progress,
+            device=self.device,
         )

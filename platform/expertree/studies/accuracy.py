@@ -136,17 +136,31 @@ class DrawnRegions:
         return len(self._regions)
 
     def lq(self, indices: Sequence[int]) -> UInt8[Tensor, "b 3 h w"]:
-        """The regions at some indices, uint8 BCHW."""
+        """The spoiled regions at some indices, uint8 BCHW."""
         rows = [int(index) for index in indices]
         for draw in {row // _REGIONS for row in rows if not self._is_drawn[row]}:
             self._make(draw)
         return torch.from_numpy(self._regions[rows]).permute(0, 3, 1, 2)
 
-    def _make(self, draw: int) -> None:
+    def gt(self, indices: Sequence[int]) -> UInt8[Tensor, "b 3 h w"]:
+        """The clean ones, cut anew each time."""
+        found = []
+        for row in indices:
+            clean, _, rng = self._window(int(row) // _REGIONS)
+            regions = [_cut(clean, self._side_px, rng) for _ in range(_REGIONS)]
+            found.append(torch.from_numpy(regions[int(row) % _REGIONS]))
+        return torch.stack(found).permute(0, 3, 1, 2)
+
+    def _window(self, draw: int) -> tuple[ImageU8, Recipe, np.random.Generator]:
+        """A clean window, how it is spoiled, and where its regions are drawn from."""
         rng = np.random.default_rng([self._seed, draw])
         photo = self._photos[int(rng.integers(len(self._photos)))]
         window = np.ascontiguousarray(_cut(photo, _WINDOW_PX, rng))
-        spoiled = degrade(window, draw_degree(rng, *_degree_at(draw)))
+        return window, draw_degree(rng, *_degree_at(draw)), rng
+
+    def _make(self, draw: int) -> None:
+        window, recipe, rng = self._window(draw)
+        spoiled = degrade(window, recipe)
         for row in range(draw * _REGIONS, min((draw + 1) * _REGIONS, len(self))):
             self._regions[row] = _cut(spoiled, self._side_px, rng)
             self._is_drawn[row] = True
