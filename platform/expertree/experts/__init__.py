@@ -5,6 +5,7 @@ Start with `train_expert`; `backbones.build_backbone` makes the network.
 
 from expertree.experts.backbones import BackboneConfig
 from expertree.experts.patches import PairedPatches, read_patches
+from expertree.experts.published import PublishedWeights
 from expertree.experts.recipe import ExpertJob, RecipeConfig
 from expertree.experts.scoring import score_expert, score_inputs
 from expertree.experts.training import ExpertResult, train_expert
@@ -15,6 +16,7 @@ __all__ = [
     "ExpertJob",
     "ExpertResult",
     "PairedPatches",
+    "PublishedWeights",
     "RecipeConfig",
     "load_expert",
     "read_patches",

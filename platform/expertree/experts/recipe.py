@@ -5,6 +5,7 @@ import math
 from typing import Literal
 
 from expertree.experts.backbones import BackboneConfig
+from expertree.experts.published import PublishedWeights
 
 Loss = Literal["l1", "charbonnier", "psnr"]
 
@@ -80,6 +81,7 @@ class ExpertJob:
         num_samples: Samples to see, counted with repetition.
         seed: Of initial weights, order, crops, flips.
         init: URI of the directory of an expert whose weights to start from.
+        published: A file of weights to start from, in place of `init`.
     """
 
     key: str
@@ -88,6 +90,18 @@ class ExpertJob:
     num_samples: int
     seed: int
     init: str | None = None
+    published: PublishedWeights | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse two beginnings.
+
+        Raises:
+            ValueError: If there are.
+        """
+        if self.init is not None and self.published is not None:
+            raise ValueError(
+                f"expert {self.key} cannot start from {self.init} and {self.published}"
+            )
 
 
 def learning_rate_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> float:

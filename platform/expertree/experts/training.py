@@ -18,6 +18,7 @@ from expertree.experts.flat import FlatParameters
 from expertree.experts.losses import LOSSES
 from expertree.experts.memory import keep_freed_memory
 from expertree.experts.patches import PairedPatches
+from expertree.experts.published import load_published
 from expertree.experts.recipe import ExpertJob, learning_rate_at
 from expertree.experts.sampling import draw_batch
 from expertree.experts.weights import backbone_of, load_weights, save_expert
@@ -266,10 +267,12 @@ class _Training:
 
 
 def _initial_network(job: ExpertJob) -> nn.Module:
-    """Fresh weights from the job's seed, or those of the expert that it starts from."""
+    """Fresh weights from the job's seed, or those that it starts from."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         network = build_backbone(job.backbone)
+    if job.published is not None:
+        load_published(network, job.published)
     if job.init is None:
         return network
     parent = Storage.open(job.init)

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from expertree import config
-from expertree.errors import ArtefactError
+from expertree.errors import ArtefactError, ConfigError
 from expertree.experts.backbones import (
     BackboneConfig,
     backbone_record,
@@ -78,7 +78,11 @@ def backbone_of(directory: Storage) -> BackboneConfig:
     Raises:
         ArtefactError: If its card cannot be read.
     """
-    return resolve_backbone(config.load(BackboneConfig, _card(directory)["backbone"]))
+    card = _card(directory)
+    try:
+        return resolve_backbone(config.load(BackboneConfig, card["backbone"]))
+    except (ConfigError, ValueError) as error:
+        raise ArtefactError(f"{directory.path(CARD)} names no network: {error}") from error
 
 
 def load_weights(network: nn.Module, directory: Storage) -> None:

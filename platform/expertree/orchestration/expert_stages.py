@@ -8,6 +8,7 @@ from typing import Any
 from expertree.config import to_dict
 from expertree.experts import ExpertJob
 from expertree.experts.backbones import backbone_record
+from expertree.experts.published import check_published, find_published
 from expertree.hierarchy import Tree
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_work import ExpertWork
@@ -47,6 +48,16 @@ class ExpertPlan:
     def key(self) -> str:
         """Content hash."""
         return key_of(self.result)
+
+
+def check_weights(config: BuildConfig) -> None:
+    """Check that published weights fit, before any work starts.
+
+    Raises:
+        ArtefactError: If they do not; says which names, and how many.
+    """
+    if config.experts.init is not None:
+        check_published(config.experts.backbone, find_published(config.experts.init))
 
 
 def plan_experts(
@@ -137,6 +148,10 @@ def _plan_expert(
         "parent": parent.key if parent is not None else None,
         "seed": config.seed,
     }
+    published = None
+    if parent is None and config.experts.init is not None:
+        published = find_published(config.experts.init)
+        spec["published"] = published.sha256
     result = bench.place("expert", spec)
     job = ExpertJob(
         key=key_of(result),
@@ -145,6 +160,7 @@ def _plan_expert(
         num_samples=num_samples,
         seed=config.seed,
         init=parent.result.uri if parent is not None else None,
+        published=published,
     )
     return ExpertPlan(
         node=node,

@@ -50,6 +50,10 @@ class ExpertsConfig:
     warm_start: bool = True
     """Start each expert from its parent's weights, not from random ones."""
 
+    init: str | None = None
+    """A file of published weights (`.pth`, safetensors) to start from in place of random ones: a
+    path or a URI, which every node of a cluster must see."""
+
     def __post_init__(self) -> None:
         """Refuse a network that cannot be built, and an expert that would see nothing."""
         resolve_backbone(self.backbone)

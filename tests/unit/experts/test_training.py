@@ -10,6 +10,7 @@ import torch
 from expertree.errors import ArtefactError, StorageError, TrainingError
 from expertree.experts.backbones import BackboneConfig, build_backbone
 from expertree.experts.patches import read_patches
+from expertree.experts.published import PublishedWeights, find_published
 from expertree.experts.recipe import ExpertJob, RecipeConfig
 from expertree.experts.sampling import draw_batch
 from expertree.experts.scoring import score_expert, score_inputs
@@ -194,6 +195,24 @@ def test_warm_start_from_another_backbone_is_refused(train):
     other = dataclasses.replace(JOB.backbone, width=6)
     with pytest.raises(ArtefactError, match="another backbone"):
         train("child", dataclasses.replace(JOB, backbone=other, init=parent.uri))
+
+
+def test_a_training_begins_at_published_weights(train, tmp_path):
+    torch.manual_seed(1)
+    weights = build_backbone(JOB.backbone).state_dict()
+    torch.save({"params": weights}, tmp_path / "public.pth")
+    tiny = dataclasses.replace(RECIPE, learning_rate=1e-12, ema_decay=0.0, weight_decay=0.0)
+    published = find_published(str(tmp_path / "public.pth"))
+    job = dataclasses.replace(JOB, recipe=tiny, num_samples=3, published=published)
+    directory, _ = train("public", job)
+    for name, value in load_expert(directory).state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-7)
+
+
+def test_a_training_has_one_beginning(tmp_path):
+    published = PublishedWeights(uri=str(tmp_path / "a.pth"), sha256="")
+    with pytest.raises(ValueError, match="cannot start from"):
+        dataclasses.replace(JOB, init="parent", published=published)
 
 
 def test_no_patches_is_an_error(tmp_path, storage):

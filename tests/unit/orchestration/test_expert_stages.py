@@ -1,12 +1,18 @@
+"""Which experts there are, and what names them."""
+
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from expertree.config import load
+from expertree.errors import ArtefactError
 from expertree.events import EventLog
+from expertree.experts.backbones import BackboneConfig, build_backbone
 from expertree.hierarchy import AdaptiveConfig, HierarchyConfig, build_tree
-from expertree.orchestration.expert_stages import plan_experts
+from expertree.orchestration.expert_stages import check_weights, plan_experts
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench
 from expertree.storage import Storage
@@ -21,11 +27,12 @@ def make_bench(folder: Path) -> Workbench:
     )
 
 
-def plan(folder: Path, hierarchy: HierarchyConfig, points: np.ndarray):
+def plan(folder: Path, hierarchy: HierarchyConfig, points: np.ndarray, **experts: object):
     tree, leaves = build_tree(points, hierarchy, extractor="x")
     bench = make_bench(folder)
     samples = [9600, 3200, 1600][: len(hierarchy.groups)]
-    config = load(BuildConfig, {"hierarchy": hierarchy, "experts": {"num_samples": samples}})
+    experts = {"num_samples": samples, **experts}
+    config = load(BuildConfig, {"hierarchy": hierarchy, "experts": experts})
     plans = plan_experts(
         bench,
         config,
@@ -64,3 +71,40 @@ def test_shapes_of_bisecting_train_a_shared_group_on_the_same_samples(tmp_path: 
         _, plans = plan(tmp_path, config, points)
         hashes[groups] = {p.spec["samples"] for p in plans.values()}
     assert hashes[1, 4, 8] == hashes[1, 4] | hashes[1, 8]
+
+
+def save_weights(path: Path, seed: int, **sizes: int) -> None:
+    torch.manual_seed(seed)
+    torch.save(build_backbone(BackboneConfig(**sizes)).state_dict(), path)
+
+
+def test_an_expert_is_named_by_what_the_file_holds_that_it_starts_from(tmp_path: Path) -> None:
+    for name, seed in (("one", 1), ("other", 2)):
+        save_weights(tmp_path / f"{name}.pth", seed)
+    shutil.copy(tmp_path / "one.pth", tmp_path / "same.pth")
+    shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
+    keys = {}
+    for init in (None, "one", "same", "other"):
+        path = None if init is None else str(tmp_path / f"{init}.pth")
+        _, plans = plan(tmp_path, shape, points, init=path)
+        keys[init] = {node: p.key for node, p in plans.items()}
+        assert plans[0].spec.get("published") == plans[None].spec.get("published")
+        assert "published" not in plans[1].spec
+    assert keys["one"] == keys["same"]
+    for node in keys["one"]:
+        assert len({keys[init][node] for init in (None, "one", "other")}) == 3
+
+
+def test_without_a_warm_start_every_expert_starts_from_the_file(tmp_path: Path) -> None:
+    save_weights(tmp_path / "a.pth", 0)
+    shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
+    _, plans = plan(tmp_path, shape, points, init=str(tmp_path / "a.pth"), warm_start=False)
+    assert len({p.spec["published"] for p in plans.values()}) == 1
+    assert all(p.job.published and p.job.init is None for p in plans.values())
+
+
+def test_weights_of_another_network_are_refused_before_any_work(tmp_path: Path) -> None:
+    save_weights(tmp_path / "wide.pth", 0, width=8)
+    config = load(BuildConfig, {"experts": {"init": str(tmp_path / "wide.pth")}})
+    with pytest.raises(ArtefactError, match="of another shape"):
+        check_weights(config)
