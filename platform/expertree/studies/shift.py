@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from expertree.config import load
+from expertree.config import load, to_dict
 from expertree.errors import ConfigError
 from expertree.events import EventLog
+from expertree.hierarchy import assign
 from expertree.orchestration.build import prepare
 from expertree.orchestration.set_stages import (
     Material,
@@ -27,7 +28,7 @@ from expertree.orchestration.set_stages import (
 )
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
-from expertree.routing import audit_routes, decide, load_router
+from expertree.routing import Router, RouterConfig, audit_routes, decide, train_router
 from expertree.routing.losses import choice_nodes
 from expertree.storage import Storage
 from expertree.studies.finished import FinishedBuild, ScoredSet
@@ -52,6 +53,9 @@ class ShiftConfig:
 
     mixed_fraction: float = 0.5
     """Share of them with several degradations."""
+
+    router: RouterConfig = RouterConfig()
+    """How the routers under study are trained, on the build's own set for routers."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -98,9 +102,16 @@ class _Study:
     def __init__(self, config: ShiftConfig, build: FinishedBuild) -> None:
         self._config, self._build = config, build
         self._settings: BuildConfig = load(BuildConfig, build.report["config"])
-        self._router = load_router(build.directory("router"))
+        self._router = self._train_router()
         self._material: Material | None = None
         self._bench: Workbench | None = None
+
+    def _train_router(self) -> Router:
+        tree, data = self._build.tree, self._build.scored("route")
+        leaves = assign(tree, data.embeddings)
+        return train_router(
+            self._config.router, tree, data.embeddings, leaves, data.l1, seed=self._settings.seed
+        ).router
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -125,6 +136,7 @@ class _Study:
             "severity": severity,
             "num_patches": self._config.num_patches,
             "mixed_fraction": self._config.mixed_fraction,
+            "router": to_dict(self._config.router),
         }
         return rows.row(f"shift {severity:.2f}", spec, lambda: self._measure(severity))
 
