@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from expertree.config import load, to_dict
+from expertree.degradation.table import PatchSet
 from expertree.errors import ConfigError
 from expertree.events import EventLog
 from expertree.hierarchy import assign
 from expertree.orchestration.build import prepare
 from expertree.orchestration.set_stages import (
-    Material,
     embed_tables,
     make_tables,
     score_tables,
@@ -71,8 +71,8 @@ def study_shift(config: ShiftConfig, rows: Rows) -> tuple[Table, ...]:
         ArtefactError: If it is not there.
         PhotoError: If its photographs are not.
     """
-    study = _Study(config, FinishedBuild(config.build, key="shift.build"))
     points = [n / (config.num_points - 1) for n in range(config.num_points)]
+    study = _Study(config, FinishedBuild(config.build, key="shift.build"), points)
     with study.at_work():
         found = [study.row(point, rows) for point in points]
     return tuple(_table(kind, points, found) for kind in ("single", "mixed"))
@@ -99,12 +99,23 @@ def _table(kind: str, points: list[float], found: list[dict[str, Any]]) -> Table
 
 
 class _Study:
-    def __init__(self, config: ShiftConfig, build: FinishedBuild) -> None:
+    def __init__(self, config: ShiftConfig, build: FinishedBuild, points: list[float]) -> None:
         self._config, self._build = config, build
         self._settings: BuildConfig = load(BuildConfig, build.report["config"])
-        self._router = self._train_router()
-        self._material: Material | None = None
+        sets = (self._patch_set(point) for point in points)
+        self._sets = {patch_set.name: patch_set for patch_set in sets}
+        self._scored: dict[str, ScoredSet] = {}
+        self._router: Router | None = None
         self._bench: Workbench | None = None
+
+    def _patch_set(self, severity: float) -> PatchSet:
+        return self._settings.degradation.patch_set(
+            _name(severity),
+            "val",
+            severity,
+            self._config.num_patches,
+            self._config.mixed_fraction,
+        )
 
     def _train_router(self) -> Router:
         tree, data = self._build.tree, self._build.scored("route")
@@ -141,29 +152,31 @@ class _Study:
         return rows.row(f"shift {severity:.2f}", spec, lambda: self._measure(severity))
 
     def _measure(self, severity: float) -> dict[str, Any]:
-        data = self._score(severity)
+        if not self._scored:
+            self._scored, self._router = self._score_all(), self._train_router()
+        data = self._scored[_name(severity)]
         kinds = {"single": ~data.is_mixed, "mixed": data.is_mixed}
         return {kind: self._compare(data, np.flatnonzero(rows)) for kind, rows in kinds.items()}
 
-    def _score(self, severity: float) -> ScoredSet:
+    def _score_all(self) -> dict[str, ScoredSet]:
+        """All points at once: starting actors costs more than the patches of one point."""
         if self._bench is None:
             raise ValueError("points are measured while the study is at work")
-        if self._material is None:
-            self._material = prepare(self._settings)
-        name = f"shift-{severity:.4f}"
-        patch_set = self._settings.degradation.patch_set(
-            name, "val", severity, self._config.num_patches, self._config.mixed_fraction
-        )
         experts: dict[str, Storage | None] = {key_of(e): e for e in self._build.experts.values()}
-        sets = {name: patch_set}
-        tables = make_tables(self._bench, sets, self._material, seed=self._settings.seed)
+        material, seed = prepare(self._settings), self._settings.seed
+        tables = make_tables(self._bench, self._sets, material, seed=seed)
         embeddings = embed_tables(self._bench, tables, self._build.directory("extractor"))
-        score_tables(self._bench, tables, experts, [(key, name) for key in experts])
-        return self._build.scored_at(tables[name], embeddings[name])
+        wanted = [(key, name) for name in tables for key in experts]
+        score_tables(self._bench, tables, experts, wanted)
+        return {
+            name: self._build.scored_at(table, embeddings[name]) for name, table in tables.items()
+        }
 
     def _compare(
         self, data: ScoredSet, rows: np.ndarray[Any, np.dtype[np.int64]]
     ) -> dict[str, Any]:
+        if self._router is None:
+            raise ValueError("points are measured with a trained router")
         tree, psnr = self._build.tree, data.psnr[rows]
         with torch.inference_mode():
             points = torch.from_numpy(tree.standardise(data.embeddings[rows]))
@@ -180,6 +193,10 @@ class _Study:
             "best_level": found.psnr_best_level,
             "best": found.psnr_best,
         }
+
+
+def _name(severity: float) -> str:
+    return f"shift-{severity:.4f}"
 
 
 def _ignore(name: str, state: str, num_done: int, num_total: int) -> None:
