@@ -153,7 +153,7 @@ def test_a_build_that_is_killed_five_times_ends_with_the_same_bundle(
         process = subprocess.Popen(
             job.command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(rng.uniform(8, 30))
+        time.sleep(rng.uniform(6, 22))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     done = job.run()
@@ -171,7 +171,7 @@ def test_two_nodes_train_experts_and_one_may_be_lost(
     job = Job(tmp_path)
     node = local_cluster.add_node(num_cpus=2)
     process = subprocess.Popen(
-        [*job.command, f"store={built.folder}/store", "experts.num_samples=[9600,400,400]"],
+        [*job.command, f"store={built.folder}/store", "experts.num_samples=[4800,400,400]"],
         cwd=ROOT,
         env=local_cluster.environment | {"RAY_ADDRESS": local_cluster.address},
         stdout=subprocess.PIPE,
