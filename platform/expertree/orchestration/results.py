@@ -1,5 +1,6 @@
 """What a build came to: the evaluation, stored like any stage, and the record for the report."""
 
+import dataclasses
 import datetime as dt
 import importlib.metadata
 import os
@@ -14,12 +15,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from expertree.config import to_dict
-from expertree.degradation.captions import caption
+from expertree.degradation.captions import SEPARATOR, caption
 from expertree.degradation.parameters import DISTRIBUTIONS
 from expertree.degradation.photographs import load_photo
 from expertree.degradation.recipe import Kind, draw_recipe, mixable
 from expertree.degradation.synthesis import degrade
 from expertree.embedding import load_extractor
+from expertree.embedding.picture import draw, separations
 from expertree.evaluation import (
     Evaluated,
     Scores,
@@ -40,7 +42,7 @@ from expertree.orchestration.score_stage import INPUTS
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import StageTime, Workbench, key_of
-from expertree.orchestration.tables import read_embeddings, read_labels
+from expertree.orchestration.tables import read_embeddings, read_labels, read_names
 from expertree.restorer import Restorer
 from expertree.routing import Route, decide
 from expertree.storage import Storage
@@ -150,6 +152,7 @@ def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
         "tables": tables,
         "routing": sent,
         "tree": _tree_record(built, sets["in"]),
+        "embeddings": _embedding_record(built, config.seed),
     }
 
 
@@ -207,6 +210,33 @@ def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
             for node in tree.nodes
         ],
     }
+
+
+def _embedding_record(built: Built, seed: int) -> dict[str, Any]:
+    """Validation patches as the extractor sees them; the picture's part in the report."""
+    splits = [f"val_{name}" for name in DISTRIBUTIONS]
+    vectors = np.concatenate([read_embeddings(built.embeddings[split])[1] for split in splits])
+    named = [
+        (names, place)
+        for place, split in zip(DISTRIBUTIONS, splits, strict=True)
+        for names in read_names(built.tables[split])
+    ]
+    # A single patch has two names, its degradation and its degree.
+    tasks = [names[0] if len(names) == 2 else "mixed" for names, _ in named]
+    picture = draw(vectors, seed=seed)
+    rows = picture.rows.tolist()
+    return {
+        "pca": np.round(picture.pca, 3).tolist(),
+        "tsne": np.round(picture.tsne, 3).tolist(),
+        "degradations": [tasks[row] for row in rows],
+        "captions": [SEPARATOR.join(_degrees(named[row][0])) for row in rows],
+        "distributions": [named[row][1] for row in rows],
+        "separation": [dataclasses.asdict(one) for one in separations(vectors, tasks, seed=seed)],
+    }
+
+
+def _degrees(names: Sequence[str]) -> Sequence[str]:
+    return names[len(names) // 2 :]
 
 
 def _given(config: BuildConfig, built: Built) -> dict[str, dict[str, Any]]:

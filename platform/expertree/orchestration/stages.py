@@ -23,7 +23,7 @@ VERSIONS: Mapping[str, int] = {
     "expert": 1,
     "score": 1,
     "router": 3,
-    "evaluate": 1,
+    "evaluate": 2,
     "bundle": 2,
 }
 """Version of each stage's code. Raise it when the same inputs would give another result: that, and

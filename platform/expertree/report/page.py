@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from expertree.report import figures, formatting
+from expertree.report.embedding_figures import embedding_figures
 from expertree.report.schema import (
     DISTRIBUTION_NOTES,
     DISTRIBUTIONS,
@@ -79,6 +80,7 @@ def render_page(run: Run, images: Mapping[str, bytes]) -> str:
     charts = {
         "degradations": figures.degradation_figures(run),
         "routing": figures.routing_figures(run),
+        "embeddings": embedding_figures(run, colours),
         "loss": _one(figures.loss_figure(run, colours)),
         "timeline": _one(figures.timeline_figure(run)),
     }

@@ -161,6 +161,26 @@ class Example(TypedDict, total=False):
     route: Route
 
 
+class Separation(TypedDict):
+    """How far embeddings of one degradation are from all others."""
+
+    label: str
+    num_samples: int
+    silhouette: float | None
+    purity: float
+
+
+class Embeddings(TypedDict, total=False):
+    """Embeddings on a plane; lists run along the points. A mixture's degradation is `mixed`."""
+
+    pca: Sequence[Sequence[float]]
+    tsne: Sequence[Sequence[float]]
+    degradations: Sequence[str]
+    captions: Sequence[str]
+    distributions: Sequence[str]
+    separation: Sequence[Separation]
+
+
 class Run(TypedDict, total=False):
     """A run as its report tells it; `report.json` is this and nothing else."""
 
@@ -176,6 +196,7 @@ class Run(TypedDict, total=False):
     tables: Sequence[Table]
     tree: TreeSummary
     routing: Mapping[str, Routing]
+    embeddings: Embeddings
     experts: Sequence[ExpertSummary]
     timeline: Sequence[Span]
     stages: Sequence[Stage]
@@ -205,6 +226,7 @@ def _problems(run: Run, images: Mapping[str, bytes]) -> Iterator[str]:
     yield from _tree_problems(run.get("tree", {}))
     for name, routing in run.get("routing", {}).items():
         yield from _routing_problems(name, routing)
+    yield from _embedding_problems(run.get("embeddings", {}))
     for example in run.get("examples", ()):
         yield from _example_problems(example, images)
 
@@ -236,6 +258,13 @@ def _routing_problems(name: str, routing: Routing) -> Iterator[str]:
         values = cast("Mapping[str, Any]", routing).get(what)
         if values and len(values) != num_rows:
             yield f"routing {name!r} has {num_rows} rows, but {what} has {len(values)}"
+
+
+def _embedding_problems(embeddings: Embeddings) -> Iterator[str]:
+    lists = ("pca", "tsne", "degradations", "captions", "distributions")
+    lengths = {name: len(cast("Mapping[str, Any]", embeddings).get(name, ())) for name in lists}
+    if len(set(lengths.values())) > 1:
+        yield f"the picture of embeddings has lists of different lengths: {lengths}"
 
 
 def _example_problems(example: Example, images: Mapping[str, bytes]) -> Iterator[str]:

@@ -50,6 +50,7 @@ PHOTOGRAPHS = {
     "jpeg": (data.astronaut, 150, 60),
 }
 SIDE_PX = 224
+SCALES = {"pca": 9.0, "tsne": 20.0}
 
 
 @pytest.fixture(scope="session")
@@ -140,6 +141,7 @@ def made_up_run() -> Run:
             "nodes": [_node(*node) for node in NODES],
         },
         "routing": {"in": _routing(0.94), "out": _routing(0.78)},
+        "embeddings": _embeddings(),
         "experts": [_expert(None, "root+", 28_800)]
         + [_expert(n[0], f"node-{n[0]:02d}", 9_600) for n in NODES if n[0] not in {5, 9}],
         "timeline": _timeline(),
@@ -248,6 +250,28 @@ def _node(index: int, level: int, parent: int | None, num_samples: int, dominant
         "dominant": [list(entry) for entry in dominant],
         "gain_over_parent_db": -0.12 if index == 12 else gain,
         "share_routed": (0.02, 0.05, 0.12, 0.08)[index % 4] if level == 1 else 0.09 * (level / 2),
+    }
+
+
+def _embeddings() -> dict:
+    rng = np.random.default_rng(11)
+    tasks = [*TASKS, "mixed"] * 12
+    degrees = {"low_light": "heavy low-light", "haze": "normal haze", "jpeg": "medium compression"}
+    angles = np.array([[2, *TASKS].index(task) if task != "mixed" else 0 for task in tasks])
+    centres = np.stack([np.cos(angles * 0.9), np.sin(angles * 0.9)], axis=1) * (angles > 0)[:, None]
+    places = {name: scale * centres + rng.normal(size=(96, 2)) for name, scale in SCALES.items()}
+    return {
+        **{name: values.round(3).tolist() for name, values in places.items()},
+        "degradations": tasks,
+        "captions": [
+            "thick haze, large rain" if task == "mixed" else degrees.get(task, f"large {task}")
+            for task in tasks
+        ],
+        "distributions": ["in", "out"] * 48,
+        "separation": [
+            {"label": task, "num_samples": 12, "silhouette": 0.41, "purity": 0.93}
+            for task in (*TASKS, "mixed")
+        ],
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from expertree.report import figures
+from expertree.report.embedding_figures import embedding_figures
 from expertree.report.schema import Run
 from expertree.report.tree_drawing import colours_of
 
@@ -13,7 +14,12 @@ COLOURS = colours_of(["low_light", "blur", "noise", "rain", "snow", "haze", "jpe
 def all_figures(run: Run) -> list[figures.Figure]:
     found = [figures.loss_figure(run, COLOURS), figures.timeline_figure(run)]
     assert all(found)
-    return [*figures.degradation_figures(run), *figures.routing_figures(run), *filter(None, found)]
+    return [
+        *figures.degradation_figures(run),
+        *figures.routing_figures(run),
+        *embedding_figures(run, COLOURS),
+        *filter(None, found),
+    ]
 
 
 def strings(value: object) -> Iterator[str]:
@@ -29,7 +35,7 @@ def strings(value: object) -> Iterator[str]:
 
 def test_figures_are_plain_data_with_names_of_their_own(run: Run) -> None:
     made = all_figures(run)
-    assert len({figure.key for figure in made}) == len(made) == 8
+    assert len({figure.key for figure in made}) == len(made) == 12
     json.dumps([(f.data, f.layout) for f in made], allow_nan=False)
 
 
