@@ -11,7 +11,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -117,6 +117,13 @@ def _dataclass_of(hint: object) -> type | None:
     return cast("type", found[0]) if found else None
 
 
+def _dataclass_in_sequence(hint: object) -> type | None:
+    """The dataclass in an annotation such as `tuple[Section, ...]`; None if there is none."""
+    if typing.get_origin(hint) is not tuple:
+        return None
+    return _dataclass_of(typing.get_args(hint)[0])
+
+
 def _unknown_keys(
     cls: type, data: Mapping[str, Any], parents: tuple[str, ...]
 ) -> Iterator[tuple[str, list[str]]]:
@@ -130,6 +137,11 @@ def _unknown_keys(
         section = _dataclass_of(hints[key])
         if section is not None and isinstance(value, Mapping):
             yield from _unknown_keys(section, value, (*parents, str(key)))
+        entry = _dataclass_in_sequence(hints[key])
+        if entry is not None and isinstance(value, Sequence):
+            for index, item in enumerate(value):
+                if isinstance(item, Mapping):
+                    yield from _unknown_keys(entry, item, (*parents, str(key), str(index)))
 
 
 def _first_problem(error: ValidationError) -> str:

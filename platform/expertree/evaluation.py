@@ -65,27 +65,35 @@ class Evaluated:
         return np.array([route.level for route in self.routes])
 
 
+def choices(tree: Tree, data: Evaluated) -> dict[str, Int[np.ndarray, " patches"]]:
+    """The node that each way of choosing takes, patch by patch.
+
+    Returns:
+        `tree root` (the tree's own root expert); `finest level` (the degradation router alone);
+        `routed`; `oracle` (the best level on the chosen path, paper table O); `best of all`.
+    """
+    psnr = node_table(_by_expert(data, "psnr_rgb"), tree)
+    paths = choice_nodes(tree)[data.leaves]
+    everyone = np.broadcast_to(np.arange(len(tree.nodes)), (len(paths), len(tree.nodes)))
+    return {
+        "tree root": np.zeros(len(paths), dtype=np.int64),
+        "finest level": paths[:, -1],
+        "routed": np.array([route.node for route in data.routes]),
+        "oracle": _best(psnr, paths),
+        "best of all": _best(psnr, everyone),
+    }
+
+
 def methods(tree: Tree, data: Evaluated) -> dict[str, Scores]:
     """The scores of each row of a table, patch by patch.
 
     Returns:
-        `degraded`; `root` (one network of the same size, trained as long as a whole path);
-        `tree root` (the tree's own root expert); `finest level` (the degradation router alone);
-        `routed`; `oracle` (the best level on the chosen path, paper table O); `best of all`.
+        `degraded`; `root` (one network of the same size, trained as long as a whole path); and the
+        rows of `choices`.
     """
     columns = {name: node_table(_by_expert(data, name), tree) for name in _FIELDS}
-    paths = choice_nodes(tree)[data.leaves]
-    everyone = np.broadcast_to(np.arange(len(tree.nodes)), (len(paths), len(tree.nodes)))
-    routed = np.array([route.node for route in data.routes])
-    return {
-        "degraded": data.degraded,
-        "root": data.root,
-        "tree root": data.experts[0],
-        "finest level": _choose(columns, paths[:, -1]),
-        "routed": _choose(columns, routed),
-        "oracle": _choose(columns, _best(columns["psnr_rgb"], paths)),
-        "best of all": _choose(columns, _best(columns["psnr_rgb"], everyone)),
-    }
+    chosen = {name: _choose(columns, nodes) for name, nodes in choices(tree, data).items()}
+    return {"degraded": data.degraded, "root": data.root, **chosen}
 
 
 def table(

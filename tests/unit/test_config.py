@@ -19,6 +19,7 @@ class Outer:
     name: str = "x"
     inner: Inner = Inner()
     extra: Inner | None = None
+    rows: tuple[Inner, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name == "bad":
@@ -37,6 +38,12 @@ def test_unknown_key_is_named_with_its_path_and_the_nearest_right_one() -> None:
 def test_unknown_key_in_an_optional_section_is_found() -> None:
     with pytest.raises(ConfigError, match=r"extra\.sizs"):
         load(Outer, {"extra": {"sizs": [1]}})
+
+
+def test_unknown_key_in_an_entry_of_a_list_is_found() -> None:
+    assert load(Outer, {"rows": [{"rate": 1}, {}]}).rows == (Inner(rate=1.0), Inner())
+    with pytest.raises(ConfigError, match=r"'rows\.1\.rat'; did you mean 'rows\.1\.rate'\?"):
+        load(Outer, {"rows": [{"rate": 1}, {"rat": 1}]})
 
 
 def test_wrong_type_is_named_with_its_path() -> None:

@@ -21,12 +21,8 @@ from expertree.degradation.photographs import (
 from expertree.errors import ResourceError
 from expertree.hierarchy import Tree, assign, build_tree, load_tree, save_tree
 from expertree.orchestration.dispatcher import Picture
-from expertree.orchestration.expert_stages import (
-    ExpertPlan,
-    check_weights,
-    plan_experts,
-    train_experts,
-)
+from expertree.orchestration.expert_networks import check_weights
+from expertree.orchestration.expert_stages import ExpertPlan, plan_experts, train_experts
 from expertree.orchestration.extractor_stages import train_extractor_on_lane
 from expertree.orchestration.patch_stages import shard
 from expertree.orchestration.pipelines import OnDone
@@ -102,7 +98,7 @@ def prepare(config: BuildConfig) -> Material:
     """
     Storage.open(config.store).check_writable()
     Storage.open(config.output).check_writable()
-    check_weights(config)
+    check_weights(config.experts)
     joins = config.cluster.address is not None
     if config.cluster.use_gpu and not joins and not torch.cuda.is_available():
         raise ResourceError(

@@ -5,18 +5,21 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from expertree.config import to_dict
 from expertree.experts import ExpertJob
 from expertree.experts.backbones import backbone_record
-from expertree.experts.published import check_published, find_published
-from expertree.hierarchy import Tree
+from expertree.experts.published import find_published
+from expertree.hierarchy import Tree, compositions
 from expertree.orchestration.dispatcher import Picture
+from expertree.orchestration.expert_networks import NetworkChoice, choose_networks, label_of
 from expertree.orchestration.expert_work import ExpertWork
 from expertree.orchestration.lanes import train_all
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
-from expertree.orchestration.tables import leaf_files
+from expertree.orchestration.tables import leaf_files, read_labels
 from expertree.storage import Storage
 
 ROOT = 0
@@ -33,6 +36,7 @@ class ExpertPlan:
         files: The shard files that it reads.
         result: Where it is stored.
         parent: Key of the expert that it starts from.
+        start: What it starts from, in words.
         spec: What its key is the hash of.
     """
 
@@ -42,22 +46,13 @@ class ExpertPlan:
     files: tuple[str, ...]
     result: Storage
     parent: str | None
+    start: str
     spec: Mapping[str, Any]
 
     @property
     def key(self) -> str:
         """Content hash."""
         return key_of(self.result)
-
-
-def check_weights(config: BuildConfig) -> None:
-    """Check that published weights fit, before any work starts.
-
-    Raises:
-        ArtefactError: If they do not; says which names, and how many.
-    """
-    if config.experts.init is not None:
-        check_published(config.experts.backbone, find_published(config.experts.init))
 
 
 def plan_experts(
@@ -75,17 +70,22 @@ def plan_experts(
     share a group share its expert.
     """
     names = shards.list_files(".parquet")
+    shares = _shares(tree, leaf_of, table) if config.experts.rules else {}
+    networks = choose_networks(config.experts, tree, shares)
     plans: dict[int | None, ExpertPlan] = {}
     for node in tree.experts():
-        parent = tree.parent_expert(node) if config.experts.warm_start else None
+        parent = networks[node].parent
         plans[node] = _plan_expert(
             bench,
             config,
             node=node,
             label=_label(tree, node),
-            num_samples=_num_samples(tree, node, config.experts.num_samples),
-            samples=_hash_of_samples(table, leaf_of, tree.nodes[node].leaves),
-            files=tuple(leaf_files(names, tree.nodes[node].leaves)),
+            material=_Material(
+                num_samples=_num_samples(tree, node, config.experts.num_samples),
+                samples=_hash_of_samples(table, leaf_of, tree.nodes[node].leaves),
+                files=tuple(leaf_files(names, tree.nodes[node].leaves)),
+            ),
+            network=networks[node],
             parent=plans[parent] if parent is not None else None,
         )
     plans[None] = _plan_expert(
@@ -93,11 +93,22 @@ def plan_experts(
         config,
         node=None,
         label="comparison: root at the length of a path",
-        num_samples=sum(config.experts.num_samples),
-        samples=_hash_of_samples(table, leaf_of, range(tree.num_leaves)),
-        files=tuple(names),
+        material=_Material(
+            num_samples=sum(config.experts.num_samples),
+            samples=_hash_of_samples(table, leaf_of, range(tree.num_leaves)),
+            files=tuple(names),
+        ),
+        network=networks[ROOT],
         parent=None,
     )
+    for plan in plans.values():
+        bench.events.emit(
+            "expert_planned",
+            label=plan.label,
+            key=plan.key,
+            backbone=plan.job.backbone.name,
+            start=plan.start,
+        )
     return list(plans.values())
 
 
@@ -129,35 +140,42 @@ def train_experts(
     return train_all(tasks, config=bench.cluster, directory=bench.lanes, on_picture=on_picture)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Material:
+    """What one expert is trained on: how many of which samples (a hash), and their files."""
+
+    num_samples: int
+    samples: str
+    files: tuple[str, ...]
+
+
 def _plan_expert(
     bench: Workbench,
     config: BuildConfig,
     *,
     node: int | None,
     label: str,
-    num_samples: int,
-    samples: str,
-    files: tuple[str, ...],
+    material: _Material,
+    network: NetworkChoice,
     parent: ExpertPlan | None,
 ) -> ExpertPlan:
     spec = {
-        "backbone": backbone_record(config.experts.backbone),
+        "backbone": backbone_record(network.backbone),
         "recipe": to_dict(config.experts.recipe),
-        "num_samples": num_samples,
-        "samples": samples,
+        "num_samples": material.num_samples,
+        "samples": material.samples,
         "parent": parent.key if parent is not None else None,
         "seed": config.seed,
     }
-    published = None
-    if parent is None and config.experts.init is not None:
-        published = find_published(config.experts.init)
+    published = find_published(network.file) if network.file is not None else None
+    if published is not None:
         spec["published"] = published.sha256
     result = bench.place("expert", spec)
     job = ExpertJob(
         key=key_of(result),
-        backbone=config.experts.backbone,
+        backbone=network.backbone,
         recipe=config.experts.recipe,
-        num_samples=num_samples,
+        num_samples=material.num_samples,
         seed=config.seed,
         init=parent.result.uri if parent is not None else None,
         published=published,
@@ -166,9 +184,10 @@ def _plan_expert(
         node=node,
         label=label,
         job=job,
-        files=files,
+        files=material.files,
         result=result,
         parent=parent.key if parent is not None else None,
+        start=network.start,
         spec=spec,
     )
 
@@ -181,6 +200,13 @@ def _num_samples(tree: Tree, expert: int, by_level: Sequence[int]) -> int:
     levels = tree.levels_of_expert(expert)
     beyond = by_level[tree.num_levels :] if tree.num_levels - 1 in levels else ()
     return sum(by_level[level] for level in levels) + sum(beyond)
+
+
+def _shares(tree: Tree, leaf_of: Mapping[str, int], table: Storage) -> dict[int, dict[str, float]]:
+    """What each node is made of, by the labels that rules name."""
+    labels = [label_of(tasks) for tasks in read_labels(table)]
+    leaves = np.array([leaf_of[key] for key in sorted(leaf_of)], dtype=np.int64)
+    return {made.node: dict(made.shares) for made in compositions(tree, leaves, labels)}
 
 
 def _hash_of_samples(table: Storage, leaf_of: Mapping[str, int], leaves: Iterable[int]) -> str:

@@ -25,6 +25,7 @@ from expertree.embedding.picture import draw, separations
 from expertree.evaluation import (
     Evaluated,
     Scores,
+    choices,
     gains_over_parent,
     routing,
     summary,
@@ -37,6 +38,8 @@ from expertree.images.arrays import ImageU8
 from expertree.images.io import encode_png, to_float, to_u8
 from expertree.images.metrics import psnr_rgb
 from expertree.orchestration.build import Built
+from expertree.orchestration.expert_networks import label_of
+from expertree.orchestration.expert_stages import ExpertPlan
 from expertree.orchestration.pipelines import OnDone
 from expertree.orchestration.score_stage import INPUTS
 from expertree.orchestration.scores import read_scores
@@ -48,6 +51,9 @@ from expertree.routing import Route, decide
 from expertree.storage import Storage
 
 EXAMPLE_PX = 256
+CHOOSING = ("finest level", "routed")
+"""Rows whose cost includes the extractor and the routers."""
+
 VERSIONED = ("expertree", "torch", "ray", "open_clip_torch", "spandrel", "pyarrow", "numpy")
 
 
@@ -123,6 +129,8 @@ def run_record(
                 "curve": logs[plan.key]["curve"],
                 "seconds": logs[plan.key]["seconds"],
                 "num_samples": plan.job.num_samples,
+                "backbone": plan.job.backbone.name,
+                "start": plan.start,
             }
             for plan in built.experts
         ],
@@ -135,10 +143,10 @@ def run_record(
 
 def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
     tasks = config.degradation.tasks
-    given = _given(config, built)
     tables: list[dict[str, Any]] = []
     sent: dict[str, Any] = {}
     sets = {name: _evaluated(built, f"val_{name}") for name in DISTRIBUTIONS}
+    given = _given(built, sets["in"])
     for name, evaluated in sets.items():
         for kind in ("single", "mixed"):
             made = table(built.hierarchy.tree, evaluated, kind=kind, task_order=tasks, given=given)
@@ -183,9 +191,8 @@ def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
     tree = built.hierarchy.tree
     train = read_embeddings(built.embeddings["train"])[1]
     val = read_embeddings(built.embeddings["val_in"])[1]
-    labels = [
-        names[0] if len(names) == 1 else "mixed" for names in read_labels(built.tables["train"])
-    ]
+    labels = [label_of(tasks) for tasks in read_labels(built.tables["train"])]
+    plans = {plan.node: plan for plan in built.experts}
     made_of = compositions(tree, built.hierarchy.leaves, labels)
     gains = gains_over_parent(tree, assign(tree, val), validation.experts)
     routed = np.bincount([r.node for r in validation.routes], minlength=len(tree.nodes))
@@ -202,6 +209,7 @@ def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
                 "level": node.level,
                 "parent": node.parent,
                 "expert": tree.expert_of(node.index),
+                "backbone": plans[tree.expert_of(node.index)].job.backbone.name,
                 "num_samples": node.num_samples,
                 "dominant": [list(share) for share in made_of[node.index].shares],
                 "gain_over_parent_db": gains.get(node.index),
@@ -239,31 +247,46 @@ def _degrees(names: Sequence[str]) -> Sequence[str]:
     return names[len(names) // 2 :]
 
 
-def _given(config: BuildConfig, built: Built) -> dict[str, dict[str, Any]]:
-    """What each row of a table was given: samples seen in training, and the cost of a picture."""
-    network = describe_backbone(config.experts.backbone)
-    path = sum(config.experts.num_samples)
-    root = next(plan.job.num_samples for plan in built.experts if plan.node == 0)
-    alone = {
-        "num_parameters": network.num_parameters,
-        "multiply_adds_512": network.multiply_adds_512,
-    }
+def _given(built: Built, validation: Evaluated) -> dict[str, dict[str, Any]]:
+    """What each row of a table was given: samples seen in training, and the cost of a picture.
+
+    Where nodes have different networks, the cost is the mean over the pictures of the set, and
+    the samples are those of the longest path.
+    """
+    networks = {plan.node: describe_backbone(plan.job.backbone) for plan in built.experts}
     extractor = load_extractor(built.extractor).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         extractor.embed(torch.zeros(1, 3, 512, 512))
-    choosing = [*extractor.parameters(), *built.router.parameters()]
-    routed = {
-        "num_parameters": network.num_parameters + sum(p.numel() for p in choosing),
-        "multiply_adds_512": network.multiply_adds_512 + counter.get_total_flops() // 2,
+    choosing = {
+        "num_parameters": sum(
+            p.numel() for p in (*extractor.parameters(), *built.router.parameters())
+        ),
+        "multiply_adds_512": counter.get_total_flops() // 2,
     }
-    return {
-        "root": {"num_samples": path, **alone},
-        "tree root": {"num_samples": root, **alone},
-        "finest level": {"num_samples": path, **routed},
-        "routed": {"num_samples": path, **routed},
-        "oracle": {"num_samples": path, **alone},
-        "best of all": {"num_samples": path, **alone},
+    tree, seen = built.hierarchy.tree, _samples_seen(built.experts)
+    given: dict[str, dict[str, Any]] = {
+        "root": {
+            "num_samples": seen[None],
+            **{name: getattr(networks[None], name) for name in choosing},
+        }
     }
+    for method, nodes in choices(tree, validation).items():
+        experts = [tree.expert_of(int(node)) for node in nodes]
+        extra = choosing if method in CHOOSING else dict.fromkeys(choosing, 0)
+        given[method] = {"num_samples": max(seen[expert] for expert in experts)} | {
+            name: round(sum(getattr(networks[e], name) for e in experts) / len(experts)) + more
+            for name, more in extra.items()
+        }
+    return given
+
+
+def _samples_seen(plans: Sequence[ExpertPlan]) -> dict[int | None, int]:
+    """Samples that went into each expert's weights, those of what it started from included."""
+    seen: dict[str, int] = {}
+    for plan in plans:
+        before = seen[plan.parent] if plan.parent is not None else 0
+        seen[plan.key] = before + plan.job.num_samples
+    return {plan.node: seen[plan.key] for plan in plans}
 
 
 def _examples(config: BuildConfig, built: Built) -> tuple[list[dict[str, Any]], dict[str, bytes]]:

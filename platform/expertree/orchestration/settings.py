@@ -12,6 +12,9 @@ from expertree.hierarchy import HierarchyConfig
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.routing import RouterConfig
 
+MIXED = "mixed"
+"""Stands for several degradations at once, where one is named."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PhotographsConfig:
@@ -34,11 +37,40 @@ class PhotographsConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class NodeRule:
+    """What some nodes have in place of the usual network or beginning.
+
+    Attributes:
+        nodes: Nodes by the numbers that the report shows; empty for any.
+        degradation: Only where this degradation makes up at least `min_share` of the node's
+            training samples, by itself; `mixed` stands for several at once; null for any.
+        min_share: See `degradation`.
+        backbone: The network of these nodes; null for the usual one.
+        init: A file of published weights to start from, in place of the parent's weights.
+    """
+
+    nodes: tuple[int, ...] = ()
+    degradation: str | None = None
+    min_share: float = 0.5
+    backbone: BackboneConfig | None = None
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can never hold."""
+        if self.backbone is not None:
+            resolve_backbone(self.backbone)
+        if not 0.0 < self.min_share <= 1.0:
+            raise ValueError(f"min_share must lie in (0, 1], got {self.min_share}")
+        if self.nodes and min(self.nodes) < 0:
+            raise ValueError(f"nodes are numbers from 0, got {list(self.nodes)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExpertsConfig:
     """The experts: their network, and how long each level trains."""
 
     backbone: BackboneConfig = BackboneConfig()
-    """The network; the same for every node."""
+    """The network, where no rule gives another."""
 
     recipe: RecipeConfig = RecipeConfig()
     """How each is trained."""
@@ -53,6 +85,10 @@ class ExpertsConfig:
     init: str | None = None
     """A file of published weights (`.pth`, safetensors) to start from in place of random ones: a
     path or a URI, which every node of a cluster must see."""
+
+    rules: tuple[NodeRule, ...] = ()
+    """Networks and beginnings by node; the first rule that fits a node holds. An expert whose
+    network is not its parent's cannot start from its parent's weights."""
 
     def __post_init__(self) -> None:
         """Refuse a network that cannot be built, and an expert that would see nothing."""
@@ -113,3 +149,9 @@ class BuildConfig:
                 f"experts.recipe.patch_px={self.experts.recipe.patch_px} is larger than "
                 f"degradation.patch_px={self.degradation.patch_px}, from which it is cropped"
             )
+        known = [*self.degradation.tasks, MIXED]
+        for rule in self.experts.rules:
+            if rule.degradation is not None and rule.degradation not in known:
+                raise ConfigError(
+                    f"experts.rules names {rule.degradation!r}; there are {', '.join(known)}"
+                )

@@ -56,12 +56,16 @@ class Table(TypedDict, total=False):
 
 
 class TreeNode(TypedDict, total=False):
-    """A node. `expert` is the node whose expert it uses: itself, or the start of its chain."""
+    """A node. `expert` is the node whose expert it uses: itself, or the start of its chain.
+
+    `backbone` names that expert's network.
+    """
 
     index: int
     level: int
     parent: int | None
     expert: int
+    backbone: str
     num_samples: int
     dominant: Sequence[tuple[str, float]]
     gain_over_parent_db: float | None
@@ -102,7 +106,10 @@ class Curve(TypedDict):
 
 
 class ExpertSummary(TypedDict, total=False):
-    """One expert's training. `index` is None for the single network the tree is compared with."""
+    """One expert's training. `index` is None for the single network the tree is compared with.
+
+    `start` says in words what its weights were at first.
+    """
 
     index: int | None
     label: str
@@ -110,6 +117,8 @@ class ExpertSummary(TypedDict, total=False):
     curve: Curve
     seconds: float
     num_samples: int
+    backbone: str
+    start: str
 
 
 class Span(TypedDict, total=False):

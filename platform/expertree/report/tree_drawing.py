@@ -189,13 +189,15 @@ def _card(node: TreeNode, left_px: float, centre_px: float, colours: Mapping[str
     routed = node.get("share_routed")
     caption = f"{samples} · {formatting.percent(routed)} routed" if routed is not None else samples
     shares = ", ".join(f"{formatting.name(n)} {formatting.percent(s)}" for n, s in dominant)
+    name = f"Node {node['index']}, level {node['level']}: {caption}"
+    said = (name, shares, node.get("backbone", ""), verdict_text)
     return Card(
         index=node["index"],
         level=node["level"],
         x_px=left_px,
         y_px=centre_px - CARD_HEIGHT_PX / 2,
         label="all samples" if node.get("parent") is None else _label(dominant),
-        title=f"Node {node['index']}, level {node['level']}: {caption}. {shares}. {verdict_text}",
+        title=". ".join(part for part in said if part),
         verdict=verdict,
         verdict_text=verdict_text,
         caption=caption,

@@ -36,7 +36,7 @@ from expertree.routing import (
 )
 from expertree.storage import Storage
 
-FORMAT = 2
+FORMAT = 3
 """Of the bundle; a reader refuses any other."""
 
 MANIFEST = "manifest.json"
@@ -72,6 +72,7 @@ class ExpertEntry:
         node: The tree's node that it is named by.
         levels: Levels on which it serves a node.
         num_samples: Samples of its group.
+        backbone: Its kind of network; `expert.json` has the sizes.
         num_parameters: Scalars in its network.
         multiple_px: Multiple of the sides on which the network works; tiles start on it.
     """
@@ -79,6 +80,7 @@ class ExpertEntry:
     node: int
     levels: tuple[int, ...]
     num_samples: int
+    backbone: str
     num_parameters: int
     multiple_px: int
 
@@ -227,6 +229,7 @@ def _pack_expert(directory: Storage, tree: Tree, node: int, result: Storage) -> 
         node=node,
         levels=tree.levels_of_expert(node),
         num_samples=tree.nodes[node].num_samples,
+        backbone=backbone_of(result).name,
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         multiple_px=cast("int", network.multiple_px),
     )

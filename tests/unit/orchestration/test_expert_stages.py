@@ -4,17 +4,18 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from expertree.config import load
-from expertree.errors import ArtefactError
-from expertree.events import EventLog
+from expertree.events import EventLog, read_events
 from expertree.experts.backbones import BackboneConfig, build_backbone
-from expertree.hierarchy import AdaptiveConfig, HierarchyConfig, build_tree
-from expertree.orchestration.expert_stages import check_weights, plan_experts
+from expertree.hierarchy import AdaptiveConfig, HierarchyConfig, assign, build_tree
+from expertree.orchestration.expert_stages import plan_experts
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench
+from expertree.orchestration.tables import write_table
 from expertree.storage import Storage
 
 
@@ -103,8 +104,22 @@ def test_without_a_warm_start_every_expert_starts_from_the_file(tmp_path: Path) 
     assert all(p.job.published and p.job.init is None for p in plans.values())
 
 
-def test_weights_of_another_network_are_refused_before_any_work(tmp_path: Path) -> None:
-    save_weights(tmp_path / "wide.pth", 0, width=8)
-    config = load(BuildConfig, {"experts": {"init": str(tmp_path / "wide.pth")}})
-    with pytest.raises(ArtefactError, match="of another shape"):
-        check_weights(config)
+def test_rules_read_what_each_node_is_made_of(tmp_path: Path) -> None:
+    points = make_blobs(2, 0.1)
+    table = Storage.open(tmp_path / "store").sub("degrade", "t")
+    dark = {0: ["low_light"], 1: ["noise", "haze"]}
+    rows = [{"id": f"train/{row:04d}", "tasks": dark[row // 40]} for row in range(len(points))]
+    write_table(table, "part-0.parquet", pa.Table.from_pylist(rows[::-1]))
+    rule = {"degradation": "low_light", "backbone": {"name": "retinexformer"}}
+    tree, plans = plan(tmp_path, HierarchyConfig(groups=(1, 2)), points, rules=[rule])
+    (leaf,) = {int(leaf) for leaf in assign(tree, points[:40])}
+    node = tree.node_at(leaf, 1)
+    names = {n: p.job.backbone.name for n, p in plans.items()}
+    assert names == {0: names[0], node: "retinexformer", 3 - node: "nafnet", None: names[0]}
+    assert names[0] == "retinexformer"
+    assert plans[node].parent == plans[0].key
+    assert plans[3 - node].parent is None
+    planned = [e for e in read_events(tmp_path / "events.jsonl") if e["event"] == "expert_planned"]
+    starts = {event["label"]: event["start"] for event in planned}
+    assert starts["root"] == "random weights"
+    assert starts[plans[3 - node].label].endswith("its parent is another network (retinexformer)")

@@ -70,6 +70,7 @@ def test_parts_come_back_as_they_were(bundle_path: Path, parts: Any) -> None:
         assert all(torch.equal(loaded.state_dict()[name], weights[name]) for name in weights)
         num_parameters = sum(value.numel() for value in weights.values())
         assert bundle.entry(node).num_parameters == num_parameters
+        assert bundle.entry(node).backbone == "nafnet"
 
 
 def test_a_directory_without_manifest_is_no_bundle(tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_a_router_for_another_tree_does_not_load_even_with_its_hash(copy: Path) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 3}, "format 3, this program reads 2"),
+        ({"format": 2}, "format 2, this program reads 3"),
         ({"experts": []}, "missing"),
         ({"surprise": 1}, "surprise"),
         ({"embed_dim": 17}, "does not belong"),
