@@ -153,7 +153,7 @@ def test_a_build_that_is_killed_five_times_ends_with_the_same_bundle(
         process = subprocess.Popen(
             job.command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(rng.uniform(6, 22))
+        time.sleep(rng.uniform(4, 16))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     done = job.run()
@@ -163,6 +163,7 @@ def test_a_build_that_is_killed_five_times_ends_with_the_same_bundle(
     assert len(finished) == len(set(finished))
 
 
+@pytest.mark.slow
 def test_two_nodes_train_experts_and_one_may_be_lost(
     built: Job, local_cluster: Any, tmp_path: Path
 ) -> None:
