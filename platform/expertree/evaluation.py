@@ -168,6 +168,47 @@ def routing(tree: Tree, data: Evaluated, *, task_order: Sequence[str]) -> dict[s
     }
 
 
+def shift(tree: Tree, points: Mapping[float, Evaluated]) -> dict[str, Any]:
+    """Levels and PSNR as inputs move out of distribution (paper 000, figure 5).
+
+    Args:
+        tree: The hierarchy.
+        points: An evaluation set at each point, from 0 (mildest) to 1 (severest).
+
+    Returns:
+        For `single` and `mixed`, where there are such patches at every point, a list along the
+        points for each of `point`, `mean_level`, `best_mean_level` (of the best level on the path)
+        and the mean PSNR in dB of `degraded`, `root` (one network), `tree_root`, `finest`, `routed`
+        and `oracle`.
+    """
+    curves: dict[str, Any] = {}
+    for kind in ("single", "mixed"):
+        made = [_at_point(tree, point, data, kind) for point, data in points.items()]
+        if made and all(made):
+            curves[kind] = {name: [one[name] for one in made] for name in made[0]}
+    return curves
+
+
+def _at_point(tree: Tree, point: float, data: Evaluated, kind: str) -> dict[str, float]:
+    wanted = [(len(tasks) > 1) == (kind == "mixed") for tasks in data.tasks]
+    rows = np.flatnonzero(wanted)
+    if not len(rows):
+        return {}
+    psnr = node_table(_by_expert(data, "psnr_rgb"), tree)[rows]
+    audit = audit_routes([data.routes[row] for row in rows.tolist()], psnr, tree)
+    return {
+        "point": point,
+        "mean_level": audit.mean_level,
+        "best_mean_level": audit.best_mean_level,
+        "degraded": float(data.degraded.psnr_rgb[rows].mean()),
+        "root": float(data.root.psnr_rgb[rows].mean()),
+        "tree_root": audit.psnr_root,
+        "finest": audit.psnr_finest,
+        "routed": audit.psnr_routed,
+        "oracle": audit.psnr_best_level,
+    }
+
+
 def gains_over_parent(
     tree: Tree, leaves: Int[np.ndarray, " patches"], experts: Mapping[int, Scores]
 ) -> dict[int, float]:

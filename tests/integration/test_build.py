@@ -26,6 +26,7 @@ SMALL = (
     "degradation.num_route=70",
     "degradation.num_val_in=42",
     "degradation.num_val_out=42",
+    "degradation.num_shift=2",
     "degradation.tasks=[noise,blur,haze]",
     "extractor.view_px=64",
     "extractor.recipe.num_steps=40",

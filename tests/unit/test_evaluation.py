@@ -1,9 +1,19 @@
 """Tables, gains and routing from scores, on numbers that can be checked by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from expertree.evaluation import Evaluated, Scores, gains_over_parent, routing, summary, table
+from expertree.evaluation import (
+    Evaluated,
+    Scores,
+    gains_over_parent,
+    routing,
+    shift,
+    summary,
+    table,
+)
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree
 from expertree.routing import Route
 
@@ -104,6 +114,30 @@ def test_routing_counts_shares_and_what_the_level_lost(tree: Tree, data: Evaluat
     assert made["levels"] == [[0, 1], [0, 1], [1, 0]]
     assert made["agreement_with_oracle"] == 0.5
     assert made["lost_db"] == (0 + 1 + 0 + 3) / 4
+
+
+def test_shift_follows_levels_and_psnr_from_point_to_point(tree: Tree, data: Evaluated) -> None:
+    coarse = dataclasses.replace(data, routes=[route(0, 0)] * 4)
+    curves = shift(tree, {0.0: data, 1.0: coarse})
+    single = curves["single"]
+    assert single["point"] == [0.0, 1.0]
+    assert single["mean_level"] == [1.0, 0.0]
+    assert single["best_mean_level"] == pytest.approx([2 / 3, 1 / 3])
+    assert single["root"] == [20.0, 20.0]
+    assert single["tree_root"] == pytest.approx([59 / 3, 59 / 3])
+    assert single["finest"] == pytest.approx([25.0, 20.0])
+    assert single["routed"] == pytest.approx([25.0, 59 / 3])
+    assert single["oracle"] == pytest.approx([76 / 3, 65 / 3])
+    assert curves["mixed"]["degraded"] == [10.0, 10.0]
+    assert curves["mixed"]["routed"] == [19.0, 19.0]
+
+
+def test_shift_without_points_or_without_mixed_patches_has_no_curve(
+    tree: Tree, data: Evaluated
+) -> None:
+    assert shift(tree, {}) == {}
+    singles = dataclasses.replace(data, tasks=[("noise",), ("noise",), ("rain",), ("rain",)])
+    assert list(shift(tree, {0.0: singles})) == ["single"]
 
 
 def test_a_gain_is_measured_on_the_nodes_own_patches(tree: Tree, data: Evaluated) -> None:

@@ -43,6 +43,13 @@ SCHEMA = pa.schema(
 )
 """Columns of the patch table; `lq` and `gt` are PNG, RGB, 8 bit."""
 
+SHIFT_POINTS = tuple(number / 14 for number in range(15))
+"""The paper's 15 points of shift (paper 000, figure 5), from the mildest parameters in distribution
+to the severest out of it."""
+
+SHIFT_MIXED_FRACTION = 0.5
+"""Share of the patches at a point of shift that has several degradations."""
+
 _ROWS_PER_PART = 256
 """A part is one task of a data worker: seconds of work, some ten megabytes."""
 
@@ -88,6 +95,8 @@ class DegradationConfig:
         num_route: Patches to train routers on, from photographs that no expert has seen.
         num_val_in: Validation patches with parameters in distribution.
         num_val_out: Validation patches with parameters out of distribution.
+        num_shift: Validation patches at each of 15 points from the mildest in distribution to the
+            severest out of it, half of them mixed, for the report's curves; 0 leaves them out.
         mixed_fraction: Share of the experts' and validation sets that has several degradations.
         chooser_mixed_fraction: The same for the extractor's and the routers' sets, which have to
             tell mixtures apart: there the choice is hardest, so that more examples are mixed.
@@ -101,6 +110,7 @@ class DegradationConfig:
     num_route: int = 1400
     num_val_in: int = 420
     num_val_out: int = 420
+    num_shift: int = 28
     mixed_fraction: float = 0.2
     chooser_mixed_fraction: float = 0.5
     tasks: tuple[str, ...] = DEFAULT_TASKS
@@ -116,6 +126,8 @@ class DegradationConfig:
         for name in ("num_train", "num_extractor", "num_route", "num_val_in", "num_val_out"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_shift < 0:
+            raise ConfigError(f"num_shift must be at least 0, got {self.num_shift}")
         try:
             check_tasks(self.tasks)
         except ValueError as error:
@@ -133,7 +145,7 @@ class DegradationConfig:
             )
 
     def patch_sets(self) -> dict[str, PatchSet]:
-        """The sets of a build: `train`, `extractor`, `route`, `val_in` and `val_out`."""
+        """The sets of a build: `train`, `extractor`, `route`, `val_in`, `val_out`, and of shift."""
         usual, choosers = self.mixed_fraction, self.chooser_mixed_fraction
         sets = (
             self.patch_set("train", "train", "in", self.num_train, usual),
@@ -142,7 +154,20 @@ class DegradationConfig:
             self.patch_set("val_in", "val", "in", self.num_val_in, usual),
             self.patch_set("val_out", "val", "out", self.num_val_out, usual),
         )
+        return {patch_set.name: patch_set for patch_set in sets} | self.shift_sets()
+
+    def shift_sets(self) -> dict[str, PatchSet]:
+        """The validation sets at the points of shift, mildest first; none if `num_shift` is 0."""
+        if self.num_shift == 0:
+            return {}
+        fraction = SHIFT_MIXED_FRACTION if len(mixable(self.tasks)) >= MIN_MIXED_TASKS else 0.0
+        sets = [self.shift_set(point, self.num_shift, fraction) for point in SHIFT_POINTS]
         return {patch_set.name: patch_set for patch_set in sets}
+
+    def shift_set(self, severity: float, num_patches: int, mixed_fraction: float) -> PatchSet:
+        """Validation patches at one point of shift, from 0 (mildest) to 1 (severest)."""
+        name = f"shift-{severity:.4f}"
+        return self.patch_set(name, "val", severity, num_patches, mixed_fraction)
 
     def patch_set(
         self, name: str, part: Split, severity: Severity, num_patches: int, mixed_fraction: float

@@ -5,7 +5,7 @@ it was, a second one finds everything, and one with another setting makes only w
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -137,7 +137,7 @@ def build(
         shards=shards,
     )
     picture = _train_experts(bench, plans, shards, on_picture)
-    scores = score_tables(bench, tables, *_wanted_scores(plans))
+    scores = score_tables(bench, tables, *_wanted_scores(plans, config.degradation.shift_sets()))
     router_result = _train_router(
         config,
         bench,
@@ -214,14 +214,15 @@ def _train_experts(
 
 
 def _wanted_scores(
-    plans: Sequence[ExpertPlan],
+    plans: Sequence[ExpertPlan], shift: Iterable[str]
 ) -> tuple[dict[str, Storage | None], list[tuple[str, str]]]:
     """Whom to score, and on which patch sets: the routers' is for the tree's experts alone."""
     experts: dict[str, Storage | None] = {INPUTS: None}
-    wanted = [(INPUTS, name) for name in VALIDATION]
+    validation = (*VALIDATION, *shift)
+    wanted = [(INPUTS, name) for name in validation]
     for plan in plans:
         experts[plan.key] = plan.result
-        names = VALIDATION if plan.node is None else ("route", *VALIDATION)
+        names = validation if plan.node is None else ("route", *validation)
         wanted += [(plan.key, name) for name in names]
     return experts, wanted
 

@@ -28,6 +28,7 @@ from expertree.evaluation import (
     choices,
     gains_over_parent,
     routing,
+    shift,
     summary,
     table,
 )
@@ -131,6 +132,7 @@ def run_record(
                 "num_samples": plan.job.num_samples,
                 "backbone": plan.job.backbone.name,
                 "start": plan.start,
+                "notes": logs[plan.key]["notes"],
             }
             for plan in built.experts
         ],
@@ -153,12 +155,18 @@ def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
             if made["columns"]:
                 tables.append({"distribution": name, "kind": kind, **made})
         sent[name] = routing(built.hierarchy.tree, evaluated, task_order=tasks)
+    points = {
+        patch_set.severity: _evaluated(built, name)
+        for name, patch_set in config.degradation.shift_sets().items()
+        if isinstance(patch_set.severity, float)
+    }
     headline = summary(tables)
     headline["given"] = given
     return {
         "summary": headline,
         "tables": tables,
         "routing": sent,
+        "shift": shift(built.hierarchy.tree, points),
         "tree": _tree_record(built, sets["in"]),
         "embeddings": _embedding_record(built, config.seed),
     }

@@ -23,7 +23,7 @@ VERSIONS: Mapping[str, int] = {
     "expert": 1,
     "score": 1,
     "router": 3,
-    "evaluate": 3,
+    "evaluate": 4,
     "bundle": 3,
 }
 """Version of each stage's code. Raise it when the same inputs would give another result: that, and

@@ -22,6 +22,7 @@ from expertree.report.schema import (
     Example,
     Run,
 )
+from expertree.report.shift_figures import shift_figures
 from expertree.report.tables import grid
 from expertree.report.tree_drawing import colours_of, draw_tree
 
@@ -80,6 +81,7 @@ def render_page(run: Run, images: Mapping[str, bytes]) -> str:
     charts = {
         "degradations": figures.degradation_figures(run),
         "routing": figures.routing_figures(run),
+        "shift": shift_figures(run),
         "embeddings": embedding_figures(run, colours),
         "loss": _one(figures.loss_figure(run, colours)),
         "timeline": _one(figures.timeline_figure(run)),

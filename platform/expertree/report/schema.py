@@ -98,6 +98,20 @@ class Routing(TypedDict, total=False):
     lost_db: float | None
 
 
+class ShiftCurves(TypedDict):
+    """Along points of shift: mean levels (0 is the root's), and mean PSNR in dB of each method."""
+
+    point: Sequence[float]
+    mean_level: Sequence[float]
+    best_mean_level: Sequence[float]
+    degraded: Sequence[float]
+    root: Sequence[float]
+    tree_root: Sequence[float]
+    finest: Sequence[float]
+    routed: Sequence[float]
+    oracle: Sequence[float]
+
+
 class Curve(TypedDict):
     """Training loss against the number of samples seen."""
 
@@ -108,7 +122,7 @@ class Curve(TypedDict):
 class ExpertSummary(TypedDict, total=False):
     """One expert's training. `index` is None for the single network the tree is compared with.
 
-    `start` says in words what its weights were at first.
+    `start` says in words what its weights were at first, and `notes` what happened on the way.
     """
 
     index: int | None
@@ -119,6 +133,7 @@ class ExpertSummary(TypedDict, total=False):
     num_samples: int
     backbone: str
     start: str
+    notes: Sequence[str]
 
 
 class Span(TypedDict, total=False):
@@ -205,6 +220,7 @@ class Run(TypedDict, total=False):
     tables: Sequence[Table]
     tree: TreeSummary
     routing: Mapping[str, Routing]
+    shift: Mapping[str, ShiftCurves]
     embeddings: Embeddings
     experts: Sequence[ExpertSummary]
     timeline: Sequence[Span]
@@ -235,6 +251,8 @@ def _problems(run: Run, images: Mapping[str, bytes]) -> Iterator[str]:
     yield from _tree_problems(run.get("tree", {}))
     for name, routing in run.get("routing", {}).items():
         yield from _routing_problems(name, routing)
+    for name, curves in run.get("shift", {}).items():
+        yield from _shift_problems(name, curves)
     yield from _embedding_problems(run.get("embeddings", {}))
     for example in run.get("examples", ()):
         yield from _example_problems(example, images)
@@ -267,6 +285,12 @@ def _routing_problems(name: str, routing: Routing) -> Iterator[str]:
         values = cast("Mapping[str, Any]", routing).get(what)
         if values and len(values) != num_rows:
             yield f"routing {name!r} has {num_rows} rows, but {what} has {len(values)}"
+
+
+def _shift_problems(name: str, curves: ShiftCurves) -> Iterator[str]:
+    lengths = {key: len(values) for key, values in cast("Mapping[str, Any]", curves).items()}
+    if len(set(lengths.values())) > 1:
+        yield f"the curves of shift {name!r} have different lengths: {lengths}"
 
 
 def _embedding_problems(embeddings: Embeddings) -> Iterator[str]:

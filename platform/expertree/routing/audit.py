@@ -17,6 +17,8 @@ class Audit:
 
     Attributes:
         num_samples: Samples audited.
+        psnr_root: With the root's expert.
+        psnr_finest: With the expert at the end of the chosen path.
         psnr_routed: With the chosen expert.
         psnr_best_level: With the best level on the path of the chosen leaf (the paper's oracle).
         psnr_best: With the best of all experts.
@@ -28,6 +30,8 @@ class Audit:
     """
 
     num_samples: int
+    psnr_root: float
+    psnr_finest: float
     psnr_routed: float
     psnr_best_level: float
     psnr_best: float
@@ -36,6 +40,16 @@ class Audit:
     lost_db: float
     routed_levels: tuple[float, ...]
     best_levels: tuple[float, ...]
+
+    @property
+    def mean_level(self) -> float:
+        """Mean of the chosen levels; 0 is the root's."""
+        return _mean_level(self.routed_levels)
+
+    @property
+    def best_mean_level(self) -> float:
+        """Mean of the best levels on the path."""
+        return _mean_level(self.best_levels)
 
 
 def node_table(
@@ -75,6 +89,8 @@ def audit_routes(
     best_level, best = on_path.max(axis=1), psnr.max(axis=1)
     return Audit(
         num_samples=len(routes),
+        psnr_root=float(psnr[:, 0].mean()),
+        psnr_finest=float(on_path[:, -1].mean()),
         psnr_routed=float(routed.mean()),
         psnr_best_level=float(best_level.mean()),
         psnr_best=float(best.mean()),
@@ -89,3 +105,7 @@ def audit_routes(
 def _shares(levels: Sequence[int], num_levels: int) -> tuple[float, ...]:
     counts = np.bincount(levels, minlength=num_levels)
     return tuple((counts / len(levels)).tolist())
+
+
+def _mean_level(shares: Sequence[float]) -> float:
+    return float(np.dot(shares, range(len(shares))))

@@ -29,7 +29,6 @@ from expertree.orchestration.set_stages import (
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
 from expertree.routing import Router, RouterConfig, audit_routes, decide, train_router
-from expertree.routing.losses import choice_nodes
 from expertree.storage import Storage
 from expertree.studies.finished import FinishedBuild, ScoredSet
 from expertree.studies.tables import Cell, Rows, Table
@@ -102,19 +101,14 @@ class _Study:
     def __init__(self, config: ShiftConfig, build: FinishedBuild, points: list[float]) -> None:
         self._config, self._build = config, build
         self._settings: BuildConfig = load(BuildConfig, build.report["config"])
-        sets = (self._patch_set(point) for point in points)
-        self._sets = {patch_set.name: patch_set for patch_set in sets}
-        self._scored: dict[str, ScoredSet] = {}
+        self._sets = {point: self._patch_set(point) for point in points}
+        self._scored: dict[float, ScoredSet] = {}
         self._router: Router | None = None
         self._bench: Workbench | None = None
 
     def _patch_set(self, severity: float) -> PatchSet:
-        return self._settings.degradation.patch_set(
-            _name(severity),
-            "val",
-            severity,
-            self._config.num_patches,
-            self._config.mixed_fraction,
+        return self._settings.degradation.shift_set(
+            severity, self._config.num_patches, self._config.mixed_fraction
         )
 
     def _train_router(self) -> Router:
@@ -154,22 +148,24 @@ class _Study:
     def _measure(self, severity: float) -> dict[str, Any]:
         if not self._scored:
             self._scored, self._router = self._score_all(), self._train_router()
-        data = self._scored[_name(severity)]
+        data = self._scored[severity]
         kinds = {"single": ~data.is_mixed, "mixed": data.is_mixed}
         return {kind: self._compare(data, np.flatnonzero(rows)) for kind, rows in kinds.items()}
 
-    def _score_all(self) -> dict[str, ScoredSet]:
+    def _score_all(self) -> dict[float, ScoredSet]:
         """All points at once: starting actors costs more than the patches of one point."""
         if self._bench is None:
             raise ValueError("points are measured while the study is at work")
         experts: dict[str, Storage | None] = {key_of(e): e for e in self._build.experts.values()}
         material, seed = prepare(self._settings), self._settings.seed
-        tables = make_tables(self._bench, self._sets, material, seed=seed)
+        sets = {patch_set.name: patch_set for patch_set in self._sets.values()}
+        tables = make_tables(self._bench, sets, material, seed=seed)
         embeddings = embed_tables(self._bench, tables, self._build.directory("extractor"))
         wanted = [(key, name) for name in tables for key in experts]
         score_tables(self._bench, tables, experts, wanted)
         return {
-            name: self._build.scored_at(table, embeddings[name]) for name, table in tables.items()
+            point: self._build.scored_at(tables[one.name], embeddings[one.name])
+            for point, one in self._sets.items()
         }
 
     def _compare(
@@ -182,21 +178,15 @@ class _Study:
             points = torch.from_numpy(tree.standardise(data.embeddings[rows]))
             routes = decide(self._router(points), tree)
         found = audit_routes(routes, psnr, tree)
-        paths = choice_nodes(tree)[[route.leaf for route in routes]]
-        levels = range(tree.num_levels)
         return {
-            "mean_level": float(np.dot(found.routed_levels, levels)),
-            "best_mean_level": float(np.dot(found.best_levels, levels)),
-            "root": float(psnr[:, 0].mean()),
-            "finest": float(psnr[np.arange(len(rows)), paths[:, -1]].mean()),
+            "mean_level": found.mean_level,
+            "best_mean_level": found.best_mean_level,
+            "root": found.psnr_root,
+            "finest": found.psnr_finest,
             "routed": found.psnr_routed,
             "best_level": found.psnr_best_level,
             "best": found.psnr_best,
         }
-
-
-def _name(severity: float) -> str:
-    return f"shift-{severity:.4f}"
 
 
 def _ignore(name: str, state: str, num_done: int, num_total: int) -> None:

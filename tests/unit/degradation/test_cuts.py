@@ -34,6 +34,7 @@ TABLE = DegradationConfig(
     num_route=12,
     num_val_in=12,
     num_val_out=24,
+    num_shift=0,
     mixed_fraction=0.5,
     chooser_mixed_fraction=0.5,
 )

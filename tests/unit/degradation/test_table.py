@@ -24,8 +24,11 @@ SMALL = DegradationConfig(
     num_route=21,
     num_val_in=14,
     num_val_out=14,
+    num_shift=0,
     mixed_fraction=0.25,
 )
+
+NOT_MIXED = {"mixed_fraction": 0.0, "chooser_mixed_fraction": 0.0}
 
 
 def photographs(num_photos=6):
@@ -203,11 +206,22 @@ def test_a_set_without_photographs_is_refused():
         plan_patches(SMALL.patch_sets()["route"], [], seed=0)
 
 
+def test_points_of_shift_run_from_the_mildest_to_the_severest():
+    assert SMALL.shift_sets() == {}
+    sets = list(dataclasses.replace(SMALL, num_shift=2).shift_sets().values())
+    assert len(sets) == 15
+    assert [sets[0].severity, sets[7].severity, sets[-1].severity] == [0.0, 0.5, 1.0]
+    assert {(one.part, one.num_patches, one.mixed_fraction) for one in sets} == {("val", 2, 0.5)}
+    alone = dataclasses.replace(SMALL, num_shift=2, tasks=("noise", "jpeg"), **NOT_MIXED)
+    assert {one.mixed_fraction for one in alone.shift_sets().values()} == {0.0}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"patch_px": 8}, "patch_px must be at least 16, got 8"),
         ({"num_val_out": 0}, "num_val_out must be at least 1, got 0"),
+        ({"num_shift": -1}, "num_shift must be at least 0, got -1"),
         ({"mixed_fraction": 1.5}, r"mixed_fraction must lie in \[0, 1\], got 1.5"),
         (
             {"chooser_mixed_fraction": -1.0},

@@ -141,6 +141,7 @@ def made_up_run() -> Run:
             "nodes": [_node(*node) for node in NODES],
         },
         "routing": {"in": _routing(0.94), "out": _routing(0.78)},
+        "shift": {"single": _shift(24.0, 2.0), "mixed": _shift(17.0, 1.4)},
         "embeddings": _embeddings(),
         "experts": [_expert(None, "root+", 28_800)]
         + [_expert(n[0], f"node-{n[0]:02d}", 9_600) for n in NODES if n[0] not in {5, 9}],
@@ -273,6 +274,21 @@ def _embeddings() -> dict:
             for task in (*TASKS, "mixed")
         ],
     }
+
+
+def _shift(best_db: float, gain_db: float) -> dict[str, list[float]]:
+    points = [number / 14 for number in range(15)]
+    curves = {
+        "degraded": -4.0,
+        "root": 0.0,
+        "tree_root": -0.4,
+        "finest": gain_db,
+        "routed": gain_db + 0.1,
+        "oracle": gain_db + 0.5,
+    }
+    psnr = {name: [best_db + more - 6.0 * p for p in points] for name, more in curves.items()}
+    levels = {"mean_level": [1.9 - 0.3 * p for p in points], "best_mean_level": [1.8] * 15}
+    return {"point": points, **levels, **psnr}
 
 
 def _routing(sure: float) -> dict:

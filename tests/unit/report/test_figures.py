@@ -6,6 +6,7 @@ import pytest
 from expertree.report import figures
 from expertree.report.embedding_figures import embedding_figures
 from expertree.report.schema import Run
+from expertree.report.shift_figures import shift_figures
 from expertree.report.tree_drawing import colours_of
 
 COLOURS = colours_of(["low_light", "blur", "noise", "rain", "snow", "haze", "jpeg"])
@@ -18,6 +19,7 @@ def all_figures(run: Run) -> list[figures.Figure]:
         *figures.degradation_figures(run),
         *figures.routing_figures(run),
         *embedding_figures(run, COLOURS),
+        *shift_figures(run),
         *filter(None, found),
     ]
 
@@ -35,7 +37,7 @@ def strings(value: object) -> Iterator[str]:
 
 def test_figures_are_plain_data_with_names_of_their_own(run: Run) -> None:
     made = all_figures(run)
-    assert len({figure.key for figure in made}) == len(made) == 12
+    assert len({figure.key for figure in made}) == len(made) == 16
     json.dumps([(f.data, f.layout) for f in made], allow_nan=False)
 
 
@@ -113,3 +115,19 @@ def test_what_was_not_run_has_no_figure() -> None:
     assert figures.degradation_figures(empty) == figures.routing_figures(empty) == []
     assert figures.loss_figure(empty, COLOURS) is None
     assert figures.timeline_figure(empty) is None
+
+
+def test_shift_shows_every_choice_and_draws_coarser_levels_higher(run: Run) -> None:
+    psnr, levels = shift_figures(run)[:2]
+    curves = run["shift"]["single"]
+    names = [trace["name"] for trace in psnr.data]
+    assert names == ["one network", "finest level", "routed", "oracle"]
+    assert psnr.data[2]["y"] == curves["routed"]
+    assert levels.data[0]["y"] == curves["mean_level"]
+    low, high = levels.layout["yaxis"]["range"]
+    assert low > high
+
+
+def test_a_run_without_points_of_shift_has_no_such_charts(run: Run) -> None:
+    run["shift"] = {}
+    assert shift_figures(run) == []

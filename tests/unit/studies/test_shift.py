@@ -42,9 +42,8 @@ def build_with_points(tmp_path: Path, finished_build: Path) -> Path:
     vectors = read_table(like["embed"], "part-00000.parquet")
     assert len(read_embeddings(like["embed"])[0]) == 80
     for severity in (0.0, 0.5, 1.0):
-        name = f"shift-{severity:.4f}"
-        sets = {name: config.degradation.patch_set(name, "val", severity, 80, 0.5)}
-        (spec,) = table_specs(sets, prepare(config), seed=config.seed).values()
+        point = config.degradation.shift_set(severity, 80, 0.5)
+        (spec,) = table_specs({point.name: point}, prepare(config), seed=config.seed).values()
         table = store.sub("degrade", stage_key("degrade", spec))
         write_table(table, "part-00000.parquet", rows)
         table.commit(spec)
