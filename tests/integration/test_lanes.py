@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from expertree.errors import TrainingError
+from expertree.experts.workers import Workers
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.lanes import train_all
@@ -33,7 +35,8 @@ class Sleep:
     seconds: float
     misfortune: str = ""
 
-    def run(self, on_progress: Any) -> None:
+    def run(self, on_progress: Any, workers: Workers) -> None:
+        assert workers.count == 1
         trace = Path(self.folder) / self.name
         attempts = len(trace.read_text().splitlines()) if trace.exists() else 0
         with trace.open("a") as stream:
@@ -50,7 +53,29 @@ class Sleep:
             raise TrainingError("the loss is NaN")
 
 
-def task(work: Sleep, after: tuple[str, ...] = ()) -> TrainingTask:
+@dataclasses.dataclass(frozen=True)
+class Together:
+    """Work of two workers, each of which leaves a line with what all have summed up."""
+
+    name: str
+    folder: str
+    seconds: float = 1.0
+    second_dies: bool = False
+
+    def run(self, on_progress: Any, workers: Workers) -> None:
+        total = torch.tensor([workers.rank + 1.0])
+        workers.sum_(total)
+        trace = Path(self.folder) / f"{self.name}-{workers.rank}"
+        is_first_attempt = not trace.exists()
+        with trace.open("a") as stream:
+            stream.write(f"{total.item()}\n")
+        on_progress({"samples": 1})
+        if self.second_dies and is_first_attempt and workers.rank == 1:
+            os._exit(1)
+        workers.wait()
+
+
+def task(work: Sleep | Together, after: tuple[str, ...] = ()) -> TrainingTask:
     return TrainingTask(key=work.name, label=work.name, cost=work.seconds, after=after, work=work)
 
 
@@ -83,6 +108,31 @@ def test_two_nodes_share_the_tasks_and_every_misfortune_stays_with_its_own(tmp_p
     assert len({attempt.node for attempt in done}) == 2
     assert {a.key for a in last[-1].history if a.outcome == "lost"} == {"dies"}
     assert not (tmp_path / "lanes").exists()
+
+
+@pytest.mark.usefixtures("two_nodes")
+def test_workers_of_a_lane_work_together_and_start_again_together(tmp_path: Path) -> None:
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    works = [Together("whole", str(traces)), Together("broken", str(traces), second_dies=True)]
+    pictures: list[Picture] = []
+    train_all(
+        [task(work) for work in works],
+        config=ClusterConfig(num_lanes=1, workers_per_lane=2),
+        directory=Storage.open(tmp_path / "lanes"),
+        on_picture=pictures.append,
+    )
+    sums = {path.name: path.read_text().split() for path in sorted(traces.iterdir())}
+    assert sums == {
+        "broken-0": ["3.0", "3.0"],
+        "broken-1": ["3.0", "3.0"],
+        "whole-0": ["3.0"],
+        "whole-1": ["3.0"],
+    }
+    ends = [(a.key, a.outcome) for a in pictures[-1].history]
+    assert max(ends) == ("whole", "done")
+    assert ends.count(("broken", "done")) == 1
+    assert len(ends) == 3
 
 
 @pytest.mark.slow

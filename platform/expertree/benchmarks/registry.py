@@ -7,6 +7,8 @@ from typing import Any
 from expertree.benchmarks.degrade import DegradeConfig, measure_degradation
 from expertree.benchmarks.overhead import OverheadConfig, measure_overhead
 from expertree.benchmarks.shard import ShardConfig, measure_shards
+from expertree.benchmarks.train import TrainConfig, measure_training
+from expertree.benchmarks.tree import TreeConfig, measure_tree
 from expertree.errors import ConfigError
 
 
@@ -18,6 +20,8 @@ class BenchConfig:
     degrade: DegradeConfig = DegradeConfig()
     overhead: OverheadConfig = OverheadConfig()
     shard: ShardConfig = ShardConfig()
+    train: TrainConfig = TrainConfig()
+    tree: TreeConfig = TreeConfig()
 
     def __post_init__(self) -> None:
         """Refuse a name that does not exist."""
@@ -29,4 +33,6 @@ BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "degrade": lambda config: measure_degradation(config.degrade),
     "overhead": lambda config: measure_overhead(config.overhead),
     "shard": lambda config: measure_shards(config.shard),
+    "train": lambda config: measure_training(config.train),
+    "tree": lambda config: measure_tree(config.tree),
 }

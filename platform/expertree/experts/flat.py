@@ -17,6 +17,7 @@ class FlatParameters:
 
     Attributes:
         vector: The parameters, with zeros between them for alignment; what an optimiser gets.
+        gradient: Their gradients, laid out alike.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -25,21 +26,21 @@ class FlatParameters:
         first = trainable[0]
         self.vector = nn.Parameter(torch.zeros(sum(sizes), dtype=first.dtype, device=first.device))
         self.vector.grad = torch.zeros_like(self.vector)
-        self._gradient = self.vector.grad
+        self.gradient = self.vector.grad
         start = 0
         for parameter, size in zip(trainable, sizes, strict=True):
             span = slice(start, start + parameter.numel())
             self.vector.data[span] = parameter.detach().flatten()
             parameter.data = self.vector.data[span].view(parameter.shape)
-            parameter.grad = self._gradient[span].view(parameter.shape)
+            parameter.grad = self.gradient[span].view(parameter.shape)
             start += size
 
     def clear_gradients(self) -> None:
         """Set all gradients to zero."""
-        self._gradient.zero_()
+        self.gradient.zero_()
 
     def clip_gradients(self, max_norm: float) -> Tensor:
         """Scale the gradient down to a norm of at most `max_norm`; returns the norm it had."""
-        norm: Tensor = torch.linalg.vector_norm(self._gradient)
-        self._gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+        norm: Tensor = torch.linalg.vector_norm(self.gradient)
+        self.gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm

@@ -10,6 +10,7 @@ from expertree.experts.recipe import Loss
 
 _CHARBONNIER_EPSILON_SQUARED = 1e-6
 _PSNR_FLOOR = 1e-8
+_FFT_SHARE = 0.05
 
 
 def l1(restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
@@ -25,6 +26,18 @@ def charbonnier(
     return (squared + _CHARBONNIER_EPSILON_SQUARED).sqrt().mean()
 
 
+def l1_fft(
+    restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]
+) -> Float[Tensor, ""]:
+    """The mean absolute error plus that of the Fourier transform, for errors of fine structure.
+
+    The transform is orthonormal, so that both terms have the same scale for any size; MIMO-UNet's
+    loss (Cho et al. 2021) weighs an unnormalised one by 0.1.
+    """
+    error = torch.view_as_real(torch.fft.rfft2(restored - clean, norm="ortho"))
+    return l1(restored, clean) + _FFT_SHARE * error.abs().mean()
+
+
 def psnr(restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
     """NAFNet's loss, the negative PSNR in dB, up to a constant: each image counts by its ratio."""
     errors = (restored - clean).square().mean(dim=(1, 2, 3))
@@ -34,5 +47,6 @@ def psnr(restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]) ->
 LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": l1,
     "charbonnier": charbonnier,
+    "l1_fft": l1_fft,
     "psnr": psnr,
 }

@@ -7,7 +7,35 @@ from typing import Literal
 from expertree.experts.backbones import BackboneConfig
 from expertree.experts.published import PublishedWeights
 
-Loss = Literal["l1", "charbonnier", "psnr"]
+Loss = Literal["l1", "charbonnier", "l1_fft", "psnr"]
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PatchStage:
+    """A part of the training with patches and batches of another size.
+
+    Attributes:
+        from_fraction: Share of the samples after which it begins, in (0, 1).
+        patch_px: Side of the crops.
+        batch_size: Samples a step.
+    """
+
+    from_fraction: float
+    patch_px: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            ValueError: Names the field and the value.
+        """
+        if not 0.0 < self.from_fraction < 1.0:
+            raise ValueError(f"from_fraction must lie in (0, 1), got {self.from_fraction}")
+        for name in ("patch_px", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,11 +48,27 @@ class RecipeConfig:
     patch_px: int = 64
     """Side of the crops that are trained on; the stored patches are at least as large."""
 
+    progressive: tuple[PatchStage, ...] = ()
+    """Later parts with other patches and batches, in order: Restormer's progressive learning, small
+    patches in large batches first."""
+
+    micro_batch_size: int | None = None
+    """Samples that go through the network at once; gradients are summed up to the batch. Null: all
+    of a batch, halved as often as the memory asks for."""
+
+    precision: Precision = "float32"
+    """Of the network's multiplications; weights, their average and the optimiser stay float32.
+    `bfloat16` pays on GPUs, and on processors with instructions for it (AMX)."""
+
+    compile: bool = False
+    """Compile the network by torch.compile: minutes at the start of each lane for faster steps."""
+
     augment: bool = True
     """Flips and quarter turns, drawn for each sample."""
 
     loss: Loss = "l1"
-    """`l1` is the mean absolute error; `charbonnier` is sqrt(e^2 + 1e-6); `psnr` is NAFNet's, the
+    """`l1` is the mean absolute error; `charbonnier` is sqrt(e^2 + 1e-6); `l1_fft` adds
+    a twentieth of the mean absolute error of the Fourier transform; `psnr` is NAFNet's, the
     logarithm of each image's mean squared error."""
 
     learning_rate: float = 1e-3
@@ -64,10 +108,22 @@ class RecipeConfig:
         for name in ("batch_size", "patch_px", "checkpoint_every_samples", "num_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise ValueError(f"micro_batch_size must be at least 1, got {self.micro_batch_size}")
+        starts = [stage.from_fraction for stage in self.progressive]
+        if starts != sorted(set(starts)):
+            raise ValueError(
+                f"progressive: each part must begin after the one before, got {starts}"
+            )
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+
+    @property
+    def largest_patch_px(self) -> int:
+        """Side of the largest crops that are trained on."""
+        return max([self.patch_px, *(stage.patch_px for stage in self.progressive)])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +158,14 @@ class ExpertJob:
             raise ValueError(
                 f"expert {self.key} cannot start from {self.init} and {self.published}"
             )
+
+
+def sizes_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> tuple[int, int]:
+    """Patch side and batch size of the step that starts after `num_seen` of `num_samples`."""
+    for stage in reversed(recipe.progressive):
+        if num_seen >= stage.from_fraction * num_samples:
+            return stage.patch_px, stage.batch_size
+    return recipe.patch_px, recipe.batch_size
 
 
 def learning_rate_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> float:

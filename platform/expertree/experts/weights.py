@@ -55,6 +55,15 @@ def save_expert(directory: Storage, weights: dict[str, Tensor], job: ExpertJob) 
     return sha256
 
 
+def sha256_of(directory: Storage) -> str:
+    """The hash of a stored expert's weights, as its card says it.
+
+    Raises:
+        ArtefactError: If its card cannot be read.
+    """
+    return cast("str", _card(directory)["sha256"])
+
+
 def load_expert(directory: Storage) -> nn.Module:
     """Open an expert.
 

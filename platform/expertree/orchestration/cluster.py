@@ -27,8 +27,9 @@ class ClusterConfig:
         use_gpu: Train and embed on GPUs.
         gpus_may_come: The cluster starts GPU nodes on demand, so that none may be there yet.
         num_lanes: Networks trained at once; None takes as many as the resources allow.
-        cpus_per_lane: CPUs that a lane reserves.
-        gpus_per_lane: GPUs that a lane reserves when `use_gpu` is set.
+        workers_per_lane: Processes that train one network together, each on a share of every batch.
+        cpus_per_lane: CPUs that each worker of a lane reserves.
+        gpus_per_lane: GPUs that each worker of a lane reserves when `use_gpu` is set.
         lease_s: A lane that is silent for so long loses its task to another one.
         max_attempts: How often a network is started again before it counts as failed.
     """
@@ -38,6 +39,7 @@ class ClusterConfig:
     use_gpu: bool = False
     gpus_may_come: bool = False
     num_lanes: int | None = None
+    workers_per_lane: int = 1
     cpus_per_lane: int = 1
     gpus_per_lane: int = 1
     lease_s: float = 30.0
@@ -45,7 +47,7 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         """Refuse what can never run."""
-        for name in ("cpus_per_lane", "gpus_per_lane", "max_attempts"):
+        for name in ("workers_per_lane", "cpus_per_lane", "gpus_per_lane", "max_attempts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("num_cores", "num_lanes"):
@@ -81,15 +83,18 @@ def check_resources(config: ClusterConfig) -> None:
     """
     have = resources()
     gpus, cpus = have.get("GPU", 0.0), have.get("CPU", 0.0)
-    if config.use_gpu and not config.gpus_may_come and gpus < config.gpus_per_lane:
+    wanted_gpus = config.gpus_per_lane * config.workers_per_lane
+    wanted_cpus = config.cpus_per_lane * config.workers_per_lane
+    if config.use_gpu and not config.gpus_may_come and gpus < wanted_gpus:
         raise ResourceError(
-            f"cluster.use_gpu=true needs {config.gpus_per_lane} GPU for a lane, but the cluster "
+            f"cluster.use_gpu=true needs {wanted_gpus} GPU for a lane, but the cluster "
             f"has {gpus:g}; set cluster.use_gpu=false, or cluster.gpus_may_come=true if an "
             "autoscaler will add them"
         )
-    if not config.gpus_may_come and cpus < config.cpus_per_lane:
+    if not config.gpus_may_come and cpus < wanted_cpus:
         raise ResourceError(
-            f"cluster.cpus_per_lane={config.cpus_per_lane}, but the cluster has {cpus:g} CPUs"
+            f"cluster.cpus_per_lane={config.cpus_per_lane} times cluster.workers_per_lane="
+            f"{config.workers_per_lane} are {wanted_cpus}, but the cluster has {cpus:g} CPUs"
         )
 
 
@@ -107,8 +112,9 @@ def num_lanes(config: ClusterConfig) -> int:
         return config.num_lanes
     have = resources()
     if config.use_gpu:
-        return max(1, int(have.get("GPU", 0.0) // config.gpus_per_lane))
-    return max(1, int(have.get("CPU", 0.0) // CPUS_PER_CORE // config.cpus_per_lane))
+        return max(1, int(have.get("GPU", 0.0) // config.gpus_per_lane // config.workers_per_lane))
+    cores = have.get("CPU", 0.0) // CPUS_PER_CORE
+    return max(1, int(cores // config.cpus_per_lane // config.workers_per_lane))
 
 
 def num_data_workers() -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from expertree.experts import ExpertJob, read_patches, train_expert
+from expertree.experts.workers import Workers
 from expertree.orchestration.lanes import OnProgress
 from expertree.storage import Storage
 
@@ -20,9 +21,9 @@ class ExpertWork:
     spec: Mapping[str, Any]
     device: str
 
-    def run(self, on_progress: OnProgress) -> None:
+    def run(self, on_progress: OnProgress, workers: Workers) -> None:
         """See `lanes.Work`."""
-        if self.directory.is_done():
+        if workers.agree_on(self.directory.is_done()):
             return
         patches = read_patches(self.shards, self.files)
         train_expert(
@@ -31,5 +32,7 @@ class ExpertWork:
             directory=self.directory,
             on_progress=on_progress,
             device=self.device,
+            workers=workers,
         )
-        self.directory.commit(dict(self.spec))
+        if workers.is_first:
+            self.directory.commit(dict(self.spec))

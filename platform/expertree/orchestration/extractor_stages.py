@@ -27,7 +27,7 @@ def train_extractor_on_lane(
     bench: Workbench, config: BuildConfig, table: Storage, result: Storage, on_done: OnDone
 ) -> None:
     """Train the extractor under Ray Train, with the retries that experts have too."""
-    cluster = dataclasses.replace(bench.cluster, num_lanes=1)
+    cluster = dataclasses.replace(bench.cluster, num_lanes=1, workers_per_lane=1)
     work = ExtractorWork(
         config=config.extractor,
         table=table,

@@ -4,6 +4,7 @@ import dataclasses
 
 from expertree.embedding import ExtractorConfig, train_extractor
 from expertree.experts import read_patches
+from expertree.experts.workers import Workers
 from expertree.orchestration.lanes import OnProgress
 from expertree.storage import Storage
 
@@ -18,8 +19,14 @@ class ExtractorWork:
     seed: int
     device: str
 
-    def run(self, on_progress: OnProgress) -> None:
-        """See `lanes.Work`."""
+    def run(self, on_progress: OnProgress, workers: Workers) -> None:
+        """See `lanes.Work`; the extractor is trained by one worker.
+
+        Raises:
+            ValueError: If there are more.
+        """
+        if workers.count > 1:
+            raise ValueError(f"one worker trains the extractor, not {workers.count}")
         patches = read_patches(self.table, self.table.list_files(".parquet"))
         train_extractor(
             self.config,

@@ -13,13 +13,13 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import ray
 from ray import cloudpickle
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from expertree.errors import ExpertreeError, TrainingError
@@ -28,7 +28,14 @@ from expertree.orchestration.dispatcher import Dispatcher, Picture
 from expertree.orchestration.schedule import State, TrainingTask
 from expertree.storage import Storage
 
+if TYPE_CHECKING:
+    from expertree.experts.workers import Workers
+
 POLL_S = 0.5
+_COLLECTIVE_TIMEOUT_S = 24 * 3600
+"""Workers wait for their first one while it waits for a task, maybe for hours; that one of them has
+died they learn from Ray Train."""
+
 HEARTBEAT_S = 2.0
 OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -42,8 +49,13 @@ Ref: TypeAlias = Any
 class Work(Protocol):
     """What a task's `work` is: a picklable value that a lane can run."""
 
-    def run(self, on_progress: OnProgress) -> None:
-        """Do all of it; call `on_progress` often, which raises when the work is to stop."""
+    def run(self, on_progress: OnProgress, workers: "Workers") -> None:
+        """Do all of it; call `on_progress` often, which raises when the work is to stop.
+
+        Args:
+            on_progress: Takes the newest progress.
+            workers: This worker among the lane's; all of them run the same work at once.
+        """
 
 
 class LeaseLostError(ExpertreeError):
@@ -146,8 +158,11 @@ def _fit_lane(name: str, dispatcher: Handle, config: ClusterConfig, directory: S
         _lane_loop,
         train_loop_config={"lane": name, "dispatcher": dispatcher},
         scaling_config=ScalingConfig(
-            num_workers=1, use_gpu=config.use_gpu, resources_per_worker=resources
+            num_workers=config.workers_per_lane,
+            use_gpu=config.use_gpu,
+            resources_per_worker=resources,
         ),
+        torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
         run_config=RunConfig(
             name=f"{name}-{uuid.uuid4().hex[:8]}",
             storage_path=directory.uri,
@@ -157,31 +172,60 @@ def _fit_lane(name: str, dispatcher: Handle, config: ClusterConfig, directory: S
 
 
 def _lane_loop(config: dict[str, Any]) -> None:
-    """What the worker of a lane does: lease, train, hand in, again."""
+    """What each worker of a lane does: lease (the first one, for all), train, hand in, again."""
+    # Here, so that the process that only starts a lane does not import the networks.
+    from expertree.experts.workers import Workers  # noqa: PLC0415
+
+    context = ray.train.get_context()
+    workers = Workers(rank=context.get_world_rank(), count=context.get_world_size())
     lane, dispatcher = config["lane"], config["dispatcher"]
     incarnation, node = uuid.uuid4().hex, ray.get_runtime_context().get_node_id()[:8]
     while True:
-        task = ray.get(dispatcher.lease.remote(lane, incarnation, node))
+        task = None
+        if workers.is_first:
+            task = ray.get(dispatcher.lease.remote(lane, incarnation, node))
+        task = workers.agree_on(task)
         if task is None:
             return
-        _run_task(lane, dispatcher, task)
+        if workers.is_first:
+            _run_task(lane, dispatcher, task, workers)
+        else:
+            _unpack(task).run(_say_nothing, workers)
 
 
-def _run_task(lane: str, dispatcher: Handle, task: TrainingTask) -> None:
+def _run_task(lane: str, dispatcher: Handle, task: TrainingTask, workers: "Workers") -> None:
+    """Run a task and tell the dispatcher how it ended.
+
+    An error stays with the task, unless there are other workers: they wait for this one somewhere
+    in the middle of it, so it is raised, and Ray Train starts all of the lane's workers again.
+    """
     pulse = _Pulse(lane, dispatcher, task.key)
     try:
         with pulse:
-            work: Work = cloudpickle.loads(task.work)
-            work.run(pulse.on_progress)
+            _unpack(task).run(pulse.on_progress, workers)
     except LeaseLostError:
-        return
+        if workers.count > 1:
+            raise
     except ExpertreeError as error:
         ray.get(dispatcher.fail.remote(lane, task.key, str(error), retry=False))
-    except Exception as error:  # noqa: BLE001 - whatever a network's training raises stays with it
+        if workers.count > 1:
+            raise
+    except Exception as error:
         message = f"{type(error).__name__}: {error}"
         ray.get(dispatcher.fail.remote(lane, task.key, message, retry=True))
+        if workers.count > 1:
+            raise
     else:
         ray.get(dispatcher.finish.remote(lane, task.key))
+
+
+def _unpack(task: TrainingTask) -> Work:
+    work: Work = cloudpickle.loads(task.work)
+    return work
+
+
+def _say_nothing(progress: Mapping[str, Any]) -> None:
+    """The first worker speaks for all."""
 
 
 class _Pulse:

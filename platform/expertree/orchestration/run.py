@@ -93,6 +93,7 @@ class Recorder:
         self._experts: tuple[ExpertState, ...] = ()
         self._left_s: float | None = None
         self._noted: dict[tuple[str, int], str | None] = {}
+        self._said: set[tuple[str, str]] = set()
 
     def on_stage(self, name: str, state: str, num_done: int, num_total: int) -> None:
         """A stage began, went on, or ended."""
@@ -128,6 +129,9 @@ class Recorder:
         labels = {task.key: task.label for task in picture.tasks}
         for attempt in picture.history:
             self._note(attempt, labels[attempt.key])
+        for task in picture.tasks:
+            for note in task.progress.get("notes", ()):
+                self._say_once(task.label, note)
         num_done = sum(expert.state.is_over for expert in self._experts)
         self.on_stage("experts", "running", num_done, len(self._experts))
 
@@ -140,6 +144,12 @@ class Recorder:
         if self._noted[name] != attempt.outcome:
             self._events.emit("expert_ended", **fields)
             self._noted[name] = attempt.outcome
+
+    def _say_once(self, label: str, note: str) -> None:
+        """What happened to an expert, such as a rollback."""
+        if (label, note) not in self._said:
+            self._said.add((label, note))
+            self._events.emit("expert_note", label=label, note=note)
 
     def _show(self) -> None:
         now = time.time()

@@ -144,10 +144,11 @@ class BuildConfig:
                 f"{cut.fewest_samples} in all, but degradation.num_train is "
                 f"{self.degradation.num_train}"
             )
-        if self.experts.recipe.patch_px > self.degradation.patch_px:
+        largest_px = self.experts.recipe.largest_patch_px
+        if largest_px > self.degradation.patch_px:
             raise ConfigError(
-                f"experts.recipe.patch_px={self.experts.recipe.patch_px} is larger than "
-                f"degradation.patch_px={self.degradation.patch_px}, from which it is cropped"
+                f"experts.recipe crops up to {largest_px} px (patch_px, progressive) from patches "
+                f"of degradation.patch_px={self.degradation.patch_px}; raise that, or crop less"
             )
         known = [*self.degradation.tasks, MIXED]
         for rule in self.experts.rules:

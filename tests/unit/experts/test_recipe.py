@@ -2,7 +2,7 @@
 
 import pytest
 
-from expertree.experts.recipe import RecipeConfig, learning_rate_at
+from expertree.experts.recipe import PatchStage, RecipeConfig, learning_rate_at, sizes_at
 
 RECIPE = RecipeConfig(batch_size=4, learning_rate=1.0, warmup_samples=16)
 
@@ -19,6 +19,36 @@ def test_without_warm_up_the_first_step_has_the_full_rate():
     assert learning_rate_at(RecipeConfig(learning_rate=0.5), 0, 100) == 0.5
 
 
+def test_sizes_follow_the_parts_of_the_training():
+    later = (
+        PatchStage(from_fraction=0.5, patch_px=96, batch_size=4),
+        PatchStage(from_fraction=0.9, patch_px=128, batch_size=2),
+    )
+    recipe = RecipeConfig(batch_size=8, patch_px=64, progressive=later)
+    assert [sizes_at(recipe, n, 100) for n in (0, 49, 50, 89, 90)] == [
+        (64, 8),
+        (64, 8),
+        (96, 4),
+        (96, 4),
+        (128, 2),
+    ]
+    assert recipe.largest_patch_px == 128
+    assert RecipeConfig(patch_px=64).largest_patch_px == 64
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"from_fraction": 0.0, "patch_px": 8, "batch_size": 1},
+        {"patch_px": 0, "from_fraction": 0.5, "batch_size": 1},
+        {"batch_size": 0, "from_fraction": 0.5, "patch_px": 8},
+    ],
+)
+def test_a_part_that_cannot_be_is_refused(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        PatchStage(**values)
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -29,6 +59,8 @@ def test_without_warm_up_the_first_step_has_the_full_rate():
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
         {"ema_decay": 1.0},
+        {"micro_batch_size": 0},
+        {"progressive": (PatchStage(from_fraction=0.5, patch_px=8, batch_size=1),) * 2},
     ],
 )
 def test_values_that_cannot_work_are_refused(values):

@@ -1,6 +1,7 @@
 """An expert's training gives the same network however often it is interrupted."""
 
 import dataclasses
+import itertools
 import random
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 
 from expertree.errors import ArtefactError, StorageError, TrainingError
 from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.losses import LOSSES
 from expertree.experts.patches import read_patches
 from expertree.experts.published import PublishedWeights, find_published
-from expertree.experts.recipe import ExpertJob, RecipeConfig
+from expertree.experts.recipe import ExpertJob, PatchStage, RecipeConfig
 from expertree.experts.sampling import draw_batch
 from expertree.experts.scoring import score_expert, score_inputs
 from expertree.experts.training import train_expert
@@ -171,6 +173,74 @@ def test_a_loss_that_is_not_finite_is_an_error_and_is_not_kept(train, tmp_path):
     with pytest.raises(TrainingError, match="learning_rate"):
         train("nan", dataclasses.replace(JOB, recipe=recipe))
     assert not Storage.open(tmp_path / "nan").list_files("safetensors")
+
+
+def spoil_losses(monkeypatch, *calls):
+    """Let the loss be NaN at some calls, counted over all steps of the test."""
+    count = itertools.count()
+
+    def l1(restored, clean):
+        return (restored - clean).abs().mean() * (float("nan") if next(count) in calls else 1.0)
+
+    monkeypatch.setitem(LOSSES, "l1", l1)
+
+
+def test_after_a_loss_that_is_not_finite_it_goes_on_at_half_the_rate(train, monkeypatch):
+    spoil_losses(monkeypatch, 7)
+    rates = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW,
+        "step",
+        lambda self: (rates.append(self.param_groups[0]["lr"]), step(self)),
+    )
+    recipe = dataclasses.replace(RECIPE, warmup_samples=0, final_learning_rate_ratio=1.0)
+    directory, result = train("once", dataclasses.replace(JOB, recipe=recipe))
+    assert result.num_samples == 100
+    assert np.isfinite(result.loss)
+    (note,) = directory.read_json("log.json")["notes"]
+    assert "not finite after 24 samples" in note
+    assert "went on from 21" in note or "went on from 12" in note
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates[-1] == pytest.approx(5e-4)
+
+
+def test_half_the_rate_survives_a_kill(train, monkeypatch):
+    spoil_losses(monkeypatch, 7)
+    with pytest.raises(StoppedError):
+        train("stopped", on_progress=stop_after(60))
+    directory, _ = train("stopped")
+    assert len(directory.read_json("log.json")["notes"]) == 1
+
+
+def test_larger_patches_come_last(train, monkeypatch):
+    drawn = []
+
+    def watched(patches, positions, *, patch_px, augment, seed):
+        drawn.append((positions[0], len(positions), patch_px))
+        return draw_batch(patches, positions, patch_px=patch_px, augment=augment, seed=seed)
+
+    monkeypatch.setattr("expertree.experts.training.draw_batch", watched)
+    stage = PatchStage(from_fraction=0.5, patch_px=24, batch_size=2)
+    recipe = dataclasses.replace(RECIPE, progressive=(stage,))
+    train("progressive", dataclasses.replace(JOB, recipe=recipe))
+    assert drawn == [(n, 3, 16) for n in range(0, 50, 3)] + [
+        (n, min(2, 100 - n), 24) for n in range(51, 100, 2)
+    ]
+
+
+def test_little_memory_gives_the_same_network_but_for_rounding(train):
+    undisturbed, _ = train("undisturbed")
+    recipe = dataclasses.replace(RECIPE, micro_batch_size=1)
+    directory, _ = train("pieces", dataclasses.replace(JOB, recipe=recipe))
+    expected = load_expert(undisturbed).state_dict()
+    for name, value in load_expert(directory).state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_the_log_tells_how_long_steps_waited_for_data(train):
+    directory, _ = train("waits")
+    assert 0.0 <= directory.read_json("log.json")["waited_share"] < 1.0
 
 
 def test_training_improves_on_the_input(train, patches):

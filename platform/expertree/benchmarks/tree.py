@@ -1,0 +1,203 @@
+"""How busy lanes are while the experts of a tree are trained, on waiting work; and on paper."""
+
+import dataclasses
+import itertools
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from expertree.orchestration.cluster import ClusterConfig, connect
+from expertree.orchestration.dispatcher import Picture
+from expertree.orchestration.lanes import OnProgress, train_all
+from expertree.orchestration.schedule import Attempt, TrainingTask
+from expertree.orchestration.simulation import bound_s, simulate
+from expertree.storage import Storage
+
+PAPER_HOURS = 44.0
+"""GPU-hours of one of the paper's experts, as its training hours imply."""
+
+PAPER_EXPERTS = 27
+_GPUS = (8, 27, 64)
+_PREEMPTED_SHARE = 0.05
+_CHECKPOINT_HOURS, _RESTART_HOURS, _NUM_DRAWS = 0.25, 5 / 60, 200
+_SECONDS_AN_HOUR = 3600.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TreeConfig:
+    """What is run."""
+
+    num_experts: tuple[int, ...] = (13, 27)
+    """Experts of the trees: {1, 4, 8} and {1, 7, 19}."""
+
+    num_slots: tuple[int, ...] = (2, 4, 8)
+    """Lanes."""
+
+    seconds: float = 60.0
+    """Length of each expert's training; it waits and computes nothing, so that the cores of this
+    machine do not matter."""
+
+
+def measure_tree(config: TreeConfig) -> dict[str, Any]:
+    """Train each tree on each number of lanes, and play the paper's tree through on paper."""
+    found: dict[str, Any] = {name: {} for name in ("utilisation", "bound", "seconds", "memory_gib")}
+    gaps_s: list[float] = []
+    for num_slots in config.num_slots:
+        cluster = ClusterConfig(num_cores=num_slots, num_lanes=num_slots)
+        with tempfile.TemporaryDirectory() as folder, connect(cluster):
+            for num_experts in config.num_experts:
+                tasks = _tasks(num_experts, config.seconds)
+                begin = time.time()
+                with _Memory() as memory:
+                    picture = train_all(
+                        tasks,
+                        config=cluster,
+                        directory=Storage.open(folder).sub(str(num_experts)),
+                        on_picture=_ignore,
+                    )
+                wall_s = time.time() - begin
+                trained_s = num_experts * config.seconds
+                name = f"{num_experts} on {num_slots}"
+                found["utilisation"][name] = round(trained_s / (num_slots * wall_s), 4)
+                rounds_s = bound_s(tasks, num_lanes=num_slots)
+                rounds_s = max(rounds_s, -(-num_experts // num_slots) * config.seconds)
+                found["bound"][name] = round(trained_s / (num_slots * rounds_s), 4)
+                found["seconds"][name] = round(wall_s, 1)
+                found["memory_gib"][name] = round(memory.peak_bytes / 2**30, 3)
+                gaps_s += gaps(picture.history)
+    return {
+        "benchmark": "tree",
+        **found,
+        "seconds_per_expert": round(statistics.mean(gaps_s), 3) if gaps_s else None,
+        "seconds_of_an_expert": config.seconds,
+        "simulated": on_paper(),
+    }
+
+
+def gaps(history: Iterable[Attempt]) -> Iterator[float]:
+    """Seconds between one expert and the next on the same lane."""
+    by_lane: dict[str, list[Attempt]] = {}
+    for attempt in sorted(history, key=lambda attempt: attempt.start):
+        by_lane.setdefault(attempt.lane, []).append(attempt)
+    for attempts in by_lane.values():
+        for before, after in itertools.pairwise(attempts):
+            if before.end is not None:
+                yield after.start - before.end
+
+
+def on_paper() -> dict[str, Any]:
+    """The paper's 27 experts on 8, 27 and 64 GPUs, where one attempt in twenty loses its GPU."""
+    tasks = _tasks(PAPER_EXPERTS, PAPER_HOURS)
+    found = {}
+    for num_gpus in _GPUS:
+        walls = []
+        for seed in range(_NUM_DRAWS):
+            lost = _Lost(seed)
+            run = simulate(
+                tasks,
+                num_lanes=num_gpus,
+                between_s=3 / _SECONDS_AN_HOUR,
+                repeated_s=_CHECKPOINT_HOURS / 2,
+                restart_s=_RESTART_HOURS,
+                preempt=lost,
+            )
+            walls.append(run.wall_s)
+        least = max(run.bound_s, -(-PAPER_EXPERTS // num_gpus) * PAPER_HOURS)
+        found[f"{num_gpus} GPUs"] = {
+            "hours": round(statistics.mean(walls), 2),
+            "bound_hours": round(least, 2),
+            "over_bound": round(statistics.mean(walls) / least, 4),
+        }
+    return found
+
+
+class _Lost:
+    """One attempt in twenty is preempted, somewhere in it."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, key: str, attempt: int) -> float | None:
+        is_lost = self._rng.random() < _PREEMPTED_SHARE
+        return float(self._rng.random()) if is_lost else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Waits:
+    """Work that waits."""
+
+    seconds: float
+
+    def run(self, on_progress: OnProgress, workers: object) -> None:
+        """See `lanes.Work`."""
+        end = time.time() + self.seconds
+        while (left := end - time.time()) > 0:
+            on_progress({"samples": self.seconds - left, "samples_per_s": 1.0})
+            time.sleep(min(left, 0.5))
+
+
+def _tasks(num_experts: int, cost: float) -> list[TrainingTask]:
+    """Experts of the same length, none of which waits for another, as in the paper."""
+    return [
+        TrainingTask(key=f"{n:03d}", label=f"expert {n}", cost=cost, work=_Waits(seconds=cost))
+        for n in range(num_experts)
+    ]
+
+
+class _Memory:
+    """Watches what this process and all that it started take of the memory."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(5.0):
+            self.peak_bytes = max(self.peak_bytes, sum(map(_own_bytes, _family(os.getpid()))))
+
+
+def _family(root: int) -> Sequence[int]:
+    """A process and all that it started, and they."""
+    children: dict[int, list[int]] = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        parent = _status(place).get("PPid")
+        if parent is not None:
+            children.setdefault(int(parent), []).append(int(place.name))
+    family = [root]
+    for member in family:
+        family += children.get(member, ())
+    return family
+
+
+def _own_bytes(pid: int) -> int:
+    """Memory that a process shares with nobody."""
+    return int(_status(Path(f"/proc/{pid}")).get("RssAnon", "0 kB").split()[0]) * 1024
+
+
+def _status(place: Path) -> Mapping[str, str]:
+    try:
+        lines = (place / "status").read_text().splitlines()
+    except OSError:  # It has ended in the meantime.
+        return {}
+    pairs = (line.partition(":") for line in lines)
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _ignore(picture: Picture) -> None:
+    """Nobody watches."""

@@ -1,0 +1,101 @@
+"""The gradient of a batch, in as many pieces as the memory asks for."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+
+from expertree.errors import TrainingError
+from expertree.experts.flat import FlatParameters
+from expertree.experts.losses import LOSSES
+from expertree.experts.recipe import RecipeConfig
+
+
+class Gradients:
+    """Sums gradients over the pieces of a batch into a network's flat gradient.
+
+    When the memory is not enough for a piece, the pieces become half as large and the batch is
+    begun again: what is summed up stays the same, but for rounding.
+
+    Attributes:
+        most: Samples that go through the network at once; None as long as all of a batch does.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        flat: FlatParameters,
+        recipe: RecipeConfig,
+        *,
+        on_note: Callable[[str], None],
+    ) -> None:
+        """See the class.
+
+        Args:
+            network: The network, as it is to be called.
+            flat: Its trainable weights.
+            recipe: Loss, precision, size of the pieces.
+            on_note: Told when the pieces become smaller.
+        """
+        self._network, self._flat = network, flat
+        self._loss = LOSSES[recipe.loss]
+        self._is_half = recipe.precision == "bfloat16"
+        self._on_note = on_note
+        self.most = recipe.micro_batch_size
+
+    def compute(
+        self, lq: Float32[Tensor, "b 3 p p"], gt: Float32[Tensor, "b 3 p p"], *, out_of: int
+    ) -> Float[Tensor, ""]:
+        """Set the flat gradient to that of the mean loss.
+
+        Args:
+            lq: Degraded crops; there may be none.
+            gt: Clean ones.
+            out_of: Samples of the whole batch, of which these may be one worker's share.
+
+        Returns:
+            The loss of these samples, as their part of the batch's mean.
+
+        Raises:
+            TrainingError: If the memory is not even enough for one sample.
+        """
+        while True:
+            self._flat.clear_gradients()
+            try:
+                return self._sum(lq, gt, out_of)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._halve(len(lq), tuple(lq.shape[-2:]), error)
+
+    def _sum(self, lq: Tensor, gt: Tensor, out_of: int) -> Tensor:
+        total = torch.zeros((), device=lq.device)
+        size = max(1, min(self.most or len(lq), len(lq)))
+        for first in range(0, len(lq), size):
+            part = slice(first, first + size)
+            with torch.autocast(lq.device.type, torch.bfloat16, enabled=self._is_half):
+                restored = self._network(lq[part])
+            loss = self._loss(restored.float(), gt[part])
+            share = len(lq[part]) / out_of
+            loss = loss if share == 1.0 else loss * share
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _halve(self, num_samples: int, sides_px: tuple[int, ...], error: Exception) -> None:
+        before = min(self.most or num_samples, num_samples)
+        if before <= 1:
+            raise TrainingError(
+                f"the memory is not enough for one sample of {sides_px[0]} x {sides_px[1]} px; "
+                "lower recipe.patch_px, or give the lane more memory"
+            ) from error
+        self.most = before // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._on_note(f"out of memory with {before} samples at once, so {self.most} at once now")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """CUDA has a class for it, the CPU's allocator only words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,62 @@
+"""Several processes that train one network: each sees a share of every batch."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Workers:
+    """This process among those that train one network together.
+
+    With more than one, torch.distributed's default process group connects them; all of them make
+    the same calls in the same order.
+
+    Attributes:
+        rank: This one's number, from 0.
+        count: How many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a rank that does not exist."""
+        if not 0 <= self.rank < self.count:
+            raise ValueError(f"rank {self.rank} does not exist among {self.count} workers")
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes files and speaks for all."""
+        return self.rank == 0
+
+    def share(self, positions: Sequence[int]) -> Sequence[int]:
+        """This worker's part of a batch; may be empty."""
+        return positions[self.rank :: self.count]
+
+    def sum_(self, values: Tensor) -> None:
+        """Replace a tensor by its sum over all workers."""
+        if self.count > 1:
+            dist.all_reduce(values)
+
+    def wait(self) -> None:
+        """Wait until all are here."""
+        if self.count > 1:
+            dist.barrier()
+
+    def agree_on(self, value: T) -> T:
+        """The first worker's value, for all; it must be picklable."""
+        if self.count == 1:
+            return value
+        shared = [value]
+        dist.broadcast_object_list(shared, src=0)
+        return shared[0]
+
+
+ALONE = Workers()
+"""One process that trains by itself."""
