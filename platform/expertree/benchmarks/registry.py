@@ -7,6 +7,7 @@ from typing import Any
 from expertree.benchmarks.degrade import DegradeConfig, measure_degradation
 from expertree.benchmarks.overhead import OverheadConfig, measure_overhead
 from expertree.benchmarks.shard import ShardConfig, measure_shards
+from expertree.benchmarks.switch import SwitchConfig, measure_switch
 from expertree.errors import ConfigError
 
 
@@ -18,6 +19,7 @@ class BenchConfig:
     degrade: DegradeConfig = DegradeConfig()
     overhead: OverheadConfig = OverheadConfig()
     shard: ShardConfig = ShardConfig()
+    switch: SwitchConfig = SwitchConfig()
 
     def __post_init__(self) -> None:
         """Refuse a name that does not exist."""
@@ -29,4 +31,5 @@ BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "degrade": lambda config: measure_degradation(config.degrade),
     "overhead": lambda config: measure_overhead(config.overhead),
     "shard": lambda config: measure_shards(config.shard),
+    "switch": lambda config: measure_switch(config.switch),
 }

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from expertree.config import fingerprint
 from expertree.errors import ArtefactError, TrainingError
 from expertree.experts.backbones import build_backbone, resolve_backbone
 from expertree.experts.checkpoints import Checkpoint, Checkpoints
@@ -21,7 +20,7 @@ from expertree.experts.patches import PairedPatches
 from expertree.experts.published import load_published
 from expertree.experts.recipe import ExpertJob, learning_rate_at
 from expertree.experts.sampling import draw_batch
-from expertree.experts.weights import backbone_of, load_weights, save_expert
+from expertree.experts.weights import load_weights, read_card, save_expert
 from expertree.storage import Storage
 
 OnProgress = Callable[[Mapping[str, Any]], None]
@@ -68,8 +67,8 @@ def train_expert(
     Args:
         job: The network, the recipe, the number of samples.
         patches: The node's samples.
-        directory: Receives `expert.safetensors`, `expert.json` and `log.json`; checkpoints while
-            the training runs.
+        directory: Receives `expert.safetensors` (or `adapter.safetensors`), `expert.json` and
+            `log.json`; checkpoints while the training runs.
         on_progress: Called about once a second, and at the end, with `samples`, `num_samples`,
             `loss` and `samples_per_s`; whatever it raises stops the training.
         device: Where to compute.
@@ -85,7 +84,7 @@ def train_expert(
     if len(patches) == 0:
         raise TrainingError(f"expert {job.key} has no patches to train on")
     keep_freed_memory()
-    checkpoints = Checkpoints(directory, fingerprint(job))
+    checkpoints = Checkpoints(directory, job.fingerprint)
     with _threads(job.recipe.num_threads):
         training = _Training(job, patches, torch.device(device))
         training.resume(checkpoints.newest_valid())
@@ -101,7 +100,8 @@ class _Training:
     def __init__(self, job: ExpertJob, patches: PairedPatches, device: torch.device) -> None:
         self.job, self.recipe = job, job.recipe
         self.patches, self.device = patches, device
-        self.network = _initial_network(job).to(device).train()
+        self.network, self.adapter = _beginning(job)
+        self.network.to(device).train()
         self.flat = FlatParameters(self.network)
         self.optimizer = torch.optim.AdamW(
             [self.flat.vector],
@@ -248,7 +248,8 @@ class _Training:
         """Write the expert and the log."""
         if self.average is not None:
             self.flat.vector.data.copy_(self.average)
-        sha256 = save_expert(directory, self.network.state_dict(), self.job)
+        weights = self.network.state_dict() if self.job.adapter is None else self.adapter
+        sha256 = save_expert(directory, weights, self.job)
         samples, losses = zip(*self.curve, strict=True)
         log = {
             "curve": {"samples": samples, "loss": losses},
@@ -266,23 +267,42 @@ class _Training:
         )
 
 
+def _beginning(job: ExpertJob) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+    """The network before the first step, and the adapter's part of it (nothing without one)."""
+    network = _initial_network(job)
+    if job.adapter is None:
+        return network, {}
+    from expertree.experts.lora import attach_adapter  # noqa: PLC0415 - seconds, and few need it
+
+    with _seeded(job.seed):
+        return network, attach_adapter(network, job.adapter)
+
+
 def _initial_network(job: ExpertJob) -> nn.Module:
     """Fresh weights from the job's seed, or those that it starts from."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
-        network = build_backbone(job.backbone)
+    with _seeded(job.seed):
+        network = build_backbone(job.backbone, fast=job.adapter is None)
     if job.published is not None:
         load_published(network, job.published)
     if job.init is None:
         return network
     parent = Storage.open(job.init)
-    if backbone_of(parent) != resolve_backbone(job.backbone):
+    theirs = read_card(parent).backbone
+    if theirs != resolve_backbone(job.backbone):
         raise ArtefactError(
             f"expert {job.key} is to start from {parent.uri}, which has another backbone: "
-            f"{backbone_of(parent)}, not {job.backbone}"
+            f"{theirs}, not {job.backbone}"
         )
     load_weights(network, parent)
     return network
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's global generator as from a new one, and leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ class Table(TypedDict, total=False):
 class TreeNode(TypedDict, total=False):
     """A node. `expert` is the node whose expert it uses: itself, or the start of its chain.
 
-    `backbone` names that expert's network.
+    `backbone` names that expert's network, and says if it is an adapter.
     """
 
     index: int
@@ -108,7 +108,8 @@ class Curve(TypedDict):
 class ExpertSummary(TypedDict, total=False):
     """One expert's training. `index` is None for the single network the tree is compared with.
 
-    `start` says in words what its weights were at first.
+    `start` says in words what its weights were at first; `parent` is the node whose expert's they
+    were, or None.
     """
 
     index: int | None
@@ -119,6 +120,7 @@ class ExpertSummary(TypedDict, total=False):
     num_samples: int
     backbone: str
     start: str
+    parent: int | None
 
 
 class Span(TypedDict, total=False):
