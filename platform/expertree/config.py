@@ -72,6 +72,22 @@ def check_key(cls: type, path: str) -> None:
         raise ConfigError(unknown_key_message(path, known))
 
 
+def open_sections(cls: type, data: dict[str, Any], path: str) -> None:
+    """Give each section that is null the defaults of its class, where a dotted key lies below it.
+
+    Args:
+        cls: The dataclass at the root.
+        data: A configuration of it as plain data; changed in place.
+        path: A key that exists.
+    """
+    name, _, rest = path.partition(".")
+    section = _dataclass_of(typing.get_type_hints(cls)[name])
+    if rest and section is not None:
+        if data[name] is None:
+            data[name] = to_dict(section())
+        open_sections(section, data[name], rest)
+
+
 def all_keys(cls: type, prefix: str = "") -> Iterator[str]:
     """Every dotted key of a configuration class, sections included."""
     hints = typing.get_type_hints(cls)

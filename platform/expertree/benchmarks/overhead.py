@@ -10,14 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from expertree.embedding import ExtractorConfig, build_extractor, save_extractor
-from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig
-from expertree.experts.backbones import build_backbone
-from expertree.experts.weights import save_expert
-from expertree.hierarchy import HierarchyConfig, build_tree, save_tree
+from expertree.benchmarks.fresh import fresh_bundle
+from expertree.experts import BackboneConfig
 from expertree.images.io import to_float, to_u8
-from expertree.restorer import Restorer, write_bundle
-from expertree.routing import Router, RouterShape, make_guide, save_guide, save_router
+from expertree.restorer import Restorer
 from expertree.storage import Storage
 
 PAPER_RATIO = 1.32
@@ -48,7 +44,7 @@ def measure_overhead(config: OverheadConfig) -> dict[str, Any]:
     """Time both in turns; the ratio is the median over pairs, so that a slow moment hits both."""
     torch.set_num_threads(config.num_threads)
     with tempfile.TemporaryDirectory() as folder:
-        where = config.bundle or _fresh_bundle(config, Storage.open(folder)).uri
+        where = config.bundle or fresh_bundle(Storage.open(folder), config.backbone).uri
         restorer = Restorer.load(where)
         rng = np.random.default_rng(0)
         photograph = rng.integers(0, 256, (config.size_px, config.size_px, 3), dtype=np.uint8)
@@ -82,29 +78,3 @@ def _seconds(work: Callable[[], None]) -> float:
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
-
-
-def _fresh_bundle(config: OverheadConfig, folder: Storage) -> Storage:
-    torch.manual_seed(0)
-    extractor = ExtractorConfig()
-    save_extractor(build_extractor(extractor), folder.sub("extractor"))
-    points = np.random.default_rng(0).normal(size=(512, extractor.embed_dim)).astype(np.float32)
-    tree, leaves = build_tree(points, HierarchyConfig(), extractor="fresh")
-    save_tree(tree, folder.sub("tree"))
-    shape = RouterShape(
-        embed_dim=tree.embed_dim, num_leaves=tree.num_leaves, num_levels=tree.num_levels
-    )
-    save_router(Router(shape), folder.sub("router"))
-    save_guide(make_guide(tree, leaves, [("noise",)] * len(leaves)), folder.sub("router"))
-    job = ExpertJob(
-        key="fresh", backbone=config.backbone, recipe=RecipeConfig(), num_samples=1, seed=0
-    )
-    save_expert(folder.sub("expert"), build_backbone(config.backbone).state_dict(), job)
-    write_bundle(
-        folder.sub("bundle"),
-        extractor=folder.sub("extractor"),
-        tree=folder.sub("tree"),
-        router=folder.sub("router"),
-        experts=dict.fromkeys(tree.experts(), folder.sub("expert")),
-    )
-    return folder.sub("bundle")

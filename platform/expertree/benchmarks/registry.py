@@ -7,6 +7,7 @@ from typing import Any
 from expertree.benchmarks.degrade import DegradeConfig, measure_degradation
 from expertree.benchmarks.overhead import OverheadConfig, measure_overhead
 from expertree.benchmarks.shard import ShardConfig, measure_shards
+from expertree.benchmarks.switch import SwitchConfig, measure_switch
 from expertree.benchmarks.train import TrainConfig, measure_training
 from expertree.benchmarks.tree import TreeConfig, measure_tree
 from expertree.errors import ConfigError
@@ -20,6 +21,7 @@ class BenchConfig:
     degrade: DegradeConfig = DegradeConfig()
     overhead: OverheadConfig = OverheadConfig()
     shard: ShardConfig = ShardConfig()
+    switch: SwitchConfig = SwitchConfig()
     train: TrainConfig = TrainConfig()
     tree: TreeConfig = TreeConfig()
 
@@ -33,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "degrade": lambda config: measure_degradation(config.degrade),
     "overhead": lambda config: measure_overhead(config.overhead),
     "shard": lambda config: measure_shards(config.shard),
+    "switch": lambda config: measure_switch(config.switch),
     "train": lambda config: measure_training(config.train),
     "tree": lambda config: measure_tree(config.tree),
 }

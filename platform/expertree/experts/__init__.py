@@ -3,6 +3,7 @@
 Start with `train_expert`; `backbones.build_backbone` makes the network.
 """
 
+from expertree.experts.adapter import AdapterConfig
 from expertree.experts.backbones import BackboneConfig
 from expertree.experts.patches import PairedPatches, read_patches
 from expertree.experts.published import PublishedWeights
@@ -12,6 +13,7 @@ from expertree.experts.training import ExpertResult, train_expert
 from expertree.experts.weights import load_expert
 
 __all__ = [
+    "AdapterConfig",
     "BackboneConfig",
     "ExpertJob",
     "ExpertResult",

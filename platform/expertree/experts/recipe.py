@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import Literal
 
+from expertree.config import fingerprint
+from expertree.experts.adapter import AdapterConfig
 from expertree.experts.backbones import BackboneConfig
 from expertree.experts.published import PublishedWeights
 
@@ -138,6 +140,8 @@ class ExpertJob:
         seed: Of initial weights, order, crops, flips.
         init: URI of the directory of an expert whose weights to start from.
         published: A file of weights to start from, in place of `init`.
+        adapter: Leave the weights of `init` as they are and train an adapter on them; None trains
+            all weights.
     """
 
     key: str
@@ -147,9 +151,10 @@ class ExpertJob:
     seed: int
     init: str | None = None
     published: PublishedWeights | None = None
+    adapter: AdapterConfig | None = None
 
     def __post_init__(self) -> None:
-        """Refuse two beginnings.
+        """Refuse two beginnings, and an adapter on nothing.
 
         Raises:
             ValueError: If there are.
@@ -158,6 +163,20 @@ class ExpertJob:
             raise ValueError(
                 f"expert {self.key} cannot start from {self.init} and {self.published}"
             )
+        if self.adapter is not None and self.init is None:
+            raise ValueError(f"expert {self.key} is an adapter; give its root as init")
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the job by content.
+
+        One without an adapter has the name that it had before there were any, so that checkpoints
+        of that time are taken up.
+        """
+        content = dataclasses.asdict(self)
+        if self.adapter is None:
+            del content["adapter"]
+        return fingerprint(content)
 
 
 def sizes_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from expertree.config import fingerprint
 from expertree.errors import ArtefactError, TrainingError
 from expertree.experts.backbones import build_backbone, resolve_backbone
 from expertree.experts.batches import Batch, Batches
@@ -22,7 +21,7 @@ from expertree.experts.patches import PairedPatches
 from expertree.experts.published import load_published
 from expertree.experts.recipe import ExpertJob, learning_rate_at, sizes_at
 from expertree.experts.sampling import draw_batch
-from expertree.experts.weights import backbone_of, load_weights, save_expert, sha256_of
+from expertree.experts.weights import load_weights, read_card, save_expert
 from expertree.experts.workers import ALONE, Workers
 from expertree.storage import Storage
 
@@ -72,8 +71,8 @@ def train_expert(
     Args:
         job: The network, the recipe, the number of samples.
         patches: The node's samples.
-        directory: Receives `expert.safetensors`, `expert.json` and `log.json`; checkpoints while
-            the training runs.
+        directory: Receives `expert.safetensors` (or `adapter.safetensors`), `expert.json` and
+            `log.json`; checkpoints while the training runs.
         on_progress: Called about once a second, and at the end, with `samples`, `num_samples`,
             `loss` and `samples_per_s`; whatever it raises stops the training.
         device: Where to compute.
@@ -92,7 +91,7 @@ def train_expert(
     if len(patches) == 0:
         raise TrainingError(f"expert {job.key} has no patches to train on")
     keep_freed_memory()
-    checkpoints = Checkpoints(directory, fingerprint(job))
+    checkpoints = Checkpoints(directory, job.fingerprint)
     with _threads(job.recipe.num_threads):
         with _Training(job, patches, torch.device(device), workers) as training:
             training.resume(_newest(checkpoints, workers))
@@ -101,7 +100,7 @@ def train_expert(
             training.finish(directory)
             checkpoints.clear()
     workers.wait()
-    return training.result(sha256_of(directory))
+    return training.result(read_card(directory).sha256)
 
 
 class _NotFiniteError(Exception):
@@ -129,7 +128,8 @@ class _Training:
 
     def _begin(self) -> None:
         """The state before the first step."""
-        self.network = _initial_network(self.job).to(self.device).train()
+        self.network, self.adapter = _beginning(self.job)
+        self.network.to(self.device).train()
         self.flat = FlatParameters(self.network)
         self.optimizer = torch.optim.AdamW(
             [self.flat.vector],
@@ -331,7 +331,8 @@ class _Training:
         """Write the expert and the log."""
         if self.average is not None:
             self.flat.vector.data.copy_(self.average)
-        save_expert(directory, self.network.state_dict(), self.job)
+        weights = self.network.state_dict() if self.job.adapter is None else self.adapter
+        save_expert(directory, weights, self.job)
         samples, losses = zip(*self.curve, strict=True)
         log = {
             "curve": {"samples": samples, "loss": losses},
@@ -364,23 +365,42 @@ def _newest(checkpoints: Checkpoints, workers: Workers) -> Checkpoint | None:
     return found if workers.is_first else checkpoints.newest_valid()
 
 
+def _beginning(job: ExpertJob) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+    """The network before the first step, and the adapter's part of it (nothing without one)."""
+    network = _initial_network(job)
+    if job.adapter is None:
+        return network, {}
+    from expertree.experts.lora import attach_adapter  # noqa: PLC0415 - seconds, and few need it
+
+    with _seeded(job.seed):
+        return network, attach_adapter(network, job.adapter)
+
+
 def _initial_network(job: ExpertJob) -> nn.Module:
     """Fresh weights from the job's seed, or those that it starts from."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
-        network = build_backbone(job.backbone)
+    with _seeded(job.seed):
+        network = build_backbone(job.backbone, fast=job.adapter is None)
     if job.published is not None:
         load_published(network, job.published)
     if job.init is None:
         return network
     parent = Storage.open(job.init)
-    if backbone_of(parent) != resolve_backbone(job.backbone):
+    theirs = read_card(parent).backbone
+    if theirs != resolve_backbone(job.backbone):
         raise ArtefactError(
             f"expert {job.key} is to start from {parent.uri}, which has another backbone: "
-            f"{backbone_of(parent)}, not {job.backbone}"
+            f"{theirs}, not {job.backbone}"
         )
     load_weights(network, parent)
     return network
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's global generator as from a new one, and leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextlib.contextmanager

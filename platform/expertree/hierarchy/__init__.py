@@ -11,9 +11,10 @@ from expertree.hierarchy.config import AdaptiveConfig, HierarchyConfig
 from expertree.hierarchy.dendrogram import Dendrogram
 from expertree.hierarchy.nearest import nearest
 from expertree.hierarchy.quality import Composition, compositions, purity, silhouettes
-from expertree.hierarchy.tree import Node, Tree
+from expertree.hierarchy.tree import ROOT, Node, Tree
 
 __all__ = [
+    "ROOT",
     "AdaptiveConfig",
     "Composition",
     "Dendrogram",

@@ -18,6 +18,9 @@ from expertree.hierarchy.dendrogram import Dendrogram
 
 Metric = Literal["l2", "cosine"]
 
+ROOT = 0
+"""Index of the node that holds everything."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Node:

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from expertree.config import check_key, load, to_dict
+from expertree.config import check_key, load, open_sections, to_dict
 from expertree.errors import ConfigError, ExpertreeError
 
 T = TypeVar("T")
@@ -24,6 +24,8 @@ GROUPS = ("experiment",)
 def prepare_hydra(defaults: object, name: str) -> None:
     """Give Hydra every default of a dataclass, and check the command line's keys against it.
 
+    A key below a section that is null by default (`experts.adapter.rank=8`) gives the section.
+
     Ends the process with one sentence if a key is unknown: Hydra's own message does not say which
     key was meant.
 
@@ -31,10 +33,12 @@ def prepare_hydra(defaults: object, name: str) -> None:
         defaults: An instance of the job's config class.
         name: Under which the job's YAML finds the defaults.
     """
-    ConfigStore.instance().store(name=name, node=to_dict(defaults))
+    node = to_dict(defaults)
     with _errors_in_one_sentence():
         for key in _override_keys(sys.argv[1:]):
             check_key(type(defaults), key)
+            open_sections(type(defaults), node, key)
+    ConfigStore.instance().store(name=name, node=node)
 
 
 def run_job(config: DictConfig, cls: type[T], run: Callable[[T], int]) -> None:

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 
 from expertree.errors import ConfigError
-from expertree.experts import BackboneConfig
+from expertree.experts import AdapterConfig, BackboneConfig
 from expertree.experts.backbones import resolve_backbone
 from expertree.experts.published import check_published, find_published
-from expertree.hierarchy import Tree
+from expertree.hierarchy import ROOT, Tree
 from expertree.orchestration.settings import MIXED, ExpertsConfig, NodeRule
 
 Shares = Mapping[int, Mapping[str, float]]
@@ -22,12 +22,15 @@ class NetworkChoice:
         backbone: Every size given.
         parent: The node from whose expert's weights it starts.
         file: The published weights that it starts from.
+        adapter: How it changes the network of `parent`, which is the root; None where it is a whole
+            network.
         start: What it starts from, in words.
     """
 
     backbone: BackboneConfig
     parent: int | None
     file: str | None
+    adapter: AdapterConfig | None
     start: str
 
 
@@ -46,7 +49,10 @@ def choose_networks(config: ExpertsConfig, tree: Tree, shares: Shares) -> dict[i
     chosen: dict[int, NetworkChoice] = {}
     for node in tree.experts():
         rule = next((r for r in config.rules if _fits(r, tree, node, shares)), NodeRule())
-        chosen[node] = _choose(config, rule, _above(tree, node, chosen))
+        adapted = _choose_adapter(config, rule, chosen.get(ROOT))
+        chosen[node] = adapted or _choose(
+            config, rule, _above(tree, node, chosen), chosen.get(ROOT)
+        )
     return chosen
 
 
@@ -62,9 +68,30 @@ def check_weights(config: ExpertsConfig) -> None:
             check_published(rule.backbone or config.backbone, find_published(rule.init))
 
 
+def _choose_adapter(
+    config: ExpertsConfig, rule: NodeRule, root: NetworkChoice | None
+) -> NetworkChoice | None:
+    """An adapter on the root, if there are to be any and the rule leaves the root's network."""
+    if config.adapter is None or root is None or rule.init is not None:
+        return None
+    if resolve_backbone(rule.backbone or config.backbone) != root.backbone:
+        return None
+    return NetworkChoice(
+        backbone=root.backbone,
+        parent=ROOT,
+        file=None,
+        adapter=config.adapter,
+        start=f"the root's weights, as an adapter of rank {config.adapter.rank}",
+    )
+
+
 def _choose(
-    config: ExpertsConfig, rule: NodeRule, above: tuple[int, NetworkChoice] | None
+    config: ExpertsConfig,
+    rule: NodeRule,
+    above: tuple[int, NetworkChoice] | None,
+    root: NetworkChoice | None,
 ) -> NetworkChoice:
+    """A whole network."""
     usual = resolve_backbone(config.backbone)
     backbone = resolve_backbone(rule.backbone) if rule.backbone is not None else usual
     file = rule.init or (config.init if backbone == usual else None)
@@ -80,7 +107,17 @@ def _choose(
         start = f"published weights ({file.rpartition('/')[2]})"
     else:
         start = "random weights"
-    return NetworkChoice(backbone=backbone, parent=parent, file=file, start=start + reason)
+    if config.adapter is not None and root is not None:
+        reason = f", no adapter, because {_no_adapter(rule, root)}"
+    return NetworkChoice(
+        backbone=backbone, parent=parent, file=file, adapter=None, start=start + reason
+    )
+
+
+def _no_adapter(rule: NodeRule, root: NetworkChoice) -> str:
+    if rule.init is not None:
+        return "a rule gives it weights of its own"
+    return f"the root is another network ({root.backbone.name})"
 
 
 def _above(

@@ -11,7 +11,7 @@ from expertree.config import to_dict
 from expertree.experts import ExpertJob
 from expertree.experts.backbones import backbone_record
 from expertree.experts.published import find_published
-from expertree.hierarchy import Tree, compositions
+from expertree.hierarchy import ROOT, Tree, compositions
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_networks import NetworkChoice, choose_networks, label_of
 from expertree.orchestration.expert_work import ExpertWork
@@ -21,8 +21,6 @@ from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
 from expertree.orchestration.tables import leaf_files, read_labels
 from expertree.storage import Storage
-
-ROOT = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +52,12 @@ class ExpertPlan:
         """Content hash."""
         return key_of(self.result)
 
+    @property
+    def network(self) -> str:
+        """Its network in words."""
+        name, adapter = self.job.backbone.name, self.job.adapter
+        return name if adapter is None else f"{name}, adapter of rank {adapter.rank}"
+
 
 def plan_experts(
     bench: Workbench,
@@ -81,7 +85,12 @@ def plan_experts(
             node=node,
             label=_label(tree, node),
             material=_Material(
-                num_samples=_num_samples(tree, node, config.experts.num_samples),
+                num_samples=_num_samples(
+                    tree,
+                    node,
+                    config.experts.num_samples,
+                    from_root=networks[node].adapter is not None,
+                ),
                 samples=_hash_of_samples(table, leaf_of, tree.nodes[node].leaves),
                 files=tuple(leaf_files(names, tree.nodes[node].leaves)),
             ),
@@ -170,6 +179,8 @@ def _plan_expert(
     published = find_published(network.file) if network.file is not None else None
     if published is not None:
         spec["published"] = published.sha256
+    if network.adapter is not None:
+        spec["adapter"] = to_dict(network.adapter)
     result = bench.place("expert", spec)
     job = ExpertJob(
         key=key_of(result),
@@ -179,6 +190,7 @@ def _plan_expert(
         seed=config.seed,
         init=parent.result.uri if parent is not None else None,
         published=published,
+        adapter=network.adapter,
     )
     return ExpertPlan(
         node=node,
@@ -192,13 +204,17 @@ def _plan_expert(
     )
 
 
-def _num_samples(tree: Tree, expert: int, by_level: Sequence[int]) -> int:
+def _num_samples(tree: Tree, expert: int, by_level: Sequence[int], *, from_root: bool) -> int:
     """What an expert sees: the samples of each level that it serves.
 
-    A leaf also serves the levels that the data did not give (`hierarchy.method=adaptive`).
+    A leaf also serves the levels that the data did not give (`hierarchy.method=adaptive`). One that
+    starts from the root, and not from its parent, sees the samples of the levels between too: as
+    many stand behind its weights as behind those of an expert that starts from its parent.
     """
     levels = tree.levels_of_expert(expert)
     beyond = by_level[tree.num_levels :] if tree.num_levels - 1 in levels else ()
+    if from_root:
+        levels = tuple(range(max(tree.levels_of_expert(ROOT)) + 1, max(levels) + 1))
     return sum(by_level[level] for level in levels) + sum(beyond)
 
 

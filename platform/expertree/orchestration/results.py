@@ -88,6 +88,7 @@ def run_record(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The record that the report renders, and its pictures."""
     logs = {plan.key: plan.result.read_json("log.json") for plan in built.experts}
+    nodes = {plan.key: plan.node for plan in built.experts if plan.node is not None}
     images = {
         name.removeprefix("images/"): evaluation.read_bytes(name)
         for name in evaluation.list_files(".png")
@@ -133,6 +134,7 @@ def run_record(
                 "backbone": plan.job.backbone.name,
                 "start": plan.start,
                 "notes": logs[plan.key]["notes"],
+                "parent": nodes[plan.parent] if plan.parent is not None else None,
             }
             for plan in built.experts
         ],
@@ -217,7 +219,7 @@ def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
                 "level": node.level,
                 "parent": node.parent,
                 "expert": tree.expert_of(node.index),
-                "backbone": plans[tree.expert_of(node.index)].job.backbone.name,
+                "backbone": plans[tree.expert_of(node.index)].network,
                 "num_samples": node.num_samples,
                 "dominant": [list(share) for share in made_of[node.index].shares],
                 "gain_over_parent_db": gains.get(node.index),

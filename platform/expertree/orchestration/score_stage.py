@@ -6,10 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from torch import nn
 
 from expertree.experts import PairedPatches, load_expert, read_patches, score_expert, score_inputs
+from expertree.experts.weights import read_card
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.orchestration.pipelines import OnDone, for_each
+from expertree.orchestration.stages import sibling
 from expertree.orchestration.tables import write_table
 from expertree.storage import Storage
 
@@ -42,6 +45,16 @@ def score(columns: Sequence[Column], config: ClusterConfig, on_done: OnDone) -> 
     for_each(_Scorer, items, on_done, config=config, arguments=(config.use_gpu,))
 
 
+def open_expert(result: Storage) -> nn.Module:
+    """Open a stored expert; if it is an adapter, with its root out of the same store.
+
+    Raises:
+        ArtefactError: If one of them is damaged.
+    """
+    root = read_card(result).root
+    return load_expert(result, root=sibling(result, "expert", root.key) if root else None)
+
+
 class _Scorer:
     """An actor that holds the decoded patches of the sets it has met."""
 
@@ -58,7 +71,7 @@ class _Scorer:
         if column.expert is None:
             scores = score_inputs(patches)
         else:
-            expert = load_expert(column.expert).to(self._device).eval()
+            expert = open_expert(column.expert).to(self._device)
             scores = score_expert(expert, patches, batch_size=SCORE_BATCH)
         arrays = {"id": pa.array(patches.ids)} | {n: pa.array(v) for n, v in scores.items()}
         write_table(column.directory, "scores.parquet", pa.table(arrays))

@@ -6,7 +6,7 @@ from expertree.degradation.maps import MapsConfig
 from expertree.degradation.table import DegradationConfig
 from expertree.embedding import ExtractorConfig
 from expertree.errors import ConfigError
-from expertree.experts import BackboneConfig, RecipeConfig
+from expertree.experts import AdapterConfig, BackboneConfig, RecipeConfig
 from expertree.experts.backbones import resolve_backbone
 from expertree.hierarchy import HierarchyConfig
 from expertree.orchestration.cluster import ClusterConfig
@@ -77,7 +77,8 @@ class ExpertsConfig:
 
     num_samples: tuple[int, ...] = (9600, 3200, 3200)
     """Samples that an expert of each level sees, coarse to fine. A node that serves several levels
-    gets the samples of all of them, so that every path sees the same number."""
+    gets the samples of all of them, so that every path sees the same number. An adapter starts from
+    the root, and so gets the samples of all levels from there to its own."""
 
     warm_start: bool = True
     """Start each expert from its parent's weights, not from random ones."""
@@ -86,6 +87,10 @@ class ExpertsConfig:
     """A file of published weights (`.pth`, safetensors) to start from in place of random ones: a
     path or a URI, which every node of a cluster must see."""
 
+    adapter: AdapterConfig | None = None
+    """Null for experts that are whole networks. Else the root is one, and the experts of all other
+    nodes are adapters on it, save where a rule gives another network or weights to start from."""
+
     rules: tuple[NodeRule, ...] = ()
     """Networks and beginnings by node; the first rule that fits a node holds. An expert whose
     network is not its parent's cannot start from its parent's weights."""
@@ -93,6 +98,11 @@ class ExpertsConfig:
     def __post_init__(self) -> None:
         """Refuse a network that cannot be built, and an expert that would see nothing."""
         resolve_backbone(self.backbone)
+        if self.adapter is not None and not self.warm_start:
+            raise ValueError(
+                "an adapter starts from the root's weights: leave warm_start on or set adapter to "
+                "null"
+            )
         if not self.num_samples or min(self.num_samples) < self.recipe.batch_size:
             raise ValueError(
                 f"num_samples must be at least one batch ({self.recipe.batch_size}) on each level, "

@@ -112,15 +112,12 @@ def routing_figures(run: Run) -> list[Figure]:
 
 
 def loss_figure(run: Run, colours: Mapping[str, str]) -> Figure | None:
-    """Loss of each expert, drawn from where its parent's training ended.
-
-    An expert starts as a copy of its parent, so the curves of a path follow one another.
-    """
+    """Loss of each expert, drawn from where the training ended whose weights it started from."""
     experts = [e for e in run.get("experts", ()) if e.get("curve", {}).get("loss")]
     if not experts:
         return None
     nodes = {node["index"]: node for node in run.get("tree", {}).get("nodes", ())}
-    starts = _starts(experts, nodes)
+    starts = _starts(experts)
     data = [_loss_trace(expert, nodes, starts, colours) for expert in experts]
     layout = {
         "xaxis": {"title": {"text": "samples seen along the path"}, "rangemode": "tozero"},
@@ -265,20 +262,17 @@ def _heatmap(
     return trace
 
 
-def _starts(
-    experts: Sequence[ExpertSummary], nodes: Mapping[int, TreeNode]
-) -> Mapping[int | None, float]:
-    """Samples that an expert's ancestors saw before it began."""
+def _starts(experts: Sequence[ExpertSummary]) -> Mapping[int | None, float]:
+    """Samples that stood behind an expert's weights before it began."""
     seen = {expert.get("index"): expert["curve"]["samples"][-1] for expert in experts}
 
-    def start(index: int) -> float:
-        parent = nodes[index].get("parent") if index in nodes else None
-        if parent is None:
-            return 0.0
-        expert = nodes[parent].get("expert", parent)
-        return seen.get(expert, 0.0) + start(expert)
+    parents = {expert.get("index"): expert.get("parent") for expert in experts}
 
-    return {index: 0.0 if index is None else start(index) for index in seen}
+    def start(index: int | None) -> float:
+        parent = parents.get(index)
+        return 0.0 if parent is None else seen.get(parent, 0.0) + start(parent)
+
+    return {index: start(index) for index in seen}
 
 
 def _loss_trace(

@@ -58,7 +58,7 @@ class Table(TypedDict, total=False):
 class TreeNode(TypedDict, total=False):
     """A node. `expert` is the node whose expert it uses: itself, or the start of its chain.
 
-    `backbone` names that expert's network.
+    `backbone` names that expert's network, and says if it is an adapter.
     """
 
     index: int
@@ -122,7 +122,8 @@ class Curve(TypedDict):
 class ExpertSummary(TypedDict, total=False):
     """One expert's training. `index` is None for the single network the tree is compared with.
 
-    `start` says in words what its weights were at first, and `notes` what happened on the way.
+    `start` says in words what its weights were at first; `parent` is the node whose expert's they
+    were, or None; `notes` say what happened on the way.
     """
 
     index: int | None
@@ -133,6 +134,7 @@ class ExpertSummary(TypedDict, total=False):
     num_samples: int
     backbone: str
     start: str
+    parent: int | None
     notes: Sequence[str]
 
 

@@ -2,7 +2,8 @@
 
     manifest.json            format, tree, experts, and the hash of every other file
     extractor/  tree/  router/
-    experts/000/ ...         one folder an expert, named by its node
+    experts/000/ ...         one folder an expert, named by its node: a whole network,
+                             or an adapter on the root's, which is stored once
 
 The same parts give the same bytes. The manifest is written last, so half a bundle is none.
 """
@@ -13,18 +14,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import cast
 
-import safetensors
-import safetensors.torch
-import torch
 from torch import nn
 
 from expertree.config import load, to_dict
 from expertree.embedding import Extractor, load_extractor, save_extractor
 from expertree.errors import ArtefactError, ConfigError
-from expertree.experts import load_expert
-from expertree.experts.backbones import build_backbone
-from expertree.experts.weights import CARD, WEIGHTS, backbone_of
-from expertree.hierarchy import Tree, load_tree, save_tree
+from expertree.experts import AdapterConfig, load_expert
+from expertree.experts.adapter import Adapter
+from expertree.experts.weights import (
+    ADAPTER,
+    CARD,
+    WEIGHTS,
+    check_root,
+    check_shapes,
+    read_adapter,
+    read_card,
+)
+from expertree.hierarchy import ROOT, Tree, load_tree, save_tree
 from expertree.routing import (
     Guide,
     Router,
@@ -36,7 +42,7 @@ from expertree.routing import (
 )
 from expertree.storage import Storage
 
-FORMAT = 3
+FORMAT = 4
 """Of the bundle; a reader refuses any other."""
 
 MANIFEST = "manifest.json"
@@ -50,8 +56,6 @@ PART_FILES = (
     "tree/tree.json",
     "tree/tree.safetensors",
 )
-
-EXPERT_FILES = (CARD, WEIGHTS)
 
 _SUFFIXES = (".json", ".safetensors")
 
@@ -75,6 +79,8 @@ class ExpertEntry:
         backbone: Its kind of network; `expert.json` has the sizes.
         num_parameters: Scalars in its network.
         multiple_px: Multiple of the sides on which the network works; tiles start on it.
+        adapter: How it changes the root's network, the same for all experts that do; None if it is
+            stored as a whole network.
     """
 
     node: int
@@ -83,6 +89,18 @@ class ExpertEntry:
     backbone: str
     num_parameters: int
     multiple_px: int
+    adapter: AdapterConfig | None
+
+    @property
+    def folder(self) -> str:
+        """Its folder in the bundle."""
+        return f"experts/{self.node:03d}"
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """Its files in the bundle."""
+        weights = WEIGHTS if self.adapter is None else ADAPTER
+        return f"{self.folder}/{CARD}", f"{self.folder}/{weights}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,16 +152,32 @@ class Bundle:
         return next(entry for entry in self.manifest.experts if entry.node == node)
 
     def load_expert(self, node: int) -> nn.Module:
-        """Read one expert, in evaluation mode, on the CPU.
+        """Read one expert as a network of its own, in evaluation mode, on the CPU.
 
         Raises:
             ArtefactError: If its files have changed since the bundle was opened.
             ValueError: If the tree has no such expert.
         """
-        folder = _expert_folder(self.entry(node).node)
-        for name in EXPERT_FILES:
-            _check_file(self.directory, f"{folder}/{name}", self.manifest)
-        return load_expert(self.directory.sub(folder)).eval()
+        directory = self._checked(node)
+        root = self._checked(ROOT) if self.entry(node).adapter is not None else None
+        return load_expert(directory, root=root)
+
+    def load_adapter(self, node: int) -> Adapter:
+        """Read what one expert changes of the root's network.
+
+        Raises:
+            ArtefactError: If its files have changed since the bundle was opened, or it is a whole
+                network.
+            ValueError: If the tree has no such expert.
+        """
+        return read_adapter(self._checked(node))
+
+    def _checked(self, node: int) -> Storage:
+        """The folder of an expert whose files are as they were."""
+        entry = self.entry(node)
+        for name in entry.files:
+            _check_file(self.directory, name, self.manifest)
+        return self.directory.sub(entry.folder)
 
 
 def write_bundle(
@@ -176,9 +210,7 @@ def write_bundle(
     save_extractor(load_extractor(extractor), directory.sub("extractor"), captions=False)
     save_router(load_router(router), directory.sub("router"))
     save_guide(load_guide(router), directory.sub("router"))
-    entries = tuple(
-        _pack_expert(directory, loaded, node, experts[node]) for node in loaded.experts()
-    )
+    entries = tuple(_pack_expert(directory, loaded, node, experts) for node in loaded.experts())
     manifest = Manifest(
         format=FORMAT,
         groups=loaded.groups,
@@ -209,30 +241,28 @@ def describe(data: bytes) -> FileEntry:
     return FileEntry(sha256=hashlib.sha256(data).hexdigest(), num_bytes=len(data))
 
 
-def _expert_folder(node: int) -> str:
-    return f"experts/{node:03d}"
-
-
 def _file_names(experts: Iterable[ExpertEntry]) -> list[str]:
     """The files that a bundle with these experts has, its manifest apart."""
-    folders = [_expert_folder(entry.node) for entry in experts]
-    return sorted(
-        [*PART_FILES, *(f"{folder}/{name}" for folder in folders for name in EXPERT_FILES)]
-    )
+    return sorted([*PART_FILES, *(name for entry in experts for name in entry.files)])
 
 
-def _pack_expert(directory: Storage, tree: Tree, node: int, result: Storage) -> ExpertEntry:
-    network = load_expert(result)
-    for name in EXPERT_FILES:
-        directory.write_bytes(f"{_expert_folder(node)}/{name}", result.read_bytes(name))
-    return ExpertEntry(
+def _pack_expert(
+    directory: Storage, tree: Tree, node: int, experts: Mapping[int, Storage]
+) -> ExpertEntry:
+    result = experts[node]
+    network, card = load_expert(result, root=experts[ROOT]), read_card(result)
+    entry = ExpertEntry(
         node=node,
         levels=tree.levels_of_expert(node),
         num_samples=tree.nodes[node].num_samples,
-        backbone=backbone_of(result).name,
+        backbone=card.backbone.name,
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         multiple_px=cast("int", network.multiple_px),
+        adapter=card.adapter,
     )
+    for name in entry.files:
+        directory.write_bytes(name, result.read_bytes(PurePosixPath(name).name))
+    return entry
 
 
 def _read_manifest(directory: Storage) -> Manifest:
@@ -284,8 +314,7 @@ def _load_parts(directory: Storage, manifest: Manifest) -> Bundle:
         guide=load_guide(directory.sub("router")),
     )
     _check_fit(bundle)
-    for entry in manifest.experts:
-        _check_expert(directory, entry)
+    _check_experts(directory, manifest)
     return bundle
 
 
@@ -311,21 +340,21 @@ def _check_fit(bundle: Bundle) -> None:
             )
 
 
-def _check_expert(directory: Storage, entry: ExpertEntry) -> None:
-    """Compare the shapes on disk with the network's, without making the network."""
-    folder = directory.sub(_expert_folder(entry.node))
-    with torch.device("meta"):
-        network = build_backbone(backbone_of(folder))
-    wanted = {name: list(value.shape) for name, value in network.state_dict().items()}
-    where = folder.path(WEIGHTS)
-    try:
-        tensors = safetensors.torch.load(folder.read_bytes(WEIGHTS))
-    except safetensors.SafetensorError as error:
-        raise ArtefactError(f"{where} is damaged: {error}") from error
-    found = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    for name in wanted.keys() | found.keys():
-        if wanted.get(name) != found.get(name):
+def _check_experts(directory: Storage, manifest: Manifest) -> None:
+    """Check that experts are what the manifest says and fit each other, without making them."""
+    kinds = {entry.adapter for entry in manifest.experts if entry.adapter is not None}
+    if len(kinds) > 1:
+        raise ArtefactError(
+            f"{directory.path(MANIFEST)} has adapters of {len(kinds)} kinds; all must be of one"
+        )
+    root = next(entry.folder for entry in manifest.experts if entry.node == ROOT)
+    for entry in manifest.experts:
+        folder = directory.sub(entry.folder)
+        if read_card(folder).adapter != entry.adapter:
             raise ArtefactError(
-                f"{where} has '{name}' of shape {found.get(name)}, but the network in {CARD} has "
-                f"{wanted.get(name)}"
+                f"{folder.path(CARD)} does not belong to the bundle: its {MANIFEST} says "
+                f"{entry.adapter or 'a whole network'}"
             )
+        check_shapes(folder)
+        if entry.adapter is not None:
+            check_root(folder, directory.sub(root))

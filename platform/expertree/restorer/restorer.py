@@ -1,8 +1,11 @@
 """Restoring an image: judge it once, choose one expert, run that expert, in tiles if need be."""
 
+import contextlib
 import dataclasses
+import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, Self, TypeVar, cast
 
 import numpy as np
@@ -10,11 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from expertree.hierarchy import Tree
+from expertree.experts.adapter import Adapter
+from expertree.hierarchy import ROOT, Tree
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float, to_u8
 from expertree.images.tiling import plan_tiles, restore_tiled
 from expertree.restorer.bundle import Bundle, open_bundle
+from expertree.restorer.switching import SwitchedNetwork
 from expertree.routing import Route, decide, level_of_confidence
 from expertree.storage import Storage
 
@@ -45,6 +50,9 @@ class Restoration(Generic[ImageT]):
 class Restorer:
     """A bundle that restores images. Experts are read when an image first needs them.
 
+    Experts that are adapters share one network (see `SwitchedNetwork`): of several threads, one at
+    a time restores with it.
+
     Attributes:
         bundle: The bundle.
         device: Where the networks run. Images stay where they are; tiles travel.
@@ -56,6 +64,8 @@ class Restorer:
         self._extractor = bundle.extractor.to(self.device)
         self._router = bundle.router.to(self.device)
         self._experts: dict[int, nn.Module] = {}
+        self._switched: SwitchedNetwork | None = None
+        self._reading = threading.RLock()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Self:
@@ -167,10 +177,31 @@ class Restorer:
         (route,) = decide(self._router(points.to(self.device)), self.tree, **wish)
         return route
 
-    def _expert(self, node: int) -> nn.Module:
-        if node not in self._experts:
-            self._experts[node] = self.bundle.load_expert(node).to(self.device)
-        return self._experts[node]
+    @contextlib.contextmanager
+    def _expert(self, node: int) -> Iterator[nn.Module]:
+        """The network of an expert, which stays that expert until the block ends."""
+        if self.bundle.entry(node).adapter is None:
+            yield self._whole(node)
+        else:
+            with self._switching(node).expert(node) as network:
+                yield network
+
+    def _whole(self, node: int) -> nn.Module:
+        with self._reading:
+            if node not in self._experts:
+                self._experts[node] = self.bundle.load_expert(node).to(self.device)
+            return self._experts[node]
+
+    def _switching(self, node: int) -> SwitchedNetwork:
+        """The network that adapters share; made for the first one, `node`."""
+        with self._reading:
+            if self._switched is None:
+                changed = self._adapter(node).changed
+                self._switched = SwitchedNetwork(self._whole(ROOT), changed, self._adapter)
+            return self._switched
+
+    def _adapter(self, node: int) -> Adapter:
+        return self.bundle.load_adapter(node).to(self.device)
 
     def _run(
         self,
@@ -180,11 +211,10 @@ class Restorer:
         overlap_px: int,
         on_tile: Callable[[int], None] | None,
     ) -> tuple[Float[Tensor, "1 3 h w"], int]:
-        expert, multiple_px = self._expert(node), self.bundle.entry(node).multiple_px
-
-        def operator(tile: Tensor) -> Tensor:
+        def operator(expert: nn.Module, tile: Tensor) -> Tensor:
             return cast("Tensor", expert(tile.to(self.device))).to(tile.device)
 
+        multiple_px = self.bundle.entry(node).multiple_px
         height_px, width_px = batch.shape[-2:]
         longest_px = max(height_px, width_px)
         size_px = min(AUTO_TILE_PX, longest_px) if tile_px == "auto" else tile_px or longest_px
@@ -193,7 +223,9 @@ class Restorer:
                 height_px, width_px, tile_px=size_px, overlap_px=overlap_px, multiple=multiple_px
             )
             try:
-                return restore_tiled(operator, batch, plan, on_tile=on_tile), plan.num_tiles
+                with self._expert(node) as expert:
+                    restore = functools.partial(operator, expert)
+                    return restore_tiled(restore, batch, plan, on_tile=on_tile), plan.num_tiles
             except torch.OutOfMemoryError:
                 if tile_px != "auto" or size_px // 2 < MIN_TILE_PX:
                     raise

@@ -311,6 +311,7 @@ def _routing(sure: float) -> dict:
 
 
 def _expert(index: int | None, key: str, num_samples: int) -> dict:
+    parents = {node: parent for node, _, parent, *_ in NODES}
     rng = np.random.default_rng(0 if index is None else index + 1)
     samples = np.linspace(80, num_samples, 120)
     seen = samples if index is None or index == 0 else samples + 9_600 * (1 + (index > 4))
@@ -323,6 +324,7 @@ def _expert(index: int | None, key: str, num_samples: int) -> dict:
         "curve": curve,
         "seconds": 38.0 if index is not None else 112.0,
         "num_samples": num_samples,
+        "parent": parents.get(index),
     }
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from expertree.embedding import ExtractorConfig, build_extractor, extractor_hash, save_extractor
-from expertree.experts import ExpertJob, RecipeConfig
+from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
+from expertree.experts.adapter import adapter_shapes
 from expertree.experts.backbones import BackboneConfig, build_backbone
 from expertree.experts.weights import save_expert
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree, save_tree
@@ -20,6 +21,7 @@ from expertree.storage import Storage
 EMBED_DIM = 16
 NAMES = ("haze", "noise", "rain")
 BACKBONE = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
+ADAPTER = AdapterConfig(rank=2, train_norms=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,23 @@ def make_expert(seed: int, directory: Storage) -> None:
         key=f"expert-{seed}", backbone=BACKBONE, recipe=RecipeConfig(), num_samples=8, seed=seed
     )
     save_expert(directory, weights, job)
+
+
+def make_adapter(seed: int, directory: Storage, root: Storage) -> None:
+    """An expert that is an adapter, unlike the others."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = adapter_shapes(BACKBONE, ADAPTER).items()
+    tensors = {name: 0.1 * torch.randn(shape, generator=generator) for name, shape in shapes}
+    job = ExpertJob(
+        key=f"expert-{seed}",
+        backbone=BACKBONE,
+        recipe=RecipeConfig(),
+        num_samples=8,
+        seed=seed,
+        init=root.uri,
+        adapter=ADAPTER,
+    )
+    save_expert(directory, tensors, job)
 
 
 def make_router(tree: Tree, embeddings: np.ndarray) -> Router:
@@ -99,4 +118,23 @@ def bundle_path(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that tests only read."""
     path = tmp_path_factory.mktemp("bundle")
     parts.write(Storage.open(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def adapter_parts(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    """The same tree, whose experts but the root's are adapters on it."""
+    store = Storage.open(tmp_path_factory.mktemp("adapters"))
+    root = parts.experts[0]
+    for node in parts.experts.keys() - {0}:
+        make_adapter(node, store.sub(str(node)), root)
+    adapters = {node: store.sub(str(node)) for node in parts.experts.keys() - {0}}
+    return dataclasses.replace(parts, experts={0: root} | adapters)
+
+
+@pytest.fixture(scope="session")
+def adapter_bundle_path(adapter_parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of adapters that tests only read."""
+    path = tmp_path_factory.mktemp("adapter-bundle")
+    adapter_parts.write(Storage.open(path))
     return path

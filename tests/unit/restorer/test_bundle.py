@@ -132,7 +132,7 @@ def test_a_router_for_another_tree_does_not_load_even_with_its_hash(copy: Path) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format 2, this program reads 3"),
+        ({"format": 3}, "format 3, this program reads 4"),
         ({"experts": []}, "missing"),
         ({"surprise": 1}, "surprise"),
         ({"embed_dim": 17}, "does not belong"),

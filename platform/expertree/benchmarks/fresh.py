@@ -1,0 +1,71 @@
+"""Bundles with fresh weights, which take the same time as trained ones."""
+
+import numpy as np
+import torch
+
+from expertree.embedding import ExtractorConfig, build_extractor, save_extractor
+from expertree.experts import AdapterConfig, BackboneConfig, ExpertJob, RecipeConfig
+from expertree.experts.adapter import adapter_shapes
+from expertree.experts.backbones import build_backbone
+from expertree.experts.weights import save_expert
+from expertree.hierarchy import ROOT, HierarchyConfig, build_tree, save_tree
+from expertree.restorer import write_bundle
+from expertree.routing import Router, RouterShape, make_guide, save_guide, save_router
+from expertree.storage import Storage
+
+
+def fresh_bundle(
+    folder: Storage, backbone: BackboneConfig, adapter: AdapterConfig | None = None
+) -> Storage:
+    """Write a bundle whose tree has the default shape.
+
+    Args:
+        folder: Receives the parts and the bundle.
+        backbone: The experts' network.
+        adapter: How the experts change the root's; None for one whole network many times.
+
+    Returns:
+        The bundle's directory.
+    """
+    torch.manual_seed(0)
+    extractor = ExtractorConfig()
+    save_extractor(build_extractor(extractor), folder.sub("extractor"))
+    points = np.random.default_rng(0).normal(size=(512, extractor.embed_dim)).astype(np.float32)
+    tree, leaves = build_tree(points, HierarchyConfig(), extractor="fresh")
+    save_tree(tree, folder.sub("tree"))
+    shape = RouterShape(
+        embed_dim=tree.embed_dim, num_leaves=tree.num_leaves, num_levels=tree.num_levels
+    )
+    save_router(Router(shape), folder.sub("router"))
+    save_guide(make_guide(tree, leaves, [("noise",)] * len(leaves)), folder.sub("router"))
+    root = folder.sub("experts", str(ROOT))
+    save_expert(root, build_backbone(backbone).state_dict(), _job(backbone))
+    experts = dict.fromkeys(tree.experts(), root)
+    if adapter is not None:
+        for node in experts.keys() - {ROOT}:
+            experts[node] = folder.sub("experts", str(node))
+            shapes = adapter_shapes(backbone, adapter).items()
+            tensors = {name: 0.01 * torch.randn(shape) for name, shape in shapes}
+            save_expert(experts[node], tensors, _job(backbone, adapter, root))
+    write_bundle(
+        folder.sub("bundle"),
+        extractor=folder.sub("extractor"),
+        tree=folder.sub("tree"),
+        router=folder.sub("router"),
+        experts=experts,
+    )
+    return folder.sub("bundle")
+
+
+def _job(
+    backbone: BackboneConfig, adapter: AdapterConfig | None = None, root: Storage | None = None
+) -> ExpertJob:
+    return ExpertJob(
+        key="fresh",
+        backbone=backbone,
+        recipe=RecipeConfig(),
+        num_samples=1,
+        seed=0,
+        init=root.uri if root is not None else None,
+        adapter=adapter,
+    )
