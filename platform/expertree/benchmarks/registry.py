@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from expertree.benchmarks.cluster import ClusteringConfig, measure_clustering
 from expertree.benchmarks.degrade import DegradeConfig, measure_degradation
 from expertree.benchmarks.overhead import OverheadConfig, measure_overhead
 from expertree.benchmarks.shard import ShardConfig, measure_shards
@@ -18,6 +19,7 @@ class BenchConfig:
     """Which benchmark to run, and a section for each."""
 
     bench: str = "overhead"
+    cluster: ClusteringConfig = ClusteringConfig()
     degrade: DegradeConfig = DegradeConfig()
     overhead: OverheadConfig = OverheadConfig()
     shard: ShardConfig = ShardConfig()
@@ -32,6 +34,7 @@ class BenchConfig:
 
 
 BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
+    "cluster": lambda config: measure_clustering(config.cluster),
     "degrade": lambda config: measure_degradation(config.degrade),
     "overhead": lambda config: measure_overhead(config.overhead),
     "shard": lambda config: measure_shards(config.shard),

@@ -35,14 +35,45 @@ def build_tree(
         GroupingError: If they cannot be cut into that many groups: too few samples, or too few that
             differ.
     """
-    _check_embeddings(embeddings, config)
-    sample = _draw_sample(embeddings, config)
+    rows = draw_rows(len(embeddings), config)
+    sample = embeddings if len(rows) == len(embeddings) else embeddings[rows]
+    tree = fit_tree(sample, config, extractor=extractor)
+    leaves = assign(tree, embeddings)
+    return with_counts(tree, count_leaves(tree, leaves)), leaves
+
+
+def draw_rows(num_rows: int, config: HierarchyConfig) -> Int64[np.ndarray, " sample"]:
+    """Which of so many embeddings a tree is fitted on: all, or a random sample; ascending."""
+    if num_rows <= config.fit_samples:
+        return np.arange(num_rows)
+    rng = np.random.default_rng(config.seed)
+    return np.sort(rng.choice(num_rows, config.fit_samples, replace=False))
+
+
+def fit_tree(
+    sample: Float32[np.ndarray, "sample dim"], config: HierarchyConfig, *, extractor: str
+) -> Tree:
+    """Standardise a sample and cut it level by level; its nodes count the sample.
+
+    At scale the sample is all of the embeddings that is in memory at once: it is drawn with
+    `draw_rows`, the others are assigned in batches, and `with_counts` counts them.
+
+    Args:
+        sample: float32 [sample, dim], as the extractor gives them.
+        config: Shape and method.
+        extractor: Hash of the extractor, kept in the tree.
+
+    Raises:
+        ValueError: If the embeddings are not a finite matrix.
+        GroupingError: See `build_tree`.
+    """
+    _check_embeddings(sample, config)
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     std = sample.std(axis=0, dtype=np.float64).astype(np.float32)
     std[std < MIN_STD] = 1.0
     points = standardise(sample, mean, std, config.metric)
     levels = METHODS[config.method](points, config)
-    tree = Tree(
+    return Tree(
         groups=tuple(len(groups) for groups in levels.groups),
         metric=config.metric,
         extractor=extractor,
@@ -52,13 +83,15 @@ def build_tree(
         std=std,
         dendrogram=levels.dendrogram,
     )
-    leaves = assign(tree, embeddings)
-    return with_counts(tree, leaves), leaves
 
 
-def with_counts(tree: Tree, leaves: Int64[np.ndarray, " samples"]) -> Tree:
-    """The same tree with `num_samples` counted anew from the leaves of some samples."""
-    counts = np.bincount(leaves, minlength=tree.num_leaves)
+def count_leaves(tree: Tree, leaves: Int64[np.ndarray, " samples"]) -> Int64[np.ndarray, " leaves"]:
+    """How many samples each leaf has."""
+    return np.bincount(leaves, minlength=tree.num_leaves)
+
+
+def with_counts(tree: Tree, counts: Int64[np.ndarray, " leaves"]) -> Tree:
+    """The same tree with `num_samples` from the number of samples of each leaf."""
     nodes = tuple(
         dataclasses.replace(node, num_samples=int(counts[list(node.leaves)].sum()))
         for node in tree.nodes
@@ -85,15 +118,6 @@ def _check_embeddings(
         raise ValueError(
             f"embedding {int(np.argmin(finite))} is not finite; its extractor is damaged"
         )
-
-
-def _draw_sample(
-    embeddings: Float32[np.ndarray, "samples dim"], config: HierarchyConfig
-) -> Float32[np.ndarray, "sample dim"]:
-    if len(embeddings) <= config.fit_samples:
-        return embeddings
-    rng = np.random.default_rng(config.seed)
-    return embeddings[np.sort(rng.choice(len(embeddings), config.fit_samples, replace=False))]
 
 
 def _nodes(levels: Sequence[Sequence[Group]]) -> tuple[Node, ...]:

@@ -19,7 +19,7 @@ from expertree.degradation.photographs import (
     split_photographs,
 )
 from expertree.errors import ResourceError
-from expertree.hierarchy import Tree, assign, build_tree, load_tree, save_tree
+from expertree.hierarchy import Tree, assign, load_tree, save_tree
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_networks import check_weights
 from expertree.orchestration.expert_stages import ExpertPlan, plan_experts, train_experts
@@ -37,6 +37,7 @@ from expertree.orchestration.set_stages import (
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, check_whole, key_of
 from expertree.orchestration.tables import read_embeddings, read_leaves, read_names, write_table
+from expertree.orchestration.tree_stage import cut_embeddings
 from expertree.restorer import write_bundle
 from expertree.routing import (
     Router,
@@ -180,8 +181,12 @@ def _cluster(
     config: BuildConfig, bench: Workbench, extractor: Storage, embeddings: Storage
 ) -> Hierarchy:
     def make(result: Storage, _: OnDone) -> None:
-        ids, vectors = read_embeddings(embeddings)
-        tree, leaves = build_tree(vectors, config.hierarchy, extractor=key_of(extractor))
+        tree, ids, leaves = cut_embeddings(
+            embeddings,
+            config.hierarchy,
+            extractor=key_of(extractor),
+            need_cluster=bench.need_cluster,
+        )
         save_tree(tree, result)
         rows = pa.table({"id": pa.array(ids), "leaf": pa.array(leaves)})
         write_table(result, "leaves.parquet", rows)

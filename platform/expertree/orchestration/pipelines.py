@@ -1,12 +1,14 @@
 """Ray Data pipelines whose rows are units of work: a file to write or to read, not an image.
 
-Image bytes never travel through the object store, every output file has one writer and a name that
-depends on the plan alone, and a stage that was killed goes on behind the files that are there.
+`for_each` runs units that write files, `stream` units that return numbers. Image bytes never travel
+through the object store, every output file has one writer and a name that depends on the plan
+alone, and a stage that was killed goes on behind the files that are there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import ray
 
 from expertree.orchestration.cluster import ClusterConfig, num_data_workers
@@ -51,6 +53,32 @@ def for_each(
         on_done(count, len(items))
 
 
+def stream(
+    work: Callable[[int], Mapping[str, np.ndarray[Any, Any]]], num_units: int
+) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
+    """Run `work` with each number below `num_units` in tasks, and give the columns it returns.
+
+    They come in any order, and those of several units together, while other units are at work; the
+    object store holds what has not been taken yet.
+
+    Args:
+        work: Picklable; returns columns of equal length, at least one row.
+        num_units: How many.
+    """
+    size = min(num_data_workers(), num_units)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    numbers = ray.data.range(num_units, override_num_blocks=min(num_units, 1000))
+    run: Any = _run_number
+    made = numbers.map_batches(
+        run,
+        batch_size=1,
+        fn_kwargs={"work": work},
+        compute=ray.data.TaskPoolStrategy(size=size),
+        num_cpus=1,
+    )
+    yield from made.iter_batches(batch_size=None, batch_format="numpy")
+
+
 def _run_unit(row: dict[str, Any], *, work: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
     work(row["item"])
     return {"done": True}
@@ -65,3 +93,11 @@ class _Unit:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         self._worker(row["item"])
         return {"done": True}
+
+
+def _run_number(
+    batch: dict[str, np.ndarray[Any, Any]],
+    *,
+    work: Callable[[int], Mapping[str, np.ndarray[Any, Any]]],
+) -> dict[str, np.ndarray[Any, Any]]:
+    return dict(work(int(batch["id"][0])))

@@ -23,6 +23,12 @@ def read_table(directory: Storage, name: str, columns: Sequence[str] | None = No
     )
 
 
+def count_rows(directory: Storage, name: str) -> int:
+    """Rows of a Parquet file, by its footer."""
+    with directory.filesystem.open_input_file(directory.path(name)) as source:
+        return int(pq.ParquetFile(source).metadata.num_rows)
+
+
 def write_table(directory: Storage, name: str, table: pa.Table) -> None:
     """Write a Parquet file whole: encoded images uncompressed, in small row groups."""
     sink = io.BytesIO()
@@ -34,9 +40,13 @@ def read_embeddings(result: Storage) -> tuple[list[str], Float32[np.ndarray, "pa
     """The ids and embeddings of a patch set, sorted by id."""
     table = pa.concat_tables([read_table(result, name) for name in result.list_files(".parquet")])
     table = table.take(pc.sort_indices(table["id"]))
+    return table["id"].to_pylist(), vectors_of(table)
+
+
+def vectors_of(table: pa.Table) -> Float32[np.ndarray, "patches dim"]:
+    """The embeddings of a table, in its order."""
     flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    vectors = flat.reshape(table.num_rows, -1).astype(np.float32, copy=False)
-    return table["id"].to_pylist(), vectors
+    return np.asarray(flat, dtype=np.float32).reshape(table.num_rows, -1)
 
 
 def read_labels(table: Storage) -> list[tuple[str, ...]]:

@@ -13,6 +13,7 @@ import torch
 
 from expertree.config import load, to_dict
 from expertree.hierarchy import Tree, assign
+from expertree.orchestration.finished import FinishedBuild, ScoredSet
 from expertree.routing import (
     Route,
     RouterConfig,
@@ -22,7 +23,6 @@ from expertree.routing import (
     train_router,
 )
 from expertree.routing.losses import choice_nodes
-from expertree.studies.finished import FinishedBuild, ScoredSet
 from expertree.studies.tables import Cell, Rows, Table
 
 VERSION = 1

@@ -21,6 +21,7 @@ from expertree.errors import ConfigError
 from expertree.events import EventLog
 from expertree.hierarchy import assign
 from expertree.orchestration.build import prepare
+from expertree.orchestration.finished import FinishedBuild, ScoredSet
 from expertree.orchestration.set_stages import (
     embed_tables,
     make_tables,
@@ -30,7 +31,6 @@ from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
 from expertree.routing import Router, RouterConfig, audit_routes, decide, train_router
 from expertree.storage import Storage
-from expertree.studies.finished import FinishedBuild, ScoredSet
 from expertree.studies.tables import Cell, Rows, Table
 
 VERSION = 1

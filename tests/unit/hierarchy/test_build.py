@@ -4,7 +4,7 @@ import pytest
 from sklearn.cluster import KMeans
 
 from expertree.hierarchy import AdaptiveConfig, HierarchyConfig, assign, build_tree
-from expertree.hierarchy.build import with_counts
+from expertree.hierarchy.build import count_leaves, with_counts
 from expertree.hierarchy.quality import nodes_at_level
 
 
@@ -130,7 +130,7 @@ def test_outliers_join_the_nearest_group_instead_of_forming_one():
 def test_counts_can_be_taken_from_other_samples():
     points, _ = make_blobs([20] * 4)
     tree, _ = build_tree(points, HierarchyConfig(groups=(1, 2, 4)), extractor="")
-    recounted = with_counts(tree, np.asarray([0, 0, 3]))
+    recounted = with_counts(tree, count_leaves(tree, np.asarray([0, 0, 3])))
     assert [n.num_samples for n in recounted.nodes_of_level(2)] == [2, 0, 0, 1]
     assert recounted.nodes[0].num_samples == 3
 

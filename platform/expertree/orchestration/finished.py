@@ -1,4 +1,4 @@
-"""A finished build, opened for study: its tree, its embeddings, and every expert's scores."""
+"""A finished build, opened to study it or to grow it: its tree, embeddings, experts, scores."""
 
 import dataclasses
 from typing import Any

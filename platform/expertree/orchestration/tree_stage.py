@@ -1,0 +1,170 @@
+"""The stage of the tree: fitted on a sample, and every embedding assigned, in a stream at scale.
+
+Up to `hierarchy.fit_samples` embeddings all are read at once, and no cluster is needed. Beyond that
+they stay in blocks that workers read: one pass brings the sample here, the tree is fitted on it,
+and another pass brings the leaf of each. No process holds more than the sample and a batch (METHOD
+section 3).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float32, Int64
+
+from expertree.hierarchy import HierarchyConfig, Tree, assign, build_tree
+from expertree.hierarchy.build import count_leaves, draw_rows, fit_tree, with_counts
+from expertree.orchestration.pipelines import stream
+from expertree.orchestration.tables import (
+    count_rows,
+    read_embeddings,
+    read_table,
+    vectors_of,
+)
+from expertree.storage import Storage
+
+Rows = Int64[np.ndarray, " rows"]
+Vectors = Float32[np.ndarray, "rows dim"]
+
+
+class Blocks(Protocol):
+    """Embeddings in blocks that any worker can read; picklable, and small itself."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Rows of each block."""
+        ...
+
+    def read(self, block: int) -> Vectors:
+        """The embeddings of one block, float32 [rows, dim]."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EmbeddingFiles:
+    """The embeddings of a patch set, a block a file.
+
+    Attributes:
+        directory: The result of the stage that embeds.
+        names: Its files.
+        sizes: Rows of each.
+    """
+
+    directory: Storage
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, directory: Storage) -> Self:
+        """Find them; reads footers only."""
+        names = tuple(directory.list_files(".parquet"))
+        return cls(
+            directory=directory,
+            names=names,
+            sizes=tuple(count_rows(directory, name) for name in names),
+        )
+
+    def read(self, block: int) -> Vectors:
+        """See `Blocks`."""
+        return vectors_of(read_table(self.directory, self.names[block], ["embedding"]))
+
+    def ids(self) -> pa.ChunkedArray:
+        """The ids of all rows, file after file."""
+        return pa.concat_tables([read_table(self.directory, name, ["id"]) for name in self.names])[
+            "id"
+        ]
+
+
+def cut_embeddings(
+    directory: Storage,
+    config: HierarchyConfig,
+    *,
+    extractor: str,
+    need_cluster: Callable[[], None],
+) -> tuple[Tree, list[str], Rows]:
+    """Cut the embeddings of a patch set into a tree.
+
+    Args:
+        directory: The result of the stage that embeds.
+        config: Shape and method; `fit_samples` is what may be in memory at once.
+        extractor: Hash of the extractor, kept in the tree.
+        need_cluster: Called before Ray is needed.
+
+    Returns:
+        The tree, the ids in order, and the leaf of each: the same in memory and in a stream.
+    """
+    files = EmbeddingFiles.of(directory)
+    if sum(files.sizes) <= config.fit_samples:
+        ids, vectors = read_embeddings(directory)
+        tree, leaves = build_tree(vectors, config, extractor=extractor)
+        return tree, ids, leaves
+    need_cluster()
+    ids = files.ids()
+    order = pc.sort_indices(ids).to_numpy().astype(np.int64)
+    sample = draw_in_stream(files, order[draw_rows(len(order), config)])
+    tree = fit_tree(sample, config, extractor=extractor)
+    leaves = assign_in_stream(tree, files)[order]
+    return with_counts(tree, count_leaves(tree, leaves)), ids.take(order).to_pylist(), leaves
+
+
+def draw_in_stream(blocks: Blocks, rows: Rows) -> Vectors:
+    """Bring some embeddings here, through Ray Data.
+
+    Args:
+        blocks: All embeddings.
+        rows: Which, counted through all blocks; in any order, none twice.
+
+    Returns:
+        float32 [rows, dim], in the order of `rows`.
+    """
+    ends = np.cumsum(blocks.sizes)
+    starts = ends - np.asarray(blocks.sizes)
+    of_block = np.searchsorted(ends, rows, side="right")
+    order = np.argsort(of_block, kind="stable")
+    places = np.split(order, np.flatnonzero(np.diff(of_block[order])) + 1)
+    parts = tuple(
+        (int(of_block[own[0]]), own, rows[own] - starts[of_block[own[0]]]) for own in places
+    )
+    drawn: Vectors | None = None
+    for found in stream(_Draw(blocks, parts), len(parts)):
+        if drawn is None:
+            drawn = np.empty((len(rows), found["embedding"].shape[1]), dtype=np.float32)
+        drawn[found["place"]] = found["embedding"]
+    return np.empty((0, 0), dtype=np.float32) if drawn is None else drawn
+
+
+def assign_in_stream(tree: Tree, blocks: Blocks) -> Rows:
+    """The leaf of every embedding, block after block, found where the blocks are read."""
+    leaves = np.empty(sum(blocks.sizes), dtype=np.int64)
+    starts = (0, *np.cumsum(blocks.sizes)[:-1].tolist())
+    for found in stream(_Assign(tree, blocks, starts), len(blocks.sizes)):
+        leaves[found["row"]] = found["leaf"]
+    return leaves
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Draw:
+    """Reads a block and keeps the rows that are wanted: (block, their places, their rows in it)."""
+
+    blocks: Blocks
+    parts: tuple[tuple[int, Rows, Rows], ...]
+
+    def __call__(self, number: int) -> Mapping[str, np.ndarray[Any, Any]]:
+        block, places, rows = self.parts[number]
+        return {"place": places, "embedding": self.blocks.read(block)[rows]}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Assign:
+    """Reads a block and finds the leaf of each row."""
+
+    tree: Tree
+    blocks: Blocks
+    starts: tuple[int, ...]
+
+    def __call__(self, number: int) -> Mapping[str, np.ndarray[Any, Any]]:
+        leaves = assign(self.tree, self.blocks.read(number))
+        return {"row": self.starts[number] + np.arange(len(leaves)), "leaf": leaves}

@@ -1,0 +1,100 @@
+"""A tree from embeddings in files: in a stream the same as from all of them in memory."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from expertree.hierarchy import HierarchyConfig, build_tree, save_tree
+from expertree.orchestration import tree_stage
+from expertree.orchestration.tables import read_embeddings, write_table
+from expertree.orchestration.tree_stage import (
+    EmbeddingFiles,
+    assign_in_stream,
+    cut_embeddings,
+    draw_in_stream,
+)
+from expertree.storage import Storage
+
+SIZES = (70, 1, 130, 99)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Storage:
+    """Four files whose rows are not in the order of their ids."""
+    rng = np.random.default_rng(0)
+    points = np.repeat(8 * rng.normal(size=(5, 12)), 60, axis=0) + rng.normal(size=(300, 12))
+    ids = np.array([f"train/{row:04d}" for row in rng.permutation(300)])
+    directory, start = Storage.open(tmp_path / "embed"), 0
+    for number, size in enumerate(SIZES):
+        rows = points[start : start + size].astype(np.float32)
+        column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 12)
+        table = pa.table({"id": ids[start : start + size], "embedding": column})
+        write_table(directory, f"part-{number:05d}.parquet", table)
+        start += size
+    return directory
+
+
+@pytest.fixture
+def asked_for_a_cluster(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """In place of Ray: units one after the other, the last one first."""
+    asked: list[bool] = []
+
+    def stream(
+        work: Callable[[int], Mapping[str, Any]], num_units: int
+    ) -> Iterator[Mapping[str, Any]]:
+        assert asked
+        for number in reversed(range(num_units)):
+            yield work(number)
+
+    monkeypatch.setattr(tree_stage, "stream", stream)
+    return asked
+
+
+def bytes_of(directory: Storage) -> dict[str, bytes]:
+    return {name: directory.read_bytes(name) for name in directory.list_files()}
+
+
+@pytest.mark.parametrize("method", ["kmeans", "bisecting"])
+@pytest.mark.parametrize("fit_samples", [150, 299, 100_000])
+def test_stream_and_memory_give_the_same_tree_and_leaves(
+    files: Storage, tmp_path: Path, asked_for_a_cluster: list[bool], method: str, fit_samples: int
+) -> None:
+    config = HierarchyConfig(groups=(1, 2, 5), method=method, fit_samples=fit_samples)
+    expected_ids, vectors = read_embeddings(files)
+    expected, expected_leaves = build_tree(vectors, config, extractor="x")
+    tree, ids, leaves = cut_embeddings(
+        files, config, extractor="x", need_cluster=lambda: asked_for_a_cluster.append(True)
+    )
+    assert ids == expected_ids
+    np.testing.assert_array_equal(leaves, expected_leaves)
+    save_tree(expected, Storage.open(tmp_path / "memory"))
+    save_tree(tree, Storage.open(tmp_path / "stream"))
+    assert bytes_of(Storage.open(tmp_path / "memory")) == bytes_of(
+        Storage.open(tmp_path / "stream")
+    )
+    assert bool(asked_for_a_cluster) == (fit_samples < 300)
+
+
+def test_rows_are_drawn_in_the_order_that_is_asked_for(
+    files: Storage, asked_for_a_cluster: list[bool]
+) -> None:
+    asked_for_a_cluster.append(True)
+    blocks = EmbeddingFiles.of(files)
+    assert blocks.sizes == SIZES
+    everything = np.concatenate([blocks.read(block) for block in range(len(SIZES))])
+    rows = np.array([299, 70, 0, 71, 201, 69])
+    np.testing.assert_array_equal(draw_in_stream(blocks, rows), everything[rows])
+
+
+def test_leaves_come_in_the_order_of_the_blocks(
+    files: Storage, asked_for_a_cluster: list[bool]
+) -> None:
+    asked_for_a_cluster.append(True)
+    blocks = EmbeddingFiles.of(files)
+    everything = np.concatenate([blocks.read(block) for block in range(len(SIZES))])
+    tree, leaves = build_tree(everything, HierarchyConfig(groups=(1, 5)), extractor="x")
+    np.testing.assert_array_equal(assign_in_stream(tree, blocks), leaves)
