@@ -35,7 +35,7 @@ from expertree.orchestration.set_stages import (
     score_tables,
 )
 from expertree.orchestration.settings import BuildConfig
-from expertree.orchestration.stages import Workbench, check_whole, key_of
+from expertree.orchestration.stages import NotMadeError, Workbench, check_whole, key_of
 from expertree.orchestration.tables import read_embeddings, read_leaves, read_names, write_table
 from expertree.orchestration.tree_stage import cut_embeddings
 from expertree.restorer import write_bundle
@@ -212,6 +212,8 @@ def _train_experts(
     on_picture: OnPicture,
 ) -> Picture:
     cached = all(plan.result.is_done() for plan in plans)
+    if bench.is_dry and not cached:
+        raise NotMadeError("experts", plans)
     with bench.timed("experts", cached=cached):
         if not cached:
             bench.need_cluster()

@@ -17,6 +17,9 @@ from expertree.errors import ConfigError, ExpertreeError
 T = TypeVar("T")
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+FLAGS = {"--dry-run": "dry_run=true"}
+"""Ways to write an override that people are used to."""
+
 GROUPS = ("experiment",)
 """Config groups that jobs have beside the keys of their dataclass."""
 

@@ -135,6 +135,9 @@ class BuildConfig:
     router: RouterConfig = RouterConfig()
     cluster: ClusterConfig = ClusterConfig()
 
+    dry_run: bool = False
+    """Say what would be found in the store and what made, and start nothing; also `--dry-run`."""
+
     num_examples: int = 2
     """Before-and-after pictures in the report, for each degradation and distribution."""
 

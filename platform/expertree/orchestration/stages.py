@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from expertree.config import fingerprint
@@ -39,6 +39,20 @@ class StageTime:
     cached: bool
 
 
+class NotMadeError(Exception):
+    """A dry run has come to results that are not in the store.
+
+    Attributes:
+        stage: The first stage that would make something.
+        experts: The experts of the tree, where that is known: plans of `expert_stages`.
+    """
+
+    def __init__(self, stage: str, experts: Sequence[Any] = ()) -> None:
+        """See the class."""
+        super().__init__(stage)
+        self.stage, self.experts = stage, experts
+
+
 class Workbench:
     """What a build works with: the store, the event log, and a cluster once one is needed.
 
@@ -47,6 +61,7 @@ class Workbench:
         events: The run's event log.
         cluster: How to reach or start the cluster.
         on_stage: Told of each stage as it begins and ends: name, state, units done, units in all.
+        is_dry: Make nothing: raise `NotMadeError` where something would be made.
     """
 
     def __init__(
@@ -56,8 +71,10 @@ class Workbench:
         events: EventLog,
         cluster: ClusterConfig,
         on_stage: Callable[[str, str, int, int], None],
+        is_dry: bool = False,
     ) -> None:
         """See the class."""
+        self.is_dry = is_dry
         self.store = store
         self.events = events
         self.cluster = cluster
@@ -148,6 +165,8 @@ class Workbench:
         """
         results = {name: self.place(stage, spec) for name, spec in specs.items()}
         missing = {name: result for name, result in results.items() if not result.is_done()}
+        if missing and self.is_dry:
+            raise NotMadeError(stage)
         with self.timed(stage, cached=not missing) as on_done:
             if missing and needs_cluster:
                 self.need_cluster()

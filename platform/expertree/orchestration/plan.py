@@ -1,0 +1,167 @@
+"""What a build would do, shown in place of doing it (`--dry-run`)."""
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from expertree.errors import StorageError
+from expertree.events import EventLog
+from expertree.experts import RecipeConfig
+from expertree.experts.backbones import describe_backbone
+from expertree.experts.training import LOG
+from expertree.orchestration.build import build, prepare
+from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.expert_stages import ExpertPlan
+from expertree.orchestration.schedule import TrainingTask
+from expertree.orchestration.settings import BuildConfig
+from expertree.orchestration.simulation import Simulated, simulate
+from expertree.orchestration.stages import NotMadeError, Workbench
+from expertree.report import formatting
+from expertree.storage import Storage
+
+_BYTES_PER_PARAMETER = 4
+
+
+def describe_plan(config: BuildConfig) -> str:
+    """Say what a build of this configuration would find in the store, and what it would make.
+
+    Raises:
+        ExpertreeError: What the build itself would refuse.
+    """
+    material = prepare(config)
+    lines = [f"plan     {config.output}, nothing is started"]
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Workbench(
+            store=Storage.open(config.store),
+            events=EventLog(Path(folder) / "events.jsonl"),
+            cluster=config.cluster,
+            on_stage=lambda *_: None,
+            is_dry=True,
+        )
+        missing: NotMadeError | None = None
+        try:
+            build(config, material, bench, lambda _: None)
+        except NotMadeError as stop:
+            missing = stop
+    found = [time.name for time in bench.times]
+    if found:
+        lines.append(f"stored   {', '.join(found)}")
+    if missing is None:
+        return "\n".join([*lines, "to make  nothing but the report"])
+    lines.append(f"to make  {missing.stage}, and what follows from it")
+    experts = missing.experts
+    lines += _lines(experts, config) if experts else _lines_before_the_tree(config)
+    return "\n".join(lines)
+
+
+def lanes_of(config: ClusterConfig) -> int:
+    """How many lanes there would be, as far as it can be known without a cluster."""
+    if config.num_lanes is not None:
+        return config.num_lanes
+    if config.address is not None or config.use_gpu:
+        return 1
+    cores = config.num_cores or os.cpu_count() or 1
+    return max(1, cores // config.cpus_per_lane // config.workers_per_lane)
+
+
+def rates_of(plans: Sequence[ExpertPlan]) -> dict[str, float]:
+    """Samples a second by kind of network and recipe, the mean of the finished experts'."""
+    found: dict[str, list[float]] = {}
+    for plan in plans:
+        if plan.result.is_done():
+            try:
+                log = plan.result.read_json(LOG)
+            except StorageError:  # A build before it may have left no log.
+                continue
+            found.setdefault(_kind(plan), []).append(float(log["samples_per_s"]))
+    return {kind: sum(rates) / len(rates) for kind, rates in found.items()}
+
+
+def play(
+    plans: Sequence[ExpertPlan], rates: Mapping[str, float], *, num_lanes: int
+) -> Simulated | None:
+    """The missing experts on some lanes; None as long as no expert of their kind has a rate."""
+    missing = [plan for plan in plans if not plan.result.is_done()]
+    if not all(_kind(plan) in rates for plan in missing):
+        return None
+    tasks = [
+        TrainingTask(
+            key=plan.key,
+            label=plan.label,
+            cost=plan.job.num_samples / rates[_kind(plan)],
+            after=(plan.parent,) if plan.parent is not None else (),
+        )
+        for plan in missing
+    ]
+    return simulate(tasks, num_lanes=num_lanes)
+
+
+def training_bytes(num_parameters: int, num_trained: int, recipe: RecipeConfig) -> int:
+    """Memory for weights, gradients, AdamW's two averages and the weights' own average.
+
+    Activations come on top; they depend on patch and batch.
+    """
+    copies = 3 + (recipe.ema_decay > 0)
+    return _BYTES_PER_PARAMETER * (num_parameters + copies * num_trained)
+
+
+def _kind(plan: ExpertPlan) -> str:
+    return f"{plan.job.backbone} {plan.job.recipe} {plan.job.adapter}"
+
+
+def _lines(plans: Sequence[ExpertPlan], config: BuildConfig) -> Iterator[str]:
+    missing = [plan for plan in plans if not plan.result.is_done()]
+    num_lanes = lanes_of(config.cluster)
+    rates = rates_of(plans)
+    simulated = play(plans, rates, num_lanes=num_lanes)
+    begins = {s.key: s.begin_s for s in simulated.spans} if simulated is not None else {}
+    lanes = "1 lane" if num_lanes == 1 else f"{num_lanes} lanes"
+    yield f"experts  {len(missing)} of {len(plans)} to train, on {lanes}"
+    width = max(len(plan.label) for plan in plans)
+    for plan in sorted(plans, key=lambda plan: begins.get(plan.key, -1.0)):
+        size = describe_backbone(plan.job.backbone).num_parameters
+        words = [
+            plan.label.ljust(width),
+            f"{plan.job.num_samples:>9,} samples",
+            f"{plan.job.backbone.name}, {formatting.count(size)} parameters",
+            f"from {plan.start}",
+        ]
+        if plan.result.is_done():
+            words.append("in the store")
+        elif plan.key in begins:
+            seconds = plan.job.num_samples / rates[_kind(plan)]
+            words.append(
+                f"{formatting.duration(seconds)}, begins at {formatting.duration(begins[plan.key])}"
+            )
+        yield "         " + "  ".join(words)
+    if simulated is None:
+        yield "time     not known: no expert of this network and recipe has been trained yet"
+    elif missing:
+        yield (
+            f"time     {formatting.duration(simulated.wall_s)}, at the speed of the experts in the "
+            f"store; no schedule is shorter than {formatting.duration(simulated.bound_s)}"
+        )
+    most = max((_bytes_of(plan) for plan in missing), default=0)
+    yield f"memory   {most / 2**20:,.0f} MiB a lane for weights and optimiser, and activations"
+
+
+def _bytes_of(plan: ExpertPlan) -> int:
+    size = describe_backbone(plan.job.backbone).num_parameters
+    return training_bytes(size, size, plan.job.recipe)
+
+
+def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
+    groups = config.hierarchy.groups
+    yield (
+        f"experts  at most {sum(groups)}, for groups {', '.join(map(str, groups))}, and one network "
+        "to compare with; which they are is known once the tree is there"
+    )
+    size = describe_backbone(config.experts.backbone).num_parameters
+    total = sum(
+        count * samples for count, samples in zip(groups, config.experts.num_samples, strict=True)
+    )
+    yield f"samples  at most {total + sum(config.experts.num_samples):,} to train on in all"
+    most = training_bytes(size, size, config.experts.recipe)
+    yield f"memory   {most / 2**20:,.0f} MiB a lane for weights and optimiser, and activations"
