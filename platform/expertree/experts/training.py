@@ -27,6 +27,8 @@ from expertree.storage import Storage
 
 OnProgress = Callable[[Mapping[str, Any]], None]
 
+OnCheckpoint = Callable[[int, nn.Module], None]
+
 LOG = "log.json"
 
 _CURVE_POINTS = 100
@@ -58,6 +60,7 @@ def train_expert(
     patches: PairedPatches,
     directory: Storage,
     on_progress: OnProgress | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
     device: str = "cpu",
     workers: Workers = ALONE,
 ) -> ExpertResult:
@@ -75,6 +78,8 @@ def train_expert(
             `log.json`; checkpoints while the training runs.
         on_progress: Called about once a second, and at the end, with `samples`, `num_samples`,
             `loss` and `samples_per_s`; whatever it raises stops the training.
+        on_checkpoint: Called after each checkpoint with the samples seen and the network, which it
+            may look at and must leave as it is.
         device: Where to compute.
         workers: This process among those that train the expert together; all of them call this
             with the same job, and the first one writes.
@@ -95,7 +100,9 @@ def train_expert(
     with _threads(job.recipe.num_threads):
         with _Training(job, patches, torch.device(device), workers) as training:
             training.resume(_newest(checkpoints, workers))
-            training.run(checkpoints, on_progress or (lambda _: None))
+            training.run(
+                checkpoints, on_progress or (lambda _: None), on_checkpoint or (lambda *_: None)
+            )
         if workers.is_first:
             training.finish(directory)
             checkpoints.clear()
@@ -149,7 +156,9 @@ class _Training:
         self.window_loss = torch.zeros((), dtype=torch.float64, device=self.device)
         self.window_samples = 0
 
-    def run(self, checkpoints: Checkpoints, on_progress: OnProgress) -> None:
+    def run(
+        self, checkpoints: Checkpoints, on_progress: OnProgress, on_checkpoint: OnCheckpoint
+    ) -> None:
         """Take the steps that are left."""
         interval = self.recipe.checkpoint_every_samples
         reported, reported_samples = time.perf_counter(), self.num_seen
@@ -171,6 +180,7 @@ class _Training:
                 reported, reported_samples = now, self.num_seen
             if checkpoint is not None and self.workers.is_first:
                 checkpoints.save(checkpoint)
+                on_checkpoint(self.num_seen, self.network)
             self.seconds += time.perf_counter() - started
             started = time.perf_counter()
 
@@ -271,6 +281,8 @@ class _Training:
             "num_samples": self.job.num_samples,
             "loss": loss,
             "samples_per_s": round(samples_per_s, 2),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "waited_share": round(self.batches.waited_s / max(self.seconds, 1e-9), 4),
             "notes": tuple(self.notes),
         }
 

@@ -36,6 +36,7 @@ from expertree.orchestration.set_stages import (
 )
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import NotMadeError, Workbench, check_whole, key_of
+from expertree.orchestration.tracked import tracking_folder
 from expertree.orchestration.tables import read_embeddings, read_leaves, read_names, write_table
 from expertree.orchestration.tree_stage import cut_embeddings
 from expertree.restorer import write_bundle
@@ -100,6 +101,7 @@ def prepare(config: BuildConfig) -> Material:
     Storage.open(config.store).check_writable()
     Storage.open(config.output).check_writable()
     check_weights(config.experts)
+    tracking_folder(config.tracking, config.output)
     joins = config.cluster.address is not None
     if config.cluster.use_gpu and not joins and not torch.cuda.is_available():
         raise ResourceError(
@@ -137,7 +139,7 @@ def build(
         table=tables["train"],
         shards=shards,
     )
-    picture = _train_experts(bench, plans, shards, on_picture)
+    picture = _train_experts(config, bench, hierarchy, plans, shards, on_picture)
     scores = score_tables(bench, tables, *_wanted_scores(plans, config.degradation.shift_sets()))
     router_result = _train_router(
         config,
@@ -206,7 +208,9 @@ def _shard(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storage:
 
 
 def _train_experts(
+    config: BuildConfig,
     bench: Workbench,
+    hierarchy: Hierarchy,
     plans: Sequence[ExpertPlan],
     shards: Storage,
     on_picture: OnPicture,
@@ -217,7 +221,9 @@ def _train_experts(
     with bench.timed("experts", cached=cached):
         if not cached:
             bench.need_cluster()
-        return train_experts(bench, plans, shards, on_picture)
+        return train_experts(
+            bench, plans, shards, on_picture, config=config, tree=key_of(hierarchy.result)
+        )
 
 
 def _wanted_scores(

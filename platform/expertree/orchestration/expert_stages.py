@@ -16,11 +16,14 @@ from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_networks import NetworkChoice, choose_networks, label_of
 from expertree.orchestration.expert_work import ExpertWork
 from expertree.orchestration.lanes import train_all
+from expertree.orchestration.provenance import source_commit
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
 from expertree.orchestration.tables import leaf_files, read_labels
+from expertree.orchestration.tracked import TrackedRun, tracking_folder
 from expertree.storage import Storage
+from expertree.tracking import RunIdentity
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,8 +129,20 @@ def train_experts(
     plans: Sequence[ExpertPlan],
     shards: Storage,
     on_picture: Callable[[Picture], None],
+    *,
+    config: BuildConfig,
+    tree: str,
 ) -> Picture:
-    """Train the experts that are not in the store yet, several at a time."""
+    """Train the experts that are not in the store yet, several at a time.
+
+    Args:
+        bench: The workbench.
+        plans: Every expert of the tree.
+        shards: What they are trained on.
+        on_picture: Told how it goes.
+        config: Where their runs are tracked, among the rest.
+        tree: Key of the tree, which groups the runs.
+    """
     missing = {plan.key: plan for plan in plans if not plan.result.is_done()}
     tasks = [
         TrainingTask(
@@ -142,11 +157,31 @@ def train_experts(
                 directory=plan.result,
                 spec=plan.spec,
                 device="cuda" if bench.cluster.use_gpu else "cpu",
+                tracked=_tracked(config, plan, tree),
             ),
         )
         for plan in missing.values()
     ]
     return train_all(tasks, config=bench.cluster, directory=bench.lanes, on_picture=on_picture)
+
+
+def _tracked(config: BuildConfig, plan: ExpertPlan, tree: str) -> TrackedRun | None:
+    folder = tracking_folder(config.tracking, config.output)
+    if folder is None:
+        return None
+    made_from = {
+        "expert": to_dict(plan.job),
+        "label": plan.label,
+        "start": plan.start,
+        "tree": tree,
+        "commit": source_commit(),
+        "build": to_dict(config),
+    }
+    return TrackedRun(
+        config=config.tracking,
+        identity=RunIdentity(name=plan.label, id=plan.key, group=f"tree-{tree}", config=made_from),
+        directory=f"{folder}/{plan.key}",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from expertree.experts import ExpertJob, read_patches, train_expert
+from expertree.experts import ExpertJob, PairedPatches, read_patches, train_expert
+from expertree.experts.training import OnCheckpoint
 from expertree.experts.workers import Workers
 from expertree.orchestration.lanes import OnProgress
+from expertree.orchestration.tracked import Follower, TrackedRun
 from expertree.storage import Storage
 
 
@@ -20,17 +22,37 @@ class ExpertWork:
     directory: Storage
     spec: Mapping[str, Any]
     device: str
+    tracked: TrackedRun | None = None
 
     def run(self, on_progress: OnProgress, workers: Workers) -> None:
         """See `lanes.Work`."""
         if workers.agree_on(self.directory.is_done()):
             return
         patches = read_patches(self.shards, self.files)
+        if self.tracked is None or not workers.is_first:
+            self._train(patches, workers, on_progress, None)
+            return
+        with Follower(self.tracked, patches) as follower:
+
+            def both(progress: Mapping[str, Any]) -> None:
+                follower.on_progress(progress)
+                on_progress(progress)
+
+            self._train(patches, workers, both, follower.on_checkpoint)
+
+    def _train(
+        self,
+        patches: PairedPatches,
+        workers: Workers,
+        on_progress: OnProgress,
+        on_checkpoint: OnCheckpoint | None,
+    ) -> None:
         train_expert(
             self.job,
             patches=patches,
             directory=self.directory,
             on_progress=on_progress,
+            on_checkpoint=on_checkpoint,
             device=self.device,
             workers=workers,
         )

@@ -5,7 +5,6 @@ import datetime as dt
 import importlib.metadata
 import os
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,7 @@ from expertree.orchestration.build import Built
 from expertree.orchestration.expert_networks import label_of
 from expertree.orchestration.expert_stages import ExpertPlan
 from expertree.orchestration.pipelines import OnDone
+from expertree.orchestration.provenance import source_commit
 from expertree.orchestration.score_stage import INPUTS
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.settings import BuildConfig
@@ -97,7 +97,7 @@ def run_record(
     record = {
         "title": config.title,
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": source_commit(),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED}
         | {"python": platform.python_version()},
         "config": to_dict(config),
@@ -359,16 +359,3 @@ def _route_record(route: Route) -> dict[str, Any]:
         "level_probabilities": list(route.level_probabilities),
         "leaf_probabilities": list(route.leaf_probabilities),
     }
-
-
-def _commit() -> str | None:
-    """The commit of the source, if it lies in a git checkout."""
-    here = Path(__file__).resolve().parent
-    asked = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 - git of the PATH
-        cwd=here,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return asked.stdout.strip() or None

@@ -11,6 +11,7 @@ from expertree.experts.backbones import resolve_backbone
 from expertree.hierarchy import HierarchyConfig
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.routing import RouterConfig
+from expertree.tracking import TrackingConfig
 
 MIXED = "mixed"
 """Stands for several degradations at once, where one is named."""
@@ -134,6 +135,7 @@ class BuildConfig:
     experts: ExpertsConfig = ExpertsConfig()
     router: RouterConfig = RouterConfig()
     cluster: ClusterConfig = ClusterConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     dry_run: bool = False
     """Say what would be found in the store and what made, and start nothing; also `--dry-run`."""

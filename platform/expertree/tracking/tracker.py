@@ -25,6 +25,13 @@ class TrackingConfig:
     mode: str = "offline"
     """W&B's mode: `offline` needs no account and no network; `wandb sync` sends it later."""
 
+    directory: str | None = None
+    """Where runs keep their files: a folder that every node can write. Null: `tracking` in the output
+    folder, where that is one."""
+
+    images_every_samples: int = 4096
+    """Pictures of restored training patches come this often, at checkpoints; 0 for none."""
+
     def __post_init__(self) -> None:
         """Refuse names that do not exist."""
         for field, known in (("backend", BACKENDS), ("mode", MODES)):
@@ -33,6 +40,10 @@ class TrackingConfig:
                 raise ConfigError(
                     f"tracking.{field} is '{value}'; choose one of {', '.join(known)}"
                 )
+        if self.images_every_samples < 0:
+            raise ConfigError(
+                f"tracking.images_every_samples must be at least 0, got {self.images_every_samples}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,11 +52,13 @@ class RunIdentity:
 
     Attributes:
         name: For people.
+        id: The same when the run is gone on with; empty for a new one each time.
         group: Runs of one search or one tree share it; empty for none.
         config: What the run was made from, as plain data.
     """
 
     name: str
+    id: str = ""
     group: str = ""
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

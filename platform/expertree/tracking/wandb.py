@@ -29,6 +29,9 @@ class WandbTracker:
         self._run = wandb.init(
             project=config.project,
             name=identity.name,
+            id=identity.id or None,
+            # Offline W&B begins a run of the same id; `wandb sync` puts them together.
+            resume="allow" if identity.id and config.mode == "online" else None,
             group=identity.group or None,
             dir=directory,
             config=dict(identity.config),

@@ -95,7 +95,7 @@ def test_with_a_tree_it_lists_the_experts_in_the_order_of_their_beginnings(
     order = [line.split("  ")[0] for line in lines if " samples " in line]
     assert order == ["root", "level 1, group 1", "level 1, group 0"]
     assert "in the store" in next(line for line in lines if line.startswith("root"))
-    assert any(line.startswith("time     2:00, at the speed") for line in text.splitlines())
+    assert any(line.startswith("time     2 min 00 s, at the speed") for line in text.splitlines())
 
 
 def test_without_a_finished_expert_the_time_is_not_known(

@@ -1,0 +1,120 @@
+"""An expert's training as others follow it: scalars, pictures, what it was made from."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from expertree.errors import ConfigError
+from expertree.experts import PairedPatches
+from expertree.images.arrays import ImageU8
+from expertree.images.io import encode_png, to_float, to_u8
+from expertree.tracking import RunIdentity, Tracker, TrackingConfig, open_tracker
+
+FOLDER = "tracking"
+
+SCALARS = ("loss", "learning_rate", "samples_per_s", "waited_share")
+"""What of a training's progress is recorded."""
+
+_NUM_PICTURED = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrackedRun:
+    """Where an expert's run goes; a lane opens it.
+
+    Attributes:
+        config: The backend, and how.
+        identity: What to call the run.
+        directory: A folder of the run's own, on every node.
+    """
+
+    config: TrackingConfig
+    identity: RunIdentity
+    directory: str
+
+    def open(self) -> Tracker:
+        """Begin the run, or go on with it."""
+        return open_tracker(self.config, self.identity, Path(self.directory))
+
+
+class Follower:
+    """Hands an expert's training to a tracker.
+
+    Args:
+        run: The run; it is opened here.
+        patches: Some of them are restored and pictured.
+    """
+
+    def __init__(self, run: TrackedRun, patches: PairedPatches) -> None:
+        """See the class."""
+        self._every = run.config.images_every_samples
+        self._patches = patches
+        self._pictured = self._seen = 0
+        self._begin = time.perf_counter()
+        self._tracker = run.open()
+
+    def on_progress(self, progress: Mapping[str, Any]) -> None:
+        """Record the newest scalars."""
+        scalars = {name: progress[name] for name in SCALARS if progress.get(name) is not None}
+        self._seen = int(progress["samples"])
+        self._tracker.log(self._seen, scalars)
+
+    def on_checkpoint(self, num_seen: int, network: nn.Module) -> None:
+        """Picture some patches, if enough samples have passed."""
+        if self._every and num_seen - self._pictured >= self._every:
+            self._pictured = num_seen
+            self._tracker.image(num_seen, "patches", encode_png(picture(network, self._patches)))
+
+    def __enter__(self) -> Self:
+        """The run is open."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Record what it took, and close the run, however the training ended."""
+        self._tracker.log(self._seen, {"cost.seconds": time.perf_counter() - self._begin})
+        self._tracker.finish()
+
+
+def picture(network: nn.Module, patches: PairedPatches) -> ImageU8:
+    """Up to four patches below one another: degraded, restored, clean."""
+    indices = np.linspace(0, len(patches) - 1, min(_NUM_PICTURED, len(patches))).astype(int)
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    rows = []
+    with torch.inference_mode():
+        for index in indices.tolist():
+            (lq,), (gt,) = patches.images("lq", [index]), patches.images("gt", [index])
+            restored = network(to_float(lq)[None].to(device))[0].float().cpu()
+            rows.append(np.concatenate([lq, to_u8(restored), gt], axis=1))
+    network.train(was_training)
+    return np.ascontiguousarray(np.concatenate(rows, axis=0))
+
+
+def tracking_folder(config: TrackingConfig, output: str) -> str | None:
+    """Where runs keep their files; None if nothing is tracked.
+
+    Raises:
+        ConfigError: If that cannot be a folder.
+    """
+    if config.backend == "null":
+        return None
+    folder = config.directory if config.directory is not None else f"{output}/{FOLDER}"
+    if "://" in folder:
+        raise ConfigError(
+            f"tracking.directory: runs keep their files in a folder, which {folder} is not; give one "
+            "that every node can write"
+        )
+    return str(Path(folder).absolute())
