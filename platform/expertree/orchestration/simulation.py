@@ -63,48 +63,96 @@ def simulate(
     """
     if num_lanes < 1:
         raise ValueError(f"num_lanes must be at least 1, got {num_lanes}")
-    never = float("inf")
-    schedule = Schedule(tasks, lease_s=never, max_attempts=1_000_000)
-    left = {task.key: task.cost for task in tasks}
-    attempts = dict.fromkeys(left, 0)
-    order = itertools.count()
-    # Events: when, a number that keeps equal times in order, lane, task, what is left, its begin.
-    ends: list[tuple[float, int, int, str | None, float, float]] = []
-    idle, now = list(range(num_lanes)), 0.0
-    spans: list[Span] = []
-    while True:
-        for lane in list(idle):
-            task = schedule.lease(str(lane), now)
-            if task is None:
-                break
-            idle.remove(lane)
-            attempts[task.key] += 1
-            share = preempt(task.key, attempts[task.key])
-            rest_s = left[task.key]
-            works_s = rest_s if share is None else rest_s * share
-            after_s = 0.0 if share is None else rest_s - works_s + min(repeated_s, works_s)
-            end = now + between_s + works_s
-            heapq.heappush(ends, (end, next(order), lane, task.key, after_s, now))
-        if not ends:
-            break
-        now, _, lane, key, after_s, begin = heapq.heappop(ends)
-        if key is None:
-            idle.append(lane)
-            continue
-        is_done = after_s == 0.0
-        spans.append(Span(key=key, lane=lane, begin_s=begin, end_s=now, is_done=is_done))
-        if is_done:
-            schedule.finish(str(lane), key, now)
-            idle.append(lane)
-        else:
-            left[key] = after_s
-            schedule.fail(str(lane), key, now, "preempted", retry=True)
-            heapq.heappush(ends, (now + restart_s, next(order), lane, None, 0.0, now))
+    play = _Play(tasks, num_lanes, between_s, repeated_s, restart_s, preempt)
+    while play.advance():
+        pass
     return Simulated(
-        spans=tuple(sorted(spans, key=lambda span: (span.begin_s, span.lane))),
-        wall_s=max((span.end_s for span in spans), default=0.0),
+        spans=tuple(sorted(play.spans, key=lambda span: (span.begin_s, span.lane))),
+        wall_s=max((span.end_s for span in play.spans), default=0.0),
         bound_s=bound_s(tasks, num_lanes=num_lanes),
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class _Event:
+    """When a lane ends an attempt, or with `key` None is there again."""
+
+    at_s: float
+    number: int
+    lane: int
+    key: str | None = None
+    left_s: float = 0.0
+    begin_s: float = 0.0
+
+
+class _Play:
+    """Lanes, the time, and what ends next."""
+
+    def __init__(
+        self,
+        tasks: Sequence[TrainingTask],
+        num_lanes: int,
+        between_s: float,
+        repeated_s: float,
+        restart_s: float,
+        preempt: OnPreemption,
+    ) -> None:
+        self._schedule = Schedule(tasks, lease_s=float("inf"), max_attempts=1_000_000)
+        self._left_s = {task.key: task.cost for task in tasks}
+        self._attempts = dict.fromkeys(self._left_s, 0)
+        self._between_s, self._repeated_s, self._restart_s = between_s, repeated_s, restart_s
+        self._preempt = preempt
+        self._idle = list(range(num_lanes))
+        self._events: list[_Event] = []
+        self._numbers = itertools.count()
+        self._now_s = 0.0
+        self.spans: list[Span] = []
+
+    def advance(self) -> bool:
+        """Give idle lanes what is ready, and go to the next event; False if there is none."""
+        while self._idle and (task := self._schedule.lease(str(self._idle[0]), self._now_s)):
+            self._begin(self._idle.pop(0), task.key)
+        if not self._events:
+            return False
+        event = heapq.heappop(self._events)
+        self._now_s = event.at_s
+        if event.key is None:
+            self._idle.append(event.lane)
+        else:
+            self._end(event, event.key)
+        return True
+
+    def _begin(self, lane: int, key: str) -> None:
+        self._attempts[key] += 1
+        share = self._preempt(key, self._attempts[key])
+        rest_s = self._left_s[key]
+        works_s = rest_s if share is None else rest_s * share
+        left_s = 0.0 if share is None else rest_s - works_s + min(self._repeated_s, works_s)
+        at_s = self._now_s + self._between_s + works_s
+        heapq.heappush(
+            self._events, _Event(at_s, next(self._numbers), lane, key, left_s, self._now_s)
+        )
+
+    def _end(self, event: _Event, key: str) -> None:
+        is_done = event.left_s == 0.0
+        self.spans.append(
+            Span(
+                key=key,
+                lane=event.lane,
+                begin_s=event.begin_s,
+                end_s=event.at_s,
+                is_done=is_done,
+            )
+        )
+        lane = str(event.lane)
+        if is_done:
+            self._schedule.finish(lane, key, event.at_s)
+            self._idle.append(event.lane)
+            return
+        self._left_s[key] = event.left_s
+        self._schedule.fail(lane, key, event.at_s, "preempted", retry=True)
+        back_s = event.at_s + self._restart_s
+        heapq.heappush(self._events, _Event(back_s, next(self._numbers), event.lane))
 
 
 def bound_s(tasks: Sequence[TrainingTask], *, num_lanes: int) -> float:
