@@ -13,11 +13,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from expertree.experts.workers import Workers
 from expertree.orchestration.cluster import ClusterConfig, connect
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.lanes import OnProgress, train_all
 from expertree.orchestration.schedule import Attempt, TrainingTask
-from expertree.orchestration.simulation import bound_s, simulate
+from expertree.orchestration.simulation import OnPreemption, bound_s, simulate
 from expertree.storage import Storage
 
 PAPER_HOURS = 44.0
@@ -97,19 +98,19 @@ def on_paper() -> dict[str, Any]:
     tasks = _tasks(PAPER_EXPERTS, PAPER_HOURS)
     found = {}
     for num_gpus in _GPUS:
-        walls = []
-        for seed in range(_NUM_DRAWS):
-            lost = _Lost(seed)
-            run = simulate(
+        walls = [
+            simulate(
                 tasks,
                 num_lanes=num_gpus,
                 between_s=3 / _SECONDS_AN_HOUR,
                 repeated_s=_CHECKPOINT_HOURS / 2,
                 restart_s=_RESTART_HOURS,
-                preempt=lost,
-            )
-            walls.append(run.wall_s)
-        least = max(run.bound_s, -(-PAPER_EXPERTS // num_gpus) * PAPER_HOURS)
+                preempt=_loses_one_in_twenty(seed),
+            ).wall_s
+            for seed in range(_NUM_DRAWS)
+        ]
+        rounds = -(-PAPER_EXPERTS // num_gpus) * PAPER_HOURS
+        least = max(bound_s(tasks, num_lanes=num_gpus), rounds)
         found[f"{num_gpus} GPUs"] = {
             "hours": round(statistics.mean(walls), 2),
             "bound_hours": round(least, 2),
@@ -118,15 +119,15 @@ def on_paper() -> dict[str, Any]:
     return found
 
 
-class _Lost:
+def _loses_one_in_twenty(seed: int) -> OnPreemption:
     """One attempt in twenty is preempted, somewhere in it."""
+    rng = np.random.default_rng(seed)
 
-    def __init__(self, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
+    def preempt(_key: str, _attempt: int) -> float | None:
+        is_lost = rng.random() < _PREEMPTED_SHARE
+        return float(rng.random()) if is_lost else None
 
-    def __call__(self, key: str, attempt: int) -> float | None:
-        is_lost = self._rng.random() < _PREEMPTED_SHARE
-        return float(self._rng.random()) if is_lost else None
+    return preempt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +136,7 @@ class _Waits:
 
     seconds: float
 
-    def run(self, on_progress: OnProgress, workers: object) -> None:
+    def run(self, on_progress: OnProgress, workers: Workers) -> None:  # noqa: ARG002 - one
         """See `lanes.Work`."""
         end = time.time() + self.seconds
         while (left := end - time.time()) > 0:

@@ -36,8 +36,8 @@ from expertree.orchestration.set_stages import (
 )
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import NotMadeError, Workbench, check_whole, key_of
-from expertree.orchestration.tracked import tracking_folder
 from expertree.orchestration.tables import read_embeddings, read_leaves, read_names, write_table
+from expertree.orchestration.tracked import tracking_folder
 from expertree.orchestration.tree_stage import cut_embeddings
 from expertree.restorer import write_bundle
 from expertree.routing import (

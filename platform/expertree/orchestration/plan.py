@@ -1,6 +1,6 @@
 """What a build would do, shown in place of doing it (`--dry-run`)."""
 
-import dataclasses
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ from pathlib import Path
 from expertree.errors import StorageError
 from expertree.events import EventLog
 from expertree.experts import RecipeConfig
+from expertree.experts.adapter import adapter_shapes
 from expertree.experts.backbones import describe_backbone
 from expertree.experts.training import LOG
 from expertree.orchestration.build import build, prepare
@@ -148,15 +149,18 @@ def _lines(plans: Sequence[ExpertPlan], config: BuildConfig) -> Iterator[str]:
 
 
 def _bytes_of(plan: ExpertPlan) -> int:
-    size = describe_backbone(plan.job.backbone).num_parameters
-    return training_bytes(size, size, plan.job.recipe)
+    size = trained = describe_backbone(plan.job.backbone).num_parameters
+    if plan.job.adapter is not None:
+        shapes = adapter_shapes(plan.job.backbone, plan.job.adapter)
+        trained = sum(math.prod(shape) for shape in shapes.values())
+    return training_bytes(size, trained, plan.job.recipe)
 
 
 def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
     groups = config.hierarchy.groups
     yield (
-        f"experts  at most {sum(groups)}, for groups {', '.join(map(str, groups))}, and one network "
-        "to compare with; which they are is known once the tree is there"
+        f"experts  at most {sum(groups)}, for groups {', '.join(map(str, groups))}, and one "
+        "network to compare with; which they are is known once the tree is there"
     )
     size = describe_backbone(config.experts.backbone).num_parameters
     total = sum(

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -114,7 +114,7 @@ def tracking_folder(config: TrackingConfig, output: str) -> str | None:
     folder = config.directory if config.directory is not None else f"{output}/{FOLDER}"
     if "://" in folder:
         raise ConfigError(
-            f"tracking.directory: runs keep their files in a folder, which {folder} is not; give one "
-            "that every node can write"
+            f"tracking.directory: runs keep their files in a folder, which {folder} is not; give "
+            "one that every node can write"
         )
     return str(Path(folder).absolute())

@@ -26,8 +26,8 @@ class TrackingConfig:
     """W&B's mode: `offline` needs no account and no network; `wandb sync` sends it later."""
 
     directory: str | None = None
-    """Where runs keep their files: a folder that every node can write. Null: `tracking` in the output
-    folder, where that is one."""
+    """Where runs keep their files: a folder that every node can write. Null: `tracking` in the
+    output folder, where that is one."""
 
     images_every_samples: int = 4096
     """Pictures of restored training patches come this often, at checkpoints; 0 for none."""

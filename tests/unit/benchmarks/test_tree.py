@@ -11,7 +11,12 @@ def attempt(lane: str, start: float, end: float | None) -> Attempt:
 
 
 def test_gaps_are_between_experts_of_one_lane() -> None:
-    history = [attempt("a", 0, 10), attempt("b", 1, 12), attempt("a", 10.5, 20), attempt("a", 22, None)]
+    history = [
+        attempt("a", 0, 10),
+        attempt("b", 1, 12),
+        attempt("a", 10.5, 20),
+        attempt("a", 22, None),
+    ]
     assert list(gaps(history)) == pytest.approx([0.5, 2.0])
 
 

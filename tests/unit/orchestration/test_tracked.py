@@ -26,7 +26,9 @@ SIDE_PX = 16
 @pytest.fixture
 def work(tmp_path: Path) -> ExpertWork:
     rng = np.random.default_rng(0)
-    images = [encode_png(rng.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)) for _ in "abc"]
+    images = [
+        encode_png(rng.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)) for _ in "abc"
+    ]
     rows = [
         {"id": f"train/{n}", "tasks": ["noise"], "caption": "medium noise", "lq": png, "gt": png}
         for n, png in enumerate(images)
