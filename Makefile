@@ -67,7 +67,7 @@ lock: venv ## Resolve pyproject.toml again into requirements.lock (LOCK_ARGS=--u
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
 	    $(LOCK_ARGS) --output-file requirements.lock
 
-bench: venv ## Run one benchmark: BENCH=degrade, overhead or shard; its last line is JSON
+bench: venv ## Run one benchmark: BENCH=degrade, overhead, shard or switch; its last line is JSON
 	$(BIN)/python jobs/bench.py bench=$(BENCH)
 
 clean: ## Remove the environment and the caches; results in runs stay
