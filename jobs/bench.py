@@ -4,6 +4,7 @@ python jobs/bench.py bench=overhead
 python jobs/bench.py bench=degrade degrade.size_px=512
 python jobs/bench.py bench=shard shard.num_patches=5000
 python jobs/bench.py bench=cluster
+python jobs/bench.py bench=switch switch.backbone.name=litenaf
 """
 
 import json

@@ -144,6 +144,27 @@ def test_another_router_trains_no_expert_again(built: Job) -> None:
     assert trained == EXPERTS + COMPARISON
 
 
+def test_adapters_are_trained_on_the_stored_root_and_restore_through_the_bundle(
+    built: Job,
+) -> None:
+    done = built.run("experts.adapter.rank=4", f"output={built.folder}/adapters")
+    assert done.returncode == 0, done.stdout + done.stderr
+    events = read_events(built.folder / "adapters" / "events.jsonl")
+    # The root and the comparison are those of the build without adapters.
+    assert len({e["key"] for e in events if e["event"] == "expert_started"}) == EXPERTS - 1
+    report = json.loads((built.folder / "adapters" / "report.json").read_text())
+    starts = {e["index"]: e["start"] for e in report["experts"]}
+    assert starts.pop(0) == starts.pop(None) == "random weights"
+    assert set(starts.values()) == {"the root's weights, as an adapter of rank 4"}
+    restorer = Restorer.load(built.folder / "adapters" / "bundle")
+    stored = restorer.bundle.directory.list_files("expert.safetensors")
+    assert stored == ["experts/000/expert.safetensors"]
+    image = np.random.default_rng(0).integers(0, 256, (45, 71, 3), dtype=np.uint8)
+    experts = restorer.tree.experts()
+    restored = {node: restorer.restore(image, expert=node).image.tobytes() for node in experts}
+    assert len(set(restored.values())) == EXPERTS
+
+
 @pytest.mark.timeout(1500)
 def test_a_build_that_is_killed_five_times_ends_with_the_same_bundle(
     built: Job, tmp_path: Path

@@ -4,7 +4,15 @@ import dataclasses
 
 import pytest
 
-from expertree.config import all_keys, canonical_json, check_key, fingerprint, load, to_dict
+from expertree.config import (
+    all_keys,
+    canonical_json,
+    check_key,
+    fingerprint,
+    load,
+    open_sections,
+    to_dict,
+)
 from expertree.errors import ConfigError
 
 
@@ -77,3 +85,13 @@ def test_fingerprint_depends_on_content_only() -> None:
 def test_canonical_json_refuses_what_is_not_plain() -> None:
     with pytest.raises(TypeError, match="object is not plain data"):
         canonical_json({"a": object()})
+
+
+def test_a_key_below_a_section_that_is_null_opens_it() -> None:
+    data = to_dict(Outer())
+    open_sections(Outer, data, "extra.rate")
+    assert data["extra"] == {"rate": 0.5, "sizes": [1, 4]}
+    for path in ("extra", "inner.rate", "name"):
+        before = to_dict(Outer())
+        open_sections(Outer, before, path)
+        assert before == to_dict(Outer())

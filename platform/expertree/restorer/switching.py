@@ -20,9 +20,9 @@ class SwitchedNetwork:
     """The root's network once more, made into one expert or another by merging its adapter in.
 
     It has memory of its own only for the tensors that adapters change, and shares the others with
-    the root. So the root and all its adapters' experts need twice the root's memory, however many
-    there are. A switch writes every changed tensor anew from the root's: an expert is the same to
-    the bit whatever was there before it.
+    the root. So the root and all its adapters' experts need twice the root's memory and that of a
+    few adapters, however many there are. A switch writes every changed tensor anew from the root's:
+    an expert is the same to the bit whatever was there before it.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SwitchedNetwork:
         """
         own = frozenset(changed)
         shared = {id(value): value for name, value in root.named_parameters() if name not in own}
-        self._network = copy.deepcopy(root, shared).requires_grad_(False)  # noqa: FBT003 - torch's
+        self._network = copy.deepcopy(root, shared)
         self._root, self._tensors = root.state_dict(), self._network.state_dict()
         self._read = functools.lru_cache(maxsize=NUM_KEPT)(read)
         self._lock = threading.Lock()

@@ -4,8 +4,10 @@ import pytest
 
 from expertree.benchmarks.overhead import OverheadConfig
 from expertree.benchmarks.registry import BENCHMARKS, BenchConfig
+from expertree.benchmarks.switch import SwitchConfig
 from expertree.config import all_keys, load
 from expertree.errors import ConfigError
+from expertree.experts import BackboneConfig
 
 
 def test_an_unknown_benchmark_is_answered_with_those_that_exist() -> None:
@@ -22,3 +24,11 @@ def test_overhead_gives_a_ratio_of_two_times() -> None:
     assert found["benchmark"] == "overhead"
     assert found["ratio"] == pytest.approx(found["routed_s"] / found["expert_s"], rel=0.9)
     assert found["ratio"] > 0.5
+
+
+def test_switch_compares_a_switch_with_an_image() -> None:
+    config = SwitchConfig(size_px=32, num_pairs=3, backbone=BackboneConfig(width=8))
+    found = BENCHMARKS["switch"](BenchConfig(switch=config))
+    assert found["benchmark"] == "switch"
+    assert found["ratio"] == pytest.approx(found["switch_s"] / found["forward_s"], rel=0.1)
+    assert found["adapter_parameters"] < found["root_parameters"]

@@ -8,6 +8,7 @@ import torch
 
 from expertree.config import load
 from expertree.errors import ArtefactError, ConfigError
+from expertree.experts import AdapterConfig
 from expertree.experts.backbones import BackboneConfig, build_backbone, resolve_backbone
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree
 from expertree.orchestration.expert_networks import check_weights, choose_networks
@@ -142,3 +143,51 @@ def test_weights_that_do_not_fit_are_refused_before_any_work(tmp_path: Path) -> 
     ):
         with pytest.raises(ArtefactError, match="does not fit"):
             check_weights(load(ExpertsConfig, wrong))
+
+
+def test_with_adapters_every_node_but_the_root_is_one_on_the_root(tree: Tree) -> None:
+    chosen = choose(tree, adapter={"rank": 4})
+    assert chosen.pop(0) == choose(tree)[0]
+    assert {choice.adapter for choice in chosen.values()} == {AdapterConfig(rank=4)}
+    assert {(choice.parent, choice.start) for choice in chosen.values()} == {
+        (0, "the root's weights, as an adapter of rank 4")
+    }
+
+
+def test_a_node_with_another_network_than_the_roots_is_whole_and_says_so(tree: Tree) -> None:
+    chosen = choose(tree, adapter={}, rules=[DARK])
+    assert [n for n, choice in chosen.items() if choice.adapter is None] == [0, 1, 3]
+    reason = "no adapter, because the root is another network (nafnet)"
+    assert (chosen[1].parent, chosen[1].start) == (None, f"random weights, {reason}")
+    assert (chosen[3].parent, chosen[3].start) == (1, f"its parent's weights, {reason}")
+    assert chosen[4].parent == 0
+    of_the_root = choose(tree, adapter={}, rules=[{"nodes": [0], "backbone": {"width": 8}}])
+    assert all(choice.adapter is None for choice in of_the_root.values())
+
+
+def test_a_node_with_published_weights_of_its_own_is_whole_and_says_so(tree: Tree) -> None:
+    chosen = choose(tree, adapter={}, rules=[{"nodes": [2], "init": "a/b.pth"}])
+    assert chosen[2].adapter is None
+    assert chosen[2].start == (
+        "published weights (b.pth), no adapter, because a rule gives it weights of its own"
+    )
+    assert chosen[5].adapter == AdapterConfig()
+
+
+def test_adapters_begin_at_published_weights_through_the_root(tree: Tree) -> None:
+    chosen = choose(tree, adapter={}, init="a/b.pth")
+    assert chosen[0].start == "published weights (b.pth)"
+    assert all(choice.parent == 0 and choice.adapter for node, choice in chosen.items() if node)
+
+
+@pytest.mark.parametrize(
+    ("experts", "message"),
+    [
+        ({"adapter": {"rank": 0}}, "rank must be at least 1"),
+        ({"adapter": {"rnk": 4}}, r"'experts.adapter.rnk'; did you mean 'experts.adapter.rank'"),
+        ({"adapter": {}, "warm_start": False}, "starts from the root's weights"),
+    ],
+)
+def test_adapters_that_cannot_work_are_refused(experts: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(BuildConfig, {"experts": experts})

@@ -1,5 +1,6 @@
 """Which experts there are, and what names them."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,13 @@ import torch
 
 from expertree.config import load
 from expertree.events import EventLog, read_events
-from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
+from expertree.experts.adapter import adapter_shapes
+from expertree.experts.backbones import BackboneConfig, build_backbone, resolve_backbone
+from expertree.experts.weights import save_expert
 from expertree.hierarchy import AdaptiveConfig, HierarchyConfig, assign, build_tree
 from expertree.orchestration.expert_stages import plan_experts
+from expertree.orchestration.score_stage import open_expert
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench
 from expertree.orchestration.tables import write_table
@@ -123,3 +128,68 @@ def test_rules_read_what_each_node_is_made_of(tmp_path: Path) -> None:
     starts = {event["label"]: event["start"] for event in planned}
     assert starts["root"] == "random weights"
     assert starts[plans[3 - node].label].endswith("its parent is another network (retinexformer)")
+
+
+def test_an_adapter_has_as_many_samples_behind_it_as_an_expert_that_starts_from_its_parent(
+    tmp_path: Path,
+) -> None:
+    shape, points = HierarchyConfig(groups=(1, 4, 6)), make_blobs(6, 0.1)
+    tree, whole = plan(tmp_path, shape, points)
+    _, adapters = plan(tmp_path, shape, points, adapter={})
+    for node in tree.experts():
+        above = tree.parent_expert(node)
+        behind = 0
+        while above is not None:
+            behind += whole[above].job.num_samples
+            above = tree.parent_expert(above)
+        if node != 0:
+            before = adapters[0].job.num_samples
+            assert before + adapters[node].job.num_samples == (
+                behind + whole[node].job.num_samples
+            )
+
+
+def test_adapters_wait_for_the_root_alone_and_name_it(tmp_path: Path) -> None:
+    _, plans = plan(tmp_path, HierarchyConfig(groups=(1, 2, 4)), make_blobs(4, 0.1), adapter={})
+    root = plans[0]
+    for node, made in plans.items():
+        if node in {0, None}:
+            assert (made.job.adapter, made.parent) == (None, None)
+            assert made.network == "nafnet"
+        else:
+            assert made.job.adapter == AdapterConfig()
+            assert (made.parent, made.job.init) == (root.key, root.result.uri)
+            assert made.spec["parent"] == root.key
+            assert made.network == "nafnet, adapter of rank 8"
+
+
+def test_an_adapter_is_named_by_its_settings_and_a_whole_expert_as_without_adapters(
+    tmp_path: Path,
+) -> None:
+    shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
+    plans = {
+        rank: plan(tmp_path, shape, points, adapter=None if rank is None else {"rank": rank})[1]
+        for rank in (None, 4, 8)
+    }
+    keys = {rank: {node: p.key for node, p in made.items()} for rank, made in plans.items()}
+    assert len({made[1] for made in keys.values()}) == 3
+    assert len({(made[0], made[None]) for made in keys.values()}) == 1
+    assert all("adapter" not in p.spec for p in plans[None].values())
+    assert plans[4][1].spec["adapter"] == {"rank": 4, "alpha": 16, "train_norms": False}
+
+
+def test_a_stored_adapter_is_opened_with_its_root_out_of_the_same_store(tmp_path: Path) -> None:
+    store, backbone = Storage.open(tmp_path), resolve_backbone(BackboneConfig(width=8))
+    root = ExpertJob(key="r", backbone=backbone, recipe=RecipeConfig(), num_samples=8, seed=0)
+    torch.manual_seed(0)
+    weights = build_backbone(backbone).state_dict()
+    save_expert(store.sub("expert", "r"), weights, root)
+    init = store.sub("expert", "r").uri
+    adapter = dataclasses.replace(root, key="a", init=init, adapter=AdapterConfig())
+    shapes = adapter_shapes(backbone, AdapterConfig()).items()
+    zeros = {name: torch.zeros(shape) for name, shape in shapes}
+    save_expert(store.sub("expert", "a"), zeros, adapter)
+    for key in ("r", "a"):
+        opened = open_expert(store.sub("expert", key)).state_dict()
+        assert torch.equal(opened["intro.weight"], weights["intro.weight"])
+    assert not opened["encoders.0.0.conv2.weight"].any()

@@ -73,6 +73,15 @@ def test_an_experts_curve_begins_where_its_parents_ends(run: Run) -> None:
     assert starts["#6 noise"] == 2 * 9_600 + 80
 
 
+def test_the_curve_of_an_adapter_begins_where_the_roots_ends(run: Run) -> None:
+    for expert in run["experts"]:
+        expert["parent"] = 0 if expert["index"] else None
+    figure = figures.loss_figure(run, COLOURS)
+    assert figure is not None
+    starts = {trace["name"]: trace["x"][0] for trace in figure.data}
+    assert starts["#2 noise"] == starts["#6 noise"] == 9_600 + 80
+
+
 def test_a_smoothed_curve_keeps_a_constant_and_a_short_one_is_left_alone() -> None:
     assert figures._smoothed([0.5] * 200) == [0.5] * 200
     assert figures._smoothed([3.0, 1.0, 2.0]) == [3.0, 1.0, 2.0]
