@@ -5,6 +5,7 @@
     python jobs/build_tree.py photographs.source=/data/photos hierarchy.groups=[1,7,19] \
         experts.num_samples=[400000,100000,100000] output=runs/mine
     ray job submit --working-dir . -- python jobs/build_tree.py experiment=demo
+    python jobs/build_tree.py grow.build=runs/mine photographs.source=/data/new output=runs/grown
 
 Results are stored by the hash of what made them: run it again after any interruption.
 """

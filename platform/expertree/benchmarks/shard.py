@@ -41,7 +41,7 @@ def measure_shards(config: ShardConfig) -> dict[str, Any]:
             key: DEFAULT_TASKS.index(tasks[0]) % num_leaves if len(tasks) == 1 else num_leaves - 1
             for key, tasks in zip(whole.ids, whole.tasks, strict=True)
         }
-        shard(table, leaf_of, num_leaves, shards, lambda *_: None)
+        shard(table, leaf_of, range(num_leaves), shards, lambda *_: None)
         names = shards.list_files(".parquet")
         bytes_of_all = _bytes_of(table, files)
         ratios = []

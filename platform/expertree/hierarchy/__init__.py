@@ -9,6 +9,7 @@ from expertree.hierarchy.assign import assign
 from expertree.hierarchy.build import build_tree
 from expertree.hierarchy.config import AdaptiveConfig, HierarchyConfig
 from expertree.hierarchy.dendrogram import Dendrogram
+from expertree.hierarchy.grow import Growth, GrowthLimits, grow
 from expertree.hierarchy.nearest import nearest
 from expertree.hierarchy.quality import Composition, compositions, purity, silhouettes
 from expertree.hierarchy.tree import ROOT, Node, Tree
@@ -18,12 +19,15 @@ __all__ = [
     "AdaptiveConfig",
     "Composition",
     "Dendrogram",
+    "Growth",
+    "GrowthLimits",
     "HierarchyConfig",
     "Node",
     "Tree",
     "assign",
     "build_tree",
     "compositions",
+    "grow",
     "load_tree",
     "nearest",
     "purity",

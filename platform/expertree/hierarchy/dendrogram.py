@@ -6,6 +6,7 @@ lead to, as they do in {1, 2, 4, 8}. Shapes share groups because all follow the 
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -75,3 +76,34 @@ class Dendrogram:
             if len(rows):
                 elements[rows] = np.take(pair, nearest(points[rows], self.centroids[split])[0])
         return elements
+
+    def split_leaf(
+        self,
+        leaf: int,
+        centroids: Float32[np.ndarray, "2 dim"],
+        *,
+        numbers: Sequence[int],
+        added: int,
+    ) -> "Dendrogram":
+        """The dendrogram with one split more, of a leaf.
+
+        Args:
+            leaf: The leaf.
+            centroids: float32 [2, dim], of what it was and of the leaf that is added.
+            numbers: The new number of each old leaf.
+            added: The number of the leaf that is added.
+        """
+        last = self.num_leaves + 1 + len(self.halves)
+
+        def renumbered(element: int) -> int:
+            if element == leaf:
+                return last
+            return numbers[element] if element < self.num_leaves else element + 1
+
+        return Dendrogram(
+            halves=(
+                *((renumbered(a), renumbered(b)) for a, b in self.halves),
+                (numbers[leaf], added),
+            ),
+            centroids=np.concatenate([self.centroids, centroids[None]]),
+        )

@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-import pyarrow as pa
 import torch
 from jaxtyping import Int64
 
@@ -19,11 +18,13 @@ from expertree.degradation.photographs import (
     split_photographs,
 )
 from expertree.errors import ResourceError
-from expertree.hierarchy import Tree, assign, load_tree, save_tree
+from expertree.hierarchy import assign, load_tree, save_tree
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_networks import check_weights
 from expertree.orchestration.expert_stages import ExpertPlan, plan_experts, train_experts
 from expertree.orchestration.extractor_stages import train_extractor_on_lane
+from expertree.orchestration.finished import FinishedBuild
+from expertree.orchestration.grow_stages import grow_tree, keep_experts, past_of
 from expertree.orchestration.patch_stages import shard
 from expertree.orchestration.pipelines import OnDone
 from expertree.orchestration.score_stage import INPUTS
@@ -36,11 +37,12 @@ from expertree.orchestration.set_stages import (
 )
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import NotMadeError, Workbench, check_whole, key_of
-from expertree.orchestration.tables import read_embeddings, read_leaves, read_names, write_table
+from expertree.orchestration.tables import read_embeddings, read_leaves, read_names, write_leaves
 from expertree.orchestration.tracked import tracking_folder
-from expertree.orchestration.tree_stage import cut_embeddings
+from expertree.orchestration.tree_stage import Hierarchy, cut_embeddings
 from expertree.restorer import write_bundle
 from expertree.routing import (
+    Guide,
     Router,
     load_router,
     make_guide,
@@ -56,23 +58,12 @@ OnPicture = Callable[[Picture], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Hierarchy:
-    """The tree, where it is stored, and the leaf of each training patch."""
-
-    result: Storage
-    tree: Tree
-    ids: Sequence[str]
-    leaves: Int64[np.ndarray, " patches"]
-
-    @property
-    def leaf_of(self) -> dict[str, int]:
-        """The leaf by the patch's id."""
-        return dict(zip(self.ids, self.leaves.tolist(), strict=True))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Built:
-    """Everything that a build made; directories are results in the store."""
+    """Everything that a build made; directories are results in the store.
+
+    `past` is the build that was grown, and `training` has tables and embeddings of all that experts
+    were trained on: this build's, and then those of the builds before.
+    """
 
     material: Material
     tables: Mapping[str, Storage]
@@ -85,6 +76,8 @@ class Built:
     router_result: Storage
     bundle: Storage
     picture: Picture
+    past: FinishedBuild | None
+    training: Sequence[tuple[Storage, Storage]]
 
     @property
     def router(self) -> Router:
@@ -125,11 +118,20 @@ def build(
     config: BuildConfig, material: Material, bench: Workbench, on_picture: OnPicture
 ) -> Built:
     """Run all stages up to the bundle."""
-    tables = make_tables(bench, config.degradation.patch_sets(), material, seed=config.seed)
-    extractor = _train_extractor(config, bench, tables["extractor"])
+    past = past_of(config)
+    sets = config.degradation.patch_sets()
+    if past is not None:
+        del sets["extractor"]
+    tables = make_tables(bench, sets, material, seed=config.seed)
+    extractor = _extractor(config, bench, tables, past)
     embedded = {name: table for name, table in tables.items() if name != "extractor"}
     embeddings = embed_tables(bench, embedded, extractor)
-    hierarchy = _cluster(config, bench, extractor, embeddings["train"])
+    kept = None
+    if past is None:
+        hierarchy = _cluster(config, bench, extractor, embeddings["train"])
+    else:
+        hierarchy, growth = grow_tree(bench, config, past, embeddings["train"])
+        kept = keep_experts(past, growth)
     shards = _shard(bench, tables["train"], hierarchy)
     plans = plan_experts(
         bench,
@@ -138,18 +140,13 @@ def build(
         leaf_of=hierarchy.leaf_of,
         table=tables["train"],
         shards=shards,
+        kept=kept,
     )
     picture = _train_experts(config, bench, hierarchy, plans, shards, on_picture)
-    scores = score_tables(bench, tables, *_wanted_scores(plans, config.degradation.shift_sets()))
-    router_result = _train_router(
-        config,
-        bench,
-        hierarchy,
-        tables=tables,
-        embeddings=embeddings,
-        plans=plans,
-        scores=scores,
-    )
+    given = _given_to_routers(tables, embeddings, past)
+    shift = config.degradation.shift_sets()
+    scores = score_tables(bench, {**tables, **given.tables}, *_wanted_scores(plans, given, shift))
+    router_result = _train_router(config, bench, hierarchy, given=given, plans=plans, scores=scores)
     bundle = _bundle(bench, extractor, hierarchy, router_result, plans)
     return Built(
         material=material,
@@ -163,18 +160,28 @@ def build(
         router_result=router_result,
         bundle=bundle,
         picture=picture,
+        past=past,
+        training=given.training,
     )
 
 
-def _train_extractor(config: BuildConfig, bench: Workbench, table: Storage) -> Storage:
+def _extractor(
+    config: BuildConfig,
+    bench: Workbench,
+    tables: Mapping[str, Storage],
+    past: FinishedBuild | None,
+) -> Storage:
+    if past is not None:
+        with bench.timed("extractor", cached=True):
+            return past.directory("extractor")
     spec = {
         "extractor": to_dict(config.extractor),
-        "table": key_of(table),
+        "table": key_of(tables["extractor"]),
         "seed": config.seed,
     }
 
     def make(result: Storage, on_done: OnDone) -> None:
-        train_extractor_on_lane(bench, config, table, result, on_done)
+        train_extractor_on_lane(bench, config, tables["extractor"], result, on_done)
 
     return bench.run("extractor", spec, make, needs_cluster=True)
 
@@ -190,8 +197,7 @@ def _cluster(
             need_cluster=bench.need_cluster,
         )
         save_tree(tree, result)
-        rows = pa.table({"id": pa.array(ids), "leaf": pa.array(leaves)})
-        write_table(result, "leaves.parquet", rows)
+        write_leaves(result, ids, leaves)
 
     spec = {"hierarchy": to_dict(config.hierarchy), "embeddings": key_of(embeddings)}
     result = bench.run("tree", spec, make)
@@ -200,11 +206,17 @@ def _cluster(
 
 
 def _shard(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storage:
+    """The training images by leaf; of a tree that has grown, those of the new leaves."""
+    growth = hierarchy.growth
+    leaves = range(hierarchy.tree.num_leaves) if growth is None else growth.leaves
+
     def make(result: Storage, on_done: OnDone) -> None:
-        shard(table, hierarchy.leaf_of, hierarchy.tree.num_leaves, result, on_done)
+        if leaves:
+            bench.need_cluster()
+            shard(table, hierarchy.leaf_of, leaves, result, on_done)
 
     spec = {"table": key_of(table), "tree": key_of(hierarchy.result)}
-    return bench.run("shard", spec, make, needs_cluster=True)
+    return bench.run("shard", spec, make)
 
 
 def _train_experts(
@@ -226,16 +238,51 @@ def _train_experts(
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Given:
+    """What routers are trained on: by name, tables and embeddings of sets like `route`.
+
+    Attributes:
+        tables: By name.
+        embeddings: By name, in the same order.
+        training: See `Built`.
+    """
+
+    tables: Mapping[str, Storage]
+    embeddings: Mapping[str, Storage]
+    training: Sequence[tuple[Storage, Storage]]
+
+
+def _given_to_routers(
+    tables: Mapping[str, Storage],
+    embeddings: Mapping[str, Storage],
+    past: FinishedBuild | None,
+) -> _Given:
+    """The routers of a tree that has grown still know what came before."""
+    before = {name: past.all_sets(name) if past is not None else [] for name in ("route", "train")}
+    # Growing on the same photographs and degradations may give a set that was there before.
+    routes, training = (
+        list(dict.fromkeys([(tables[name], embeddings[name]), *sets]))
+        for name, sets in before.items()
+    )
+    names = ["route", *(f"route, earlier {n}" for n in range(len(routes) - 1))]
+    return _Given(
+        tables={name: table for name, (table, _) in zip(names, routes, strict=True)},
+        embeddings={name: found for name, (_, found) in zip(names, routes, strict=True)},
+        training=training,
+    )
+
+
 def _wanted_scores(
-    plans: Sequence[ExpertPlan], shift: Iterable[str]
+    plans: Sequence[ExpertPlan], given: _Given, shift: Iterable[str]
 ) -> tuple[dict[str, Storage | None], list[tuple[str, str]]]:
-    """Whom to score, and on which patch sets: the routers' is for the tree's experts alone."""
+    """Whom to score, and on which patch sets: the routers' are for the tree's experts alone."""
     experts: dict[str, Storage | None] = {INPUTS: None}
     validation = (*VALIDATION, *shift)
     wanted = [(INPUTS, name) for name in validation]
     for plan in plans:
         experts[plan.key] = plan.result
-        names = validation if plan.node is None else ("route", *validation)
+        names = validation if plan.node is None else (*given.tables, *validation)
         wanted += [(plan.key, name) for name in names]
     return experts, wanted
 
@@ -245,26 +292,24 @@ def _train_router(
     bench: Workbench,
     hierarchy: Hierarchy,
     *,
-    tables: Mapping[str, Storage],
-    embeddings: Mapping[str, Storage],
+    given: _Given,
     plans: Sequence[ExpertPlan],
     scores: Mapping[tuple[str, str], Storage],
 ) -> Storage:
     tree = hierarchy.tree
-    own = [plan for plan in plans if plan.node is not None]
+    own = {plan.node: plan for plan in plans if plan.node is not None}
     spec = {
         "router": to_dict(config.router),
         "tree": key_of(hierarchy.result),
-        "losses": [key_of(scores[plan.key, "route"]) for plan in own],
+        "losses": [key_of(scores[p.key, name]) for name in given.tables for p in own.values()],
         "seed": config.seed,
     }
 
     def make(result: Storage, _: OnDone) -> None:
-        vectors = read_embeddings(embeddings["route"])[1]
+        vectors = np.concatenate([read_embeddings(f)[1] for f in given.embeddings.values()])
         losses = {
-            plan.node: read_scores(scores[plan.key, "route"]).l1
-            for plan in own
-            if plan.node is not None
+            node: np.concatenate([read_scores(scores[p.key, name]).l1 for name in given.tables])
+            for node, p in own.items()
         }
         trained = train_router(
             config.router,
@@ -275,10 +320,25 @@ def _train_router(
             seed=config.seed,
         )
         save_router(trained.router, result)
-        save_guide(make_guide(tree, hierarchy.leaves, read_names(tables["train"])), result)
+        save_guide(_guide(hierarchy, given), result)
         result.write_json("curve.json", [dataclasses.asdict(epoch) for epoch in trained.curve])
 
     return bench.run("router", spec, make)
+
+
+def _guide(hierarchy: Hierarchy, given: _Given) -> Guide:
+    names = [own for table, _ in given.training for own in read_names(table)]
+    return make_guide(hierarchy.tree, leaves_of_training(hierarchy, given.training), names)
+
+
+def leaves_of_training(
+    hierarchy: Hierarchy, training: Sequence[tuple[Storage, Storage]]
+) -> Int64[np.ndarray, " patches"]:
+    """The leaf of each patch that experts were trained on, set after set; see `Built`."""
+    earlier = [read_embeddings(found)[1] for _, found in training[1:]]
+    return np.concatenate(
+        [hierarchy.leaves, *(assign(hierarchy.tree, vectors) for vectors in earlier)]
+    )
 
 
 def _bundle(

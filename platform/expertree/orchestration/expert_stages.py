@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from expertree.config import to_dict
-from expertree.experts import ExpertJob
+from expertree.config import load, to_dict
+from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
 from expertree.experts.backbones import backbone_record
 from expertree.experts.published import find_published
+from expertree.experts.weights import read_card
 from expertree.hierarchy import ROOT, Tree, compositions
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_networks import NetworkChoice, choose_networks, label_of
@@ -19,11 +20,24 @@ from expertree.orchestration.lanes import train_all
 from expertree.orchestration.provenance import source_commit
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.settings import BuildConfig
-from expertree.orchestration.stages import Workbench, key_of
+from expertree.orchestration.stages import Workbench, key_of, sibling
 from expertree.orchestration.tables import leaf_files, read_labels
 from expertree.orchestration.tracked import TrackedRun, tracking_folder
 from expertree.storage import Storage
 from expertree.tracking import RunIdentity
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """Experts that are there already, of a build whose tree has grown.
+
+    Attributes:
+        experts: Where each is stored, by its node; None is the comparison.
+        beside: For each node that has none yet the one whose expert it starts from.
+    """
+
+    experts: Mapping[int | None, Storage]
+    beside: Mapping[int, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,17 +84,24 @@ def plan_experts(
     leaf_of: Mapping[str, int],
     table: Storage,
     shards: Storage,
+    kept: Kept | None = None,
 ) -> list[ExpertPlan]:
     """Every expert that the tree needs, parents first, and the comparison last.
 
     An expert's key depends on the samples of its node and not on the tree around it, so trees that
-    share a group share its expert.
+    share a group share its expert. Those that are kept have the keys that they had.
     """
     names = shards.list_files(".parquet")
-    shares = _shares(tree, leaf_of, table) if config.experts.rules else {}
-    networks = choose_networks(config.experts, tree, shares)
     plans: dict[int | None, ExpertPlan] = {}
+    if kept is not None:
+        plans |= {node: _keep(tree, node, result) for node, result in kept.experts.items()}
+        networks = {node: _as_beside(config, plans[old]) for node, old in kept.beside.items()}
+    else:
+        shares = _shares(tree, leaf_of, table) if config.experts.rules else {}
+        networks = choose_networks(config.experts, tree, shares)
     for node in tree.experts():
+        if node in plans:
+            continue
         parent = networks[node].parent
         plans[node] = _plan_expert(
             bench,
@@ -100,11 +121,11 @@ def plan_experts(
             network=networks[node],
             parent=plans[parent] if parent is not None else None,
         )
-    plans[None] = _plan_expert(
+    plans[None] = plans.get(None) or _plan_expert(
         bench,
         config,
         node=None,
-        label="comparison: root at the length of a path",
+        label=_label(tree, None),
         material=_Material(
             num_samples=sum(config.experts.num_samples),
             samples=_hash_of_samples(table, leaf_of, range(tree.num_leaves)),
@@ -113,7 +134,8 @@ def plan_experts(
         network=networks[ROOT],
         parent=None,
     )
-    for plan in plans.values():
+    ordered = [plans[node] for node in (*tree.experts(), None)]
+    for plan in ordered:
         bench.events.emit(
             "expert_planned",
             label=plan.label,
@@ -121,7 +143,7 @@ def plan_experts(
             backbone=plan.job.backbone.name,
             start=plan.start,
         )
-    return list(plans.values())
+    return ordered
 
 
 def train_experts(
@@ -239,6 +261,51 @@ def _plan_expert(
     )
 
 
+def _keep(tree: Tree, node: int | None, result: Storage) -> ExpertPlan:
+    """An expert that is there, as it was planned when it was trained."""
+    spec = result.done()["spec"]
+    adapter = load(AdapterConfig, spec["adapter"]) if "adapter" in spec else None
+    root = None if adapter is None else sibling(result, "expert", spec["parent"]).uri
+    return ExpertPlan(
+        node=node,
+        label=_label(tree, node),
+        job=ExpertJob(
+            key=key_of(result),
+            backbone=read_card(result).backbone,
+            recipe=load(RecipeConfig, spec["recipe"]),
+            num_samples=spec["num_samples"],
+            seed=spec["seed"],
+            init=root,
+            adapter=adapter,
+        ),
+        files=(),
+        result=result,
+        parent=spec["parent"],
+        start="kept as it was",
+        spec=spec,
+    )
+
+
+def _as_beside(config: BuildConfig, plan: ExpertPlan) -> NetworkChoice:
+    """The network of a new leaf: that of the leaf which its samples went to before."""
+    if plan.job.adapter is not None:
+        return NetworkChoice(
+            backbone=plan.job.backbone,
+            parent=ROOT,
+            file=None,
+            adapter=plan.job.adapter,
+            start=f"the root's weights, as an adapter of rank {plan.job.adapter.rank}",
+        )
+    warm = config.experts.warm_start
+    return NetworkChoice(
+        backbone=plan.job.backbone,
+        parent=plan.node if warm else None,
+        file=None,
+        adapter=None,
+        start=f"the weights of {plan.label}" if warm else "random weights",
+    )
+
+
 def _num_samples(tree: Tree, expert: int, by_level: Sequence[int], *, from_root: bool) -> int:
     """What an expert sees: the samples of each level that it serves.
 
@@ -266,7 +333,9 @@ def _hash_of_samples(table: Storage, leaf_of: Mapping[str, int], leaves: Iterabl
     return hashlib.sha256("\n".join([key_of(table), *ids]).encode()).hexdigest()
 
 
-def _label(tree: Tree, node: int) -> str:
+def _label(tree: Tree, node: int | None) -> str:
+    if node is None:
+        return "comparison: root at the length of a path"
     if node == ROOT:
         return "root"
     level = tree.nodes[node].level

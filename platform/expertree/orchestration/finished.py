@@ -8,10 +8,10 @@ from jaxtyping import Float, Float32
 
 from expertree.errors import ArtefactError, ConfigError
 from expertree.evaluation import Scores
-from expertree.hierarchy import Tree, load_tree
+from expertree.hierarchy import Tree, assign, load_tree
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.stages import key_of, stage_key
-from expertree.orchestration.tables import read_embeddings, read_labels, read_leaves, read_names
+from expertree.orchestration.tables import read_embeddings, read_labels, read_names
 from expertree.routing import Guide, make_guide, node_table
 from expertree.storage import Storage
 
@@ -93,10 +93,35 @@ class FinishedBuild:
         entries = [entry for entry in self.report["experts"] if entry["index"] is not None]
         return {entry["index"]: self.store.sub("expert", entry["key"]) for entry in entries}
 
+    @property
+    def comparison(self) -> Storage:
+        """The directory of the one network that the tree is compared with."""
+        (key,) = (entry["key"] for entry in self.report["experts"] if entry["index"] is None)
+        return self.store.sub("expert", key)
+
+    @property
+    def trail(self) -> list[dict[str, str]]:
+        """Where the patch sets lie that its tree and routers come from.
+
+        One entry for each build that it was grown from, the first one first, and one for itself.
+        """
+        own = [f"{stage}/{name}" for name in ("train", "route") for stage in ("degrade", "embed")]
+        earlier: list[dict[str, str]] = self.report.get("grown", {}).get("earlier", [])
+        return [*earlier, {name: self.directory(name).uri for name in own}]
+
+    def all_sets(self, name: str) -> list[tuple[Storage, Storage]]:
+        """Table and embeddings of the patch set `train` or `route`, of each build of the trail."""
+        return [
+            (Storage.open(one[f"degrade/{name}"]), Storage.open(one[f"embed/{name}"]))
+            for one in self.trail
+        ]
+
     def guide(self) -> Guide:
         """What its leaves were trained on, by name."""
-        leaves = read_leaves(self.directory("tree"))[1]
-        return make_guide(self.tree, leaves, read_names(self.directory("degrade/train")))
+        sets = self.all_sets("train")
+        leaves = [assign(self.tree, read_embeddings(found)[1]) for _, found in sets]
+        names = [own for table, _ in sets for own in read_names(table)]
+        return make_guide(self.tree, np.concatenate(leaves), names)
 
     def scored(self, name: str) -> ScoredSet:
         """A patch set with all experts' scores: `route`, `val_in` or `val_out`.

@@ -56,20 +56,35 @@ def _write_part(item: Mapping[str, Any]) -> None:
 
 
 def shard(
-    table: Storage, leaf_of: Mapping[str, int], num_leaves: int, result: Storage, on_done: OnDone
+    table: Storage,
+    leaf_of: Mapping[str, int],
+    leaves: Sequence[int],
+    result: Storage,
+    on_done: OnDone,
 ) -> None:
     """Write the training images by leaf: `leaf=003/part-00000.parquet`.
 
     A node of any level reads the directories of its leaves, and nothing else.
+
+    Args:
+        table: The patch table.
+        leaf_of: The leaf by the patch's id.
+        leaves: Whose images are wanted.
+        result: Where to.
+        on_done: Told of files of the table that are through.
+
+    Raises:
+        ExpertreeError: If a wanted leaf has no image.
     """
-    shared = ray.put(dict(leaf_of))
+    wanted = set(leaves)
+    shared = ray.put({key: leaf for key, leaf in leaf_of.items() if leaf in wanted})
     items = [
         {"name": name, "table": table, "directory": result, "leaf_of": [shared]}
         for name in table.list_files(".parquet")
     ]
     for_each(_write_shards, items, on_done)
     present = {name.partition("/")[0] for name in result.list_files(".parquet")}
-    missing = [leaf for leaf in range(num_leaves) if leaf_directory(leaf) not in present]
+    missing = [leaf for leaf in leaves if leaf_directory(leaf) not in present]
     if missing:
         raise ExpertreeError(f"leaves {missing} have no training images; use fewer groups")
 
@@ -77,7 +92,7 @@ def shard(
 def _write_shards(item: Mapping[str, Any]) -> None:
     leaf_of: Mapping[str, int] = ray.get(item["leaf_of"][0])
     rows = read_table(item["table"], item["name"])
-    leaves = np.array([leaf_of[key] for key in rows["id"].to_pylist()])
-    for leaf in np.unique(leaves):
+    leaves = np.array([leaf_of.get(key, -1) for key in rows["id"].to_pylist()])
+    for leaf in np.unique(leaves[leaves >= 0]):
         chosen = rows.take(np.flatnonzero(leaves == leaf)).cast(SCHEMA)
         write_table(item["directory"], f"{leaf_directory(int(leaf))}/{item['name']}", chosen)

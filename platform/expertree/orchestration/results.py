@@ -36,9 +36,10 @@ from expertree.hierarchy import assign, compositions, silhouettes
 from expertree.images.arrays import ImageU8
 from expertree.images.io import encode_png, to_float, to_u8
 from expertree.images.metrics import psnr_rgb
-from expertree.orchestration.build import Built
+from expertree.orchestration.build import Built, leaves_of_training
 from expertree.orchestration.expert_networks import label_of
 from expertree.orchestration.expert_stages import ExpertPlan
+from expertree.orchestration.grow_stages import growth_record
 from expertree.orchestration.pipelines import OnDone
 from expertree.orchestration.provenance import source_commit
 from expertree.orchestration.score_stage import INPUTS
@@ -141,6 +142,8 @@ def run_record(
         "stages": [{"name": t.name, "seconds": t.seconds, "cached": t.cached} for t in times],
         "skipped_photographs": [list(pair) for pair in built.material.skipped],
     }
+    if built.past is not None and built.hierarchy.growth is not None:
+        record["grown"] = growth_record(config, built.past, built.hierarchy.growth)
     return record, images
 
 
@@ -198,14 +201,15 @@ def _routes(built: Built, split: str) -> list[Route]:
 
 def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
     tree = built.hierarchy.tree
-    train = read_embeddings(built.embeddings["train"])[1]
     val = read_embeddings(built.embeddings["val_in"])[1]
-    labels = [label_of(tasks) for tasks in read_labels(built.tables["train"])]
+    train = np.concatenate([read_embeddings(found)[1] for _, found in built.training])
+    leaves = leaves_of_training(built.hierarchy, built.training)
+    labels = [label_of(tasks) for table, _ in built.training for tasks in read_labels(table)]
     plans = {plan.node: plan for plan in built.experts}
-    made_of = compositions(tree, built.hierarchy.leaves, labels)
+    made_of = compositions(tree, leaves, labels)
     gains = gains_over_parent(tree, assign(tree, val), validation.experts)
     routed = np.bincount([r.node for r in validation.routes], minlength=len(tree.nodes))
-    quality = silhouettes(tree, train, built.hierarchy.leaves)
+    quality = silhouettes(tree, train, leaves)
     return {
         "groups": list(tree.groups),
         "levels": [

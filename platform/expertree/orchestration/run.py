@@ -12,6 +12,7 @@ from expertree.config import to_dict
 from expertree.events import EventLog, read_events
 from expertree.orchestration.build import build, prepare
 from expertree.orchestration.dispatcher import Picture
+from expertree.orchestration.grow_stages import check_photographs, inherit, past_of
 from expertree.orchestration.results import evaluate, run_record
 from expertree.orchestration.schedule import Attempt, remaining_s
 from expertree.orchestration.settings import BuildConfig
@@ -46,7 +47,11 @@ def run_build(config: BuildConfig) -> int:
         ExpertreeError: In one sentence, what is wrong and what to do.
     """
     begin = time.time()
+    config = inherit(config)
     material = prepare(config)
+    past = past_of(config)
+    if past is not None:
+        check_photographs(past, material)
     output = Storage.open(config.output)
     events = _open_events(output)
     events.emit("build_started", config=to_dict(config))
@@ -255,6 +260,8 @@ def _say(
 ) -> None:
     colour = sys.stdout.isatty()
     lines = [results_table(cast("Run", record), colour=colour)]
+    if "grown" in record:
+        lines.append(record["grown"]["said"])
     if num_skipped:
         lines.append(f"{num_skipped} files of {config.photographs.source} were skipped; see report")
     lines += [

@@ -8,7 +8,7 @@ from expertree.embedding import ExtractorConfig
 from expertree.errors import ConfigError
 from expertree.experts import AdapterConfig, BackboneConfig, RecipeConfig
 from expertree.experts.backbones import resolve_backbone
-from expertree.hierarchy import HierarchyConfig
+from expertree.hierarchy import GrowthLimits, HierarchyConfig
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.routing import RouterConfig
 from expertree.tracking import TrackingConfig
@@ -112,6 +112,18 @@ class ExpertsConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GrowConfig:
+    """An existing tree for new photographs or degradations, in place of a new one."""
+
+    build: str | None = None
+    """Output folder of a finished build: its extractor, tree and experts are kept, and leaves are
+    added where new images fit none. It must have the same `store`."""
+
+    limits: GrowthLimits = GrowthLimits()
+    """When new images make a new leaf."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BuildConfig:
     """All of a build."""
 
@@ -134,6 +146,7 @@ class BuildConfig:
     hierarchy: HierarchyConfig = HierarchyConfig()
     experts: ExpertsConfig = ExpertsConfig()
     router: RouterConfig = RouterConfig()
+    grow: GrowConfig = GrowConfig()
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
 
@@ -151,6 +164,17 @@ class BuildConfig:
                 f"experts.num_samples has {given} values for {levels} levels "
                 f"(hierarchy.groups={list(self.hierarchy.groups)}); give one a level"
             )
+        largest_px = self.experts.recipe.largest_patch_px
+        if largest_px > self.degradation.patch_px:
+            raise ConfigError(
+                f"experts.recipe crops up to {largest_px} px (patch_px, progressive) from patches "
+                f"of degradation.patch_px={self.degradation.patch_px}; raise that, or crop less"
+            )
+        if self.grow.build is None:
+            self._check_new_tree()
+
+    def _check_new_tree(self) -> None:
+        """Check what only a tree that is cut from these patches needs."""
         cut = self.hierarchy
         if self.degradation.num_train < cut.fewest_samples:
             raise ConfigError(
@@ -158,12 +182,6 @@ class BuildConfig:
                 f"least {cut.fewest_groups} groups of at least {cut.smallest_group} samples, "
                 f"{cut.fewest_samples} in all, but degradation.num_train is "
                 f"{self.degradation.num_train}"
-            )
-        largest_px = self.experts.recipe.largest_patch_px
-        if largest_px > self.degradation.patch_px:
-            raise ConfigError(
-                f"experts.recipe crops up to {largest_px} px (patch_px, progressive) from patches "
-                f"of degradation.patch_px={self.degradation.patch_px}; raise that, or crop less"
             )
         known = [*self.degradation.tasks, MIXED]
         for rule in self.experts.rules:

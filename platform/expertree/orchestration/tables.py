@@ -70,6 +70,14 @@ def _columns(table: Storage, *names: str) -> pa.Table:
     return rows.take(pc.sort_indices(rows["id"]))
 
 
+def write_leaves(
+    directory: Storage, ids: Sequence[str], leaves: Int64[np.ndarray, " patches"]
+) -> None:
+    """Write the ids of the training patches and the leaf of each."""
+    rows = pa.table({"id": pa.array(ids), "leaf": pa.array(leaves)})
+    write_table(directory, "leaves.parquet", rows)
+
+
 def read_leaves(directory: Storage) -> tuple[list[str], Int64[np.ndarray, " patches"]]:
     """The ids of the training patches and the leaf of each, sorted by id."""
     table = read_table(directory, "leaves.parquet")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float32, Int64
 
-from expertree.hierarchy import HierarchyConfig, Tree, assign, build_tree
+from expertree.hierarchy import Growth, HierarchyConfig, Tree, assign
 from expertree.hierarchy.build import count_leaves, draw_rows, fit_tree, with_counts
 from expertree.orchestration.pipelines import stream
 from expertree.orchestration.tables import (
@@ -28,6 +28,31 @@ from expertree.storage import Storage
 
 Rows = Int64[np.ndarray, " rows"]
 Vectors = Float32[np.ndarray, "rows dim"]
+NeedCluster = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Hierarchy:
+    """The tree, where it is stored, and the leaf of each training patch.
+
+    Attributes:
+        result: Where the tree is stored.
+        tree: The tree.
+        ids: Of the training patches, sorted.
+        leaves: The leaf of each.
+        growth: How the tree came from that of the build that is grown; None where it is new.
+    """
+
+    result: Storage
+    tree: Tree
+    ids: Sequence[str]
+    leaves: Int64[np.ndarray, " patches"]
+    growth: Growth | None = None
+
+    @property
+    def leaf_of(self) -> dict[str, int]:
+        """The leaf by the patch's id."""
+        return dict(zip(self.ids, self.leaves.tolist(), strict=True))
 
 
 class Blocks(Protocol):
@@ -79,11 +104,7 @@ class EmbeddingFiles:
 
 
 def cut_embeddings(
-    directory: Storage,
-    config: HierarchyConfig,
-    *,
-    extractor: str,
-    need_cluster: Callable[[], None],
+    directory: Storage, config: HierarchyConfig, *, extractor: str, need_cluster: NeedCluster
 ) -> tuple[Tree, list[str], Rows]:
     """Cut the embeddings of a patch set into a tree.
 
@@ -96,18 +117,40 @@ def cut_embeddings(
     Returns:
         The tree, the ids in order, and the leaf of each: the same in memory and in a stream.
     """
+    sample = sample_embeddings(directory, config, need_cluster)
+    tree = fit_tree(sample, config, extractor=extractor)
+    ids, leaves = assign_embeddings(tree, directory, config, need_cluster)
+    return with_counts(tree, count_leaves(tree, leaves)), ids, leaves
+
+
+def sample_embeddings(
+    directory: Storage, config: HierarchyConfig, need_cluster: NeedCluster
+) -> Vectors:
+    """The embeddings of a patch set in the order of their ids, or a sample of `fit_samples`."""
     files = EmbeddingFiles.of(directory)
     if sum(files.sizes) <= config.fit_samples:
-        ids, vectors = read_embeddings(directory)
-        tree, leaves = build_tree(vectors, config, extractor=extractor)
-        return tree, ids, leaves
+        return read_embeddings(directory)[1]
+    need_cluster()
+    order = _order(files.ids())
+    return draw_in_stream(files, order[draw_rows(len(order), config)])
+
+
+def assign_embeddings(
+    tree: Tree, directory: Storage, config: HierarchyConfig, need_cluster: NeedCluster
+) -> tuple[list[str], Rows]:
+    """The ids of a patch set in order, and the leaf of each; up to `fit_samples` without Ray."""
+    files = EmbeddingFiles.of(directory)
+    if sum(files.sizes) <= config.fit_samples:
+        found, vectors = read_embeddings(directory)
+        return found, assign(tree, vectors)
     need_cluster()
     ids = files.ids()
-    order = pc.sort_indices(ids).to_numpy().astype(np.int64)
-    sample = draw_in_stream(files, order[draw_rows(len(order), config)])
-    tree = fit_tree(sample, config, extractor=extractor)
-    leaves = assign_in_stream(tree, files)[order]
-    return with_counts(tree, count_leaves(tree, leaves)), ids.take(order).to_pylist(), leaves
+    order = _order(ids)
+    return ids.take(pa.array(order)).to_pylist(), assign_in_stream(tree, files)[order]
+
+
+def _order(ids: pa.ChunkedArray) -> Rows:
+    return np.asarray(pc.sort_indices(ids).to_numpy(), dtype=np.int64)
 
 
 def draw_in_stream(blocks: Blocks, rows: Rows) -> Vectors:

@@ -207,6 +207,21 @@ class Embeddings(TypedDict, total=False):
     separation: Sequence[Separation]
 
 
+class Grown(TypedDict, total=False):
+    """What came of growing the tree of a finished build, said in words.
+
+    `nodes` pairs old and new numbers of nodes, `beside` new nodes and those that they stand beside;
+    `earlier` says where the patch sets of the builds before are stored.
+    """
+
+    build: str
+    said: str
+    leaves: Sequence[int]
+    nodes: Sequence[tuple[int, int]]
+    beside: Sequence[tuple[int, int]]
+    earlier: Sequence[Mapping[str, str]]
+
+
 class Run(TypedDict, total=False):
     """A run as its report tells it; `report.json` is this and nothing else."""
 
@@ -221,6 +236,7 @@ class Run(TypedDict, total=False):
     summary: Mapping[str, Any]
     tables: Sequence[Table]
     tree: TreeSummary
+    grown: Grown
     routing: Mapping[str, Routing]
     shift: Mapping[str, ShiftCurves]
     embeddings: Embeddings

@@ -1,14 +1,16 @@
 """What the results of a build are stored under."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from expertree.config import load
 from expertree.images.io import encode_png
-from expertree.orchestration.build import prepare
+from expertree.orchestration.build import _given_to_routers, _wanted_scores, prepare
 from expertree.orchestration.set_stages import table_specs
 from expertree.orchestration.settings import BuildConfig
+from expertree.storage import Storage
 
 
 def save(folder: Path, name: str, seed: int) -> None:
@@ -46,3 +48,21 @@ def test_a_depth_map_concerns_the_tables_of_its_photograph_alone(tmp_path: Path)
     save(tmp_path / "depth", name, 9)
     after = specs(tmp_path, depth={"folder": str(tmp_path / "depth")})
     assert {split for split in before if before[split] != after[split]} == {"route"}
+
+
+def test_routers_of_a_grown_tree_are_trained_on_what_came_before_too(tmp_path: Path) -> None:
+    store = Storage.open(tmp_path / "store")
+    old = [(store.sub("degrade", name), store.sub("embed", name)) for name in ("first", "second")]
+    past = SimpleNamespace(all_sets=lambda name: old if name == "route" else [])
+    sets = {name: store.sub("new", name) for name in ("train", "route", "val_in", "val_out")}
+    plans = [SimpleNamespace(node=node, key=f"key-{node}", result=store) for node in (0, 1, None)]
+    alone, grown = (_given_to_routers(sets, sets, one) for one in (None, past))
+    assert list(alone.tables) == ["route"]
+    assert list(grown.embeddings.values()) == [sets["route"], old[0][1], old[1][1]]
+    experts, wanted = _wanted_scores(plans, grown)
+    assert set(experts) == {"degraded", "key-0", "key-1", "key-None"}
+    of_one = {name for key, name in wanted if key == "key-1"}
+    assert of_one == {"val_in", "val_out", "route", "route, earlier 0", "route, earlier 1"}
+    assert {name for key, name in wanted if key == "key-None"} == {"val_in", "val_out"}
+    again = SimpleNamespace(all_sets=lambda name: [(sets[name], sets[name])])
+    assert list(_given_to_routers(sets, sets, again).tables) == ["route"]
