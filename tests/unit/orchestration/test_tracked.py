@@ -30,7 +30,14 @@ def work(tmp_path: Path) -> ExpertWork:
         encode_png(rng.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)) for _ in "abc"
     ]
     rows = [
-        {"id": f"train/{n}", "tasks": ["noise"], "caption": "medium noise", "lq": png, "gt": png}
+        {
+            "id": f"train/{n}",
+            "kind": "single",
+            "tasks": ["noise"],
+            "caption": "medium noise",
+            "lq": png,
+            "gt": png,
+        }
         for n, png in enumerate(images)
     ]
     shards = Storage.open(tmp_path / "shards")
