@@ -144,9 +144,7 @@ def test_an_adapter_has_as_many_samples_behind_it_as_an_expert_that_starts_from_
             above = tree.parent_expert(above)
         if node != 0:
             before = adapters[0].job.num_samples
-            assert before + adapters[node].job.num_samples == (
-                behind + whole[node].job.num_samples
-            )
+            assert before + adapters[node].job.num_samples == (behind + whole[node].job.num_samples)
 
 
 def test_adapters_wait_for_the_root_alone_and_name_it(tmp_path: Path) -> None:
