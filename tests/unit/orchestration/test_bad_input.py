@@ -117,8 +117,7 @@ def test_every_one_of_these_is_an_error_of_this_package() -> None:
             "error: configuration: 'experts.recipe.batch_size' = 'four' cannot be used",
         ),
         ("photographs.source=${oc.env:NO_SUCH_VARIABLE}", "NO_SUCH_VARIABLE"),
-        ("experts.adapter.rank=0", "'experts.adapter' = {'rank': 0"),
-        ("experts.adapter.rnk=8", "did you mean 'experts.adapter.rank'?"),
+        ("experts.adapter.rank=0", "rank must be at least 1, got 0"),
     ],
 )
 def test_the_job_says_it_on_the_command_line(tmp_path: Path, argument: str, sentence: str) -> None:
