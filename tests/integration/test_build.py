@@ -186,6 +186,38 @@ def test_a_build_that_is_killed_five_times_ends_with_the_same_bundle(
 
 
 @pytest.mark.slow
+def test_a_grown_tree_keeps_the_old_experts_and_trains_new_leaves_alone(
+    built: Job, tmp_path: Path
+) -> None:
+    # The tiny extractor sees little, so limits are wide: who grows is not the question here.
+    new = (
+        *("degradation.tasks=[low_light,jpeg,rain]", "degradation.num_train=160"),
+        *("degradation.mixed_fraction=0", "degradation.chooser_mixed_fraction=0"),
+        "grow.limits={quantile: 0.5, min_samples: 16, max_moved: 0.5}",
+    )
+    job = Job(tmp_path)
+    grow = (f"store={built.folder}/store", f"grow.build={built.folder}/out", *new)
+    done = job.run(*grow)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    nodes, added = dict(report["grown"]["nodes"]), [n for n, _ in report["grown"]["beside"]]
+    assert added
+    weights = "experts/{:03d}/expert.safetensors".format
+    before, after = built.hashes(), job.hashes()
+    kept = {nodes[node] for node in nodes if weights(node) in before}
+    assert {name for name in after if name.endswith("expert.safetensors")} == {
+        weights(node) for node in (*kept, *added)
+    }
+    for node, now in nodes.items():
+        assert before.get(weights(node)) == after.get(weights(now))
+    trained = {e["label"] for e in job.events("expert_started")}
+    assert len(trained) == len(added)
+    assert job.run(*grow).returncode == 0
+    assert all(e["cached"] for e in job.events("stage_done")[-10:])
+    assert job.hashes() == after
+
+
+@pytest.mark.slow
 def test_two_nodes_train_experts_and_one_may_be_lost(
     built: Job, local_cluster: Any, tmp_path: Path
 ) -> None:

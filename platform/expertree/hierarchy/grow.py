@@ -40,7 +40,7 @@ class GrowthLimits:
     min_samples: int = 64
     """A new leaf has at least so many new samples: an expert is trained on them."""
 
-    max_moved: float = 0.02
+    max_moved: float = 0.05
     """Most of any leaf's old samples that may go to new leaves, as a share. A leaf that is wider on
     all sides would lose many to any new one, and stays as it is."""
 

@@ -55,7 +55,7 @@ def check_that_the_old_stays(old: Tree, growth: Growth, known: np.ndarray) -> No
     before, after = growth.leaves_of(old)[assign(old, known)], assign(tree, known)
     changed = after[before != after]
     assert set(changed.tolist()) <= set(growth.leaves)
-    assert len(changed) <= 0.02 * len(known)
+    assert len(changed) <= 0.05 * len(known)
 
 
 @pytest.mark.parametrize("method", ["kmeans", "bisecting", "spectral"])
