@@ -14,16 +14,28 @@ from expertree.storage import Storage
 SCRIPT = Path(__file__).with_name("train_together.py")
 
 
-def start(rank, count, folder):
-    command = [sys.executable, str(SCRIPT), str(rank), str(count), str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+@pytest.fixture
+def train(tmp_path):
+    """Starts one worker; none outlives the test."""
+    started = []
+
+    def start(rank, count):
+        command = [sys.executable, str(SCRIPT), str(rank), str(count), str(tmp_path)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.usefixtures("files")
-def test_two_workers_give_the_network_that_one_gives(tmp_path):
+@pytest.mark.timeout(300)
+def test_two_workers_give_the_network_that_one_gives(train, tmp_path):
     """The same batches, summed in another order: within 1e-4 after 13 steps."""
-    started = [start(0, 2, tmp_path), start(1, 2, tmp_path), start(0, 1, tmp_path)]
-    said = [process.communicate(timeout=120)[0].split() for process in started]
+    started = [train(0, 2), train(1, 2), train(0, 1)]
+    said = [process.communicate(timeout=200)[0].split() for process in started]
     assert [process.returncode for process in started] == [0, 0, 0]
     assert said[0] == said[1]
     assert float(said[0][1]) == pytest.approx(float(said[2][1]), rel=1e-4)
