@@ -27,6 +27,7 @@ from expertree.orchestration.finished import FinishedBuild
 from expertree.orchestration.grow_stages import grow_tree, keep_experts, past_of
 from expertree.orchestration.patch_stages import shard
 from expertree.orchestration.pipelines import OnDone
+from expertree.orchestration.pruning import serving_plans
 from expertree.orchestration.score_stage import INPUTS
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.set_stages import (
@@ -61,6 +62,7 @@ OnPicture = Callable[[Picture], None]
 class Built:
     """Everything that a build made; directories are results in the store.
 
+    `serving` has the expert that restores for each node: its own, unless that was pruned.
     `past` is the build that was grown, and `training` has tables and embeddings of all that experts
     were trained on: this build's, and then those of the builds before.
     """
@@ -72,6 +74,7 @@ class Built:
     hierarchy: Hierarchy
     shards: Storage
     experts: Sequence[ExpertPlan]
+    serving: Mapping[int, ExpertPlan]
     scores: Mapping[tuple[str, str], Storage]
     router_result: Storage
     bundle: Storage
@@ -146,8 +149,17 @@ def build(
     given = _given_to_routers(tables, embeddings, past)
     shift = config.degradation.shift_sets()
     scores = score_tables(bench, {**tables, **given.tables}, *_wanted_scores(plans, given, shift))
-    router_result = _train_router(config, bench, hierarchy, given=given, plans=plans, scores=scores)
-    bundle = _bundle(bench, extractor, hierarchy, router_result, plans)
+    serving = serving_plans(
+        hierarchy.tree,
+        plans,
+        embeddings=embeddings["route"],
+        scores=scores,
+        prune=config.experts.prune,
+    )
+    router_result = _train_router(
+        config, bench, hierarchy, given=given, serving=serving, scores=scores
+    )
+    bundle = _bundle(bench, extractor, hierarchy, router_result, serving)
     return Built(
         material=material,
         tables=tables,
@@ -156,6 +168,7 @@ def build(
         hierarchy=hierarchy,
         shards=shards,
         experts=plans,
+        serving=serving,
         scores=scores,
         router_result=router_result,
         bundle=bundle,
@@ -293,15 +306,14 @@ def _train_router(
     hierarchy: Hierarchy,
     *,
     given: _Given,
-    plans: Sequence[ExpertPlan],
+    serving: Mapping[int, ExpertPlan],
     scores: Mapping[tuple[str, str], Storage],
 ) -> Storage:
     tree = hierarchy.tree
-    own = {plan.node: plan for plan in plans if plan.node is not None}
     spec = {
         "router": to_dict(config.router),
         "tree": key_of(hierarchy.result),
-        "losses": [key_of(scores[p.key, name]) for name in given.tables for p in own.values()],
+        "losses": [key_of(scores[p.key, name]) for name in given.tables for p in serving.values()],
         "seed": config.seed,
     }
 
@@ -309,7 +321,7 @@ def _train_router(
         vectors = np.concatenate([read_embeddings(f)[1] for f in given.embeddings.values()])
         losses = {
             node: np.concatenate([read_scores(scores[p.key, name]).l1 for name in given.tables])
-            for node, p in own.items()
+            for node, p in serving.items()
         }
         trained = train_router(
             config.router,
@@ -346,9 +358,9 @@ def _bundle(
     extractor: Storage,
     hierarchy: Hierarchy,
     router_result: Storage,
-    plans: Sequence[ExpertPlan],
+    serving: Mapping[int, ExpertPlan],
 ) -> Storage:
-    experts = {plan.node: plan.result for plan in plans if plan.node is not None}
+    experts = {node: plan.result for node, plan in serving.items()}
     spec = {
         "extractor": key_of(extractor),
         "tree": key_of(hierarchy.result),

@@ -178,7 +178,7 @@ def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
 
 def _evaluated(built: Built, split: str) -> Evaluated:
     patches = read_labels(built.tables[split])
-    own = {plan.node: plan.key for plan in built.experts}
+    (alone,) = (plan for plan in built.experts if plan.node is None)
 
     def scores(key: str) -> Scores:
         return read_scores(built.scores[key, split])
@@ -186,8 +186,8 @@ def _evaluated(built: Built, split: str) -> Evaluated:
     return Evaluated(
         tasks=patches,
         degraded=scores(INPUTS),
-        root=scores(own[None]),
-        experts={node: scores(key) for node, key in own.items() if node is not None},
+        root=scores(alone.key),
+        experts={node: scores(plan.key) for node, plan in built.serving.items()},
         routes=_routes(built, split),
     )
 
@@ -205,9 +205,13 @@ def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
     train = np.concatenate([read_embeddings(found)[1] for _, found in built.training])
     leaves = leaves_of_training(built.hierarchy, built.training)
     labels = [label_of(tasks) for table, _ in built.training for tasks in read_labels(table)]
-    plans = {plan.node: plan for plan in built.experts}
+    own = {
+        plan.node: read_scores(built.scores[plan.key, "val_in"])
+        for plan in built.experts
+        if plan.node is not None
+    }
     made_of = compositions(tree, leaves, labels)
-    gains = gains_over_parent(tree, assign(tree, val), validation.experts)
+    gains = gains_over_parent(tree, assign(tree, val), own)
     routed = np.bincount([r.node for r in validation.routes], minlength=len(tree.nodes))
     quality = silhouettes(tree, train, leaves)
     return {
@@ -221,8 +225,8 @@ def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
                 "index": node.index,
                 "level": node.level,
                 "parent": node.parent,
-                "expert": tree.expert_of(node.index),
-                "backbone": plans[tree.expert_of(node.index)].network,
+                "expert": built.serving[tree.expert_of(node.index)].node,
+                "backbone": built.serving[tree.expert_of(node.index)].network,
                 "num_samples": node.num_samples,
                 "dominant": [list(share) for share in made_of[node.index].shares],
                 "gain_over_parent_db": gains.get(node.index),

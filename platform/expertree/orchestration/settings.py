@@ -84,6 +84,10 @@ class ExpertsConfig:
     warm_start: bool = True
     """Start each expert from its parent's weights, not from random ones."""
 
+    prune: bool = False
+    """Where an expert is no better than its parent's on the routers' patches, restore by the
+    parent's in its place."""
+
     init: str | None = None
     """A file of published weights (`.pth`, safetensors) to start from in place of random ones: a
     path or a URI, which every node of a cluster must see."""
