@@ -26,7 +26,7 @@ SMALL = (
     "degradation.num_route=70",
     "degradation.num_val_in=42",
     "degradation.num_val_out=42",
-    "degradation.num_shift=2",
+    "degradation.num_shift=0",
     "degradation.tasks=[noise,blur,haze]",
     "extractor.view_px=64",
     "extractor.recipe.num_steps=40",
@@ -144,6 +144,7 @@ def test_another_router_trains_no_expert_again(built: Job) -> None:
     assert trained == EXPERTS + COMPARISON
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_on_the_stored_root_and_restore_through_the_bundle(
     built: Job,
 ) -> None:
