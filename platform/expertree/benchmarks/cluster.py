@@ -6,12 +6,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
+from expertree.benchmarks.processes import family, num_bytes
 from expertree.hierarchy import HierarchyConfig
 from expertree.hierarchy.build import draw_rows, fit_tree
 from expertree.orchestration.cluster import ClusterConfig, connect
@@ -169,23 +169,8 @@ def _watched() -> Iterator[Mapping[str, int]]:
 
 def resident_peaks(root: int) -> list[tuple[str, int]]:
     """Name and most resident bytes so far of a process, called `driver`, and all below it."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended
-            lines = (folder / "status").read_text().splitlines()
-            found[int(folder.name)] = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-    inside = {root}
-    # A child's number may be below its parent's: go on until nothing is added.
-    while more := {
-        pid for pid, status in found.items() if int(status["PPid"]) in inside and pid not in inside
-    }:
-        inside |= more
     return [
-        (_DRIVER if pid == root else f"{found[pid]['Name']} {pid}", _bytes(found[pid]["VmHWM"]))
-        for pid in sorted(inside & set(found))
-        if "VmHWM" in found[pid]
+        (_DRIVER if pid == root else f"{status['Name']} {pid}", num_bytes(status["VmHWM"]))
+        for pid, status in family(root).items()
+        if "VmHWM" in status
     ]
-
-
-def _bytes(text: str) -> int:
-    return int(text.split(maxsplit=1)[0]) * 1024

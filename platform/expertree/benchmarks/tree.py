@@ -7,12 +7,12 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 import numpy as np
 
+from expertree.benchmarks.processes import family, num_bytes
 from expertree.experts.workers import Workers
 from expertree.orchestration.cluster import ClusterConfig, connect
 from expertree.orchestration.dispatcher import Picture
@@ -170,34 +170,12 @@ class _Memory:
 
     def _watch(self) -> None:
         while not self._stop.wait(5.0):
-            self.peak_bytes = max(self.peak_bytes, sum(map(_own_bytes, _family(os.getpid()))))
+            self.peak_bytes = max(self.peak_bytes, _own_bytes(os.getpid()))
 
 
-def _family(root: int) -> Sequence[int]:
-    """A process and all that it started, and they."""
-    children: dict[int, list[int]] = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        parent = _status(place).get("PPid")
-        if parent is not None:
-            children.setdefault(int(parent), []).append(int(place.name))
-    family = [root]
-    for member in family:
-        family += children.get(member, ())
-    return family
-
-
-def _own_bytes(pid: int) -> int:
-    """Memory that a process shares with nobody."""
-    return int(_status(Path(f"/proc/{pid}")).get("RssAnon", "0 kB").split()[0]) * 1024
-
-
-def _status(place: Path) -> Mapping[str, str]:
-    try:
-        lines = (place / "status").read_text().splitlines()
-    except OSError:  # It has ended in the meantime.
-        return {}
-    pairs = (line.partition(":") for line in lines)
-    return {name: value.strip() for name, _, value in pairs}
+def _own_bytes(root: int) -> int:
+    """Memory that a process and all below it share with nobody."""
+    return sum(num_bytes(status.get("RssAnon", "0 kB")) for status in family(root).values())
 
 
 def _ignore(picture: Picture) -> None:

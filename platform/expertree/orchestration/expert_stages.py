@@ -166,6 +166,8 @@ def train_experts(
         tree: Key of the tree, which groups the runs.
     """
     missing = {plan.key: plan for plan in plans if not plan.result.is_done()}
+    folder = tracking_folder(config.tracking, config.output)
+    origin = {"tree": tree, "commit": source_commit(), "build": to_dict(config)} if folder else {}
     tasks = [
         TrainingTask(
             key=plan.key,
@@ -179,7 +181,7 @@ def train_experts(
                 directory=plan.result,
                 spec=plan.spec,
                 device="cuda" if bench.cluster.use_gpu else "cpu",
-                tracked=_tracked(config, plan, tree),
+                tracked=_tracked(config, plan, folder, origin) if folder else None,
             ),
         )
         for plan in missing.values()
@@ -187,21 +189,20 @@ def train_experts(
     return train_all(tasks, config=bench.cluster, directory=bench.lanes, on_picture=on_picture)
 
 
-def _tracked(config: BuildConfig, plan: ExpertPlan, tree: str) -> TrackedRun | None:
-    folder = tracking_folder(config.tracking, config.output)
-    if folder is None:
-        return None
+def _tracked(
+    config: BuildConfig, plan: ExpertPlan, folder: str, origin: Mapping[str, Any]
+) -> TrackedRun:
     made_from = {
         "expert": to_dict(plan.job),
         "label": plan.label,
         "start": plan.start,
-        "tree": tree,
-        "commit": source_commit(),
-        "build": to_dict(config),
+        **origin,
     }
     return TrackedRun(
         config=config.tracking,
-        identity=RunIdentity(name=plan.label, id=plan.key, group=f"tree-{tree}", config=made_from),
+        identity=RunIdentity(
+            name=plan.label, id=plan.key, group=f"tree-{origin['tree']}", config=made_from
+        ),
         directory=f"{folder}/{plan.key}",
     )
 

@@ -48,7 +48,7 @@ from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import StageTime, Workbench, key_of
 from expertree.orchestration.tables import read_embeddings, read_labels, read_names
 from expertree.restorer import Restorer
-from expertree.routing import Route, decide
+from expertree.routing import Route, Router, decide
 from expertree.storage import Storage
 
 EXAMPLE_PX = 256
@@ -151,7 +151,8 @@ def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
     tasks = config.degradation.tasks
     tables: list[dict[str, Any]] = []
     sent: dict[str, Any] = {}
-    sets = {name: _evaluated(built, f"val_{name}") for name in DISTRIBUTIONS}
+    router = built.router
+    sets = {name: _evaluated(built, router, f"val_{name}") for name in DISTRIBUTIONS}
     given = _given(built, sets["in"])
     for name, evaluated in sets.items():
         for kind in ("single", "mixed"):
@@ -160,7 +161,7 @@ def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
                 tables.append({"distribution": name, "kind": kind, **made})
         sent[name] = routing(built.hierarchy.tree, evaluated, task_order=tasks)
     points = {
-        patch_set.severity: _evaluated(built, name)
+        patch_set.severity: _evaluated(built, router, name)
         for name, patch_set in config.degradation.shift_sets().items()
         if isinstance(patch_set.severity, float)
     }
@@ -176,7 +177,7 @@ def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
     }
 
 
-def _evaluated(built: Built, split: str) -> Evaluated:
+def _evaluated(built: Built, router: Router, split: str) -> Evaluated:
     patches = read_labels(built.tables[split])
     (alone,) = (plan for plan in built.experts if plan.node is None)
 
@@ -188,14 +189,14 @@ def _evaluated(built: Built, split: str) -> Evaluated:
         degraded=scores(INPUTS),
         root=scores(alone.key),
         experts={node: scores(plan.key) for node, plan in built.serving.items()},
-        routes=_routes(built, split),
+        routes=_routes(built, router, split),
     )
 
 
-def _routes(built: Built, split: str) -> list[Route]:
+def _routes(built: Built, router: Router, split: str) -> list[Route]:
     _, vectors = read_embeddings(built.embeddings[split])
     with torch.inference_mode():
-        output = built.router(torch.from_numpy(built.hierarchy.tree.standardise(vectors)))
+        output = router(torch.from_numpy(built.hierarchy.tree.standardise(vectors)))
     return decide(output, built.hierarchy.tree)
 
 

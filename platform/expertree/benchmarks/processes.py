@@ -1,0 +1,29 @@
+"""Processes below one, as the kernel tells of them."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+Status = Mapping[str, str]
+"""The fields of `/proc/<pid>/status`."""
+
+
+def family(root: int) -> dict[int, Status]:
+    """A process, all that it started, and they; by number, those that ended meanwhile left out."""
+    found: dict[int, Status] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            lines = (folder / "status").read_text().splitlines()
+            found[int(folder.name)] = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    inside = {root}
+    # A child's number may be below its parent's: go on until nothing is added.
+    while more := {
+        pid for pid, status in found.items() if int(status["PPid"]) in inside and pid not in inside
+    }:
+        inside |= more
+    return {pid: found[pid] for pid in sorted(inside & found.keys())}
+
+
+def num_bytes(kilobytes: str) -> int:
+    """What a field such as `1024 kB` says."""
+    return int(kilobytes.split(maxsplit=1)[0]) * 1024
