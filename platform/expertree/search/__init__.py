@@ -1,0 +1,1 @@
+"""Search over trees: spaces, rungs, shared costs, what was found. Pure; Ray is elsewhere."""

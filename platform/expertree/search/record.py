@@ -1,0 +1,212 @@
+"""What a search leaves for its report, W&B and people: the content of `search.json`.
+
+It is written again whenever something changes, so a search that runs, or that was killed, has one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias, TypedDict
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+Status = Literal["waiting", "running", "completed", "stopped", "failed"]
+"""Of a trial. `completed` has reached the last rung; `stopped` was given up on before, by a rung or
+the budget, and `failed` ended with an error: both with a `reason`."""
+
+VERSION = 1
+"""Of the format."""
+
+
+class Objectives(TypedDict):
+    """What a trial is judged by.
+
+    `psnr_in` and `psnr_out` are the mean PSNR (dB, RGB) of the routed experts over the degradations
+    of the validation sets in and out of distribution, to be maximised. `gpu_hours` is what training
+    this tree's experts in full takes if nothing is shared, in hours of a lane (which is a GPU or,
+    without one, a CPU), to be minimised; it does not depend on the rung.
+    """
+
+    psnr_in: float
+    psnr_out: float
+    gpu_hours: float
+
+
+class Reached(TypedDict):
+    """A trial at one rung.
+
+    `fraction` is the share of their samples that its experts have been trained on; `objectives` is
+    what the tree reaches there, and `best_level_in`, `best_level_out` what the best level of each
+    path would reach (dB). `at_s` counts from the beginning of the search; `goes_on` says whether
+    the trial was let into the next rung (None at the last one).
+    """
+
+    rung: int
+    fraction: float
+    objectives: Objectives
+    best_level_in: float
+    best_level_out: float
+    at_s: float
+    goes_on: bool | None
+
+
+class Node(TypedDict):
+    """A node of a trial's tree; `expert` is the key of the expert that serves it.
+
+    `dominant` has the largest shares of its training samples by degradation. A root that is only
+    cut, and never chosen, is not `served`; its `expert` is None.
+    """
+
+    index: int
+    level: int
+    parent: int | None
+    num_samples: int
+    dominant: Sequence[tuple[str, float]]
+    served: bool
+    expert: str | None
+
+
+class Trial(TypedDict):
+    """One tree that was tried.
+
+    Attributes:
+        number: From 0, in the order in which they began; of the Optuna study too.
+        shape: Groups by level in words, such as `{1, 4, 8}`.
+        parameters: What was drawn, and what came of it, flattened to scalars: `tree.levels`,
+            `tree.k1`, `tree.k2`, ..., `tree.num_experts`, `router.alpha`, ... Not all trials have
+            all.
+        overrides: The same as configuration keys and values, as `jobs/build_tree.py` takes them.
+        status: See `Status`.
+        reason: Why it was stopped or failed, in a sentence.
+        reached: By rung; empty until the first.
+        objectives: Those of the last rung that it reached; None before the first.
+        tree: Its nodes, breadth first; empty until it was cut.
+        experts: Keys of the experts that it needs.
+        trained_hours: Hours of lanes that were spent on experts for it first.
+        begin_s: When it began, from the beginning of the search.
+        end_s: When it ended; None while it runs.
+    """
+
+    number: int
+    shape: str
+    parameters: Mapping[str, Scalar]
+    overrides: Mapping[str, object]
+    status: Status
+    reason: str | None
+    reached: Sequence[Reached]
+    objectives: Objectives | None
+    tree: Sequence[Node]
+    experts: Sequence[str]
+    trained_hours: float
+    begin_s: float
+    end_s: float | None
+
+
+class Expert(TypedDict):
+    """One expert, however many trials use it.
+
+    `trials` are the numbers of those that need it. `samples` of `num_samples` have been trained on,
+    in `hours` of a lane; `in_store` says that it was there in full before the search began.
+    `repeated` counts how often it was trained to a rung where it had been: 0 if all is well.
+    """
+
+    key: str
+    label: str
+    trials: Sequence[int]
+    num_samples: int
+    samples: int
+    hours: float
+    in_store: bool
+    repeated: int
+
+
+class Cost(TypedDict):
+    """What sharing saved. Hours are of lanes; `naive_*` is each trial training its own experts.
+
+    Both count what the trials reached: a trial stopped at a quarter costs a quarter, in `naive` as
+    in `shared`; `naive_full_hours` is without stopping too. `duplicates` counts pieces of experts
+    that were trained more than once.
+    """
+
+    shared_trainings: int
+    naive_trainings: int
+    shared_hours: float
+    naive_hours: float
+    naive_full_hours: float
+    duplicates: int
+    budget_hours: float | None
+
+
+class Importance(TypedDict):
+    """How much a parameter says about an objective, over the trials that reached the last rung.
+
+    `share` is the share of the objective's variance between values of the parameter alone, `chance`
+    the share that a parameter without any influence would have on average with as many values and
+    trials, `p_value` how often it would have as much or more. `trust` puts that into a word:
+    `clear` (p up to 0.01), `weak` (up to 0.1), `none`.
+    """
+
+    parameter: str
+    objective: str
+    share: float
+    chance: float
+    p_value: float
+    num_trials: int
+    num_values: int
+    trust: Literal["clear", "weak", "none"]
+
+
+class Best(TypedDict):
+    """The best completed trial by one objective; `mean` is that of both PSNRs."""
+
+    objective: str
+    trial: int
+    value: float
+
+
+class Search(TypedDict):
+    """A whole search.
+
+    Attributes:
+        version: Of the format.
+        title: Heading.
+        space: Name of the search space, such as `granularity`.
+        searcher: `optuna`, `random` or `grid`.
+        created: When it began, ISO 8601.
+        commit: Of the source.
+        status: `running`, `done`, `stopped` (by the budget) or `interrupted`.
+        seconds: It has taken, over all starts of the job.
+        num_starts: How often the job was started.
+        size: How many different trials the space has; None if infinitely many.
+        num_trials: How many are wanted.
+        parameters: Names of flattened parameters that differ between trials, in order.
+        fractions: The share of its samples that an expert has seen at each rung; the last is 1.
+        trials: All trials so far, by number.
+        experts: All experts so far.
+        cost: What sharing saved.
+        pareto: Numbers of completed trials that no other one beats in every objective.
+        importance: Of the parameters, by objective and then share.
+        best: By each objective.
+        best_command: What builds the best tree (by `mean`); None as long as there is none.
+        unit: What an hour is one of: `GPU` or `CPU`.
+    """
+
+    version: int
+    title: str
+    space: str
+    searcher: str
+    created: str
+    commit: str | None
+    status: Literal["running", "done", "stopped", "interrupted"]
+    seconds: float
+    num_starts: int
+    size: int | None
+    num_trials: int
+    parameters: Sequence[str]
+    fractions: Sequence[float]
+    trials: Sequence[Trial]
+    experts: Sequence[Expert]
+    cost: Cost
+    pareto: Sequence[int]
+    importance: Sequence[Importance]
+    best: Sequence[Best]
+    best_command: str | None
+    unit: str
