@@ -1,7 +1,8 @@
 """Every error that expertree raises on purpose, under one root.
 
-Each takes one message, so that it survives pickling between processes. `ValueError` stays for a
-function called with wrong arguments; these are for the world outside: files, configs, clusters.
+Each is made of its arguments alone, so that it survives pickling between processes. `ValueError`
+stays for a function called with wrong arguments; these are for the world outside: files, configs,
+clusters, callers.
 """
 
 
@@ -39,3 +40,34 @@ class TrainingError(ExpertreeError):
 
 class GroupingError(ExpertreeError, ValueError):
     """Embeddings do not fall into the groups that were asked for."""
+
+
+class OptionError(ExpertreeError, ValueError):
+    """A caller's option does not exist, or cannot be had together with another one."""
+
+
+class OverloadError(ExpertreeError):
+    """Too many wait already.
+
+    Attributes:
+        retry_after_s: When it is worth another try.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnavailableError(OverloadError):
+    """What should answer is not there: still loading, or lost on the way."""
+
+
+class MemoryShortageError(OverloadError):
+    """Memory does not suffice for the image, tiled as it was."""
+
+
+class DeadlineError(ExpertreeError):
+    """The answer would come too late."""

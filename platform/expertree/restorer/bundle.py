@@ -16,7 +16,7 @@ from typing import cast
 
 from torch import nn
 
-from expertree.config import load, to_dict
+from expertree.config import fingerprint, load, to_dict
 from expertree.embedding import Extractor, load_extractor, save_extractor
 from expertree.errors import ArtefactError, ConfigError
 from expertree.experts import AdapterConfig, load_expert
@@ -120,6 +120,11 @@ class Manifest:
     embed_dim: int
     experts: tuple[ExpertEntry, ...]
     files: dict[str, FileEntry]
+
+    @property
+    def digest(self) -> str:
+        """The model's name by content: of every file's hash, so that equal ones restore alike."""
+        return fingerprint(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

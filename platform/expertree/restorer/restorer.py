@@ -6,7 +6,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Literal, Self, TypeVar, cast
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,10 @@ from expertree.storage import Storage
 
 ImageT = TypeVar("ImageT", ImageU8, Tensor)
 
+OnTile: TypeAlias = Callable[[int, int], None]
+"""Told of each tile: how many are done, and how many there are. Where memory runs out, both start
+again with smaller tiles."""
+
 AUTO_TILE_PX = 1024
 """Tile of `auto`: a megapixel at a time. NAFNet of width 32 needs about 1 GiB for one."""
 
@@ -40,11 +44,28 @@ class Restoration(Generic[ImageT]):
         image: Of the type, shape and range of the input.
         route: The expert that restored it, and the probabilities behind the choice.
         num_tiles: Tiles it was restored in; 1 for the whole image at once.
+        num_retries: Times that memory ran out and the tiles were halved.
     """
 
     image: ImageT
     route: Route
     num_tiles: int
+    num_retries: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Applied(Generic[ImageT]):
+    """What one expert made of an image.
+
+    Attributes:
+        image: Of the type, shape and range of the input.
+        num_tiles: Tiles it was restored in; 1 for the whole image at once.
+        num_retries: Times that memory ran out and the tiles were halved.
+    """
+
+    image: ImageT
+    num_tiles: int
+    num_retries: int
 
 
 class Restorer:
@@ -122,7 +143,7 @@ class Restorer:
         confidence: int | None = None,
         tile_px: int | Literal["auto"] = "auto",
         overlap_px: int = 32,
-        on_tile: Callable[[int], None] | None = None,
+        on_tile: OnTile | None = None,
     ) -> Restoration[ImageT]:
         """Restore an image of any size with one expert.
 
@@ -137,7 +158,7 @@ class Restorer:
             tile_px: Largest side of a tile; 0 for the whole image at once; `auto` starts with large
                 tiles and halves them while memory runs out.
             overlap_px: Overlap of neighbouring tiles.
-            on_tile: Called with the number of tiles done after each; it may raise to stop.
+            on_tile: Told of each tile when it is done; it may raise to stop.
 
         Raises:
             ValueError: If the image is not one, the level, expert, confidence or a name of the
@@ -146,12 +167,43 @@ class Restorer:
         batch, wish = _to_batch(image), self._wish(level, expert, instruction, confidence)
         with torch.inference_mode():
             route = self._route(batch, wish)
-            restored, num_tiles = self._run(route.expert, batch, tile_px, overlap_px, on_tile)
-            restored = restored.clamp(0.0, 1.0)
+            applied = self._run(route.expert, batch, tile_px, overlap_px, on_tile)
         return Restoration(
-            image=_like(restored, image),
+            image=_like(applied.image, image),
             route=route,
-            num_tiles=num_tiles,
+            num_tiles=applied.num_tiles,
+            num_retries=applied.num_retries,
+        )
+
+    def apply(
+        self,
+        expert: int,
+        image: ImageT,
+        *,
+        tile_px: int | Literal["auto"] = "auto",
+        overlap_px: int = 32,
+        on_tile: OnTile | None = None,
+    ) -> Applied[ImageT]:
+        """Restore an image with a given expert, without judging it: `restore` after `route`.
+
+        Args:
+            expert: The expert, by its node.
+            image: As for `restore`, like all that follows.
+            tile_px: Largest side of a tile.
+            overlap_px: Overlap of neighbouring tiles.
+            on_tile: Told of each tile when it is done; it may raise to stop.
+
+        Raises:
+            ValueError: If the image is not one, the expert does not exist, or the tiles are too
+                small for their overlap.
+        """
+        batch = _to_batch(image)
+        with torch.inference_mode():
+            applied = self._run(expert, batch, tile_px, overlap_px, on_tile)
+        return Applied(
+            image=_like(applied.image, image),
+            num_tiles=applied.num_tiles,
+            num_retries=applied.num_retries,
         )
 
     def _wish(
@@ -209,8 +261,8 @@ class Restorer:
         batch: Float[Tensor, "1 3 h w"],
         tile_px: int | Literal["auto"],
         overlap_px: int,
-        on_tile: Callable[[int], None] | None,
-    ) -> tuple[Float[Tensor, "1 3 h w"], int]:
+        on_tile: OnTile | None,
+    ) -> Applied[Tensor]:
         def operator(expert: nn.Module, tile: Tensor) -> Tensor:
             return cast("Tensor", expert(tile.to(self.device))).to(tile.device)
 
@@ -218,18 +270,30 @@ class Restorer:
         height_px, width_px = batch.shape[-2:]
         longest_px = max(height_px, width_px)
         size_px = min(AUTO_TILE_PX, longest_px) if tile_px == "auto" else tile_px or longest_px
+        num_retries = 0
         while True:
             plan = plan_tiles(
                 height_px, width_px, tile_px=size_px, overlap_px=overlap_px, multiple=multiple_px
             )
+            tell = None if on_tile is None else functools.partial(_tell, on_tile, plan.num_tiles)
             try:
                 with self._expert(node) as expert:
                     restore = functools.partial(operator, expert)
-                    return restore_tiled(restore, batch, plan, on_tile=on_tile), plan.num_tiles
+                    restored = restore_tiled(restore, batch, plan, on_tile=tell)
+                return Applied(
+                    image=restored.clamp(0.0, 1.0),
+                    num_tiles=plan.num_tiles,
+                    num_retries=num_retries,
+                )
             except torch.OutOfMemoryError:
                 if tile_px != "auto" or size_px // 2 < MIN_TILE_PX:
                     raise
             size_px //= 2
+            num_retries += 1
+
+
+def _tell(on_tile: OnTile, num_tiles: int, num_done: int) -> None:
+    on_tile(num_done, num_tiles)
 
 
 def _to_batch(image: ImageU8 | Tensor) -> Float[Tensor, "1 3 h w"]:

@@ -160,6 +160,7 @@ def test_automatic_tiles_shrink_while_memory_runs_out(
     fresh = Restorer(restorer.bundle)
     restoration = fresh.restore(image)
     assert tried[0] == 260
+    assert restoration.num_retries == 2
     assert max(tried[-restoration.num_tiles :]) <= 100
     torch.testing.assert_close(restoration.image, expected, rtol=0, atol=NETWORK_ATOL)
     with pytest.raises(torch.OutOfMemoryError):
@@ -167,9 +168,21 @@ def test_automatic_tiles_shrink_while_memory_runs_out(
 
 
 def test_progress_is_told_by_tile(restorer: Restorer) -> None:
-    seen: list[int] = []
-    restoration = restorer.restore(random_u8(100, 100), tile_px=72, on_tile=seen.append)
-    assert seen == list(range(1, restoration.num_tiles + 1))
+    seen: list[tuple[int, int]] = []
+    restoration = restorer.restore(
+        random_u8(100, 100), tile_px=72, on_tile=lambda *counts: seen.append(counts)
+    )
+    total = restoration.num_tiles
+    assert seen == [(done, total) for done in range(1, total + 1)]
+
+
+def test_an_expert_applied_by_itself_restores_as_it_does_when_chosen(restorer: Restorer) -> None:
+    image = random_u8(40, 50)
+    restoration = restorer.restore(image)
+    applied = restorer.apply(restoration.route.expert, image)
+    assert np.array_equal(applied.image, restoration.image)
+    with pytest.raises(ValueError, match="no expert of its own"):
+        restorer.apply(999, image)
 
 
 def test_experts_are_read_when_first_needed_and_kept(

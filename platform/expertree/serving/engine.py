@@ -1,0 +1,208 @@
+"""What a gateway asks of whatever restores: plain data, and one interface.
+
+The gateway decodes photographs and checks options; an engine routes and restores pixels. Everything
+that passes between them can be pickled, since an engine may be many processes on many machines.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol, TypeAlias
+
+from expertree.images.arrays import Image, ImageU8
+
+Pixels: TypeAlias = ImageU8 | Image
+"""RGB, `[height, width, 3]`: uint8, or float32 in [0, 1] where 8 bits are not enough."""
+
+OnTile: TypeAlias = Callable[[int, int], None]
+"""Told, on the event loop, how many tiles are done and how many there are. Both may start again."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a caller wants of the choice and of the work; see `Restorer.restore`.
+
+    Attributes:
+        level: Take this level; 0 is the root's.
+        expert: Take this expert, by its node.
+        instruction: What is wrong with the image, by `Model.names`.
+        confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
+        tile_px: Largest side of a tile, 0 for the whole image at once.
+    """
+
+    level: int | None = None
+    expert: int | None = None
+    instruction: tuple[str, ...] = ()
+    confidence: int | None = None
+    tile_px: int | Literal["auto"] = "auto"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Alternative:
+    """Another expert that the image could have had.
+
+    Attributes:
+        expert: Its node.
+        probability: What the gates give all choices that end at it, in [0, 1].
+    """
+
+    expert: int
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Routed:
+    """Which expert an image gets, and why.
+
+    Attributes:
+        model: Digest of the model that chose.
+        expert: The chosen expert, by its node.
+        node: The node that it serves here: its own or one below it with the same samples.
+        level: The chosen level, 0 for the root's.
+        leaf: The chosen leaf.
+        path: Nodes from the root to `node`, one a level.
+        leaf_probabilities: One a leaf; 0 where an option rules it out.
+        level_probabilities: One a level; 0 where an option rules it out.
+        confidence: How sure the choice is, in [0, 1]; see `routing.Route`.
+        degradations: How much of each degradation the likely leaves were trained on, in [0, 1], by
+            name, most first.
+        alternatives: The other experts, the likeliest first.
+        seconds: Time by stage: `queue`, `route`.
+    """
+
+    model: str
+    expert: int
+    node: int
+    level: int
+    leaf: int
+    path: tuple[int, ...]
+    leaf_probabilities: tuple[float, ...]
+    level_probabilities: tuple[float, ...]
+    confidence: float
+    degradations: Mapping[str, float]
+    alternatives: tuple[Alternative, ...]
+    seconds: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Restored:
+    """A restored image.
+
+    Attributes:
+        pixels: Of the type and shape of the input.
+        route: The expert that restored it, and why.
+        num_tiles: Tiles it was restored in; 1 for the whole image at once.
+        num_retries: Times that memory ran out and the tiles were halved.
+        seconds: Time by stage: `queue`, `route`, `restore`; of tiles that run at the same time,
+            what the caller waited for.
+    """
+
+    pixels: Pixels
+    route: Routed
+    num_tiles: int
+    num_retries: int
+    seconds: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ModelNode:
+    """One group of the tree.
+
+    Attributes:
+        index: Its number.
+        level: 0 for the root.
+        parent: The group it was cut from; None for the root.
+        children: The groups cut from it.
+        leaves: The finest groups below it or itself, by leaf number.
+        num_samples: Training samples that fell into it.
+        expert: The expert that serves it.
+        holds: Share of its samples that carry a degradation, alone or among others, by name.
+    """
+
+    index: int
+    level: int
+    parent: int | None
+    children: tuple[int, ...]
+    leaves: tuple[int, ...]
+    num_samples: int
+    expert: int
+    holds: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Expert:
+    """One expert.
+
+    Attributes:
+        node: The node that it is named by.
+        levels: Levels on which it serves a node.
+        num_samples: Samples of its group.
+        backbone: Its kind of network.
+        num_parameters: Scalars in its network.
+        num_bytes: Of its files.
+        adapter_rank: Rank of its change to the root's network; None for a whole network.
+    """
+
+    node: int
+    levels: tuple[int, ...]
+    num_samples: int
+    backbone: str
+    num_parameters: int
+    num_bytes: int
+    adapter_rank: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """What a model is, for whoever asks it.
+
+    Attributes:
+        id: Its name in URLs.
+        digest: Its name by content; see `Manifest.digest`.
+        groups: Groups on each level.
+        names: What an instruction may name: degradations, then their degrees.
+        nodes: The tree, by index.
+        experts: By node.
+        num_parameters: Scalars in all experts' networks.
+        num_bytes: Of the bundle.
+    """
+
+    id: str
+    digest: str
+    groups: tuple[int, ...]
+    names: tuple[str, ...]
+    nodes: tuple[ModelNode, ...]
+    experts: tuple[Expert, ...]
+    num_parameters: int
+    num_bytes: int
+
+
+class Engine(Protocol):
+    """What routes and restores. One of its coroutines cancelled stops its work between tiles.
+
+    All may raise, from `expertree.errors`: `OverloadError` where too many wait, `UnavailableError`
+    where nothing is loaded or something was lost on the way, `DeadlineError`, `OptionError` for
+    options that the serving model does not have.
+    """
+
+    async def route(self, pixels: Pixels, options: Options) -> Routed:
+        """Choose the expert for an image, without restoring it."""
+        ...
+
+    async def restore(
+        self, pixels: Pixels, options: Options, *, on_tile: OnTile | None = None
+    ) -> Restored:
+        """Restore an image with one expert.
+
+        Raises:
+            MemoryShortageError: If memory does not suffice for the smallest tiles, or for the tiles
+                that were asked for.
+        """
+        ...
+
+    async def models(self) -> tuple[Model, ...]:
+        """What is served, the model that answers first."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether a request would be answered without waiting for a model to load."""
+        ...

@@ -1,0 +1,195 @@
+"""The engine over one `Restorer` in this process: what replicas run inside, and what tests use."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from expertree.errors import MemoryShortageError, OptionError, OverloadError
+from expertree.images.arrays import Image
+from expertree.restorer import Restorer
+from expertree.serving.describe import describe_model, describe_route
+from expertree.serving.engine import Model, OnTile, Options, Pixels, Restored, Routed
+
+T = TypeVar("T")
+
+
+class _StoppedError(Exception):
+    """Nobody waits for the image any more."""
+
+
+class LocalEngine:
+    """An `Engine` whose images are restored in threads of this process.
+
+    Attributes:
+        restorer: What restores.
+        model: What it is.
+    """
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        *,
+        model_id: str | None = None,
+        num_threads: int = 1,
+        max_queued: int = 32,
+    ) -> None:
+        """Start no thread yet; the first request does.
+
+        Args:
+            restorer: An opened bundle.
+            model_id: Its name in URLs; the beginning of its digest by default.
+            num_threads: Images at a time.
+            max_queued: Images that may wait for a thread; the next one is refused.
+        """
+        self.restorer = restorer
+        self.model = describe_model(restorer.bundle, model_id)
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="restore")
+        self._places = num_threads + max_queued
+        self._taken = 0
+
+    async def route(self, pixels: Pixels, options: Options) -> Routed:
+        """See `Engine`."""
+
+        def work(queue_s: float, _: threading.Event) -> Routed:
+            return self._route(pixels, options, queue_s)
+
+        return await self._in_thread(work)
+
+    async def restore(
+        self, pixels: Pixels, options: Options, *, on_tile: OnTile | None = None
+    ) -> Restored:
+        """See `Engine`."""
+        loop = asyncio.get_running_loop()
+
+        def work(queue_s: float, stop: threading.Event) -> Restored:
+            def tile_done(num_done: int, num_tiles: int) -> None:
+                if stop.is_set():
+                    raise _StoppedError
+                if on_tile is not None:
+                    loop.call_soon_threadsafe(on_tile, num_done, num_tiles)
+
+            return self._restore(pixels, options, queue_s, tile_done)
+
+        return await self._in_thread(work)
+
+    async def models(self) -> tuple[Model, ...]:
+        """See `Engine`."""
+        return (self.model,)
+
+    async def ready(self) -> bool:
+        """See `Engine`."""
+        return True
+
+    def close(self) -> None:
+        """Wait for images that are being restored, and take no more."""
+        self._pool.shutdown(cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[[float, threading.Event], T]) -> T:
+        """Run work in a thread, which is told to stop when the caller is cancelled."""
+        stop, asked = threading.Event(), time.perf_counter()
+
+        def timed() -> T:
+            if stop.is_set():
+                raise _StoppedError
+            return work(time.perf_counter() - asked, stop)
+
+        with self._place():
+            answer: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self._pool, timed)
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                stop.set()
+                raise
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._taken >= self._places:
+            raise OverloadError(f"{self._taken} images wait already; come back later")
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+    def _route(self, pixels: Pixels, options: Options, queue_s: float) -> Routed:
+        begin = time.perf_counter()
+        with named_errors():
+            route = self.restorer.route(
+                pixels if pixels.dtype == np.uint8 else _to_tensor(pixels),
+                level=options.level,
+                expert=options.expert,
+                instruction=options.instruction,
+                confidence=options.confidence,
+            )
+        bundle = self.restorer.bundle
+        return describe_route(
+            route,
+            bundle.tree,
+            bundle.guide,
+            model=self.model.digest,
+            seconds={"queue": queue_s, "route": time.perf_counter() - begin},
+        )
+
+    def _restore(
+        self, pixels: Pixels, options: Options, queue_s: float, on_tile: OnTile
+    ) -> Restored:
+        routed = self._route(pixels, options, queue_s)
+        begin = time.perf_counter()
+        with named_errors():
+            pixels, num_tiles, num_retries = apply_expert(
+                self.restorer, routed.expert, pixels, options.tile_px, on_tile
+            )
+        return Restored(
+            pixels=pixels,
+            route=routed,
+            num_tiles=num_tiles,
+            num_retries=num_retries,
+            seconds={**routed.seconds, "restore": time.perf_counter() - begin},
+        )
+
+
+def apply_expert(
+    restorer: Restorer,
+    expert: int,
+    pixels: Pixels,
+    tile_px: int | Literal["auto"],
+    on_tile: OnTile | None = None,
+) -> tuple[Pixels, int, int]:
+    """Run one expert on pixels, without judging them.
+
+    Returns:
+        The restored pixels, the number of tiles, and the times that memory ran out.
+    """
+    if pixels.dtype == np.uint8:
+        done = restorer.apply(expert, pixels, tile_px=tile_px, on_tile=on_tile)
+        return done.image, done.num_tiles, done.num_retries
+    exact = restorer.apply(expert, _to_tensor(pixels), tile_px=tile_px, on_tile=on_tile)
+    restored = np.ascontiguousarray(exact.image.permute(1, 2, 0).numpy())
+    return restored, exact.num_tiles, exact.num_retries
+
+
+@contextlib.contextmanager
+def named_errors() -> Iterator[None]:
+    """The restorer's errors under the names that gateways know."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise MemoryShortageError(
+            "there is not enough memory for the image; let tiles be chosen (tile=auto), send less "
+            "of it, or come back later"
+        ) from error
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
+def _to_tensor(pixels: Image) -> Float32[Tensor, "3 height width"]:
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
