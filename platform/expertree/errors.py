@@ -18,6 +18,18 @@ class PhotoError(ExpertreeError):
     """The user's photographs cannot be used: none found, too few, too small."""
 
 
+class UnsupportedFormatError(PhotoError):
+    """A file is of a kind that is not read, by its first bytes; the message can follow its name."""
+
+
+class TooLargeError(PhotoError):
+    """An image claims more pixels than are allowed; the message can follow the file's name."""
+
+
+class DamagedImageError(PhotoError):
+    """A file cannot be decoded whole; the message can follow its name."""
+
+
 class DatasetError(ExpertreeError):
     """A data set is not laid out as its reader expects, or not all of it is there."""
 

@@ -1,0 +1,299 @@
+"""What encoded photographs consist of: PNG chunks, JPEG segments, WebP chunks, TIFF directories.
+
+Nothing here decodes a pixel. A file's kind is what its first bytes say, never its name, and the
+size that it claims is known before anything is allocated for it: 65 bytes of PNG may claim 81
+megapixels.
+"""
+
+import dataclasses
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, get_args
+
+from expertree.errors import DamagedImageError, UnsupportedFormatError
+from expertree.images.tags import BITS, HEIGHT, REDUCED, SUBFILE, WIDTH, read_directory
+
+PhotoFormat: TypeAlias = Literal["png", "jpeg", "webp", "bmp", "tiff"]
+"""The kinds of files that are read and written."""
+
+PHOTO_FORMATS: tuple[PhotoFormat, ...] = get_args(PhotoFormat)
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_PROFILE_BYTES = 16 << 20
+"""A colour profile in a PNG is compressed; what inflates to more than this is no profile."""
+
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, PNG_SIGNATURE, "png"),
+    (0, b"\xff\xd8\xff", "jpeg"),
+    (8, b"WEBP", "webp"),
+    (0, b"BM", "bmp"),
+    (0, b"II*\0", "tiff"),
+    (0, b"MM\0*", "tiff"),
+)
+_FOREIGN: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"GIF8", "a GIF"),
+    (4, b"ftypheic", "a HEIC image"),
+    (4, b"ftypheix", "a HEIC image"),
+    (4, b"ftypmif1", "a HEIC image"),
+    (4, b"ftypavif", "an AVIF image"),
+    (4, b"ftypavis", "an AVIF image"),
+    (4, b"ftypcrx ", "a camera's raw file"),
+    (4, b"ftyp", "a video"),
+    (0, b"\xff\x0a", "a JPEG XL image"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
+    (0, b"II+\0", "a BigTIFF"),
+    (0, b"MM\0+", "a BigTIFF"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"%PDF", "a PDF"),
+)
+_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+"""JPEG markers that stand alone: TEM, RST0 to RST7, SOI."""
+
+_SOS, _EOI, _COMMENT = 0xDA, 0xD9, 0xFE
+_APP0, _APP2, _APP14, _APP15 = 0xE0, 0xE2, 0xEE, 0xEF
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""JPEG markers that start a frame, SOF0 to SOF15."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """What a file claims to be.
+
+    Attributes:
+        format: By its first bytes.
+        width_px: As stored, before any orientation.
+        height_px: Likewise.
+        depth: Bits a channel, as claimed.
+        num_frames: More than 1 for an animation or a document of several pages; 2 stands for any
+            number of them.
+    """
+
+    format: PhotoFormat
+    width_px: int
+    height_px: int
+    depth: int = 8
+    num_frames: int = 1
+
+
+def read_header(data: bytes) -> Header:
+    """Read what a file claims, without decoding it.
+
+    Raises:
+        UnsupportedFormatError: If it is of no kind that is read here.
+        DamagedImageError: If its header is cut off or makes no sense.
+    """
+    kind = identify(data)
+    readers = {
+        "png": _png_header,
+        "jpeg": _jpeg_header,
+        "webp": _webp_header,
+        "bmp": _bmp_header,
+        "tiff": _tiff_header,
+    }
+    try:
+        header = readers[kind](data)
+    except (struct.error, IndexError) as error:
+        raise DamagedImageError("is truncated: not even its header is whole") from error
+    if header.width_px < 1 or header.height_px < 1:
+        raise DamagedImageError(
+            f"is damaged: it claims {header.width_px} x {header.height_px} pixels"
+        )
+    return header
+
+
+def identify(data: bytes) -> PhotoFormat:
+    """The kind of a file, by its first bytes.
+
+    Raises:
+        UnsupportedFormatError: If it is none that is read here; names what it seems to be.
+    """
+    for offset, magic, kind in _MAGIC:
+        if data.startswith(magic, offset):
+            return next(known for known in PHOTO_FORMATS if known == kind)
+    for offset, magic, what in _FOREIGN:
+        if data.startswith(magic, offset):
+            raise UnsupportedFormatError(f"is {what}; give PNG, JPEG, WebP, BMP or TIFF")
+    raise UnsupportedFormatError("is not an image that can be read: PNG, JPEG, WebP, BMP or TIFF")
+
+
+def png_chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
+    """The chunks of a PNG: name and payload. What follows the last one is ignored.
+
+    Raises:
+        DamagedImageError: If one is cut off or its checksum is wrong.
+    """
+    chunks, position, view = [], len(PNG_SIGNATURE), memoryview(data)
+    while position + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            break
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(view[position + 4 : end - 4]) != checksum:
+            raise DamagedImageError(f"is damaged: the checksum of its {name!r} chunk is wrong")
+        chunks.append((name, view[position + 8 : end - 4]))
+        if name == b"IEND":
+            return chunks
+        position = end
+    raise DamagedImageError("is truncated: its end is missing")
+
+
+def join_png(chunks: Sequence[tuple[bytes, bytes | memoryview]]) -> bytes:
+    """A PNG of these chunks."""
+    parts: list[bytes | memoryview] = [PNG_SIGNATURE]
+    for name, payload in chunks:
+        checksum = zlib.crc32(payload, zlib.crc32(name))
+        parts += [struct.pack(">I", len(payload)), name, payload, struct.pack(">I", checksum)]
+    return b"".join(parts)
+
+
+def inflate_profile(payload: bytes) -> bytes | None:
+    """The colour profile in the payload of an iCCP chunk; None if it is none."""
+    _, _, rest = payload.partition(b"\0")
+    inflater = zlib.decompressobj()
+    try:
+        profile = inflater.decompress(rest[1:], MAX_PROFILE_BYTES)
+    except zlib.error:
+        return None
+    return profile if profile and inflater.eof else None
+
+
+def jpeg_segments(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
+    """The segments of a JPEG before its first scan, and where that begins.
+
+    Returns:
+        Marker (its second byte) and payload of each; the position of the scan's marker.
+
+    Raises:
+        DamagedImageError: If the file ends before a scan.
+    """
+    segments: list[tuple[int, bytes]] = []
+    position = 2
+    while True:
+        position = data.find(b"\xff", position)
+        if position < 0 or position + 4 > len(data):
+            raise DamagedImageError("is truncated: it ends before its first scan")
+        marker = data[position + 1]
+        if marker in {_SOS, _EOI}:
+            return segments, position
+        if marker in _NO_LENGTH or marker in {0x00, 0xFF}:
+            position += 1 if marker == 0xFF else 2
+            continue
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        segments.append((marker, data[position + 4 : position + 2 + length]))
+        position += 2 + max(length, 2)
+
+
+def is_coding(marker: int, payload: bytes) -> bool:
+    """Whether a JPEG's segment says how pixels are coded: all but comments and applications' own.
+
+    Of these, JFIF and Adobe say what the channels are, and MPF (CIPA DC-007) where in the file
+    further pictures lie.
+    """
+    if marker == _COMMENT:
+        return False
+    if marker == _APP2 and payload.startswith(b"MPF\0"):
+        return True
+    return not _APP0 < marker <= _APP15 or marker == _APP14
+
+
+def join_jpeg(segments: list[tuple[int, bytes]], rest: bytes) -> bytes:
+    """A JPEG of these segments and what comes from the first scan on.
+
+    Raises:
+        ValueError: If a segment is too long for a JPEG.
+    """
+    parts = [b"\xff\xd8"]
+    for marker, payload in segments:
+        if len(payload) > 0xFFFF - 2:
+            raise ValueError(
+                f"carries {len(payload):,} bytes of metadata in one piece, a JPEG holds 65,533; "
+                "choose another format"
+            )
+        parts += [struct.pack(">BBH", 0xFF, marker, len(payload) + 2), payload]
+    return b"".join([*parts, rest])
+
+
+def webp_chunks(data: bytes) -> dict[bytes, bytes]:
+    """The chunks of a WebP by name, of each the first.
+
+    Raises:
+        DamagedImageError: If the file is shorter than it says.
+    """
+    (size,) = struct.unpack_from("<I", data, 4)
+    if size + 8 > len(data):
+        raise DamagedImageError("is truncated: its end is missing")
+    chunks: dict[bytes, bytes] = {}
+    position = 12
+    while position + 8 <= size + 8:
+        name, length = struct.unpack_from("<4sI", data, position)
+        chunks.setdefault(name, data[position + 8 : position + 8 + length])
+        position += 8 + length + length % 2
+    return chunks
+
+
+def _png_header(data: bytes) -> Header:
+    name, width, height, depth = struct.unpack_from(">4sIIB", data, 12)
+    if name != b"IHDR":
+        raise DamagedImageError("is damaged: it does not begin with its header")
+    # Of an animation the control chunk comes before the pixels.
+    is_animated = b"acTL" in data[: max(data.find(b"IDAT"), 0)]
+    return Header(
+        format="png",
+        width_px=width,
+        height_px=height,
+        depth=depth,
+        num_frames=2 if is_animated else 1,
+    )
+
+
+def _jpeg_header(data: bytes) -> Header:
+    for marker, payload in jpeg_segments(data)[0]:
+        if marker in _FRAMES:
+            depth, height, width = struct.unpack_from(">BHH", payload)
+            return Header(format="jpeg", width_px=width, height_px=height, depth=depth)
+    raise DamagedImageError("is damaged: it has no frame")
+
+
+def _webp_header(data: bytes) -> Header:
+    name, payload = data[12:16], data[20:30]
+    frames = 1
+    if name == b"VP8X":
+        flags, width, height = payload[0], payload[4:7], payload[7:10]
+        frames = 2 if flags & 0x02 else 1
+        size = [int.from_bytes(side, "little") + 1 for side in (width, height)]
+    elif name == b"VP8L":
+        (bits,) = struct.unpack_from("<I", payload, 1)
+        size = [(bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1]
+    elif name == b"VP8 ":
+        size = [side & 0x3FFF for side in struct.unpack_from("<HH", payload, 6)]
+    else:
+        raise DamagedImageError(f"is damaged: its first chunk is {name!r}")
+    return Header(format="webp", width_px=size[0], height_px=size[1], num_frames=frames)
+
+
+def _bmp_header(data: bytes) -> Header:
+    (header_bytes,) = struct.unpack_from("<I", data, 14)
+    width, height = struct.unpack_from("<HH" if header_bytes == 12 else "<ii", data, 18)
+    return Header(format="bmp", width_px=width, height_px=abs(height))
+
+
+def _tiff_header(data: bytes) -> Header:
+    directory = read_directory(data)
+    pages, following = 1, directory.next_offset
+    while following and pages == 1:
+        page = read_directory(data, following)
+        # A page of lower resolution is a thumbnail, which a restored photograph does without.
+        pages += not page.number(data, SUBFILE, 0) & REDUCED
+        if page.next_offset <= following:
+            break
+        following = page.next_offset
+    return Header(
+        format="tiff",
+        width_px=directory.number(data, WIDTH, 0),
+        height_px=directory.number(data, HEIGHT, 0),
+        depth=directory.number(data, BITS, 1),
+        num_frames=pages,
+    )

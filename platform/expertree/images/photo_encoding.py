@@ -1,0 +1,258 @@
+"""Pixels into a photograph's file, with what travels beside them."""
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any, TypeAlias, cast
+
+import cv2
+import numpy as np
+from jaxtyping import UInt
+from PIL import Image as PillowImage
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from expertree.images.containers import (
+    PhotoFormat,
+    join_jpeg,
+    join_png,
+    jpeg_segments,
+    png_chunks,
+)
+from expertree.images.photo_metadata import (
+    EXIF_PREFIX,
+    ICC_PREFIX,
+    METRES_PER_INCH,
+    PNG_XMP,
+    XMP_PREFIX,
+    Metadata,
+)
+from expertree.images.photo_pixels import DECODER_ERRORS, TIFF_STRUCTURE, JpegCoding
+
+_Pixels: TypeAlias = UInt[np.ndarray, "h w c"]
+
+DEFAULT_QUALITY = 95
+"""Of JPEG and WebP where the photograph's own coding was no finer: what an expert mends must not be
+spoiled again by coding it as coarsely as before."""
+
+MAX_SIDE_PX: Mapping[PhotoFormat, int] = {"jpeg": 65_500, "webp": 16_383}
+"""Longest side that a format can hold, where there is such a limit."""
+
+_PNG_LEVEL = 4
+_STRIP_BYTES = 1 << 20
+_DEFLATE, _DIFFERENCES, _RGB, _BLACK_IS_ZERO, _UNASSOCIATED = 8, 2, 2, 1, 2
+_EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 34665, 34853, 40965
+_ICC_PIECE = 65_519
+
+
+def encode(
+    kind: PhotoFormat,
+    pixels: _Pixels,
+    metadata: Metadata,
+    *,
+    quality: int | None = None,
+    jpeg: JpegCoding | None = None,
+    is_lossless: bool = True,
+) -> bytes:
+    """Encode pixels as a file of one kind.
+
+    Args:
+        kind: Of file.
+        pixels: uint8 or, for PNG and TIFF, uint16 `[h, w, c]`: grey, grey and alpha, RGB, RGB and
+            alpha.
+        metadata: What goes along, as far as the kind of file can hold it.
+        quality: Of JPEG and WebP, 1 to 100; `DEFAULT_QUALITY`, or as fine as it was.
+        jpeg: How the photograph was coded as a JPEG.
+        is_lossless: Whether a WebP without a given quality keeps every pixel.
+
+    Raises:
+        ValueError: If the kind of file cannot hold these pixels or this much metadata.
+    """
+    longest = MAX_SIDE_PX.get(kind)
+    if longest is not None and max(pixels.shape[:2]) > longest:
+        raise ValueError(f"has a side above the {longest:,} px that {kind} holds; give png or tiff")
+    if kind == "jpeg":
+        return _encode_jpeg(pixels, metadata, quality, jpeg)
+    if kind == "webp":
+        return _encode_webp(pixels, metadata, quality, is_lossless=is_lossless)
+    encoders = {"png": _encode_png, "tiff": _encode_tiff, "bmp": _encode_bmp}
+    return encoders[kind](pixels, metadata)
+
+
+def _encode_png(pixels: _Pixels, metadata: Metadata) -> bytes:
+    chunks = png_chunks(_png_of_pixels(pixels))
+    extra: list[tuple[bytes, bytes]] = []
+    own = {name for name, _ in metadata.png_chunks}
+    if metadata.icc is not None and not own & {b"sRGB"}:
+        extra.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
+    if metadata.dpi is not None:
+        across, down = (round(side / METRES_PER_INCH) for side in metadata.dpi)
+        extra.append((b"pHYs", struct.pack(">IIB", across, down, 1)))
+    extra += metadata.png_chunks
+    if metadata.xmp is not None:
+        extra.append((b"iTXt", PNG_XMP + b"\0\0\0\0" + metadata.xmp))
+    if metadata.exif is not None:
+        extra.append((b"eXIf", metadata.exif))
+    pixel_chunks = [(n, p) for n, p in chunks[1:] if n in {b"IDAT", b"IEND"}]
+    return join_png([chunks[0], *extra, *pixel_chunks])
+
+
+def _png_of_pixels(pixels: _Pixels) -> bytes:
+    """The pixels alone; OpenCV has no grey with alpha."""
+    if pixels.shape[2] == 2:
+        return _png_of_grey_and_alpha(pixels)
+    return _by_opencv(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL])
+
+
+def _png_of_grey_and_alpha(pixels: _Pixels) -> bytes:
+    height, width, _ = pixels.shape
+    depth = 8 * pixels.dtype.itemsize
+    rows = pixels.astype(pixels.dtype.newbyteorder(">")).reshape(height, -1).view(np.uint8)
+    unfiltered = np.pad(rows, ((0, 0), (1, 0)))  # each row begins with the number of its filter
+    header = struct.pack(">IIBBBBB", width, height, depth, 4, 0, 0, 0)
+    data = zlib.compress(unfiltered.tobytes(), _PNG_LEVEL)
+    return join_png([(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")])
+
+
+def _by_opencv(suffix: str, pixels: _Pixels, options: list[int]) -> bytes:
+    codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    channels = pixels.shape[2]
+    ordered = pixels if channels == 1 else cv2.cvtColor(pixels, codes[channels])
+    done, data = cv2.imencode(suffix, ordered, options)
+    if not done:
+        raise ValueError(f"cannot be encoded as {suffix[1:]}: {list(pixels.shape)}")
+    return data.tobytes()
+
+
+def _encode_jpeg(
+    pixels: _Pixels, metadata: Metadata, quality: int | None, coding: JpegCoding | None
+) -> bytes:
+    stream = io.BytesIO()
+    options: dict[str, Any] = {"quality": quality or DEFAULT_QUALITY, "subsampling": 0}
+    if quality is None and coding is not None and _is_finer(coding):
+        tables = [list(table) for table in coding.tables]
+        options = {"qtables": tables, "subsampling": max(coding.subsampling, 0)}
+    if coding is not None:
+        options["progressive"] = coding.is_progressive
+    if metadata.dpi is not None:
+        options["dpi"] = metadata.dpi
+    _pillow_image(pixels).save(stream, format="JPEG", **options)
+    data = stream.getvalue()
+    segments, scan = jpeg_segments(data)
+    head = [segment for segment in segments if segment[0] == 0xE0]
+    tail = [segment for segment in segments if segment[0] != 0xE0]
+    return join_jpeg([*head, *_jpeg_metadata(metadata), *tail], data[scan:])
+
+
+def _jpeg_metadata(metadata: Metadata) -> list[tuple[int, bytes]]:
+    """EXIF first, as the standard wants it, then XMP, the profile in pieces, and the rest."""
+    segments: list[tuple[int, bytes]] = []
+    if metadata.exif is not None:
+        segments.append((0xE1, EXIF_PREFIX + metadata.exif))
+    if metadata.xmp is not None:
+        segments.append((0xE1, XMP_PREFIX + metadata.xmp))
+    if metadata.icc is not None:
+        starts = range(0, len(metadata.icc), _ICC_PIECE)
+        pieces = [metadata.icc[start : start + _ICC_PIECE] for start in starts]
+        if len(pieces) > 255:
+            raise ValueError("carries a colour profile too large for a JPEG; choose png or tiff")
+        for number, piece in enumerate(pieces, start=1):
+            segments.append((0xE2, ICC_PREFIX + bytes([number, len(pieces)]) + piece))
+    return [*segments, *metadata.jpeg_segments]
+
+
+def _is_finer(coding: JpegCoding) -> bool:
+    """Whether a photograph was coded at least as finely as our own default."""
+    stream = io.BytesIO()
+    PillowImage.new("L", (8, 8)).save(stream, format="JPEG", quality=DEFAULT_QUALITY)
+    with PillowImage.open(stream) as ours:
+        default = next(iter(cast("Any", ours).quantization.values()))
+    return bool(coding.tables) and sum(coding.tables[0]) <= sum(default)
+
+
+def _encode_webp(
+    pixels: _Pixels, metadata: Metadata, quality: int | None, *, is_lossless: bool
+) -> bytes:
+    stream = io.BytesIO()
+    _pillow_image(pixels).save(
+        stream,
+        format="WEBP",
+        lossless=is_lossless and quality is None,
+        quality=quality or DEFAULT_QUALITY,
+        exact=True,  # colour under full transparency is kept too
+        exif=metadata.exif or b"",
+        icc_profile=metadata.icc or b"",
+        xmp=metadata.xmp or b"",
+    )
+    return stream.getvalue()
+
+
+def _encode_bmp(pixels: _Pixels, metadata: Metadata) -> bytes:
+    if pixels.shape[2] == 2:
+        pixels = np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), pixels[..., 1:]], axis=2)
+    data = bytearray(_by_opencv(".bmp", pixels, []))
+    if metadata.dpi is not None:
+        across, down = (round(side / METRES_PER_INCH) for side in metadata.dpi)
+        struct.pack_into("<ii", data, 38, across, down)
+    return bytes(data)
+
+
+def _encode_tiff(pixels: _Pixels, metadata: Metadata) -> bytes:
+    """A TIFF of deflated strips of differences; Pillow writes its tags, of any depth of pixels."""
+    height, width, channels = pixels.shape
+    num_rows = max(1, _STRIP_BYTES // (width * channels * pixels.dtype.itemsize))
+    strips = [_deflated(pixels[start : start + num_rows]) for start in range(0, height, num_rows)]
+    sizes = [len(strip) for strip in strips]
+    tags = ImageFileDirectory_v2()
+    for tag, value in _photograph_tags(metadata).items():
+        tags[tag] = value
+    colours = 3 if channels >= 3 else 1
+    tags[256], tags[257] = width, height
+    tags[258] = (8 * pixels.dtype.itemsize,) * channels
+    tags[259], tags[262], tags[277] = _DEFLATE, _RGB if colours == 3 else _BLACK_IS_ZERO, channels
+    tags[273] = tuple(int(offset) for offset in np.cumsum([0, *sizes[:-1]]))
+    tags[278], tags[279], tags[284], tags[317] = num_rows, tuple(sizes), 1, _DIFFERENCES
+    if channels > colours:
+        tags[338] = (_UNASSOCIATED,)
+    if metadata.dpi is not None:
+        tags[282], tags[283], tags[296] = *metadata.dpi, 2
+    stream = io.BytesIO()
+    try:
+        tags.save(stream)
+    except DECODER_ERRORS as error:
+        raise ValueError(f"carries EXIF that cannot be written into a TIFF ({error})") from error
+    return b"".join([stream.getvalue(), *strips])
+
+
+def _deflated(rows: _Pixels) -> bytes:
+    """Rows as differences from the pixel to the left (TIFF 6.0, section 14), compressed."""
+    differences = rows.astype(rows.dtype.newbyteorder("<"))
+    differences[:, 1:] -= rows[:, :-1]
+    return zlib.compress(differences.tobytes(), 6)
+
+
+def _photograph_tags(metadata: Metadata) -> dict[int, Any]:
+    """EXIF, XMP and profile as the tags of a TIFF."""
+    tags: dict[int, Any] = {}
+    if metadata.exif is not None:
+        exif = PillowImage.Exif()
+        try:
+            exif.load(EXIF_PREFIX + metadata.exif)
+            tags = {tag: value for tag, value in exif.items() if tag not in TIFF_STRUCTURE}
+            for tag in (_EXIF_IFD, _GPS_IFD):
+                if tag in tags:
+                    tags[tag] = dict(exif.get_ifd(tag))
+            if _INTEROP_IFD in tags.get(_EXIF_IFD, {}):
+                tags[_EXIF_IFD][_INTEROP_IFD] = dict(exif.get_ifd(_INTEROP_IFD))
+        except DECODER_ERRORS as error:
+            message = f"carries EXIF that cannot be written into a TIFF ({error})"
+            raise ValueError(message) from error
+    if metadata.xmp is not None:
+        tags[700] = metadata.xmp
+    if metadata.icc is not None:
+        tags[34675] = metadata.icc
+    return tags
+
+
+def _pillow_image(pixels: _Pixels) -> PillowImage.Image:
+    return PillowImage.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

@@ -1,0 +1,305 @@
+"""Pixels out of a photograph's file, at the depth and with the channels that it has.
+
+Pillow decodes 8 bits, strictly: what is cut off is an error and not half a picture. It reads 16-bit
+colour as 8 bits without a word, so that OpenCV decodes what is deeper.
+"""
+
+import dataclasses
+import io
+import struct
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt
+from PIL import Image as PillowImage
+from PIL import ImageCms
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile, get_sampling
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from expertree.errors import DamagedImageError, UnsupportedFormatError
+from expertree.images.containers import (
+    Header,
+    PhotoFormat,
+    is_coding,
+    join_jpeg,
+    jpeg_segments,
+    png_chunks,
+)
+from expertree.images.photo_metadata import Metadata, read_metadata, upright, upright_xmp
+from expertree.images.tags import made_upright, orientation_of
+
+# Not Image.open: that tries every format it knows, and its limit on pixels is one for all threads.
+_READERS: dict[PhotoFormat, type[ImageFile]] = {
+    "png": PngImageFile,
+    "jpeg": JpegImageFile,
+    "webp": WebPImageFile,
+    "bmp": BmpImageFile,
+    "tiff": TiffImageFile,
+}
+
+DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, EOFError),
+    *(OverflowError, AttributeError, struct.error, zlib.error, ZeroDivisionError),
+    PillowImage.DecompressionBombError,
+)
+"""What Pillow raises, somewhere, on bytes that nobody meant it to read."""
+
+TIFF_STRUCTURE = frozenset(
+    {
+        *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281),
+        *(282, 283, 284, 288, 289, 292, 293, 296, 297, 317, 318, 319, 320, 321, 322, 323, 324, 325),
+        *(330, 332, 338, 339, 340, 341, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521),
+        *(529, 530, 531, 532, 700, 34675),
+    }
+)
+"""Tags that say how a TIFF's pixels are coded, or that `Metadata` has in another place."""
+
+_XMP, _PHOTOMETRIC, _RESOLUTION = 700, 262, 282
+_WHITE_IS_ZERO = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class JpegCoding:
+    """How a JPEG was coded.
+
+    Attributes:
+        tables: Quantisation tables, in zigzag order as Pillow gives them.
+        subsampling: Pillow's number of it; -1 if unknown.
+        is_progressive: Whether the scans refine each other.
+    """
+
+    tables: tuple[tuple[int, ...], ...]
+    subsampling: int
+    is_progressive: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Decoded:
+    """What a file holds: pixels as stored, metadata as it is once they are upright.
+
+    Attributes:
+        colour: uint8 or uint16 `[h, w, 1]` (grey) or `[h, w, 3]` (RGB).
+        alpha: Of the same depth, `[h, w]`; None where there is none.
+        orientation: What has yet to be done to the pixels, EXIF's number.
+        metadata: For upright pixels.
+        jpeg: How it was coded, if it is a JPEG.
+        is_lossless: Whether its coding keeps every pixel.
+        notes: What could not be kept as it was, in words.
+    """
+
+    colour: np.ndarray[Any, np.dtype[Any]]
+    alpha: np.ndarray[Any, np.dtype[Any]] | None
+    orientation: int
+    metadata: Metadata
+    jpeg: JpegCoding | None
+    is_lossless: bool
+    notes: tuple[str, ...]
+
+
+def decode(data: bytes, header: Header) -> Decoded:
+    """Decode a file whose header has been judged.
+
+    Raises:
+        UnsupportedFormatError: If its kind of pixels is not read.
+        DamagedImageError: If it cannot be decoded whole.
+    """
+    if header.depth not in {1, 2, 4, 8, 16}:
+        raise UnsupportedFormatError(
+            f"has {header.depth} bits a channel; convert it to 8 or 16 bits"
+        )
+    if header.depth == 16:
+        return _decode_deep(data, header)
+    image = _load(data, header)
+    metadata, orientation, warnings = (
+        (_tiff_metadata(image), orientation_of(data), ())
+        if header.format == "tiff"
+        else upright(read_metadata(data, header))
+    )
+    jpeg = None
+    if isinstance(image, JpegImageFile):
+        tables = tuple(tuple(image.quantization[key]) for key in sorted(image.quantization))
+        jpeg = JpegCoding(
+            tables=tables,
+            subsampling=get_sampling(image),
+            is_progressive="progressive" in image.info,
+        )
+    plain, notes = _plain_mode(image, metadata.icc)
+    if image.mode == "CMYK":
+        metadata = dataclasses.replace(metadata, icc=None)
+    pixels = np.asarray(plain)
+    colour = pixels[..., None] if pixels.ndim == 2 else pixels
+    has_alpha = plain.mode in {"LA", "RGBA"}
+    return Decoded(
+        colour=np.ascontiguousarray(colour[..., :-1] if has_alpha else colour),
+        alpha=np.ascontiguousarray(colour[..., -1]) if has_alpha else None,
+        orientation=orientation,
+        metadata=metadata,
+        jpeg=jpeg,
+        is_lossless=header.format in {"png", "bmp", "tiff"} or b"VP8L" in data[12:4096],
+        notes=(*warnings, *notes),
+    )
+
+
+def _load(data: bytes, header: Header) -> ImageFile:
+    """Decode 8 bits with Pillow; whatever is wrong is one error."""
+    try:
+        if header.format == "tiff":
+            data = made_upright(data)  # Pillow would turn the pixels, of this format alone
+        elif header.format == "jpeg":
+            data = _without_metadata(data)
+        image = _READERS[header.format](io.BytesIO(data))
+        if image.size != (header.width_px, header.height_px):
+            raise DamagedImageError(
+                f"is damaged: it claims {header.width_px} x {header.height_px} pixels and then "
+                f"{image.width} x {image.height}"
+            )
+        image.load()
+    except DECODER_ERRORS as error:
+        raise DamagedImageError(f"is damaged ({error})") from error
+    return image
+
+
+def _without_metadata(data: bytes) -> bytes:
+    """A JPEG of what its decoder needs: Pillow would parse EXIF too, and warn if it is broken."""
+    segments, scan = jpeg_segments(data)
+    return join_jpeg([segment for segment in segments if is_coding(*segment)], data[scan:])
+
+
+def _plain_mode(image: ImageFile, icc: bytes | None) -> tuple[PillowImage.Image, tuple[str, ...]]:
+    """The image as L, LA, RGB or RGBA, and notes on what that changed."""
+    mode, has_key = image.mode, "transparency" in image.info
+    if mode in {"L", "RGB"} and not has_key:
+        return image, ()
+    if mode in {"LA", "RGBA"}:
+        return image, ()
+    if mode == "CMYK":
+        return _cmyk_to_srgb(image, icc), ("its CMYK became RGB (sRGB)",)
+    if mode == "1":
+        return image.convert("L"), ("black and white became grey",)
+    wanted = {"L": "LA", "La": "LA", "RGB": "RGBA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
+    if mode in wanted:
+        return image.convert(wanted[mode]), ()
+    if mode in {"P", "PA"}:
+        is_opaque = mode == "P" and not has_key
+        return image.convert("RGB" if is_opaque else "RGBA"), ("its palette became RGB",)
+    raise UnsupportedFormatError(f"has pixels of kind {mode}; convert it to RGB of 8 or 16 bits")
+
+
+def _cmyk_to_srgb(image: ImageFile, icc: bytes | None) -> PillowImage.Image:
+    """By the image's own profile where it has a whole one."""
+    if icc is None:
+        return image.convert("RGB")
+    try:
+        converted = ImageCms.profileToProfile(
+            image, io.BytesIO(icc), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image.convert("RGB")
+    return image.convert("RGB") if converted is None else converted
+
+
+def _decode_deep(data: bytes, header: Header) -> Decoded:
+    """Decode 16 bits with OpenCV, which says nothing of metadata."""
+    if header.format == "png":
+        metadata, orientation, notes = upright(read_metadata(data, header))
+        alpha_key = _png_alpha_key(data)
+    elif header.format == "tiff":
+        orientation, notes, alpha_key = orientation_of(data), (), None
+        data, metadata = _deep_tiff(data)
+    else:
+        raise UnsupportedFormatError(f"has 16 bits a channel, as {header.format}; give PNG or TIFF")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise DamagedImageError(f"is damaged ({error.err})") from error
+    if pixels is None:
+        raise DamagedImageError("is damaged: its pixels cannot be decoded")
+    if pixels.dtype != np.uint16 or pixels.shape[:2] != (header.height_px, header.width_px):
+        raise UnsupportedFormatError(
+            f"has pixels of a kind that is not read with 16 bits (they came as {pixels.dtype} "
+            f"{list(pixels.shape)}); convert it to RGB or grey"
+        )
+    colour, alpha = _split_bgr(pixels, is_grey=_is_stored_grey(data, header))
+    if alpha_key is not None and alpha is None:
+        alpha = np.where((colour == alpha_key).all(axis=-1), 0, 0xFFFF).astype(np.uint16)
+    return Decoded(
+        colour=colour,
+        alpha=alpha,
+        orientation=orientation,
+        metadata=metadata,
+        jpeg=None,
+        is_lossless=True,
+        notes=notes,
+    )
+
+
+def _split_bgr(
+    pixels: UInt[np.ndarray, "..."], *, is_grey: bool
+) -> tuple[UInt[np.ndarray, "h w c"], UInt[np.ndarray, "h w"] | None]:
+    """OpenCV's channels as colour (grey or RGB) and alpha."""
+    if pixels.ndim == 2:
+        return pixels[..., None], None
+    num_colours = 1 if pixels.shape[2] == 2 else 3
+    colour = pixels[..., num_colours - 1 :: -1]
+    if is_grey:
+        colour = colour[..., :1]
+    alpha = pixels[..., num_colours] if pixels.shape[2] > num_colours else None
+    return np.ascontiguousarray(colour), None if alpha is None else np.ascontiguousarray(alpha)
+
+
+def _is_stored_grey(data: bytes, header: Header) -> bool:
+    """Whether the file has one channel of colour, beside alpha perhaps."""
+    if header.format == "png":
+        return data[25] in {0, 4}  # the colour type of IHDR: grey, grey with alpha
+    return False  # OpenCV keeps the channels of a TIFF
+
+
+def _png_alpha_key(data: bytes) -> np.ndarray[Any, np.dtype[np.uint16]] | None:
+    """The one colour that is transparent, of a PNG without alpha (tRNS)."""
+    for name, payload in png_chunks(data):
+        if name == b"tRNS" and len(payload) in {2, 6}:
+            return np.frombuffer(bytes(payload), dtype=">u2").astype(np.uint16)
+        if name == b"IDAT":
+            break
+    return None
+
+
+def _deep_tiff(data: bytes) -> tuple[bytes, Metadata]:
+    """The file with its orientation taken out, which OpenCV would half apply, and its metadata."""
+    try:
+        image = TiffImageFile(io.BytesIO(made_upright(data)))
+        metadata = _tiff_metadata(image)
+        photometric = image.tag_v2.get(_PHOTOMETRIC, _WHITE_IS_ZERO)
+    except DECODER_ERRORS as error:
+        raise DamagedImageError(f"is damaged ({error})") from error
+    if photometric not in {1, 2}:
+        raise UnsupportedFormatError(
+            f"has 16 bits a channel and colours of kind {photometric}; convert it to RGB or grey"
+        )
+    return made_upright(data), metadata
+
+
+def _tiff_metadata(image: PillowImage.Image) -> Metadata:
+    """The tags of a TIFF that are not about its coding, as an EXIF block."""
+    exif = image.getexif()
+    for tag in TIFF_STRUCTURE & set(exif):
+        del exif[tag]
+    try:
+        block = exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
+    except DECODER_ERRORS:
+        block = None
+    tags = getattr(image, "tag_v2", {})
+    xmp = tags.get(_XMP)
+    dpi = image.info.get("dpi") if _RESOLUTION in tags else None
+    return Metadata(
+        exif=block,
+        icc=image.info.get("icc_profile"),
+        xmp=upright_xmp(xmp) if isinstance(xmp, bytes) else None,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
+    )

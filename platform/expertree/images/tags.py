@@ -1,0 +1,151 @@
+"""The directories of TIFF, which EXIF blocks use too: read, and patched where they lie.
+
+A block is changed in place, never written anew: makers' notes hold absolute offsets that would
+point elsewhere, and what nobody here understands stays as it was, byte by byte.
+"""
+
+import dataclasses
+import struct
+from typing import Literal
+
+from expertree.errors import DamagedImageError
+
+SUBFILE, WIDTH, HEIGHT, BITS, ORIENTATION = 254, 256, 257, 258, 274
+EXIF_IFD = 34665
+REDUCED = 1
+"""Bit of `SUBFILE`: this page is another one at lower resolution."""
+
+_THUMBNAIL_OFFSET, _THUMBNAIL_BYTES = 513, 514
+_EXIF_WIDTH, _EXIF_HEIGHT = 40962, 40963
+
+_ENTRY_BYTES = 12
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Directory:
+    """One directory: which tags it has and where their entries lie.
+
+    Attributes:
+        order: Byte order, as `struct` writes it.
+        entries: Position of each tag's entry of 12 bytes.
+        next_position: Where the offset of the next directory lies.
+        next_offset: That offset; 0 for none.
+    """
+
+    order: Literal["<", ">"]
+    entries: dict[int, int]
+    next_position: int
+    next_offset: int
+
+    def number(self, data: bytes, tag: int, default: int) -> int:
+        """The first integer of a tag, or the default where there is none."""
+        position = self.entries.get(tag)
+        if position is None:
+            return default
+        kind, count = struct.unpack_from(f"{self.order}HI", data, position + 2)
+        code = _INTEGERS.get(kind)
+        if code is None or count < 1:
+            return default
+        value_at = position + 8
+        if count * _TYPE_BYTES[kind] > 4:
+            (value_at,) = struct.unpack_from(f"{self.order}I", data, value_at)
+        try:
+            return int(struct.unpack_from(f"{self.order}{code}", data, value_at)[0])
+        except struct.error:
+            return default
+
+
+def read_directory(data: bytes, offset: int | None = None) -> Directory:
+    """Read one directory of a TIFF or of an EXIF block without its prefix.
+
+    Args:
+        data: The whole file or block.
+        offset: Where the directory begins; the first one by default.
+
+    Raises:
+        DamagedImageError: If it is cut off, or this is no TIFF.
+    """
+    order: Literal["<", ">"] = "<" if data[:2] == b"II" else ">"
+    try:
+        magic, first = struct.unpack_from(f"{order}HI", data, 2)
+        start = first if offset is None else offset
+        (num_entries,) = struct.unpack_from(f"{order}H", data, start)
+        next_position = start + 2 + num_entries * _ENTRY_BYTES
+        positions = range(start + 2, next_position, _ENTRY_BYTES)
+        tags = [struct.unpack_from(f"{order}H", data, position)[0] for position in positions]
+        (next_offset,) = struct.unpack_from(f"{order}I", data, next_position)
+    except struct.error as error:
+        raise DamagedImageError("is damaged: a directory of its tags is cut off") from error
+    if data[:2] not in {b"II", b"MM"} or magic != 42:
+        raise DamagedImageError("is damaged: its tags do not begin as TIFF's do")
+    return Directory(
+        order=order,
+        entries=dict(zip(tags, positions, strict=True)),
+        next_position=next_position,
+        next_offset=next_offset,
+    )
+
+
+def orientation_of(block: bytes) -> int:
+    """The orientation that a TIFF or EXIF block asks for, 1 to 8; 1 if it asks for none.
+
+    Raises:
+        DamagedImageError: If the block cannot be read.
+    """
+    value = read_directory(block).number(block, ORIENTATION, 1)
+    return value if 1 <= value <= 8 else 1
+
+
+def made_upright(block: bytes) -> bytes:
+    """The block of an image whose orientation has been applied to its pixels.
+
+    Orientation becomes 1, and the stored width and height change places if the sides do.
+
+    Raises:
+        DamagedImageError: If the block cannot be read.
+    """
+    if (orientation := orientation_of(block)) == 1:
+        return block
+    directory, patched = read_directory(block), bytearray(block)
+    entry = directory.entries[ORIENTATION]
+    struct.pack_into(f"{directory.order}HIHxx", patched, entry + 2, 3, 1, 1)
+    offset = directory.number(block, EXIF_IFD, 0)
+    if orientation >= 5 and offset:
+        sides = read_directory(block, offset).entries
+        if _EXIF_WIDTH in sides and _EXIF_HEIGHT in sides:
+            _swap_values(patched, sides[_EXIF_WIDTH], sides[_EXIF_HEIGHT])
+    return bytes(patched)
+
+
+def without_thumbnail(block: bytes) -> bytes:
+    """An EXIF block whose thumbnail is gone: it would show the photograph as it was before.
+
+    Raises:
+        DamagedImageError: If the block cannot be read.
+    """
+    directory = read_directory(block)
+    if not directory.next_offset:
+        return block
+    patched = bytearray(block)
+    struct.pack_into(f"{directory.order}I", patched, directory.next_position, 0)
+    try:
+        second = read_directory(block, directory.next_offset)
+    except DamagedImageError:
+        return bytes(patched)
+    start = second.number(block, _THUMBNAIL_OFFSET, 0)
+    stop = min(start + second.number(block, _THUMBNAIL_BYTES, 0), len(block))
+    if not 8 < start < stop:
+        return bytes(patched)
+    if stop >= len(block) - 1:  # perhaps a byte of padding
+        return bytes(patched[:start])
+    patched[start:stop] = bytes(stop - start)
+    return bytes(patched)
+
+
+def _swap_values(block: bytearray, a: int, b: int) -> None:
+    """Exchange type, count and value of two entries; each keeps its tag."""
+    body_a = block[a + 2 : a + _ENTRY_BYTES]
+    block[a + 2 : a + _ENTRY_BYTES] = block[b + 2 : b + _ENTRY_BYTES]
+    block[b + 2 : b + _ENTRY_BYTES] = body_a

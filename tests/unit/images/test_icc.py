@@ -1,0 +1,200 @@
+"""Colours of a photograph's profile: to the network and back."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from PIL import ImageCms
+
+from expertree.images.photo_file import Photo, read_photo, write_photo
+
+LOSSLESS = ["png", "bmp", "tiff", "webp"]
+
+
+def photo_u8(height_px: int = 24, width_px: int = 36, seed: int = 0) -> np.ndarray:
+    """Smooth colours with a little noise: what a lossy coder keeps."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(30, 226, (4, 5, 3), dtype=np.uint8)
+    smooth = cv2.resize(small, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
+    return np.clip(smooth + rng.normal(0, 3, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def photo_u16(height_px: int = 24, width_px: int = 36, channels: int = 3) -> np.ndarray:
+    """Every code may occur, black and white do."""
+    image = np.random.default_rng(1).integers(0, 65536, (height_px, width_px, channels))
+    image[0, 0], image[0, 1] = 0, 65535
+    return image.astype(np.uint16)
+
+
+def encoded(image: PillowImage.Image, fmt: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format=fmt, **options)
+    return stream.getvalue()
+
+
+def by_opencv(suffix: str, pixels: np.ndarray) -> bytes:
+    """RGB of 8 or 16 bits as OpenCV writes it."""
+    swapped = pixels[..., ::-1]
+    done, data = cv2.imencode(suffix, np.ascontiguousarray(swapped))
+    assert done
+    return data.tobytes()
+
+
+def opened(data: bytes) -> PillowImage.Image:
+    image = PillowImage.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def png_with(data: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """Put chunks behind a PNG's header."""
+    parts = [data[:33]]
+    for name, payload in chunks:
+        body = name + payload
+        parts.append(struct.pack(">I", len(payload)) + body + struct.pack(">I", zlib.crc32(body)))
+    return b"".join([*parts, data[33:]])
+
+
+def matrix_profile(
+    *, gamma: float = 2.2, primaries: str = "adobe", space: bytes = b"RGB "
+) -> bytes:
+    """An ICC profile of a gamma and, for colour, a matrix at D50."""
+    columns = {
+        "adobe": (
+            (0.60974, 0.31111, 0.01947),
+            (0.20528, 0.62567, 0.06087),
+            (0.14919, 0.06322, 0.74457),
+        ),
+        "p3": (
+            (0.51512, 0.24120, -0.00105),
+            (0.29198, 0.69225, 0.04189),
+            (0.15710, 0.06657, 0.78407),
+        ),
+    }[primaries]
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    tags = {}
+    if space == b"GRAY":
+        tags[b"kTRC"] = curve
+    else:
+        for name, column in zip(b"rgb", columns, strict=True):
+            values = struct.pack(">iii", *(round(65536 * value) for value in column))
+            tags[bytes([name]) + b"XYZ"] = b"XYZ " + bytes(4) + values
+            tags[bytes([name]) + b"TRC"] = curve
+    white = struct.pack(">iii", 63190, 65536, 54061)
+    tags[b"wtpt"] = b"XYZ " + bytes(4) + white
+    table, body, offset = b"", b"", 132 + 12 * len(tags)
+    for name, tag in tags.items():
+        table += struct.pack(">4sII", name, offset + len(body), len(tag))
+        body += tag
+    header = bytearray(128)
+    struct.pack_into(
+        ">I4sI4s4s4s", header, 0, offset + len(body), b"", 0x02400000, b"mntr", space, b"XYZ "
+    )
+    header[36:40] = b"acsp"
+    header[68:80] = white
+    return bytes(header) + struct.pack(">I", len(tags)) + table + body
+
+
+def read(data: bytes) -> Photo:
+    return read_photo(data, max_pixels=1_000_000)
+
+
+def again(data: bytes, **options) -> bytes:
+    """What a network that changes nothing makes of a file."""
+    photo = read(data)
+    return write_photo(photo, photo.tensor(), **options)
+
+
+def plain(fmt: str, image: PillowImage.Image | None = None, **options) -> bytes:
+    image = PillowImage.fromarray(photo_u8()) if image is None else image
+    return encoded(image, fmt, **({"lossless": True} if fmt == "webp" else {}), **options)
+
+
+@pytest.fixture(scope="session")
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+# Colour profiles.
+
+
+def test_an_srgb_profile_changes_no_pixel_and_is_kept(srgb_profile: bytes) -> None:
+    data = plain("png", icc_profile=srgb_profile)
+    np.testing.assert_allclose(
+        read(data).tensor().numpy(), photo_u8().transpose(2, 0, 1) / 255, atol=1e-6
+    )
+    written = opened(again(data))
+    assert written.info["icc_profile"] == srgb_profile
+    np.testing.assert_array_equal(np.array(written), photo_u8())
+
+
+@pytest.mark.parametrize("primaries", ["adobe", "p3"])
+@pytest.mark.parametrize("fmt", ["png", "tiff", "webp"])
+def test_pixels_in_other_colours_come_back_to_the_bit(fmt: str, primaries: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image[0, :3] = np.eye(3) * 255  # primaries, which sRGB cannot show
+    profile = matrix_profile(primaries=primaries)
+    written = opened(again(plain(fmt, PillowImage.fromarray(image), icc_profile=profile)))
+    assert written.info["icc_profile"] == profile
+    np.testing.assert_array_equal(np.array(written), image)
+
+
+@pytest.mark.parametrize("primaries", ["adobe", "p3"])
+def test_sixteen_bits_in_other_colours_come_back_to_the_bit(primaries: str) -> None:
+    profile = matrix_profile(primaries=primaries)
+    payload = b"icc\0\0" + zlib.compress(profile)
+    data = png_with(by_opencv(".png", photo_u16(128, 128)), (b"iCCP", payload))
+    np.testing.assert_array_equal(read(again(data)).colour, photo_u16(128, 128))
+    as_tiff = again(data, format="tiff")
+    assert opened(as_tiff).info["icc_profile"] == profile
+    np.testing.assert_array_equal(read(as_tiff).colour, photo_u16(128, 128))
+
+
+def test_colours_reach_the_network_as_colour_management_says() -> None:
+    profile = matrix_profile(primaries="adobe")
+    image = PillowImage.fromarray(photo_u8(64, 64) // 2 + 64)  # within sRGB
+    expected = ImageCms.profileToProfile(
+        image,
+        io.BytesIO(profile),
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    )
+    tensor = read(plain("png", image, icc_profile=profile)).tensor()
+    difference = tensor.numpy().transpose(1, 2, 0) * 255 - np.array(expected)
+    assert np.abs(difference).max() < 1.5
+    assert np.abs(np.array(expected).astype(int) - np.array(image)).max() > 3
+
+
+def test_a_grey_profile_is_undone_too() -> None:
+    profile = matrix_profile(gamma=1.0, space=b"GRAY")
+    grey = PillowImage.fromarray(photo_u8()[..., 0])
+    photo = read(plain("png", grey, icc_profile=profile))
+    linear = photo_u8()[..., 0] / 255
+    expected = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    np.testing.assert_allclose(photo.tensor()[0].numpy(), expected, atol=1e-6)
+    np.testing.assert_array_equal(np.array(opened(write_photo(photo, photo.tensor()))), grey)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        b"rubbish",
+        bytes(200),
+        matrix_profile()[:300],
+        matrix_profile().replace(b"curv", b"krmm"),
+        matrix_profile(space=b"GRAY"),
+        matrix_profile(gamma=0.0),
+    ],
+    ids=["rubbish", "zeros", "truncated", "curves", "grey", "flat"],
+)
+def test_a_profile_that_makes_no_sense_is_carried_along(profile: bytes) -> None:
+    data = plain("jpeg", icc_profile=profile)
+    written = again(data)
+    assert opened(written).info["icc_profile"] == profile
+    np.testing.assert_allclose(
+        read(data).tensor().numpy() * 255, np.array(opened(data)).transpose(2, 0, 1), atol=1e-3
+    )

@@ -1,0 +1,223 @@
+"""Which files are photographs, and which are refused, before they cost anything."""
+
+import io
+import pickle
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as PillowImage
+
+from expertree.errors import (
+    DamagedImageError,
+    PhotoError,
+    TooLargeError,
+    UnsupportedFormatError,
+)
+from expertree.images.photo_file import Photo, read_photo, write_photo
+
+LOSSLESS = ["png", "bmp", "tiff", "webp"]
+
+
+def photo_u8(height_px: int = 24, width_px: int = 36, seed: int = 0) -> np.ndarray:
+    """Smooth colours with a little noise: what a lossy coder keeps."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(30, 226, (4, 5, 3), dtype=np.uint8)
+    smooth = cv2.resize(small, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
+    return np.clip(smooth + rng.normal(0, 3, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def photo_u16(height_px: int = 24, width_px: int = 36, channels: int = 3) -> np.ndarray:
+    """Every code may occur, black and white do."""
+    image = np.random.default_rng(1).integers(0, 65536, (height_px, width_px, channels))
+    image[0, 0], image[0, 1] = 0, 65535
+    return image.astype(np.uint16)
+
+
+def encoded(image: PillowImage.Image, fmt: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format=fmt, **options)
+    return stream.getvalue()
+
+
+def by_opencv(suffix: str, pixels: np.ndarray) -> bytes:
+    """RGB of 8 or 16 bits as OpenCV writes it."""
+    swapped = pixels[..., ::-1]
+    done, data = cv2.imencode(suffix, np.ascontiguousarray(swapped))
+    assert done
+    return data.tobytes()
+
+
+def opened(data: bytes) -> PillowImage.Image:
+    image = PillowImage.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def exif_block(orientation: int) -> bytes:
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    exif[0x8769] = {0x9003: "2024:05:06 07:08:09", 0xA002: 16, 0xA003: 16}
+    return exif.tobytes()
+
+
+def png_with(data: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """Put chunks behind a PNG's header."""
+    parts = [data[:33]]
+    for name, payload in chunks:
+        body = name + payload
+        parts.append(struct.pack(">I", len(payload)) + body + struct.pack(">I", zlib.crc32(body)))
+    return b"".join([*parts, data[33:]])
+
+
+def read(data: bytes) -> Photo:
+    return read_photo(data, max_pixels=1_000_000)
+
+
+def again(data: bytes, **options) -> bytes:
+    """What a network that changes nothing makes of a file."""
+    photo = read(data)
+    return write_photo(photo, photo.tensor(), **options)
+
+
+def plain(fmt: str, image: PillowImage.Image | None = None, **options) -> bytes:
+    image = PillowImage.fromarray(photo_u8()) if image is None else image
+    return encoded(image, fmt, **({"lossless": True} if fmt == "webp" else {}), **options)
+
+
+# Kinds of pixels.
+
+
+@pytest.mark.parametrize(
+    ("mode", "becomes", "note"),
+    [
+        ("1", "L", "black and white became grey"),
+        ("P", "RGB", "palette became RGB"),
+        ("CMYK", "RGB", "CMYK became RGB"),
+    ],
+)
+def test_rare_kinds_of_pixels_become_common_ones_with_a_note(mode, becomes, note) -> None:
+    fmt = "jpeg" if mode == "CMYK" else "png"
+    photo = read(plain(fmt, PillowImage.fromarray(photo_u8()).convert(mode)))
+    assert note in " ".join(photo.notes)
+    assert opened(write_photo(photo, photo.tensor())).mode == becomes
+
+
+@pytest.mark.parametrize("size", [(1, 1), (10_000, 1), (1, 10_000)])
+@pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "bmp", "tiff"])
+def test_extreme_shapes_are_photographs(fmt: str, size: tuple[int, int]) -> None:
+    image = PillowImage.new("RGB", size, (10, 200, 30))
+    assert opened(again(plain(fmt, image))).size == size
+
+
+def test_a_palette_with_a_transparent_entry_has_alpha() -> None:
+    data = plain("png", PillowImage.fromarray(photo_u8()).quantize(3), bits=2, transparency=1)
+    assert read(data).alpha is not None
+
+
+# What is refused, before it costs anything.
+
+
+def test_a_claim_of_many_pixels_is_refused_from_the_header() -> None:
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(
+        ">I4sIIBBBBB", 13, b"IHDR", 9000, 9000, 8, 2, 0, 0, 0
+    )
+    with pytest.raises(TooLargeError, match=r"9,000 x 9,000 = 81,000,000 pixels"):
+        read_photo(header, max_pixels=40_000_000)
+
+
+@pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "bmp", "tiff"])
+def test_the_limit_on_pixels_is_the_same_for_every_format(fmt: str) -> None:
+    data = plain(fmt)
+    assert read_photo(data, max_pixels=24 * 36).num_pixels == 24 * 36
+    assert read_photo(data, max_pixels=None).num_pixels == 24 * 36
+    with pytest.raises(TooLargeError, match=r"36 x 24 = 864 pixels, of which at most 863"):
+        read_photo(data, max_pixels=24 * 36 - 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "not an image"),
+        (b"hello", "not an image"),
+        (b"GIF89a", "is a GIF; give PNG"),
+        (b"\0\0\0\x18ftypheic", "is a HEIC image"),
+        (b"\0\0\0\x18ftypisom", "is a video"),
+        (b"%PDF-1.7", "is a PDF"),
+        (b"II+\0\x08\0\0\0", "is a BigTIFF"),
+    ],
+)
+def test_another_kind_of_file_is_named(data: bytes, what: str) -> None:
+    with pytest.raises(UnsupportedFormatError, match=what):
+        read(data)
+
+
+@pytest.mark.parametrize("fmt", ["png", "webp", "tiff"])
+def test_several_frames_or_pages_are_refused(fmt: str) -> None:
+    frames = [PillowImage.fromarray(photo_u8(seed=seed)) for seed in range(3)]
+    data = encoded(frames[0], fmt, save_all=True, append_images=frames[1:])
+    with pytest.raises(UnsupportedFormatError, match="one picture a file"):
+        read(data)
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pixels_of_32_bits_are_refused(mode: str) -> None:
+    data = encoded(PillowImage.fromarray(photo_u8()).convert(mode), "TIFF")
+    with pytest.raises(UnsupportedFormatError, match="32 bits a channel"):
+        read(data)
+
+
+@pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "bmp", "tiff"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.98])
+def test_a_truncated_file_is_damaged(fmt: str, share: float) -> None:
+    data = plain(fmt, PillowImage.fromarray(photo_u8(120, 160)))
+    with pytest.raises(DamagedImageError, match=r"is truncated|is damaged"):
+        read(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("share", [0.3, 0.98])
+def test_a_truncated_file_of_sixteen_bits_is_damaged(suffix: str, share: float) -> None:
+    data = by_opencv(suffix, photo_u16())
+    with pytest.raises(DamagedImageError, match=r"is truncated|is damaged"):
+        read(data[: int(len(data) * share)])
+
+
+def test_pixels_cut_short_inside_a_whole_png_are_damaged() -> None:
+    for pixels in (photo_u8(), photo_u16()):
+        depth = 8 * pixels.itemsize
+        header = struct.pack(">IIBBBBB", 36, 24, depth, 2, 0, 0, 0)
+        body = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
+        data = png_with(b"\x89PNG\r\n\x1a\n".ljust(33, b"!"), *body).replace(b"!" * 25, b"")
+        with pytest.raises(DamagedImageError, match="is damaged"):
+            read(data)
+
+
+@pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "bmp", "tiff"])
+def test_what_follows_the_end_is_ignored(fmt: str) -> None:
+    data = plain(fmt)
+    np.testing.assert_array_equal(read(data + b"trailing" * 100).colour, read(data).colour)
+
+
+@pytest.mark.parametrize("error", [UnsupportedFormatError, TooLargeError, DamagedImageError])
+def test_the_errors_are_of_photographs_and_travel_between_processes(error: type) -> None:
+    assert issubclass(error, PhotoError)
+    assert str(pickle.loads(pickle.dumps(error("is so")))) == "is so"
+
+
+@pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "bmp", "tiff"])
+@settings(max_examples=40, deadline=None)
+@given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
+def test_any_changed_bytes_give_a_photograph_or_an_error_of_ours(fmt: str, changes: list) -> None:
+    data = bytearray(plain(fmt, PillowImage.fromarray(photo_u8(16, 16)), exif=exif_block(6)))
+    for where, value in changes:
+        data[int(where * (len(data) - 1))] = value
+    try:
+        photo = read(bytes(data))
+    except PhotoError:
+        return
+    assert photo.tensor().shape == (3, photo.height_px, photo.width_px)
