@@ -1,0 +1,240 @@
+/** The endpoint's HTTP contract, as the page needs it. What it answers keeps its own names. */
+
+/**
+ * @typedef {object} ModelNode
+ * @property {number} index
+ * @property {number} level 0 for the root.
+ * @property {number | null} parent
+ * @property {number[]} children
+ * @property {number[]} leaves The finest groups below it or itself.
+ * @property {number} num_samples Training samples that fell into it.
+ * @property {number} expert The expert that serves it.
+ * @property {Record<string, number>} holds Share of its samples with a degradation, by name.
+ *
+ * @typedef {object} Model
+ * @property {string} id
+ * @property {string} digest
+ * @property {number[]} groups Groups on each level.
+ * @property {string[]} names What an instruction may name: degradations, then their degrees.
+ * @property {ModelNode[]} nodes The tree, by index.
+ * @property {{node: number, num_parameters: number}[]} experts
+ * @property {number} num_parameters
+ *
+ * @typedef {object} Route
+ * @property {number} expert The chosen expert, by its node.
+ * @property {number} node The node that it serves here.
+ * @property {number} level
+ * @property {number} leaf
+ * @property {number[]} path Nodes from the root to `node`.
+ * @property {number[]} leaf_probabilities
+ * @property {number[]} level_probabilities
+ * @property {number} confidence In [0, 1].
+ * @property {Record<string, number>} degradations How much of each the image seems to have.
+ * @property {{expert: number, probability: number}[]} alternatives
+ *
+ * @typedef {object} Result
+ * @property {Blob} image Of the format asked for.
+ * @property {Route} route
+ * @property {number} num_tiles
+ * @property {Record<string, number>} seconds Time by stage.
+ *
+ * @typedef {Record<string, string | number | string[]>} Options As the endpoint names them.
+ *
+ * @typedef {object} Watcher
+ * @property {AbortSignal} signal Stops it.
+ * @property {(share: number) => void} onUpload
+ * @property {(state: string, done: number, total: number) => void} onTiles
+ * @property {(seconds: number) => void} onWait Told when the endpoint asks to come back later.
+ */
+
+const POLL_MS = 400;
+const MOST_TRIES = 6;
+const LONGEST_WAIT_S = 30;
+
+/** An error as the endpoint tells it (RFC 9457), or one on the way to it (status 0). */
+export class Problem extends Error {
+  /**
+   * @param {number} status
+   * @param {string} title
+   * @param {string} detail
+   */
+  constructor(status, title, detail) {
+    super(detail || title);
+    this.status = status;
+    this.title = title;
+    this.detail = detail;
+  }
+}
+
+/** @returns {string} The key that this tab was given. */
+export const readKey = () => sessionStorage.getItem("key") ?? "";
+
+/** @param {string} key */
+export const keepKey = (key) => sessionStorage.setItem("key", key);
+
+/**
+ * The model that answers.
+ * @returns {Promise<Model>}
+ */
+export async function readModel() {
+  const { body } = await send({ method: "GET", path: "v1/models" });
+  return JSON.parse(await body.text()).models[0];
+}
+
+/**
+ * Restores a photo in one request, into PNG.
+ * @param {File} file
+ * @param {Options} options
+ * @param {Watcher} watcher
+ * @returns {Promise<Result>}
+ */
+export async function restore(file, options, watcher) {
+  const path = withOptions("v1/restore", options);
+  const { body } = await sendPatiently({ method: "POST", path, file, accept: "application/json", watcher });
+  const answer = JSON.parse(await body.text());
+  return { ...answer, image: decode(answer.image, "image/png") };
+}
+
+/**
+ * Restores a large photo as a job, tile by tile. The job is deleted when its result is here.
+ * @param {File} file
+ * @param {Options} options
+ * @param {Watcher} watcher
+ * @returns {Promise<Result>}
+ */
+export async function restoreAsJob(file, options, watcher) {
+  const path = withOptions("v1/jobs", options);
+  const accepted = await sendPatiently({ method: "POST", path, file, watcher });
+  const job = accepted.headers.get("location");
+  try {
+    for (;;) {
+      const { body } = await send({ method: "GET", path: job, watcher });
+      const state = JSON.parse(await body.text());
+      watcher.onTiles(state.state, state.tiles_done, state.num_tiles);
+      if (state.state === "failed") throw problemOf(state.problem.status, state.problem);
+      if (state.state === "done") {
+        const { body: image } = await send({ method: "GET", path: `${job}/result`, watcher });
+        return { ...state, image };
+      }
+      await pause(POLL_MS, watcher.signal);
+    }
+  } finally {
+    await send({ method: "DELETE", path: job }).catch(() => null);
+  }
+}
+
+/**
+ * Restores a photo into a file of its own format: what the download holds.
+ * @param {File} file
+ * @param {Options} options
+ * @param {Watcher} watcher
+ * @returns {Promise<Blob>}
+ */
+export async function restoreFile(file, options, watcher) {
+  const path = withOptions("v1/restore", options);
+  return (await sendPatiently({ method: "POST", path, file, accept: "image/*", watcher })).body;
+}
+
+/**
+ * The same request for a terminal.
+ * @param {File} file
+ * @param {Options} options
+ * @returns {string}
+ */
+export function asCurl(file, options) {
+  const url = new URL(withOptions("v1/restore", options), document.baseURI).href;
+  const key = readKey() ? ["  -H 'Authorization: Bearer YOUR_KEY' \\"] : [];
+  return [
+    `curl --fail-with-body ${quoted(url)} \\`,
+    ...key,
+    `  --data-binary @${quoted(file.name)} \\`,
+    `  --output ${quoted(`restored-${file.name}`)}`,
+  ].join("\n");
+}
+
+/** Sends a request again while the endpoint is busy and says when to come back. */
+async function sendPatiently(request) {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await send(request);
+    } catch (problem) {
+      const wait = problem.retryAfter;
+      if (!wait || wait > LONGEST_WAIT_S || tries === MOST_TRIES) throw problem;
+      request.watcher.onWait(wait);
+      await pause(1000 * wait, request.watcher.signal);
+    }
+  }
+}
+
+/**
+ * One request. XMLHttpRequest, since fetch does not tell how much has been sent.
+ * @param {{method: string, path: string, file?: File, accept?: string, watcher?: Watcher}} request
+ * @returns {Promise<{status: number, headers: Headers, body: Blob}>}
+ */
+function send({ method, path, file, accept = "application/json", watcher }) {
+  return new Promise((resolve, reject) => {
+    const signal = watcher?.signal;
+    if (signal?.aborted) return reject(signal.reason);
+    const request = new XMLHttpRequest();
+    const stop = () => request.abort();
+    signal?.addEventListener("abort", stop);
+    request.open(method, new URL(path, document.baseURI));
+    request.responseType = "blob";
+    request.setRequestHeader("Accept", accept);
+    if (readKey()) request.setRequestHeader("Authorization", `Bearer ${readKey()}`);
+    if (file) request.setRequestHeader("Content-Type", file.type || "application/octet-stream");
+    if (watcher) request.upload.onprogress = (event) => watcher.onUpload(event.loaded / event.total);
+    request.onloadend = () => signal?.removeEventListener("abort", stop);
+    request.onabort = () => reject(signal?.reason);
+    request.onerror = () => reject(new Problem(0, "The endpoint cannot be reached", "It may have stopped, or the network is gone. Your photo is still here."));
+    request.onload = async () => {
+      const headers = readHeaders(request);
+      if (request.status < 400) resolve({ status: request.status, headers, body: request.response });
+      else reject(await readProblem(request.status, headers, request.response));
+    };
+    request.send(file ?? null);
+  });
+}
+
+function readHeaders(request) {
+  const lines = request.getAllResponseHeaders().trim().split(/\r?\n/);
+  return new Headers(lines.filter(Boolean).map((line) => /** @type {[string, string]} */ (line.split(/:\s*(.*)/s).slice(0, 2))));
+}
+
+async function readProblem(status, headers, body) {
+  let told = {};
+  if (headers.get("content-type")?.includes("json")) told = JSON.parse(await body.text());
+  const problem = problemOf(status, told);
+  problem.retryAfter = Number(headers.get("retry-after")) || null;
+  return problem;
+}
+
+function problemOf(status, told) {
+  return new Problem(status, told.title ?? `The endpoint answered ${status}`, told.detail ?? "");
+}
+
+function withOptions(path, options) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(options)) {
+    for (const own of [value].flat()) query.append(name, String(own));
+  }
+  return query.size ? `${path}?${query}` : path;
+}
+
+function decode(base64, type) {
+  return new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type });
+}
+
+function quoted(text) {
+  return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    }, { once: true });
+  });
+}

@@ -1,0 +1,424 @@
+/** The page: takes a photo, has it restored, shows what was done. */
+
+import { asCurl, keepKey, Problem, readModel, restore, restoreAsJob, restoreFile } from "./api.js";
+import { announce, byId, duration, listing, make, percent, size } from "./dom.js";
+import { encode, EXAMPLES, makeExample, measurePsnr } from "./examples.js";
+import { describeExpert, drawTree, listExperts, readable } from "./route.js";
+import { setUpTheme } from "./switch.js";
+import { Viewer } from "./viewer.js";
+
+/** Photos larger than this are restored as jobs, whose tiles can be watched. */
+const LARGE_PX = 1_500_000;
+const MOST_TILES_DRAWN = 96;
+const FORMATS = { "image/jpeg": "JPEG", "image/webp": "WebP", "image/tiff": "TIFF" };
+
+/**
+ * @typedef {object} Variant One restoration of the photo.
+ * @property {import("./api.js").Result} result
+ * @property {string} url
+ * @property {import("./api.js").Options} options
+ * @property {number | null} psnr
+ *
+ * @typedef {object} Work The photo on the page.
+ * @property {File} file
+ * @property {string} url
+ * @property {ImageData | null} clean
+ * @property {string | null} cleanUrl
+ * @property {number} numPixels
+ * @property {number | null} psnr
+ * @property {Variant[]} variants The router's own choice first.
+ * @property {Variant | null} shown
+ * @property {boolean} isSeen Whether this browser can show the file.
+ */
+
+const viewer = new Viewer();
+/** @type {import("./api.js").Model | null} */
+let model = null;
+/** @type {Work | null} */
+let work = null;
+let stop = new AbortController();
+let listsAll = false;
+/** What "try again" does. @type {() => void} */
+let repeat;
+
+// Taking a photo --------------------------------------------------------------------------
+
+/**
+ * @param {File} file
+ * @param {ImageData | null} [clean] The picture before it was spoiled, if it is known.
+ */
+async function take(file, clean = null) {
+  stop.abort();
+  forget();
+  setState("busy");
+  work = { file, url: URL.createObjectURL(file), clean, cleanUrl: null, numPixels: 0, psnr: null, variants: [], shown: null, isSeen: false };
+  const own = work;
+  byId("drop").hidden = true;
+  byId("viewer").hidden = false;
+  own.isSeen = await viewer.showBefore(own.url);
+  if (own !== work) return;
+  own.numPixels = own.isSeen ? viewer.width * viewer.height : 0;
+  if (clean) {
+    own.psnr = measurePsnr(viewer.before, clean);
+    own.cleanUrl = URL.createObjectURL(await encode(clean));
+  }
+  byId("size").textContent = own.isSeen ? `${viewer.width} × ${viewer.height}` : "";
+  showSide("as it was");
+  await run({});
+}
+
+function forget() {
+  if (!work) return;
+  for (const url of [work.url, work.cleanUrl, ...work.variants.map((variant) => variant.url)]) if (url) URL.revokeObjectURL(url);
+  for (const button of document.querySelectorAll("#examples [aria-pressed=true]")) button.setAttribute("aria-pressed", "false");
+  work = null;
+}
+
+/** @param {"empty" | "busy" | "done" | "failed"} state */
+function setState(state) {
+  document.body.dataset.state = state;
+  byId("progress").hidden = state !== "busy";
+  byId("error").hidden = state !== "failed";
+  byId("actions").hidden = !work?.shown || state === "busy";
+}
+
+// Restoring -------------------------------------------------------------------------------
+
+/** @param {import("./api.js").Options} options */
+async function run(options) {
+  const own = work;
+  if (!own) return;
+  const watcher = makeWatcher();
+  repeat = () => run(options);
+  setState("busy");
+  showProgress("Uploading", null);
+  announce(isLarge(own) ? "Restoring a large photo, tile by tile." : "Restoring.");
+  try {
+    await loadModel();
+    const result = await (isLarge(own) ? restoreAsJob : restore)(own.file, { ...options, format: "png" }, watcher);
+    if (own !== work) return;
+    await addVariant(own, options, result);
+  } catch (error) {
+    if (own === work && !watcher.signal.aborted) showProblem(error);
+  }
+}
+
+/** @param {Work} own */
+function isLarge(own) {
+  return own.isSeen ? own.numPixels > LARGE_PX : own.file.size > LARGE_PX;
+}
+
+/** Stops what goes on, and watches what comes. */
+function makeWatcher() {
+  stop.abort();
+  stop = new AbortController();
+  return {
+    signal: stop.signal,
+    onUpload: (share) => (share < 1 ? showProgress("Uploading", share) : showProgress("Looking and restoring", null)),
+    onTiles: (state, done, total) => {
+      if (state === "queued") showProgress("In the queue", null);
+      else showProgress("Restoring", total ? done / total : null, done, total);
+    },
+    onWait: (seconds) => showProgress(`The endpoint is busy; trying again in ${Math.ceil(seconds)} s`, null),
+  };
+}
+
+function showProgress(name, share, done = 0, total = 0) {
+  byId("stage-name").textContent = name;
+  byId("stage-share").textContent = total ? `tile ${Math.min(done + 1, total)} of ${total}` : share === null ? "" : percent(share);
+  byId("bar").parentElement.classList.toggle("unknown", share === null);
+  byId("bar").style.width = `${100 * (share ?? 0)}%`;
+  const tiles = byId("tiles");
+  tiles.hidden = total < 2 || total > MOST_TILES_DRAWN;
+  if (!tiles.hidden) tiles.replaceChildren(...Array.from({ length: total }, (_, i) => make("i", i < done ? { class: "done" } : {})));
+}
+
+/**
+ * @param {Work} own
+ * @param {import("./api.js").Options} options
+ * @param {import("./api.js").Result} result
+ */
+async function addVariant(own, options, result) {
+  const variant = { result, options, url: URL.createObjectURL(result.image), psnr: null };
+  own.variants.push(variant);
+  await showVariant(variant);
+  const { route } = result;
+  announce(`Restored by expert ${route.expert}, ${describeExpert(model, route.expert)}, with confidence ${percent(route.confidence)}.`);
+}
+
+// Showing ---------------------------------------------------------------------------------
+
+/** @param {Variant} variant */
+async function showVariant(variant) {
+  const own = work;
+  await viewer.showAfter(variant.url);
+  if (own !== work) return;
+  if (own.clean) variant.psnr ??= measurePsnr(viewer.after, own.clean);
+  own.shown = variant;
+  setState("done");
+  byId("size").textContent = `${viewer.width} × ${viewer.height}`;
+  byId("after-tag").replaceChildren("restored", ...gainTag(variant.psnr));
+  setUpSides();
+  showRoute(variant);
+  showActions(variant);
+}
+
+function gainTag(psnr) {
+  return psnr === null ? [] : [make("b", {}, `${psnr.toFixed(1)} dB`)];
+}
+
+/** What the left side shows: the photo as it was, or the clean one where it is known. */
+function setUpSides() {
+  const sides = byId("sides");
+  sides.hidden = !work.cleanUrl;
+  if (sides.hidden || sides.childElementCount) return;
+  sides.replaceChildren(...["as it was", "clean"].map((side) => {
+    const button = make("button", { type: "button", "aria-pressed": String(side === "as it was") }, side);
+    button.addEventListener("click", () => showSide(side));
+    return button;
+  }));
+}
+
+async function showSide(side) {
+  const isClean = side === "clean";
+  for (const button of byId("sides").children) button.setAttribute("aria-pressed", String(button.textContent === side));
+  if (viewer.before.src !== (isClean ? work.cleanUrl : work.url)) await viewer.replaceBefore(isClean ? work.cleanUrl : work.url);
+  byId("before-tag").replaceChildren(side, ...(isClean ? [] : gainTag(work.psnr)));
+}
+
+/** @param {Variant} variant */
+function showRoute(variant) {
+  const { route } = variant.result;
+  const first = work.variants[0].result.route;
+  const isOwn = route === first;
+  const seen = Object.entries(first.degradations).filter(([, share]) => share >= 0.15).slice(0, 3);
+  byId("card-eyebrow").textContent = "What the model saw";
+  byId("card-title").textContent = capitalised(listing(seen.map(([name]) => readable(name))) || "Nothing that it knows well");
+  byId("card-lead").replaceChildren(
+    "Restored by expert ", make("b", {}, `#${route.expert} (${describeExpert(model, route.expert)})`),
+    ` ${levelInWords(route.level)}`,
+    ...(isOwn || !("expert" in variant.options) ? [", with confidence ", make("b", {}, percent(route.confidence)), "."] : [", as you asked."]),
+  );
+  drawTree(model, route, tryExpert);
+  byId("choices").hidden = byId("instruct").hidden = false;
+  showExperts();
+}
+
+function levelInWords(level) {
+  if (level === 0) return "on the coarsest level";
+  return level === model.groups.length - 1 ? "on the finest level" : `on level ${level}`;
+}
+
+function showExperts() {
+  const first = work.variants[0].result.route;
+  listExperts(model, first, work.shown.result.route.expert, listsAll, gainOf, tryExpert);
+}
+
+function gainOf(expert) {
+  const variant = work.variants.find((own) => own.result.route.expert === expert);
+  if (!variant || variant.psnr === null) return null;
+  const gain = variant.psnr - work.psnr;
+  return `${gain < 0 ? "−" : "+"}${Math.abs(gain).toFixed(1)} dB`;
+}
+
+/** @param {number} expert */
+function tryExpert(expert) {
+  const known = work.variants.find((variant) => variant.result.route.expert === expert);
+  if (known) showVariant(known);
+  else run({ expert });
+}
+
+// Taking the result away ------------------------------------------------------------------
+
+/** @param {Variant} variant */
+function showActions(variant) {
+  const format = FORMATS[work.file.type];
+  const stem = work.file.name.replace(/\.\w+$/, "");
+  const [own, png] = [byId("download"), byId("download-png")];
+  own.textContent = `Download ${format ?? "PNG"}`;
+  own.download = format ? `restored-${work.file.name}` : `restored-${stem}.png`;
+  own.href = variant.url;
+  png.hidden = !format;
+  png.textContent = "PNG, without loss";
+  png.download = `restored-${stem}.png`;
+  png.href = variant.url;
+  byId("curl-text").hidden = true;
+  byId("curl").textContent = "Copy as curl";
+  const { seconds, num_tiles: numTiles } = variant.result;
+  const stages = ["queue", "route", "restore"].filter((stage) => seconds[stage] >= 0.0005);
+  byId("timings").textContent = [...stages.map((stage) => `${stage} ${duration(seconds[stage])}`), ...(numTiles > 1 ? [`${numTiles} tiles`] : [])].join(" · ");
+}
+
+/** The original format is made by the endpoint, which keeps the photo's metadata. */
+async function download(event) {
+  const format = FORMATS[work.file.type];
+  if (!format) return;
+  event.preventDefault();
+  const { expert } = work.shown.result.route;
+  const own = byId("download");
+  const watcher = makeWatcher();
+  own.textContent = "Preparing …";
+  try {
+    const blob = isLarge(work) ? (await restoreAsJob(work.file, { expert }, watcher)).image : await restoreFile(work.file, { expert }, watcher);
+    const url = URL.createObjectURL(blob);
+    make("a", { href: url, download: own.download }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  } catch (error) {
+    if (!watcher.signal.aborted) showProblem(error);
+  } finally {
+    own.textContent = `Download ${format}`;
+  }
+}
+
+async function copyCurl() {
+  const command = asCurl(work.file, work.shown.options);
+  byId("curl-text").textContent = command;
+  byId("curl-text").hidden = false;
+  try {
+    await navigator.clipboard.writeText(command);
+    byId("curl").textContent = "Copied";
+    announce("Copied.");
+  } catch {
+    // Without a secure context there is no clipboard; the command stands there to be selected.
+    getSelection().selectAllChildren(byId("curl-text"));
+  }
+}
+
+// Trouble ---------------------------------------------------------------------------------
+
+/** @param {unknown} error */
+function showProblem(error) {
+  const problem = error instanceof Problem ? error : new Problem(0, "The page has failed", String(error));
+  setState("failed");
+  byId("viewer").hidden = !work || !(work.isSeen || work.shown);
+  byId("drop").hidden = !byId("viewer").hidden;
+  byId("error-title").textContent = problem.title;
+  byId("error-detail").textContent = problem.detail;
+  byId("error-file").textContent = work ? `${work.file.name}, ${size(work.file.size)}` : "";
+  byId("key-form").hidden = problem.status !== 401;
+  byId("again").hidden = ![0, 429, 503, 504].includes(problem.status);
+}
+
+// The instruction -------------------------------------------------------------------------
+
+function setUpInstruction() {
+  const chip = (name) => make("label", {}, make("input", { type: "checkbox", name: "instruction", value: name }), make("span", {}, readable(name)));
+  const [plain, exact] = [model.names.filter((name) => !name.includes(" ")), model.names.filter((name) => name.includes(" "))];
+  byId("names").replaceChildren(...plain.map(chip));
+  byId("degree-names").replaceChildren(...exact.map(chip));
+  byId("degrees").hidden = !exact.length;
+}
+
+function instruct(event) {
+  event.preventDefault();
+  const named = [...document.querySelectorAll("input[name=instruction]:checked")].map((input) => input.value);
+  const confidence = byId("confidence").value;
+  run({ ...(named.length ? { instruction: named } : {}), ...(confidence ? { confidence } : {}) });
+}
+
+// Examples --------------------------------------------------------------------------------
+
+async function setUpExamples() {
+  for (const example of EXAMPLES) {
+    const { file, clean } = await makeExample(example);
+    const image = make("img", { alt: "", src: URL.createObjectURL(file), width: clean.width, height: clean.height });
+    const button = make("button", { type: "button", "aria-pressed": "false" }, make("span", { class: "frame" }, image), capitalised(example.name));
+    button.addEventListener("click", () => {
+      scrollTo({ top: 0 });
+      take(file, clean);
+      button.setAttribute("aria-pressed", "true");
+    });
+    byId("examples").append(make("li", {}, button));
+  }
+}
+
+// Wiring ----------------------------------------------------------------------------------
+
+function listen() {
+  const input = byId("file");
+  document.querySelectorAll("[data-choose]").forEach((button) => button.addEventListener("click", () => input.click()));
+  input.addEventListener("change", () => {
+    if (input.files[0]) take(input.files[0]);
+    input.value = "";
+  });
+  addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files ?? [])][0];
+    if (file) take(file);
+  });
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.add("dragging");
+  });
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) document.body.classList.remove("dragging");
+  });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("dragging");
+    const file = event.dataTransfer?.files[0];
+    if (file) take(file);
+  });
+  byId("cancel").addEventListener("click", () => {
+    stop.abort();
+    if (work?.shown) setState("done");
+    else startAgain();
+  });
+  byId("again").addEventListener("click", () => repeat());
+  byId("download").addEventListener("click", download);
+  byId("curl").addEventListener("click", copyCurl);
+  byId("instruct").addEventListener("submit", instruct);
+  byId("more-experts").addEventListener("click", () => {
+    listsAll = !listsAll;
+    showExperts();
+  });
+  byId("key-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    keepKey(byId("key").value);
+    byId("key").value = "";
+    repeat();
+  });
+}
+
+function startAgain() {
+  forget();
+  setState("empty");
+  byId("viewer").hidden = true;
+  byId("drop").hidden = false;
+  byId("choices").hidden = byId("instruct").hidden = true;
+  showModel();
+}
+
+function showModel() {
+  if (!model) return;
+  const experts = `${model.experts.length} experts`;
+  byId("model").textContent = `${experts} on ${model.groups.length} levels · model ${model.id}`;
+  byId("card-eyebrow").textContent = "The model";
+  byId("card-title").textContent = `A tree of ${experts}`;
+  byId("card-lead").textContent = "Each dot is a network trained on one group of spoiled pictures: all of them on the left, ever narrower groups to the right. One expert runs for each photo.";
+  drawTree(model, null);
+}
+
+/** Asks for the model once; a key may be missing the first time. */
+async function loadModel() {
+  if (model) return;
+  model = await readModel();
+  setUpInstruction();
+  if (!work) showModel();
+}
+
+async function begin() {
+  try {
+    await loadModel();
+    if (!work) setState("empty");
+  } catch (error) {
+    showProblem(error);
+  }
+}
+
+const capitalised = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+setUpTheme();
+listen();
+setUpExamples();
+repeat = begin;
+begin();
