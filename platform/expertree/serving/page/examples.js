@@ -33,7 +33,7 @@ export const EXAMPLES = [
  */
 export async function makeExample(example) {
   const photo = new Image();
-  photo.src = new URL(`./examples/${example.photo}.jpg`, import.meta.url).href;
+  photo.src = new URL(`./${example.photo}.jpg`, import.meta.url).href;
   await photo.decode();
   const [canvas, pen] = makeCanvas(photo.naturalWidth, photo.naturalHeight);
   pen.drawImage(photo, 0, 0);
