@@ -39,7 +39,7 @@ from expertree.orchestration.set_stages import (
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import NotMadeError, Workbench, check_whole, key_of
 from expertree.orchestration.tables import read_embeddings, read_leaves, read_names, write_leaves
-from expertree.orchestration.tracked import tracking_folder
+from expertree.orchestration.tracked import prepare_tracking
 from expertree.orchestration.tree_stage import Hierarchy, cut_embeddings
 from expertree.restorer import write_bundle
 from expertree.routing import (
@@ -97,7 +97,7 @@ def prepare(config: BuildConfig) -> Material:
     Storage.open(config.store).check_writable()
     Storage.open(config.output).check_writable()
     check_weights(config.experts)
-    tracking_folder(config.tracking, config.output)
+    prepare_tracking(config.tracking, config.output)
     joins = config.cluster.address is not None
     if config.cluster.use_gpu and not joins and not torch.cuda.is_available():
         raise ResourceError(

@@ -36,6 +36,7 @@ def prepare_hydra(defaults: object, name: str) -> None:
         defaults: An instance of the job's config class.
         name: Under which the job's YAML finds the defaults.
     """
+    sys.argv[1:] = [FLAGS.get(argument, argument) for argument in sys.argv[1:]]
     node = to_dict(defaults)
     with _errors_in_one_sentence():
         for key in _override_keys(sys.argv[1:]):

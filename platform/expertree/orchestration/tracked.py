@@ -15,7 +15,7 @@ from expertree.errors import ConfigError
 from expertree.experts import PairedPatches
 from expertree.images.arrays import ImageU8
 from expertree.images.io import encode_png, to_float, to_u8
-from expertree.tracking import RunIdentity, Tracker, TrackingConfig, open_tracker
+from expertree.tracking import RunIdentity, Tracker, TrackingConfig, check_tracking, open_tracker
 
 FOLDER = "tracking"
 
@@ -84,7 +84,7 @@ class Follower:
     ) -> None:
         """Record what it took, and close the run, however the training ended."""
         self._tracker.log(self._seen, {"cost.seconds": time.perf_counter() - self._begin})
-        self._tracker.finish()
+        self._tracker.finish(error="" if kind is None else f"{kind.__name__}: {error}")
 
 
 def picture(network: nn.Module, patches: PairedPatches) -> ImageU8:
@@ -101,6 +101,16 @@ def picture(network: nn.Module, patches: PairedPatches) -> ImageU8:
             rows.append(np.concatenate([lq, to_u8(restored), gt], axis=1))
     network.train(was_training)
     return np.ascontiguousarray(np.concatenate(rows, axis=0))
+
+
+def prepare_tracking(config: TrackingConfig, output: str) -> None:
+    """Check what can be checked of tracking before any work starts.
+
+    Raises:
+        ConfigError: Runs could not be kept, or not be sent.
+    """
+    tracking_folder(config, output)
+    check_tracking(config)
 
 
 def tracking_folder(config: TrackingConfig, output: str) -> str | None:

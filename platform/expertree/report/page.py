@@ -2,18 +2,19 @@
 
 import base64
 import dataclasses
-import functools
-import gzip
-import importlib.resources
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import jinja2
-from markupsafe import Markup
-
 from expertree.report import figures, formatting
 from expertree.report.embedding_figures import embedding_figures
+from expertree.report.html import (
+    environment,
+    pairs,
+    plotly_compressed,
+    quantity,
+    script_json,
+    source,
+)
 from expertree.report.schema import (
     DISTRIBUTION_NOTES,
     DISTRIBUTIONS,
@@ -88,7 +89,7 @@ def render_page(run: Run, images: Mapping[str, bytes]) -> str:
     }
     stage_times = [stage.get("seconds", 0.0) for stage in run.get("stages", ())]
     inside = {name: base64.b64encode(images[name]).decode() for name in sorted({*firsts.values()})}
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     return template.render(
         run=run,
         headlines=_headlines(run),
@@ -99,43 +100,15 @@ def render_page(run: Run, images: Mapping[str, bytes]) -> str:
         audits=_audits(run),
         num_experts=len({node.get("expert", node["index"]) for node in _nodes(run)}),
         slowest_stage_s=max(stage_times, default=0.0),
-        pairs=_pairs,
-        quantity=_quantity,
+        pairs=pairs,
+        quantity=quantity,
         f=formatting,
-        style=_source("report.css"),
-        script=_source("report.js"),
+        style=source("report.css"),
+        script=source("page.js") + source("report.js"),
         plotly=plotly_compressed() if any(charts.values()) else "",
-        data=_json(_page_data(run, firsts, [f for found in charts.values() for f in found])),
-        images=_json(inside),
+        data=script_json(_page_data(run, firsts, [f for found in charts.values() for f in found])),
+        images=script_json(inside),
     )
-
-
-@functools.cache
-def plotly_compressed() -> str:
-    """plotly.js as base64 of gzip: 2 MB instead of 4.8, unpacked by the browser itself."""
-    source = importlib.resources.files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
-    return base64.b64encode(gzip.compress(source, 9, mtime=0)).decode()
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("expertree.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _source(name: str) -> Markup:
-    folder = importlib.resources.files("expertree.report") / "templates"
-    return Markup(folder.joinpath(name).read_text(encoding="utf-8"))  # noqa: S704 - our own file
-
-
-def _json(value: object) -> Markup:
-    """JSON for a script element: without `<`, no text in it can end the element."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - the line above is the escape
 
 
 def _degradations(run: Run) -> Sequence[str]:
@@ -281,29 +254,3 @@ def _first_of_equals(run: Run, images: Mapping[str, bytes]) -> dict[str, str]:
     ]
     owners: dict[bytes, str] = {}
     return {name: owners.setdefault(images[name], name) for name in named}
-
-
-def _pairs(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as dotted keys and values."""
-    found: list[tuple[str, str]] = []
-    for key, value in data.items():
-        if isinstance(value, Mapping) and value:
-            found += _pairs(value, f"{prefix}{key}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            found.append((f"{prefix}{key}", text))
-    return found
-
-
-def _quantity(key: str, value: object) -> tuple[str, str]:
-    """A name with its unit in it, and its value, for people: `wall_s`, 75 is wall, 1 min 15 s."""
-    words = key.replace("_", " ")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return words, str(value)
-    if key.endswith("_s"):
-        return words.removesuffix(" s"), formatting.duration(value)
-    if key.endswith("_bytes"):
-        return words.removesuffix(" bytes"), f"{formatting.count(value)}B"
-    if isinstance(value, int):
-        return words.removeprefix("num "), formatting.grouped(value)
-    return words, formatting.number(value)

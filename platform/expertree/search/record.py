@@ -4,7 +4,7 @@ It is written again whenever something changes, so a search that runs, or that w
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -78,6 +78,9 @@ class Trial(TypedDict):
         reason: Why it was stopped or failed, in a sentence.
         reached: By rung; empty until the first.
         objectives: Those of the last rung that it reached; None before the first.
+        measured: What else is known of it, as scalars: `tree.silhouette.1` (by level),
+            `tree.num_parameters` (of all its experts), `routed.noise.2` (the share of noisy images
+            in distribution that are sent to level 2), ...
         tree: Its nodes, breadth first; empty until it was cut.
         experts: Keys of the experts that it needs.
         trained_hours: Hours of lanes that were spent on experts for it first.
@@ -93,6 +96,7 @@ class Trial(TypedDict):
     reason: str | None
     reached: Sequence[Reached]
     objectives: Objectives | None
+    measured: NotRequired[Mapping[str, float]]
     tree: Sequence[Node]
     experts: Sequence[str]
     trained_hours: float

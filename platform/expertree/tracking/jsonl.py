@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from expertree.events import EventLog
+from expertree.events import EventLog, read_events
 from expertree.tracking.tracker import Gate, RunIdentity, json_number
 
 SCALARS_FILE = "metrics.jsonl"
@@ -13,8 +13,8 @@ IMAGES_FOLDER = "images"
 class JsonlTracker:
     """Appends to `metrics.jsonl`; `events.read_events` reads it back.
 
-    The lines are `run` (name, group, config), `scalars` (step, values; null is NaN), `image`
-    (step, name, the picture's path below the directory) and `finished`.
+    The lines are `run` (name, group, sweep, config), `scalars` (step, values; null is NaN), `image`
+    (step, name, the picture's path below the directory) and `finished` (error, or empty).
     """
 
     def __init__(self, identity: RunIdentity, directory: Path) -> None:
@@ -23,7 +23,11 @@ class JsonlTracker:
         self._directory = directory
         self._log = EventLog(directory / SCALARS_FILE)
         self._log.emit(
-            "run", name=identity.name, group=identity.group, config=dict(identity.config)
+            "run",
+            name=identity.name,
+            group=identity.group,
+            sweep=identity.sweep,
+            config=dict(identity.config),
         )
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -40,7 +44,13 @@ class JsonlTracker:
         (self._directory / path).write_bytes(data)
         self._log.emit("image", step=step, name=name, path=path.as_posix())
 
-    def finish(self) -> None:
+    def finish(self, error: str = "") -> None:
         """See `Tracker`."""
         if self._gate.close():
-            self._log.emit("finished")
+            self._log.emit("finished", error=error)
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether the run in a directory was finished, the last time that it was begun."""
+    events = read_events(directory / SCALARS_FILE)
+    return bool(events) and events[-1]["event"] == "finished"

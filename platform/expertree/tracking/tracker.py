@@ -29,6 +29,11 @@ class TrackingConfig:
     """Where runs keep their files: a folder that every node can write. Null: `tracking` in the
     output folder, where that is one."""
 
+    sweep: str | None = None
+    """W&B's sweep that a search's trials belong to, made before with `wandb sweep`. Null: `online`
+    makes one; W&B gives sweeps their names at its server alone, so `offline` has none until its
+    runs are sent (`jobs/dashboard.py`)."""
+
     images_every_samples: int = 4096
     """Pictures of restored training patches come this often, at checkpoints; 0 for none."""
 
@@ -54,12 +59,14 @@ class RunIdentity:
         name: For people.
         id: The same when the run is gone on with; empty for a new one each time.
         group: Runs of one search or one tree share it; empty for none.
+        sweep: The W&B sweep it belongs to; empty for none.
         config: What the run was made from, as plain data.
     """
 
     name: str
     id: str = ""
     group: str = ""
+    sweep: str = ""
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -92,8 +99,12 @@ class Tracker(Protocol):
         """
         ...
 
-    def finish(self) -> None:
-        """Write what is left and close the run. May be repeated."""
+    def finish(self, error: str = "") -> None:
+        """Write what is left and close the run. May be repeated.
+
+        Args:
+            error: Why it failed, in a sentence; empty if it did not.
+        """
         ...
 
 
@@ -152,7 +163,7 @@ class NullTracker:
         """See `Tracker`."""
         self._gate.png(step, name, png)
 
-    def finish(self) -> None:
+    def finish(self, error: str = "") -> None:  # noqa: ARG002 - the interface's
         """See `Tracker`."""
         self._gate.close()
 

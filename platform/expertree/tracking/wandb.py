@@ -1,13 +1,20 @@
-"""A tracker on Weights & Biases; the only file that knows it."""
+"""A tracker on Weights & Biases, and its sweeps; the only file that knows it."""
 
+import contextlib
 import io
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import wandb
 from PIL import Image
+from wandb.errors import AuthenticationError
+from wandb.sdk import wandb_setup
+from wandb.sdk.lib import wbauth
+from wandb.util import get_core_path
 
+from expertree.errors import ConfigError
 from expertree.tracking.tracker import Gate, RunIdentity, TrackingConfig
 
 STEP = "step"
@@ -38,7 +45,9 @@ class WandbTracker:
             mode=cast("Literal['offline', 'online']", config.mode),
             # Several runs in one process do not end one another.
             reinit="create_new",
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+            settings=wandb.Settings(
+                silent=True, console="off", x_disable_stats=True, sweep_id=identity.sweep or None
+            ),
         )
         self._run.define_metric(STEP, hidden=True)
         self._run.define_metric("*", step_metric=STEP)
@@ -52,7 +61,85 @@ class WandbTracker:
         with Image.open(io.BytesIO(self._gate.png(step, name, png))) as picture:
             self._run.log({STEP: step, name: wandb.Image(picture, file_type="png")})
 
-    def finish(self) -> None:
-        """See `Tracker`."""
+    def finish(self, error: str = "") -> None:
+        """See `Tracker`; W&B shows the error as the run's note."""
         if self._gate.close():
-            self._run.finish()
+            if error:
+                self._run.notes = error
+            self._run.finish(exit_code=int(bool(error)))
+
+
+def check_key() -> None:
+    """Refuse online mode without a key: W&B would ask for one on a terminal, or fail much later.
+
+    Raises:
+        ConfigError: There is none for W&B's server, or it cannot be one.
+    """
+    host = wandb_setup.singleton().settings.base_url
+    try:
+        found = wbauth.authenticate_session(
+            host=host, source="expertree", prompt=False, update_session=False
+        )
+    except AuthenticationError as error:
+        raise ConfigError(
+            f"tracking.mode=online: the API key for {host} is none: {error}"
+        ) from None
+    if found is None:
+        raise ConfigError(
+            f"tracking.mode is 'online', but this machine has no API key for {host}; run `wandb "
+            "login` or set WANDB_API_KEY, or leave tracking.mode=offline and send the runs later"
+        )
+
+
+def create_sweep(
+    config: TrackingConfig,
+    name: str,
+    parameters: Mapping[str, Mapping[str, Any]],
+    runs: Sequence[str] = (),
+) -> str:
+    """Make a sweep whose trials somebody else chooses.
+
+    Args:
+        config: The project.
+        name: For people.
+        parameters: What is searched: `values`, or `min` and `max`, by name.
+        runs: Ids of runs that are at the server already and join it.
+
+    Returns:
+        The sweep's id.
+    """
+    sweep = {
+        "name": name,
+        # W&B proposes nothing: the search does, and W&B shows it.
+        "method": "custom",
+        "controller": {"type": "local"},
+        "parameters": {key: dict(spread) for key, spread in parameters.items()},
+    }
+    # It tells of the new sweep on standard output, where our results go.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return str(wandb.sweep(sweep, project=config.project, prior_runs=list(runs)))
+
+
+def default_entity() -> str:
+    """The user or team that the API key belongs to."""
+    return str(wandb.Api().default_entity)
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether the newest file of the run in a directory is whole: it says how the run ended."""
+    files = directory.glob("wandb/*run-*/*.wandb")
+    # Folders are called offline-run-<time>-<id> and run-<time>-<id>.
+    newest = max(files, key=lambda file: file.parent.name.removeprefix("offline-"), default=None)
+    return newest is not None and _has_end(newest)
+
+
+def _has_end(file: Path) -> bool:
+    # What `wandb leet inspect` calls, without the second that it takes to start.
+    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json"]
+    told = subprocess.run(  # noqa: S603 - W&B's own program and our own path
+        [*command, "--run-file", str(file), str(file.parent.parent)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return any('"type":"exit"' in line for line in told.stdout.splitlines())

@@ -68,6 +68,7 @@ def test_a_run_has_scalars_pictures_and_an_end(work: ExpertWork, tmp_path: Path)
         "event": "run",
         "name": "root",
         "group": "tree-t",
+        "sweep": "",
         "config": {"a": 1},
     }
     scalars = [event for event in events if event["event"] == "scalars"]
@@ -96,7 +97,9 @@ def test_a_training_that_fails_ends_its_run_too(
     monkeypatch.setitem(LOSSES, "l1", lambda restored, clean: (restored - clean).sum() * np.nan)
     with pytest.raises(TrainingError, match="not finite"):
         work.run(lambda _: None, ALONE)
-    assert read_events(tmp_path / "tracking" / "metrics.jsonl")[-1]["event"] == "finished"
+    last = read_events(tmp_path / "tracking" / "metrics.jsonl")[-1]
+    assert last["event"] == "finished"
+    assert last["error"].startswith("TrainingError: ")
 
 
 def test_runs_are_kept_in_a_folder() -> None:

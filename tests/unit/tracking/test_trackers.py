@@ -19,15 +19,6 @@ PICTURE = np.full((4, 6, 3), 200, np.uint8)
 PNG = cv2.imencode(".png", PICTURE)[1].tobytes()
 
 
-@pytest.fixture(autouse=True)
-def _private_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DATA", "CACHE", "CONFIG", "ARTIFACT"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb-home"))
-    # A run is offline because our default says so, and not because the environment does.
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-
-
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     return request.param

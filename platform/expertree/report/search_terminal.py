@@ -1,0 +1,116 @@
+"""What a search found, for the terminal."""
+
+import io
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from expertree.report import formatting, search_words
+from expertree.search.record import Search
+
+MOST_LINES = 12
+"""Trials on the front that are listed; the page has all."""
+
+
+def search_summary(record: Search, *, width: int | None = None, colour: bool = False) -> str:
+    """Say what a search found.
+
+    Args:
+        record: The search.
+        width: Characters to a line; the terminal's own by default.
+        colour: Whether to mark the best with terminal codes.
+
+    Returns:
+        Lines of text without a newline at the end.
+    """
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        legacy_windows=False,
+    )
+    parts: list[RenderableType] = []
+    if record["pareto"]:
+        parts += [_front(record), ""]
+    parts += [Text(line) for line in _lines(record)]
+    with console.capture() as capture:
+        console.print(Group(*parts))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
+
+
+def _front(record: Search) -> RichTable:
+    trials = search_words.trials_by_number(record)
+    front = [(trial, o) for n in record["pareto"] if (o := (trial := trials[n])["objectives"])]
+    front.sort(key=lambda pair: pair[1]["gpu_hours"])
+    best = search_words.best_trial(record)
+    drawn = RichTable(
+        title="Trees that no other one beats in everything",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    drawn.add_column("trial", justify="right", no_wrap=True)
+    drawn.add_column("tree", no_wrap=True)
+    for heading in ("experts", "PSNR in", "PSNR out", f"{record['unit']}-hours"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    drawn.add_column("chosen")
+    for trial, objectives in front[:MOST_LINES]:
+        is_best = best is not None and trial["number"] == best["number"]
+        chosen = [
+            f"{search_words.parameter_name(key)} {search_words.scalar(value)}"
+            for key in record["parameters"]
+            if not key.startswith("tree.") and (value := trial["parameters"].get(key)) is not None
+        ]
+        drawn.add_row(
+            f"#{trial['number']}",
+            trial["shape"],
+            str(len(trial["experts"])),
+            formatting.number(objectives["psnr_in"]),
+            formatting.number(objectives["psnr_out"]),
+            f"{objectives['gpu_hours']:.3g}",
+            ", ".join(chosen),
+            style="bold green" if is_best else "",
+        )
+    return drawn
+
+
+def _lines(record: Search) -> list[str]:
+    cost = record["cost"]
+    counts = ", ".join(f"{n} {words}" for words, n in search_words.status_counts(record))
+    lines = [f"trials   {len(record['trials'])} of {record['num_trials']}: {counts or 'none yet'}"]
+    more = search_words.times_fewer(record)
+    if more is not None:
+        times = formatting.number(more, 1)
+        lines.append(
+            f"experts  {cost['shared_trainings']} trained; each tree alone would have trained "
+            f"{cost['naive_trainings']} ({times} times as many)"
+        )
+        lines.append(
+            f"hours    {search_words.hours(cost['shared_hours'])} of a {record['unit']} spent, "
+            f"{search_words.hours(cost['naive_hours'])} if nothing were shared"
+        )
+    if cost["duplicates"]:
+        lines.append(f"twice    {cost['duplicates']} pieces of experts were trained twice")
+    lines += [
+        f"failed   #{trial['number']} {trial['shape']}: {trial['reason']}"
+        for trial in record["trials"]
+        if trial["status"] == "failed"
+    ]
+    strong = [
+        f"{search_words.parameter_name(one['parameter'])} "
+        f"({formatting.percent(one['share'])} of PSNR {one['objective'][5:]}, {one['trust']})"
+        for one in record["importance"]
+        if one["objective"].startswith("psnr") and one["trust"] != "none"
+    ]
+    if record["importance"]:
+        lines.append(f"matters  {'; '.join(strong) or 'nothing clearly, with so few trials'}")
+    if record["best_command"]:
+        lines.append(f"build    {record['best_command']}")
+    return lines

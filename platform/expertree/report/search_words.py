@@ -1,0 +1,81 @@
+"""What a search is called on its page and in the terminal."""
+
+from collections.abc import Mapping
+
+from expertree.report import formatting
+from expertree.search.record import Objectives, Scalar, Search, Trial
+
+OBJECTIVES: Mapping[str, str] = {
+    "psnr_in": "PSNR in distribution",
+    "psnr_out": "PSNR out of distribution",
+    "gpu_hours": "cost of training",
+}
+
+STATUSES: Mapping[str, str] = {
+    "completed": "completed",
+    "stopped": "stopped early",
+    "failed": "failed",
+    "running": "running",
+    "waiting": "waiting",
+}
+"""In the order in which they are counted."""
+
+_PARAMETERS: Mapping[str, str] = {
+    "tree.levels": "levels",
+    "tree.num_experts": "experts",
+    "hierarchy.method": "clustering",
+    "router.alpha": "alpha",
+    "router.beta": "beta",
+}
+
+
+def parameter_name(key: str) -> str:
+    """A flattened parameter in words: the last two of its key where there are no better ones."""
+    if key.startswith("tree.k") and key.removeprefix("tree.k").isdigit():
+        return f"groups, level {key.removeprefix('tree.k')}"
+    return _PARAMETERS.get(key, " ".join(key.split(".")[-2:]).replace("_", " "))
+
+
+def scalar(value: Scalar) -> str:
+    """A parameter's value, numbers to three digits."""
+    if value is None:
+        return formatting.NOT_MEASURED
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.3g}".replace("-", formatting.MINUS)
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
+
+
+def hours(value: float | None) -> str:
+    """Hours of training as a time."""
+    return formatting.duration(None if value is None else 3600 * value)
+
+
+def mean_psnr(objectives: Objectives) -> float:
+    """What `best` calls the mean: of PSNR in and out of distribution (dB)."""
+    return (objectives["psnr_in"] + objectives["psnr_out"]) / 2
+
+
+def trials_by_number(record: Search) -> dict[int, Trial]:
+    """The trials of a search by their numbers."""
+    return {trial["number"]: trial for trial in record["trials"]}
+
+
+def best_trial(record: Search) -> Trial | None:
+    """The one to build: the best by the mean of both PSNRs."""
+    found = [best["trial"] for best in record["best"] if best["objective"] == "mean"]
+    return trials_by_number(record)[found[0]] if found else None
+
+
+def status_counts(record: Search) -> list[tuple[str, int]]:
+    """How many trials came to which end, in words; those that there are."""
+    states = [trial["status"] for trial in record["trials"]]
+    return [(words, states.count(key)) for key, words in STATUSES.items() if key in states]
+
+
+def times_fewer(record: Search) -> float | None:
+    """How many times as many trainings there would be without sharing; None before the first."""
+    cost = record["cost"]
+    shared = cost["shared_trainings"]
+    return cost["naive_trainings"] / shared if shared else None

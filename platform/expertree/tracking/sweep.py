@@ -1,0 +1,127 @@
+"""The trials of a search: each a run of its own, all of one sweep."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from expertree.errors import ArtefactError
+from expertree.tracking.backends import is_finished, open_tracker
+from expertree.tracking.tracker import RunIdentity, Tracker, TrackingConfig
+
+SWEEP_FILE = "sweep.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SweepIdentity:
+    """What a tracker calls a search.
+
+    Attributes:
+        search: Its id, the same when it is gone on with; groups its runs.
+        name: For people.
+        parameters: What is searched: `values`, or `min` and `max`, by dotted key.
+    """
+
+    search: str
+    name: str
+    parameters: Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """A search whose trials are tracked. Plain values: it may be sent to where a trial runs.
+
+    Attributes:
+        config: The backend, and how.
+        identity: What to call it.
+        sweep: Its id at W&B; empty while it has none.
+        directory: Keeps the trials' runs, a folder each; every node can write it.
+    """
+
+    config: TrackingConfig
+    identity: SweepIdentity
+    sweep: str
+    directory: Path
+
+    def run_id(self, number: int) -> str:
+        """The id of a trial's run."""
+        return f"{self.identity.search}-{number:04d}"
+
+    def trial(self, number: int, name: str, config: Mapping[str, Any]) -> Tracker:
+        """Begin the run of a trial, or begin it again.
+
+        Args:
+            number: The trial's, from 0.
+            name: For people.
+            config: What was chosen, scalars by dotted key.
+
+        Raises:
+            TypeError: A value is not a scalar; W&B's panels could not plot it.
+        """
+        for key, value in config.items():
+            if not isinstance(value, str | int | float | bool | None):
+                raise TypeError(f"trial {number}: '{key}' is {value!r}, which is not a scalar")
+        return open_tracker(
+            self.config,
+            RunIdentity(
+                name=name,
+                id=self.run_id(number),
+                group=self.identity.search,
+                sweep=self.sweep,
+                config=config,
+            ),
+            self._folder(number),
+        )
+
+    def unfinished(self, numbers: Iterable[int]) -> list[int]:
+        """Those of some trials that have no whole, finished run file; empty if all is well."""
+        return [n for n in numbers if not is_finished(self.config, self._folder(n))]
+
+    def _folder(self, number: int) -> Path:
+        return self.directory / f"trial-{number:04d}"
+
+
+def open_sweep(config: TrackingConfig, identity: SweepIdentity, directory: Path) -> Sweep:
+    """Begin a sweep, or go on with it: the directory remembers which it was.
+
+    Args:
+        config: The backend, and how; online, W&B makes the sweep here.
+        identity: What to call it.
+        directory: A folder that every node can write.
+
+    Raises:
+        ConfigError: Online, and there is no key.
+        ArtefactError: The directory is another search's.
+    """
+    sweep = _remembered(identity, directory) or config.sweep or ""
+    if config.backend == "wandb" and config.mode == "online" and not sweep:
+        from expertree.tracking.wandb import check_key, create_sweep  # noqa: PLC0415 - see backends
+
+        check_key()
+        sweep = create_sweep(config, identity.name, identity.parameters)
+    if config.backend != "null":
+        remember(identity, sweep, directory)
+    return Sweep(config=config, identity=identity, sweep=sweep, directory=directory)
+
+
+def remember(identity: SweepIdentity, sweep: str, directory: Path) -> None:
+    """Write down what a sweep is, beside its runs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    record = {"sweep": sweep, **dataclasses.asdict(identity)}
+    part = directory / f"{SWEEP_FILE}.part"
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    part.replace(directory / SWEEP_FILE)
+
+
+def _remembered(identity: SweepIdentity, directory: Path) -> str:
+    file = directory / SWEEP_FILE
+    if not file.exists():
+        return ""
+    record = json.loads(file.read_text())
+    if record["search"] != identity.search:
+        raise ArtefactError(
+            f"{directory} has the runs of search {record['search']}, and this is "
+            f"{identity.search}; give another tracking.directory"
+        )
+    return str(record["sweep"])
