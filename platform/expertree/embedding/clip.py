@@ -4,8 +4,6 @@ import dataclasses
 import warnings
 from typing import Any, NamedTuple
 
-import open_clip
-import open_clip.model
 from torch import nn
 
 from expertree.embedding.captions import DEGREE_WORDS, CaptionTower, WordTokenizer
@@ -90,6 +88,8 @@ def build_clip(config: ClipConfig, *, embed_dim: int, side_px: int, load_weights
 
 
 def _small(config: ClipConfig, *, embed_dim: int, side_px: int) -> Clip:
+    from open_clip.model import CustomTextCLIP  # noqa: PLC0415 - seconds: it loads transformers
+
     tokenizer = WordTokenizer(config.words, config.text_length)
     vision: dict[str, Any] = {
         "timm_model_name": config.image_tower,
@@ -105,7 +105,7 @@ def _small(config: ClipConfig, *, embed_dim: int, side_px: int) -> Clip:
         "layers": config.text_layers,
     }
     try:
-        model = open_clip.model.CustomTextCLIP(embed_dim, vision, text)
+        model = CustomTextCLIP(embed_dim, vision, text)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"image_tower {config.image_tower!r} cannot be built: {error}") from error
     return Clip(
@@ -117,6 +117,8 @@ def _small(config: ClipConfig, *, embed_dim: int, side_px: int) -> Clip:
 
 
 def _named(config: ClipConfig, *, embed_dim: int, side_px: int, load_weights: bool) -> Clip:
+    import open_clip  # noqa: PLC0415 - seconds: it loads transformers
+
     pretrained = config.pretrained if load_weights else ""
     try:
         with warnings.catch_warnings():

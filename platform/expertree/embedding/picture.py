@@ -5,10 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
-from sklearn.metrics import silhouette_samples
-from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 MOST_POINTS = 2000
@@ -62,6 +58,9 @@ def draw(embeddings: Float[np.ndarray, "samples dim"], *, seed: int = 0) -> Pict
     Raises:
         ValueError: If there are fewer.
     """
+    from sklearn.decomposition import PCA  # noqa: PLC0415 - a second to load
+    from sklearn.manifold import TSNE  # noqa: PLC0415 - likewise
+
     if len(embeddings) < 4:
         raise ValueError(f"a picture needs at least 4 embeddings, got {len(embeddings)}")
     rows = sample_rows(len(embeddings), seed=seed)
@@ -96,6 +95,9 @@ def separations(
     Raises:
         ValueError: If the numbers differ, or there are fewer than two.
     """
+    from sklearn.metrics import silhouette_samples  # noqa: PLC0415 - a second to load
+    from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415 - likewise
+
     if len(embeddings) != len(labels) or len(labels) < 2:
         raise ValueError(
             f"{len(embeddings)} embeddings cannot be told apart by {len(labels)} labels"

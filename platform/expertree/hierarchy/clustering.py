@@ -10,11 +10,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import faiss
 import numpy as np
 from jaxtyping import Float32, Int64
-from sklearn.manifold import spectral_embedding
-from sklearn.neighbors import kneighbors_graph
 
 from expertree.hierarchy.nearest import nearest, one_thread
 
@@ -48,6 +45,8 @@ class ClusterSettings:
 
 def kmeans(points: Points, num_groups: int, settings: ClusterSettings) -> Centroids:
     """Cut points by faiss k-means (the paper's method), k-means++ start, one thread."""
+    import faiss  # noqa: PLC0415 - half a second to load
+
     clusterer = faiss.Kmeans(
         points.shape[1],
         num_groups,
@@ -73,6 +72,8 @@ def spectral(points: Points, num_groups: int, settings: ClusterSettings) -> Cent
     and near pieces are joined. A tree sends samples on by centroids, so what is returned are
     the means of the groups: a point on the border may lie nearer to another group's mean.
     """
+    from sklearn.neighbors import kneighbors_graph  # noqa: PLC0415 - a second to load
+
     points = _draw(points, settings)
     graph = kneighbors_graph(points, min(NUM_NEIGHBOURS, len(points) - 1), include_self=True)
     pieces = _pieces(graph)
@@ -90,6 +91,8 @@ def spectral(points: Points, num_groups: int, settings: ClusterSettings) -> Cent
 
 
 def _eigenvectors(graph: Any, count: int, seed: int) -> Points:  # noqa: ANN401 - SciPy has no types
+    from sklearn.manifold import spectral_embedding  # noqa: PLC0415 - a second to load
+
     with warnings.catch_warnings():
         # It warns where the graph falls apart, which is when the groups are clearest.
         warnings.filterwarnings("ignore", message="Graph is not fully connected")

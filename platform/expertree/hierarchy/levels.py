@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float32
-from sklearn.metrics import silhouette_score
 
 from expertree.errors import GroupingError
 from expertree.hierarchy.config import HierarchyConfig
@@ -235,6 +234,8 @@ def _scored_cuts(
 
 
 def _silhouette(points: Points, parts: Sequence[Group], config: HierarchyConfig) -> float:
+    from sklearn.metrics import silhouette_score  # noqa: PLC0415 - a second to load
+
     rows = np.concatenate([part.rows for part in parts])
     labels = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
     if len(rows) > MAX_SILHOUETTE_SAMPLES:

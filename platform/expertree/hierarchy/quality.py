@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int64
-from sklearn.metrics import silhouette_score
 
 from expertree.hierarchy.tree import Tree
 
@@ -49,6 +48,8 @@ def silhouettes(
     Returns:
         One number a level; None where fewer than two groups have samples, as on level 0.
     """
+    from sklearn.metrics import silhouette_score  # noqa: PLC0415 - a second to load
+
     if len(embeddings) > max_samples:
         rng = np.random.default_rng(seed)
         rows = np.sort(rng.choice(len(embeddings), max_samples, replace=False))

@@ -105,7 +105,7 @@ def test_few_adapters_are_kept_and_none_is_read_twice_in_a_row(
 def test_threads_that_want_different_experts_get_what_one_alone_gets(restorer: Restorer) -> None:
     image, nodes = random_u8(), [node for node in restorer.tree.experts() if node != 0]
     expected = {node: restorer.restore(image, expert=node).image for node in nodes}
-    wanted = nodes * 12
+    wanted = nodes * 4
     with ThreadPoolExecutor(4) as pool:
         got = list(pool.map(lambda node: restorer.restore(image, expert=node).image, wanted))
     assert all(

@@ -9,9 +9,6 @@ import dataclasses
 
 import torch
 from jaxtyping import Float
-from spandrel.architectures.NAFNet import NAFNet as SpandrelNAFNet
-from spandrel.architectures.NAFNet.__arch.arch_util import LayerNorm2d
-from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFBlock
 from torch import Tensor, nn
 
 from expertree.experts.backbones.nafnet_fast import ChannelNorm, FastBlock, FastUpsampling
@@ -54,6 +51,9 @@ class NAFNet(nn.Module):
     """
 
     def __init__(self, layout: NAFNetLayout, *, fast: bool) -> None:
+        # It takes seconds to load, as it loads every network that it knows.
+        from spandrel.architectures.NAFNet import NAFNet as SpandrelNAFNet  # noqa: PLC0415
+
         super().__init__()
         source: nn.Module = SpandrelNAFNet(
             width=layout.width,
@@ -92,6 +92,9 @@ def build(layout: NAFNetLayout, fast: bool) -> NAFNet:  # noqa: FBT001 - Backbon
 
 
 def _with_own_layers(layer: nn.Module, *, fast: bool) -> nn.Module:
+    from spandrel.architectures.NAFNet.__arch.arch_util import LayerNorm2d  # noqa: PLC0415
+    from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFBlock  # noqa: PLC0415
+
     for name, child in layer.named_children():
         if fast and isinstance(child, NAFBlock):
             layer.add_module(name, FastBlock(child))

@@ -7,7 +7,6 @@ Cai et al., Retinexformer: One-stage Retinex-based Transformer for Low-light Ima
 import dataclasses
 
 from jaxtyping import Float
-from spandrel.architectures.RetinexFormer import RetinexFormer as SpandrelRetinexFormer
 from torch import Tensor, nn
 
 from expertree.experts.backbones.padding import pad_to_multiple
@@ -56,6 +55,11 @@ class Retinexformer(nn.Module):
     """
 
     def __init__(self, layout: RetinexformerLayout) -> None:
+        # It takes seconds to load, as it loads every network that it knows.
+        from spandrel.architectures.RetinexFormer import (  # noqa: PLC0415
+            RetinexFormer as SpandrelRetinexFormer,
+        )
+
         super().__init__()
         self.multiple_px = layout.multiple_px
         source: nn.Module = SpandrelRetinexFormer(
