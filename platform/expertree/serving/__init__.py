@@ -1,8 +1,10 @@
 """The served model: an HTTP contract over any `Engine`. Knows nothing of Ray.
 
-`engine.py` is where the HTTP side and the side that computes meet.
+`engine.py` is where the HTTP side and the side that computes meet, `local.py` the engine of one
+process, `app.py` the HTTP side, `settings.py` what it allows.
 """
 
+from expertree.serving.app import create_app
 from expertree.serving.engine import (
     Alternative,
     Engine,
@@ -16,11 +18,16 @@ from expertree.serving.engine import (
     Routed,
 )
 from expertree.serving.local import LocalEngine
+from expertree.serving.settings import HttpConfig, JobLimits, Key, Limits, check_binding
 
 __all__ = [
     "Alternative",
     "Engine",
     "Expert",
+    "HttpConfig",
+    "JobLimits",
+    "Key",
+    "Limits",
     "LocalEngine",
     "Model",
     "ModelNode",
@@ -29,4 +36,6 @@ __all__ = [
     "Pixels",
     "Restored",
     "Routed",
+    "check_binding",
+    "create_app",
 ]

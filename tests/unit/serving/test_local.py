@@ -3,7 +3,6 @@
 import asyncio
 import pickle
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +12,6 @@ from expertree.errors import MemoryShortageError, OptionError, OverloadError
 from expertree.images.io import to_float
 from expertree.restorer import Restorer
 from expertree.serving import LocalEngine, Options
-
-
-@pytest.fixture(scope="module")
-def restorer(bundle_path: Path) -> Restorer:
-    return Restorer.load(bundle_path)
 
 
 def random_u8(height_px: int, width_px: int) -> np.ndarray:

@@ -1,0 +1,118 @@
+"""The HTTP contract: an application of FastAPI over an engine."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+import expertree
+from expertree.serving import contract
+from expertree.serving.answers import EXPOSED_HEADERS
+from expertree.serving.endpoints import make_router
+from expertree.serving.engine import Engine
+from expertree.serving.gate import make_gate
+from expertree.serving.intake import Intake
+from expertree.serving.job_endpoints import JobEndpoints, make_job_router
+from expertree.serving.jobs import Jobs, JobTable, LocalJobs
+from expertree.serving.metrics import Metrics
+from expertree.serving.middleware import Surroundings
+from expertree.serving.options import ReadText
+from expertree.serving.page_files import DOCS, INDEX, page_response, read_page
+from expertree.serving.problems import install
+from expertree.serving.service import Service
+from expertree.serving.settings import HttpConfig
+from expertree.serving.text import load_reader
+
+_DESCRIPTION = (
+    "Restores photographs with a tree of experts: an image is judged once, one expert is chosen, "
+    "and that expert restores it. Errors are problems of RFC 9457."
+)
+
+
+class _Application(FastAPI):
+    """FastAPI, with an OpenAPI document that says what really happens."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made once."""
+        if not self.openapi_schema:
+            self.openapi_schema = contract.finish(super().openapi())
+        return self.openapi_schema
+
+
+def create_app(
+    engine: Engine,
+    config: HttpConfig,
+    *,
+    jobs: Jobs | None = None,
+    metrics: Metrics | None = None,
+    read_text: ReadText | None = None,
+) -> FastAPI:
+    """Make the application.
+
+    Args:
+        engine: What routes and restores.
+        config: Keys, sites, limits. Whoever listens calls `check_binding` on it first.
+        jobs: The table of jobs that all gateways of an endpoint share; one of this process by
+            default.
+        metrics: Where measurements go.
+        read_text: Understands free text as instruction; by default what `config.text_model` names.
+
+    Raises:
+        ConfigError: If the text model cannot be loaded.
+    """
+    if read_text is None and config.text_model is not None:
+        read_text = load_reader(config.text_model)
+    service = Service(engine, config.limits)
+    intake = Intake(service, read_text)
+    table = jobs if jobs is not None else LocalJobs(JobTable(config.jobs))
+    job_endpoints = JobEndpoints(intake, table, config.jobs, metrics)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await job_endpoints.runner.close()
+        service.close()
+
+    app = _Application(
+        title="expertree",
+        version=expertree.__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    admit = make_gate(config)
+    app.include_router(make_router(intake, admit))
+    app.include_router(make_job_router(job_endpoints, admit))
+    _add_page(app)
+    install(app)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=config.cors_origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
+        expose_headers=EXPOSED_HEADERS,
+    )
+    app.add_middleware(Surroundings, metrics=metrics)
+    return app
+
+
+def _add_page(app: FastAPI) -> None:
+    """The web page at `/`, its files, and the docs page."""
+    files = read_page()
+
+    async def index(request: Request) -> Response:
+        return page_response(files, INDEX, request)
+
+    async def docs(request: Request) -> Response:
+        return page_response(files, DOCS, request)
+
+    async def file(request: Request, name: str) -> Response:
+        return page_response(files, name, request)
+
+    for path, answer in (("/", index), ("/docs", docs), ("/page/{name}", file)):
+        app.add_api_route(path, answer, include_in_schema=False, response_class=Response)

@@ -1,0 +1,343 @@
+"""Jobs: restorations that outlast a request; the table that holds them, and how it is reached.
+
+The table is one object in one process and knows nothing of HTTP or time; every gateway of an
+endpoint reaches the same one through `Jobs`. A gateway works on the jobs it was asked for and tells
+the table that it still does; when it falls silent, the next gateway that is asked for the job takes
+it over. Images and results lie in the table's memory, in no more than `JobLimits.max_bytes`.
+"""
+
+import dataclasses
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from typing import Literal, Protocol, TypeAlias
+
+from expertree.errors import OverloadError
+from expertree.serving.engine import Options
+from expertree.serving.options import Wanted
+from expertree.serving.photos import RestoredFile
+from expertree.serving.problems import Problem, ProblemError
+from expertree.serving.settings import JobLimits
+
+State: TypeAlias = Literal["queued", "running", "done", "failed"]
+
+_ID_BYTES = 16
+"""Of a job's id: who does not know it cannot guess it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What a job shall do.
+
+    Attributes:
+        owner: Name of the key that it was asked for with.
+        image: The photograph's file.
+        wanted: The options.
+    """
+
+    owner: str
+    image: bytes
+    wanted: Wanted = Wanted(options=Options())
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same image and options."""
+        digest = hashlib.sha256(repr(self.wanted).encode())
+        digest.update(self.image)
+        return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class JobView:
+    """A job as it stands.
+
+    Attributes:
+        id: Its name.
+        state: `queued`, `running`, `done` or `failed`.
+        tiles_done: Tiles done; starts again where memory ran out or its gateway was lost.
+        num_tiles: Tiles in all; 0 until that is known.
+        created_s: When it was asked for, in Unix time.
+        expires_s: When it is forgotten.
+        is_lost: Whether the gateway that worked on it has fallen silent.
+        result: What came out, without its file; None until it is done.
+        problem: Why it failed; None if it did not.
+        explain: Whether its caller wants to know why the expert was chosen.
+    """
+
+    id: str
+    state: State
+    tiles_done: int
+    num_tiles: int
+    created_s: float
+    expires_s: float
+    is_lost: bool
+    result: RestoredFile | None
+    problem: Problem | None
+    explain: bool
+
+
+class Jobs(Protocol):
+    """The table as gateways reach it; see `JobTable`, whose methods these are."""
+
+    async def submit(self, order: Order, idempotency_key: str | None) -> str:
+        """See `JobTable.submit`."""
+        ...
+
+    async def claim(self, job_id: str, worker: str) -> Order | None:
+        """See `JobTable.claim`."""
+        ...
+
+    async def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
+        """See `JobTable.tell`."""
+        ...
+
+    async def finish(self, job_id: str, worker: str, outcome: RestoredFile | Problem) -> None:
+        """See `JobTable.finish`."""
+        ...
+
+    async def view(self, job_id: str, owner: str) -> JobView | None:
+        """See `JobTable.view`."""
+        ...
+
+    async def result(self, job_id: str, owner: str) -> RestoredFile | None:
+        """See `JobTable.result`."""
+        ...
+
+    async def delete(self, job_id: str, owner: str) -> bool:
+        """See `JobTable.delete`."""
+        ...
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class _Job:
+    """A row of the table."""
+
+    id: str
+    owner: str
+    fingerprint: str
+    idempotency_key: str | None
+    worker: str | None
+    order: Order | None
+    created_s: float
+    heard_s: float
+    explain: bool
+    state: State = "queued"
+    tiles: tuple[int, int] = (0, 0)
+    result: RestoredFile | None = None
+    problem: Problem | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        held = 0 if self.order is None else len(self.order.image)
+        return held + (0 if self.result is None else len(self.result.data))
+
+
+class JobTable:
+    """All jobs of an endpoint. Not for several threads at a time."""
+
+    def __init__(self, limits: JobLimits, *, clock: Callable[[], float] = time.time) -> None:
+        """Begin empty.
+
+        Args:
+            limits: On memory, numbers and time.
+            clock: Unix time.
+        """
+        self._limits = limits
+        self._clock = clock
+        self._jobs: dict[str, _Job] = {}
+        self._asked: dict[tuple[str, str], str] = {}
+
+    @property
+    def num_bytes(self) -> int:
+        """Images and results that are held."""
+        return sum(job.num_bytes for job in self._jobs.values())
+
+    def submit(self, order: Order, idempotency_key: str | None) -> str:
+        """Take a job, which whoever asks then claims.
+
+        Args:
+            order: What to do.
+            idempotency_key: Of the caller's making: the same key and order are the same job.
+
+        Returns:
+            The job's id; of the job that is there already, where the key was used before.
+
+        Raises:
+            ProblemError: If the idempotency key belongs to another order.
+            OverloadError: If there is no room.
+        """
+        self._forget_old()
+        known = self._asked.get((order.owner, idempotency_key)) if idempotency_key else None
+        if known is not None:
+            if self._jobs[known].fingerprint != order.fingerprint:
+                raise ProblemError(
+                    "used-key",
+                    "This Idempotency-Key came with another image or other options before; give "
+                    "each job a key of its own.",
+                )
+            return known
+        self._check_room(order)
+        now = self._clock()
+        job = _Job(
+            id=secrets.token_urlsafe(_ID_BYTES),
+            owner=order.owner,
+            fingerprint=order.fingerprint,
+            idempotency_key=idempotency_key,
+            worker=None,
+            order=order,
+            created_s=now,
+            heard_s=now,
+            explain=order.wanted.explain,
+        )
+        self._jobs[job.id] = job
+        if idempotency_key:
+            self._asked[order.owner, idempotency_key] = job.id
+        return job.id
+
+    def claim(self, job_id: str, worker: str) -> Order | None:
+        """Take a job to work on it, if nobody else does.
+
+        Returns:
+            What to do; None if the job is gone or done, or another worker has been heard of.
+        """
+        job = self._jobs.get(job_id)
+        if job is None or job.order is None:
+            return None
+        if job.worker is not None and not self._is_lost(job):
+            return None
+        job.worker, job.heard_s = worker, self._clock()
+        job.state, job.tiles = "queued", (0, 0)
+        return job.order
+
+    def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
+        """Hear that a worker still has a job.
+
+        Args:
+            job_id: The job.
+            worker: Who works on it.
+            tiles: Done and in all; None while it waits.
+
+        Returns:
+            Whether to go on: not if the job was deleted or went to another worker.
+        """
+        job = self._jobs.get(job_id)
+        if job is None or job.order is None or job.worker != worker:
+            return False
+        job.heard_s = self._clock()
+        if tiles is not None:
+            job.state, job.tiles = "running", tiles
+        return True
+
+    def finish(self, job_id: str, worker: str, outcome: RestoredFile | Problem) -> None:
+        """Keep what came of a job, if it is still this worker's.
+
+        A result for which there is no room makes the job fail.
+        """
+        job = self._jobs.get(job_id)
+        if job is None or job.order is None or job.worker != worker:
+            return
+        job.order = None
+        if isinstance(outcome, Problem):
+            job.state, job.problem = "failed", outcome
+            return
+        if self.num_bytes + len(outcome.data) > self._limits.max_bytes:
+            full = ProblemError("unavailable", "The result is larger than the room that is left.")
+            job.state, job.problem = "failed", full.problem()
+            return
+        total = outcome.num_tiles
+        job.state, job.result, job.tiles = "done", outcome, (total, total)
+
+    def view(self, job_id: str, owner: str) -> JobView | None:
+        """How a job stands; None if its owner has no such job."""
+        job = self._owned(job_id, owner)
+        if job is None:
+            return None
+        done, total = job.tiles
+        result = None if job.result is None else dataclasses.replace(job.result, data=b"")
+        return JobView(
+            id=job.id,
+            state=job.state,
+            tiles_done=done,
+            num_tiles=total,
+            created_s=job.created_s,
+            expires_s=job.created_s + self._limits.kept_s,
+            is_lost=self._is_lost(job),
+            result=result,
+            problem=job.problem,
+            explain=job.explain,
+        )
+
+    def result(self, job_id: str, owner: str) -> RestoredFile | None:
+        """What came of a job; None if there is no such job or it is not done."""
+        job = self._owned(job_id, owner)
+        return None if job is None else job.result
+
+    def delete(self, job_id: str, owner: str) -> bool:
+        """Forget a job; its worker stops when it next tells of it. False if there is none."""
+        job = self._owned(job_id, owner)
+        if job is None:
+            return False
+        self._forget(job)
+        return True
+
+    def _owned(self, job_id: str, owner: str) -> _Job | None:
+        self._forget_old()
+        job = self._jobs.get(job_id)
+        return job if job is not None and job.owner == owner else None
+
+    def _is_lost(self, job: _Job) -> bool:
+        return job.order is not None and self._clock() - job.heard_s > self._limits.lease_s
+
+    def _check_room(self, order: Order) -> None:
+        limits = self._limits
+        num_own = sum(job.owner == order.owner for job in self._jobs.values())
+        if num_own >= limits.max_jobs_per_key or len(self._jobs) >= limits.max_jobs:
+            raise OverloadError("too many jobs are known already; delete some that are done", 60.0)
+        if self.num_bytes + len(order.image) > limits.max_bytes:
+            raise OverloadError("the jobs' memory is full; delete some that are done", 60.0)
+
+    def _forget_old(self) -> None:
+        oldest_s = self._clock() - self._limits.kept_s
+        for job in [job for job in self._jobs.values() if job.created_s <= oldest_s]:
+            self._forget(job)
+
+    def _forget(self, job: _Job) -> None:
+        del self._jobs[job.id]
+        if job.idempotency_key:
+            del self._asked[job.owner, job.idempotency_key]
+
+
+class LocalJobs:
+    """The table of the gateway's own process."""
+
+    def __init__(self, table: JobTable) -> None:
+        self._table = table
+
+    async def submit(self, order: Order, idempotency_key: str | None) -> str:
+        """See `JobTable.submit`."""
+        return self._table.submit(order, idempotency_key)
+
+    async def claim(self, job_id: str, worker: str) -> Order | None:
+        """See `JobTable.claim`."""
+        return self._table.claim(job_id, worker)
+
+    async def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
+        """See `JobTable.tell`."""
+        return self._table.tell(job_id, worker, tiles)
+
+    async def finish(self, job_id: str, worker: str, outcome: RestoredFile | Problem) -> None:
+        """See `JobTable.finish`."""
+        self._table.finish(job_id, worker, outcome)
+
+    async def view(self, job_id: str, owner: str) -> JobView | None:
+        """See `JobTable.view`."""
+        return self._table.view(job_id, owner)
+
+    async def result(self, job_id: str, owner: str) -> RestoredFile | None:
+        """See `JobTable.result`."""
+        return self._table.result(job_id, owner)
+
+    async def delete(self, job_id: str, owner: str) -> bool:
+        """See `JobTable.delete`."""
+        return self._table.delete(job_id, owner)

@@ -1,0 +1,118 @@
+"""A photograph's file on its way: into pixels for the engine, and back into a file."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from expertree.errors import OptionError
+from expertree.images.containers import PhotoFormat
+from expertree.images.io import to_float
+from expertree.images.photo_file import LOSSY_FORMATS, Photo, read_photo, write_photo
+from expertree.serving.engine import Pixels, Restored, Routed
+from expertree.serving.options import Wanted
+
+MEDIA_TYPES: Mapping[PhotoFormat, str] = {
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "bmp": "image/bmp",
+    "tiff": "image/tiff",
+}
+
+FORMATS: Mapping[str, PhotoFormat] = {media: kind for kind, media in MEDIA_TYPES.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Decoded:
+    """A photograph as the engine takes it.
+
+    Attributes:
+        photo: With all that travels beside the pixels.
+        pixels: For the engine.
+        seconds: What decoding took.
+    """
+
+    photo: Photo
+    pixels: Pixels
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RestoredFile:
+    """The answer to a restoration.
+
+    Attributes:
+        data: The file.
+        format: Of the file.
+        route: The expert that restored it, and why.
+        num_pixels: Of the image.
+        num_tiles: Tiles it was restored in.
+        num_retries: Times that memory ran out and the tiles were halved.
+        seconds: Time by stage.
+    """
+
+    data: bytes
+    format: PhotoFormat
+    route: Routed
+    num_pixels: int
+    num_tiles: int
+    num_retries: int
+    seconds: Mapping[str, float]
+
+
+def decode(data: bytes, max_pixels: int) -> Decoded:
+    """Read a photograph.
+
+    8-bit sRGB stays uint8, so that the answer is to the bit what `Restorer.restore` gives.
+
+    Raises:
+        UnsupportedFormatError: If it is no image that is read here.
+        TooLargeError: If it claims more pixels than allowed.
+        DamagedImageError: If it cannot be decoded whole.
+    """
+    begin = time.perf_counter()
+    photo = read_photo(data, max_pixels=max_pixels)
+    if photo.depth == 8 and photo.metadata.icc is None:
+        shape = (photo.height_px, photo.width_px, 3)
+        pixels = np.ascontiguousarray(np.broadcast_to(photo.colour, shape))
+    else:
+        pixels = np.ascontiguousarray(photo.tensor().permute(1, 2, 0).numpy())
+    return Decoded(photo=photo, pixels=pixels, seconds=time.perf_counter() - begin)
+
+
+def encode(decoded: Decoded, restored: Restored, wanted: Wanted) -> RestoredFile:
+    """Write a photograph's file with its restored pixels.
+
+    Raises:
+        OptionError: If the format cannot hold the photograph, or knows no quality.
+    """
+    begin = time.perf_counter()
+    photo = decoded.photo
+    kind = wanted.format or photo.format
+    if wanted.quality is not None and kind not in LOSSY_FORMATS:
+        raise OptionError(f"{kind} is without loss and has no quality; leave it out")
+    pixels = np.ascontiguousarray(restored.pixels)
+    if pixels.dtype == np.uint8:
+        tensor = to_float(pixels)
+    else:
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    try:
+        data = write_photo(photo, tensor, format=kind, quality=wanted.quality)
+    except ValueError as error:
+        raise OptionError(f"The image {error}") from error
+    return RestoredFile(
+        data=data,
+        format=kind,
+        route=restored.route,
+        num_pixels=photo.num_pixels,
+        num_tiles=restored.num_tiles,
+        num_retries=restored.num_retries,
+        seconds={
+            "decode": decoded.seconds,
+            **restored.seconds,
+            "encode": time.perf_counter() - begin,
+        },
+    )

@@ -1,0 +1,109 @@
+"""What an endpoint does with a photograph, whichever way it was asked: decode, ask, encode."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from expertree.errors import MemoryShortageError, TooLargeError, UnavailableError
+from expertree.images.containers import Header, read_header
+from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
+from expertree.serving.engine import Engine, Model, OnTile, Options, Routed
+from expertree.serving.options import Wanted
+from expertree.serving.photos import Decoded, RestoredFile, decode, encode
+from expertree.serving.settings import Limits
+
+T = TypeVar("T")
+
+
+class Service:
+    """An engine that takes files.
+
+    Attributes:
+        engine: What routes and restores.
+        limits: On images and memory.
+        budget: Memory that requests may take.
+    """
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self.engine = engine
+        self.limits = limits
+        self.budget = Budget(limits.max_memory_bytes)
+        self._codecs = ThreadPoolExecutor(limits.num_codec_threads, thread_name_prefix="codec")
+
+    async def model(self) -> Model:
+        """What answers.
+
+        Raises:
+            UnavailableError: If nothing does yet.
+        """
+        models = await self.engine.models()
+        if not models:
+            raise UnavailableError("the model is still loading; come back in a moment", 5.0)
+        return models[0]
+
+    async def route(self, image: bytes, options: Options, share: Share) -> tuple[Routed, Decoded]:
+        """Choose the expert for a photograph.
+
+        Args:
+            image: Its file.
+            options: For the engine.
+            share: Of the memory; grows by what the image takes.
+
+        Raises:
+            ExpertreeError: For whatever is wrong with the image, the options or the engine.
+        """
+        decoded = await self._decode(image, share)
+        return await self.engine.route(decoded.pixels, options), decoded
+
+    async def restore(
+        self, image: bytes, wanted: Wanted, share: Share, *, on_tile: OnTile | None = None
+    ) -> RestoredFile:
+        """Restore a photograph.
+
+        Args:
+            image: Its file.
+            wanted: For the engine and of the answer's file.
+            share: Of the memory; grows by what the image takes.
+            on_tile: Told of tiles.
+
+        Raises:
+            ExpertreeError: For whatever is wrong with the image, the options or the engine.
+        """
+        decoded = await self._decode(image, share)
+        restored = await self.engine.restore(decoded.pixels, wanted.options, on_tile=on_tile)
+        return await self._in_thread(lambda: encode(decoded, restored, wanted))
+
+    def close(self) -> None:
+        """Take no more."""
+        self._codecs.shutdown(wait=False, cancel_futures=True)
+
+    def check(self, image: bytes) -> Header:
+        """Look at what a file claims to be, before anything is decoded.
+
+        Raises:
+            UnsupportedFormatError: If it is no image that is read here.
+            TooLargeError: If it claims more pixels than allowed.
+            DamagedImageError: If its header cannot be read.
+        """
+        header = read_header(image)
+        num_pixels = header.width_px * header.height_px
+        if num_pixels > self.limits.max_pixels:
+            raise TooLargeError(
+                f"claims {header.width_px:,} x {header.height_px:,} = {num_pixels:,} pixels, of "
+                f"which at most {self.limits.max_pixels:,} are allowed"
+            )
+        return header
+
+    async def _decode(self, image: bytes, share: Share) -> Decoded:
+        header = self.check(image)
+        share.grow(BYTES_PER_PIXEL * header.width_px * header.height_px)
+        return await self._in_thread(lambda: decode(image, self.limits.max_pixels))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._codecs, work)
+        except MemoryError as error:
+            raise MemoryShortageError(
+                "there is no memory for the image; come back later"
+            ) from error

@@ -1,0 +1,68 @@
+"""A served bundle, asked without a socket."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from expertree.images.io import encode_png
+from expertree.restorer import Restorer
+from expertree.serving import HttpConfig, LocalEngine, create_app
+
+
+class Asker:
+    """Asks an application, each time as a client of its own."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __call__(self, method: str, path: str, **request: Any) -> httpx.Response:
+        async def send() -> httpx.Response:
+            async with self.client() as client:
+                return await client.request(method, path, **request)
+
+        return asyncio.run(send())
+
+    def client(self) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.app)
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+    def problem(self, response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+        """The problem that a response must be."""
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        content = response.json()
+        assert content["type"] == f"/docs#{kind}"
+        assert content["status"] == status
+        assert content["detail"].endswith((".", "!", "?"))
+        assert content["request_id"] == response.headers["x-request-id"]
+        return content
+
+
+@pytest.fixture(scope="session")
+def asker() -> type[Asker]:
+    return Asker
+
+
+@pytest.fixture(scope="session")
+def restorer(bundle_path: Path) -> Restorer:
+    return Restorer.load(bundle_path)
+
+
+@pytest.fixture
+def ask(restorer: Restorer) -> Asker:
+    """Asks the application as a laptop serves it."""
+    return Asker(create_app(LocalEngine(restorer, model_id="tiny"), HttpConfig()))
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def png(photo: np.ndarray) -> bytes:
+    return encode_png(photo)
