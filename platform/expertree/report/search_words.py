@@ -20,6 +20,7 @@ STATUSES: Mapping[str, str] = {
 }
 """In the order in which they are counted."""
 
+_ORDINALS = {1: "1st", 2: "2nd", 3: "3rd"}
 _PARAMETERS: Mapping[str, str] = {
     "tree.levels": "levels",
     "tree.num_experts": "experts",
@@ -31,8 +32,9 @@ _PARAMETERS: Mapping[str, str] = {
 
 def parameter_name(key: str) -> str:
     """A flattened parameter in words: the last two of its key where there are no better ones."""
-    if key.startswith("tree.k") and key.removeprefix("tree.k").isdigit():
-        return f"groups, level {key.removeprefix('tree.k')}"
+    place = key.removeprefix("tree.k")
+    if place != key and place.isdigit():
+        return f"groups, {_ORDINALS.get(int(place), f'{place}th')} level"
     return _PARAMETERS.get(key, " ".join(key.split(".")[-2:]).replace("_", " "))
 
 

@@ -23,7 +23,7 @@ LEVELS = (0, 1, 2, 3)
 
 CHOSEN = (
     "tree.levels",
-    *(f"tree.k{level}" for level in LEVELS[1:]),
+    *(f"tree.k{1 + level}" for level in LEVELS),
     "router.alpha",
     "router.beta",
     "tree.num_experts",

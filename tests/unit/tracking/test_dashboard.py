@@ -30,8 +30,8 @@ def test_parallel_coordinates_go_from_the_shape_to_both_psnr(panels: list[dict[s
     assert axes == [
         f"summary:{key}"
         for key in (
-            *("tree.levels", "tree.k1", "tree.k2", "tree.k3", "router.alpha", "router.beta"),
-            *("tree.num_experts", "gpu_hours", "psnr.in", "psnr.out"),
+            *("tree.levels", "tree.k1", "tree.k2", "tree.k3", "tree.k4", "router.alpha"),
+            *("router.beta", "tree.num_experts", "gpu_hours", "psnr.in", "psnr.out"),
         )
     ]
 

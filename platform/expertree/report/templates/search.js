@@ -64,7 +64,7 @@
     const x = xOf(index);
     const group = makeSvg("g");
     group.append(makeSvg("line", { x1: x, x2: x, y1: yOf(1), y2: yOf(0) }));
-    const words = axis.name.split(/,? (?=level \d)|(?<=PSNR) | (?=\S+$)/).slice(0, 2);
+    const words = axis.name.includes(", ") ? axis.name.split(", ") : axis.name.split(/ (?=\S+$)/);
     words.forEach((word, row) => group.append(makeSvg("text", { x, y: 16 + 14 * row, "text-anchor": "middle", class: "axis" }, word)));
     if (axis.places.some((place) => place == null)) {
       group.append(makeSvg("text", { x, y: yOf(0) + BELOW + 16, "text-anchor": "middle" }, "none"));
