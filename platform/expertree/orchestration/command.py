@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
@@ -17,8 +17,8 @@ from expertree.errors import ConfigError, ExpertreeError
 T = TypeVar("T")
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
-FLAGS = {"--dry-run": "dry_run=true"}
-"""Ways to write an override that people are used to."""
+FLAGS = {"--dry-run": "dry_run=true", "--budget": "search.budget_hours"}
+"""Ways to write an override that people are used to; a key without a value takes the flag's."""
 
 GROUPS = ("experiment",)
 """Config groups that jobs have beside the keys of their dataclass."""
@@ -36,13 +36,36 @@ def prepare_hydra(defaults: object, name: str) -> None:
         defaults: An instance of the job's config class.
         name: Under which the job's YAML finds the defaults.
     """
-    sys.argv[1:] = [FLAGS.get(argument, argument) for argument in sys.argv[1:]]
     node = to_dict(defaults)
     with _errors_in_one_sentence():
+        sys.argv[1:] = spell_out(sys.argv[1:])
         for key in _override_keys(sys.argv[1:]):
             check_key(type(defaults), key)
             open_sections(type(defaults), node, key)
     ConfigStore.instance().store(name=name, node=node)
+
+
+def spell_out(arguments: Sequence[str]) -> list[str]:
+    """Flags as overrides: `--dry-run`, `--budget 2` or `--budget=2`; all else as it is.
+
+    Raises:
+        ConfigError: If a flag lacks its value.
+    """
+    found: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        flag, equals, value = argument.partition("=")
+        key = FLAGS.get(flag)
+        if key is None:
+            found.append(argument)
+        elif "=" in key:
+            found.append(key)
+        else:
+            given = value if equals else next(left, None)
+            if not given:
+                raise ConfigError(f"the command line: {flag} needs a value")
+            found.append(f"{key}={given}")
+    return found
 
 
 def run_job(config: DictConfig, cls: type[T], run: Callable[[T], int]) -> None:
