@@ -50,6 +50,10 @@ class TrainingError(ExpertreeError):
     """A network could not be trained."""
 
 
+class PausedError(ExpertreeError):
+    """A training was told to go on elsewhere; it has left a checkpoint."""
+
+
 class GroupingError(ExpertreeError, ValueError):
     """Embeddings do not fall into the groups that were asked for."""
 

@@ -13,7 +13,7 @@ from expertree.degradation.photographs import BUNDLED_SOURCE, list_photographs
 from expertree.degradation.table import DegradationConfig, plan_patches
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
 from expertree.experts.backbones import build_backbone, describe_backbone
-from expertree.experts.training import LOG
+from expertree.experts.state import LOG
 from expertree.experts.workers import Workers
 from expertree.orchestration.cluster import ClusterConfig, connect
 from expertree.orchestration.lanes import OnProgress, train_all

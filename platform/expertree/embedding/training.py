@@ -24,7 +24,7 @@ from expertree.embedding.recipe import (
     distinct,
     learning_rate_at,
 )
-from expertree.errors import ConfigError, TrainingError
+from expertree.errors import ConfigError, PausedError, TrainingError
 from expertree.storage import Storage
 
 OnProgress = Callable[[dict[str, Any]], None]
@@ -59,7 +59,7 @@ def train_extractor(
         directory: Where checkpoints and result go; nobody else's.
         seed: Of the weights, the batches and the crops.
         on_progress: Called about once a second with `samples`, `num_samples`, `loss` and
-            `samples_per_s`; may raise to stop the training.
+            `samples_per_s`; may raise to stop the training, `PausedError` after a checkpoint.
         device: Where to compute.
 
     Returns:
@@ -88,7 +88,11 @@ def train_extractor(
         pace = _Pace(on_progress, recipe, len(state.losses))
         for step in range(len(state.losses), recipe.num_steps):
             state.take(step)
-            pace.report(state.losses)
+            try:
+                pace.report(state.losses)
+            except PausedError:
+                save_checkpoint(directory, key, step + 1, state.tensors(), state.losses)
+                raise
             if (step + 1) % recipe.checkpoint_every_steps == 0 and step + 1 < recipe.num_steps:
                 save_checkpoint(directory, key, step + 1, state.tensors(), state.losses)
     extractor = state.extractor.eval().cpu()

@@ -11,7 +11,7 @@ from expertree.events import EventLog
 from expertree.experts import RecipeConfig
 from expertree.experts.adapter import adapter_shapes
 from expertree.experts.backbones import describe_backbone
-from expertree.experts.training import LOG
+from expertree.experts.state import LOG
 from expertree.orchestration.build import build, prepare
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.orchestration.expert_stages import ExpertPlan

@@ -11,7 +11,7 @@ from expertree.embedding import (
     load_extractor,
     train_extractor,
 )
-from expertree.errors import TrainingError
+from expertree.errors import PausedError, TrainingError
 from expertree.storage import Storage
 
 RECIPE = ExtractorRecipe(
@@ -98,6 +98,23 @@ def test_a_killed_training_goes_on_to_the_same_bytes(undisturbed, tmp_path, num_
     patches = MadePatches()
     train(directory, patches)
     assert patches.num_calls == 12 - num_batches // 4 * 4
+    for name in undisturbed.list_files():
+        assert directory.read_bytes(name) == undisturbed.read_bytes(name)
+
+
+def test_a_paused_training_leaves_a_checkpoint_and_repeats_nothing(
+    undisturbed, tmp_path, monkeypatch
+):
+    def leave(status):
+        if status["samples"] >= 6 * RECIPE.batch_size:
+            raise PausedError("the node goes away")
+
+    monkeypatch.setattr("expertree.embedding.training._SECONDS_BETWEEN_REPORTS", 0.0)
+    directory, patches = Storage.open(tmp_path), MadePatches()
+    with pytest.raises(PausedError):
+        train(directory, on_progress=leave)
+    train(directory, patches)
+    assert patches.num_calls == 6
     for name in undisturbed.list_files():
         assert directory.read_bytes(name) == undisturbed.read_bytes(name)
 

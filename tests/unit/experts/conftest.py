@@ -1,14 +1,39 @@
-"""Small patch tables, sharded into files in several ways."""
+"""Small patch tables, sharded into files in several ways; the smallest network of each kind."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from expertree.experts.backbones import BackboneConfig
 from expertree.images.io import encode_png
 from expertree.storage import Storage
 
 TASKS = ("noise", "blur", "haze")
+TINY = {
+    "nafnet": BackboneConfig(width=4, encoder=(1, 1), middle=1, decoder=(1, 1)),
+    "restormer": BackboneConfig(
+        name="restormer",
+        width=4,
+        encoder=(1, 1, 1),
+        middle=1,
+        decoder=(1, 1, 1),
+        heads=(1, 2, 2, 4),
+        refinement=1,
+    ),
+    "retinexformer": BackboneConfig(name="retinexformer", width=4, encoder=(1, 1), middle=1),
+}
+
+
+@pytest.fixture
+def tiny_networks():
+    return TINY
+
+
+@pytest.fixture(params=TINY)
+def tiny(request):
+    """Each kind of network in turn."""
+    return TINY[request.param]
 
 
 def patch_table(num_rows: int, *, size_px: int = 24, seed: int = 0) -> pa.Table:

@@ -19,21 +19,6 @@ from expertree.experts.adapter import (
 from expertree.experts.backbones import BACKBONES, BackboneConfig, build_backbone
 from expertree.experts.lora import attach_adapter
 
-TINY = {
-    "nafnet": BackboneConfig(width=4, encoder=(1, 1), middle=1, decoder=(1, 1)),
-    "restormer": BackboneConfig(
-        name="restormer",
-        width=4,
-        encoder=(1, 1, 1),
-        middle=1,
-        decoder=(1, 1, 1),
-        heads=(1, 2, 2, 4),
-        refinement=1,
-    ),
-    "retinexformer": BackboneConfig(name="retinexformer", width=4, encoder=(1, 1), middle=1),
-}
-each_kind = pytest.mark.parametrize("tiny", TINY.values(), ids=TINY)
-
 MERGED_ATOL = 1e-10
 """Merged against unmerged in float64, outputs of some units: rounding only."""
 
@@ -81,8 +66,8 @@ def test_norms_are_trained_if_asked_for():
 
 
 @pytest.mark.parametrize("kind", sorted({spec.kind for spec in BACKBONES.values()}))
-def test_every_layer_with_a_kernel_is_changed_and_every_kind_has_norms(kind):
-    network = build_backbone(TINY[kind], fast=False)
+def test_every_layer_with_a_kernel_is_changed_and_every_kind_has_norms(kind, tiny_networks):
+    network = build_backbone(tiny_networks[kind], fast=False)
     layers = adapter_layers(network, AdapterConfig(train_norms=True))
     kernels = {n for n, m in network.named_modules() if getattr(m, "weight", None) is not None}
     norms = {n for n, m in network.named_modules() if isinstance(m, NORMS)}
@@ -92,7 +77,6 @@ def test_every_layer_with_a_kernel_is_changed_and_every_kind_has_norms(kind):
     assert kernels - inside <= {*layers.factored, *layers.whole}
 
 
-@each_kind
 @pytest.mark.parametrize("train_norms", [False, True])
 def test_what_peft_trains_is_what_the_shapes_say(tiny, train_norms):
     config = AdapterConfig(rank=3, alpha=5, train_norms=train_norms)
@@ -103,7 +87,6 @@ def test_what_peft_trains_is_what_the_shapes_say(tiny, train_norms):
     assert trainable == {id(p) for p in parameters.values()}
 
 
-@each_kind
 @pytest.mark.parametrize("train_norms", [False, True])
 def test_the_merged_fast_network_equals_pefts_unmerged_one(tiny, train_norms):
     config = AdapterConfig(rank=3, alpha=5, train_norms=train_norms)
@@ -124,8 +107,8 @@ def test_the_merged_fast_network_equals_pefts_unmerged_one(tiny, train_norms):
         torch.testing.assert_close(unmerged(image), after, rtol=0, atol=MERGED_ATOL)
 
 
-def test_the_change_is_pefts_own_to_rounding():
-    tiny, config = TINY["restormer"], AdapterConfig()
+def test_the_change_is_pefts_own_to_rounding(tiny_networks):
+    tiny, config = tiny_networks["restormer"], AdapterConfig()
     network = make_network(tiny, 0, fast=False)
     plain = {name: value.clone() for name, value in network.state_dict().items()}
     parameters = attach_adapter(network, config)
@@ -142,8 +125,8 @@ def test_the_change_is_pefts_own_to_rounding():
     assert all(torch.equal(merged[name], plain[name]) for name in untouched)
 
 
-def test_merging_does_not_depend_on_what_was_there():
-    tiny, config = TINY["nafnet"], AdapterConfig(rank=2)
+def test_merging_does_not_depend_on_what_was_there(tiny_networks):
+    tiny, config = tiny_networks["nafnet"], AdapterConfig(rank=2)
     root = make_network(tiny, 0, fast=True).state_dict()
     shapes = adapter_shapes(tiny, config)
     adapter = Adapter(config=config, tensors={n: torch.randn(s) for n, s in shapes.items()})
@@ -153,10 +136,10 @@ def test_merging_does_not_depend_on_what_was_there():
     assert all(torch.equal(fresh[name], used[name]) for name in adapter.changed)
 
 
-def test_an_adapter_starts_from_the_seed_and_changes_nothing_at_first():
+def test_an_adapter_starts_from_the_seed_and_changes_nothing_at_first(tiny_networks):
     def attach(seed):
         torch.manual_seed(seed)
-        network = build_backbone(TINY["nafnet"], fast=False)
+        network = build_backbone(tiny_networks["nafnet"], fast=False)
         torch.manual_seed(seed)
         return attach_adapter(network, AdapterConfig())
 

@@ -1,14 +1,16 @@
 """An expert's training gives the same network however often it is interrupted."""
 
 import dataclasses
+import errno
 import itertools
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
 
-from expertree.errors import ArtefactError, StorageError, TrainingError
+from expertree.errors import ArtefactError, PausedError, StorageError, TrainingError
 from expertree.experts.backbones import BackboneConfig, build_backbone
 from expertree.experts.losses import LOSSES
 from expertree.experts.patches import read_patches
@@ -133,25 +135,83 @@ def test_all_checkpoints_damaged_starts_again(train):
     assert weights(resumed) == weights(undisturbed)
 
 
-def test_a_write_that_fails_leaves_the_earlier_checkpoint(train, monkeypatch):
+def test_a_full_disk_is_said_and_leaves_the_earlier_checkpoints(train, monkeypatch, tmp_path):
     undisturbed, _ = train("undisturbed")
-    write, sizes = Storage.write_bytes, []
+    calls, fsync = itertools.count(1), os.fsync
 
-    def full_disk(self, name, data):
-        if name.startswith("after-") and name.endswith("safetensors"):
-            sizes.append(len(data))
-            if len(sizes) == 3:
-                raise StorageError(f"{name} cannot be written: no space left on device")
-        write(self, name, data)
+    def full_disk(descriptor):
+        if next(calls) == 5:  # the tensors of the third checkpoint; each has two files
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Storage, "write_bytes", full_disk)
-        with pytest.raises(StorageError, match="no space"):
+        patch.setattr("os.fsync", full_disk)
+        with pytest.raises(StorageError, match=r"after-000000000030.* cannot be written.*No space"):
             train("stopped")
+    left = Storage.open(tmp_path / "stopped").list_files(".json")
+    assert left == ["checkpoints/after-000000000012.json", "checkpoints/after-000000000021.json"]
+    assert not list(tmp_path.rglob(".partial-*"))
     seen = []
     resumed, _ = train("stopped", on_progress=lambda status: seen.append(status["samples"]))
     assert seen[0] > 20
     assert weights(resumed) == weights(undisturbed)
+
+
+@pytest.mark.parametrize("stop", [1, 31, 99])
+def test_a_pause_leaves_a_checkpoint_and_repeats_nothing(train, stop):
+    undisturbed, _ = train("undisturbed")
+    seen = []
+
+    def leave(status):
+        if status["samples"] >= stop:
+            seen.append(status["samples"])
+            raise PausedError("the node goes away")
+
+    with pytest.raises(PausedError):
+        train("paused", on_progress=leave)
+    resumed, _ = train("paused", on_progress=lambda status: seen.append(status["samples"]))
+    assert seen[1] - seen[0] <= RECIPE.batch_size
+    assert weights(resumed) == weights(undisturbed)
+
+
+def test_a_pause_where_the_loss_is_not_finite_keeps_the_checkpoint_before(train, monkeypatch):
+    spoil_losses(monkeypatch, 7)
+
+    def leave(status):
+        if not np.isfinite(status["loss"]):
+            raise PausedError("the node goes away")
+
+    wide = dataclasses.replace(JOB, num_samples=10_000)  # points of the curve are 100 apart
+    with pytest.raises(PausedError):
+        train("paused", wide, leave)
+    seen = []
+
+    def stop(status):
+        seen.append(status["samples"])
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train("paused", wide, stop)
+    assert seen == [24]
+
+
+def test_memory_that_runs_out_halves_the_pieces_and_says_so(train, monkeypatch):
+    undisturbed, _ = train("undisturbed")
+    forward = torch.nn.functional.layer_norm
+
+    def limited(x, *rest):
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(x, *rest)
+
+    monkeypatch.setattr(torch.nn.functional, "layer_norm", limited)
+    directory, _ = train("little")
+    assert directory.read_json("log.json")["notes"] == [
+        "out of memory with 3 samples at once, so 1 at once now"
+    ]
+    expected = load_expert(undisturbed).state_dict()
+    for name, value in load_expert(directory).state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
 
 
 def test_old_checkpoints_are_pruned_and_none_is_left_at_the_end(train, tmp_path):

@@ -17,21 +17,6 @@ from expertree.experts.backbones import (
     resolve_backbone,
 )
 
-TINY = {
-    "nafnet": BackboneConfig(width=4, encoder=(1, 1), middle=1, decoder=(1, 1)),
-    "restormer": BackboneConfig(
-        name="restormer",
-        width=4,
-        encoder=(1, 1, 1),
-        middle=1,
-        decoder=(1, 1, 1),
-        heads=(1, 2, 2, 4),
-        refinement=1,
-    ),
-    "retinexformer": BackboneConfig(name="retinexformer", width=4, encoder=(1, 1), middle=1),
-}
-each_kind = pytest.mark.parametrize("tiny", TINY.values(), ids=TINY)
-
 
 def named(name, **sizes):
     return BackboneConfig(name=name, **sizes)
@@ -91,13 +76,11 @@ def test_restormers_cost_is_the_papers_and_that_of_its_attention():
     assert (total - attention) / 4 == pytest.approx(140.99e9, rel=1e-4)
 
 
-@each_kind
 def test_descriptor_counts_what_is_built(tiny):
     num_parameters = sum(p.numel() for p in build_backbone(tiny).parameters())
     assert describe_backbone(tiny).num_parameters == num_parameters
 
 
-@each_kind
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8), (17, 30)])
 def test_any_image_size_keeps_its_size(tiny, size):
     network = build_backbone(tiny)
@@ -105,7 +88,6 @@ def test_any_image_size_keeps_its_size(tiny, size):
         assert network(torch.rand(2, 3, *size)).shape == (2, 3, *size)
 
 
-@each_kind
 def test_padding_is_reflection(tiny):
     network = build_backbone(tiny).eval()
     image = torch.rand(1, 3, 13, 14)
@@ -116,7 +98,6 @@ def test_padding_is_reflection(tiny):
         torch.testing.assert_close(network(image), expected, rtol=0, atol=0)
 
 
-@each_kind
 def test_training_in_bfloat16_stays_near_float32(tiny):
     torch.manual_seed(0)
     network = build_backbone(tiny)
@@ -193,7 +174,6 @@ def test_parameters_are_all_the_state_there_is(name):
         assert not list(build_backbone(named(name)).buffers())
 
 
-@each_kind
 def test_both_forms_have_the_same_names(tiny):
     forms = [build_backbone(tiny, fast=fast).state_dict() for fast in (True, False)]
     assert list(forms[0]) == list(forms[1])

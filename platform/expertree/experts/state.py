@@ -1,0 +1,225 @@
+"""What one expert's training keeps from step to step: stored, read back, and written at the end."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from expertree.errors import ArtefactError
+from expertree.experts.backbones import build_backbone, resolve_backbone
+from expertree.experts.checkpoints import Checkpoint
+from expertree.experts.flat import FlatParameters
+from expertree.experts.published import load_published
+from expertree.experts.recipe import ExpertJob, learning_rate_at
+from expertree.experts.weights import load_weights, read_card, save_expert
+from expertree.storage import Storage
+
+LOG = "log.json"
+
+_CURVE_POINTS = 100
+
+
+class NotFiniteError(Exception):
+    """The loss is not a number any more."""
+
+
+class TrainingState:
+    """Weights, optimiser, average and loss curve of one training.
+
+    Attributes:
+        network: The network; its trainable weights are views into `flat`.
+        flat: These weights and their gradient as vectors.
+        num_seen: Samples seen.
+        seconds: Time in the loop, all attempts that led here together.
+        waited_s: Of it, what steps have waited for data.
+        curve: Samples seen and mean loss, a hundredth of the training apart.
+        rate_scale: What the recipe's learning rate is multiplied by: less after going back.
+        notes: What happened, for the log.
+    """
+
+    def __init__(self, job: ExpertJob, device: torch.device) -> None:
+        """The state before the first step.
+
+        Raises:
+            ArtefactError: If the weights that the job starts from cannot be read, or do not fit.
+        """
+        self._job, self._recipe, self._device = job, job.recipe, device
+        self.network, self._adapter = _beginning(job)
+        self.network.to(device).train()
+        self.flat = FlatParameters(self.network)
+        self._optimizer = torch.optim.AdamW(
+            [self.flat.vector],
+            lr=self._recipe.learning_rate,
+            betas=self._recipe.betas,
+            weight_decay=self._recipe.weight_decay,
+            fused=True,
+        )
+        self._average = self.flat.vector.detach().clone() if self._recipe.ema_decay > 0 else None
+        self.num_seen = 0
+        self.seconds = 0.0
+        self.waited_s = 0.0
+        self.curve: list[tuple[int, float]] = []
+        self._window_loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._window_samples = 0
+        self.rate_scale = 1.0
+        self.notes: list[str] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all samples have been seen."""
+        return self.num_seen >= self._job.num_samples
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the last step."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    @property
+    def shown_loss(self) -> float:
+        """The loss of the curve's last point once there is one; it may be not finite."""
+        if self.curve:
+            return self.curve[-1][1]
+        return float(self._window_loss) / self._window_samples
+
+    def move(self) -> None:
+        """Move the weights along the gradient."""
+        if self._recipe.grad_clip > 0:
+            self.flat.clip_gradients(self._recipe.grad_clip)
+        rate = learning_rate_at(self._recipe, self.num_seen, self._job.num_samples)
+        self._optimizer.param_groups[0]["lr"] = rate * self.rate_scale
+        self._optimizer.step()
+        if self._average is not None:
+            self._average.lerp_(self.flat.vector.detach(), 1.0 - self._recipe.ema_decay)
+
+    def note_step(self, loss: Tensor, num_seen: int) -> None:
+        """Count a step, and add it to the loss curve.
+
+        Raises:
+            NotFiniteError: If a point of the curve is due and is not finite.
+        """
+        count = num_seen - self.num_seen
+        self.num_seen = num_seen
+        self._window_loss += loss.double() * count
+        self._window_samples += count
+        width = max(self._recipe.batch_size, self._job.num_samples // _CURVE_POINTS)
+        if self._window_samples >= width or self.is_over:
+            self.curve.append((num_seen, self._mean_loss()))
+            self._window_loss.zero_()
+            self._window_samples = 0
+
+    def checkpoint(self) -> Checkpoint:
+        """The state, to be written.
+
+        Raises:
+            NotFiniteError: If loss or weights are not: what follows is not worth keeping.
+        """
+        self._mean_loss()
+        if not bool(self.flat.vector.isfinite().all()):
+            raise NotFiniteError
+        state = self._optimizer.state[self.flat.vector]
+        tensors = {
+            "parameters": self.flat.vector.detach(),
+            "exp_avg": state["exp_avg"],
+            "exp_avg_sq": state["exp_avg_sq"],
+            "step": state["step"],
+            "window_loss": self._window_loss,
+        }
+        if self._average is not None:
+            tensors["average"] = self._average
+        return Checkpoint(
+            num_seen=self.num_seen,
+            tensors={name: value.cpu() for name, value in tensors.items()},
+            progress={
+                "curve": self.curve,
+                "window_samples": self._window_samples,
+                "seconds": self.seconds,
+                "waited_s": self.waited_s,
+                "rate_scale": self.rate_scale,
+                "notes": self.notes,
+            },
+        )
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Become what was stored."""
+        tensors = {name: value.to(self._device) for name, value in checkpoint.tensors.items()}
+        self.flat.vector.data.copy_(tensors["parameters"])
+        self._window_loss = tensors["window_loss"]
+        self._optimizer.state[self.flat.vector] = {
+            name: tensors[name] for name in ("step", "exp_avg", "exp_avg_sq")
+        }
+        if self._average is not None:
+            self._average = tensors["average"]
+        progress = checkpoint.progress
+        self.num_seen = checkpoint.num_seen
+        self.curve = [(samples, loss) for samples, loss in progress["curve"]]
+        self._window_samples = progress["window_samples"]
+        self.seconds = progress["seconds"]
+        self.waited_s = progress["waited_s"]
+        self.rate_scale = progress["rate_scale"]
+        self.notes = list(progress["notes"])
+
+    def finish(self, directory: Storage) -> None:
+        """Write the expert and the log."""
+        if self._average is not None:
+            self.flat.vector.data.copy_(self._average)
+        weights = self.network.state_dict() if self._job.adapter is None else self._adapter
+        save_expert(directory, weights, self._job)
+        samples, losses = zip(*self.curve, strict=True)
+        log = {
+            "curve": {"samples": samples, "loss": losses},
+            "num_samples": self.num_seen,
+            "seconds": round(self.seconds, 3),
+            "samples_per_s": round(self.num_seen / self.seconds, 2),
+            "waited_share": round(self.waited_s / self.seconds, 4),
+            "notes": self.notes,
+        }
+        directory.write_json(LOG, log)
+
+    def _mean_loss(self) -> float:
+        """Mean loss since the last point of the curve; NotFiniteError if it is not finite."""
+        if self._window_samples == 0:
+            return self.curve[-1][1]
+        mean = float(self._window_loss) / self._window_samples
+        if not math.isfinite(mean):
+            raise NotFiniteError
+        return mean
+
+
+def _beginning(job: ExpertJob) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+    """The network before the first step, and the adapter's part of it (nothing without one)."""
+    network = _initial_network(job)
+    if job.adapter is None:
+        return network, {}
+    from expertree.experts.lora import attach_adapter  # noqa: PLC0415 - seconds, and few need it
+
+    with _seeded(job.seed):
+        return network, attach_adapter(network, job.adapter)
+
+
+def _initial_network(job: ExpertJob) -> nn.Module:
+    """Fresh weights from the job's seed, or those that it starts from."""
+    with _seeded(job.seed):
+        network = build_backbone(job.backbone, fast=job.adapter is None)
+    if job.published is not None:
+        load_published(network, job.published)
+    if job.init is None:
+        return network
+    parent = Storage.open(job.init)
+    theirs = read_card(parent).backbone
+    if theirs != resolve_backbone(job.backbone):
+        raise ArtefactError(
+            f"expert {job.key} is to start from {parent.uri}, which has another backbone: "
+            f"{theirs}, not {job.backbone}"
+        )
+    load_weights(network, parent)
+    return network
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's global generator as from a new one, and leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
