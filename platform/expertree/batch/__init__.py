@@ -1,0 +1,1 @@
+"""Folders of photographs restored: listed, planned, done one after the other, gone on with."""

@@ -1,0 +1,203 @@
+"""Which files a batch restores, and where each of them goes: decided before any work."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from expertree.errors import ConfigError, PhotoError
+from expertree.images.containers import PhotoFormat, read_header
+
+SUFFIXES: Mapping[str, PhotoFormat] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+    ".bmp": "bmp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+"""Names in a folder that are taken for photographs, in any case."""
+
+_SUFFIX_OF: Mapping[PhotoFormat, str] = {
+    "png": ".png",
+    "jpeg": ".jpg",
+    "webp": ".webp",
+    "bmp": ".bmp",
+    "tiff": ".tif",
+}
+
+_HEADER_BYTES = 1 << 18
+"""What is read of a file to learn its size; most headers end within."""
+
+_MAX_OPENED = 20_000
+"""Files up to which each is opened for its size; of more, bytes say how long they will take."""
+
+_BYTES_PER_PIXEL = 0.5
+"""Of a photograph as a JPEG, about, where nothing better is known."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """One photograph of a batch.
+
+    Attributes:
+        name: Its path below the input folder, with slashes.
+        output: The restored one's path below the output folder.
+        num_bytes: Of its file.
+        mtime_ns: When that was changed last.
+        num_pixels: As it claims, or a guess: what its time is judged by.
+    """
+
+    name: str
+    output: str
+    num_bytes: int
+    mtime_ns: int
+    num_pixels: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Listing:
+    """What lies in the input folder.
+
+    Attributes:
+        items: The photographs, by name.
+        others: Files that are none, counted by suffix.
+    """
+
+    items: tuple[Item, ...]
+    others: Mapping[str, int]
+
+
+def list_photographs(
+    folder: Path,
+    *,
+    recursive: bool,
+    suffix: str = "",
+    target: PhotoFormat | None = None,
+    apart_from: Path | None = None,
+) -> Listing:
+    """List the photographs of a folder.
+
+    Hidden files and folders are passed over.
+
+    Args:
+        folder: The folder.
+        recursive: Whether to look into the folders below.
+        suffix: Put behind each restored one's name.
+        target: Format of the restored ones, which decides their extension.
+        apart_from: A folder not to look into: the restored ones of an earlier run.
+
+    Raises:
+        ConfigError: If there is no such folder, nothing to restore in it, or two photographs would
+            go to one place.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder")
+    paths, others = [], collections.Counter[str]()
+    for path in _files(folder, recursive=recursive, apart_from=apart_from):
+        if path.suffix.lower() in SUFFIXES:
+            paths.append(path)
+        else:
+            others[path.suffix.lower() or "without a suffix"] += 1
+    if not paths:
+        what = f" (other files: {', '.join(sorted(others))})" if others else ""
+        below = "" if recursive else "; -r looks into the folders below"
+        raise ConfigError(f"{folder} holds no photograph that can be read{what}{below}")
+    is_opened = len(paths) <= _MAX_OPENED
+    items = [
+        make_item(folder, path.relative_to(folder), suffix, target, is_opened=is_opened)
+        for path in paths
+    ]
+    refuse_collisions(items)
+    return Listing(items=tuple(items), others=dict(sorted(others.items())))
+
+
+def make_item(
+    folder: Path,
+    name: Path,
+    suffix: str = "",
+    target: PhotoFormat | None = None,
+    *,
+    is_opened: bool = True,
+) -> Item:
+    """One file of a folder as an item.
+
+    Raises:
+        ConfigError: If it is not there.
+    """
+    try:
+        status = (folder / name).stat()
+    except OSError as error:
+        raise ConfigError(f"{folder / name} cannot be read: {error.strerror}") from error
+    claimed = _claimed_pixels(folder / name) if is_opened else None
+    return Item(
+        name=name.as_posix(),
+        output=output_name(name.as_posix(), suffix, target),
+        num_bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        num_pixels=max(1, claimed or int(status.st_size / _BYTES_PER_PIXEL)),
+    )
+
+
+def output_name(name: str, suffix: str, target: PhotoFormat | None) -> str:
+    """Where a restored photograph goes: its own name, or with the extension of another format."""
+    path = PurePosixPath(name)
+    keeps = target is None or SUFFIXES.get(path.suffix.lower()) == target
+    extension = path.suffix if keeps or target is None else _SUFFIX_OF[target]
+    return str(path.with_name(f"{path.stem}{suffix}{extension}"))
+
+
+def refuse_collisions(items: Iterable[Item]) -> None:
+    """Refuse two photographs that would be written to one place.
+
+    Raises:
+        ConfigError: Names them.
+    """
+    taken: dict[str, str] = {}
+    for item in items:
+        other = taken.setdefault(item.output, item.name)
+        if other != item.name:
+            raise ConfigError(
+                f"{other} and {item.name} would both be written to {item.output}; leave --format "
+                "out, or restore them apart"
+            )
+
+
+def refuse_own_input(items: Sequence[Item], source: Path, target: Path) -> None:
+    """Refuse to write a restored photograph over the one it came from.
+
+    Raises:
+        ConfigError: Names the first one.
+    """
+    for item in items:
+        written = target / item.output
+        if written.exists() and written.samefile(source / item.name):
+            raise ConfigError(
+                f"{source / item.name} would be written over; choose another folder for --output, "
+                "or a --suffix"
+            )
+
+
+def _files(folder: Path, *, recursive: bool, apart_from: Path | None) -> Iterator[Path]:
+    avoided = None if apart_from is None else apart_from.resolve()
+    for place, folders, names in os.walk(folder):
+        here = Path(place)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if recursive and not name.startswith(".") and (here / name).resolve() != avoided
+        )
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield here / name
+
+
+def _claimed_pixels(path: Path) -> int | None:
+    try:
+        with path.open("rb") as stream:
+            header = read_header(stream.read(_HEADER_BYTES))
+    except (OSError, PhotoError):
+        return None
+    return header.width_px * header.height_px

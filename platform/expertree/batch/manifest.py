@@ -1,0 +1,170 @@
+"""The log of a batch: one line a photograph, appended when it is done, read when a batch goes on.
+
+A restored photograph is named by its path, size and time of change, the model and the options: the
+same command after a kill, or after new photographs came, does what is left and nothing twice.
+"""
+
+import dataclasses
+import fcntl
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
+
+from expertree.batch.listing import Item
+from expertree.config import canonical_json
+from expertree.errors import StorageError
+
+MANIFEST = "manifest.jsonl"
+
+Key: TypeAlias = tuple[str, int, int, str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What became of one photograph.
+
+    Attributes:
+        state: `done`, or `failed`.
+        name: Its path below the input folder.
+        num_bytes: Of its file.
+        mtime_ns: When that was changed last.
+        model: Digest of the model.
+        options: Digest of the options.
+        output: Path of the restored one below the output folder.
+        error: Why it failed; a clause that can follow its name.
+        is_lasting: Whether it would fail again: the file is at fault and not the circumstances.
+        num_pixels: Of the photograph.
+        expert: The expert that restored it, by its node.
+        level: That expert's level.
+        confidence: How sure the choice was, in [0, 1].
+        num_tiles: Tiles it was restored in.
+        num_retries: Times that memory ran out and the tiles were halved.
+        seconds: Reading, restoring and writing it.
+        notes: What could not be kept as it was.
+    """
+
+    state: Literal["done", "failed"]
+    name: str
+    num_bytes: int
+    mtime_ns: int
+    model: str
+    options: str
+    output: str
+    error: str = ""
+    is_lasting: bool = False
+    num_pixels: int = 0
+    expert: int | None = None
+    level: int | None = None
+    confidence: float | None = None
+    num_tiles: int = 0
+    num_retries: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """What it is the result of."""
+        return self.name, self.num_bytes, self.mtime_ns, self.model, self.options
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """What a manifest holds.
+
+    Attributes:
+        records: The last record of each key.
+        begun_ns: When a batch of some model and options began here first, by their digests: what
+            it would write and is younger is its own, though it was killed before it said so.
+    """
+
+    records: dict[Key, Record]
+    begun_ns: dict[tuple[str, str], int]
+
+    def find(self, item: Item, model: str, options: str) -> Record | None:
+        """What became of a photograph as it is now."""
+        return self.records.get((item.name, item.num_bytes, item.mtime_ns, model, options))
+
+
+def read_history(path: Path) -> History:
+    """Read a manifest; one that is not there is empty. A line cut off by a kill is passed over."""
+    records: dict[Key, Record] = {}
+    begun_ns: dict[tuple[str, str], int] = {}
+    for line in _lines(path):
+        if line.get("state") == "begun":
+            begun_ns.setdefault((line["model"], line["options"]), line["time_ns"])
+            continue
+        try:
+            record = Record(**{**line, "notes": tuple(line.get("notes", ()))})
+        except TypeError:
+            continue
+        records[record.key] = record
+    return History(records=records, begun_ns=begun_ns)
+
+
+class Manifest:
+    """A manifest that is open for appending; of one batch at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it and keep others out.
+
+        Raises:
+            StorageError: If another batch writes to this folder, or it cannot be written to.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = path.open("a+b")
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._stream.close()
+            raise StorageError(f"another batch is writing to {path.parent}") from error
+        if self._stream.seek(0, io.SEEK_END):
+            self._stream.seek(-1, io.SEEK_END)
+            if self._stream.read(1) != b"\n":  # the last line was cut off by a kill
+                self._stream.write(b"\n")
+
+    def begin(self, model: str, options: str) -> None:
+        """Say that a batch begins."""
+        self._write(
+            {"state": "begun", "model": model, "options": options, "time_ns": time.time_ns()}
+        )
+
+    def append(self, record: Record) -> None:
+        """Say what became of a photograph."""
+        self._write(record)
+
+    def __enter__(self) -> Self:
+        """It is open already."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it and let others in."""
+        self._stream.close()
+
+    def _write(self, entry: object) -> None:
+        self._stream.write(canonical_json(entry).encode() + b"\n")
+        self._stream.flush()
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        for line in stream:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                yield entry

@@ -1,0 +1,83 @@
+"""What a batch is asked to do, as plain values; each default's one home."""
+
+import dataclasses
+from typing import Literal, TypeAlias
+
+from expertree.config import fingerprint
+from expertree.images.containers import PhotoFormat
+
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+Existing: TypeAlias = Literal["refuse", "skip", "overwrite"]
+
+STANDARD = "-"
+"""In place of a path: standard input, or standard output."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RestoreOptions:
+    """All that decides what becomes of a photograph, the model apart; see `Restorer.restore`."""
+
+    level: int | None = None
+    expert: int | None = None
+    instruction: tuple[str, ...] = ()
+    confidence: int | None = None
+
+    tile_px: int | Literal["auto"] = "auto"
+    overlap_px: int = 32
+
+    route_tiles: bool = False
+    """Whether each tile gets the expert of its own choice."""
+
+    dtype: Dtype = "float32"
+    """What the expert computes with; the choice of it is always made in float32."""
+
+    format: PhotoFormat | None = None
+    """Of the restored files; each photograph's own if None."""
+
+    quality: int | None = None
+    """Of JPEG and WebP; see `write_photo`."""
+
+    @property
+    def digest(self) -> str:
+        """Their name by content."""
+        return fingerprint(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BatchConfig:
+    """A batch."""
+
+    input: str
+    """A file, a folder, or `-`."""
+
+    output: str
+    """A file, a folder, or `-`. A folder for a folder."""
+
+    recursive: bool = False
+    """Whether folders in the folder are restored too, and mirrored."""
+
+    suffix: str = ""
+    """Put behind each name, before its extension."""
+
+    existing: Existing = "refuse"
+    """What to do where a restored file would go and something else lies there."""
+
+    bundle: str = "runs/demo/bundle"
+    """The model: a directory, or the URI of one."""
+
+    device: str | None = None
+    """Where the networks run; a GPU if there is one."""
+
+    cluster: str | None = None
+    """A Ray cluster to restore on (`auto`, `host:port`, or `local` for one of its own)."""
+
+    report: str | None = None
+    """An HTML page to write, with photographs before and after."""
+
+    as_json: bool = False
+    """Whether the summary is JSON."""
+
+    dry_run: bool = False
+    """Whether to say only what would be done."""
+
+    options: RestoreOptions = RestoreOptions()

@@ -1,0 +1,157 @@
+"""What a batch came to, for people and for programs."""
+
+import collections
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from expertree.batch.listing import Item
+from expertree.batch.manifest import Record
+from expertree.batch.planning import Plan
+from expertree.progress import clock_text
+
+_MAX_NAMED = 20
+"""Failures that are named in the text; JSON has them all."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertShare:
+    """What one expert did of a batch."""
+
+    expert: int
+    level: int
+    num_files: int
+    num_pixels: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """A photograph that was not restored, and why."""
+
+    name: str
+    error: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """A batch.
+
+    Attributes:
+        model: Digest of the model.
+        num_files: All photographs.
+        num_restored: By this run.
+        num_earlier: By an earlier run.
+        num_skipped: Left alone, since something lay where they would go.
+        seconds: This run.
+        experts: Who restored what, in this run or earlier, most files first.
+        failures: What was not restored, in this run or for good in an earlier one.
+        noted: How many photographs each note is about.
+    """
+
+    model: str
+    num_files: int
+    num_restored: int
+    num_earlier: int
+    num_skipped: int
+    seconds: float
+    experts: tuple[ExpertShare, ...]
+    failures: tuple[Failure, ...]
+    noted: dict[str, int]
+
+
+def summarise(model: str, plan: Plan, records: Sequence[Record], seconds: float) -> Summary:
+    """Sum up a batch.
+
+    Args:
+        model: Digest of the model.
+        plan: What it was divided into.
+        records: What became of what was left.
+        seconds: How long that took.
+    """
+    everything = [*plan.earlier, *records]
+    done = [record for record in everything if record.state == "done"]
+    shares = collections.defaultdict[tuple[int, int], list[Record]](list)
+    for record in done:
+        shares[record.expert or 0, record.level or 0].append(record)
+    experts = [
+        ExpertShare(
+            expert=expert,
+            level=level,
+            num_files=len(own),
+            num_pixels=sum(record.num_pixels for record in own),
+            seconds=round(sum(record.seconds for record in own), 3),
+        )
+        for (expert, level), own in shares.items()
+    ]
+    return Summary(
+        model=model,
+        num_files=len(plan.left) + len(plan.earlier) + len(plan.skipped),
+        num_restored=sum(record.state == "done" for record in records),
+        num_earlier=sum(record.state == "done" for record in plan.earlier),
+        num_skipped=len(plan.skipped),
+        seconds=round(seconds, 3),
+        experts=tuple(sorted(experts, key=lambda share: (-share.num_files, share.expert))),
+        failures=tuple(
+            Failure(name=record.name, error=record.error)
+            for record in everything
+            if record.state == "failed"
+        ),
+        noted=dict(collections.Counter(note for record in done for note in record.notes)),
+    )
+
+
+def summary_json(summary: Summary) -> str:
+    """The summary for programs."""
+    return json.dumps(dataclasses.asdict(summary), indent=2)
+
+
+def summary_text(summary: Summary) -> str:
+    """The summary for people, a few lines."""
+    lines = [
+        f"{summary.num_restored:,} of {summary.num_files:,} restored in "
+        f"{clock_text(summary.seconds)}" + _rest(summary)
+    ]
+    for share in summary.experts:
+        rate = share.num_pixels / 1e6 / share.seconds if share.seconds else 0.0
+        lines.append(
+            f"  expert {share.expert:>3}, level {share.level}: photographs {share.num_files:>7,}, "
+            f"megapixels {share.num_pixels / 1e6:>9,.1f}, a second {rate:.2f}"
+        )
+    lines += [f"  {number:,} with a note: {note}" for note, number in summary.noted.items()]
+    lines += [
+        f"  failed: {failure.name} {failure.error}" for failure in summary.failures[:_MAX_NAMED]
+    ]
+    if len(summary.failures) > _MAX_NAMED:
+        lines.append(f"  and {len(summary.failures) - _MAX_NAMED:,} more failed")
+    return "\n".join(lines)
+
+
+def plan_text(items: Sequence[Item], plan: Plan, others: dict[str, int]) -> str:
+    """What a batch would do, for `--dry-run`."""
+    left_px = sum(item.num_pixels for item in plan.left)
+    total = f"{len(plan.left):,} of {len(items):,} photographs would be restored"
+    lines = [f"{total}, about {left_px / 1e6:,.1f} megapixels"]
+    num_failed = sum(record.state == "failed" for record in plan.earlier)
+    parts = {
+        "are done": len(plan.earlier) - num_failed,
+        "failed before and would again": num_failed,
+        "are left alone, since something lies where they would go": len(plan.skipped),
+    }
+    lines += [f"  {number:,} {what}" for what, number in parts.items() if number]
+    if others:
+        counted = ", ".join(f"{number:,} {suffix}" for suffix, number in others.items())
+        lines.append(f"  other files: {counted}")
+    lines += [f"  {item.name} -> {item.output}" for item in plan.left[:_MAX_NAMED]]
+    if len(plan.left) > _MAX_NAMED:
+        lines.append(f"  and {len(plan.left) - _MAX_NAMED:,} more")
+    return "\n".join(lines)
+
+
+def _rest(summary: Summary) -> str:
+    parts = {
+        "earlier": summary.num_earlier,
+        "left alone": summary.num_skipped,
+        "failed": len(summary.failures),
+    }
+    return "".join(f", {number:,} {what}" for what, number in parts.items() if number)

@@ -1,0 +1,145 @@
+"""A batch's progress for people: a bar in a terminal, plain lines elsewhere.
+
+Time left is judged by pixels: a panorama takes longer than a snapshot.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from expertree.batch.listing import Item
+from expertree.batch.manifest import Record
+from expertree.progress import clock_text
+
+_MAX_LINES = 200
+"""Photographs up to which each gets a line; of more, one stands for those since the last."""
+
+_INTERVAL_S = 10.0
+
+
+class BatchView:
+    """Shows how far a batch is. Failures always get a line of their own.
+
+    Args:
+        items: What is to be done.
+        console: Where to.
+        clock: Gives seconds that never run backwards.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """See the class."""
+        self._console, self._clock = console, clock
+        self._num_items, self._num_done = len(items), 0
+        self._pixels = {item.name: item.num_pixels for item in items}
+        self._total_px = max(1, sum(self._pixels.values()))
+        self._done_px = 0
+        self._tile_px = 0.0
+        self._begin = clock()
+        self._written_at = self._begin
+        self._last = ""
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.fields[count]}"),
+                BarColumn(bar_width=28),
+                TextColumn("{task.fields[times]}"),
+                TextColumn("[dim]{task.fields[last]}", markup=True),
+                console=console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(
+                "", total=self._total_px, count="", times="", last="reading the model"
+            )
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the terminal back."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def tile(self, item: Item, num_done: int, num_tiles: int) -> None:
+        """One more tile of a photograph is done."""
+        self._tile_px = item.num_pixels * num_done / num_tiles
+        if num_tiles > 1:
+            self._last = f"{item.name}, tile {num_done} of {num_tiles}"
+        self._draw()
+
+    def done(self, record: Record) -> None:
+        """One more photograph is done, or failed."""
+        self._num_done += 1
+        self._done_px += self._pixels[record.name]
+        self._tile_px = 0.0
+        self._last = line_of(record)
+        if record.state == "failed":
+            self._print(f"{self._count()} {self._last}")
+        elif self._bar is None and self._is_due():
+            self._print(f"{self._count()} {self._last}; {self._times()}")
+        self._draw()
+
+    def left_s(self) -> float | None:
+        """Seconds to the end, if pixels go on as they went; None before the first ones."""
+        done_px = self._done_px + self._tile_px
+        if done_px <= 0:
+            return None
+        elapsed = self._clock() - self._begin
+        return elapsed * max(self._total_px - done_px, 0.0) / done_px
+
+    def _is_due(self) -> bool:
+        is_last = self._num_done == self._num_items
+        waited = self._clock() - self._written_at >= _INTERVAL_S
+        return self._num_items <= _MAX_LINES or waited or is_last
+
+    def _print(self, line: str) -> None:
+        self._written_at = self._clock()
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _draw(self) -> None:
+        if self._bar is None:
+            return
+        self._bar.update(
+            self._task,
+            completed=min(self._done_px + self._tile_px, self._total_px),
+            count=self._count(),
+            times=self._times(),
+            last=self._last.replace("[", "\\["),
+        )
+
+    def _count(self) -> str:
+        return f"{self._num_done:,}/{self._num_items:,}"
+
+    def _times(self) -> str:
+        left = self.left_s()
+        elapsed = f"{clock_text(self._clock() - self._begin)} elapsed"
+        return elapsed if left is None else f"{elapsed}, about {clock_text(left)} left"
+
+
+def line_of(record: Record) -> str:
+    """A photograph and what became of it."""
+    if record.state == "failed":
+        return f"failed: {record.name} {record.error}"
+    confidence = f", {record.confidence:.0%} sure" if record.confidence is not None else ""
+    tiles = f", {record.num_tiles} tiles" if record.num_tiles > 1 else ""
+    notes = "".join(f", {note}" for note in record.notes)
+    return (
+        f"{record.name}: expert {record.expert}, level {record.level}{confidence}{tiles}{notes}, "
+        f"{record.seconds:.1f} s"
+    )

@@ -1,0 +1,101 @@
+"""An expert for each tile: where a photograph is dark in one corner and hazy in another."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from expertree.images.tiling import plan_tiles, restore_tiled
+from expertree.restorer.restorer import OnTile, Restorer
+from expertree.routing import Route
+
+TILE_PX = 512
+"""Tile of `auto`: large enough to show how it is spoiled, small enough to differ from the next."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TileRoute:
+    """The choice for one tile.
+
+    Attributes:
+        top_px: Its first row.
+        left_px: Its first column.
+        height_px: Its height, overlaps included.
+        width_px: Its width, overlaps included.
+        expert: The expert that restored it.
+        level: That expert's level.
+        confidence: How sure the choice was, in [0, 1].
+    """
+
+    top_px: int
+    left_px: int
+    height_px: int
+    width_px: int
+    expert: int
+    level: int
+    confidence: float
+
+
+def restore_per_tile(
+    restorer: Restorer,
+    image: Float[Tensor, "3 height width"],
+    choose: Callable[[Tensor], Route],
+    *,
+    tile_px: int | Literal["auto"] = "auto",
+    overlap_px: int = 32,
+    on_tile: OnTile | None = None,
+) -> tuple[Float[Tensor, "3 height width"], tuple[TileRoute, ...]]:
+    """Restore an image of any size, each tile with the expert that is chosen for it.
+
+    Args:
+        restorer: What restores.
+        image: In [0, 1].
+        choose: Chooses the expert for a tile: `restorer.route`, its options filled in.
+        tile_px: Largest side of a tile; 0 for the whole image at once.
+        overlap_px: Overlap of neighbouring tiles, over which experts fade into each other.
+        on_tile: Told of each tile when it is done; it may raise to stop.
+
+    Returns:
+        The restored image, and the choice for each tile, row by row.
+
+    Raises:
+        ValueError: As `Restorer.restore`.
+    """
+    height_px, width_px = image.shape[-2:]
+    side_px = TILE_PX if tile_px == "auto" else tile_px or max(height_px, width_px)
+    plan = plan_tiles(
+        height_px,
+        width_px,
+        tile_px=side_px,
+        overlap_px=overlap_px,
+        multiple=max(entry.multiple_px for entry in restorer.bundle.manifest.experts),
+    )
+    places = list(plan.tiles())
+    routes: list[TileRoute] = []
+
+    def operator(tile: Tensor) -> Tensor:
+        route = choose(tile)
+        row, column = places[len(routes)]
+        routes.append(
+            TileRoute(
+                top_px=plan.rows[row].start,
+                left_px=plan.columns[column].start,
+                height_px=tile.shape[-2],
+                width_px=tile.shape[-1],
+                expert=route.expert,
+                level=route.level,
+                confidence=route.confidence,
+            )
+        )
+        return restorer.apply(route.expert, tile, overlap_px=overlap_px).image
+
+    def told(num_done: int) -> None:
+        if on_tile is not None:
+            on_tile(num_done, plan.num_tiles)
+
+    with torch.inference_mode():
+        restored = restore_tiled(operator, image[None], plan, on_tile=told)
+    return restored[0].clone(), tuple(routes)

@@ -1,0 +1,298 @@
+"""The command on real files: what survives, what fails, what is done again."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+from expertree import Restorer
+from expertree.batch import command
+from expertree.batch.command import in_this_process, parse, run
+from expertree.batch.manifest import MANIFEST
+from expertree.images.io import to_u8
+from expertree.images.photo_file import read_photo
+
+DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+
+
+def photo_u8(seed: int = 0, height_px: int = 40, width_px: int = 56) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
+
+
+def exif_of(orientation: int) -> PillowImage.Exif:
+    exif = PillowImage.Exif()
+    exif[0x010F], exif[0x0112] = "A maker", orientation
+    return exif
+
+
+def opened(path: Path) -> PillowImage.Image:
+    return PillowImage.open(io.BytesIO(path.read_bytes()))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder as people have them: formats, depths, transparency, metadata, and a broken one."""
+    folder = tmp_path / "photos"
+    (folder / "trip").mkdir(parents=True)
+    image = PillowImage.fromarray(photo_u8())
+    image.save(folder / "a.jpg", exif=exif_of(6), dpi=(300, 300), quality=96)
+    image.save(folder / "trip" / "b.webp", lossless=True, exif=exif_of(1))
+    image.convert("RGBA").save(folder / "c.png")
+    image.convert("L").save(folder / "d.bmp")
+    deep = np.random.default_rng(1).integers(0, 65536, (30, 20, 3)).astype(np.uint16)
+    cv2.imwrite(str(folder / "e.tiff"), deep)
+    (folder / "broken.png").write_bytes((folder / "c.png").read_bytes()[:500])
+    (folder / "notes.txt").write_text("not a photograph")
+    return folder
+
+
+@pytest.fixture
+def restore(bundle_path: Path, tmp_path: Path):
+    """Run the command on a folder, with the small bundle."""
+
+    def restored(source: Path | str, *flags: str, to: Path | str = tmp_path / "out") -> int:
+        arguments = ["--bundle", str(bundle_path), "-i", str(source), "-o", str(to), *flags]
+        return run(parse(arguments, "test"), in_this_process)
+
+    return restored
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_folder_is_mirrored_and_photographs_survive(photos, tmp_path, restore, capsys) -> None:
+    assert restore(photos, "-r") == FAILED
+    out = tmp_path / "out"
+    assert set(files_below(out)) == {
+        *("a.jpg", "c.png", "d.bmp", "e.tiff", "trip/b.webp", MANIFEST)
+    }
+    turned = opened(out / "a.jpg")
+    assert turned.size == (40, 56)
+    assert turned.getexif()[0x010F] == "A maker"
+    assert turned.getexif()[0x0112] == 1
+    assert turned.info["dpi"] == (300, 300)
+    assert opened(out / "c.png").mode == "RGBA"
+    assert opened(out / "d.bmp").mode == "L"
+    assert cv2.imread(str(out / "e.tiff"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+    shown = capsys.readouterr()
+    assert "5 of 6 restored" in shown.out
+    assert "failed: broken.png is damaged" in shown.out
+    assert "6/6" in shown.err
+
+
+def test_the_files_hold_what_the_restorer_makes(photos, tmp_path, restore, bundle_path) -> None:
+    restore(photos, "-t", "0")
+    restorer = Restorer.load(bundle_path)
+    image = read_photo((photos / "c.png").read_bytes(), max_pixels=None).tensor()
+    expected = to_u8(restorer.restore(image, tile_px=0).image)
+    np.testing.assert_array_equal(np.array(opened(tmp_path / "out" / "c.png"))[..., :3], expected)
+    assert not np.array_equal(expected, photo_u8())
+
+
+def test_a_second_run_does_nothing(photos, tmp_path, restore, capsys) -> None:
+    restore(photos, "-r")
+    before = files_below(tmp_path / "out")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
+    assert restore(photos, "-r") == FAILED  # one is still broken
+    assert files_below(tmp_path / "out") == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert "0 of 6 restored in 0:00, 5 earlier, 1 failed" in capsys.readouterr().out
+
+
+def test_only_what_changed_or_came_is_restored(photos, tmp_path, restore, capsys) -> None:
+    restore(photos)
+    (photos / "broken.png").write_bytes((photos / "c.png").read_bytes())
+    PillowImage.fromarray(photo_u8(7)).save(photos / "new.png")
+    os.utime(photos / "d.bmp", ns=(1, 1))
+    (tmp_path / "out" / "e.tiff").unlink()
+    capsys.readouterr()
+    assert restore(photos) == DONE
+    assert "4 of 6 restored" in capsys.readouterr().out
+
+
+def test_a_batch_that_is_stopped_goes_on_where_it_was(
+    photos, tmp_path, restore, monkeypatch, capsys
+) -> None:
+    def stopping(task: command.Task, on_tile) -> Iterator:
+        for number, record in enumerate(in_this_process(task, on_tile)):
+            if number == 2:
+                raise KeyboardInterrupt  # the third is written, and nobody was told
+            yield record
+
+    real = command.run
+    monkeypatch.setattr(sys.modules[__name__], "run", lambda config, _: real(config, stopping))
+    assert restore(photos, "-r") == STOPPED
+    assert "goes on where it was" in capsys.readouterr().err
+    num_lines = len((tmp_path / "out" / MANIFEST).read_text().splitlines())
+    assert num_lines == 3
+    monkeypatch.undo()
+    assert restore(photos, "-r") == FAILED
+    assert "earlier, 1 failed" in capsys.readouterr().out
+    assert len(files_below(tmp_path / "out")) == 6
+    assert not list((tmp_path / "out").rglob(".partial*"))
+
+
+def test_other_options_do_not_replace_what_is_there_unless_asked(photos, restore, capsys) -> None:
+    restore(photos)
+    assert restore(photos, "--level", "0") == USAGE
+    assert "would replace files" in capsys.readouterr().err
+    assert restore(photos, "--level", "0", "--skip-existing") == FAILED
+    assert "0 of 5 restored in 0:00, 4 left alone, 1 failed" in capsys.readouterr().out
+    assert restore(photos, "--level", "0", "--overwrite") == FAILED
+    assert "4 of 5 restored" in capsys.readouterr().out
+
+
+def test_a_dry_run_writes_nothing(photos, tmp_path, restore, capsys) -> None:
+    assert restore(photos, "-r", "--dry-run", "--format", "png", "--suffix", "_new") == DONE
+    shown = capsys.readouterr().out
+    assert "6 of 6 photographs would be restored" in shown
+    assert "trip/b.webp -> trip/b_new.png" in shown
+    assert "other files: 1 .txt" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_json_is_all_that_is_on_standard_output(photos, restore, capsys) -> None:
+    restore(photos, "--json")
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["num_files"], summary["num_restored"]) == (5, 4)
+    assert [failure["name"] for failure in summary["failures"]] == ["broken.png"]
+    assert sum(share["num_files"] for share in summary["experts"]) == 4
+
+
+def test_another_format_quality_and_suffix(photos, tmp_path, restore) -> None:
+    (photos / "broken.png").unlink()
+    assert restore(photos, "--format", "webp", "--quality", "80", "--suffix", "_x") == DONE
+    names = {name for name in files_below(tmp_path / "out") if name != MANIFEST}
+    assert names == {"a_x.webp", "c_x.webp", "d_x.webp", "e_x.webp"}
+    assert opened(tmp_path / "out" / "a_x.webp").getexif()[0x010F] == "A maker"
+
+
+def test_one_file_into_a_file_takes_its_format(photos, tmp_path, restore) -> None:
+    target = tmp_path / "b.png"
+    assert restore(photos / "trip" / "b.webp", to=target) == DONE
+    assert opened(target).format == "PNG"
+    assert set(files_below(tmp_path)) & {MANIFEST} == set()
+    assert restore(photos / "trip" / "b.webp", to=target) == USAGE
+    assert restore(photos / "trip" / "b.webp", "--overwrite", to=target) == DONE
+
+
+def test_standard_input_to_standard_output(photos, restore, monkeypatch, capfdbinary) -> None:
+    class Stream:
+        buffer = io.BytesIO((photos / "c.png").read_bytes())
+
+    monkeypatch.setattr(sys, "stdin", Stream)
+    assert restore("-", to="-") == DONE
+    shown = capfdbinary.readouterr()
+    assert PillowImage.open(io.BytesIO(shown.out)).size == (56, 40)
+    assert b"expert" in shown.err
+    assert restore(photos / "broken.png", to="-") == FAILED
+    assert b"broken.png is damaged" in capfdbinary.readouterr().err
+
+
+def test_a_photograph_that_memory_does_not_suffice_for_fails_alone(
+    photos, restore, monkeypatch, capsys
+) -> None:
+    apply = Restorer.apply
+
+    def limited(self, expert, image, **options):
+        if image.shape[-1] == 20:
+            raise torch.OutOfMemoryError("a small device")
+        return apply(self, expert, image, **options)
+
+    (photos / "broken.png").unlink()
+    monkeypatch.setattr(Restorer, "apply", limited)
+    assert restore(photos) == FAILED
+    assert "failed: e.tiff needs more memory than there is" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert restore(photos) == DONE  # it is tried again
+    assert "1 of 4 restored in 0:00, 3 earlier" in capsys.readouterr().out
+
+
+def test_tiles_of_their_own_experts_come_with_the_map(photos, tmp_path, restore) -> None:
+    target = tmp_path / "tiled.png"
+    assert (
+        restore(photos / "c.png", "--route-tiles", "-t", "64", "--overlap", "8", to=target) == DONE
+    )
+    tiles = json.loads((tmp_path / "tiled.png.routes.json").read_text())["tiles"]
+    assert len(tiles) == 1
+    assert {"top_px", "left_px", "expert", "level", "confidence"} <= tiles[0].keys()
+
+
+def test_the_report_shows_before_and_after(photos, tmp_path, restore) -> None:
+    restore(photos, "-r", "--report", str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 10
+    assert "trip/b.webp" in page
+    assert "broken.png" in page
+    assert "http" not in page.split("base64")[0]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_gives_nearly_the_same(photos, tmp_path, restore, dtype: str) -> None:
+    restore(photos / "c.png", to=tmp_path / "full.png")
+    assert restore(photos / "c.png", "--dtype", dtype, to=tmp_path / "half.png") == DONE
+    full, half = (np.array(opened(tmp_path / f"{n}.png")) for n in ("full", "half"))
+    difference = np.abs(full.astype(int) - half)
+    assert 0 < difference.max() < 16
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--level", "9"], "level 9 does not exist"),
+        (["--expert", "99"], "99"),
+        (["--instruction", "fog"], "unknown degradation 'fog'"),
+        (["--confidence", "1", "--level", "1"], "give one"),
+        (["-t", "16", "--overlap", "32"], "tile_px=16"),
+        (["--quality", "0"], "quality must be 1 to 100"),
+        (["--bundle", "nowhere"], "nowhere is not a bundle"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_any_work(
+    photos, tmp_path, restore, capsys, flags, message
+) -> None:
+    assert restore(photos, *flags) == USAGE
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--overwrite", "--skip-existing"],
+        ["--tile", "big"],
+        ["--format", "gif"],
+        ["--confidence", "3"],
+        ["--unknown"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_code_2(photos, restore, capsys, flags) -> None:
+    with pytest.raises(SystemExit) as ended:
+        restore(photos, *flags)
+    assert ended.value.code == USAGE
+    assert "error:" in capsys.readouterr().err
+
+
+def test_streams_and_folders_do_not_mix(photos, tmp_path, restore, capsys) -> None:
+    assert restore(photos, to="-") == USAGE
+    assert restore("-", "--json") == USAGE
+    assert restore(photos, to=photos / "a.jpg") == USAGE
+    assert restore(tmp_path / "missing.png") == USAGE
+    shown = capsys.readouterr().err
+    assert "is no file" in shown
+    assert "--json does not go with -" in shown
+    assert "is a file; a folder of photographs needs a folder" in shown
+    assert "missing.png cannot be read: No such file" in shown

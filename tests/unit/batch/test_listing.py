@@ -1,0 +1,93 @@
+"""Which files a batch restores and where each goes, decided before any work."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image as PillowImage
+
+from expertree.batch.listing import list_photographs, make_item, output_name, refuse_own_input
+from expertree.errors import ConfigError
+
+
+def put(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"not read here")
+
+
+def names_in(folder: Path, **options) -> list[str]:
+    return [item.name for item in list_photographs(folder, **options).items]
+
+
+def test_photographs_of_a_folder_are_listed_in_order_and_others_counted(tmp_path: Path) -> None:
+    put(tmp_path, "b.PNG", "a.jpeg", "c.tif", "notes.txt", "IMG.HEIC", "x.heic", ".hidden.png")
+    listing = list_photographs(tmp_path, recursive=False)
+    assert [item.name for item in listing.items] == ["a.jpeg", "b.PNG", "c.tif"]
+    assert listing.others == {".heic": 2, ".txt": 1}
+
+
+def test_folders_below_are_looked_into_only_if_asked(tmp_path: Path) -> None:
+    put(tmp_path, "a.png", "trip/b.png", "trip/day 2/c.png", ".cache/d.png")
+    assert names_in(tmp_path, recursive=False) == ["a.png"]
+    assert names_in(tmp_path, recursive=True) == ["a.png", "trip/b.png", "trip/day 2/c.png"]
+
+
+def test_the_folder_of_restored_ones_is_not_restored_again(tmp_path: Path) -> None:
+    put(tmp_path, "a.png", "restored/a.png")
+    assert names_in(tmp_path, recursive=True, apart_from=tmp_path / "restored") == ["a.png"]
+
+
+def test_a_folder_without_photographs_says_what_is_there(tmp_path: Path) -> None:
+    put(tmp_path, "a.heic", "below/a.png")
+    with pytest.raises(ConfigError, match=r"holds no photograph .*\.heic.*; -r looks into"):
+        list_photographs(tmp_path, recursive=False)
+    with pytest.raises(ConfigError, match="is no folder"):
+        list_photographs(tmp_path / "nothing", recursive=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "target", "expected"),
+    [
+        ("a.png", "", None, "a.png"),
+        ("trip/a.JPG", "_restored", None, "trip/a_restored.JPG"),
+        ("a.jpeg", "", "jpeg", "a.jpeg"),
+        ("a.jpeg", "", "png", "a.png"),
+        ("a.b.png", "", "tiff", "a.b.tif"),
+    ],
+)
+def test_a_restored_photograph_keeps_its_name(name, suffix, target, expected) -> None:
+    assert output_name(name, suffix, target) == expected
+
+
+def test_two_photographs_for_one_place_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, "a.png", "a.jpg")
+    assert len(names_in(tmp_path, recursive=False)) == 2
+    with pytest.raises(ConfigError, match=r"a\.jpg and a\.png would both be written to a\.webp"):
+        list_photographs(tmp_path, recursive=False, target="webp")
+
+
+def test_a_photograph_is_never_written_over_itself(tmp_path: Path) -> None:
+    put(tmp_path, "a.png")
+    items = list_photographs(tmp_path, recursive=False).items
+    with pytest.raises(ConfigError, match=r"a\.png would be written over"):
+        refuse_own_input(items, tmp_path, tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match="would be written over"):
+        refuse_own_input(items, tmp_path, tmp_path / "link")
+    renamed = list_photographs(tmp_path, recursive=False, suffix="_restored").items
+    refuse_own_input(renamed, tmp_path, tmp_path)
+
+
+def test_an_item_knows_its_file_and_what_it_claims(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    PillowImage.new("RGB", (30, 20)).save(stream, format="PNG")
+    (tmp_path / "a.png").write_bytes(stream.getvalue())
+    os.utime(tmp_path / "a.png", ns=(5, 7))
+    item = make_item(tmp_path, Path("a.png"))
+    assert (item.num_pixels, item.num_bytes, item.mtime_ns) == (600, len(stream.getvalue()), 7)
+    put(tmp_path, "b.png")
+    assert make_item(tmp_path, Path("b.png")).num_pixels == 26  # by its bytes
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        make_item(tmp_path, Path("c.png"))

@@ -1,0 +1,116 @@
+"""The log of a batch: appended, read again, cut off by kills."""
+
+from pathlib import Path
+
+import pytest
+
+from expertree.batch.listing import Item
+from expertree.batch.manifest import MANIFEST, History, Manifest, Record, read_history
+from expertree.batch.planning import plan_batch
+from expertree.errors import ConfigError, StorageError
+
+
+def record(name: str = "a.png", **changes) -> Record:
+    values = {
+        "state": "done",
+        "name": name,
+        "num_bytes": 10,
+        "mtime_ns": 20,
+        "model": "m",
+        "options": "o",
+        "output": name,
+        "expert": 3,
+        "notes": ("its palette became RGB",),
+    }
+    return Record(**{**values, **changes})
+
+
+def item(name: str = "a.png", num_bytes: int = 10, mtime_ns: int = 20) -> Item:
+    return Item(name=name, output=name, num_bytes=num_bytes, mtime_ns=mtime_ns, num_pixels=1)
+
+
+def write(folder: Path, *records: Record) -> Path:
+    with Manifest(folder / MANIFEST) as manifest:
+        manifest.begin("m", "o")
+        for entry in records:
+            manifest.append(entry)
+    return folder / MANIFEST
+
+
+def plan(items, folder: Path, *, existing="refuse", model="m", options="o"):
+    history = read_history(folder / MANIFEST)
+    return plan_batch(items, folder, history, model=model, options=options, existing=existing)
+
+
+def test_what_is_appended_is_read_again_the_last_one_counts(tmp_path: Path) -> None:
+    path = write(tmp_path, record(state="failed", error="is damaged"), record("b.png"))
+    write(tmp_path, record())
+    history = read_history(path)
+    assert history.find(item(), "m", "o") == record()
+    assert history.find(item("b.png"), "m", "o") == record("b.png")
+    assert list(history.begun_ns) == [("m", "o")]
+
+
+def test_nothing_is_known_without_a_manifest(tmp_path: Path) -> None:
+    assert read_history(tmp_path / MANIFEST) == History(records={}, begun_ns={})
+
+
+def test_a_photograph_that_changed_or_another_model_is_not_known(tmp_path: Path) -> None:
+    history = read_history(write(tmp_path, record()))
+    assert history.find(item(num_bytes=11), "m", "o") is None
+    assert history.find(item(mtime_ns=21), "m", "o") is None
+    assert history.find(item(), "other", "o") is None
+    assert history.find(item(), "m", "other") is None
+
+
+@pytest.mark.parametrize("num_lost", [1, 5, 40])
+def test_a_line_cut_off_by_a_kill_costs_one_photograph(tmp_path: Path, num_lost: int) -> None:
+    path = write(tmp_path, record("a.png"), record("b.png"))
+    path.write_bytes(path.read_bytes()[:-num_lost])
+    write(tmp_path, record("c.png"))
+    known = {key[0] for key in read_history(path).records}
+    assert known == ({"a.png", "b.png", "c.png"} if num_lost == 1 else {"a.png", "c.png"})
+
+
+def test_two_batches_never_share_a_folder(tmp_path: Path) -> None:
+    with (
+        Manifest(tmp_path / MANIFEST),
+        pytest.raises(StorageError, match="another batch is writing to"),
+    ):
+        Manifest(tmp_path / MANIFEST)
+    write(tmp_path)
+
+
+def test_what_is_done_is_not_done_again_unless_it_is_gone(tmp_path: Path) -> None:
+    write(tmp_path, record())
+    assert plan((item(),), tmp_path).left == (item(),)  # the restored one was deleted
+    (tmp_path / "a.png").write_bytes(b"")
+    done = plan((item(), item("b.png")), tmp_path)
+    assert done.earlier == (record(),)
+    assert done.left == (item("b.png"),)
+
+
+def test_what_failed_for_good_is_not_tried_again_but_what_may_succeed_is(tmp_path: Path) -> None:
+    lasting = record("a.png", state="failed", is_lasting=True)
+    write(tmp_path, lasting, record("b.png", state="failed"))
+    divided = plan((item(), item("b.png")), tmp_path)
+    assert divided.earlier == (lasting,)
+    assert divided.left == (item("b.png"),)
+
+
+def test_files_of_others_are_replaced_or_left_alone_only_if_asked(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"someone's")
+    with pytest.raises(ConfigError, match=r"1 of 2 .*a\.png; --overwrite .*--skip-existing"):
+        plan((item(), item("b.png")), tmp_path)
+    assert plan((item(),), tmp_path, existing="overwrite").left == (item(),)
+    skipped = plan((item(), item("b.png")), tmp_path, existing="skip")
+    assert skipped.skipped == ("a.png",)
+    assert skipped.left == (item("b.png"),)
+
+
+def test_what_a_killed_batch_wrote_without_saying_so_is_its_own(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"whole")
+    assert plan((item(),), tmp_path).left == (item(),)
+    with pytest.raises(ConfigError, match="would replace files"):
+        plan((item(),), tmp_path, options="other")
