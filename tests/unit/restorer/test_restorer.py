@@ -136,35 +136,56 @@ def test_tiles_give_the_same_image_as_the_whole(restorer: Restorer, overlap_px: 
     torch.testing.assert_close(tiled.image, whole.image, rtol=0, atol=NETWORK_ATOL)
 
 
-def test_automatic_tiles_shrink_while_memory_runs_out(
-    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    restorer = Restorer.load(bundle_path)
-    image = torch.rand(3, 200, 260, generator=torch.Generator().manual_seed(0))
-    expected = restorer.restore(image, tile_px=0).image
-    load_expert = restorer.bundle.load_expert
-    tried: list[int] = []
+def on_a_small_device(
+    restorer: Restorer, largest_px: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Restorer, list[int]]:
+    """The same bundle where memory runs out above a size, and the sides that were tried."""
+    load_expert, tried = restorer.bundle.load_expert, []
 
     def limited(node: int) -> torch.nn.Module:
         expert = load_expert(node)
 
         def check(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
             tried.append(max(inputs[0].shape[-2:]))
-            if tried[-1] > 100:
+            if tried[-1] > largest_px:
                 raise torch.OutOfMemoryError("a small device")
 
         expert.register_forward_pre_hook(check)
         return expert
 
     monkeypatch.setattr(module.Bundle, "load_expert", lambda _, node: limited(node))
-    fresh = Restorer(restorer.bundle)
-    restoration = fresh.restore(image)
+    return Restorer(restorer.bundle), tried
+
+
+def test_automatic_tiles_shrink_while_memory_runs_out(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restorer = Restorer.load(bundle_path)
+    image = torch.rand(3, 200, 260, generator=torch.Generator().manual_seed(0))
+    expected = restorer.restore(image, tile_px=0).image
+    small, tried = on_a_small_device(restorer, 100, monkeypatch)
+    restoration = small.restore(image)
     assert tried[0] == 260
     assert restoration.num_retries == 2
     assert max(tried[-restoration.num_tiles :]) <= 100
     torch.testing.assert_close(restoration.image, expected, rtol=0, atol=NETWORK_ATOL)
     with pytest.raises(torch.OutOfMemoryError):
-        fresh.restore(image, tile_px=128)
+        small.restore(image, tile_px=128)
+
+
+def test_memory_that_runs_out_at_512_ends_at_256_with_the_same_image(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restorer = Restorer.load(bundle_path)
+    image = torch.rand(3, 512, 384, generator=torch.Generator().manual_seed(0))
+    whole = restorer.restore(image, tile_px=0).image
+    tiled = restorer.restore(image, tile_px=256)
+    small, tried = on_a_small_device(restorer, 511, monkeypatch)
+    restoration = small.restore(image)
+    assert tried[0] == 512 > 256 >= max(tried[1:])
+    assert (restoration.num_retries, restoration.num_tiles) == (1, tiled.num_tiles)
+    assert torch.equal(restoration.image, tiled.image)
+    torch.testing.assert_close(restoration.image, whole, rtol=0, atol=NETWORK_ATOL)
 
 
 def test_progress_is_told_by_tile(restorer: Restorer) -> None:
