@@ -166,8 +166,8 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add("--overlap", type=int, default=options.overlap_px, metavar="PX", help="of tiles")
     add("--route-tiles", action="store_true", help="an expert for each tile; writes the map too")
     add("--dtype", choices=get_args(Dtype), default=options.dtype, help="what experts compute in")
-    add("--format", type=_format, metavar="FORMAT", help=f"of the output: {', '.join(SUFFIXES)}")
-    add("--quality", type=int, help="of JPEG and WebP, 1 to 100")
+    add("--format", type=_format, metavar="KIND", help=f"output: {', '.join(PHOTO_FORMATS)}")
+    add("--quality", type=int, help="of JPEG, WebP and AVIF, 1 to 100")
     add("--suffix", default=batch.suffix, help="put behind each name")
     existing = parser.add_mutually_exclusive_group()
     for flag, value, meaning in (

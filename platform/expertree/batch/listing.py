@@ -14,6 +14,7 @@ SUFFIXES: Mapping[str, PhotoFormat] = {
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
     ".webp": "webp",
+    ".avif": "avif",
     ".bmp": "bmp",
     ".tif": "tiff",
     ".tiff": "tiff",
@@ -24,6 +25,7 @@ _SUFFIX_OF: Mapping[PhotoFormat, str] = {
     "png": ".png",
     "jpeg": ".jpg",
     "webp": ".webp",
+    "avif": ".avif",
     "bmp": ".bmp",
     "tiff": ".tif",
 }

@@ -6,18 +6,21 @@ megapixels.
 """
 
 import dataclasses
+import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias, get_args
 
 from expertree.errors import DamagedImageError, UnsupportedFormatError
 from expertree.images.tags import BITS, HEIGHT, REDUCED, SUBFILE, WIDTH, read_directory
 
-PhotoFormat: TypeAlias = Literal["png", "jpeg", "webp", "bmp", "tiff"]
+PhotoFormat: TypeAlias = Literal["png", "jpeg", "webp", "avif", "bmp", "tiff"]
 """The kinds of files that are read and written."""
 
 PHOTO_FORMATS: tuple[PhotoFormat, ...] = get_args(PhotoFormat)
+
+KINDS_READ = "PNG, JPEG, WebP, AVIF, BMP or TIFF"
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE_BYTES = 16 << 20
@@ -27,6 +30,8 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, PNG_SIGNATURE, "png"),
     (0, b"\xff\xd8\xff", "jpeg"),
     (8, b"WEBP", "webp"),
+    (4, b"ftypavif", "avif"),
+    (4, b"ftypavis", "avif"),
     (0, b"BM", "bmp"),
     (0, b"II*\0", "tiff"),
     (0, b"MM\0*", "tiff"),
@@ -36,8 +41,6 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftypheic", "a HEIC image"),
     (4, b"ftypheix", "a HEIC image"),
     (4, b"ftypmif1", "a HEIC image"),
-    (4, b"ftypavif", "an AVIF image"),
-    (4, b"ftypavis", "an AVIF image"),
     (4, b"ftypcrx ", "a camera's raw file"),
     (4, b"ftyp", "a video"),
     (0, b"\xff\x0a", "a JPEG XL image"),
@@ -89,6 +92,7 @@ def read_header(data: bytes) -> Header:
         "png": _png_header,
         "jpeg": _jpeg_header,
         "webp": _webp_header,
+        "avif": _avif_header,
         "bmp": _bmp_header,
         "tiff": _tiff_header,
     }
@@ -114,8 +118,8 @@ def identify(data: bytes) -> PhotoFormat:
             return next(known for known in PHOTO_FORMATS if known == kind)
     for offset, magic, what in _FOREIGN:
         if data.startswith(magic, offset):
-            raise UnsupportedFormatError(f"is {what}; give PNG, JPEG, WebP, BMP or TIFF")
-    raise UnsupportedFormatError("is not an image that can be read: PNG, JPEG, WebP, BMP or TIFF")
+            raise UnsupportedFormatError(f"is {what}; give {KINDS_READ}")
+    raise UnsupportedFormatError(f"is not an image that can be read: {KINDS_READ}")
 
 
 def png_chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
@@ -272,6 +276,53 @@ def _webp_header(data: bytes) -> Header:
     else:
         raise DamagedImageError(f"is damaged: its first chunk is {name!r}")
     return Header(format="webp", width_px=size[0], height_px=size[1], num_frames=frames)
+
+
+def _avif_header(data: bytes) -> Header:
+    """By the properties of its items (ISO/IEC 23008-12): the largest, since parts have them too."""
+    sizes, depths = [(0, 0)], [8]
+    for name, start, _ in _boxes(data, *_box(data, *_box(data, *_meta(data), b"iprp"), b"ipco")):
+        if name == b"ispe":
+            sizes.append(struct.unpack_from(">II", data, start + 4))
+        elif name == b"av1C":
+            is_high, is_highest = data[start + 2] & 0x40, data[start + 2] & 0x20
+            depths.append(12 if is_highest else 10 if is_high else 8)
+    width, height = max(sizes, key=math.prod)
+    return Header(
+        format="avif",
+        width_px=width,
+        height_px=height,
+        depth=max(depths),
+        num_frames=2 if data[8:12] == b"avis" else 1,
+    )
+
+
+def _meta(data: bytes) -> tuple[int, int]:
+    start, stop = _box(data, 0, len(data), b"meta")
+    return start + 4, stop  # behind its version
+
+
+def _box(data: bytes, start: int, stop: int, wanted: bytes) -> tuple[int, int]:
+    """Where the content of the first box of a name lies."""
+    for name, begin, end in _boxes(data, start, stop):
+        if name == wanted:
+            return begin, end
+    raise DamagedImageError(f"is damaged: it has no {wanted.decode()} box")
+
+
+def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes between two positions: name, and where the content lies (ISO/IEC 14496-12)."""
+    while start + 8 <= stop:
+        size, name = struct.unpack_from(">I4s", data, start)
+        begin = start + 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, begin)
+            begin += 8
+        end = stop if size == 0 else start + size
+        if not begin <= end <= stop:
+            raise DamagedImageError(f"is truncated: its {name!r} box is cut off")
+        yield name, begin, end
+        start = end
 
 
 def _bmp_header(data: bytes) -> Header:

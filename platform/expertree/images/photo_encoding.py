@@ -32,10 +32,10 @@ from expertree.images.photo_pixels import DECODER_ERRORS, TIFF_STRUCTURE, JpegCo
 _Pixels: TypeAlias = UInt[np.ndarray, "h w c"]
 
 DEFAULT_QUALITY = 95
-"""Of JPEG and WebP where the photograph's own coding was no finer: what an expert mends must not be
-spoiled again by coding it as coarsely as before."""
+"""Of JPEG, WebP and AVIF where the photograph's own coding was no finer: what an expert mends must
+not be spoiled again by coding it as coarsely as before."""
 
-MAX_SIDE_PX: Mapping[PhotoFormat, int] = {"jpeg": 65_500, "webp": 16_383}
+MAX_SIDE_PX: Mapping[PhotoFormat, int] = {"jpeg": 65_500, "webp": 16_383, "avif": 65_536}
 """Longest side that a format can hold, where there is such a limit."""
 
 _PNG_LEVEL = 4
@@ -61,7 +61,7 @@ def encode(
         pixels: uint8 or, for PNG and TIFF, uint16 `[h, w, c]`: grey, grey and alpha, RGB, RGB and
             alpha.
         metadata: What goes along, as far as the kind of file can hold it.
-        quality: Of JPEG and WebP, 1 to 100; `DEFAULT_QUALITY`, or as fine as it was.
+        quality: Of JPEG, WebP and AVIF, 1 to 100; `DEFAULT_QUALITY`, or as fine as it was.
         jpeg: How the photograph was coded as a JPEG.
         is_lossless: Whether a WebP without a given quality keeps every pixel.
 
@@ -75,6 +75,8 @@ def encode(
         return _encode_jpeg(pixels, metadata, quality, jpeg)
     if kind == "webp":
         return _encode_webp(pixels, metadata, quality, is_lossless=is_lossless)
+    if kind == "avif":
+        return _encode_avif(pixels, metadata, quality)
     encoders = {"png": _encode_png, "tiff": _encode_tiff, "bmp": _encode_bmp}
     return encoders[kind](pixels, metadata)
 
@@ -184,6 +186,23 @@ def _encode_webp(
         icc_profile=metadata.icc or b"",
         xmp=metadata.xmp or b"",
     )
+    return stream.getvalue()
+
+
+def _encode_avif(pixels: _Pixels, metadata: Metadata, quality: int | None) -> bytes:
+    stream = io.BytesIO()
+    try:
+        _pillow_image(pixels).save(
+            stream,
+            format="AVIF",
+            quality=quality or DEFAULT_QUALITY,
+            subsampling="4:0:0" if pixels.shape[2] == 1 else "4:4:4",
+            exif=metadata.exif or b"",
+            icc_profile=metadata.icc or b"",
+            xmp=metadata.xmp or b"",
+        )
+    except DECODER_ERRORS as error:
+        raise ValueError(f"cannot be written as AVIF ({error})") from error
     return stream.getvalue()
 
 

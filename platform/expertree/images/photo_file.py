@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DEEP_FORMATS: frozenset[PhotoFormat] = frozenset({"png", "tiff"})
 """Formats that hold 16 bits a channel."""
 
-LOSSY_FORMATS: frozenset[PhotoFormat] = frozenset({"jpeg", "webp"})
+LOSSY_FORMATS: frozenset[PhotoFormat] = frozenset({"jpeg", "webp", "avif"})
 """Formats to which a quality means something."""
 
 _STRIP_PX = 1 << 20
@@ -102,7 +102,7 @@ def read_photo(data: bytes, *, max_pixels: int | None) -> Photo:
     follows its end is ignored. Palettes, CMYK and black-and-white become RGB or grey, with a note.
 
     Args:
-        data: PNG, JPEG, WebP, BMP or TIFF; of several pictures in a JPEG (MPO) the first.
+        data: PNG, JPEG, WebP, AVIF, BMP or TIFF; of several pictures in a JPEG (MPO) the first.
         max_pixels: Most pixels that it may claim; any number if None.
 
     Raises:
@@ -147,9 +147,10 @@ def write_photo(
     Args:
         photo: The photograph.
         restored: What `photo.tensor()` became: sRGB in [0, 1], of the same size.
-        format: Of the file; the photograph's own by default. JPEG, WebP and BMP hold 8 bits.
-        quality: Of JPEG and WebP, 1 to 100. By default lossless stays lossless, and lossy is coded
-            at 95 or as finely as it was.
+        format: Of the file; the photograph's own by default. Only PNG and TIFF hold more than 8
+            bits.
+        quality: Of JPEG, WebP and AVIF, 1 to 100. By default lossless stays lossless, and lossy is
+            coded at 95 or as finely as it was.
 
     Raises:
         ValueError: If `restored` has another size or values that are no numbers, the format is

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt
 from PIL import Image as PillowImage
 from PIL import ImageCms
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
@@ -31,7 +32,13 @@ from expertree.images.containers import (
     jpeg_segments,
     png_chunks,
 )
-from expertree.images.photo_metadata import Metadata, read_metadata, upright, upright_xmp
+from expertree.images.photo_metadata import (
+    EXIF_PREFIX,
+    Metadata,
+    read_metadata,
+    upright,
+    upright_xmp,
+)
 from expertree.images.tags import made_upright, orientation_of
 
 # Not Image.open: that tries every format it knows, and its limit on pixels is one for all threads.
@@ -39,13 +46,14 @@ _READERS: dict[PhotoFormat, type[ImageFile]] = {
     "png": PngImageFile,
     "jpeg": JpegImageFile,
     "webp": WebPImageFile,
+    "avif": AvifImageFile,
     "bmp": BmpImageFile,
     "tiff": TiffImageFile,
 }
 
 DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, EOFError),
-    *(OverflowError, AttributeError, struct.error, zlib.error, ZeroDivisionError),
+    *(RuntimeError, OverflowError, AttributeError, struct.error, zlib.error, ZeroDivisionError),
     PillowImage.DecompressionBombError,
 )
 """What Pillow raises, somewhere, on bytes that nobody meant it to read."""
@@ -116,11 +124,7 @@ def decode(data: bytes, header: Header) -> Decoded:
     if header.depth == 16:
         return _decode_deep(data, header)
     image = _load(data, header)
-    metadata, orientation, warnings = (
-        (_tiff_metadata(image), orientation_of(data), ())
-        if header.format == "tiff"
-        else upright(read_metadata(data, header))
-    )
+    metadata, orientation, warnings = _upright_metadata(image, data, header)
     jpeg = None
     if isinstance(image, JpegImageFile):
         tables = tuple(tuple(image.quantization[key]) for key in sorted(image.quantization))
@@ -144,6 +148,19 @@ def decode(data: bytes, header: Header) -> Decoded:
         is_lossless=header.format in {"png", "bmp", "tiff"} or b"VP8L" in data[12:4096],
         notes=(*warnings, *notes),
     )
+
+
+def _upright_metadata(
+    image: ImageFile, data: bytes, header: Header
+) -> tuple[Metadata, int, tuple[str, ...]]:
+    """As `upright`; of TIFF and AVIF, Pillow has read it already."""
+    if header.format == "tiff":
+        return _tiff_metadata(image), orientation_of(data), ()
+    if header.format == "avif":
+        exif = image.info.get("exif", b"").removeprefix(EXIF_PREFIX) or None
+        icc, xmp = image.info.get("icc_profile"), image.info.get("xmp")
+        return upright(Metadata(exif=exif, icc=icc, xmp=xmp))
+    return upright(read_metadata(data, header))
 
 
 def _load(data: bytes, header: Header) -> ImageFile:

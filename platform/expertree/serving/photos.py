@@ -18,6 +18,7 @@ MEDIA_TYPES: Mapping[PhotoFormat, str] = {
     "png": "image/png",
     "jpeg": "image/jpeg",
     "webp": "image/webp",
+    "avif": "image/avif",
     "bmp": "image/bmp",
     "tiff": "image/tiff",
 }

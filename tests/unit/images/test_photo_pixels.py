@@ -209,7 +209,7 @@ def test_the_errors_are_of_photographs_and_travel_between_processes(error: type)
     assert str(pickle.loads(pickle.dumps(error("is so")))) == "is so"
 
 
-@pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "bmp", "tiff"])
+@pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "avif", "bmp", "tiff"])
 @settings(max_examples=40, deadline=None)
 @given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
 def test_any_changed_bytes_give_a_photograph_or_an_error_of_ours(fmt: str, changes: list) -> None:
@@ -221,3 +221,51 @@ def test_any_changed_bytes_give_a_photograph_or_an_error_of_ours(fmt: str, chang
     except PhotoError:
         return
     assert photo.tensor().shape == (3, photo.height_px, photo.width_px)
+
+
+# AVIF, which no option of Pillow makes lossless.
+
+
+def test_an_avif_is_read_and_written_with_what_it_carries() -> None:
+    image = PillowImage.fromarray(photo_u8(48, 64))
+    data = plain("avif", image, quality=90, exif=exif_block(6), xmp=b"<x:xmpmeta/>")
+    photo = read(data)
+    assert (photo.format, photo.height_px, photo.width_px) == ("avif", 64, 48)
+    written = opened(write_photo(photo, photo.tensor()))
+    assert (written.format, written.size) == ("AVIF", (48, 64))
+    assert written.getexif().get(0x0112, 1) == 1
+    assert written.getexif().get_ifd(0x8769)[0x9003] == "2024:05:06 07:08:09"
+    assert written.info["xmp"] == b"<x:xmpmeta/>"
+    difference = np.array(written).astype(int) - np.rot90(photo_u8(48, 64), -1)
+    assert np.abs(difference).mean() < 4
+
+
+def test_an_avif_with_alpha_keeps_it() -> None:
+    image = PillowImage.fromarray(photo_u8()).convert("RGBA")
+    image.putalpha(PillowImage.fromarray(photo_u8(seed=3)[..., 0]))
+    photo = read(plain("avif", image, quality=90))
+    assert photo.alpha is not None
+    assert opened(write_photo(photo, photo.tensor())).mode == "RGBA"
+
+
+def test_an_avif_of_ten_bits_is_refused_and_not_read_as_eight() -> None:
+    data = bytearray(plain("avif"))
+    data[data.index(b"av1C") + 4 + 2] |= 0x40
+    with pytest.raises(UnsupportedFormatError, match="has 10 bits a channel"):
+        read(bytes(data))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
+def test_a_truncated_avif_is_damaged(share: float) -> None:
+    data = plain("avif", PillowImage.fromarray(photo_u8(120, 160)))
+    with pytest.raises(DamagedImageError, match=r"is truncated|is damaged"):
+        read(data[: int(len(data) * share)])
+
+
+def test_an_avif_that_claims_too_much_is_refused_from_its_header() -> None:
+    with pytest.raises(TooLargeError, match="36 x 24 = 864"):
+        read_photo(plain("avif"), max_pixels=863)
+    frames = [PillowImage.fromarray(photo_u8(seed=seed)) for seed in range(3)]
+    animated = encoded(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(UnsupportedFormatError, match="an animation"):
+        read(animated)
