@@ -177,7 +177,7 @@ def _line(record: Search, trial: Trial, colours: Mapping[str, str]) -> Line:
         psnr_in=formatting.number(found.get("psnr_in")),
         psnr_out=formatting.number(found.get("psnr_out")),
         gpu_hours=search_words.hours(found.get("gpu_hours")),
-        spent=search_words.hours(trial["trained_hours"]),
+        spent=search_words.hours(trial["trained_hours"]) if trial["trained_hours"] else "none",
         is_front=trial["number"] in record["pareto"],
         sort={
             "number": trial["number"],
