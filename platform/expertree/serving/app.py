@@ -11,11 +11,11 @@ from starlette.responses import Response
 import expertree
 from expertree.serving import contract
 from expertree.serving.answers import EXPOSED_HEADERS
-from expertree.serving.endpoints import make_router
+from expertree.serving.endpoints import add_routes
 from expertree.serving.engine import Engine
 from expertree.serving.gate import make_gate
 from expertree.serving.intake import Intake
-from expertree.serving.job_endpoints import JobEndpoints, make_job_router
+from expertree.serving.job_endpoints import JobEndpoints, add_job_routes
 from expertree.serving.jobs import Jobs, JobTable, LocalJobs
 from expertree.serving.metrics import Metrics
 from expertree.serving.middleware import Surroundings
@@ -86,8 +86,8 @@ def create_app(
         lifespan=lifespan,
     )
     admit = make_gate(config)
-    app.include_router(make_router(intake, admit))
-    app.include_router(make_job_router(job_endpoints, admit))
+    add_routes(app, intake, admit)
+    add_job_routes(app, job_endpoints, admit)
     _add_page(app)
     install(app)
     app.add_middleware(

@@ -110,7 +110,6 @@ def takes_image(names: tuple[str, ...] = NAMES, *more: Json) -> Json:
             "required": True,
             "content": {
                 "application/octet-stream": {"schema": _FILE},
-                "image/*": {"schema": _FILE},
                 "multipart/form-data": {"schema": _object({"image": _FILE, **options})},
                 JSON: {
                     "schema": _object(

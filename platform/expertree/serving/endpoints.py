@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
@@ -31,11 +31,11 @@ from expertree.serving.photos import FORMATS
 from expertree.serving.problems import ProblemError
 
 
-def make_router(intake: Intake, admit: Admit) -> APIRouter:
-    """The routes of `Endpoints`, with what OpenAPI says of them."""
-    endpoints, router = Endpoints(intake), APIRouter()
+def add_routes(app: FastAPI, intake: Intake, admit: Admit) -> None:
+    """Add the routes of `Endpoints`, with what OpenAPI says of them."""
+    endpoints = Endpoints(intake)
     guarded = [Depends(admit), Depends(HTTPBearer(auto_error=False))]
-    router.add_api_route(
+    app.add_api_route(
         "/v1/restore",
         endpoints.restore,
         methods=["POST"],
@@ -48,7 +48,7 @@ def make_router(intake: Intake, admit: Admit) -> APIRouter:
         },
         openapi_extra=contract.takes_image(),
     )
-    router.add_api_route(
+    app.add_api_route(
         "/v1/route",
         endpoints.route,
         methods=["POST"],
@@ -61,7 +61,7 @@ def make_router(intake: Intake, admit: Admit) -> APIRouter:
         },
         openapi_extra=contract.takes_image(ROUTE_NAMES),
     )
-    router.add_api_route(
+    app.add_api_route(
         "/v1/models",
         endpoints.models,
         methods=["GET"],
@@ -73,7 +73,7 @@ def make_router(intake: Intake, admit: Admit) -> APIRouter:
             **contract.problems(401, 403, 429, 503),
         },
     )
-    router.add_api_route(
+    app.add_api_route(
         "/v1/models/{model_id}",
         endpoints.model,
         methods=["GET"],
@@ -85,7 +85,7 @@ def make_router(intake: Intake, admit: Admit) -> APIRouter:
             **contract.problems(401, 403, 404, 429, 503),
         },
     )
-    router.add_api_route(
+    app.add_api_route(
         "/healthz",
         endpoints.healthz,
         methods=["GET"],
@@ -93,7 +93,7 @@ def make_router(intake: Intake, admit: Admit) -> APIRouter:
         response_class=Response,
         responses={200: {"model": HealthAnswer, "description": "It is."}, **contract.problems()},
     )
-    router.add_api_route(
+    app.add_api_route(
         "/readyz",
         endpoints.readyz,
         methods=["GET"],
@@ -104,7 +104,6 @@ def make_router(intake: Intake, admit: Admit) -> APIRouter:
             **contract.problems(503),
         },
     )
-    return router
 
 
 class Endpoints:
@@ -179,7 +178,7 @@ class Endpoints:
     def _answer_kind(self, request: Request, asked: Asked) -> tuple[str, Wanted]:
         """The media type of the answer, and the options with the format that follows from it."""
         wanted = asked.wanted
-        own = self._intake.service.check(asked.image).format
+        own = self._intake.service.check(asked.image, wanted.options).format
         accept = ", ".join(request.headers.getlist("accept"))
         media = acceptable(accept, own, wanted.format)
         if media is None:

@@ -4,7 +4,7 @@ import re
 import time
 from datetime import UTC, datetime
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
@@ -25,17 +25,17 @@ from expertree.serving.settings import JobLimits
 _IDEMPOTENCY_KEY = re.compile(contract.IDEMPOTENCY_KEY["schema"]["pattern"])
 
 
-def make_job_router(endpoints: "JobEndpoints", admit: Admit) -> APIRouter:
-    """The routes of jobs, with what OpenAPI says of them."""
+def add_job_routes(app: FastAPI, endpoints: "JobEndpoints", admit: Admit) -> None:
+    """Add the routes of jobs, with what OpenAPI says of them."""
     guarded = [Depends(admit), Depends(HTTPBearer(auto_error=False))]
-    router = APIRouter(prefix="/v1/jobs", dependencies=guarded)
     known = {"model": JobAnswer, "description": "How the job stands."}
     located = {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}
-    router.add_api_route(
-        "",
+    app.add_api_route(
+        "/v1/jobs",
         endpoints.submit,
         methods=["POST"],
         summary="Ask for an image to be restored, and do not wait",
+        dependencies=guarded,
         status_code=202,
         response_class=Response,
         responses={
@@ -44,30 +44,33 @@ def make_job_router(endpoints: "JobEndpoints", admit: Admit) -> APIRouter:
         },
         openapi_extra=contract.takes_image(NAMES, contract.IDEMPOTENCY_KEY),
     )
-    router.add_api_route(
-        "/{job_id}",
+    app.add_api_route(
+        "/v1/jobs/{job_id}",
         endpoints.show,
         methods=["GET"],
         summary="How a job stands",
+        dependencies=guarded,
         response_class=Response,
         responses={200: known, **contract.problems(401, 403, 404, 429, 503)},
     )
-    router.add_api_route(
-        "/{job_id}/result",
+    app.add_api_route(
+        "/v1/jobs/{job_id}/result",
         endpoints.result,
         methods=["GET"],
         summary="The restored image",
+        dependencies=guarded,
         response_class=Response,
         responses={
             200: contract.images("The image, restored."),
             **contract.problems(401, 403, 404, 409, 429, 503),
         },
     )
-    router.add_api_route(
-        "/{job_id}",
+    app.add_api_route(
+        "/v1/jobs/{job_id}",
         endpoints.delete,
         methods=["DELETE"],
         summary="Stop and forget a job",
+        dependencies=guarded,
         status_code=204,
         response_class=Response,
         responses={
@@ -75,7 +78,6 @@ def make_job_router(endpoints: "JobEndpoints", admit: Admit) -> APIRouter:
             **contract.problems(401, 403, 404, 429, 503),
         },
     )
-    return router
 
 
 class JobEndpoints:
@@ -108,7 +110,7 @@ class JobEndpoints:
             )
         owner = owner_of(request)
         async with self._intake.asked(request, NAMES) as asked:
-            self._intake.service.check(asked.image)
+            self._intake.service.check(asked.image, asked.wanted.options)
             order = Order(owner=owner, image=asked.image, wanted=asked.wanted)
             job_id = await self._jobs.submit(order, key)
         await self.runner.take(job_id)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from expertree.errors import (
     DamagedImageError,
@@ -182,10 +183,20 @@ async def _answer_framework(request: Request, error: Exception) -> Response:
         "not-found": f"There is nothing at {request.url.path}; /docs lists what there is.",
         "no-such-method": f"{request.method} cannot be used on {request.url.path}.",
     }
-    problem = ProblemError(
-        kind, details.get(kind, _sentence(str(error.detail))), headers=error.headers
-    )
+    headers = dict(error.headers or {})
+    if kind == "no-such-method":
+        headers["Allow"] = ", ".join(sorted(_methods_at(request)))
+    problem = ProblemError(kind, details.get(kind, _sentence(str(error.detail))), headers=headers)
     return problem_response(problem, request_id_of(request))
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Methods of all routes of a path; the framework knows those of the first one."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return found
 
 
 async def _answer_nobody(_: Request, __: Exception) -> Response:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from expertree.errors import MemoryShortageError, TooLargeError, UnavailableError
+from expertree.errors import MemoryShortageError, OptionError, TooLargeError, UnavailableError
 from expertree.images.containers import Header, read_header
 from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
 from expertree.serving.engine import Engine, Model, OnTile, Options, Routed
@@ -53,7 +53,7 @@ class Service:
         Raises:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
         """
-        decoded = await self._decode(image, share)
+        decoded = await self._decode(image, options, share)
         return await self.engine.route(decoded.pixels, options), decoded
 
     async def restore(
@@ -70,7 +70,7 @@ class Service:
         Raises:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
         """
-        decoded = await self._decode(image, share)
+        decoded = await self._decode(image, wanted.options, share)
         restored = await self.engine.restore(decoded.pixels, wanted.options, on_tile=on_tile)
         return await self._in_thread(lambda: encode(decoded, restored, wanted))
 
@@ -78,13 +78,14 @@ class Service:
         """Take no more."""
         self._codecs.shutdown(wait=False, cancel_futures=True)
 
-    def check(self, image: bytes) -> Header:
+    def check(self, image: bytes, options: Options) -> Header:
         """Look at what a file claims to be, before anything is decoded.
 
         Raises:
             UnsupportedFormatError: If it is no image that is read here.
             TooLargeError: If it claims more pixels than allowed.
             DamagedImageError: If its header cannot be read.
+            OptionError: If it is too large to be restored without tiles, as it shall be.
         """
         header = read_header(image)
         num_pixels = header.width_px * header.height_px
@@ -93,10 +94,16 @@ class Service:
                 f"claims {header.width_px:,} x {header.height_px:,} = {num_pixels:,} pixels, of "
                 f"which at most {self.limits.max_pixels:,} are allowed"
             )
+        longest_px = max(header.width_px, header.height_px)
+        if options.tile_px == 0 and longest_px > self.limits.max_tile_px:
+            raise OptionError(
+                f"without tiles (tile=0) an image has at most {self.limits.max_tile_px} pixels on "
+                f"a side, and this one {longest_px}"
+            )
         return header
 
-    async def _decode(self, image: bytes, share: Share) -> Decoded:
-        header = self.check(image)
+    async def _decode(self, image: bytes, options: Options, share: Share) -> Decoded:
+        header = self.check(image, options)
         share.grow(BYTES_PER_PIXEL * header.width_px * header.height_px)
         return await self._in_thread(lambda: decode(image, self.limits.max_pixels))
 

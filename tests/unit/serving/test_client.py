@@ -1,0 +1,84 @@
+"""The example client against a real server."""
+
+import importlib.util
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import uvicorn
+
+from expertree.images.io import decode_u8, encode_png
+from expertree.restorer import Restorer
+from expertree.serving import HttpConfig, LocalEngine, create_app
+
+CLIENT = Path(__file__).parents[3] / "serve" / "client.py"
+
+
+@pytest.fixture(scope="module")
+def client() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("client", CLIENT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def url(restorer: Restorer) -> Iterator[str]:
+    """Where a server listens, with room for one request in work and one that waits."""
+    app = create_app(LocalEngine(restorer, max_queued=1), HttpConfig())
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(timeout=20)
+
+
+def test_it_restores_and_says_the_route(
+    client: ModuleType, url: str, restorer: Restorer, photo: np.ndarray, png: bytes
+) -> None:
+    restored, route = client.Endpoint(url).restore(png, {"expert": "0"})
+    assert np.array_equal(decode_u8(restored), restorer.restore(photo, expert=0).image)
+    assert route.startswith("expert=0, ")
+
+
+def test_it_follows_a_job_to_its_file(
+    client: ModuleType, url: str, restorer: Restorer, photo: np.ndarray
+) -> None:
+    large = cv2.resize(photo, (300, 200))
+    job = client.Endpoint(url).restore_as_job(encode_png(large), {"tile": "128"}, "a-key")
+    *_, last = job
+    expected = restorer.restore(large, tile_px=128).image
+    assert np.array_equal(decode_u8(last["file"]), expected)
+
+
+def test_it_says_what_the_endpoint_says_is_wrong(client: ModuleType, url: str) -> None:
+    with pytest.raises(RuntimeError, match="not an image"):
+        client.Endpoint(url).restore(b"no image", {})
+
+
+def test_it_comes_back_where_the_endpoint_is_busy(client: ModuleType, url: str, png: bytes) -> None:
+    answers = []
+
+    def ask() -> None:
+        answers.append(client.Endpoint(url).restore(png, {}))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(answers) == 6

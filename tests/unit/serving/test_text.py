@@ -1,0 +1,55 @@
+"""Free text as an instruction, with an embedding that counts letters in place of a model."""
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from expertree.errors import ConfigError, OptionError
+from expertree.serving.text import load_reader, make_reader
+
+NAMES = ("haze", "noise", "rain", "medium noise", "smudge")
+
+
+def embed(sentences: Sequence[str]) -> np.ndarray:
+    """Which words there are, each at a place of its own."""
+    words = sorted({word for own in ALL for word in own.lower().split()})
+    rows = np.array([[word in own.lower().split() for word in words] for own in sentences])
+    rows = rows.astype(np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+
+
+ALL = [
+    *("remove the haze", "it is foggy and misty", "the view is hazy, clear it up", "smudge"),
+    *("remove the noise", "make it less noisy", "the picture is grainy", "film grain"),
+    *("remove the rain", "take the rain off", "there are rain drops and streaks"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("take the rain off and make it less noisy", ("rain", "noise")),
+        ("Remove the haze.", ("haze",)),
+        ("remove the rain, take the rain off", ("rain",)),
+        ("smudge", ("smudge",)),
+        ("please call my mother; remove the noise", ("noise",)),
+    ],
+)
+def test_each_clause_names_what_it_is_nearest_to(text: str, names: tuple[str, ...]) -> None:
+    assert make_reader(embed)(text, NAMES) == names
+
+
+@pytest.mark.parametrize("text", ["call my mother", ", and ;", ""])
+def test_words_that_name_nothing_are_refused(text: str) -> None:
+    with pytest.raises(OptionError):
+        make_reader(embed)(text, NAMES)
+
+
+def test_without_the_extra_a_text_model_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(ConfigError, match=r"expertree\[text\]"):
+        load_reader("some/model")
