@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from expertree.hierarchy.tree import Metric, check_groups
+from expertree.hierarchy.tree import Metric, check_growing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,9 @@ class HierarchyConfig:
 
     groups: tuple[int, ...] = (1, 4, 8)
     """Number of groups on each level, coarse to fine; the paper's small tree. With `adaptive`, the
-    most that a level may have: how many there are, and how many levels, is up to the data."""
+    most that a level may have: how many there are, and how many levels, is up to the data. A shape
+    that does not begin with 1, such as 4, 8, is cut from everything too, but its routers never
+    choose the expert for everything (paper 000, table 8)."""
 
     method: Literal["kmeans", "bisecting", "spectral", "adaptive"] = "kmeans"
     """How groups are cut: `kmeans` top-down (the paper); `bisecting`, cuts of one dendrogram, so
@@ -70,12 +72,22 @@ class HierarchyConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check_groups(self.groups)
+        check_growing(self.groups)
         for name in ("num_iterations", "num_restarts", "fit_samples", "min_group_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.method == "adaptive" and len(self.groups) == 1:
+        if self.method == "adaptive" and len(self.cut_groups) == 1:
             raise ValueError("groups=[1] leaves method=adaptive nothing to cut; add a level")
+
+    @property
+    def has_root(self) -> bool:
+        """Whether routers may choose the expert for everything."""
+        return self.groups[0] == 1
+
+    @property
+    def cut_groups(self) -> tuple[int, ...]:
+        """Number of groups on each level of the tree, which always begins with everything."""
+        return self.groups if self.has_root else (1, *self.groups)
 
     @property
     def fewest_groups(self) -> int:

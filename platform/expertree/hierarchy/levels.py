@@ -42,7 +42,7 @@ def shared_out(points: Points, config: HierarchyConfig) -> Levels:
         GroupingError: If the samples do not fall into that many groups.
     """
     levels: list[tuple[Group, ...]] = [(everything(points),)]
-    for level in range(1, len(config.groups)):
+    for level in range(1, len(config.cut_groups)):
         levels.append(_share_level_out(points, levels[-1], level, config))
     return Levels(groups=tuple(levels))
 
@@ -50,7 +50,7 @@ def shared_out(points: Points, config: HierarchyConfig) -> Levels:
 def _share_level_out(
     points: Points, groups: Sequence[Group], level: int, config: HierarchyConfig
 ) -> tuple[Group, ...]:
-    wanted = config.groups[level]
+    wanted = config.cut_groups[level]
 
     def cut_into(position: int, num_parts: int) -> Cut:
         seed = [level, position, num_parts]
@@ -85,7 +85,7 @@ def bisected(points: Points, config: HierarchyConfig) -> Levels:
     """
     growing = _Growing(points, config)
     fronts = [[0]]
-    for level, wanted in enumerate(config.groups[1:], start=1):
+    for level, wanted in enumerate(config.cut_groups[1:], start=1):
         while len(growing.front) < wanted:
             if not growing.split():
                 raise GroupingError(_too_many(level, points, config))
@@ -180,7 +180,7 @@ def by_silhouette(points: Points, config: HierarchyConfig) -> Levels:
         GroupingError: If not even everything can be cut.
     """
     levels: list[tuple[Group, ...]] = [(everything(points),)]
-    for level in range(1, len(config.groups)):
+    for level in range(1, len(config.cut_groups)):
         finer = _cut_by_silhouette(points, levels[-1], level, config)
         if len(finer) == len(levels[-1]):
             break
@@ -198,7 +198,7 @@ def by_silhouette(points: Points, config: HierarchyConfig) -> Levels:
 def _cut_by_silhouette(
     points: Points, groups: Sequence[Group], level: int, config: HierarchyConfig
 ) -> tuple[Group, ...]:
-    left = config.groups[level] - len(groups)
+    left = config.cut_groups[level] - len(groups)
     found = {
         position: list(_scored_cuts(points, group, position, level, config))
         for position, group in enumerate(groups)
@@ -247,7 +247,7 @@ def _silhouette(points: Points, parts: Sequence[Group], config: HierarchyConfig)
 
 def _too_many(level: int, points: Points, config: HierarchyConfig) -> str:
     return (
-        f"level {level} needs {config.groups[level]} groups of at least "
+        f"level {level} needs {config.cut_groups[level]} groups of at least "
         f"{config.min_group_samples} samples, but the {len(points)} samples do not fall into that "
         "many; give more or more varied samples, ask for fewer groups, or lower min_group_samples"
     )

@@ -296,6 +296,19 @@ def _check_dendrogram(tree: Tree) -> None:
             )
 
 
+def check_growing(groups: tuple[int, ...]) -> None:
+    """Check a shape, which may leave out the level of everything.
+
+    Raises:
+        ValueError: If it does not grow from level to level.
+    """
+    grows = all(a < b for a, b in itertools.pairwise(groups))
+    if not groups or groups[0] < 1 or not grows:
+        raise ValueError(
+            f"groups must grow from level to level, as in 1, 4, 8 or 4, 8; got {list(groups)}"
+        )
+
+
 def check_groups(groups: tuple[int, ...]) -> None:
     """Check a tree's shape.
 

@@ -18,7 +18,7 @@ from expertree.degradation.photographs import (
     split_photographs,
 )
 from expertree.errors import ResourceError
-from expertree.hierarchy import assign, load_tree, save_tree
+from expertree.hierarchy import ROOT, assign, load_tree, save_tree
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_networks import check_weights
 from expertree.orchestration.expert_stages import ExpertPlan, plan_experts, train_experts
@@ -43,7 +43,6 @@ from expertree.orchestration.tracked import prepare_tracking
 from expertree.orchestration.tree_stage import Hierarchy, cut_embeddings
 from expertree.restorer import write_bundle
 from expertree.routing import (
-    Guide,
     Router,
     load_router,
     make_guide,
@@ -126,16 +125,16 @@ def build(
     if past is not None:
         del sets["extractor"]
     tables = make_tables(bench, sets, material, seed=config.seed)
-    extractor = _extractor(config, bench, tables, past)
+    extractor = make_extractor(config, bench, tables, past)
     embedded = {name: table for name, table in tables.items() if name != "extractor"}
     embeddings = embed_tables(bench, embedded, extractor)
     kept = None
     if past is None:
-        hierarchy = _cluster(config, bench, extractor, embeddings["train"])
+        hierarchy = cut_tree(config, bench, extractor, embeddings["train"])
     else:
         hierarchy, growth = grow_tree(bench, config, past, embeddings["train"])
         kept = keep_experts(past, growth)
-    shards = _shard(bench, tables["train"], hierarchy)
+    shards = shard_tree(bench, tables["train"], hierarchy)
     plans = plan_experts(
         bench,
         config,
@@ -178,12 +177,13 @@ def build(
     )
 
 
-def _extractor(
+def make_extractor(
     config: BuildConfig,
     bench: Workbench,
     tables: Mapping[str, Storage],
-    past: FinishedBuild | None,
+    past: FinishedBuild | None = None,
 ) -> Storage:
+    """The extractor, trained on the patch set that is for it; of a tree that grows, its own."""
     if past is not None:
         with bench.timed("extractor", cached=True):
             return past.directory("extractor")
@@ -199,9 +199,11 @@ def _extractor(
     return bench.run("extractor", spec, make, needs_cluster=True)
 
 
-def _cluster(
+def cut_tree(
     config: BuildConfig, bench: Workbench, extractor: Storage, embeddings: Storage
 ) -> Hierarchy:
+    """The tree of some embeddings."""
+
     def make(result: Storage, _: OnDone) -> None:
         tree, ids, leaves = cut_embeddings(
             embeddings,
@@ -218,7 +220,7 @@ def _cluster(
     return Hierarchy(result=result, tree=load_tree(result), ids=ids, leaves=leaves)
 
 
-def _shard(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storage:
+def shard_tree(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storage:
     """The training images by leaf; of a tree that has grown, those of the new leaves."""
     growth = hierarchy.growth
     leaves = range(hierarchy.tree.num_leaves) if growth is None else growth.leaves
@@ -309,38 +311,69 @@ def _train_router(
     serving: Mapping[int, ExpertPlan],
     scores: Mapping[tuple[str, str], Storage],
 ) -> Storage:
+    chosen = {node: p for node, p in serving.items() if config.hierarchy.has_root or node != ROOT}
+    columns = {
+        node: [scores[plan.key, name] for name in given.tables] for node, plan in chosen.items()
+    }
+    return train_router_on(
+        config,
+        bench,
+        hierarchy,
+        embeddings=list(given.embeddings.values()),
+        columns=columns,
+        training=given.training,
+    )
+
+
+def train_router_on(
+    config: BuildConfig,
+    bench: Workbench,
+    hierarchy: Hierarchy,
+    *,
+    embeddings: Sequence[Storage],
+    columns: Mapping[int, Sequence[Storage]],
+    training: Sequence[tuple[Storage, Storage]],
+) -> Storage:
+    """The routers of a tree, from what its experts made of the routers' patches.
+
+    Args:
+        config: How they are trained.
+        bench: The workbench.
+        hierarchy: The tree.
+        embeddings: Of the patches, set by set.
+        columns: For each expert that may be chosen, by node, its scores on the same sets.
+        training: See `Built`.
+    """
     tree = hierarchy.tree
     spec = {
         "router": to_dict(config.router),
         "tree": key_of(hierarchy.result),
-        "losses": [key_of(scores[p.key, name]) for name in given.tables for p in serving.values()],
+        "losses": [key_of(c) for own in zip(*columns.values(), strict=True) for c in own],
         "seed": config.seed,
     }
 
     def make(result: Storage, _: OnDone) -> None:
-        vectors = np.concatenate([read_embeddings(f)[1] for f in given.embeddings.values()])
+        vectors = np.concatenate([read_embeddings(found)[1] for found in embeddings])
         losses = {
-            node: np.concatenate([read_scores(scores[p.key, name]).l1 for name in given.tables])
-            for node, p in serving.items()
+            node: np.concatenate([read_scores(column).l1 for column in own])
+            for node, own in columns.items()
         }
         trained = train_router(
             config.router,
             tree,
             vectors,
             assign(tree, vectors),
-            node_table(losses, tree),
+            node_table(losses, tree, absent=np.max),
             seed=config.seed,
+            levels=None if config.hierarchy.has_root else range(1, tree.num_levels),
         )
         save_router(trained.router, result)
-        save_guide(_guide(hierarchy, given), result)
+        names = [own for table, _ in training for own in read_names(table)]
+        guide = make_guide(tree, leaves_of_training(hierarchy, training), names)
+        save_guide(guide, result)
         result.write_json("curve.json", [dataclasses.asdict(epoch) for epoch in trained.curve])
 
     return bench.run("router", spec, make)
-
-
-def _guide(hierarchy: Hierarchy, given: _Given) -> Guide:
-    names = [own for table, _ in given.training for own in read_names(table)]
-    return make_guide(hierarchy.tree, leaves_of_training(hierarchy, given.training), names)
 
 
 def leaves_of_training(

@@ -50,9 +50,8 @@ def choose_networks(config: ExpertsConfig, tree: Tree, shares: Shares) -> dict[i
     for node in tree.experts():
         rule = next((r for r in config.rules if _fits(r, tree, node, shares)), NodeRule())
         adapted = _choose_adapter(config, rule, chosen.get(ROOT))
-        chosen[node] = adapted or _choose(
-            config, rule, _above(tree, node, chosen), chosen.get(ROOT)
-        )
+        above = _above(tree, node, chosen, config.start_from)
+        chosen[node] = adapted or _choose(config, rule, above, chosen.get(ROOT))
     return chosen
 
 
@@ -102,7 +101,7 @@ def _choose(
         else:
             reason = f", because its parent is another network ({above[1].backbone.name})"
     if parent is not None:
-        start = "its parent's weights"
+        start = "its parent's weights" if config.start_from == "parent" else "the root's weights"
     elif file is not None:
         start = f"published weights ({file.rpartition('/')[2]})"
     else:
@@ -121,9 +120,11 @@ def _no_adapter(rule: NodeRule, root: NetworkChoice) -> str:
 
 
 def _above(
-    tree: Tree, node: int, chosen: Mapping[int, NetworkChoice]
+    tree: Tree, node: int, chosen: Mapping[int, NetworkChoice], start_from: str
 ) -> tuple[int, NetworkChoice] | None:
     parent = tree.parent_expert(node)
+    if parent is not None and start_from == "root":
+        parent = ROOT
     return None if parent is None else (parent, chosen[parent])
 
 

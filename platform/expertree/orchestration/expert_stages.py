@@ -85,12 +85,29 @@ def plan_experts(
     table: Storage,
     shards: Storage,
     kept: Kept | None = None,
+    shard_leaves: Mapping[int, Sequence[int]] | None = None,
 ) -> list[ExpertPlan]:
     """Every expert that the tree needs, parents first, and the comparison last.
 
     An expert's key depends on the samples of its node and not on the tree around it, so trees that
     share a group share its expert. Those that are kept have the keys that they had.
+
+    Args:
+        bench: The workbench.
+        config: What experts are.
+        tree: The tree.
+        leaf_of: The leaf of each training patch, by id.
+        table: The training patches.
+        shards: The same by leaf.
+        kept: Experts that are there already.
+        shard_leaves: For each leaf those of `shards`, where these are the shards of a finer tree.
     """
+
+    def files_of(leaves: Sequence[int]) -> tuple[str, ...]:
+        if shard_leaves is not None:
+            leaves = [own for leaf in leaves for own in shard_leaves[leaf]]
+        return tuple(leaf_files(names, leaves))
+
     names = shards.list_files(".parquet")
     plans: dict[int | None, ExpertPlan] = {}
     if kept is not None:
@@ -109,14 +126,16 @@ def plan_experts(
             node=node,
             label=_label(tree, node),
             material=_Material(
-                num_samples=_num_samples(
+                num_samples=config.experts.samples_per_expert
+                or _num_samples(
                     tree,
                     node,
                     config.experts.num_samples,
-                    from_root=networks[node].adapter is not None,
+                    from_root=networks[node].adapter is not None
+                    or config.experts.start_from == "root",
                 ),
                 samples=_hash_of_samples(table, leaf_of, tree.nodes[node].leaves),
-                files=tuple(leaf_files(names, tree.nodes[node].leaves)),
+                files=files_of(tree.nodes[node].leaves),
             ),
             network=networks[node],
             parent=plans[parent] if parent is not None else None,
@@ -127,7 +146,7 @@ def plan_experts(
         node=None,
         label=_label(tree, None),
         material=_Material(
-            num_samples=sum(config.experts.num_samples),
+            num_samples=config.experts.samples_of_path(tree.num_levels),
             samples=_hash_of_samples(table, leaf_of, range(tree.num_leaves)),
             files=tuple(names),
         ),

@@ -1,6 +1,7 @@
 """The configuration of a build: one section for each part, each default in its dataclass."""
 
 import dataclasses
+from typing import Literal
 
 from expertree.degradation.maps import MapsConfig
 from expertree.degradation.table import DegradationConfig
@@ -81,8 +82,16 @@ class ExpertsConfig:
     gets the samples of all of them, so that every path sees the same number. An adapter starts from
     the root, and so gets the samples of all levels from there to its own."""
 
+    samples_per_expert: int | None = None
+    """Samples that every expert sees, in place of `num_samples` by level: an expert is then the
+    same in all trees that have its group, whatever the levels around it."""
+
     warm_start: bool = True
-    """Start each expert from its parent's weights, not from random ones."""
+    """Start each expert from the weights that `start_from` names, not from random ones."""
+
+    start_from: Literal["parent", "root"] = "parent"
+    """Whose weights an expert starts from: those of the expert above it, or those of the root's,
+    which are the same in all trees of the same images."""
 
     prune: bool = False
     """Where an expert is no better than its parent's on the routers' patches, restore by the
@@ -108,11 +117,32 @@ class ExpertsConfig:
                 "an adapter starts from the root's weights: leave warm_start on or set adapter to "
                 "null"
             )
-        if not self.num_samples or min(self.num_samples) < self.recipe.batch_size:
+        if self.samples_per_expert is not None:
+            if self.samples_per_expert < self.recipe.batch_size:
+                raise ValueError(
+                    f"samples_per_expert must be at least one batch ({self.recipe.batch_size}), "
+                    f"got {self.samples_per_expert}"
+                )
+        elif not self.num_samples or min(self.num_samples) < self.recipe.batch_size:
             raise ValueError(
                 f"num_samples must be at least one batch ({self.recipe.batch_size}) on each level, "
                 f"got {list(self.num_samples)}"
             )
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether an expert depends on its group alone, and on nothing of the tree around it."""
+        from_above = self.warm_start and self.adapter is None and self.start_from == "parent"
+        return self.samples_per_expert is not None and not from_above and not self.rules
+
+    def samples_of_path(self, num_levels: int) -> int:
+        """Samples behind the weights at the end of a path, those that it starts from included."""
+        if self.samples_per_expert is None:
+            return sum(self.num_samples)
+        if not self.warm_start or num_levels == 1:
+            return self.samples_per_expert
+        starts_from_root = self.adapter is not None or self.start_from == "root"
+        return self.samples_per_expert * (2 if starts_from_root else num_levels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,11 +192,12 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         """Check the sections against each other."""
-        levels, given = len(self.hierarchy.groups), len(self.experts.num_samples)
-        if given != levels:
+        levels, given = len(self.hierarchy.cut_groups), len(self.experts.num_samples)
+        if given != levels and self.experts.samples_per_expert is None:
             raise ConfigError(
                 f"experts.num_samples has {given} values for {levels} levels "
-                f"(hierarchy.groups={list(self.hierarchy.groups)}); give one a level"
+                f"(hierarchy.groups={list(self.hierarchy.groups)}); give one a level, or "
+                "experts.samples_per_expert"
             )
         largest_px = self.experts.recipe.largest_patch_px
         if largest_px > self.degradation.patch_px:

@@ -21,8 +21,10 @@ VERSIONS: Mapping[str, int] = {
     "tree": 1,
     "shard": 1,
     "expert": 1,
+    "snapshot": 1,
     "score": 1,
     "router": 3,
+    "judge": 1,
     "evaluate": 4,
     "bundle": 3,
 }

@@ -1,12 +1,13 @@
 """How much the routers leave on the table (paper 000, table O)."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from expertree.hierarchy import Tree
+from expertree.hierarchy import ROOT, Tree
 from expertree.routing.decision import Route
 from expertree.routing.losses import choice_nodes
 
@@ -53,13 +54,24 @@ class Audit:
 
 
 def node_table(
-    by_expert: Mapping[int, Float[np.ndarray, " samples"]], tree: Tree
+    by_expert: Mapping[int, Float[np.ndarray, " samples"]],
+    tree: Tree,
+    *,
+    absent: Callable[..., Any] | None = None,
 ) -> Float[np.ndarray, "samples nodes"]:
     """Spread one column an expert over one column a node: nodes of a chain share their expert.
+
+    Args:
+        by_expert: By the node of each expert.
+        tree: The tree.
+        absent: What stands in for the root's expert where a tree does without it, of the others'
+            columns stacked: numpy's `max` or `min`, whichever is worse. By default it is needed.
 
     Raises:
         ArtefactError: If the experts are not exactly the tree's.
     """
+    if absent is not None and ROOT not in by_expert:
+        by_expert = {ROOT: absent(np.stack(list(by_expert.values())), axis=0), **by_expert}
     tree.check_experts(by_expert)
     return np.stack([by_expert[tree.expert_of(node.index)] for node in tree.nodes], axis=1)
 

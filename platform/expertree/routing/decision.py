@@ -68,6 +68,12 @@ def decide(
     allowed_levels = _allowed_levels(tree, level, levels, expert)
     leaves = _allowed_leaves(tree, leaf_mask, expert)
     device = output.leaf_logits.device
+    never = output.level_logits.isneginf().any(dim=0).cpu()
+    if not (allowed_levels & ~never).any():
+        raise ValueError(
+            f"level {level if level is not None else 0} is never chosen in this tree, which has no "
+            "expert for everything; give another"
+        )
     leaf_logits = output.leaf_logits.masked_fill(~leaves.to(device), float("-inf"))
     level_logits = output.level_logits.masked_fill(~allowed_levels.to(device), float("-inf"))
     leaf_probabilities = leaf_logits.softmax(dim=1).double().cpu()

@@ -46,12 +46,14 @@ class RouterShape:
         num_leaves: Leaves of the tree.
         num_levels: Levels of the tree, the root's included.
         num_costs: Nodes of the tree whose costs are predicted; 0 leaves the choice to the gates.
+        has_root: Whether the expert for everything may be chosen.
     """
 
     embed_dim: int
     num_leaves: int
     num_levels: int
     num_costs: int = 0
+    has_root: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,13 +158,25 @@ class Router(nn.Module):
         """
         degradation = self.degradation_head(points)
         log_variance = self.granularity_head(points)
+        levels = self.level_gate(log_variance)
+        costs = None if self.cost_head is None else self.cost_head(points)
+        if not (self.shape.has_root or self.training):
+            levels = _without_first(levels, float("-inf"))
+            costs = None if costs is None else _without_first(costs, float("inf"))
         return RouterOutput(
             degradation=degradation,
             log_variance=log_variance,
             leaf_logits=self.leaf_gate(degradation),
-            level_logits=self.level_gate(log_variance),
-            costs=None if self.cost_head is None else self.cost_head(points),
+            level_logits=levels,
+            costs=costs,
         )
+
+
+def _without_first(
+    values: Float[Tensor, "batch choices"], never: float
+) -> Float[Tensor, "batch choices"]:
+    """The same with a value that is never chosen in the first column, which is the root's."""
+    return torch.cat([torch.full_like(values[:, :1], never), values[:, 1:]], dim=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

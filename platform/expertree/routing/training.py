@@ -162,6 +162,7 @@ def train_router(
                 num_leaves=tree.num_leaves,
                 num_levels=tree.num_levels,
                 num_costs=len(tree.nodes) if config.objective == "cost" else 0,
+                has_root=0 in chosen_levels,
             )
         )
         return _fit(config, router, kept, held_out, centroids)

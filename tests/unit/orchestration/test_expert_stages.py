@@ -191,3 +191,59 @@ def test_a_stored_adapter_is_opened_with_its_root_out_of_the_same_store(tmp_path
         opened = open_expert(store.sub("expert", key)).state_dict()
         assert torch.equal(opened["intro.weight"], weights["intro.weight"])
     assert not opened["encoders.0.0.conv2.weight"].any()
+
+
+TABLE_8 = ((1,), (2,), (4,), (8,), (16,), (1, 8), (4, 8), (1, 4, 8), (1, 4, 8, 16))
+
+
+@pytest.mark.parametrize("start", [{"warm_start": False}, {"start_from": "root"}])
+def test_the_nine_shapes_of_table_8_share_31_experts(tmp_path: Path, start: dict) -> None:
+    points = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
+    keys: set[str] = set()
+    num_chosen = 0
+    for groups in TABLE_8:
+        shape = HierarchyConfig(method="bisecting", groups=groups)
+        tree, plans = plan(tmp_path, shape, points, samples_per_expert=800, **start)
+        assert tree.groups == shape.cut_groups
+        chosen = [n for n in plans if n is not None and (n != 0 or shape.has_root)]
+        keys |= {plans[node].key for node in chosen}
+        num_chosen += len(chosen)
+    # A group that lasts a level uncut is one expert there, and fewer are distinct.
+    assert num_chosen <= 94
+    assert 16 < len(keys) <= 31
+    assert num_chosen >= 2.5 * len(keys)
+
+
+def test_one_number_of_samples_for_all_is_also_that_of_the_network_to_compare_with(
+    tmp_path: Path,
+) -> None:
+    shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
+    _, alone = plan(tmp_path, shape, points, samples_per_expert=800, warm_start=False)
+    assert alone[None].key == alone[0].key
+    _, from_root = plan(tmp_path, shape, points, samples_per_expert=800, start_from="root")
+    assert from_root[None].job.num_samples == 1600
+    assert from_root[1].parent == from_root[0].key
+
+
+def test_an_expert_reads_the_shards_of_a_finer_tree_that_make_up_its_group(tmp_path: Path) -> None:
+    points = make_blobs(2, 0.1)
+    tree, leaves = build_tree(points, HierarchyConfig(groups=(1, 2)), extractor="x")
+    bench = make_bench(tmp_path)
+    shards = bench.store.sub("shard", "s")
+    for leaf in range(4):
+        shards.write_bytes(f"leaf={leaf:03d}/part-00000.parquet", b"")
+    config = load(
+        BuildConfig, {"hierarchy": {"groups": [1, 2]}, "experts": {"num_samples": [8, 8]}}
+    )
+    plans = plan_experts(
+        bench,
+        config,
+        tree,
+        leaf_of={f"train/{row:04d}": int(leaf) for row, leaf in enumerate(leaves)},
+        table=bench.store.sub("degrade", "t"),
+        shards=shards,
+        shard_leaves={0: [1, 3], 1: [0, 2]},
+    )
+    files = {plan.node: {name[:8] for name in plan.files} for plan in plans}
+    assert files[1] == {"leaf=001", "leaf=003"}
+    assert files[0] == {f"leaf={leaf:03d}" for leaf in range(4)}

@@ -14,6 +14,12 @@ def test_table_gives_each_node_the_column_of_its_expert(tree: Tree) -> None:
     assert node_table(by_expert, tree).tolist() == [[0.0, 1.0, 2.0, 3.0, 4.0, 2.0]] * 2
 
 
+def test_where_there_is_no_root_the_worst_of_the_others_stands_in_for_it(tree: Tree) -> None:
+    others = {expert: np.full(2, float(expert)) for expert in tree.experts() if expert != 0}
+    assert node_table(others, tree, absent=np.max)[0].tolist() == [4.0, 1.0, 2.0, 3.0, 4.0, 2.0]
+    assert node_table(others, tree, absent=np.min)[0, 0] == 1.0
+
+
 def test_table_needs_exactly_the_experts_of_the_tree(tree: Tree) -> None:
     with pytest.raises(ArtefactError, match="missing"):
         node_table({0: np.zeros(2)}, tree)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from expertree.hierarchy import Tree
-from expertree.routing import RouterOutput, decide
+from expertree.routing import Router, RouterOutput, RouterShape, decide
 
 
 def output(leaf_logits: list[list[float]], level_logits: list[list[float]]) -> RouterOutput:
@@ -110,3 +110,17 @@ def test_impossible_choices_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         decide(output([[0.0] * 3], [[0.0] * 3]), tree, **options)
+
+
+def test_without_a_root_nothing_is_routed_to_it_and_asking_for_it_is_refused(tree) -> None:
+    shape = RouterShape(
+        embed_dim=tree.embed_dim,
+        num_leaves=tree.num_leaves,
+        num_levels=tree.num_levels,
+        has_root=False,
+    )
+    with torch.inference_mode():
+        output = Router(shape).eval()(torch.randn(8, tree.embed_dim))
+    assert {route.level for route in decide(output, tree)} == {1}
+    with pytest.raises(ValueError, match=r"level 0 is never chosen"):
+        decide(output, tree, level=0)

@@ -86,3 +86,16 @@ def test_damage_is_refused_by_file(tmp_path: Path, name: str, content: bytes) ->
     storage.write_bytes(name, content)
     with pytest.raises(ArtefactError, match=name):
         load_router(storage)
+
+
+def test_a_router_without_a_root_never_chooses_it_and_learns_of_it_all_the_same(
+    tmp_path: Path,
+) -> None:
+    shape = RouterShape(embed_dim=16, num_leaves=3, num_levels=2, num_costs=4, has_root=False)
+    router = Router(shape)
+    assert router(torch.randn(4, 16)).level_logits.isfinite().all()
+    save_router(router, Storage.open(tmp_path))
+    output = load_router(Storage.open(tmp_path))(torch.randn(4, 16))
+    assert output.level_logits[:, 0].isneginf().all()
+    assert output.level_logits[:, 1:].isfinite().all()
+    assert output.costs[:, 0].isposinf().all()
