@@ -125,6 +125,24 @@ def table(
     return {"columns": [*groups, "average"] if groups else [], "rows": rows}
 
 
+def average(
+    values: Float[np.ndarray, " patches"],
+    tasks: Sequence[tuple[str, ...]],
+    *,
+    task_order: Sequence[str],
+) -> float:
+    """The mean over degradations of the mean over their patches: a table's last column.
+
+    Args:
+        values: One for each patch.
+        tasks: For each patch its degradations.
+        task_order: Degradations by themselves; where there are no such patches, those of several at
+            once are averaged, by how many they are.
+    """
+    groups = _columns(tasks, "single", task_order) or _columns(tasks, "mixed", task_order)
+    return float(np.mean([values[index].mean() for index in groups.values()]))
+
+
 def summary(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The headline numbers, from the tables (each with `distribution` and `kind` beside)."""
     out: dict[str, Any] = {metric: {} for metric in METRICS}

@@ -51,6 +51,19 @@ class ExpertResult:
     sha256: str
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """The beginning of a training, to be gone on with later.
+
+    Attributes:
+        num_samples: Where to stop: after the step that reaches so many.
+        snapshot: Receives the expert as it is there, like a finished one.
+    """
+
+    num_samples: int
+    snapshot: Storage
+
+
 def train_expert(
     job: ExpertJob,
     *,
@@ -60,6 +73,7 @@ def train_expert(
     on_checkpoint: OnCheckpoint | None = None,
     device: str = "cpu",
     workers: Workers = ALONE,
+    part: Part | None = None,
 ) -> ExpertResult:
     """Train one expert and write it to a directory.
 
@@ -81,6 +95,9 @@ def train_expert(
         device: Where to compute.
         workers: This process among those that train the expert together; all of them call this
             with the same job, and the first one writes.
+        part: Stop early, in a state from which another call goes on as if there had been no stop:
+            the learning rate is that of the whole training. Nothing is written but a checkpoint
+            and the snapshot.
 
     Returns:
         Numbers about the training.
@@ -97,10 +114,16 @@ def train_expert(
     checkpoints = Checkpoints(directory, job.fingerprint)
     with _threads(job.recipe.num_threads):
         with _Training(job, patches, checkpoints, torch.device(device), workers) as training:
-            training.run(on_progress or (lambda _: None), on_checkpoint or (lambda *_: None))
+            training.run(
+                on_progress or (lambda _: None),
+                on_checkpoint or (lambda *_: None),
+                until=job.num_samples if part is None else part.num_samples,
+            )
         state = training.state
+        result = directory if part is None else part.snapshot
         if workers.is_first:
-            state.finish(directory)
+            state.finish(result)
+        if workers.is_first and part is None:
             checkpoints.clear()
     workers.wait()
     return ExpertResult(
@@ -108,7 +131,7 @@ def train_expert(
         num_samples=state.num_seen,
         loss=state.curve[-1][1],
         seconds=state.seconds,
-        sha256=read_card(directory).sha256,
+        sha256=read_card(result).sha256,
     )
 
 
@@ -155,23 +178,24 @@ class _Training:
         self.workers.wait()
         return found if self.workers.is_first else self.checkpoints.newest_valid()
 
-    def run(self, on_progress: OnProgress, on_checkpoint: OnCheckpoint) -> None:
-        """Take the steps that are left."""
+    def run(self, on_progress: OnProgress, on_checkpoint: OnCheckpoint, *, until: int) -> None:
+        """Take the steps that are left until some samples have been seen."""
         interval = self.recipe.checkpoint_every_samples
         reported, reported_samples = time.perf_counter(), self.state.num_seen
         started = time.perf_counter()
-        while self.state.num_seen < self.job.num_samples:
+        while self.state.num_seen < until:
             before = self.state.num_seen
             try:
                 self.step()
-                due = self.state.num_seen // interval > before // interval
+                stops_early = until <= self.state.num_seen and not self.state.is_over
+                due = stops_early or self.state.num_seen // interval > before // interval
                 checkpoint = self.state.checkpoint() if due else None
             except NotFiniteError:
                 self._go_back()
                 reported_samples = self.state.num_seen
                 continue
             now = time.perf_counter()
-            if self.state.is_over or now - reported >= _SECONDS_BETWEEN_REPORTS:
+            if self.state.num_seen >= until or now - reported >= _SECONDS_BETWEEN_REPORTS:
                 rate = (self.state.num_seen - reported_samples) / (now - reported)
                 self._report(on_progress, rate)
                 reported, reported_samples = now, self.state.num_seen

@@ -45,6 +45,14 @@ class Dispatcher:
             await asyncio.sleep(POLL_S)
         return None
 
+    async def add(self, tasks: Sequence[TrainingTask]) -> None:
+        """See `Schedule.add`."""
+        self._schedule.add(tasks)
+
+    async def withdraw(self, keys: Sequence[str]) -> list[str]:
+        """See `Schedule.withdraw`."""
+        return self._schedule.withdraw(keys)
+
     async def heartbeat(self, lane: str, key: str, progress: Mapping[str, Any]) -> bool:
         """See `Schedule.heartbeat`."""
         return self._schedule.heartbeat(lane, key, time.time(), progress)

@@ -86,23 +86,9 @@ def train_all(
     """
     if not tasks:
         return Picture(tasks=(), history=(), finished=True)
-    packed = [dataclasses.replace(t, work=_pack(t.work)) for t in tasks]
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    dispatcher: Handle = (
-        ray.remote(Dispatcher)
-        .options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)
-        .remote(packed, config.lease_s, config.max_attempts)
-    )
     count = min(num_lanes(config), len(tasks))
-    lanes = [
-        _fit_lane.remote(f"lane-{index}", dispatcher, config, directory) for index in range(count)
-    ]
-    try:
-        picture = _watch(dispatcher, lanes, on_picture)
-    finally:
-        _send_home(dispatcher, lanes)
-        with contextlib.suppress(OSError):
-            directory.delete()
+    with open_lanes(tasks, count=count, config=config, directory=directory) as pool:
+        picture = _watch(pool, on_picture)
     failed = [task for task in picture.tasks if task.state is State.FAILED]
     if failed:
         first = failed[0]
@@ -111,17 +97,62 @@ def train_all(
     return picture
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LanePool:
+    """Lanes at work, and the dispatcher that they ask for it.
+
+    Attributes:
+        dispatcher: A handle on the actor, which anyone may add tasks to.
+        lanes: What each lane's run will return.
+    """
+
+    dispatcher: Handle
+    lanes: Sequence[Ref]
+
+
+@contextlib.contextmanager
+def open_lanes(
+    tasks: Sequence[TrainingTask], *, count: int, config: ClusterConfig, directory: Storage
+) -> Iterator[LanePool]:
+    """Lanes that work inside the block, on these tasks and on what is added; gone after it.
+
+    Args:
+        tasks: What to train first; `work` of each is a `Work`.
+        count: How many lanes.
+        config: What each reserves.
+        directory: Where Ray Train keeps the runs' state; deleted at the end.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    dispatcher: Handle = (
+        ray.remote(Dispatcher)
+        .options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)
+        .remote(pack(tasks), config.lease_s, config.max_attempts)
+    )
+    lanes = [
+        _fit_lane.remote(f"lane-{index}", dispatcher, config, directory) for index in range(count)
+    ]
+    try:
+        yield LanePool(dispatcher=dispatcher, lanes=lanes)
+    finally:
+        _send_home(dispatcher, lanes)
+        with contextlib.suppress(OSError):
+            directory.delete()
+
+
+def pack(tasks: Iterable[TrainingTask]) -> list[TrainingTask]:
+    """The tasks with their work as bytes, which the dispatcher hands on without unpacking."""
+    return [dataclasses.replace(task, work=_pack(task.work)) for task in tasks]
+
+
 def _pack(work: Work) -> bytes:
     packed: bytes = cloudpickle.dumps(work)  # type: ignore[no-untyped-call]
     return packed
 
 
-def _watch(
-    dispatcher: Handle, lanes: Sequence[Ref], on_picture: Callable[[Picture], None]
-) -> Picture:
-    working = list(lanes)
+def _watch(pool: LanePool, on_picture: Callable[[Picture], None]) -> Picture:
+    working = list(pool.lanes)
     while True:
-        picture: Picture = ray.get(dispatcher.picture.remote())
+        picture: Picture = ray.get(pool.dispatcher.picture.remote())
         on_picture(picture)
         if picture.finished:
             return picture

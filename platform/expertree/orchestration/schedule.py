@@ -100,8 +100,30 @@ class Schedule:
         self._entries = {task.key: _Entry(task=task) for task in tasks}
         self._lease_s = lease_s
         self._max_attempts = max_attempts
-        self._urgency = critical_path([entry.task for entry in self._entries.values()])
+        self._urgency = self._urgencies()
         self.history: list[Attempt] = []
+
+    def add(self, tasks: Iterable[TrainingTask]) -> None:
+        """Take in more tasks while lanes run; those that are known stay as they are.
+
+        A task that had failed for good is tried anew.
+        """
+        for task in tasks:
+            known = self._entries.get(task.key)
+            if known is None or known.state is State.FAILED:
+                self._entries[task.key] = _Entry(task=task)
+        self._urgency = self._urgencies()
+
+    def withdraw(self, keys: Iterable[str]) -> list[str]:
+        """Forget tasks that nobody needs any more, unless a lane is at them or has done them.
+
+        Returns:
+            Keys of those that were forgotten.
+        """
+        queued = [k for k in keys if k in self._entries and self._entries[k].state is State.QUEUED]
+        for key in queued:
+            del self._entries[key]
+        return queued
 
     @property
     def finished(self) -> bool:
@@ -183,6 +205,9 @@ class Schedule:
             )
             for e in self._entries.values()
         ]
+
+    def _urgencies(self) -> dict[str, float]:
+        return critical_path([entry.task for entry in self._entries.values()])
 
     def _ready(self, entry: _Entry) -> bool:
         needed = [self._entries[key] for key in entry.task.after if key in self._entries]

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import nn
@@ -45,6 +46,15 @@ def score(columns: Sequence[Column], config: ClusterConfig, on_done: OnDone) -> 
     for_each(_Scorer, items, on_done, config=config, arguments=(config.use_gpu,))
 
 
+def write_scores(
+    column: Column, patches: PairedPatches, scores: Mapping[str, np.ndarray[Any, Any]]
+) -> None:
+    """Store a column: its scores by name, in the order of the patches."""
+    arrays = {"id": pa.array(patches.ids)} | {n: pa.array(v) for n, v in scores.items()}
+    write_table(column.directory, "scores.parquet", pa.table(arrays))
+    column.directory.commit(dict(column.spec))
+
+
 def open_expert(result: Storage) -> nn.Module:
     """Open a stored expert; if it is an adapter, with its root out of the same store.
 
@@ -73,9 +83,7 @@ class _Scorer:
         else:
             expert = open_expert(column.expert).to(self._device)
             scores = score_expert(expert, patches, batch_size=SCORE_BATCH)
-        arrays = {"id": pa.array(patches.ids)} | {n: pa.array(v) for n, v in scores.items()}
-        write_table(column.directory, "scores.parquet", pa.table(arrays))
-        column.directory.commit(dict(column.spec))
+        write_scores(column, patches, scores)
 
     def _patches(self, table: Storage) -> PairedPatches:
         if table.uri not in self._sets:

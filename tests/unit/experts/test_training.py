@@ -18,7 +18,7 @@ from expertree.experts.published import PublishedWeights, find_published
 from expertree.experts.recipe import ExpertJob, PatchStage, RecipeConfig
 from expertree.experts.sampling import draw_batch
 from expertree.experts.scoring import score_expert, score_inputs
-from expertree.experts.training import train_expert
+from expertree.experts.training import Part, train_expert
 from expertree.experts.weights import load_expert
 from expertree.storage import Storage
 
@@ -52,9 +52,11 @@ def patches(storage, files):
 def train(tmp_path, patches):
     """Train into a directory of that name; a report after each step, not after each second."""
 
-    def run(name, job=JOB, on_progress=None):
+    def run(name, job=JOB, on_progress=None, part=None):
         directory = Storage.open(tmp_path / name)
-        result = train_expert(job, patches=patches, directory=directory, on_progress=on_progress)
+        result = train_expert(
+            job, patches=patches, directory=directory, on_progress=on_progress, part=part
+        )
         return directory, result
 
     return run
@@ -97,6 +99,22 @@ def test_stopped_and_resumed_equals_undisturbed_to_the_bit(train, seed, ema_deca
     resumed, _ = train("stopped", job)
     assert weights(resumed) == weights(undisturbed)
     assert resumed.read_json("log.json")["curve"] == undisturbed.read_json("log.json")["curve"]
+
+
+def test_trained_in_parts_equals_undisturbed_to_the_bit_and_each_part_leaves_an_expert(
+    train, tmp_path
+):
+    undisturbed, _ = train("undisturbed")
+    snapshots = [Storage.open(tmp_path / f"part-{n}") for n in range(2)]
+    for num_samples, snapshot in zip((25, 50), snapshots, strict=True):
+        directory, result = train("parts", part=Part(num_samples=num_samples, snapshot=snapshot))
+        assert num_samples <= result.num_samples < num_samples + RECIPE.batch_size
+        assert not directory.exists("expert.safetensors")
+        assert weights(snapshot) != weights(undisturbed)
+        load_expert(snapshot)
+    assert weights(snapshots[0]) != weights(snapshots[1])
+    whole, _ = train("parts")
+    assert weights(whole) == weights(undisturbed)
 
 
 def test_an_interruption_costs_at_most_one_interval(train):

@@ -130,3 +130,33 @@ def test_whatever_dies_everything_is_trained_once_and_in_order(seed: int) -> Non
         if schedule.finished:
             break
     assert sorted(finished) == sorted(t.key for t in tasks)
+
+
+def test_tasks_come_in_while_lanes_run_and_failed_ones_are_tried_anew() -> None:
+    schedule = Schedule([task("first")], max_attempts=1)
+    assert schedule.lease("lane", 0.0) is not None
+    schedule.add([task("first"), task("second", after=("first",))])
+    assert schedule.lease("other", 0.0) is None
+    schedule.fail("lane", "first", 1.0, "broken", retry=True)
+    assert {t.key: t.state.value for t in schedule.status()} == {
+        "first": "failed",
+        "second": "failed",
+    }
+    schedule.add([task("first"), task("second", after=("first",))])
+    again = schedule.lease("lane", 2.0)
+    assert again is not None
+    assert again.key == "first"
+    schedule.finish("lane", "first", 3.0)
+    following = schedule.lease("lane", 3.0)
+    assert following is not None
+    assert following.key == "second"
+
+
+def test_only_what_no_lane_has_begun_is_withdrawn() -> None:
+    schedule = Schedule([task("running"), task("queued")])
+    running = schedule.lease("lane", 0.0)
+    assert running is not None
+    rest = {"running", "queued"} - {running.key}
+    assert schedule.withdraw(["running", "queued", "unknown"]) == list(rest)
+    schedule.finish("lane", running.key, 1.0)
+    assert schedule.finished
