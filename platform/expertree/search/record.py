@@ -83,7 +83,7 @@ class Trial(TypedDict):
             in distribution that are sent to level 2), ...
         tree: Its nodes, breadth first; empty until it was cut.
         experts: Keys of the experts that it needs.
-        trained_hours: Hours of lanes that were spent on experts for it first.
+        trained_hours: Hours of lanes that were spent on the experts which it was the first to need.
         begin_s: When it began, from the beginning of the search.
         end_s: When it ended; None while it runs.
     """
