@@ -7,6 +7,7 @@ from typing import Any
 from expertree.benchmarks.cluster import ClusteringConfig, measure_clustering
 from expertree.benchmarks.degrade import DegradeConfig, measure_degradation
 from expertree.benchmarks.overhead import OverheadConfig, measure_overhead
+from expertree.benchmarks.search import SearchBenchConfig, measure_search
 from expertree.benchmarks.shard import ShardConfig, measure_shards
 from expertree.benchmarks.switch import SwitchConfig, measure_switch
 from expertree.benchmarks.train import TrainConfig, measure_training
@@ -22,6 +23,7 @@ class BenchConfig:
     cluster: ClusteringConfig = ClusteringConfig()
     degrade: DegradeConfig = DegradeConfig()
     overhead: OverheadConfig = OverheadConfig()
+    search: SearchBenchConfig = SearchBenchConfig()
     shard: ShardConfig = ShardConfig()
     switch: SwitchConfig = SwitchConfig()
     train: TrainConfig = TrainConfig()
@@ -37,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "cluster": lambda config: measure_clustering(config.cluster),
     "degrade": lambda config: measure_degradation(config.degrade),
     "overhead": lambda config: measure_overhead(config.overhead),
+    "search": lambda config: measure_search(config.search),
     "shard": lambda config: measure_shards(config.shard),
     "switch": lambda config: measure_switch(config.switch),
     "train": lambda config: measure_training(config.train),

@@ -1,0 +1,392 @@
+"""One trial of a search, where the networks are: which experts it needs, what its tree reaches."""
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from expertree.errors import GroupingError
+from expertree.evaluation import average
+from expertree.events import EventLog
+from expertree.experts.state import LOG
+from expertree.hierarchy import ROOT, Tree, compositions
+from expertree.orchestration.build import cut_tree, shard_tree, train_router_on
+from expertree.orchestration.expert_networks import label_of
+from expertree.orchestration.expert_stages import ExpertPlan, plan_experts
+from expertree.orchestration.expert_work import ExpertWork
+from expertree.orchestration.lanes import pack
+from expertree.orchestration.pipelines import OnDone
+from expertree.orchestration.schedule import TrainingTask
+from expertree.orchestration.score_stage import Column
+from expertree.orchestration.scores import read_scores
+from expertree.orchestration.search_settings import SearchConfig, trial_config
+from expertree.orchestration.search_tasks import Judged, Need, Stop, TrialPlan
+from expertree.orchestration.search_work import PieceWork, ScoreWork
+from expertree.orchestration.settings import BuildConfig
+from expertree.orchestration.stages import NotMadeError, Workbench, key_of
+from expertree.orchestration.tables import read_embeddings, read_labels
+from expertree.orchestration.tree_stage import Hierarchy
+from expertree.routing import decide, load_router, node_table
+from expertree.routing.losses import choice_nodes
+from expertree.search.record import Node
+from expertree.storage import Storage
+
+ROUTE, TRAIN = "route", "train"
+SETS = (ROUTE, "val_in", "val_out")
+"""Patch sets that experts are scored on."""
+
+_SECONDS_AN_HOUR = 3600.0
+_NUM_DOMINANT = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SearchSetup:
+    """What all trials have in common, made by the driver before the first.
+
+    Attributes:
+        config: Of the search.
+        tables: By patch set.
+        embeddings: By patch set.
+        extractor: Whose embeddings they are.
+        most_groups: Groups on the finest level of any trial; None where that is not known.
+        notes: Where lanes leave a note of each piece that they trained.
+    """
+
+    config: SearchConfig
+    tables: Mapping[str, Storage]
+    embeddings: Mapping[str, Storage]
+    extractor: Storage
+    most_groups: int | None
+    notes: Storage
+
+
+@contextlib.contextmanager
+def quiet_bench(config: BuildConfig, *, is_dry: bool = False) -> Iterator[Workbench]:
+    """A workbench that tells nobody of its stages; see `Workbench` for `is_dry`."""
+    with tempfile.TemporaryDirectory(prefix="expertree-") as folder:
+        bench = Workbench(
+            store=Storage.open(config.store),
+            events=EventLog(Path(folder) / "events.jsonl"),
+            cluster=config.cluster,
+            on_stage=lambda *_: None,
+            is_dry=is_dry,
+        )
+        with bench:
+            yield bench
+
+
+def plan_stored(setup: SearchSetup, trials: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """How many of the experts of trials are in the store, and how many there are.
+
+    Of trials whose trees are in the store; nothing is made.
+    """
+    found: dict[str, bool] = {}
+    for overrides in trials:
+        with contextlib.suppress(NotMadeError):
+            plan = plan_trial(setup, overrides, is_dry=True)
+            found |= {need.key: need.stops[-1].result.is_done() for need in plan.needs}
+    return sum(found.values()), len(found)
+
+
+def plan_trial(
+    setup: SearchSetup, overrides: Mapping[str, Any], *, is_dry: bool = False
+) -> TrialPlan:
+    """Cut a trial's tree and say which experts it needs.
+
+    Args:
+        setup: What all trials have in common.
+        overrides: Of the trial.
+        is_dry: Make nothing; see `Workbench`.
+
+    Raises:
+        ExpertreeError: In one sentence, why there can be no such tree.
+    """
+    config = trial_config(setup.config, overrides)
+    table = setup.tables[TRAIN]
+    with quiet_bench(config, is_dry=is_dry) as bench:
+        hierarchy = cut_tree(config, bench, setup.extractor, setup.embeddings[TRAIN])
+        shards, shard_leaves = _shards(setup, config, bench, hierarchy)
+        plans = plan_experts(
+            bench,
+            config,
+            hierarchy.tree,
+            leaf_of=hierarchy.leaf_of,
+            table=table,
+            shards=shards,
+            shard_leaves=shard_leaves,
+        )
+        own = {plan.node: plan for plan in plans if plan.node is not None}
+        served = set(own) if config.hierarchy.has_root else set(own) - {ROOT}
+        needed = _with_parents(own, served)
+        needs = tuple(
+            _need(setup, bench, own[node], shards, served=node in served)
+            for node in own
+            if node in needed
+        )
+    return TrialPlan(tree=tuple(_nodes(setup, hierarchy, own, served)), needs=needs)
+
+
+def _shards(
+    setup: SearchSetup, config: BuildConfig, bench: Workbench, hierarchy: Hierarchy
+) -> tuple[Storage, dict[int, list[int]] | None]:
+    """Training images by leaf, and for each leaf of a tree those of the shards.
+
+    Cuts of one dendrogram share the shards of the finest cut, so that images are written once.
+    """
+    table = setup.tables[TRAIN]
+    if config.hierarchy.method == "bisecting" and setup.most_groups:
+        with contextlib.suppress(GroupingError):
+            shape = (1, setup.most_groups) if setup.most_groups > 1 else (1,)
+            finest = cut_tree(
+                dataclasses.replace(
+                    config, hierarchy=dataclasses.replace(config.hierarchy, groups=shape)
+                ),
+                bench,
+                setup.extractor,
+                setup.embeddings[TRAIN],
+            )
+            shard_leaves = leaves_below(hierarchy.leaves, finest.leaves)
+            if shard_leaves is not None:
+                return shard_tree(bench, table, finest), shard_leaves
+    return shard_tree(bench, table, hierarchy), None
+
+
+def leaves_below(
+    leaves: np.ndarray[Any, np.dtype[np.int64]], finer: np.ndarray[Any, np.dtype[np.int64]]
+) -> dict[int, list[int]] | None:
+    """For each leaf of a tree the leaves of a finer one that make it up; None if none do.
+
+    Args:
+        leaves: Of each sample.
+        finer: Of the same samples in the finer tree.
+    """
+    pairs = np.unique(np.stack([finer, leaves], axis=1), axis=0)
+    if len(np.unique(pairs[:, 0])) < len(pairs):
+        return None
+    below: dict[int, list[int]] = {}
+    for fine, leaf in pairs.tolist():
+        below.setdefault(leaf, []).append(fine)
+    return below
+
+
+def _with_parents(plans: Mapping[int, ExpertPlan], served: set[int]) -> set[int]:
+    """Nodes of the experts that are chosen, and of those that they start from."""
+    node_of = {plan.key: node for node, plan in plans.items()}
+    needed = set(served)
+    waiting = list(served)
+    while waiting:
+        parent = plans[waiting.pop()].parent
+        if parent is not None and node_of[parent] not in needed:
+            needed.add(node_of[parent])
+            waiting.append(node_of[parent])
+    return needed
+
+
+def _need(
+    setup: SearchSetup, bench: Workbench, plan: ExpertPlan, shards: Storage, *, served: bool
+) -> Need:
+    work = ExpertWork(
+        job=plan.job,
+        shards=shards,
+        files=plan.files,
+        directory=plan.result,
+        spec=plan.spec,
+        device="cuda" if bench.cluster.use_gpu else "cpu",
+    )
+    ends = [round(f * plan.job.num_samples) for f in setup.config.search.fractions]
+    parts = []
+    for num_samples in ends[:-1]:
+        spec = {"expert": plan.key, "num_samples": num_samples}
+        parts.append((num_samples, bench.place("snapshot", spec), spec))
+    results = [*(snapshot for _, snapshot, _ in parts), plan.result]
+    return Need(
+        key=plan.key,
+        label=plan.label,
+        node=-1 if plan.node is None else plan.node,
+        served=served,
+        parent=plan.parent,
+        stops=tuple(
+            _stop(
+                setup,
+                bench,
+                plan,
+                result,
+                PieceWork(
+                    expert=work,
+                    parts=tuple(parts[: rung + 1]),
+                    in_full=result is plan.result,
+                    notes=setup.notes,
+                ),
+                end=end,
+            )
+            for rung, (end, result) in enumerate(zip(ends, results, strict=True))
+        ),
+    )
+
+
+def _stop(
+    setup: SearchSetup,
+    bench: Workbench,
+    plan: ExpertPlan,
+    result: Storage,
+    work: PieceWork,
+    *,
+    end: int,
+) -> Stop:
+    columns = []
+    for name in SETS:
+        spec = {"expert": key_of(result), "table": key_of(setup.tables[name])}
+        columns.append(
+            Column(
+                expert=result,
+                table=setup.tables[name],
+                directory=bench.place("score", spec),
+                spec=spec,
+            )
+        )
+    key = f"{plan.key}@{end}"
+    train, score = pack(
+        [
+            TrainingTask(key=key, label=plan.label, cost=float(end), work=work),
+            TrainingTask(
+                key=f"{key} scored",
+                label=f"{plan.label}, scored",
+                cost=0.0,
+                work=ScoreWork(expert=result, columns=tuple(columns), device=work.expert.device),
+            ),
+        ]
+    )
+    return Stop(
+        key=key,
+        num_samples=end,
+        result=result,
+        train=train,
+        score=score,
+        columns={name: column.directory for name, column in zip(SETS, columns, strict=True)},
+    )
+
+
+def _nodes(
+    setup: SearchSetup,
+    hierarchy: Hierarchy,
+    plans: Mapping[int, ExpertPlan],
+    served: set[int],
+) -> Iterator[Node]:
+    tree = hierarchy.tree
+    labels = [label_of(tasks) for tasks in read_labels(setup.tables[TRAIN])]
+    made_of = compositions(tree, hierarchy.leaves, labels)
+    for node in tree.nodes:
+        expert = tree.expert_of(node.index)
+        yield Node(
+            index=node.index,
+            level=node.level,
+            parent=node.parent,
+            num_samples=node.num_samples,
+            dominant=[
+                (name, round(share, 4))
+                for name, share in made_of[node.index].shares[:_NUM_DOMINANT]
+            ],
+            served=expert in served,
+            expert=plans[expert].key if expert in served else None,
+        )
+
+
+def judge_trial(
+    setup: SearchSetup, overrides: Mapping[str, Any], experts: Mapping[int, Storage]
+) -> Judged:
+    """Train a trial's routers on what its experts make of the routers' patches, and judge it.
+
+    Args:
+        setup: What all trials have in common.
+        overrides: Of the trial.
+        experts: By node, all that were needed, as they are at a rung; their columns are stored.
+    """
+    config = trial_config(setup.config, overrides)
+    with quiet_bench(config) as bench:
+        hierarchy = cut_tree(config, bench, setup.extractor, setup.embeddings[TRAIN])
+        served = {
+            node: own for node, own in experts.items() if node != ROOT or config.hierarchy.has_root
+        }
+
+        def columns(name: str) -> dict[int, Storage]:
+            table = key_of(setup.tables[name])
+            return {
+                node: bench.place("score", {"expert": key_of(own), "table": table})
+                for node, own in served.items()
+            }
+
+        router_result = train_router_on(
+            config,
+            bench,
+            hierarchy,
+            embeddings=[setup.embeddings[ROUTE]],
+            columns={node: [column] for node, column in columns(ROUTE).items()},
+            training=[(setup.tables[TRAIN], setup.embeddings[TRAIN])],
+        )
+        validation = {name: columns(name) for name in SETS if name != ROUTE}
+        spec = {
+            "router": key_of(router_result),
+            "scores": {
+                name: [key_of(column) for column in own.values()]
+                for name, own in validation.items()
+            },
+            "tasks": list(config.degradation.tasks),
+        }
+
+        def make(result: Storage, _: OnDone) -> None:
+            found = {
+                name: _reached(setup, config, hierarchy.tree, router_result, name, own)
+                for name, own in validation.items()
+            }
+            result.write_json("judged.json", found)
+
+        found = bench.run("judge", spec, make).read_json("judged.json")
+    return Judged(
+        psnr_in=found["val_in"]["routed"],
+        psnr_out=found["val_out"]["routed"],
+        best_level_in=found["val_in"]["best_level"],
+        best_level_out=found["val_out"]["best_level"],
+        gpu_hours=sum(_hours_in_full(own, config) for own in experts.values()),
+    )
+
+
+def _reached(
+    setup: SearchSetup,
+    config: BuildConfig,
+    tree: Tree,
+    router_result: Storage,
+    name: str,
+    columns: Mapping[int, Storage],
+) -> dict[str, float]:
+    """Mean PSNR over degradations on a patch set: routed, and with the best level of each path."""
+    vectors = read_embeddings(setup.embeddings[name])[1]
+    tasks = read_labels(setup.tables[name])
+    router = load_router(router_result)
+    with torch.inference_mode():
+        routes = decide(router(torch.from_numpy(tree.standardise(vectors))), tree)
+    by_expert = {node: read_scores(column).psnr_rgb for node, column in columns.items()}
+    psnr = node_table(by_expert, tree, absent=np.min)
+    paths = choice_nodes(tree)[[route.leaf for route in routes]]
+    rows = np.arange(len(routes))
+
+    def mean(values: Float[np.ndarray, " patches"]) -> float:
+        return average(values, tasks, task_order=config.degradation.tasks)
+
+    return {
+        "routed": mean(psnr[rows, [route.node for route in routes]]),
+        "best_level": mean(psnr[rows[:, None], paths].max(axis=1)),
+    }
+
+
+def _hours_in_full(expert: Storage, config: BuildConfig) -> float:
+    """What training an expert to its end takes, by how long it took so far."""
+    log = expert.read_json(LOG)
+    num_samples = expert.read_json("expert.json")["num_samples"]
+    seconds = float(log["seconds"]) / max(1, int(log["num_samples"])) * float(num_samples)
+    return seconds * config.cluster.workers_per_lane / _SECONDS_AN_HOUR

@@ -1,0 +1,76 @@
+"""What trials of a search have in common: checked, and made before the first."""
+
+import dataclasses
+
+from expertree.errors import ConfigError, GroupingError
+from expertree.orchestration.build import cut_tree, make_extractor, shard_tree
+from expertree.orchestration.search_plan import TRAIN, SearchSetup
+from expertree.orchestration.search_settings import SearchConfig, check_trials, trial_config
+from expertree.orchestration.search_tuning import random_trials
+from expertree.orchestration.set_stages import Material, embed_tables, make_tables
+from expertree.orchestration.stages import Workbench
+from expertree.search.space import Space
+from expertree.storage import Storage
+
+_NUM_CHECKED = 64
+
+
+def check_space(config: SearchConfig, space: Space) -> None:
+    """Check that a space's trials can be, as far as that is known before anything was made.
+
+    Raises:
+        ConfigError: If one cannot be, or there are none.
+    """
+    if config.grow.build is not None:
+        raise ConfigError("grow.build grows one tree; a search cuts new ones: leave it out")
+    size = space.size()
+    if size == 0:
+        raise ConfigError(f"search space '{space.name}' is empty: no trial meets its conditions")
+    if config.search.searcher == "grid" or (size is not None and size <= _NUM_CHECKED):
+        values = list(space.grid())
+    else:
+        values = random_trials(space, _NUM_CHECKED, seed=config.search.seed)
+    check_trials(config, (space.overrides(own) for own in values))
+
+
+def make_setup(
+    config: SearchConfig,
+    space: Space,
+    material: Material,
+    bench: Workbench,
+    notes: Storage,
+) -> SearchSetup:
+    """Make what all trials have in common: images, the extractor, embeddings.
+
+    Raises:
+        ExpertreeError: If that cannot be made, or the images do not fall into as many groups as
+            the largest shape of the space has.
+    """
+    base = trial_config(config, space.fixed)
+    sets = base.degradation.patch_sets()
+    shifts = set(base.degradation.shift_sets())
+    sets = {name: own for name, own in sets.items() if name not in shifts}
+    tables = make_tables(bench, sets, material, seed=base.seed)
+    extractor = make_extractor(base, bench, tables)
+    embedded = {name: table for name, table in tables.items() if name != "extractor"}
+    embeddings = embed_tables(bench, embedded, extractor)
+    most = space.most_groups() or base.hierarchy.groups[-1]
+    if base.hierarchy.method == "bisecting":
+        shape = (1, most) if most > 1 else (1,)
+        hierarchy = dataclasses.replace(base.hierarchy, groups=shape)
+        finest = dataclasses.replace(base, hierarchy=hierarchy)
+        try:
+            cut = cut_tree(finest, bench, extractor, embeddings[TRAIN])
+        except GroupingError as error:
+            raise ConfigError(
+                f"search space '{space.name}' is impossible with these images: {error}"
+            ) from error
+        shard_tree(bench, tables[TRAIN], cut)
+    return SearchSetup(
+        config=config,
+        tables=tables,
+        embeddings=embeddings,
+        extractor=extractor,
+        most_groups=most,
+        notes=notes,
+    )

@@ -1,0 +1,110 @@
+"""What a search remembers between its starts: trials, experts and pieces, one small file each."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from expertree.search.record import Expert, Trial
+from expertree.storage import Storage
+
+_SECONDS_AN_HOUR = 3600.0
+
+
+class SearchState:
+    """The files of one search, read once and written whenever something changes.
+
+    Args:
+        output: The search's output folder.
+        workers_per_lane: Processes that train one network together, which hours count.
+    """
+
+    def __init__(self, output: Storage, *, workers_per_lane: int = 1) -> None:
+        """See the class."""
+        self._trials = output.sub("trials")
+        self._experts = output.sub("experts")
+        self._notes = output.sub("pieces")
+        self._workers = workers_per_lane
+        self._known_notes: dict[str, dict[str, Any]] = {}
+        self.trials: dict[int, Trial] = {
+            int(name.partition(".")[0]): cast("Trial", self._trials.read_json(name))
+            for name in self._trials.list_files(".json")
+        }
+        self._about: dict[str, dict[str, Any]] = {
+            name.partition(".")[0]: self._experts.read_json(name)
+            for name in self._experts.list_files(".json")
+        }
+
+    @property
+    def notes(self) -> Storage:
+        """Where lanes leave a note of each piece of an expert that they trained."""
+        return self._notes
+
+    def save(self, trial: Trial) -> None:
+        """Keep a trial as it is now."""
+        self.trials[trial["number"]] = trial
+        self._trials.write_json(f"{trial['number']:05d}.json", trial)
+
+    def plan_expert(self, key: str, *, label: str, num_samples: int, in_store: bool) -> None:
+        """Remember what an expert is called, and whether it was there before the search."""
+        if key not in self._about:
+            self._about[key] = {"label": label, "num_samples": num_samples, "in_store": in_store}
+            self._experts.write_json(f"{key}.json", self._about[key])
+
+    def refresh(self) -> None:
+        """Read the notes that lanes left since the last time."""
+        for name in self._notes.list_files(".json"):
+            if name not in self._known_notes:
+                self._known_notes[name] = self._notes.read_json(name)
+
+    def hours(self) -> float:
+        """Hours of lanes that went into finished pieces, over all starts; see `refresh`."""
+        return sum(self._hours_of(notes) for notes in self._by_expert().values())
+
+    def begin_again(self) -> list[Trial]:
+        """Trials that have not come to an end of their own, as ones to go on with.
+
+        Those that were cut off, those that the budget stopped, and those that failed: its cause may
+        be gone.
+        """
+        found = []
+        for number, trial in sorted(self.trials.items()):
+            given_up = bool(trial["reached"]) and trial["reached"][-1]["goes_on"] is False
+            if trial["status"] != "completed" and not given_up:
+                self.save({**trial, "status": "waiting", "reason": None, "end_s": None})
+                found.append(self.trials[number])
+        return found
+
+    def experts(self) -> list[Expert]:
+        """All experts that trials need, by key."""
+        by_expert = self._by_expert()
+        users: dict[str, list[int]] = {}
+        for number, trial in sorted(self.trials.items()):
+            for key in trial["experts"]:
+                users.setdefault(key, []).append(number)
+        found = []
+        for key, about in sorted(self._about.items()):
+            notes = by_expert.get(key, [])
+            trained = max((int(note["samples"]) for note in notes), default=0)
+            found.append(
+                Expert(
+                    key=key,
+                    label=about["label"],
+                    trials=users.get(key, []),
+                    num_samples=about["num_samples"],
+                    samples=about["num_samples"] if about["in_store"] else trained,
+                    hours=round(self._hours_of(notes), 6),
+                    in_store=about["in_store"],
+                    repeated=len(notes) - len({note["samples"] for note in notes}),
+                )
+            )
+        return found
+
+    def _by_expert(self) -> dict[str, list[Mapping[str, Any]]]:
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for note in self._known_notes.values():
+            found.setdefault(note["key"], []).append(note)
+        return found
+
+    def _hours_of(self, notes: Iterable[Mapping[str, Any]]) -> float:
+        """A note has the seconds since the training began, so the last one has all of them."""
+        seconds = max((float(note["seconds"]) for note in notes), default=0.0)
+        return seconds * self._workers / _SECONDS_AN_HOUR
