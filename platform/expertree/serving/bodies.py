@@ -210,13 +210,13 @@ def _from_json(data: bytes) -> Body:
     fields: Fields = []
     for name, value in pairs:
         if name != "image" and value is not None:
-            fields += [(name, _plain(name, own)) for own in _values(value)]
+            fields += [(name, _plain(name, own)) for own in _values(name, value)]
     return Body(image=image, fields=fields)
 
 
-def _values(value: object) -> list[object]:
-    is_list = isinstance(value, list) and not any(isinstance(own, tuple) for own in value)
-    return list(value) if is_list and isinstance(value, list) else [value]
+def _values(name: str, value: object) -> list[object]:
+    """The values of an option; only an instruction may be a list of them."""
+    return value if name == "instruction" and isinstance(value, list) else [value]
 
 
 def _plain(name: str, value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
