@@ -13,6 +13,8 @@ from typing import Any
 from expertree.orchestration.schedule import Attempt, Schedule, TaskStatus, TrainingTask
 
 POLL_S = 0.25
+NAMESPACE = "expertree"
+"""Of actors that are found by name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from expertree.errors import ExpertreeError, TrainingError
 from expertree.orchestration.cluster import ClusterConfig, num_lanes
-from expertree.orchestration.dispatcher import Dispatcher, Picture
+from expertree.orchestration.dispatcher import NAMESPACE, Dispatcher, Picture
 from expertree.orchestration.schedule import State, TrainingTask
 from expertree.storage import Storage
 
@@ -112,7 +112,12 @@ class LanePool:
 
 @contextlib.contextmanager
 def open_lanes(
-    tasks: Sequence[TrainingTask], *, count: int, config: ClusterConfig, directory: Storage
+    tasks: Sequence[TrainingTask],
+    *,
+    count: int,
+    config: ClusterConfig,
+    directory: Storage,
+    name: str | None = None,
 ) -> Iterator[LanePool]:
     """Lanes that work inside the block, on these tasks and on what is added; gone after it.
 
@@ -121,11 +126,13 @@ def open_lanes(
         count: How many lanes.
         config: What each reserves.
         directory: Where Ray Train keeps the runs' state; deleted at the end.
+        name: By which others find the dispatcher, in `NAMESPACE`.
     """
+    named = {} if name is None else {"name": name, "namespace": NAMESPACE}
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     dispatcher: Handle = (
         ray.remote(Dispatcher)
-        .options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)
+        .options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000, **named)
         .remote(pack(tasks), config.lease_s, config.max_attempts)
     )
     lanes = [

@@ -11,12 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from expertree.config import fingerprint
 from expertree.errors import ExpertreeError, TrainingError
 from expertree.orchestration import search_tasks
-from expertree.orchestration.dispatcher import Picture
+from expertree.orchestration.dispatcher import NAMESPACE, Picture
 from expertree.orchestration.schedule import State, TrainingTask
 from expertree.orchestration.search_state import SearchState
 from expertree.orchestration.search_tasks import Judged, Need, PackedSetup, TrialPlan
@@ -27,7 +28,6 @@ from expertree.search.space import GROUPS, flatten, shape_in_words
 from expertree.storage import Storage
 
 POLL_S = 0.3
-NAMESPACE = "expertree"
 
 Handle: TypeAlias = Any
 """A handle on the dispatcher of the lanes."""
@@ -375,6 +375,18 @@ class Registry:
 
     def _now(self) -> float:
         return round(time.time() - self._begin_s, 2)
+
+
+class RegistryActor(Registry):
+    """The registry as Ray starts it, as often as it must.
+
+    It finds the dispatcher by name: Ray may lose a handle among the arguments of an actor before
+    that is started again.
+    """
+
+    def __init__(self, setup: PackedSetup, dispatcher: str, **settings: Any) -> None:
+        """See `Registry`."""
+        super().__init__(setup, ray.get_actor(dispatcher, namespace=NAMESPACE), **settings)
 
 
 def _answer(trial: Trial, rung: int = -1) -> Answer:

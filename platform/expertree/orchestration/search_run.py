@@ -22,13 +22,14 @@ from expertree.errors import ConfigError
 from expertree.events import EventLog
 from expertree.orchestration.build import prepare
 from expertree.orchestration.cluster import num_lanes
+from expertree.orchestration.dispatcher import NAMESPACE
 from expertree.orchestration.lanes import LanePool, open_lanes
 from expertree.orchestration.provenance import source_commit
 from expertree.orchestration.run import Recorder, run_build
 from expertree.orchestration.search_best import BEST, best_yaml, build_command
 from expertree.orchestration.search_estimate import check_budget, rate_of
 from expertree.orchestration.search_plan import SearchSetup
-from expertree.orchestration.search_registry import NAMESPACE, Registry
+from expertree.orchestration.search_registry import RegistryActor
 from expertree.orchestration.search_settings import (
     SearchConfig,
     base_of,
@@ -156,11 +157,12 @@ def _run_trials(
         count=num_lanes(config.cluster),
         config=config.cluster,
         directory=Storage.open(config.store).sub("lanes", name),
+        name=f"lanes-{name}",
     )
     with lanes as pool, tempfile.TemporaryDirectory(prefix="expertree-tune-") as folder:
         packed: bytes = cloudpickle.dumps(setup)  # type: ignore[no-untyped-call]
         registry: Any = (
-            ray.remote(Registry)
+            ray.remote(RegistryActor)
             .options(
                 name=name,
                 namespace=NAMESPACE,
@@ -173,7 +175,7 @@ def _run_trials(
             )
             .remote(
                 packed,
-                pool.dispatcher,
+                f"lanes-{name}",
                 output=output,
                 fractions=settings.fractions,
                 reduction=settings.reduction,

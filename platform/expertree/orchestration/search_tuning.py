@@ -10,7 +10,8 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from expertree.orchestration.search_registry import NAMESPACE, Answer
+from expertree.orchestration.dispatcher import NAMESPACE
+from expertree.orchestration.search_registry import Answer
 from expertree.search.draws import OptunaDraws, RandomDraws
 from expertree.search.pareto import DIRECTIONS, by_name
 from expertree.search.record import Trial
