@@ -116,7 +116,8 @@ def to_float(image_u8: ImageU8) -> Float32[Tensor, "3 height width"]:
     import torch  # noqa: PLC0415 - seconds to load, and data workers only decode
 
     check_image_u8(image_u8)
-    return torch.from_numpy(np.ascontiguousarray(image_u8.transpose(2, 0, 1))).float().div_(255.0)
+    planes = np.array(image_u8.transpose(2, 0, 1), order="C")  # a copy: torch wants to write
+    return torch.from_numpy(planes).float().div_(255.0)
 
 
 def to_u8(image: Float32[Tensor, "3 height width"]) -> ImageU8:

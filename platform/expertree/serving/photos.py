@@ -77,8 +77,7 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
     begin = time.perf_counter()
     photo = read_photo(data, max_pixels=max_pixels)
     if photo.depth == 8 and photo.metadata.icc is None:
-        shape = (photo.height_px, photo.width_px, 3)
-        pixels = np.ascontiguousarray(np.broadcast_to(photo.colour, shape))
+        pixels = photo.colour if photo.colour.shape[2] == 3 else np.repeat(photo.colour, 3, axis=2)
     else:
         pixels = np.ascontiguousarray(photo.tensor().permute(1, 2, 0).numpy())
     return Decoded(photo=photo, pixels=pixels, seconds=time.perf_counter() - begin)

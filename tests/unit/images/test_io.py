@@ -113,3 +113,9 @@ def test_a_photograph_of_16_bits_is_refused_with_advice():
     deep = PillowImage.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20))
     with pytest.raises(ValueError, match="8 bits"):
         decode_photo_u8(encoded(deep, "PNG"))
+
+
+def test_an_image_of_one_pixel_that_may_not_be_written_to_is_converted():
+    image = picture(1, 1)
+    image.setflags(write=False)
+    np.testing.assert_array_equal(to_u8(to_float(image)), image)
