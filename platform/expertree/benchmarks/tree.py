@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -73,6 +74,8 @@ def measure_tree(config: TreeConfig) -> dict[str, Any]:
                 found["seconds"][name] = round(wall_s, 1)
                 found["memory_gib"][name] = round(memory.peak_bytes / 2**30, 3)
                 gaps_s += gaps(picture.history)
+                # Minutes of waiting are behind this line: say it now, whatever comes after.
+                sys.stderr.write(f"{name}: {found['utilisation'][name]} in {wall_s:.1f} s\n")
     return {
         "benchmark": "tree",
         **found,
