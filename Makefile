@@ -20,7 +20,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check lint types format lock bench clean
+.PHONY: help venv demo test test-unit test-integration check lint types format lock bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -48,7 +48,14 @@ demo: venv ## Build the small tree on bundled photographs; the results table and
 test: venv ## Run the tests; a part by TESTS=path, the slow or GPU ones by MARKS=slow, MARKS=gpu
 	$(BIN)/python -m pytest -m "$(MARKS)" $(TESTS)
 
-check: lint types test ## Run everything that a change must pass
+# Unit tests compute on one core, so that the clusters of the others have the second: --jobs=2.
+test-unit: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(MARKS)" tests/unit
+
+test-integration: venv
+	$(BIN)/python -m pytest -m "$(MARKS)" tests/integration
+
+check: lint types test-integration test-unit ## Run everything that a change must pass
 
 lint: venv ## Run ruff (rules and format) and import-linter (layers)
 	$(BIN)/ruff check
