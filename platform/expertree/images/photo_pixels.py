@@ -39,7 +39,7 @@ from expertree.images.photo_metadata import (
     upright,
     upright_xmp,
 )
-from expertree.images.tags import made_upright, orientation_of
+from expertree.images.tags import made_upright, orientation_of, read_directory
 
 # Not Image.open: that tries every format it knows, and its limit on pixels is one for all threads.
 _READERS: dict[PhotoFormat, type[ImageFile]] = {
@@ -68,8 +68,17 @@ TIFF_STRUCTURE = frozenset(
 )
 """Tags that say how a TIFF's pixels are coded, or that `Metadata` has in another place."""
 
-_XMP, _PHOTOMETRIC, _RESOLUTION = 700, 262, 282
-_WHITE_IS_ZERO = 0
+_XMP, _RESOLUTION = 700, 282
+
+_DEEP_TIFF: dict[int, tuple[int, frozenset[int]]] = {
+    258: (1, frozenset({16})),  # bits of each sample
+    262: (0, frozenset({1, 2})),  # photometric: black is zero, or RGB
+    277: (1, frozenset({1, 2, 3, 4})),  # samples a pixel
+    284: (1, frozenset({1})),  # planar configuration: a pixel's samples beside each other
+    338: (2, frozenset({0, 2})),  # extra samples: not premultiplied
+    339: (1, frozenset({1})),  # sample format: unsigned
+}
+"""Tags of a 16-bit TIFF that must have certain values: the default, and those."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -288,18 +297,23 @@ def _png_alpha_key(data: bytes) -> np.ndarray[Any, np.dtype[np.uint16]] | None:
 
 
 def _deep_tiff(data: bytes) -> tuple[bytes, Metadata]:
-    """The file with its orientation taken out, which OpenCV would half apply, and its metadata."""
+    """The file with its orientation taken out, which OpenCV would half apply, and its metadata.
+
+    OpenCV reads what else there is in TIFF too, some of it wrongly and without a word.
+    """
+    directory = read_directory(data)
+    for tag, (default, allowed) in _DEEP_TIFF.items():
+        value = directory.number(data, tag, default)
+        if value not in allowed:
+            raise UnsupportedFormatError(
+                f"has 16 bits a channel in a way that is not read (tag {tag} is {value}); convert "
+                "it to RGB or grey"
+            )
+    data = made_upright(data)
     try:
-        image = TiffImageFile(io.BytesIO(made_upright(data)))
-        metadata = _tiff_metadata(image)
-        photometric = image.tag_v2.get(_PHOTOMETRIC, _WHITE_IS_ZERO)
+        return data, _tiff_metadata(TiffImageFile(io.BytesIO(data)))
     except DECODER_ERRORS as error:
         raise DamagedImageError(f"is damaged ({error})") from error
-    if photometric not in {1, 2}:
-        raise UnsupportedFormatError(
-            f"has 16 bits a channel and colours of kind {photometric}; convert it to RGB or grey"
-        )
-    return made_upright(data), metadata
 
 
 def _tiff_metadata(image: PillowImage.Image) -> Metadata:

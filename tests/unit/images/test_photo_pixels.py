@@ -171,6 +171,18 @@ def test_pixels_of_32_bits_are_refused(mode: str) -> None:
         read(data)
 
 
+@pytest.mark.parametrize(
+    ("tag", "value"), [(284, 2), (339, 3), (338, 1)], ids=["planes", "half floats", "premultiplied"]
+)
+def test_sixteen_bits_that_opencv_would_read_wrongly_are_refused(tag: int, value: int) -> None:
+    photo = read(by_opencv(".png", photo_u16()))
+    data = write_photo(photo, photo.tensor(), format="tiff")
+    entry = data.index(struct.pack("<HHIH", 284, 3, 1, 1))  # planar configuration, by default 1
+    changed = data[:entry] + struct.pack("<HHIH", tag, 3, 1, value) + data[entry + 10 :]
+    with pytest.raises(UnsupportedFormatError, match=f"tag {tag} is"):
+        read(changed)
+
+
 @pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "bmp", "tiff"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.98])
 def test_a_truncated_file_is_damaged(fmt: str, share: float) -> None:
