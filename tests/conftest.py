@@ -1,5 +1,6 @@
 """What every test gets: Ray and W&B that are nobody else's, checked signatures, a browser."""
 
+import base64
 import json
 import os
 import secrets
@@ -143,6 +144,27 @@ class Browser:
     def press(self, key: str) -> None:
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key)
+
+    def drop(self, file: bytes, name: str, kind: str) -> None:
+        """Drop a file on the page."""
+        arguments = ", ".join(map(json.dumps, (base64.b64encode(file).decode(), name, kind)))
+        self.evaluate(
+            "((base64, name, type) => {"
+            "const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));"
+            "const transfer = new DataTransfer();"
+            "transfer.items.add(new File([bytes], name, {type}));"
+            "dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, cancelable: true})); })"
+            f"({arguments})"
+        )
+
+    def file_behind(self, image: str) -> bytes:
+        """The file that an image of the page shows, by the image's id."""
+        address = self.evaluate(
+            f"fetch(document.getElementById('{image}').src).then((answer) => answer.blob())"
+            ".then((blob) => new Promise((done) => { const reader = new FileReader();"
+            "reader.onload = () => done(reader.result); reader.readAsDataURL(blob); }))"
+        )
+        return base64.b64decode(address.partition(",")[2])
 
     def close(self) -> None:
         self._process.terminate()

@@ -21,6 +21,7 @@
  * @property {number} num_parameters
  *
  * @typedef {object} Route
+ * @property {string} model Digest of the model that chose.
  * @property {number} expert The chosen expert, by its node.
  * @property {number} node The node that it serves here.
  * @property {number} level
@@ -73,12 +74,14 @@ export const readKey = () => sessionStorage.getItem("key") ?? "";
 export const keepKey = (key) => sessionStorage.setItem("key", key);
 
 /**
- * The model that answers.
- * @returns {Promise<Model>}
+ * The model that answers, and whether an instruction may be free text.
+ * @returns {Promise<{model: Model, freeText: boolean}>}
  */
 export async function readModel() {
   const { body } = await send({ method: "GET", path: "v1/models" });
-  return JSON.parse(await body.text()).models[0];
+  const { models, free_text: freeText } = JSON.parse(await body.text());
+  if (!models.length) throw new Problem(503, "Not ready", "The model is still loading; try again in a moment.");
+  return { model: models[0], freeText };
 }
 
 /**

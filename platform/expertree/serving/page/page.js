@@ -3,13 +3,15 @@
 import { asCurl, keepKey, Problem, readModel, restore, restoreAsJob, restoreFile } from "./api.js";
 import { announce, byId, duration, listing, make, percent, size } from "./dom.js";
 import { encode, EXAMPLES, makeExample, measurePsnr } from "./examples.js";
-import { describeExpert, drawTree, listExperts, readable } from "./route.js";
+import { readInstruction, setUpInstruction } from "./instruction.js";
+import { listenForPhotos } from "./intake.js";
+import { showProgress, showTiles } from "./progress.js";
+import { describeExpert, drawTree, levelsOf, listExperts, MUCH, readable } from "./route.js";
 import { setUpTheme } from "./switch.js";
 import { Viewer } from "./viewer.js";
 
 /** Photos larger than this are restored as jobs, whose tiles can be watched. */
 const LARGE_PX = 1_500_000;
-const MOST_TILES_DRAWN = 96;
 const FORMATS = { "image/jpeg": "JPEG", "image/webp": "WebP", "image/tiff": "TIFF" };
 
 /**
@@ -77,6 +79,7 @@ function forget() {
 /** @param {"empty" | "busy" | "done" | "failed"} state */
 function setState(state) {
   document.body.dataset.state = state;
+  byId("card").inert = state === "busy";
   byId("progress").hidden = state !== "busy";
   byId("error").hidden = state !== "failed";
   byId("actions").hidden = !work?.shown || state === "busy";
@@ -115,22 +118,9 @@ function makeWatcher() {
   return {
     signal: stop.signal,
     onUpload: (share) => (share < 1 ? showProgress("Uploading", share) : showProgress("Looking and restoring", null)),
-    onTiles: (state, done, total) => {
-      if (state === "queued") showProgress("In the queue", null);
-      else showProgress("Restoring", total ? done / total : null, done, total);
-    },
+    onTiles: (state, done, total) => (state === "queued" ? showProgress("In the queue", null) : showTiles(done, total)),
     onWait: (seconds) => showProgress(`The endpoint is busy; trying again in ${Math.ceil(seconds)} s`, null),
   };
-}
-
-function showProgress(name, share, done = 0, total = 0) {
-  byId("stage-name").textContent = name;
-  byId("stage-share").textContent = total ? `tile ${Math.min(done + 1, total)} of ${total}` : share === null ? "" : percent(share);
-  byId("bar").parentElement.classList.toggle("unknown", share === null);
-  byId("bar").style.width = `${100 * (share ?? 0)}%`;
-  const tiles = byId("tiles");
-  tiles.hidden = total < 2 || total > MOST_TILES_DRAWN;
-  if (!tiles.hidden) tiles.replaceChildren(...Array.from({ length: total }, (_, i) => make("i", i < done ? { class: "done" } : {})));
 }
 
 /**
@@ -139,6 +129,11 @@ function showProgress(name, share, done = 0, total = 0) {
  * @param {import("./api.js").Result} result
  */
 async function addVariant(own, options, result) {
+  // Another model may have taken over meanwhile: its tree is another one.
+  if (result.route.model !== model.digest) {
+    model = null;
+    await loadModel();
+  }
   const variant = { result, options, url: URL.createObjectURL(result.image), psnr: null };
   own.variants.push(variant);
   await showVariant(variant);
@@ -191,12 +186,12 @@ function showRoute(variant) {
   const { route } = variant.result;
   const first = work.variants[0].result.route;
   const isOwn = route === first;
-  const seen = Object.entries(first.degradations).filter(([, share]) => share >= 0.15).slice(0, 3);
+  const seen = Object.entries(first.degradations).filter(([, share]) => share >= MUCH).slice(0, 3);
   byId("card-eyebrow").textContent = "What the model saw";
   byId("card-title").textContent = capitalised(listing(seen.map(([name]) => readable(name))) || "Nothing that it knows well");
   byId("card-lead").replaceChildren(
     "Restored by expert ", make("b", {}, `#${route.expert} (${describeExpert(model, route.expert)})`),
-    ` ${levelInWords(route.level)}`,
+    ` ${levelsInWords(route.expert)}`,
     ...(isOwn || !("expert" in variant.options) ? [", with confidence ", make("b", {}, percent(route.confidence)), "."] : [", as you asked."]),
   );
   drawTree(model, route, tryExpert);
@@ -204,9 +199,12 @@ function showRoute(variant) {
   showExperts();
 }
 
-function levelInWords(level) {
-  if (level === 0) return "on the coarsest level";
-  return level === model.groups.length - 1 ? "on the finest level" : `on level ${level}`;
+/** @param {number} expert */
+function levelsInWords(expert) {
+  const levels = levelsOf(model, expert);
+  if (levels.length > 1) return `for levels ${listing(levels.map(String))}`;
+  if (levels[0] === 0) return "on the coarsest level";
+  return levels[0] === model.groups.length - 1 ? "on the finest level" : `on level ${levels[0]}`;
 }
 
 function showExperts() {
@@ -218,7 +216,8 @@ function gainOf(expert) {
   const variant = work.variants.find((own) => own.result.route.expert === expert);
   if (!variant || variant.psnr === null) return null;
   const gain = variant.psnr - work.psnr;
-  return `${gain < 0 ? "−" : "+"}${Math.abs(gain).toFixed(1)} dB`;
+  const sign = Math.abs(gain) < 0.05 ? "±" : gain < 0 ? "−" : "+";
+  return `${sign}${Math.abs(gain).toFixed(1)} dB`;
 }
 
 /** @param {number} expert */
@@ -292,28 +291,12 @@ function showProblem(error) {
   setState("failed");
   byId("viewer").hidden = !work || !(work.isSeen || work.shown);
   byId("drop").hidden = !byId("viewer").hidden;
+  if (!work?.shown) showModel();
   byId("error-title").textContent = problem.title;
   byId("error-detail").textContent = problem.detail;
   byId("error-file").textContent = work ? `${work.file.name}, ${size(work.file.size)}` : "";
   byId("key-form").hidden = problem.status !== 401;
   byId("again").hidden = ![0, 429, 503, 504].includes(problem.status);
-}
-
-// The instruction -------------------------------------------------------------------------
-
-function setUpInstruction() {
-  const chip = (name) => make("label", {}, make("input", { type: "checkbox", name: "instruction", value: name }), make("span", {}, readable(name)));
-  const [plain, exact] = [model.names.filter((name) => !name.includes(" ")), model.names.filter((name) => name.includes(" "))];
-  byId("names").replaceChildren(...plain.map(chip));
-  byId("degree-names").replaceChildren(...exact.map(chip));
-  byId("degrees").hidden = !exact.length;
-}
-
-function instruct(event) {
-  event.preventDefault();
-  const named = [...document.querySelectorAll("input[name=instruction]:checked")].map((input) => input.value);
-  const confidence = byId("confidence").value;
-  run({ ...(named.length ? { instruction: named } : {}), ...(confidence ? { confidence } : {}) });
 }
 
 // Examples --------------------------------------------------------------------------------
@@ -335,29 +318,7 @@ async function setUpExamples() {
 // Wiring ----------------------------------------------------------------------------------
 
 function listen() {
-  const input = byId("file");
-  document.querySelectorAll("[data-choose]").forEach((button) => button.addEventListener("click", () => input.click()));
-  input.addEventListener("change", () => {
-    if (input.files[0]) take(input.files[0]);
-    input.value = "";
-  });
-  addEventListener("paste", (event) => {
-    const file = [...(event.clipboardData?.files ?? [])][0];
-    if (file) take(file);
-  });
-  addEventListener("dragover", (event) => {
-    event.preventDefault();
-    document.body.classList.add("dragging");
-  });
-  addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) document.body.classList.remove("dragging");
-  });
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    document.body.classList.remove("dragging");
-    const file = event.dataTransfer?.files[0];
-    if (file) take(file);
-  });
+  listenForPhotos((file) => take(file));
   byId("cancel").addEventListener("click", () => {
     stop.abort();
     if (work?.shown) setState("done");
@@ -366,7 +327,10 @@ function listen() {
   byId("again").addEventListener("click", () => repeat());
   byId("download").addEventListener("click", download);
   byId("curl").addEventListener("click", copyCurl);
-  byId("instruct").addEventListener("submit", instruct);
+  byId("instruct").addEventListener("submit", (event) => {
+    event.preventDefault();
+    run(readInstruction());
+  });
   byId("more-experts").addEventListener("click", () => {
     listsAll = !listsAll;
     showExperts();
@@ -384,12 +348,12 @@ function startAgain() {
   setState("empty");
   byId("viewer").hidden = true;
   byId("drop").hidden = false;
-  byId("choices").hidden = byId("instruct").hidden = true;
   showModel();
 }
 
 function showModel() {
   if (!model) return;
+  byId("choices").hidden = byId("instruct").hidden = true;
   const experts = `${model.experts.length} experts`;
   byId("model").textContent = `${experts} on ${model.groups.length} levels · model ${model.id}`;
   byId("card-eyebrow").textContent = "The model";
@@ -401,8 +365,9 @@ function showModel() {
 /** Asks for the model once; a key may be missing the first time. */
 async function loadModel() {
   if (model) return;
-  model = await readModel();
-  setUpInstruction();
+  const served = await readModel();
+  model = served.model;
+  setUpInstruction(model.names, served.freeText);
   if (!work) showModel();
 }
 

@@ -13,9 +13,11 @@ const LEFT = 16;
 const TOP = 10;
 const LEVEL_ROW = 46;
 const LABEL = 84;
-const SHARE = 44;
+const SHARE = 50;
 const NUM_SHOWN = 5;
-const MUCH = 0.3;
+
+/** Share of a degradation from which on it is worth a word. */
+export const MUCH = 0.3;
 
 /**
  * What a group of samples mostly is, in words.
@@ -78,13 +80,14 @@ export function drawTree(model, route, onExpert) {
   const mass = (node) => (route ? node.leaves.reduce((sum, leaf) => sum + route.leaf_probabilities[leaf], 0) : 0);
   const nodes = model.nodes.map((node) => ({ node, state: stateOf(model, node, route), mass: mass(node), ...place[node.index] }));
   const branches = nodes.filter(({ node }) => node.parent !== null).sort((a, b) => rank(a.state) - rank(b.state));
+  const served = route ? levelsOf(model, route.expert) : [];
   const labels = LEFT + gap * (levels - 1) + 18;
   svg.replaceChildren(
     ...(route ? [drawDomain(model.nodes[route.node], leaves, row, labels)] : []),
     ...branches.map((own) => drawBranch(own, nodes[own.node.parent], route)),
     ...nodes.map((own) => drawNode(own, model, route, onExpert)),
     ...leaves.map((leaf, number) => drawLeaf(nodes[leaf.index], number, route, labels, mostSamples)),
-    ...model.groups.map((_, level) => drawLevel(level, levels, LEFT + gap * level, height - LEVEL_ROW + 24, route)),
+    ...model.groups.map((_, level) => drawLevel(level, levels, LEFT + gap * level, height - LEVEL_ROW + 24, route, served)),
     makeSvg("text", { class: "caption", x: WIDTH, y: height - LEVEL_ROW + 24, "text-anchor": "end" }, route ? "likely groups, and how fine to go" : "training samples of each group"),
   );
 }
@@ -111,7 +114,7 @@ export function listExperts(model, route, shown, all, gain, onExpert) {
 }
 
 function makeChoice(model, route, expert, share, isShown, gain, onExpert) {
-  const levels = [...new Set(model.nodes.filter((node) => node.expert === expert).map((node) => node.level))];
+  const levels = levelsOf(model, expert);
   const bar = make("i");
   bar.style.width = `${100 * share}%`;
   const note = expert === route.expert ? "the router's choice" : expert === 0 ? "one for all" : `level ${levels.join(" and ")}`;
@@ -119,10 +122,20 @@ function makeChoice(model, route, expert, share, isShown, gain, onExpert) {
     "button", { type: "button", "aria-pressed": String(isShown), "data-expert": expert },
     make("span", { class: "name" }, make("b", {}, describeExpert(model, expert)), make("small", {}, `#${expert} · ${note}`)),
     make("span", { class: "track" }, bar),
-    make("span", { class: gain ? `share ${gain.startsWith("−") ? "bad" : "good"}` : "share" }, gain ?? percent(share)),
+    make("span", { class: `share ${{ "+": "good", "−": "bad" }[gain?.[0]] ?? ""}` }, gain ?? percent(share)),
   );
   button.addEventListener("click", () => onExpert(expert));
   return button;
+}
+
+/**
+ * The levels on which an expert serves a node: several, where a group was not cut further.
+ * @param {Model} model
+ * @param {number} expert
+ * @returns {number[]}
+ */
+export function levelsOf(model, expert) {
+  return [...new Set(model.nodes.filter((node) => node.expert === expert).map((node) => node.level))];
 }
 
 /** Where each node stands: leaves below each other, the others in the middle of their children. */
@@ -185,17 +198,17 @@ function drawLeaf({ node, x, y }, number, route, left, mostSamples) {
     makeSvg("text", { x: left, y: y + 4 }, short),
     makeSvg("rect", { class: "track", x: start, y: y - 3.5, width, height: 7, rx: 3.5 }),
     makeSvg("rect", { class: "bar", x: start, y: y - 3.5, width: Math.max(width * share, 2), height: 7, rx: 3.5 }),
-    makeSvg("text", { x: WIDTH - 4, y: y + 4, "text-anchor": "end" }, route ? percent(share) : node.num_samples.toLocaleString("en")),
+    makeSvg("text", { x: WIDTH - 6, y: y + 4, "text-anchor": "end" }, route ? percent(share) : node.num_samples.toLocaleString("en")),
   );
 }
 
-function drawLevel(level, levels, x, y, route) {
-  const isChosen = route !== null && level === route.level;
+/** The probability of a level; those that the chosen expert serves stand out. */
+function drawLevel(level, levels, x, y, route, served) {
   const name = level === 0 ? "coarse" : level === levels - 1 ? "fine" : "";
   const anchor = level === 0 ? { x: x - 8, "text-anchor": "start" } : { x, "text-anchor": "middle" };
   if (!route) return makeSvg("text", { ...anchor, class: "level", y }, name);
   return makeSvg(
-    "g", isChosen ? { class: "taken" } : {},
+    "g", served.includes(level) ? { class: "taken" } : {},
     makeSvg("text", { ...anchor, class: "level", y }, percent(route.level_probabilities[level])),
     makeSvg("text", { ...anchor, class: "level", y: y + 14 }, name || `level ${level}`),
   );

@@ -10,6 +10,7 @@ import { byId, make } from "./dom.js";
 const STEPS = { ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageDown: -10, PageUp: 10, Home: -100, End: 100 };
 const PANS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const PAN_PX = 60;
+const REVEAL_MS = 700;
 const REACH_PX = 22;
 const MOST_ZOOM = 8;
 const LEAST_SIDE_PX = 200;
@@ -31,6 +32,7 @@ export class Viewer {
     /** @type {Map<number, {x: number, y: number}>} */
     this.fingers = new Map();
     this.mode = "none";
+    this.curtain = 0;
     this.buttons = ZOOMS.map(([zoom, label]) => this.makeZoomButton(zoom, label));
     byId("zoom").replaceChildren(...this.buttons);
     this.listen();
@@ -133,17 +135,16 @@ export class Viewer {
     this.resize();
   }
 
-  /** Opens the result from the right, as a curtain. */
+  /** Opens the result from the right, as a curtain, until somebody takes the line. */
   reveal() {
-    const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return this.slide(50);
     const begin = performance.now();
     const step = (now) => {
-      const share = isStill ? 1 : Math.min((now - begin) / 700, 1);
+      const share = Math.min(Math.max(now - begin, 0) / REVEAL_MS, 1);
       this.slide(100 - 50 * (1 - (1 - share) ** 3));
-      if (share < 1 && this.mode === "none") requestAnimationFrame(step);
+      if (share < 1) this.curtain = requestAnimationFrame(step);
     };
-    this.slide(isStill ? 50 : 100);
-    if (!isStill) requestAnimationFrame(step);
+    step(begin);
   }
 
   place() {
@@ -190,6 +191,7 @@ export class Viewer {
       if (!(event.key in STEPS)) return;
       event.preventDefault();
       event.stopPropagation();
+      cancelAnimationFrame(this.curtain);
       this.slide(Math.round(this.at) + STEPS[event.key]);
     });
     this.stage.addEventListener("keydown", (event) => this.pressed(event));
@@ -210,6 +212,7 @@ export class Viewer {
 
   touch(event) {
     if (event.button !== 0) return;
+    cancelAnimationFrame(this.curtain);
     this.stage.setPointerCapture(event.pointerId);
     const point = this.pointOf(event);
     this.fingers.set(event.pointerId, point);
