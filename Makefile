@@ -6,6 +6,8 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 TOKEN := build/ray-token
 BENCH ?= overhead
+BUNDLE ?= runs/demo/bundle
+SERVE ?=
 TESTS ?= tests
 MARKS ?= not slow and not gpu
 
@@ -20,7 +22,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-unit test-integration check lint types format lock bench clean
+.PHONY: help venv demo test test-unit test-integration check lint types format lock bench serve clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +78,9 @@ lock: venv ## Resolve pyproject.toml again into requirements.lock (LOCK_ARGS=--u
 
 bench: venv ## Run one benchmark, BENCH=overhead or another (it names them); its last line is JSON
 	$(BIN)/python jobs/bench.py bench=$(BENCH)
+
+serve: venv ## Serve a bundle, BUNDLE=runs/demo/bundle, on http://127.0.0.1:8000; settings by SERVE="key=value"
+	$(BIN)/python jobs/serve.py bundle=$(BUNDLE) $(SERVE)
 
 clean: ## Remove the environment and the caches; results in runs stay
 	rm -rf .venv build .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache platform/*.egg-info

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from expertree.embedding import ExtractorConfig, build_extractor, save_extractor
 from expertree.experts import AdapterConfig, BackboneConfig, ExpertJob, RecipeConfig
@@ -15,14 +16,20 @@ from expertree.storage import Storage
 
 
 def fresh_bundle(
-    folder: Storage, backbone: BackboneConfig, adapter: AdapterConfig | None = None
+    folder: Storage,
+    backbone: BackboneConfig,
+    adapter: AdapterConfig | None = None,
+    *,
+    seed: int | None = None,
 ) -> Storage:
     """Write a bundle whose tree has the default shape.
 
     Args:
         folder: Receives the parts and the bundle.
         backbone: The experts' network.
-        adapter: How the experts change the root's; None for one whole network many times.
+        adapter: How the experts change the root's; None for whole networks.
+        seed: Makes each whole network unlike the others and no identity, as images are told apart
+            by it; None for one network many times.
 
     Returns:
         The bundle's directory.
@@ -41,6 +48,10 @@ def fresh_bundle(
     root = folder.sub("experts", str(ROOT))
     save_expert(root, build_backbone(backbone).state_dict(), _job(backbone))
     experts = dict.fromkeys(tree.experts(), root)
+    if seed is not None and adapter is None:
+        for node in tree.experts():
+            experts[node] = folder.sub("experts", str(node))
+            save_expert(experts[node], _unlike(backbone, seed=1000 * seed + node), _job(backbone))
     if adapter is not None:
         for node in experts.keys() - {ROOT}:
             experts[node] = folder.sub("experts", str(node))
@@ -55,6 +66,16 @@ def fresh_bundle(
         experts=experts,
     )
     return folder.sub("bundle")
+
+
+def _unlike(backbone: BackboneConfig, *, seed: int) -> dict[str, Tensor]:
+    """Weights none of which is zero, as scales of residuals are at first."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = build_backbone(backbone).state_dict()
+    return {
+        name: value + 0.1 * torch.randn(value.shape, generator=generator)
+        for name, value in weights.items()
+    }
 
 
 def _job(

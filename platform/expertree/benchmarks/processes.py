@@ -27,3 +27,14 @@ def family(root: int) -> dict[int, Status]:
 def num_bytes(kilobytes: str) -> int:
     """What a field such as `1024 kB` says."""
     return int(kilobytes.split(maxsplit=1)[0]) * 1024
+
+
+def titled(root: int, text: str) -> list[int]:
+    """Replicas of Ray Serve, at or below a process, whose title has a text in it, by number."""
+    found = []
+    for pid in sorted(family(root)):
+        with contextlib.suppress(OSError):  # it has ended
+            title = Path(f"/proc/{pid}/cmdline").read_text()
+            if title.startswith("ray::ServeReplica:") and text in title:
+                found.append(pid)
+    return found

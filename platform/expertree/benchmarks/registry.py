@@ -6,8 +6,10 @@ from typing import Any
 
 from expertree.benchmarks.cluster import ClusteringConfig, measure_clustering
 from expertree.benchmarks.degrade import DegradeConfig, measure_degradation
+from expertree.benchmarks.load import LoadConfig, measure_load
 from expertree.benchmarks.overhead import OverheadConfig, measure_overhead
 from expertree.benchmarks.search import SearchBenchConfig, measure_search
+from expertree.benchmarks.serve import ServeBenchConfig, measure_serving
 from expertree.benchmarks.shard import ShardConfig, measure_shards
 from expertree.benchmarks.switch import SwitchConfig, measure_switch
 from expertree.benchmarks.train import TrainConfig, measure_training
@@ -22,8 +24,10 @@ class BenchConfig:
     bench: str = "overhead"
     cluster: ClusteringConfig = ClusteringConfig()
     degrade: DegradeConfig = DegradeConfig()
+    load: LoadConfig = LoadConfig()
     overhead: OverheadConfig = OverheadConfig()
     search: SearchBenchConfig = SearchBenchConfig()
+    serve: ServeBenchConfig = ServeBenchConfig()
     shard: ShardConfig = ShardConfig()
     switch: SwitchConfig = SwitchConfig()
     train: TrainConfig = TrainConfig()
@@ -38,8 +42,10 @@ class BenchConfig:
 BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "cluster": lambda config: measure_clustering(config.cluster),
     "degrade": lambda config: measure_degradation(config.degrade),
+    "load": lambda config: measure_load(config.load),
     "overhead": lambda config: measure_overhead(config.overhead),
     "search": lambda config: measure_search(config.search),
+    "serve": lambda config: measure_serving(config.serve),
     "shard": lambda config: measure_shards(config.shard),
     "switch": lambda config: measure_switch(config.switch),
     "train": lambda config: measure_training(config.train),

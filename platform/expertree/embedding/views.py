@@ -7,9 +7,10 @@ table I).
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 View = Callable[[Float[Tensor, "b c h w"], int], Float[Tensor, "b c view_h view_w"]]
@@ -64,6 +65,25 @@ VIEWS: Mapping[str, View] = {
     "sliding": full,
 }
 """What the tower is given. The tower of `sliding` cuts the windows itself (`sliding.py`)."""
+
+
+def visible_part(
+    image: Shaped[np.ndarray, "h w 3"], view: str, side_px: int
+) -> Shaped[np.ndarray, "part_h part_w 3"]:
+    """The part of an image that a view makes use of; the view of the part is the view of the image.
+
+    Args:
+        image: HWC, of any type.
+        view: A name in `VIEWS`.
+        side_px: Side of the view.
+    """
+    if view != "centre_crop":
+        return image
+    height_px, width_px = image.shape[:2]
+    if min(height_px, width_px) < side_px:
+        return image
+    top, left = (height_px - side_px) // 2, (width_px - side_px) // 2
+    return image[top : top + side_px, left : left + side_px]
 
 
 def _starts(length_px: int, side_px: int) -> list[int]:

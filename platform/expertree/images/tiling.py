@@ -6,7 +6,7 @@ the weights of all tiles sum to one everywhere.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -46,6 +46,11 @@ class TilePlan:
     def tiles(self) -> Iterator[tuple[int, int]]:
         """Indices (row, column) of the tiles, from the upper left, row by row."""
         return ((row, col) for row in range(len(self.rows)) for col in range(len(self.columns)))
+
+    def extent(self, place: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns of pixels of the tile at a row and column of the plan."""
+        rows, columns = self.rows[place[0]], self.columns[place[1]]
+        return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
 
 
 def plan_tiles(
@@ -154,14 +159,48 @@ def restore_tiled(
         if on_tile is not None:
             on_tile(1)
         return output
-    row_weights = span_weights(plan.rows, plan.overlap_px, image.device)
-    column_weights = span_weights(plan.columns, plan.overlap_px, image.device)
-    output = torch.zeros_like(image)
-    for num_done, (row, column) in enumerate(plan.tiles(), start=1):
-        rows, columns = plan.rows[row], plan.columns[column]
-        tile = image[..., rows.start : rows.stop, columns.start : columns.stop]
-        window = row_weights[row][:, None] * column_weights[column][None, :]
-        output[..., rows.start : rows.stop, columns.start : columns.stop] += operator(tile) * window
+    canvas = Canvas(image.shape, plan, dtype=image.dtype, device=image.device)
+    for num_done, place in enumerate(plan.tiles(), start=1):
+        rows, columns = plan.extent(place)
+        canvas.add(place, operator(image[..., rows, columns]))
         if on_tile is not None:
             on_tile(num_done)
-    return output
+    return canvas.blended
+
+
+class Canvas:
+    """Blends tiles that were restored one by one, whoever restored them.
+
+    Tiles added in the order of the plan give the same image to the bit.
+
+    Attributes:
+        blended: BCHW, what has been added so far.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        plan: TilePlan,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> None:
+        """Start with nothing blended.
+
+        Args:
+            shape: BCHW, of the image.
+            plan: From `plan_tiles` for this size.
+            dtype: Of the blended image.
+            device: Where the tiles will be.
+        """
+        self._plan = plan
+        self._row_weights = span_weights(plan.rows, plan.overlap_px, device)
+        self._column_weights = span_weights(plan.columns, plan.overlap_px, device)
+        self.blended = torch.zeros(tuple(shape), dtype=dtype, device=device)
+
+    def add(self, place: tuple[int, int], restored: Float[Tensor, "b c tile_h tile_w"]) -> None:
+        """Blend the tile at a row and column of the plan in."""
+        row, column = place
+        rows, columns = self._plan.extent(place)
+        window = self._row_weights[row][:, None] * self._column_weights[column][None, :]
+        self.blended[..., rows, columns] += restored * window

@@ -32,6 +32,8 @@ class ClusterConfig:
         gpus_per_lane: GPUs that each worker of a lane reserves when `use_gpu` is set.
         lease_s: A lane that is silent for so long loses its task to another one.
         max_attempts: How often a network is started again before it counts as failed.
+        dashboard: Start Ray's dashboard with a private cluster; without it Ray Train loses track of
+            what trainings that ended abruptly have reserved.
     """
 
     address: str | None = None
@@ -44,6 +46,7 @@ class ClusterConfig:
     gpus_per_lane: int = 1
     lease_s: float = 30.0
     max_attempts: int = 3
+    dashboard: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what can never run."""
@@ -134,13 +137,13 @@ def _start(config: ClusterConfig) -> None:
             return
         # Nobody takes nodes away from a cluster of our own: one process less for each lane.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        # "local" never joins a cluster that happens to run on this machine. The dashboard stays
-        # on: Train's cleaner asks it which placement groups were left behind.
+        # "local" never joins a cluster that happens to run on this machine. Train's cleaner asks
+        # the dashboard which placement groups were left behind.
         cores = config.num_cores or os.cpu_count() or 1
         ray.init(
             address="local",
             num_cpus=cores * CPUS_PER_CORE,
-            include_dashboard=True,
+            include_dashboard=config.dashboard,
             **quiet,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:

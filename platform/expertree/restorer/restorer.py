@@ -20,7 +20,7 @@ from expertree.images.io import to_float, to_u8
 from expertree.images.tiling import plan_tiles, restore_tiled
 from expertree.restorer.bundle import Bundle, open_bundle
 from expertree.restorer.switching import SwitchedNetwork
-from expertree.routing import Route, decide, level_of_confidence
+from expertree.routing import Route, RouterOutput, decide, level_of_confidence
 from expertree.storage import Storage
 
 ImageT = TypeVar("ImageT", ImageU8, Tensor)
@@ -129,9 +129,37 @@ class Restorer:
             ValueError: If the image is not one, or the level, expert, confidence or a name of the
                 instruction does not exist.
         """
-        batch = _to_batch(image)
+        batch, wish = _to_batch(image), self._wish(level, expert, instruction, confidence)
         with torch.inference_mode():
-            return self._route(batch, self._wish(level, expert, instruction, confidence))
+            return self._route(batch, wish)
+
+    def judge(self, images: Float[Tensor, "b 3 h w"]) -> RouterOutput:
+        """What the routers say of a batch of images of one size, before anything is chosen.
+
+        Args:
+            images: RGB in [0, 1].
+        """
+        with torch.inference_mode():
+            embeddings = self._extractor.embed(images.to(self.device))
+            points = torch.from_numpy(self.tree.standardise(embeddings.cpu().numpy()))
+            output: RouterOutput = self._router(points.to(self.device))
+            return output
+
+    def choose(
+        self,
+        output: RouterOutput,
+        *,
+        level: int | None = None,
+        expert: int | None = None,
+        instruction: Sequence[str] = (),
+        confidence: int | None = None,
+    ) -> list[Route]:
+        """The expert for each image that `judge` has seen; the other arguments are as for `route`.
+
+        Raises:
+            ValueError: As `route`.
+        """
+        return decide(output, self.tree, **self._wish(level, expert, instruction, confidence))
 
     def restore(
         self,
@@ -224,14 +252,17 @@ class Restorer:
         return {"level": level, "expert": expert, "leaf_mask": mask}
 
     def _route(self, batch: Float[Tensor, "1 3 h w"], wish: Mapping[str, Any]) -> Route:
-        embedding = self._extractor.embed(batch.to(self.device))
-        points = torch.from_numpy(self.tree.standardise(embedding.cpu().numpy()))
-        (route,) = decide(self._router(points.to(self.device)), self.tree, **wish)
+        (route,) = decide(self.judge(batch), self.tree, **wish)
         return route
 
     @contextlib.contextmanager
-    def _expert(self, node: int) -> Iterator[nn.Module]:
-        """The network of an expert, which stays that expert until the block ends."""
+    def expert(self, node: int) -> Iterator[nn.Module]:
+        """The network of an expert, on `device`, which stays that expert until the block ends.
+
+        Raises:
+            ArtefactError: If its files have changed since the bundle was opened.
+            ValueError: If the tree has no such expert.
+        """
         if self.bundle.entry(node).adapter is None:
             yield self._whole(node)
         else:
@@ -263,33 +294,52 @@ class Restorer:
         overlap_px: int,
         on_tile: OnTile | None,
     ) -> Applied[Tensor]:
+        *larger, last = tile_sizes(*batch.shape[-2:], tile_px)
+        for num_retries, size_px in enumerate(larger):
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return self._tiled(node, batch, size_px, overlap_px, num_retries, on_tile)
+        return self._tiled(node, batch, last, overlap_px, len(larger), on_tile)
+
+    def _tiled(
+        self,
+        node: int,
+        batch: Float[Tensor, "1 3 h w"],
+        tile_px: int,
+        overlap_px: int,
+        num_retries: int,
+        on_tile: OnTile | None,
+    ) -> Applied[Tensor]:
         def operator(expert: nn.Module, tile: Tensor) -> Tensor:
             return cast("Tensor", expert(tile.to(self.device))).to(tile.device)
 
         multiple_px = self.bundle.entry(node).multiple_px
         height_px, width_px = batch.shape[-2:]
-        longest_px = max(height_px, width_px)
-        size_px = min(AUTO_TILE_PX, longest_px) if tile_px == "auto" else tile_px or longest_px
-        num_retries = 0
-        while True:
-            plan = plan_tiles(
-                height_px, width_px, tile_px=size_px, overlap_px=overlap_px, multiple=multiple_px
-            )
-            tell = None if on_tile is None else functools.partial(_tell, on_tile, plan.num_tiles)
-            try:
-                with self._expert(node) as expert:
-                    restore = functools.partial(operator, expert)
-                    restored = restore_tiled(restore, batch, plan, on_tile=tell)
-                return Applied(
-                    image=restored.clamp(0.0, 1.0),
-                    num_tiles=plan.num_tiles,
-                    num_retries=num_retries,
-                )
-            except torch.OutOfMemoryError:
-                if tile_px != "auto" or size_px // 2 < MIN_TILE_PX:
-                    raise
-            size_px //= 2
-            num_retries += 1
+        plan = plan_tiles(
+            height_px, width_px, tile_px=tile_px, overlap_px=overlap_px, multiple=multiple_px
+        )
+        tell = None if on_tile is None else functools.partial(_tell, on_tile, plan.num_tiles)
+        with self.expert(node) as expert:
+            restored = restore_tiled(functools.partial(operator, expert), batch, plan, on_tile=tell)
+        return Applied(
+            image=restored.clamp(0.0, 1.0), num_tiles=plan.num_tiles, num_retries=num_retries
+        )
+
+
+def tile_sizes(height_px: int, width_px: int, tile_px: int | Literal["auto"]) -> tuple[int, ...]:
+    """Largest sides of tiles to try, one after the other while memory runs out.
+
+    Args:
+        height_px: Of the image.
+        width_px: Of the image.
+        tile_px: As for `Restorer.restore`.
+    """
+    longest_px = max(height_px, width_px)
+    if tile_px != "auto":
+        return (tile_px or longest_px,)
+    sizes_px = [min(AUTO_TILE_PX, longest_px)]
+    while sizes_px[-1] // 2 >= MIN_TILE_PX:
+        sizes_px.append(sizes_px[-1] // 2)
+    return tuple(sizes_px)
 
 
 def _tell(on_tile: OnTile, num_tiles: int, num_done: int) -> None:

@@ -3,7 +3,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from expertree.embedding.views import VIEWS, centre_crop, full, resize, windows
+from expertree.embedding.views import (
+    VIEWS,
+    centre_crop,
+    full,
+    resize,
+    visible_part,
+    windows,
+)
 
 
 def test_a_larger_image_gives_its_middle_unchanged():
@@ -54,3 +61,15 @@ def test_windows_cover_every_pixel_at_its_own_scale_with_no_more_than_needed(hei
     patches = F.unfold(full(images, 16), 16).transpose(1, 2).reshape(1, -1, 1, 16, 16)
     for window in cut[0]:
         assert (patches[0] == window).flatten(1).all(dim=1).any()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(("height", "width"), [(5, 7), (32, 32), (33, 70), (20, 90), (129, 64)])
+def test_the_visible_part_of_an_image_gives_the_view_of_the_image(view, height, width):
+    image = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
+    part = visible_part(image, view, 32)
+    tensors = [torch.from_numpy(one.transpose(2, 0, 1).copy())[None] for one in (image, part)]
+    views = [VIEWS[view](tensor, 32) for tensor in tensors]
+    assert torch.equal(*views)
+    if view == "centre_crop" and min(height, width) >= 32:
+        assert part.shape == (32, 32, 3)

@@ -1,0 +1,225 @@
+"""What an application of Ray Serve is made with: each default in its dataclass.
+
+Serve itself drops keys of its autoscaling that it does not know, without a word. Here they pass
+`expertree.config.load`, which names the nearest right one.
+"""
+
+import dataclasses
+
+from expertree.errors import ConfigError
+from expertree.hierarchy import Tree
+from expertree.serving.settings import HttpConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Replicas:
+    """How many replicas of a deployment there are, and what each of them takes.
+
+    Attributes:
+        min_replicas: Replicas that stay when there is nothing to do; 0 lets the last one stop.
+        max_replicas: Replicas at most.
+        num_cpus: CPUs that each reserves; a node runs as many replicas as it has CPUs for.
+        num_gpus: GPUs that each reserves; with any, networks run there.
+        num_threads: Threads of torch in each; null takes one for each whole CPU.
+        target_ongoing_requests: Requests in work or waiting for a replica, above which there will
+            be one more.
+        max_ongoing_requests: Requests that a replica is given at once.
+        max_queued_requests: Requests that may wait in each caller until a replica takes them; the
+            next one is refused.
+        upscale_delay_s: How long there must be too many requests before replicas are added.
+        downscale_delay_s: How long there must be too few before replicas are taken away.
+        idle_delay_s: How long there must be none before the last replica stops.
+        drain_s: How long a replica that stops may go on with what it has begun.
+    """
+
+    min_replicas: int = 1
+    max_replicas: int = 1
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    num_threads: int | None = None
+    target_ongoing_requests: float = 2.0
+    max_ongoing_requests: int = 8
+    max_queued_requests: int = 64
+    upscale_delay_s: float = 3.0
+    downscale_delay_s: float = 120.0
+    idle_delay_s: float = 300.0
+    drain_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse what can never run."""
+        if not 0 <= self.min_replicas <= self.max_replicas or self.max_replicas < 1:
+            raise ValueError(
+                f"replicas must be 0 <= min_replicas <= max_replicas and at least 1 at most, got "
+                f"min_replicas={self.min_replicas}, max_replicas={self.max_replicas}"
+            )
+        for name in ("num_cpus", "num_gpus", "upscale_delay_s", "downscale_delay_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("target_ongoing_requests", "max_ongoing_requests", "max_queued_requests"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.num_threads is not None and self.num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1 or null, got {self.num_threads}")
+
+    @property
+    def threads(self) -> int:
+        """Threads of torch in each replica."""
+        return self.num_threads or max(1, int(self.num_cpus))
+
+    @property
+    def device(self) -> str:
+        """Where networks run."""
+        return "cuda" if self.num_gpus else "cpu"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GatewayConfig(Replicas):
+    """Replicas that speak HTTP: they decode, ask, blend tiles and encode."""
+
+    num_cpus: float = 0.5
+    """Of which little is used while experts work."""
+
+    max_ongoing_requests: int = 256
+    """Beyond what experts take: those that are too many get their answer here, as the contract
+    says it, and not from Serve's proxy in plain text."""
+
+    tiles_at_once: int = 4
+    """Tiles of one image that are on their way at a time, so that it leaves room for others."""
+
+    retry_after_s: float = 1.0
+    """When those that are refused may come again."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RouterConfig(Replicas):
+    """Replicas that hold the extractor and the routers."""
+
+    num_cpus: float = 0.5
+    """Routing takes a twentieth of a restoration's time."""
+
+    max_ongoing_requests: int = 64
+    max_batch_size: int = 8
+    """Images that are judged together."""
+
+    batch_wait_s: float = 0.002
+    """How long the first image of a batch waits for others."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PoolConfig(Replicas):
+    """Replicas that hold some of the experts."""
+
+    name: str = "experts"
+    """Of the pool, in metrics and logs."""
+
+    below: tuple[int, ...] = ()
+    """Nodes of the tree whose experts it holds, and those of all nodes below them. Empty for the
+    experts that no other pool holds."""
+
+    max_experts: int | None = None
+    """Experts that a replica keeps in memory, those used last; requests go where theirs is. Null
+    loads all of them at the start. For a tail that is seldom used."""
+
+    batch_size: int = 1
+    """Tiles of one expert and size that go through the network together. On a CPU more than one
+    gains nothing, and an image on its own is the same to the bit; a GPU wants 4 or more."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can never run."""
+        super(PoolConfig, self).__post_init__()  # slots make another class: no bare super()
+        for name in ("batch_size", "max_experts"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not self.name.replace("-", "").isalnum():
+            raise ValueError(f"a pool's name is letters, digits and dashes, got {self.name!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ServingConfig:
+    """All of an application."""
+
+    bundle: str = ""
+    """The bundle to begin with: a directory or a URI that every node sees."""
+
+    http: HttpConfig = HttpConfig()
+    """The HTTP side. In a file for `serve deploy`, its host must say what `http_options` says."""
+
+    gateway: GatewayConfig = GatewayConfig()
+    """Replicas that speak HTTP."""
+
+    router: RouterConfig = RouterConfig()
+    """Which expert."""
+
+    pools: tuple[PoolConfig, ...] = (PoolConfig(),)
+    """Where which experts are."""
+
+    def __post_init__(self) -> None:
+        """Refuse pools that cannot be told apart."""
+        names = [pool.name for pool in self.pools]
+        if len(set(names)) < len(names) or not names:
+            raise ValueError(f"pools need names of their own, got {names}")
+        if sum(not pool.below for pool in self.pools) != 1:
+            raise ValueError(
+                "exactly one pool must have no nodes under `below`: it holds the experts that no "
+                "other pool does"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ServeConfig(ServingConfig):
+    """An application, and where `jobs/serve.py` serves it."""
+
+    address: str | None = None
+    """A running cluster to serve on; null starts one of our own, or takes RAY_ADDRESS's."""
+
+    num_cores: int | None = None
+    """Cores of a cluster of our own; null takes all."""
+
+    update: bool = False
+    """Have what is served already, on the cluster at `address`, serve `bundle`."""
+
+    @property
+    def application(self) -> ServingConfig:
+        """What is served, without where."""
+        names = [field.name for field in dataclasses.fields(ServingConfig)]
+        return ServingConfig(**{name: getattr(self, name) for name in names})
+
+
+def place_experts(tree: Tree, pools: tuple[PoolConfig, ...]) -> dict[int, str]:
+    """Which pool holds which expert.
+
+    A node named by several pools, or below several named nodes, belongs to the nearest of them.
+
+    Returns:
+        The pool's name for each expert, by node.
+
+    Raises:
+        ConfigError: If a pool names a node that the tree does not have, two name the same one, or
+            one would hold no expert.
+    """
+    owners: dict[int, str] = {}
+    for pool in pools:
+        for node in pool.below:
+            if not 0 <= node < len(tree.nodes) or node in owners:
+                reason = (
+                    "is named twice" if node in owners else f"is not in 0 to {len(tree.nodes) - 1}"
+                )
+                raise ConfigError(f"pool '{pool.name}': node {node} {reason}")
+            owners[node] = pool.name
+    (rest,) = (pool.name for pool in pools if not pool.below)
+    placed = {expert: _owner(tree, expert, owners) or rest for expert in tree.experts()}
+    empty = [pool.name for pool in pools if pool.name not in placed.values()]
+    if empty:
+        raise ConfigError(f"pool '{empty[0]}' would hold no expert; leave it out")
+    return placed
+
+
+def _owner(tree: Tree, node: int, owners: dict[int, str]) -> str | None:
+    """The pool named for a node, or else for the nearest one above it."""
+    current: int | None = node
+    while current is not None:
+        if current in owners:
+            return owners[current]
+        current = tree.nodes[current].parent
+    return None

@@ -1,0 +1,224 @@
+"""What replicas do with a bundle, without Ray: judge images, run experts on tiles."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from expertree.errors import ArtefactError, OptionError
+from expertree.images.io import to_float, to_u8
+from expertree.restorer import Restorer
+from expertree.routing import RouterOutput
+from expertree.serving.describe import describe_route
+from expertree.serving.engine import Options, Pixels, Routed
+
+Group: TypeAlias = tuple[int, tuple[int, ...], str]
+"""Expert, shape and type."""
+
+SELF_TEST_PX = 64
+"""Sides of the image that every expert must restore before a replica counts as healthy."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Tile:
+    """A part of an image for an expert.
+
+    Attributes:
+        expert: The expert, by its node.
+        pixels: Of the image, as the caller sent them.
+        whole: It is the whole image: the answer is of the pixels' type, in their range. Else it is
+            what the network gave, to be blended with others before anything is rounded.
+    """
+
+    expert: int
+    pixels: Pixels
+    whole: bool
+
+    @property
+    def group(self) -> Group:
+        """Tiles of one group may go through the network together."""
+        return self.expert, self.pixels.shape, self.pixels.dtype.str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TileDone:
+    """What came of a tile.
+
+    Attributes:
+        pixels: As `Tile.whole` says: like those of the tile, or float32 `[3, height, width]`. None
+            where memory did not suffice.
+        seconds: In the network, of its whole group.
+    """
+
+    pixels: np.ndarray[Any, Any] | None
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Question:
+    """An image to be judged.
+
+    Attributes:
+        part: What the extractor's view makes use of; see `views.visible_part`.
+        options: What its caller wants.
+    """
+
+    part: Pixels
+    options: Options
+
+
+class Judge:
+    """Chooses experts for images, several at a time."""
+
+    def __init__(self, restorer: Restorer, model: str) -> None:
+        """Judge with a restorer's extractor and routers.
+
+        Args:
+            restorer: An opened bundle.
+            model: Its digest.
+        """
+        self._restorer, self._model = restorer, model
+
+    def judge(self, questions: Sequence[Question]) -> list[Routed | OptionError]:
+        """Choose for each image; a wish that cannot be met is its own answer.
+
+        The time of the networks is shared evenly under `route`.
+        """
+        begin = time.perf_counter()
+        outputs: dict[int, RouterOutput] = {}
+        for places in _by_shape(questions):
+            images = torch.stack([to_tensor(questions[place].part) for place in places])
+            output = self._restorer.judge(images)
+            outputs |= {place: output.rows([row]) for row, place in enumerate(places)}
+        answers = [
+            self._choose(outputs[place], question.options)
+            for place, question in enumerate(questions)
+        ]
+        seconds = {"route": (time.perf_counter() - begin) / len(questions)}
+        return [
+            answer if isinstance(answer, OptionError) else _with_seconds(answer, seconds)
+            for answer in answers
+        ]
+
+    def _choose(self, output: RouterOutput, options: Options) -> Routed | OptionError:
+        try:
+            (route,) = self._restorer.choose(
+                output,
+                level=options.level,
+                expert=options.expert,
+                instruction=options.instruction,
+                confidence=options.confidence,
+            )
+        except ValueError as error:
+            return OptionError(str(error))
+        bundle = self._restorer.bundle
+        return describe_route(route, bundle.tree, bundle.guide, model=self._model, seconds={})
+
+
+class TileWorker:
+    """Runs experts on groups of tiles."""
+
+    def __init__(self, restorer: Restorer) -> None:
+        """Run a restorer's experts.
+
+        Args:
+            restorer: An opened bundle.
+        """
+        self._restorer = restorer
+        self.num_memory_retries = 0
+
+    def run(self, tiles: Sequence[Tile], network: nn.Module | None = None) -> list[TileDone]:
+        """Restore tiles of one group, together if memory allows, else one by one.
+
+        Args:
+            tiles: One or more, of one group.
+            network: Their expert's, where it is kept elsewhere.
+        """
+        begin = time.perf_counter()
+        with self._expert(tiles[0].expert, network) as expert, torch.inference_mode():
+            found = self._together(expert, tiles)
+        seconds = time.perf_counter() - begin
+        return [TileDone(pixels=pixels, seconds=seconds) for pixels in found]
+
+    def test(self, expert: int, network: nn.Module | None = None) -> None:
+        """See that an expert makes an image of an image.
+
+        Raises:
+            ArtefactError: If its values are not finite, or it changes the size.
+        """
+        ramp = torch.linspace(0.0, 1.0, SELF_TEST_PX)
+        hill = ramp.outer(ramp)
+        image = torch.stack([hill, ramp.expand_as(hill), 1.0 - hill])
+        with self._expert(expert, network) as chosen, torch.inference_mode():
+            restored = self._through(chosen, image[None])[0]
+        if restored.shape != image.shape or not bool(restored.isfinite().all()):
+            raise ArtefactError(
+                f"expert {expert} of {self._restorer.bundle.directory.uri} does not restore a "
+                f"{SELF_TEST_PX} x {SELF_TEST_PX} image: its values are not finite, or its size is "
+                f"{list(restored.shape)}; the bundle is not served"
+            )
+
+    @contextlib.contextmanager
+    def _expert(self, node: int, network: nn.Module | None) -> Iterator[nn.Module]:
+        if network is not None:
+            yield network
+        else:
+            with self._restorer.expert(node) as own:
+                yield own
+
+    def _together(
+        self, expert: nn.Module, tiles: Sequence[Tile]
+    ) -> list[np.ndarray[Any, Any] | None]:
+        try:
+            restored = self._through(expert, torch.stack([to_tensor(t.pixels) for t in tiles]))
+        except torch.OutOfMemoryError:
+            self.num_memory_retries += 1
+            if len(tiles) == 1:
+                return [None]
+            return [self._together(expert, [tile])[0] for tile in tiles]
+        return [_as_asked(row, tile) for row, tile in zip(restored, tiles, strict=True)]
+
+    def _through(
+        self, expert: nn.Module, batch: Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, "b 3 h w"]:
+        return cast("Tensor", expert(batch.to(self._restorer.device))).cpu()
+
+
+def to_tensor(pixels: Pixels) -> Float[Tensor, "3 height width"]:
+    """Pixels as networks take them: float32 CHW in [0, 1]."""
+    if pixels.dtype == np.uint8:
+        return to_float(pixels)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def to_pixels(restored: Float[Tensor, "3 height width"], like: np.dtype[Any]) -> Pixels:
+    """A restored image as its caller sent it, clipped to [0, 1]: HWC, uint8 or float32."""
+    if like == np.uint8:
+        return to_u8(restored)
+    pixels: np.ndarray[Any, Any] = restored.clamp(0.0, 1.0).permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(pixels)
+
+
+def _as_asked(restored: Float[Tensor, "3 h w"], tile: Tile) -> np.ndarray[Any, Any]:
+    if tile.whole:
+        return to_pixels(restored, tile.pixels.dtype)
+    pixels: np.ndarray[Any, Any] = restored.numpy()
+    return pixels
+
+
+def _by_shape(questions: Sequence[Question]) -> list[list[int]]:
+    """Places of questions whose parts can be stacked."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for place, question in enumerate(questions):
+        found.setdefault(question.part.shape, []).append(place)
+    return list(found.values())
+
+
+def _with_seconds(routed: Routed, seconds: dict[str, float]) -> Routed:
+    return dataclasses.replace(routed, seconds=seconds)

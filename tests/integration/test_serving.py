@@ -1,0 +1,301 @@
+"""A served bundle over HTTP: the images of `Restorer`, whatever happens on the way."""
+
+import http.client
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from email.message import Message
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import ray
+
+from expertree import Restorer
+from expertree.benchmarks.fresh import fresh_bundle
+from expertree.benchmarks.load import LoadConfig, measure_load
+from expertree.benchmarks.processes import titled
+from expertree.experts import BackboneConfig
+from expertree.images.io import decode_u8, encode_png
+from expertree.orchestration.serving import Running, serving
+from expertree.orchestration.serving_settings import (
+    GatewayConfig,
+    PoolConfig,
+    RouterConfig,
+    ServeConfig,
+)
+from expertree.serving.settings import HttpConfig
+from expertree.storage import Storage
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+SMALL = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
+TAIL = 1
+"""A node whose experts are multiplexed, one at a time in memory."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Message
+    body: bytes
+
+
+class Endpoint:
+    """A served application, and a client of it."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self._where = urlsplit(running.url)
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        assert self._where.hostname
+        connection = http.client.HTTPConnection(self._where.hostname, self._where.port, timeout=120)
+        try:
+            connection.request(method, path, body, {"Content-Type": "image/png"} if body else {})
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def restore(self, image: np.ndarray, query: str = "") -> Answer:
+        return self.ask("POST", f"/v1/restore{query}", encode_png(image))
+
+    def restore_until_done(self, image: np.ndarray, query: str = "") -> tuple[np.ndarray, int]:
+        """As a client should: come again when told so. The image, and how often it was told."""
+        for tries in itertools.count():
+            answer = self.restore(image, query)
+            if answer.status == 200:
+                return decode_u8(answer.body), tries
+            assert answer.status in {429, 503}, answer.body
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            time.sleep(float(answer.headers["Retry-After"]))
+        raise AssertionError
+
+
+def random_u8(height_px: int, width_px: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
+
+
+def config_of(bundle: str, port: int) -> ServeConfig:
+    return ServeConfig(
+        bundle=bundle,
+        http=HttpConfig(port=port),
+        num_cores=1,
+        gateway=GatewayConfig(num_cpus=0.1, retry_after_s=0.2),
+        router=RouterConfig(num_cpus=0.1),
+        pools=(
+            PoolConfig(num_cpus=0.1, max_ongoing_requests=4, max_queued_requests=4),
+            PoolConfig(name="tail", below=(TAIL,), max_experts=1, num_cpus=0.1),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two bundles with other experts each."""
+    folders = [Storage.open(tmp_path_factory.mktemp(f"bundle-{seed}")) for seed in (1, 2)]
+    return [fresh_bundle(folder, SMALL, seed=n).uri for n, folder in enumerate(folders, start=1)]
+
+
+@pytest.fixture(scope="module")
+def endpoint(bundles: list[str]) -> Iterator[Endpoint]:
+    with serving(config_of(bundles[0], free_port())) as running:
+        endpoint = Endpoint(running)
+        wait_until_ready(endpoint)
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def restorer(bundles: list[str]) -> Restorer:
+    return Restorer.load(bundles[0])
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+def wait_until_ready(endpoint: Endpoint) -> None:
+    deadline_s = time.monotonic() + 60
+    while endpoint.ask("GET", "/readyz").status != 200:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
+def test_every_expert_in_every_pool_restores_as_the_restorer_does(
+    endpoint: Endpoint, restorer: Restorer
+) -> None:
+    image = random_u8(70, 90)
+    for expert in restorer.tree.experts():
+        answer = endpoint.restore(image, f"?expert={expert}")
+        assert answer.status == 200, answer.body
+        expected = restorer.restore(image, expert=expert).image
+        assert np.array_equal(decode_u8(answer.body), expected)
+    restored, _ = endpoint.restore_until_done(image)
+    assert np.array_equal(restored, restorer.restore(image).image)
+
+
+def test_tiles_that_run_side_by_side_give_the_restorers_image(
+    endpoint: Endpoint, restorer: Restorer
+) -> None:
+    image = random_u8(200, 260)
+    answer = endpoint.restore(image, "?tile=96")
+    assert answer.status == 200, answer.body
+    assert int(answer.headers["X-Restore-Tiles"]) > 4
+    assert np.array_equal(decode_u8(answer.body), restorer.restore(image, tile_px=96).image)
+
+
+def test_a_job_is_known_to_the_endpoint_until_it_is_done_and_after(
+    endpoint: Endpoint, restorer: Restorer
+) -> None:
+    image = random_u8(120, 90)
+    asked = endpoint.ask("POST", "/v1/jobs?tile=96", encode_png(image))
+    assert asked.status == 202, asked.body
+    where = asked.headers["Location"]
+    deadline_s = time.monotonic() + 60
+    while (state := json.loads(endpoint.ask("GET", where).body)["state"]) != "done":
+        assert state in {"queued", "running"}
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    result = endpoint.ask("GET", f"{where}/result")
+    assert np.array_equal(decode_u8(result.body), restorer.restore(image, tile_px=96).image)
+
+
+def test_those_that_are_too_many_are_told_when_to_come_again_and_then_served(
+    endpoint: Endpoint, restorer: Restorer
+) -> None:
+    image = random_u8(256, 256)
+    expected = restorer.restore(image, expert=0).image
+    with ThreadPoolExecutor(24) as pool:
+        done = list(pool.map(lambda _: endpoint.restore_until_done(image, "?expert=0"), range(24)))
+    assert all(np.array_equal(restored, expected) for restored, _ in done)
+    assert sum(tries for _, tries in done) > 0
+
+
+def test_metrics_count_requests_experts_and_stages(endpoint: Endpoint) -> None:
+    endpoint.restore(random_u8(8, 8), "?level=99")
+    port = ray.nodes()[0]["MetricsExportPort"]
+    wanted = (
+        'ray_expertree_requests_total{.*code="422"',
+        'ray_expertree_requests_total{.*code="200"',
+        "ray_expertree_images_total{",
+        "ray_expertree_stage_seconds_bucket{",
+        "ray_expertree_tile_network_seconds_bucket{",
+    )
+    deadline_s = time.monotonic() + 60
+    while missing := [pattern for pattern in wanted if not found_in(pattern, exported(port))]:
+        assert time.monotonic() < deadline_s, missing
+        time.sleep(1.0)
+
+
+def exported(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        return str(response.read(), "utf-8")
+
+
+def found_in(pattern: str, text: str) -> bool:
+    head, _, tail = pattern.partition(".*")
+    return any(line.startswith(head) and tail in line for line in text.splitlines())
+
+
+def test_a_bundle_that_is_damaged_leaves_the_old_one_serving_and_is_named(
+    endpoint: Endpoint, bundles: list[str], tmp_path: Path, restorer: Restorer
+) -> None:
+    shutil.copytree(bundles[1], tmp_path / "bad")
+    weights = tmp_path / "bad" / "experts" / "000" / "expert.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    before = endpoint.running.status().serving
+    status = endpoint.running.update(str(tmp_path / "bad"))
+    assert status.serving == before
+    assert status.problem is not None
+    assert "expert.safetensors has sha256" in status.problem
+    image = random_u8(40, 40)
+    restored, _ = endpoint.restore_until_done(image)
+    assert np.array_equal(restored, restorer.restore(image).image)
+
+
+@pytest.mark.slow
+def test_an_update_loses_no_request_and_every_image_is_of_one_bundle_or_the_other(
+    endpoint: Endpoint, bundles: list[str]
+) -> None:
+    image, query = random_u8(64, 64), "?expert=0"
+    old, new = (Restorer.load(bundle).restore(image, expert=0).image for bundle in bundles)
+    assert not np.array_equal(old, new)
+    stop = threading.Event()
+    restored: list[np.ndarray] = []
+
+    def ask() -> None:
+        while not stop.is_set():
+            restored.append(endpoint.restore_until_done(image, query)[0])
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        try:
+            status = endpoint.running.update(bundles[1])
+            deadline_s = time.monotonic() + 60
+            while endpoint.running.status().draining and time.monotonic() < deadline_s:
+                time.sleep(0.2)
+            time.sleep(0.5)
+        finally:
+            stop.set()
+        for each in asking:
+            each.result()
+    assert (status.serving, status.problem) == (bundles[1], None)
+    assert endpoint.running.status().draining == ()
+    are_new = [np.array_equal(one, new) for one in restored]
+    assert all(np.array_equal(one, old) or np.array_equal(one, new) for one in restored)
+    assert not are_new[0]
+    assert are_new[-1]
+    back = endpoint.running.update(bundles[0])
+    assert back.problem is None
+
+
+@pytest.mark.slow
+def test_a_killed_replica_costs_no_request(endpoint: Endpoint, restorer: Restorer) -> None:
+    image, query = random_u8(300, 300), "?expert=0"
+    expected = restorer.restore(image, expert=0).image
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(endpoint.restore_until_done, image, query) for _ in range(30)]
+        time.sleep(0.3)
+        os.kill(titled(os.getpid(), ":pool-experts")[0], signal.SIGKILL)
+        for each in asked:
+            assert np.array_equal(each.result()[0], expected)
+
+
+@pytest.mark.slow
+def test_the_last_replica_stops_when_nobody_asks_and_a_request_starts_it_again(
+    bundles: list[str], restorer: Restorer
+) -> None:
+    config = config_of(bundles[0], free_port())
+    pool = PoolConfig(num_cpus=0.1, min_replicas=0, idle_delay_s=1.0, downscale_delay_s=1.0)
+    with serving(replace(config, pools=(pool,))) as running:
+        endpoint = Endpoint(running)
+        wait_until_ready(endpoint)
+        image = random_u8(40, 40)
+        assert np.array_equal(endpoint.restore_until_done(image)[0], restorer.restore(image).image)
+
+
+@pytest.mark.slow
+def test_under_load_every_request_gets_the_right_answer_whatever_is_killed_or_updated() -> None:
+    found = measure_load(LoadConfig(num_requests=1500, port=free_port()))
+    assert found["num_done"] == found["num_requests"]
+    assert found["wrong"] == []
+    assert found["updated"], found["update_problem"]
+    assert len(found["models"]) == 2
+    assert not {code for code in found["codes"] if code.startswith("5")} - {"503"}
+    assert found["memory"]["end_gib"] < 1.1 * found["memory"]["begin_gib"]

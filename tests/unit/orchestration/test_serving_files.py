@@ -1,0 +1,65 @@
+"""The files for `serve deploy` are what the application and Serve itself accept."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema  # noqa: TID251 - whether Serve takes the files
+
+from expertree.config import load
+from expertree.errors import ConfigError
+from expertree.orchestration.serving import build
+from expertree.orchestration.serving_settings import ServingConfig
+
+SERVE = Path(__file__).parents[3] / "serve"
+FILES = sorted(SERVE.glob("*.yaml"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load(path.read_text())
+    return data
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_is_what_serve_and_the_application_accept(path: Path) -> None:
+    data = read(path)
+    ServeDeploySchema.model_validate(data)
+    (application,) = data["applications"]
+    assert application["import_path"] == f"{build.__module__}:{build.__name__}"
+    config = load(ServingConfig, application["args"])
+    listening = data["http_options"]
+    assert (config.http.host, config.http.port) == (listening["host"], listening["port"])
+    build(application["args"])
+    (control,) = application["deployments"]
+    assert control["name"] == "control"
+    assert set(control["user_config"]) == {"bundle"}
+
+
+def test_a_misspelt_key_in_a_file_is_named_with_the_right_one() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'pools\.0\.min_replicas'"):
+        build({"pools": [{"min_replica": 0}]})
+
+
+def test_nobody_listens_to_strangers_without_keys() -> None:
+    with pytest.raises(ConfigError, match=r"host 0\.0\.0\.0 can be reached by others"):
+        build({"http": {"host": "0.0.0.0"}})
+
+
+def test_the_dashboard_shows_what_gateways_and_replicas_count() -> None:
+    sources = Path(__file__).parents[3] / "platform" / "expertree" / "orchestration"
+    counted = "".join(path.read_text() for path in sources.glob("serving_*.py"))
+    panels = json.loads((SERVE / "grafana.json").read_text())["panels"]
+    shown = {
+        word.removeprefix("ray_").split("{")[0]
+        for panel in panels
+        for target in panel["targets"]
+        for word in target["expr"].replace("(", " ").replace("[", " ").split()
+        if word.startswith("ray_expertree_")
+    }
+    assert shown
+    for name in shown:
+        base = name.removesuffix("_total").removesuffix("_bucket")
+        base = base.removesuffix("_sum").removesuffix("_count")
+        assert f'"{base}"' in counted, name
