@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray import serve
@@ -24,7 +24,7 @@ from expertree.errors import ConfigError, ResourceError
 from expertree.orchestration.cluster import ClusterConfig, connect
 from expertree.orchestration.serving_control import CONTROL, Control
 from expertree.orchestration.serving_gateway import Gateway
-from expertree.orchestration.serving_replicas import options
+from expertree.orchestration.serving_replicas import deployment
 from expertree.orchestration.serving_settings import ServeConfig, ServingConfig
 from expertree.orchestration.serving_updates import UpdateStatus
 from expertree.serving.settings import check_binding
@@ -53,11 +53,11 @@ def build_application(config: ServingConfig) -> serve.Application:
     check_binding(config.http)
     # Not even the gateway is made anew for another bundle: it comes as user_config, see Control.
     shape = dataclasses.replace(config, bundle="")
-    control = Control.options(user_config={"bundle": config.bundle}, logging_config=_QUIET)
-    gateway = Gateway.options(
-        **options(config.gateway),
-        max_surge_percent=100,  # a new gateway is there before the old one goes
+    control = cast("serve.Deployment", Control).options(
+        user_config={"bundle": config.bundle}, logging_config=_QUIET
     )
+    # A new gateway is there before the old one goes.
+    gateway = deployment(Gateway, config.gateway, max_surge_percent=100)
     return gateway.bind(shape, control.bind(shape))
 
 

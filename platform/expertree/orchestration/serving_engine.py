@@ -160,7 +160,8 @@ class ReleaseEngine:
         routed = await self._judge(release, pixels, options)
         begin = time.perf_counter()
         work = _Image(pixels=pixels, expert=routed.expert, on_tile=on_tile)
-        sizes = tile_sizes(*pixels.shape[:2], options.tile_px)
+        height_px, width_px = pixels.shape[:2]
+        sizes = tile_sizes(height_px, width_px, options.tile_px)
         for num_retries, size_px in enumerate(sizes):
             plan = _plan(pixels, size_px, release.multiples_px[routed.expert])
             restored, network_s = await self._tiles(release, work, plan)

@@ -39,9 +39,9 @@ class SharedJobs:
         """Ask over a handle of `Control`."""
         self._handle = handle
 
-    async def submit(self, order: Order, worker: str, idempotency_key: str | None) -> str:
+    async def submit(self, order: Order, idempotency_key: str | None) -> str:
         """See `JobTable.submit`."""
-        return cast("str", await self._ask("submit", order, worker, idempotency_key))
+        return cast("str", await self._ask("submit", order, idempotency_key))
 
     async def claim(self, job_id: str, worker: str) -> Order | None:
         """See `JobTable.claim`."""

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ray import serve
@@ -57,8 +57,9 @@ class RouterReplica:
         self._model = describe_model(self._restorer.bundle)
         self._judge = Judge(self._restorer, self._model.digest)
         self._thread = one_thread(router)
-        self._batched.set_max_batch_size(router.max_batch_size)
-        self._batched.set_batch_wait_timeout_s(router.batch_wait_s)
+        batched: Any = self._batched  # the decorator's methods are not in its annotation
+        batched.set_max_batch_size(router.max_batch_size)
+        batched.set_batch_wait_timeout_s(router.batch_wait_s)
         self._batch_size = Distribution(
             "expertree_router_batch_size", "Images that were judged together.", buckets=SIZES
         )
@@ -169,14 +170,25 @@ class ExpertReplica:
 def build_release(bundle: str, config: ServingConfig) -> serve.Application:
     """The application of one bundle: its routers, and its experts in their pools."""
     pools = [
-        ExpertReplica.options(name=POOL + pool.name, **options(pool)).bind(bundle, config, pool)
+        deployment(ExpertReplica, pool, name=POOL + pool.name).bind(bundle, config, pool)
         for pool in config.pools
     ]
-    return RouterReplica.options(**options(config.router)).bind(bundle, config, *pools)
+    return deployment(RouterReplica, config.router).bind(bundle, config, *pools)
 
 
-def options(replicas: Replicas) -> dict[str, Any]:
-    """Replicas in the words of Serve."""
+def deployment(cls: type, replicas: Replicas, **options: object) -> serve.Deployment:
+    """A class that `serve.deployment` decorates, with replicas in the words of Serve.
+
+    Args:
+        cls: The class; its decorator is annotated as if it left it as it is.
+        replicas: How many, and what each takes.
+        options: Other options of a deployment.
+    """
+    decorated = cast("serve.Deployment", cls)
+    return decorated.options(**_options(replicas), **cast("dict[str, Any]", options))
+
+
+def _options(replicas: Replicas) -> dict[str, Any]:
     return {
         "ray_actor_options": {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
         "max_ongoing_requests": replicas.max_ongoing_requests,

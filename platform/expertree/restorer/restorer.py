@@ -294,7 +294,8 @@ class Restorer:
         overlap_px: int,
         on_tile: OnTile | None,
     ) -> Applied[Tensor]:
-        *larger, last = tile_sizes(*batch.shape[-2:], tile_px)
+        height_px, width_px = batch.shape[-2:]
+        *larger, last = tile_sizes(height_px, width_px, tile_px)
         for num_retries, size_px in enumerate(larger):
             with contextlib.suppress(torch.OutOfMemoryError):
                 return self._tiled(node, batch, size_px, overlap_px, num_retries, on_tile)

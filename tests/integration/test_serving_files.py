@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import yaml
-from ray.serve.schema import ServeDeploySchema  # noqa: TID251 - whether Serve takes the files
+from ray.serve.schema import ServeDeploySchema
 
 from expertree.config import load
 from expertree.errors import ConfigError
 from expertree.orchestration.serving import build
 from expertree.orchestration.serving_settings import ServingConfig
 
-SERVE = Path(__file__).parents[3] / "serve"
+SERVE = Path(__file__).parents[2] / "serve"
 FILES = sorted(SERVE.glob("*.yaml"))
 
 
@@ -48,7 +48,7 @@ def test_nobody_listens_to_strangers_without_keys() -> None:
 
 
 def test_the_dashboard_shows_what_gateways_and_replicas_count() -> None:
-    sources = Path(__file__).parents[3] / "platform" / "expertree" / "orchestration"
+    sources = Path(__file__).parents[2] / "platform" / "expertree" / "orchestration"
     counted = "".join(path.read_text() for path in sources.glob("serving_*.py"))
     panels = json.loads((SERVE / "grafana.json").read_text())["panels"]
     shown = {
