@@ -95,10 +95,7 @@ def config_of(bundle: str, port: int) -> ServeConfig:
         num_cores=1,
         gateway=GatewayConfig(num_cpus=0.1, retry_after_s=0.2),
         router=RouterConfig(num_cpus=0.1),
-        pools=(
-            PoolConfig(num_cpus=0.1, max_ongoing_requests=4, max_queued_requests=4),
-            PoolConfig(name="tail", below=(TAIL,), max_experts=1, num_cpus=0.1),
-        ),
+        pools=(PoolConfig(num_cpus=0.1, max_ongoing_requests=4, max_queued_requests=4),),
     )
 
 
@@ -135,9 +132,7 @@ def wait_until_ready(endpoint: Endpoint) -> None:
         time.sleep(0.1)
 
 
-def test_every_expert_in_every_pool_restores_as_the_restorer_does(
-    endpoint: Endpoint, restorer: Restorer
-) -> None:
+def test_every_expert_restores_as_the_restorer_does(endpoint: Endpoint, restorer: Restorer) -> None:
     image = random_u8(70, 90)
     for expert in restorer.tree.experts():
         answer = endpoint.restore(image, f"?expert={expert}")
@@ -278,12 +273,13 @@ def test_a_killed_replica_costs_no_request(endpoint: Endpoint, restorer: Restore
 
 
 @pytest.mark.slow
-def test_the_last_replica_stops_when_nobody_asks_and_a_request_starts_it_again(
+def test_a_pool_stops_and_starts_again_and_another_one_multiplexes_its_experts(
     bundles: list[str], restorer: Restorer
 ) -> None:
     config = config_of(bundles[0], free_port())
     pool = PoolConfig(num_cpus=0.1, min_replicas=0, idle_delay_s=1.0, downscale_delay_s=1.0)
-    with serving(replace(config, pools=(pool,))) as running:
+    tail = PoolConfig(name="tail", below=(TAIL,), max_experts=1, num_cpus=0.1)
+    with serving(replace(config, pools=(pool, tail))) as running:
         endpoint = Endpoint(running)
         wait_until_ready(endpoint)
         image = random_u8(40, 40)
