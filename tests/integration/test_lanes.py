@@ -95,7 +95,7 @@ def test_two_nodes_share_the_tasks_and_every_misfortune_stays_with_its_own(tmp_p
     ]
     heir = task(Sleep("heir", str(traces), 1.0), after=("cannot",))
     last: list[Picture] = []
-    with pytest.raises(TrainingError, match=r"cannot \(and 1 more\).*the loss is NaN"):
+    with pytest.raises(TrainingError, match="not trained: cannot, heir; cannot: the loss is NaN"):
         train_all(
             [*(task(work) for work in (*plain, *unlucky)), heir],
             config=ClusterConfig(),

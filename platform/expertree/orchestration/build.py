@@ -19,6 +19,7 @@ from expertree.degradation.photographs import (
 )
 from expertree.errors import ResourceError
 from expertree.hierarchy import ROOT, assign, load_tree, save_tree
+from expertree.orchestration.costs import budget_of
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_networks import check_weights
 from expertree.orchestration.expert_stages import ExpertPlan, plan_experts, train_experts
@@ -151,7 +152,7 @@ def build(
     serving = serving_plans(
         hierarchy.tree,
         plans,
-        embeddings=embeddings["route"],
+        embeddings=given.embeddings,
         scores=scores,
         prune=config.experts.prune,
     )
@@ -246,10 +247,17 @@ def _train_experts(
     if bench.is_dry and not cached:
         raise NotMadeError("experts", plans)
     with bench.timed("experts", cached=cached):
+        budget = budget_of(config.cluster, plans)
         if not cached:
             bench.need_cluster()
         return train_experts(
-            bench, plans, shards, on_picture, config=config, tree=key_of(hierarchy.result)
+            bench,
+            plans,
+            shards,
+            on_picture,
+            config=config,
+            tree=key_of(hierarchy.result),
+            budget=budget,
         )
 
 

@@ -31,9 +31,13 @@ class ClusterConfig:
         cpus_per_lane: CPUs that each worker of a lane reserves.
         gpus_per_lane: GPUs that each worker of a lane reserves when `use_gpu` is set.
         lease_s: A lane that is silent for so long loses its task to another one.
-        max_attempts: How often a network is started again before it counts as failed.
         dashboard: Start Ray's dashboard with a private cluster; without it Ray Train loses track of
             what trainings that ended abruptly have reserved.
+        max_attempts: How often a network is started before it counts as failed. A start that got
+            further than all before it and was cut short by its machine does not count.
+        max_device_hours: Most hours of GPUs (of CPUs without `use_gpu`) that training the experts
+            may take in one start of the job; what would take more is not begun. Null for no limit.
+        price_per_device_hour: What such an hour costs, in any currency; shown in plans.
     """
 
     address: str | None = None
@@ -47,6 +51,8 @@ class ClusterConfig:
     lease_s: float = 30.0
     max_attempts: int = 3
     dashboard: bool = True
+    max_device_hours: float | None = None
+    price_per_device_hour: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can never run."""
@@ -58,6 +64,16 @@ class ClusterConfig:
                 raise ValueError(f"{name} must be at least 1 or null, got {getattr(self, name)}")
         if self.lease_s <= 0:
             raise ValueError(f"lease_s must be positive, got {self.lease_s}")
+        if self.max_device_hours is not None and self.max_device_hours <= 0:
+            raise ValueError(
+                f"max_device_hours must be positive or null, got {self.max_device_hours}"
+            )
+
+    @property
+    def devices_per_lane(self) -> int:
+        """GPUs that a lane holds; its CPUs where it uses no GPU."""
+        each = self.gpus_per_lane if self.use_gpu else self.cpus_per_lane
+        return each * self.workers_per_lane
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from expertree.orchestration.budget import Budget
 from expertree.orchestration.schedule import Attempt, Schedule, TaskStatus, TrainingTask
 
 POLL_S = 0.25
@@ -26,22 +27,47 @@ class Picture:
     finished: bool
 
 
-class Dispatcher:
-    """The schedule as an actor: it answers lanes and is asked by the driver for pictures."""
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Tenant:
+    """Who leases tasks.
 
-    def __init__(self, tasks: Sequence[TrainingTask], lease_s: float, max_attempts: int) -> None:
-        self._schedule = Schedule(tasks, lease_s=lease_s, max_attempts=max_attempts)
+    Attributes:
+        lane: The lane.
+        incarnation: Which of its processes; a new one after each restart.
+        node: The machine that it runs on.
+    """
+
+    lane: str
+    incarnation: str
+    node: str
+
+
+class Dispatcher:
+    """The schedule as an actor: it answers lanes and is asked by the driver for pictures.
+
+    A lane that was restarted has a new process, and for a while maybe the old one too, whose
+    controller was lost: what that one says is not listened to, save that a task is done.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[TrainingTask],
+        lease_s: float,
+        max_attempts: int,
+        budget: Budget | None = None,
+    ) -> None:
+        self._schedule = Schedule(tasks, lease_s=lease_s, max_attempts=max_attempts, budget=budget)
         self._incarnations: dict[str, str] = {}
         self._closed = False
 
-    async def lease(self, lane: str, incarnation: str, node: str) -> TrainingTask | None:
+    async def lease(self, tenant: Tenant) -> TrainingTask | None:
         """The next task, as soon as there is one; None when the lane may go home."""
-        self._incarnations[lane] = incarnation
+        self._incarnations[tenant.lane] = tenant.incarnation
         while not self._closed:
             # The call of a worker that has died in the meantime must not take a task.
-            if self._incarnations[lane] != incarnation:
+            if not self._is_current(tenant):
                 return None
-            task = self._schedule.lease(lane, time.time(), node)
+            task = self._schedule.lease(tenant.lane, time.time(), tenant.node)
             if task is not None:
                 return task
             await asyncio.sleep(POLL_S)
@@ -55,17 +81,25 @@ class Dispatcher:
         """See `Schedule.withdraw`."""
         return self._schedule.withdraw(keys)
 
-    async def heartbeat(self, lane: str, key: str, progress: Mapping[str, Any]) -> bool:
+    async def heartbeat(self, tenant: Tenant, key: str, progress: Mapping[str, Any]) -> bool:
         """See `Schedule.heartbeat`."""
-        return self._schedule.heartbeat(lane, key, time.time(), progress)
+        return self._is_current(tenant) and self._schedule.heartbeat(
+            tenant.lane, key, time.time(), progress
+        )
 
-    async def finish(self, lane: str, key: str) -> None:
+    async def finish(self, tenant: Tenant, key: str) -> None:
         """See `Schedule.finish`."""
-        self._schedule.finish(lane, key, time.time())
+        self._schedule.finish(tenant.lane, key, time.time())
 
-    async def fail(self, lane: str, key: str, error: str, *, retry: bool) -> None:
+    async def fail(self, tenant: Tenant, key: str, error: str, *, retry: bool) -> None:
         """See `Schedule.fail`."""
-        self._schedule.fail(lane, key, time.time(), error, retry=retry)
+        if self._is_current(tenant):
+            self._schedule.fail(tenant.lane, key, time.time(), error, retry=retry)
+
+    async def release(self, tenant: Tenant, key: str) -> None:
+        """See `Schedule.release`."""
+        if self._is_current(tenant):
+            self._schedule.release(tenant.lane, key, time.time())
 
     async def picture(self) -> Picture:
         """Where all tasks stand."""
@@ -79,3 +113,6 @@ class Dispatcher:
     async def close(self) -> None:
         """Send all lanes home."""
         self._closed = True
+
+    def _is_current(self, tenant: Tenant) -> bool:
+        return self._incarnations.get(tenant.lane) == tenant.incarnation

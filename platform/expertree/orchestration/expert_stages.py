@@ -13,6 +13,7 @@ from expertree.experts.backbones import backbone_record
 from expertree.experts.published import find_published
 from expertree.experts.weights import read_card
 from expertree.hierarchy import ROOT, Tree, compositions
+from expertree.orchestration.budget import Budget
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_networks import NetworkChoice, choose_networks, label_of
 from expertree.orchestration.expert_work import ExpertWork
@@ -68,6 +69,11 @@ class ExpertPlan:
     def key(self) -> str:
         """Content hash."""
         return key_of(self.result)
+
+    @property
+    def kind(self) -> str:
+        """Experts of one kind are trained at one speed."""
+        return f"{self.job.backbone} {self.job.recipe} {self.job.adapter}"
 
     @property
     def network(self) -> str:
@@ -173,6 +179,7 @@ def train_experts(
     *,
     config: BuildConfig,
     tree: str,
+    budget: Budget | None,
 ) -> Picture:
     """Train the experts that are not in the store yet, several at a time.
 
@@ -183,6 +190,7 @@ def train_experts(
         on_picture: Told how it goes.
         config: Where their runs are tracked, among the rest.
         tree: Key of the tree, which groups the runs.
+        budget: A cap on what they may cost.
     """
     missing = {plan.key: plan for plan in plans if not plan.result.is_done()}
     folder = tracking_folder(config.tracking, config.output)
@@ -192,6 +200,7 @@ def train_experts(
             key=plan.key,
             label=plan.label,
             cost=float(plan.job.num_samples),
+            kind=plan.kind,
             after=(plan.parent,) if plan.parent is not None else (),
             work=ExpertWork(
                 job=plan.job,
@@ -205,7 +214,9 @@ def train_experts(
         )
         for plan in missing.values()
     ]
-    return train_all(tasks, config=bench.cluster, directory=bench.lanes, on_picture=on_picture)
+    return train_all(
+        tasks, config=bench.cluster, directory=bench.lanes, on_picture=on_picture, budget=budget
+    )
 
 
 def _tracked(

@@ -4,13 +4,17 @@ Starting a worker group (processes, imports, a controller) costs seconds to tens
 has tens of experts. So each lane is one `TorchTrainer` run whose worker leases task after task from
 a dispatcher until none is left. Isolation stays: a task writes only its own directory, an error
 fails that task alone, a worker that dies is restarted by Ray Train and goes on from the task's
-last checkpoint, and a lane that is lost with its node loses its lease to another lane.
+last checkpoint, and a lane that is lost with its node loses its lease to another lane. Where a node
+is announced to be taken away, its lane leaves a checkpoint, gives its task back and ends. As long
+as there is work, lanes that ended are replaced, and a node that joins gets lanes of its own.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
@@ -22,9 +26,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from expertree.errors import ExpertreeError, TrainingError
+from expertree.errors import ExpertreeError, PausedError, TrainingError
+from expertree.orchestration.budget import Budget
 from expertree.orchestration.cluster import ClusterConfig, num_lanes
-from expertree.orchestration.dispatcher import NAMESPACE, Dispatcher, Picture
+from expertree.orchestration.dispatcher import NAMESPACE, Dispatcher, Picture, Tenant
 from expertree.orchestration.schedule import State, TrainingTask
 from expertree.storage import Storage
 
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from expertree.experts.workers import Workers
 
 POLL_S = 0.5
+_MOST_NAMED = 5
 _COLLECTIVE_TIMEOUT_S = 24 * 3600
 """Workers wait for their first one while it waits for a task, maybe for hours; that one of them has
 died they learn from Ray Train."""
@@ -68,6 +74,7 @@ def train_all(
     config: ClusterConfig,
     directory: Storage,
     on_picture: Callable[[Picture], None],
+    budget: Budget | None = None,
 ) -> Picture:
     """Train networks in parallel lanes until each is done or has failed for good.
 
@@ -76,38 +83,97 @@ def train_all(
         config: How many lanes, and what each reserves.
         directory: Where Ray Train keeps the runs' state; deleted at the end.
         on_picture: Called about twice a second with the state of all tasks.
+        budget: A cap on what they may cost.
 
     Returns:
         The last picture; nothing in it has failed.
 
     Raises:
-        TrainingError: If a task failed for good (the others were finished first), or if no lane
-            is left to work.
+        TrainingError: If a task failed for good or was too dear (the others were finished first),
+            or if no lane is left to work.
     """
     if not tasks:
         return Picture(tasks=(), history=(), finished=True)
     count = min(num_lanes(config), len(tasks))
-    with open_lanes(tasks, count=count, config=config, directory=directory) as pool:
+    with open_lanes(
+        tasks, count=count, config=config, directory=directory, budget=budget
+    ) as pool:
         picture = _watch(pool, on_picture)
     failed = [task for task in picture.tasks if task.state is State.FAILED]
     if failed:
-        first = failed[0]
-        others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise TrainingError(f"{first.label}{others} could not be trained: {first.error}")
+        names = [task.label for task in failed]
+        listed = ", ".join(names[:_MOST_NAMED])
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        raise TrainingError(f"not trained: {listed}{more}; {failed[0].label}: {failed[0].error}")
     return picture
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LanePool:
     """Lanes at work, and the dispatcher that they ask for it.
 
     Attributes:
         dispatcher: A handle on the actor, which anyone may add tasks to.
-        lanes: What each lane's run will return.
     """
 
-    dispatcher: Handle
-    lanes: Sequence[Ref]
+    def __init__(self, dispatcher: Handle, config: ClusterConfig, directory: Storage) -> None:
+        self.dispatcher = dispatcher
+        self._config, self._directory = config, directory
+        self._working: dict[Ref, int] = {}
+        self._num_broken, self._num_done = 0, 0
+        self._cause = ""
+
+    @property
+    def room(self) -> int:
+        """How many lanes the cluster has room for now."""
+        return num_lanes(self._config)
+
+    def keep_up(self, wanted: int, *, num_done: int) -> None:
+        """Start lanes until so many work.
+
+        Args:
+            wanted: How many.
+            num_done: Tasks that are done; lanes that broke before another one was are forgiven.
+
+        Raises:
+            TrainingError: If all have ended by an error, one after the other.
+        """
+        if num_done > self._num_done:
+            self._num_broken, self._num_done = 0, num_done
+        if self._num_broken < self._config.max_attempts:
+            while len(self._working) < wanted:
+                self._start()
+        elif not self._working:
+            raise TrainingError(f"no lane is left to train on: {self._cause}")
+
+    def _start(self) -> None:
+        taken = self._working.values()
+        number = next(number for number in itertools.count() if number not in taken)
+        lane = _fit_lane.remote(f"lane-{number}", self.dispatcher, self._config, self._directory)
+        self._working[lane] = number
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait a while; a lane that has ended makes room for another."""
+        lanes = list(self._working)
+        if not lanes:
+            return
+        ended, _ = ray.wait(lanes, num_returns=len(lanes), timeout=timeout_s)
+        for lane in ended:
+            del self._working[lane]
+            try:
+                ray.get(lane)
+            except RayError as error:
+                self._num_broken += 1
+                self._cause = str(error).strip().splitlines()[-1]
+
+    def send_home(self) -> None:
+        """End all lanes, and the dispatcher."""
+        with contextlib.suppress(RayError):
+            ray.get(self.dispatcher.close.remote(), timeout=5)
+        lanes = list(self._working)
+        still = ray.wait(lanes, num_returns=len(lanes), timeout=10)[1] if lanes else []
+        for lane in still:
+            ray.cancel(lane)
+        ray.kill(self.dispatcher)
 
 
 @contextlib.contextmanager
@@ -117,15 +183,17 @@ def open_lanes(
     count: int,
     config: ClusterConfig,
     directory: Storage,
+    budget: Budget | None = None,
     name: str | None = None,
 ) -> Iterator[LanePool]:
     """Lanes that work inside the block, on these tasks and on what is added; gone after it.
 
     Args:
         tasks: What to train first; `work` of each is a `Work`.
-        count: How many lanes.
+        count: How many lanes to begin with.
         config: What each reserves.
         directory: Where Ray Train keeps the runs' state; deleted at the end.
+        budget: A cap on what the tasks may cost.
         name: By which others find the dispatcher, in `NAMESPACE`.
     """
     named = {} if name is None else {"name": name, "namespace": NAMESPACE}
@@ -133,15 +201,14 @@ def open_lanes(
     dispatcher: Handle = (
         ray.remote(Dispatcher)
         .options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000, **named)
-        .remote(pack(tasks), config.lease_s, config.max_attempts)
+        .remote(pack(tasks), config.lease_s, config.max_attempts, budget)
     )
-    lanes = [
-        _fit_lane.remote(f"lane-{index}", dispatcher, config, directory) for index in range(count)
-    ]
+    pool = LanePool(dispatcher, config, directory)
     try:
-        yield LanePool(dispatcher=dispatcher, lanes=lanes)
+        pool.keep_up(count, num_done=0)
+        yield pool
     finally:
-        _send_home(dispatcher, lanes)
+        pool.send_home()
         with contextlib.suppress(OSError):
             directory.delete()
 
@@ -157,33 +224,15 @@ def _pack(work: Work) -> bytes:
 
 
 def _watch(pool: LanePool, on_picture: Callable[[Picture], None]) -> Picture:
-    working = list(pool.lanes)
     while True:
         picture: Picture = ray.get(pool.dispatcher.picture.remote())
         on_picture(picture)
         if picture.finished:
             return picture
-        ended, working = ray.wait(working, num_returns=len(working), timeout=POLL_S)
-        causes = list(_causes(ended))
-        if not working:
-            raise TrainingError(f"no lane is left to train on: {causes[-1] if causes else ''}")
-
-
-def _causes(ended: Iterable[Ref]) -> Iterator[str]:
-    for lane in ended:
-        try:
-            ray.get(lane)
-        except RayError as error:
-            yield str(error).strip().splitlines()[-1]
-
-
-def _send_home(dispatcher: Handle, lanes: Sequence[Ref]) -> None:
-    with contextlib.suppress(RayError):
-        ray.get(dispatcher.close.remote(), timeout=5)
-    _, still = ray.wait(list(lanes), num_returns=len(lanes), timeout=10)
-    for lane in still:
-        ray.cancel(lane)
-    ray.kill(dispatcher)
+        states = [task.state for task in picture.tasks]
+        num_open = states.count(State.QUEUED) + states.count(State.RUNNING)
+        pool.keep_up(min(pool.room, num_open), num_done=states.count(State.DONE))
+        pool.wait(POLL_S)
 
 
 @ray.remote(num_cpus=0, max_retries=-1, retry_exceptions=False, scheduling_strategy="SPREAD")
@@ -216,45 +265,58 @@ def _lane_loop(config: dict[str, Any]) -> None:
 
     context = ray.train.get_context()
     workers = Workers(rank=context.get_world_rank(), count=context.get_world_size())
-    lane, dispatcher = config["lane"], config["dispatcher"]
-    incarnation, node = uuid.uuid4().hex, ray.get_runtime_context().get_node_id()[:8]
+    dispatcher: Handle = config["dispatcher"]
+    node = ray.get_runtime_context().get_node_id()[:8]
+    tenant = Tenant(lane=config["lane"], incarnation=uuid.uuid4().hex, node=node)
     while True:
         task = None
         if workers.is_first:
-            task = ray.get(dispatcher.lease.remote(lane, incarnation, node))
+            task = ray.get(dispatcher.lease.remote(tenant))
         task = workers.agree_on(task)
         if task is None:
             return
-        if workers.is_first:
-            _run_task(lane, dispatcher, task, workers)
-        else:
+        if not workers.is_first:
             _unpack(task).run(_say_nothing, workers)
+        elif not _run_task(tenant, dispatcher, task, workers):
+            return
 
 
-def _run_task(lane: str, dispatcher: Handle, task: TrainingTask, workers: "Workers") -> None:
-    """Run a task and tell the dispatcher how it ended.
+def _run_task(tenant: Tenant, dispatcher: Handle, task: TrainingTask, workers: "Workers") -> bool:
+    """Run a task and tell the dispatcher how it ended; False if the lane is to end too.
 
     An error stays with the task, unless there are other workers: they wait for this one somewhere
     in the middle of it, so it is raised, and Ray Train starts all of the lane's workers again.
     """
-    pulse = _Pulse(lane, dispatcher, task.key)
+    # Ray answers only when all workers ask, which they do not do in step: lanes of several go on
+    # from the last checkpoint when their node is gone.
+    pulse = _Pulse(tenant, dispatcher, task.key, may_pause=workers.count == 1)
     try:
         with pulse:
             _unpack(task).run(pulse.on_progress, workers)
+    except PausedError:
+        ray.get(dispatcher.release.remote(tenant, task.key))
+        return False
     except LeaseLostError:
         if workers.count > 1:
             raise
-    except ExpertreeError as error:
-        ray.get(dispatcher.fail.remote(lane, task.key, str(error), retry=False))
-        if workers.count > 1:
-            raise
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        ray.get(dispatcher.fail.remote(lane, task.key, message, retry=True))
+        # What this package raises on purpose, another attempt would raise again.
+        is_ours = isinstance(error, ExpertreeError)
+        message = str(error) if is_ours else f"{type(error).__name__}: {error}"
+        ray.get(dispatcher.fail.remote(tenant, task.key, message, retry=not is_ours))
         if workers.count > 1:
             raise
     else:
-        ray.get(dispatcher.finish.remote(lane, task.key))
+        ray.get(dispatcher.finish.remote(tenant, task.key))
+    return True
+
+
+def _node_goes_away() -> bool:
+    """Whether this worker's node was announced to be taken away."""
+    try:
+        return ray.train.get_preemption_info() is not None
+    except RayError:  # the controller has died, and this worker will soon: no fault of the task
+        return False
 
 
 def _unpack(task: TrainingTask) -> Work:
@@ -269,8 +331,9 @@ def _say_nothing(progress: Mapping[str, Any]) -> None:
 class _Pulse:
     """Tells the dispatcher every two seconds that the lane lives, with the newest progress."""
 
-    def __init__(self, lane: str, dispatcher: Handle, key: str) -> None:
-        self._lane, self._dispatcher, self._key = lane, dispatcher, key
+    def __init__(self, tenant: Tenant, dispatcher: Handle, key: str, *, may_pause: bool) -> None:
+        self._tenant, self._dispatcher, self._key = tenant, dispatcher, key
+        self._may_pause, self._asked = may_pause, time.monotonic()
         self._progress: Mapping[str, Any] = {}
         self._stop, self._lost = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -278,7 +341,11 @@ class _Pulse:
     def on_progress(self, progress: Mapping[str, Any]) -> None:
         self._progress = dict(progress)
         if self._lost.is_set():
-            raise LeaseLostError(f"{self._lane} (process {os.getpid()}) lost {self._key}")
+            raise LeaseLostError(f"{self._tenant.lane} (process {os.getpid()}) lost {self._key}")
+        if self._may_pause and time.monotonic() - self._asked >= HEARTBEAT_S:
+            self._asked = time.monotonic()
+            if _node_goes_away():
+                raise PausedError(f"{self._tenant.lane}: its node {self._tenant.node} goes away")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -291,7 +358,7 @@ class _Pulse:
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
             with contextlib.suppress(RayError):
-                beat = self._dispatcher.heartbeat.remote(self._lane, self._key, self._progress)
+                beat = self._dispatcher.heartbeat.remote(self._tenant, self._key, self._progress)
                 if not ray.get(beat, timeout=30):
                     self._lost.set()
                     return

@@ -6,14 +6,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from expertree.errors import StorageError
 from expertree.events import EventLog
 from expertree.experts import RecipeConfig
 from expertree.experts.adapter import adapter_shapes
 from expertree.experts.backbones import describe_backbone
-from expertree.experts.state import LOG
+from expertree.orchestration.budget import device_hours
 from expertree.orchestration.build import build, prepare
 from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.costs import rates_of, seconds_of
 from expertree.orchestration.expert_stages import ExpertPlan
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.settings import BuildConfig
@@ -67,35 +67,18 @@ def lanes_of(config: ClusterConfig) -> int:
     return max(1, cores // config.cpus_per_lane // config.workers_per_lane)
 
 
-def rates_of(plans: Sequence[ExpertPlan]) -> dict[str, float]:
-    """Samples a second by kind of network and recipe, the mean of the finished experts'."""
-    found: dict[str, list[float]] = {}
-    for plan in plans:
-        if plan.result.is_done():
-            try:
-                log = plan.result.read_json(LOG)
-            except StorageError:  # A build before it may have left no log.
-                continue
-            found.setdefault(_kind(plan), []).append(float(log["samples_per_s"]))
-    return {kind: sum(rates) / len(rates) for kind, rates in found.items()}
-
-
 def play(
     plans: Sequence[ExpertPlan], rates: Mapping[str, float], *, num_lanes: int
 ) -> Simulated | None:
     """The missing experts on some lanes; None as long as no expert of their kind has a rate."""
     missing = [plan for plan in plans if not plan.result.is_done()]
-    if not all(_kind(plan) in rates for plan in missing):
-        return None
-    tasks = [
-        TrainingTask(
-            key=plan.key,
-            label=plan.label,
-            cost=plan.job.num_samples / rates[_kind(plan)],
-            after=(plan.parent,) if plan.parent is not None else (),
-        )
-        for plan in missing
-    ]
+    tasks = []
+    for plan in missing:
+        seconds = seconds_of(plan, rates)
+        if seconds is None:
+            return None
+        after = (plan.parent,) if plan.parent is not None else ()
+        tasks.append(TrainingTask(key=plan.key, label=plan.label, cost=seconds, after=after))
     return simulate(tasks, num_lanes=num_lanes)
 
 
@@ -106,10 +89,6 @@ def training_bytes(num_parameters: int, num_trained: int, recipe: RecipeConfig) 
     """
     copies = 3 + (recipe.ema_decay > 0)
     return _BYTES_PER_PARAMETER * (num_parameters + copies * num_trained)
-
-
-def _kind(plan: ExpertPlan) -> str:
-    return f"{plan.job.backbone} {plan.job.recipe} {plan.job.adapter}"
 
 
 def _lines(plans: Sequence[ExpertPlan], config: BuildConfig) -> Iterator[str]:
@@ -132,7 +111,7 @@ def _lines(plans: Sequence[ExpertPlan], config: BuildConfig) -> Iterator[str]:
         if plan.result.is_done():
             words.append("in the store")
         elif plan.key in begins:
-            seconds = plan.job.num_samples / rates[_kind(plan)]
+            seconds = plan.job.num_samples / rates[plan.kind]
             words.append(
                 f"{formatting.duration(seconds)}, begins at {formatting.duration(begins[plan.key])}"
             )
@@ -144,8 +123,24 @@ def _lines(plans: Sequence[ExpertPlan], config: BuildConfig) -> Iterator[str]:
             f"time     {formatting.duration(simulated.wall_s)}, at the speed of the experts in the "
             f"store; no schedule is shorter than {formatting.duration(simulated.bound_s)}"
         )
+        yield from _cost_lines(simulated, config.cluster)
     most = max((_bytes_of(plan) for plan in missing), default=0)
     yield f"memory   {most / 2**20:,.0f} MiB a lane for weights and optimiser, and activations"
+
+
+def _cost_lines(simulated: Simulated, config: ClusterConfig) -> Iterator[str]:
+    lane_s = sum(span.end_s - span.begin_s for span in simulated.spans)
+    hours = device_hours(lane_s, config.devices_per_lane)
+    words = f"{hours:.3g} hours of {'GPUs' if config.use_gpu else 'CPUs'}"
+    if config.price_per_device_hour is not None:
+        words += f", {hours * config.price_per_device_hour:.2f} at {config.price_per_device_hour:g}"
+    yield f"cost     {words}"
+    limit = config.max_device_hours
+    if limit is not None and hours > limit:
+        yield (
+            f"budget   cluster.max_device_hours={limit:g} is not enough: the build would stop "
+            "before its last experts, and go on when it is run again"
+        )
 
 
 def _bytes_of(plan: ExpertPlan) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from expertree.evaluation import gains_over_parent
 from expertree.hierarchy import Tree, assign
 from expertree.orchestration.expert_stages import ExpertPlan
-from expertree.orchestration.scores import read_scores
+from expertree.orchestration.scores import join_scores, read_scores
 from expertree.orchestration.tables import read_embeddings
 from expertree.storage import Storage
 
@@ -16,7 +16,7 @@ def serving_plans(
     tree: Tree,
     plans: Sequence[ExpertPlan],
     *,
-    embeddings: Storage,
+    embeddings: Mapping[str, Storage],
     scores: Mapping[tuple[str, str], Storage],
     prune: bool,
 ) -> dict[int, ExpertPlan]:
@@ -25,17 +25,21 @@ def serving_plans(
     Args:
         tree: The tree.
         plans: Its experts, and the comparison, which serves nobody.
-        embeddings: Of the routers' patches, which no expert was trained on and which validation
-            does not see either: whoever is pruned by validation's patches would look better there.
-        scores: Of the experts on those patches, by (key, `route`).
+        embeddings: Of the sets of patches that routers are trained on (those of earlier builds too
+            where a tree has grown), which no expert was trained on and which validation does not
+            see either: whoever is pruned by validation's patches would look better there.
+        scores: Of the experts on those patches, by key and name of the set.
         prune: Whether a node whose expert does not beat its parent's gets the parent's.
     """
     own = {plan.node: plan for plan in plans if plan.node is not None}
     if not prune:
         return own
-    leaves = assign(tree, read_embeddings(embeddings)[1])
-    found = {node: read_scores(scores[plan.key, "route"]) for node, plan in own.items()}
-    gains = gains_over_parent(tree, np.asarray(leaves), found)
+    leaves = [assign(tree, read_embeddings(vectors)[1]) for vectors in embeddings.values()]
+    found = {
+        node: join_scores([read_scores(scores[plan.key, name]) for name in embeddings])
+        for node, plan in own.items()
+    }
+    gains = gains_over_parent(tree, np.concatenate(leaves), found)
     return {node: own[server] for node, server in servers(tree, gains).items()}
 
 

@@ -11,6 +11,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from expertree.errors import TrainingError
+from expertree.orchestration.budget import Budget
+
+_TRIAL_S = 60.0
+"""How long a task of unknown cost runs before its speed is believed."""
 
 
 class State(enum.StrEnum):
@@ -32,6 +36,7 @@ class TrainingTask:
         cost: Expected effort in samples; the scale does not matter, only ratios.
         after: Keys of tasks that must be done before (a warm start needs its parent).
         work: What the lane needs to do it; opaque here.
+        kind: Tasks of one kind run at one speed.
     """
 
     key: str
@@ -39,14 +44,15 @@ class TrainingTask:
     cost: float
     after: tuple[str, ...] = ()
     work: Any = None
+    kind: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
     """One lease of a task, for the timeline.
 
-    Times are Unix seconds; `outcome` is None while it runs, then `done`, `failed` or `lost`; `node`
-    names the machine.
+    Times are Unix seconds; `outcome` is None while it runs, then `done`, `failed`, `lost` or (when
+    the machine was to be taken away) `moved`; `node` names the machine.
     """
 
     key: str
@@ -66,8 +72,16 @@ class _Entry:
     lane: str = ""
     seen: float = 0.0
     attempts: int = 0
+    failures: int = 0
+    furthest: float = 0.0
+    first_report: tuple[float, float] | None = None
     progress: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     error: str | None = None
+
+    @property
+    def samples(self) -> float:
+        """Samples seen, as far as they were reported."""
+        return float(self.progress.get("samples", 0.0))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,16 +104,27 @@ class Schedule:
     Args:
         tasks: With dependencies among them only; keys that are not in the group count as done.
         lease_s: A lane that is silent for so long has lost its task.
-        max_attempts: How often a task may be started before it fails for good.
+        max_attempts: How often a task may be started before it fails for good. An attempt that was
+            lost with its machine, and had got further than all before it, does not count: long
+            trainings outlive any number of machines.
+        budget: A cap on what all of them may cost. A task whose cost is not known is begun alone of
+            its kind, and shows it in its first minute.
     """
 
     def __init__(
-        self, tasks: Iterable[TrainingTask], *, lease_s: float = 30.0, max_attempts: int = 3
+        self,
+        tasks: Iterable[TrainingTask],
+        *,
+        lease_s: float = 30.0,
+        max_attempts: int = 3,
+        budget: Budget | None = None,
     ) -> None:
         """See the class."""
         self._entries = {task.key: _Entry(task=task) for task in tasks}
         self._lease_s = lease_s
         self._max_attempts = max_attempts
+        self._budget = budget
+        self._rates = dict(budget.rates) if budget is not None else {}
         self._urgency = self._urgencies()
         self.history: list[Attempt] = []
 
@@ -140,11 +165,13 @@ class Schedule:
                 self._give_up(entry, now, "the worker was restarted")
         self.expire(now)
         ready = [e for e in self._entries.values() if e.state is State.QUEUED and self._ready(e)]
+        ready = self._affordable(ready, now)
         if not ready:
             return None
         entry = max(ready, key=lambda e: (self._urgency[e.task.key], e.task.key))
         entry.state, entry.lane, entry.seen = State.RUNNING, lane, now
         entry.attempts += 1
+        entry.first_report = None
         self.history.append(
             Attempt(key=entry.task.key, lane=lane, node=node, number=entry.attempts, start=now)
         )
@@ -154,7 +181,8 @@ class Schedule:
         """Note that a lane is alive.
 
         Returns:
-            False if the lane no longer holds the task (it was silent too long) and must stop.
+            False if the lane no longer holds the task (it was silent too long, or the task turns
+            out to cost too much) and must stop.
         """
         entry = self._entries[key]
         if entry.state is not State.RUNNING or entry.lane != lane:
@@ -162,7 +190,15 @@ class Schedule:
         entry.seen = now
         if progress:
             entry.progress = dict(progress)
-        return True
+            self._learn_rate(entry, now)
+        return entry.state is State.RUNNING
+
+    def release(self, lane: str, key: str, now: float) -> None:
+        """A lane gives its task back, whose machine is taken away; that is no failure."""
+        entry = self._entries[key]
+        if entry.state is State.RUNNING and entry.lane == lane:
+            self._close(entry, now, "moved")
+            entry.state, entry.lane = State.QUEUED, ""
 
     def finish(self, lane: str, key: str, now: float) -> None:
         """A task is done. Who did it does not matter: the result is named by its content."""
@@ -179,7 +215,8 @@ class Schedule:
             return
         self._close(entry, now, "failed", error=error)
         entry.error = error
-        if retry and entry.attempts < self._max_attempts:
+        entry.failures += 1
+        if retry and entry.failures < self._max_attempts:
             entry.state = State.QUEUED
         else:
             self._fail_for_good(entry)
@@ -213,10 +250,64 @@ class Schedule:
         needed = [self._entries[key] for key in entry.task.after if key in self._entries]
         return all(other.state is State.DONE for other in needed)
 
+    def _affordable(self, ready: list[_Entry], now: float) -> list[_Entry]:
+        """Those of the tasks that are ready which the budget is enough for.
+
+        When it is enough for none, and nothing runs any more, they fail.
+        """
+        if self._budget is None or not ready:
+            return ready
+        running = [e for e in self._entries.values() if e.state is State.RUNNING]
+        taken_s = self._spent_s(now) + sum(self._left_s(e) or 0.0 for e in running)
+        unknown = {e.task.kind for e in running}
+        chosen = []
+        for entry in ready:
+            left_s = self._left_s(entry)
+            if left_s is None:
+                fits = entry.task.kind not in unknown
+            else:
+                fits = taken_s + left_s <= self._budget.lane_s
+            if fits:
+                chosen.append(entry)
+            elif not running and left_s is not None:
+                entry.error = self._budget.refuse(spent_s=taken_s, wanted_s=left_s)
+        if not chosen and not running:
+            for entry in ready:
+                self._fail_for_good(entry)
+        return chosen
+
+    def _spent_s(self, now: float) -> float:
+        return sum((now if a.end is None else a.end) - a.start for a in self.history)
+
+    def _left_s(self, entry: _Entry) -> float | None:
+        """Expected seconds of a lane until a task is done; None if its speed is not known."""
+        rate = self._rates.get(entry.task.kind)
+        return None if rate is None else max(entry.task.cost - entry.samples, 0.0) / rate
+
+    def _learn_rate(self, entry: _Entry, now: float) -> None:
+        """From a task that was begun without knowing its cost; it stops if that is too much."""
+        if self._budget is None or entry.task.kind in self._rates:
+            return
+        if entry.first_report is None:
+            entry.first_report = (now, entry.samples)
+        since, samples = entry.first_report
+        if now - since < _TRIAL_S or entry.samples <= samples:
+            return
+        self._rates[entry.task.kind] = (entry.samples - samples) / (now - since)
+        left_s, spent_s = self._left_s(entry) or 0.0, self._spent_s(now)
+        if spent_s + left_s > self._budget.lane_s:
+            entry.error = self._budget.refuse(spent_s=spent_s, wanted_s=left_s)
+            self._close(entry, now, "failed", error=entry.error)
+            self._fail_for_good(entry)
+
     def _give_up(self, entry: _Entry, now: float, reason: str) -> None:
         self._close(entry, now, "lost", error=reason)
         entry.error = reason
-        if entry.attempts < self._max_attempts:
+        if entry.samples > entry.furthest:
+            entry.furthest = entry.samples
+        else:
+            entry.failures += 1
+        if entry.failures < self._max_attempts:
             entry.state, entry.lane = State.QUEUED, ""
         else:
             self._fail_for_good(entry)

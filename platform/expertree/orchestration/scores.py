@@ -1,12 +1,19 @@
 """Reading back what the score stage stored."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from expertree.evaluation import Scores
 from expertree.orchestration.tables import read_table
 from expertree.storage import Storage
+
+
+def join_scores(parts: Sequence[Scores]) -> Scores:
+    """Scores of one expert on several sets, one after the other."""
+    names = [f.name for f in dataclasses.fields(Scores)]
+    return Scores(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
 
 def read_scores(directory: Storage) -> Scores:

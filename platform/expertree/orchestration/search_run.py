@@ -18,7 +18,7 @@ from ray import cloudpickle, tune
 from ray.exceptions import RayError
 
 from expertree.config import fingerprint, load, to_dict
-from expertree.errors import ConfigError
+from expertree.errors import ConfigError, TrainingError
 from expertree.events import EventLog
 from expertree.orchestration.build import prepare
 from expertree.orchestration.cluster import num_lanes
@@ -263,17 +263,19 @@ class _Watching:
         self._thread.join()
 
     def _watch(self) -> None:
-        working = list(self._pool.lanes)
+        has_lanes = True
         while not self._stop.wait(_SECONDS_BETWEEN_RECORDS):
             # Ray starts a registry that has died again; until then nobody answers.
             with contextlib.suppress(RayError):
                 now = ray.get(self._registry.state.remote(), timeout=60)
                 self._writer.write(now["trials"], now["experts"], "running")
-            if working:
-                _, working = ray.wait(working, num_returns=len(working), timeout=0)
-                if not working:
-                    reason = "no lane is left to train on; see the log of the cluster"
-                    self._registry.give_up.remote(reason)
+            try:
+                if has_lanes:
+                    self._pool.wait(0.0)
+                    self._pool.keep_up(self._pool.room, num_done=0)
+            except TrainingError as error:
+                has_lanes = False
+                self._registry.give_up.remote(str(error))
 
 
 def line_of(trial: Trial) -> str:

@@ -150,7 +150,7 @@ class _Play:
             self._idle.append(event.lane)
             return
         self._left_s[key] = event.left_s
-        self._schedule.fail(lane, key, event.at_s, "preempted", retry=True)
+        self._schedule.release(lane, key, event.at_s)
         back_s = event.at_s + self._restart_s
         heapq.heappush(self._events, _Event(back_s, next(self._numbers), event.lane))
 

@@ -8,18 +8,14 @@ import numpy as np
 import pytest
 
 from expertree.config import load
+from expertree.errors import ResourceError
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig
 from expertree.images.io import encode_png
 from expertree.orchestration import plan as planning
 from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.costs import budget_of, rates_of
 from expertree.orchestration.expert_stages import ExpertPlan
-from expertree.orchestration.plan import (
-    describe_plan,
-    lanes_of,
-    play,
-    rates_of,
-    training_bytes,
-)
+from expertree.orchestration.plan import describe_plan, lanes_of, play, training_bytes
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import NotMadeError
 from expertree.storage import Storage
@@ -115,6 +111,42 @@ def test_children_of_finished_experts_need_not_wait(plans: list[ExpertPlan]) -> 
     assert played is not None
     assert {span.key: span.begin_s for span in played.spans} == {"e1": 0.0, "e2": 0.0}
     assert played.wall_s == pytest.approx(70.0)
+
+
+def test_it_says_what_that_costs_and_when_the_budget_is_not_enough(
+    config: BuildConfig, plans: list[ExpertPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(plans[0], samples_per_s=0.5)
+
+    def stop(*_: object) -> None:
+        raise NotMadeError("experts", plans)
+
+    monkeypatch.setattr(planning, "build", stop)
+    cluster = ClusterConfig(num_lanes=1, max_device_hours=0.5, price_per_device_hour=3.0)
+    lines = describe_plan(dataclasses.replace(config, cluster=cluster)).splitlines()
+    assert "cost     0.667 hours of CPUs, 2.00 at 3" in lines
+    assert any(line.startswith("budget   cluster.max_device_hours=0.5 is not") for line in lines)
+
+
+def test_a_budget_that_no_expert_can_begin_with_is_refused_before_any_work(
+    plans: list[ExpertPlan],
+) -> None:
+    finish(plans[0], samples_per_s=0.5)
+    enough = ClusterConfig(max_device_hours=0.3)
+    assert budget_of(ClusterConfig(), plans) is None
+    found = budget_of(enough, plans)
+    assert found is not None
+    assert found.rates == {plans[0].kind: 0.5}
+    with pytest.raises(ResourceError, match=r"group 0: .*hours=0\.2 is not enough"):
+        budget_of(dataclasses.replace(enough, max_device_hours=0.2), plans)
+
+
+def test_without_a_finished_expert_a_budget_waits_for_the_first_ones_speed(
+    plans: list[ExpertPlan],
+) -> None:
+    found = budget_of(ClusterConfig(max_device_hours=1e-9), plans)
+    assert found is not None
+    assert found.rates == {}
 
 
 def test_lanes_are_known_where_the_cluster_is_our_own() -> None:

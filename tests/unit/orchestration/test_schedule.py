@@ -5,6 +5,7 @@ import random
 import pytest
 
 from expertree.errors import TrainingError
+from expertree.orchestration.budget import Budget
 from expertree.orchestration.schedule import (
     Schedule,
     State,
@@ -76,6 +77,88 @@ def test_a_task_fails_for_good_after_its_attempts_and_takes_its_heirs_along() ->
     }
     assert schedule.status()[0].error == "boom"
     assert schedule.status()[1].error == "root, which it starts from, failed"
+
+
+def test_an_attempt_that_got_further_is_not_counted_when_its_machine_is_lost() -> None:
+    schedule = Schedule([task("long", 100)], lease_s=10, max_attempts=2)
+    for number in range(1, 8):
+        assert schedule.lease("a", 100 * number) is not None
+        schedule.heartbeat("a", "long", 100 * number + 5, {"samples": 10 * number})
+    assert states(schedule) == {"long": State.RUNNING}
+    # From here on it dies where it died before.
+    schedule.lease("a", 1000)
+    schedule.heartbeat("a", "long", 1001, {"samples": 70})
+    assert schedule.lease("a", 1100) is not None
+    schedule.heartbeat("a", "long", 1101, {"samples": 70})
+    assert schedule.lease("a", 1200) is None
+    assert states(schedule) == {"long": State.FAILED}
+
+
+def test_a_task_that_is_given_back_goes_to_the_next_lane_and_is_not_counted() -> None:
+    schedule = Schedule([task("root")], max_attempts=1)
+    for now, lane in enumerate("abc"):
+        assert schedule.lease(lane, now) == task("root")
+        schedule.release(lane, "root", now + 0.5)
+    assert schedule.lease("d", 9) == task("root")
+    schedule.release("a", "root", 10)
+    assert states(schedule) == {"root": State.RUNNING}
+    assert [h.outcome for h in schedule.history] == ["moved", "moved", "moved", None]
+
+
+def budget(hours: float, **rates: float) -> Budget:
+    return Budget(device_hours=hours, devices_per_lane=2, rates=rates)
+
+
+def dear(key: str, samples: float, after: tuple[str, ...] = ()) -> TrainingTask:
+    return TrainingTask(key=key, label=key, cost=samples, after=after, kind="net")
+
+
+def test_what_would_pass_the_budget_is_not_begun_and_what_runs_is_finished() -> None:
+    # Half an hour of a lane of two devices; a sample takes a second.
+    tasks = [dear("root", 1000), dear("mid", 600, ("root",)), dear("leaf", 300, ("mid",))]
+    schedule = Schedule(tasks, lease_s=1e9, budget=budget(1.0, net=1.0))
+    assert schedule.lease("a", 0) == tasks[0]
+    schedule.finish("a", "root", 1000)
+    assert schedule.lease("a", 1000) == tasks[1]
+    schedule.finish("a", "mid", 1600)
+    assert schedule.lease("a", 1600) is None
+    assert schedule.finished
+    error = schedule.status()[2].error
+    assert error is not None
+    assert "max_device_hours=1 is not enough: 0.889 are spent" in error
+    assert "needs about 0.167" in error
+
+
+def test_a_smaller_task_may_still_fit_while_another_runs() -> None:
+    tasks = [dear("big", 1500), dear("middle", 400), dear("small", 200)]
+    schedule = Schedule(tasks, lease_s=1e9, budget=budget(1.0, net=1.0))
+    assert schedule.lease("a", 0) == tasks[0]
+    assert schedule.lease("b", 0) == tasks[2]
+    assert schedule.lease("c", 0) is None
+    assert states(schedule)["middle"] is State.QUEUED
+    # The big one is faster than was thought, so there is room after all.
+    schedule.finish("a", "big", 700)
+    schedule.finish("b", "small", 700)
+    assert schedule.lease("c", 700) == tasks[1]
+
+
+def test_a_task_of_unknown_cost_begins_alone_and_shows_it_within_a_minute() -> None:
+    tasks = [dear("root", 1000), dear("other", 900)]
+    schedule = Schedule(tasks, lease_s=1e9, budget=budget(1.0))
+    assert schedule.lease("a", 0) == tasks[0]
+    assert schedule.lease("b", 0) is None
+    assert schedule.heartbeat("a", "root", 10, {"samples": 10})
+    assert schedule.heartbeat("a", "root", 80, {"samples": 150})
+    assert schedule.lease("b", 80) == tasks[1]
+
+
+def test_a_task_that_turns_out_too_dear_is_stopped() -> None:
+    schedule = Schedule([dear("root", 9000)], lease_s=1e9, budget=budget(1.0))
+    schedule.lease("a", 0)
+    assert schedule.heartbeat("a", "root", 10, {"samples": 10})
+    assert not schedule.heartbeat("a", "root", 80, {"samples": 80})
+    assert schedule.finished
+    assert "max_device_hours" in str(schedule.status()[0].error)
 
 
 def test_an_error_that_a_retry_cannot_help_fails_at_once() -> None:

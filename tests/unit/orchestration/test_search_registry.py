@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from expertree.orchestration import search_tasks
-from expertree.orchestration.dispatcher import Dispatcher
+from expertree.orchestration.dispatcher import Dispatcher, Tenant
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.search_registry import Registry
 from expertree.orchestration.search_tasks import Judged, Need, Stop, TrialPlan
@@ -61,13 +61,14 @@ class World:
         return Registry(b"", Remote(self.dispatcher), **(settings | changes))
 
     async def lane(self, name: str) -> None:
+        tenant = Tenant(lane=name, incarnation=name, node="here")
         while True:
-            task = await self.dispatcher.lease(name, name, "here")
+            task = await self.dispatcher.lease(tenant)
             if task is None:
                 return
             await asyncio.sleep(self.pause_s)
             if task.key.partition("@")[0] in self.broken:
-                await self.dispatcher.fail(name, task.key, "the loss is NaN", retry=False)
+                await self.dispatcher.fail(tenant, task.key, "the loss is NaN", retry=False)
                 continue
             for path in task.work:
                 Storage.open(path).commit({})
@@ -77,7 +78,7 @@ class World:
                 seconds = SECONDS_AN_EXPERT * int(samples) / 100
                 note = {"key": key, "samples": int(samples), "seconds": seconds}
                 self.output.sub("pieces").write_json(f"{key}-{samples}.json", note)
-            await self.dispatcher.finish(name, task.key)
+            await self.dispatcher.finish(tenant, task.key)
 
     async def plan(self, _: object, overrides: Any) -> TrialPlan:
         groups = overrides["hierarchy.groups"]

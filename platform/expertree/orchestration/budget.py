@@ -1,0 +1,40 @@
+"""What a group of trainings may cost, and what is said when that is not enough."""
+
+import dataclasses
+from collections.abc import Mapping
+
+_SECONDS_AN_HOUR = 3600.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """A cap on the hours of devices: GPUs, or CPUs where no GPU is used.
+
+    Attributes:
+        device_hours: The cap.
+        devices_per_lane: Devices that a lane holds.
+        rates: Samples a second of a lane, by kind of task, as far as they are known before.
+    """
+
+    device_hours: float
+    devices_per_lane: int
+    rates: Mapping[str, float]
+
+    @property
+    def lane_s(self) -> float:
+        """The cap in seconds of lanes."""
+        return self.device_hours * _SECONDS_AN_HOUR / self.devices_per_lane
+
+    def refuse(self, *, spent_s: float, wanted_s: float) -> str:
+        """Why a task is not trained, after some seconds of lanes, and what to do."""
+        spent, wanted = (device_hours(s, self.devices_per_lane) for s in (spent_s, wanted_s))
+        return (
+            f"cluster.max_device_hours={self.device_hours:g} is not enough: {spent:.3g} are spent "
+            f"or needed by others, and it needs about {wanted:.3g}; give more and run again, what "
+            "is trained is kept"
+        )
+
+
+def device_hours(lane_s: float, devices_per_lane: int) -> float:
+    """Seconds of lanes as hours of devices."""
+    return lane_s * devices_per_lane / _SECONDS_AN_HOUR
