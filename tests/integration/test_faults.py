@@ -184,7 +184,7 @@ def training(table: Storage, tmp_path: Path) -> Callable[..., Training]:
 
 @pytest.fixture
 def one_node() -> Iterator[None]:
-    ray.init(address="local", num_cpus=4, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, log_to_driver=False)
     try:
         yield
     finally:
