@@ -1,0 +1,170 @@
+"""What a lane does with a task and tells the dispatcher, without Ray between them."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from expertree.errors import PausedError, TrainingError
+from expertree.experts.workers import ALONE, Workers
+from expertree.orchestration import lanes
+from expertree.orchestration.dispatcher import Dispatcher, Picture, Tenant
+from expertree.orchestration.schedule import State, TrainingTask
+
+
+class Direct:
+    """A dispatcher whose methods answer at once, called as an actor's are."""
+
+    def __init__(self, *tasks: TrainingTask, max_attempts: int = 2) -> None:
+        self.dispatcher = Dispatcher(tasks, 30.0, max_attempts, None)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.dispatcher, name)
+        return SimpleNamespace(remote=lambda *a, **k: asyncio.run(method(*a, **k)))
+
+
+class Work:
+    """Work that reports once, and ends as it is told."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def run(self, on_progress: Callable[[dict[str, int]], None], _: Workers) -> None:
+        on_progress({"samples": 4})
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture(autouse=True)
+def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes.ray, "get", lambda answer, **_: answer)
+    monkeypatch.setattr(lanes, "HEARTBEAT_S", 0.0)
+    monkeypatch.setattr(lanes, "_node_goes_away", lambda: False)
+
+
+def task(work: Work, key: str = "a") -> TrainingTask:
+    return TrainingTask(key=key, label=key, cost=8.0, work=lanes._pack(work))
+
+
+def tenant(lane: str = "lane-0", incarnation: str = "first") -> Tenant:
+    return Tenant(lane=lane, incarnation=incarnation, node="n")
+
+
+def run(direct: Any, who: Tenant) -> bool:
+    given = direct.lease.remote(who)
+    return lanes._run_task(who, direct, given, ALONE)
+
+
+def picture(direct: Any) -> Picture:
+    found: Picture = direct.picture.remote()
+    return found
+
+
+def test_a_task_that_is_done_is_handed_in() -> None:
+    direct = Direct(task(Work()))
+    assert run(direct, tenant())
+    assert picture(direct).finished
+    assert [a.outcome for a in picture(direct).history] == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "said"),
+    [
+        (OSError("the disk hiccupped"), State.QUEUED, "OSError: the disk hiccupped"),
+        (TrainingError("the loss is NaN"), State.FAILED, "the loss is NaN"),
+    ],
+)
+def test_an_error_stays_with_its_task(error: Exception, state: State, said: str) -> None:
+    direct = Direct(task(Work(error)))
+    assert run(direct, tenant())
+    (status,) = picture(direct).tasks
+    assert (status.state, status.error) == (state, said)
+
+
+def test_a_lane_whose_node_goes_away_gives_its_task_back_and_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lanes, "_node_goes_away", lambda: True)
+    direct = Direct(task(Work()), max_attempts=1)
+    assert not run(direct, tenant())
+    assert [a.outcome for a in picture(direct).history] == ["moved"]
+    assert direct.lease.remote(tenant("lane-1")).key == "a"
+
+
+def test_a_pause_of_the_work_itself_is_no_failure_either() -> None:
+    direct = Direct(task(Work(PausedError("elsewhere"))), max_attempts=1)
+    assert not run(direct, tenant())
+    assert picture(direct).tasks[0].state is State.QUEUED
+
+
+def test_a_process_that_was_replaced_is_not_listened_to() -> None:
+    direct = Direct(task(Work()))
+    old, new = tenant(), tenant(incarnation="second")
+    assert direct.lease.remote(old).key == "a"
+    assert direct.lease.remote(new).key == "a"
+    assert not direct.heartbeat.remote(old, "a", {"samples": 1})
+    direct.release.remote(old, "a")
+    direct.fail.remote(old, "a", "boom", retry=False)
+    assert direct.heartbeat.remote(new, "a", {"samples": 2})
+    assert picture(direct).tasks[0].state is State.RUNNING
+    # What it has made is what the other one would make.
+    direct.finish.remote(old, "a")
+    assert picture(direct).finished
+
+
+def status(*states: State) -> Any:
+    return SimpleNamespace(tasks=[SimpleNamespace(state=state) for state in states])
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the lanes that were started."""
+    names: list[str] = []
+    start = SimpleNamespace(remote=lambda name, *_: names.append(name) or object())
+    monkeypatch.setattr(lanes, "_fit_lane", start)
+    return names
+
+
+def test_lanes_follow_the_room_and_the_work(
+    monkeypatch: pytest.MonkeyPatch, started: list[str]
+) -> None:
+    room = [2]
+    monkeypatch.setattr(lanes, "num_lanes", lambda _: room[0])
+    kept = lanes._Lanes(None, SimpleNamespace(max_attempts=3), None)
+    kept.keep_up(status(*[State.QUEUED] * 5))
+    assert started == ["lane-0", "lane-1"]
+    room[0] = 4
+    kept.keep_up(status(State.DONE, State.DONE, *[State.RUNNING] * 3))
+    assert started == ["lane-0", "lane-1", "lane-2"]
+    # The first one's node went away: it ended, and its name is free.
+    first = next(iter(kept._working))
+    monkeypatch.setattr(lanes.ray, "wait", lambda refs, **_: ([first], refs))
+    kept.wait()
+    kept.keep_up(status(State.DONE, State.DONE, *[State.RUNNING] * 3))
+    assert started[3:] == ["lane-0"]
+
+
+def test_lanes_that_break_one_after_the_other_are_not_replaced_for_ever(
+    monkeypatch: pytest.MonkeyPatch, started: list[str]
+) -> None:
+    def broken(_: object) -> None:
+        raise lanes.RayError("no module named torch")
+
+    monkeypatch.setattr(lanes, "num_lanes", lambda _: 1)
+    monkeypatch.setattr(lanes.ray, "wait", lambda refs, **_: (refs, []))
+    monkeypatch.setattr(lanes.ray, "get", broken)
+    kept = lanes._Lanes(None, SimpleNamespace(max_attempts=3), None)
+    for _ in range(2):
+        kept.keep_up(status(State.QUEUED, State.QUEUED))
+        kept.wait()
+    # One was trained in between: whatever broke the others has passed.
+    kept.keep_up(status(State.DONE, State.QUEUED))
+    kept.wait()
+    for _ in range(2):
+        kept.keep_up(status(State.DONE, State.QUEUED))
+        kept.wait()
+    with pytest.raises(TrainingError, match="no lane is left to train on: no module named torch"):
+        kept.keep_up(status(State.DONE, State.QUEUED))
+    assert len(started) == 5
