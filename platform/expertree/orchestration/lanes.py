@@ -95,9 +95,7 @@ def train_all(
     if not tasks:
         return Picture(tasks=(), history=(), finished=True)
     count = min(num_lanes(config), len(tasks))
-    with open_lanes(
-        tasks, count=count, config=config, directory=directory, budget=budget
-    ) as pool:
+    with open_lanes(tasks, count=count, config=config, directory=directory, budget=budget) as pool:
         picture = _watch(pool, on_picture)
     failed = [task for task in picture.tasks if task.state is State.FAILED]
     if failed:

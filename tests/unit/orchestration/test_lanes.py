@@ -12,6 +12,7 @@ from expertree.experts.workers import ALONE, Workers
 from expertree.orchestration import lanes
 from expertree.orchestration.dispatcher import Dispatcher, Picture, Tenant
 from expertree.orchestration.schedule import State, TrainingTask
+from expertree.storage import Storage
 
 
 class Direct:
@@ -114,10 +115,6 @@ def test_a_process_that_was_replaced_is_not_listened_to() -> None:
     assert picture(direct).finished
 
 
-def status(*states: State) -> Any:
-    return SimpleNamespace(tasks=[SimpleNamespace(state=state) for state in states])
-
-
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the lanes that were started."""
@@ -127,22 +124,22 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_lanes_follow_the_room_and_the_work(
+def pool() -> lanes.LanePool:
+    config: Any = SimpleNamespace(max_attempts=3)
+    return lanes.LanePool(None, config, Storage.open("nowhere"))
+
+
+def test_a_lane_that_ended_makes_room_for_one_of_its_name(
     monkeypatch: pytest.MonkeyPatch, started: list[str]
 ) -> None:
-    room = [2]
-    monkeypatch.setattr(lanes, "num_lanes", lambda _: room[0])
-    kept = lanes._Lanes(None, SimpleNamespace(max_attempts=3), None)
-    kept.keep_up(status(*[State.QUEUED] * 5))
-    assert started == ["lane-0", "lane-1"]
-    room[0] = 4
-    kept.keep_up(status(State.DONE, State.DONE, *[State.RUNNING] * 3))
+    kept = pool()
+    kept.wait(0.0)
+    kept.keep_up(2, num_done=0)
+    kept.keep_up(3, num_done=1)
     assert started == ["lane-0", "lane-1", "lane-2"]
-    # The first one's node went away: it ended, and its name is free.
-    first = next(iter(kept._working))
-    monkeypatch.setattr(lanes.ray, "wait", lambda refs, **_: ([first], refs))
-    kept.wait()
-    kept.keep_up(status(State.DONE, State.DONE, *[State.RUNNING] * 3))
+    monkeypatch.setattr(lanes.ray, "wait", lambda refs, **_: (refs[:1], refs[1:]))
+    kept.wait(0.0)
+    kept.keep_up(3, num_done=1)
     assert started[3:] == ["lane-0"]
 
 
@@ -152,19 +149,13 @@ def test_lanes_that_break_one_after_the_other_are_not_replaced_for_ever(
     def broken(_: object) -> None:
         raise lanes.RayError("no module named torch")
 
-    monkeypatch.setattr(lanes, "num_lanes", lambda _: 1)
     monkeypatch.setattr(lanes.ray, "wait", lambda refs, **_: (refs, []))
     monkeypatch.setattr(lanes.ray, "get", broken)
-    kept = lanes._Lanes(None, SimpleNamespace(max_attempts=3), None)
-    for _ in range(2):
-        kept.keep_up(status(State.QUEUED, State.QUEUED))
-        kept.wait()
-    # One was trained in between: whatever broke the others has passed.
-    kept.keep_up(status(State.DONE, State.QUEUED))
-    kept.wait()
-    for _ in range(2):
-        kept.keep_up(status(State.DONE, State.QUEUED))
-        kept.wait()
+    kept = pool()
+    # One is trained after the second has broken: whatever broke the two has passed.
+    for num_done in (0, 0, 1, 1, 1):
+        kept.keep_up(1, num_done=num_done)
+        kept.wait(0.0)
     with pytest.raises(TrainingError, match="no lane is left to train on: no module named torch"):
-        kept.keep_up(status(State.DONE, State.QUEUED))
+        kept.keep_up(1, num_done=1)
     assert len(started) == 5
