@@ -1,8 +1,8 @@
 """Lanes: Ray Train workers that are kept and train one network after the other.
 
 Starting a worker group (processes, imports, a controller) costs seconds to tens of seconds; a tree
-has tens of experts. So each lane is one `TorchTrainer` run whose worker leases task after task from
-a dispatcher until none is left. Isolation stays: a task writes only its own directory, an error
+has tens of experts. So each lane is one Ray Train run whose worker leases task after task from a
+dispatcher until none is left. Isolation stays: a task writes only its own directory, an error
 fails that task alone, a worker that dies is restarted by Ray Train and goes on from the task's
 last checkpoint, and a lane that is lost with its node loses its lease to another lane. Where a node
 is announced to be taken away, its lane leaves a checkpoint, gives its task back and ends. As long
@@ -23,7 +23,7 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from expertree.errors import ExpertreeError, PausedError, TrainingError
@@ -239,21 +239,32 @@ def _fit_lane(name: str, dispatcher: Handle, config: ClusterConfig, directory: S
     resources = {"CPU": float(config.cpus_per_lane)}
     if config.use_gpu:
         resources["GPU"] = float(config.gpus_per_lane)
-    TorchTrainer(
-        _lane_loop,
-        train_loop_config={"lane": name, "dispatcher": dispatcher},
-        scaling_config=ScalingConfig(
+    lane: dict[str, Any] = {
+        "train_loop_config": {"lane": name, "dispatcher": dispatcher},
+        "scaling_config": ScalingConfig(
             num_workers=config.workers_per_lane,
             use_gpu=config.use_gpu,
             resources_per_worker=resources,
         ),
-        torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S),
-        run_config=RunConfig(
+        "run_config": RunConfig(
             name=f"{name}-{uuid.uuid4().hex[:8]}",
             storage_path=directory.uri,
             failure_config=FailureConfig(max_failures=-1),
         ),
-    ).fit()
+    }
+    if config.workers_per_lane == 1:
+        # Nothing to connect: this process and the run's controller start without torch, which
+        # `TorchTrainer` imports in both, 4 s of a core and 0.4 GiB each.
+        DataParallelTrainer(_lane_loop, **lane).fit()
+    else:
+        _fit_connected(lane)
+
+
+def _fit_connected(lane: Mapping[str, Any]) -> None:
+    from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415 - seconds; see above
+
+    config = TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S)
+    TorchTrainer(_lane_loop, torch_config=config, **lane).fit()
 
 
 def _lane_loop(config: dict[str, Any]) -> None:
