@@ -194,7 +194,8 @@ def to_tensor(pixels: Pixels) -> Float[Tensor, "3 height width"]:
     """Pixels as networks take them: float32 CHW in [0, 1]."""
     if pixels.dtype == np.uint8:
         return to_float(pixels)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    planes = np.array(pixels.transpose(2, 0, 1), order="C")  # a copy: torch wants to write
+    return torch.from_numpy(planes)
 
 
 def to_pixels(restored: Float[Tensor, "3 height width"], like: np.dtype[Any]) -> Pixels:
