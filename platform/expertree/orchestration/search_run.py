@@ -114,9 +114,9 @@ def run_search(config: SearchConfig, spaces: Path, on_record: OnRecord = lambda 
     found.refresh()
     trials = [trial for _, trial in sorted(found.trials.items())]
     record = writer.write(trials, found.experts(), _status_of(trials))
+    _write_best(config, output, trials)
     if writer.tracked is not None:
         writer.tracked.close(record)
-    _write_best(config, output, trials)
     return record
 
 

@@ -204,17 +204,8 @@ class Space:
         return max(numbers, default=None)
 
     def ranges(self) -> dict[str, dict[str, Any]]:
-        """What is drawn as others name it: `values`, or `min` and `max`, by key."""
-        found: dict[str, dict[str, Any]] = {}
-        for parameter in self.parameters:
-            match parameter.distribution:
-                case Choice(values=values):
-                    found[parameter.key] = {"values": list(values)}
-                case Whole(low=low, high=high):
-                    found[parameter.key] = {"min": low, "max": high}
-                case Real(low=least, high=most):
-                    found[parameter.key] = {"min": least, "max": most}
-        return found
+        """What is drawn, as others name it: `values`, or `min` and `max`, by flattened key."""
+        return {_flat_key(own.key): _range(own) for own in self.parameters}
 
     def _all(self) -> Iterator[tuple[str, Distribution]]:
         for key, value in self.fixed.items():
@@ -266,6 +257,28 @@ def flatten(overrides: Mapping[str, Any], *, num_experts: int | None) -> dict[st
             is_scalar = value is None or isinstance(value, str | int | float | bool)
             flat[key] = value if is_scalar else canonical_json(value)
     return flat
+
+
+def _flat_key(key: str) -> str:
+    """The name that `flatten` gives a parameter: `tree.k2` for `hierarchy.groups[1]`."""
+    indexed = _INDEXED.match(key)
+    if indexed is None or indexed["key"] != GROUPS:
+        return "tree.shape" if key == GROUPS else key
+    return f"tree.k{int(indexed['index']) + 1}"
+
+
+def _range(parameter: Parameter) -> dict[str, Any]:
+    match parameter.distribution:
+        case Choice(values=values) if parameter.key == GROUPS:
+            return {"values": [shape_in_words(groups) for groups in values]}
+        case Choice(values=values):
+            are_scalar = all(isinstance(own, str | int | float | bool | None) for own in values)
+            return {"values": list(values) if are_scalar else [*map(canonical_json, values)]}
+        case Whole(low=low, high=high):
+            return {"min": low, "max": high}
+        case Real(low=least, high=most, log=log):
+            kind = "log_uniform_values" if log else "uniform"
+            return {"min": float(least), "max": float(most), "distribution": kind}
 
 
 def apply(cls: type, base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

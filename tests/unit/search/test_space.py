@@ -102,6 +102,23 @@ def test_a_trial_is_flat_scalars_to_whoever_looks_at_it() -> None:
     }
 
 
+def test_others_are_told_what_is_drawn_by_the_names_that_trials_have() -> None:
+    own = space(
+        {
+            "hierarchy.groups[1]": {"int": [2, 6]},
+            "router.alpha": {"log_uniform": [0.01, 1]},
+            "hierarchy.method": {"choice": ["kmeans", "bisecting"]},
+        }
+    )
+    assert own.ranges() == {
+        "tree.k2": {"min": 2, "max": 6},
+        "router.alpha": {"min": 0.01, "max": 1.0, "distribution": "log_uniform_values"},
+        "hierarchy.method": {"values": ["kmeans", "bisecting"]},
+    }
+    shapes = space({"hierarchy.groups": {"choice": [[1, 4], [1, 4, 8]]}})
+    assert shapes.ranges() == {"tree.shape": {"values": ["{1, 4}", "{1, 4, 8}"]}}
+
+
 def test_overrides_open_sections_that_are_null_and_leave_the_base_alone() -> None:
     base = {"experts": {"adapter": None}, "router": {"alpha": 1.0}}
     changed = apply(BuildConfig, base, {"experts.adapter.rank": 4, "router.alpha": 0.5})
