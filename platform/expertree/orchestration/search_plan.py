@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from expertree.errors import GroupingError
 from expertree.evaluation import average
 from expertree.events import EventLog
 from expertree.experts.state import LOG
-from expertree.hierarchy import ROOT, Tree, compositions
+from expertree.hierarchy import ROOT, Tree, compositions, silhouettes
 from expertree.orchestration.build import cut_tree, shard_tree, train_router_on
 from expertree.orchestration.expert_networks import label_of
 from expertree.orchestration.expert_stages import ExpertPlan, plan_experts
@@ -43,6 +43,8 @@ SETS = (ROUTE, "val_in", "val_out")
 
 _SECONDS_AN_HOUR = 3600.0
 _NUM_DOMINANT = 3
+_NUM_SILHOUETTE = 2_000
+"""A silhouette compares all pairs of so many samples: a second, and good to a hundredth."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +131,11 @@ def plan_trial(
             for node in own
             if node in needed
         )
-    return TrialPlan(tree=tuple(_nodes(setup, hierarchy, own, served)), needs=needs)
+    return TrialPlan(
+        tree=tuple(_nodes(setup, hierarchy, own, served)),
+        needs=needs,
+        measured={} if is_dry else _silhouettes(setup, hierarchy),
+    )
 
 
 def _shards(
@@ -272,6 +278,17 @@ def _stop(
     )
 
 
+def _silhouettes(setup: SearchSetup, hierarchy: Hierarchy) -> dict[str, float]:
+    """How well the groups of each level are apart."""
+    train = read_embeddings(setup.embeddings[TRAIN])[1]
+    found = silhouettes(hierarchy.tree, train, hierarchy.leaves, max_samples=_NUM_SILHOUETTE)
+    return {
+        f"tree.silhouette.{level}": round(value, 4)
+        for level, value in enumerate(found)
+        if value is not None
+    }
+
+
 def _nodes(
     setup: SearchSetup,
     hierarchy: Hierarchy,
@@ -337,6 +354,7 @@ def judge_trial(
                 for name, own in validation.items()
             },
             "tasks": list(config.degradation.tasks),
+            "told": ["routed", "best_level", "sent"],
         }
 
         def make(result: Storage, _: OnDone) -> None:
@@ -353,6 +371,12 @@ def judge_trial(
         best_level_in=found["val_in"]["best_level"],
         best_level_out=found["val_out"]["best_level"],
         gpu_hours=sum(_hours_in_full(own, config) for own in experts.values()),
+        measured={
+            "tree.num_parameters": float(
+                sum(own.read_json("expert.json")["num_parameters"] for own in served.values())
+            ),
+            **found["val_in"]["sent"],
+        },
     )
 
 
@@ -363,8 +387,13 @@ def _reached(
     router_result: Storage,
     name: str,
     columns: Mapping[int, Storage],
-) -> dict[str, float]:
-    """Mean PSNR over degradations on a patch set: routed, and with the best level of each path."""
+) -> dict[str, Any]:
+    """What a trial reaches on a patch set.
+
+    Returns:
+        `routed` and `best_level`: mean PSNR (dB) over degradations, and with the best level of each
+        path. `sent`: the share of each degradation's patches that goes to each level.
+    """
     vectors = read_embeddings(setup.embeddings[name])[1]
     tasks = read_labels(setup.tables[name])
     router = load_router(router_result)
@@ -381,6 +410,20 @@ def _reached(
     return {
         "routed": mean(psnr[rows, [route.node for route in routes]]),
         "best_level": mean(psnr[rows[:, None], paths].max(axis=1)),
+        "sent": _sent(tree, tasks, [route.level for route in routes]),
+    }
+
+
+def _sent(tree: Tree, tasks: Sequence[tuple[str, ...]], levels: Sequence[int]) -> dict[str, float]:
+    """`routed.<degradation>.<level>`: the share of its patches, of single degradations."""
+    by_task: dict[str, list[int]] = {}
+    for names, level in zip(tasks, levels, strict=True):
+        if len(names) == 1:
+            by_task.setdefault(names[0], []).append(level)
+    return {
+        f"routed.{task}.{level}": round(own.count(level) / len(own), 4)
+        for task, own in by_task.items()
+        for level in range(len(tree.groups))
     }
 
 

@@ -179,6 +179,7 @@ class Registry:
         served = {need.key for need in plan.needs if need.served}
         trial["tree"], trial["experts"] = list(plan.tree), [need.key for need in plan.needs]
         trial["parameters"] = flatten(overrides, num_experts=len(served))
+        trial["measured"] = {**plan.measured}
         groups = [len([n for n in plan.tree if n["level"] == level]) for level in _levels(plan)]
         trial["shape"] = trial["shape"] or shape_in_words(groups)
         self._state.save(trial)
@@ -360,6 +361,7 @@ class Registry:
         )
         trial["reached"] = [*trial["reached"], reached]
         trial["objectives"] = objectives
+        trial["measured"] = {**trial.get("measured", {}), **judged.measured}
         if is_last:
             return self._end(trial, "completed", None)
         if not lets_on:

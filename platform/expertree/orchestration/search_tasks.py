@@ -67,21 +67,31 @@ class Need:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrialPlan:
-    """One trial's tree and the experts that it needs, parents first."""
+    """One trial's tree and the experts that it needs, parents first.
+
+    Attributes:
+        measured: What is known of the tree before its experts are; see `record.Trial`.
+    """
 
     tree: tuple[Node, ...]
     needs: tuple[Need, ...]
+    measured: Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    """What a tree reaches with its experts as they are at a rung; PSNR in dB."""
+    """What a tree reaches with its experts as they are at a rung; PSNR in dB.
+
+    Attributes:
+        measured: What else; see `record.Trial`.
+    """
 
     psnr_in: float
     psnr_out: float
     best_level_in: float
     best_level_out: float
     gpu_hours: float
+    measured: Mapping[str, float]
 
 
 @ray.remote(num_cpus=0.5, max_retries=3, scheduling_strategy="DEFAULT")

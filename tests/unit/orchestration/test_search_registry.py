@@ -83,7 +83,8 @@ class World:
     async def plan(self, _: object, overrides: Any) -> TrialPlan:
         groups = overrides["hierarchy.groups"]
         keys = [f"{count}-{place}" for count in groups for place in range(count)]
-        return TrialPlan(tree=(), needs=tuple(self.need(n, key) for n, key in enumerate(keys)))
+        needs = tuple(self.need(n, key) for n, key in enumerate(keys))
+        return TrialPlan(tree=(), needs=needs, measured={"tree.silhouette.1": 0.5})
 
     def need(self, node: int, key: str) -> Need:
         stops = []
@@ -116,6 +117,7 @@ class World:
             best_level_in=value,
             best_level_out=value,
             gpu_hours=float(len(experts)),
+            measured={"routed.noise.1": 1.0},
         )
 
     async def trial(self, registry: Registry, number: int, overrides: Any) -> dict[str, Any]:
