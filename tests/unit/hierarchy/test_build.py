@@ -157,9 +157,9 @@ def test_duplicates_that_fill_a_level_but_not_the_next_are_refused(method):
         build_tree(points, HierarchyConfig(method=method), extractor="")
 
 
-@pytest.mark.parametrize("groups", [(), (2, 4), (1, 4, 4), (1, 8, 4)])
+@pytest.mark.parametrize("groups", [(), (0, 4), (1, 4, 4), (1, 8, 4)])
 def test_a_shape_that_does_not_grow_is_refused(groups):
-    with pytest.raises(ValueError, match="must start with 1 and grow"):
+    with pytest.raises(ValueError, match="groups must grow from level to level"):
         HierarchyConfig(groups=groups)
 
 

@@ -78,5 +78,5 @@ def test_what_cannot_be_studied_is_refused_before_work_starts(
         run_study(study(tmp_path, embeddings=str(tmp_path)), lambda _: None)
     with pytest.raises(ConfigError, match="'method' = 'magic'"):
         run_study(study(tmp_path, embeddings=embeddings.uri, methods=["magic"]), lambda _: None)
-    with pytest.raises(ConfigError, match="must start with 1 and grow"):
-        run_study(study(tmp_path, embeddings=embeddings.uri, shapes=[[2, 4]]), lambda _: None)
+    with pytest.raises(ConfigError, match="groups must grow from level to level"):
+        run_study(study(tmp_path, embeddings=embeddings.uri, shapes=[[4, 2]]), lambda _: None)
