@@ -302,8 +302,7 @@ def check_growing(groups: tuple[int, ...]) -> None:
     Raises:
         ValueError: If it does not grow from level to level.
     """
-    grows = all(a < b for a, b in itertools.pairwise(groups))
-    if not groups or groups[0] < 1 or not grows:
+    if not _grows(groups):
         raise ValueError(
             f"groups must grow from level to level, as in 1, 4, 8 or 4, 8; got {list(groups)}"
         )
@@ -315,9 +314,12 @@ def check_groups(groups: tuple[int, ...]) -> None:
     Raises:
         ValueError: If it does not start with 1 and grow from level to level.
     """
-    grows = all(a < b for a, b in itertools.pairwise(groups))
-    if not groups or groups[0] != 1 or not grows:
+    if not _grows(groups) or groups[0] != 1:
         raise ValueError(
             f"groups must start with 1 and grow from level to level, as in 1, 4, 8; got "
             f"{list(groups)}"
         )
+
+
+def _grows(groups: tuple[int, ...]) -> bool:
+    return bool(groups) and groups[0] >= 1 and all(a < b for a, b in itertools.pairwise(groups))

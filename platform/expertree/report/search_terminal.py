@@ -1,13 +1,12 @@
 """What a search found, for the terminal."""
 
-import io
-
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from expertree.report import formatting, search_words
+from expertree.report.terminal import console_of, text_of
 from expertree.search.record import Search
 
 MOST_LINES = 12
@@ -25,20 +24,11 @@ def search_summary(record: Search, *, width: int | None = None, colour: bool = F
     Returns:
         Lines of text without a newline at the end.
     """
-    console = Console(
-        file=io.StringIO(),
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        legacy_windows=False,
-    )
     parts: list[RenderableType] = []
     if record["pareto"]:
         parts += [_front(record), ""]
     parts += [Text(line) for line in _lines(record)]
-    with console.capture() as capture:
-        console.print(Group(*parts))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
+    return text_of(console_of(width=width, colour=colour), parts)
 
 
 def _front(record: Search) -> RichTable:

@@ -1,6 +1,7 @@
 """The results of a run for the terminal."""
 
 import io
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -29,17 +30,32 @@ def results_table(run: Run, *, width: int | None = None, colour: bool = False) -
     Returns:
         Lines of text without a newline at the end; empty if nothing was measured.
     """
-    console = Console(
+    console = console_of(width=width, colour=colour)
+    parts: list[RenderableType] = []
+    for table in run.get("tables", ()):
+        parts += [_table(grid(table), console.width), ""]
+    parts += _headline(run)
+    return text_of(console, parts)
+
+
+def console_of(*, width: int | None, colour: bool) -> Console:
+    """A console that nobody sees; see `text_of`.
+
+    Args:
+        width: Characters to a line; the terminal's own by default.
+        colour: Whether terminal codes may be used.
+    """
+    return Console(
         file=io.StringIO(),
         width=width,
         force_terminal=colour,
         color_system="standard" if colour else None,
         legacy_windows=False,
     )
-    parts: list[RenderableType] = []
-    for table in run.get("tables", ()):
-        parts += [_table(grid(table), console.width), ""]
-    parts += _headline(run)
+
+
+def text_of(console: Console, parts: Sequence[RenderableType]) -> str:
+    """What a console would show of these parts, without a newline at the end."""
     with console.capture() as capture:
         console.print(Group(*parts))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")

@@ -12,8 +12,6 @@ from PIL import ImageCms
 
 from expertree.images.photo_file import Photo, read_photo, write_photo
 
-LOSSLESS = ["png", "bmp", "tiff", "webp"]
-
 
 def photo_u8(height_px: int = 24, width_px: int = 36, seed: int = 0) -> np.ndarray:
     """Smooth colours with a little noise: what a lossy coder keeps."""

@@ -20,8 +20,6 @@ from expertree.errors import (
 )
 from expertree.images.photo_file import Photo, read_photo, write_photo
 
-LOSSLESS = ["png", "bmp", "tiff", "webp"]
-
 
 def photo_u8(height_px: int = 24, width_px: int = 36, seed: int = 0) -> np.ndarray:
     """Smooth colours with a little noise: what a lossy coder keeps."""
