@@ -96,15 +96,26 @@ class Browser:
     def open(self, url: str, *, width: int = 1200, height: int = 900) -> None:
         self.events.clear()
         self.call("Emulation.setEmulatedMedia", features=[])
+        self._size(width, height, mobile=width < 600)
+        self.call("Page.navigate", url=url)
+        self.until("document.readyState === 'complete'")
+
+    def resize(self, width: int, height: int) -> None:
+        """Change the window, and wait until the page has been laid out anew and told of it."""
+        self._size(width, height, mobile=False)
+        self.until(f"innerWidth === {width}")
+        self.evaluate(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
+    def _size(self, width: int, height: int, *, mobile: bool) -> None:
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
             deviceScaleFactor=1,
-            mobile=width < 600,
+            mobile=mobile,
         )
-        self.call("Page.navigate", url=url)
-        self.until("document.readyState === 'complete'")
 
     def until(self, condition: str) -> None:
         self.evaluate(

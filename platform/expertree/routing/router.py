@@ -158,6 +158,7 @@ class Router(nn.Module):
         """
         degradation = self.degradation_head(points)
         log_variance = self.granularity_head(points)
+        leaves = self.leaf_gate(degradation)  # the leaves' noise is drawn first, then the levels'
         levels = self.level_gate(log_variance)
         costs = None if self.cost_head is None else self.cost_head(points)
         if not (self.shape.has_root or self.training):
@@ -166,7 +167,7 @@ class Router(nn.Module):
         return RouterOutput(
             degradation=degradation,
             log_variance=log_variance,
-            leaf_logits=self.leaf_gate(degradation),
+            leaf_logits=leaves,
             level_logits=levels,
             costs=costs,
         )

@@ -20,10 +20,10 @@ def test_every_benchmark_has_a_section_of_its_name() -> None:
 
 
 def test_overhead_gives_a_ratio_of_two_times() -> None:
-    found = BENCHMARKS["overhead"](BenchConfig(overhead=OverheadConfig(size_px=64, num_pairs=3)))
+    found = BENCHMARKS["overhead"](BenchConfig(overhead=OverheadConfig(size_px=64, num_pairs=1)))
     assert found["benchmark"] == "overhead"
-    assert found["ratio"] == pytest.approx(found["routed_s"] / found["expert_s"], rel=0.9)
-    assert found["ratio"] > 0.5
+    assert found["ratio"] == pytest.approx(found["routed_s"] / found["expert_s"], rel=0.1)
+    assert min(found["expert_s"], found["routed_s"]) > 0
 
 
 def test_switch_compares_a_switch_with_an_image() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from expertree.errors import ConfigError, TrainingError
 from expertree.hierarchy import Tree, assign
+from expertree.orchestration.stages import VERSIONS
 from expertree.routing import RouterConfig, TrainedRouter, decide, train_router
 from expertree.routing.training import Objective
 
@@ -77,6 +78,15 @@ def test_training_is_the_same_to_the_last_bit_for_one_seed(tree: Tree) -> None:
     again, other = train(tree, samples, short), train(tree, samples, short, seed=1)
     assert first.curve == again.curve
     assert to_bytes(first) == to_bytes(again) != to_bytes(other)
+
+
+def test_what_a_seed_trains_changes_only_with_the_version_of_the_stage(tree: Tree) -> None:
+    """Stored routers have keys of their inputs: new draws or steps need VERSIONS["router"] + 1."""
+    trained = train(tree, make_samples(tree, 150, seed=1), dataclasses.replace(QUICK, num_epochs=3))
+    assert VERSIONS["router"] == 3
+    assert [epoch.loss for epoch in trained.curve] == pytest.approx(
+        [16.3790, 14.6348, 13.6443], rel=1e-4
+    )
 
 
 def to_bytes(trained: TrainedRouter) -> bytes:

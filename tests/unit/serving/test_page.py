@@ -134,10 +134,7 @@ def test_the_line_follows_the_mouse_and_the_keyboard(page: Any, photo: np.ndarra
 
 def test_at_one_to_one_a_pixel_is_a_pixel_and_arrow_keys_pan(page: Any) -> None:
     take(page, encode_png(data.astronaut()[:400]), "astronaut.png")
-    page.call(
-        "Emulation.setDeviceMetricsOverride",
-        width=360, height=800, deviceScaleFactor=1, mobile=False,
-    )  # fmt: skip
+    page.resize(360, 800)
     click(page, "#zoom button:nth-child(2)")
     box = "document.getElementById('after').getBoundingClientRect()"
     assert page.evaluate(f"[{box}.width, {box}.height]") == [512, 400]
