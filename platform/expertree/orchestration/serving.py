@@ -11,9 +11,12 @@ and, for each bundle, an application of its own (`serving_replicas.build_release
 
 import contextlib
 import dataclasses
+import http.client
 import time
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import ray
 from ray import serve
@@ -31,6 +34,8 @@ from expertree.serving.settings import check_binding
 
 APP = "expertree"
 """Name of the application, unless a file for `serve deploy` gives another."""
+
+_LOOK_EVERY_S = 0.25
 
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 
@@ -95,15 +100,28 @@ class Running:
         return status
 
     def wait(self) -> None:
-        """Wait for the first bundle.
+        """Wait until requests are answered.
 
         Raises:
-            ResourceError: If it cannot be served; says why.
+            ResourceError: If the first bundle cannot be served; says why.
         """
         while (status := self.status()).serving is None:
             if status.problem is not None:
                 raise ResourceError(f"{status.wanted} is not served: {status.problem}")
-            time.sleep(0.25)
+            time.sleep(_LOOK_EVERY_S)
+        while not self._is_ready():  # the gateway hears of it a moment later
+            time.sleep(_LOOK_EVERY_S)
+
+    def _is_ready(self) -> bool:
+        where = urlsplit(self.url)
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
+        with (
+            contextlib.closing(connection),
+            contextlib.suppress(OSError, http.client.HTTPException),
+        ):
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == HTTPStatus.OK
+        return False
 
 
 @contextlib.contextmanager
