@@ -146,8 +146,10 @@ class Training:
         return TrainingTask(key=name, label=name, cost=float(NUM_SAMPLES), work=slowed)
 
     def is_ripe(self, picture: Picture, attempt: Attempt) -> bool:
-        """Whether an attempt has begun to train and has left a checkpoint of its own."""
-        if not (self.folder / f"{attempt.key}.trace").exists():
+        """Whether an attempt, undisturbed as yet, has left a checkpoint of its own."""
+        before = {(victim.key, victim.start) for victim in self.victims}
+        is_begun = (self.folder / f"{attempt.key}.trace").exists()
+        if not is_begun or (attempt.key, attempt.start) in before:
             return False
         trained = self.attempts(attempt.key)
         leases = [a for a in picture.history if a.key == attempt.key]
@@ -192,12 +194,14 @@ def one_node() -> Iterator[None]:
 
 
 def kill_one_called(title: str) -> None:
+    titles = []
     for pid in family(os.getpid()):
         with contextlib.suppress(OSError):  # it has ended
-            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(title.encode()):
+            titles.append(Path(f"/proc/{pid}/cmdline").read_bytes()[:60].decode())
+            if titles[-1].startswith(title):
                 os.kill(pid, signal.SIGKILL)
                 return
-    raise AssertionError(f"no process is called {title}")
+    raise AssertionError(f"no process is called {title}: {titles}")
 
 
 @pytest.mark.usefixtures("one_node")
@@ -212,7 +216,7 @@ def test_whatever_of_a_lane_is_killed_the_weights_are_the_same(
             lambda _: kill_one_called("ray::_fit_lane"),
         ]
     )
-    picture = run.run(EXPERTS, wanted_nodes=1, num_lanes=1)
+    picture = run.run(EXPERTS, wanted_nodes=1, num_lanes=1, max_attempts=4)
     assert run.weights(EXPERTS) == expected
     assert [a.key for a in picture.history if a.outcome == "lost"] == [v.key for v in run.victims]
     assert len(run.victims) == 3
