@@ -107,6 +107,6 @@ def judge(
     setup: PackedSetup, overrides: Mapping[str, Any], experts: Sequence[tuple[int, Storage]]
 ) -> Judged:
     """Train a trial's routers on what its experts make of the routers' patches, and judge it."""
-    from expertree.orchestration.search_plan import judge_trial  # noqa: PLC0415
+    from expertree.orchestration.search_judge import judge_trial  # noqa: PLC0415
 
     return judge_trial(cloudpickle.loads(setup), overrides, dict(experts))
