@@ -7,6 +7,7 @@ import zlib
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
+from PIL import ImageCms
 
 from expertree.images.photo_file import Photo, read_photo, write_photo
 
@@ -68,3 +69,47 @@ def again(data: bytes, **options) -> bytes:
 def plain(fmt: str, image: PillowImage.Image | None = None, **options) -> bytes:
     image = PillowImage.fromarray(photo_u8()) if image is None else image
     return encoded(image, fmt, **({"lossless": True} if fmt == "webp" else {}), **options)
+
+
+def matrix_profile(
+    *, gamma: float = 2.2, primaries: str = "adobe", space: bytes = b"RGB "
+) -> bytes:
+    """An ICC profile of a gamma and, for colour, a matrix at D50."""
+    columns = {
+        "adobe": (
+            (0.60974, 0.31111, 0.01947),
+            (0.20528, 0.62567, 0.06087),
+            (0.14919, 0.06322, 0.74457),
+        ),
+        "p3": (
+            (0.51512, 0.24120, -0.00105),
+            (0.29198, 0.69225, 0.04189),
+            (0.15710, 0.06657, 0.78407),
+        ),
+    }[primaries]
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    tags = {}
+    if space == b"GRAY":
+        tags[b"kTRC"] = curve
+    else:
+        for name, column in zip(b"rgb", columns, strict=True):
+            values = struct.pack(">iii", *(round(65536 * value) for value in column))
+            tags[bytes([name]) + b"XYZ"] = b"XYZ " + bytes(4) + values
+            tags[bytes([name]) + b"TRC"] = curve
+    white = struct.pack(">iii", 63190, 65536, 54061)
+    tags[b"wtpt"] = b"XYZ " + bytes(4) + white
+    table, body, offset = b"", b"", 132 + 12 * len(tags)
+    for name, tag in tags.items():
+        table += struct.pack(">4sII", name, offset + len(body), len(tag))
+        body += tag
+    header = bytearray(128)
+    struct.pack_into(
+        ">I4sI4s4s4s", header, 0, offset + len(body), b"", 0x02400000, b"mntr", space, b"XYZ "
+    )
+    header[36:40] = b"acsp"
+    header[68:80] = white
+    return bytes(header) + struct.pack(">I", len(tags)) + table + body
+
+
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -82,6 +82,11 @@ class Photo:
         """Bits a channel: 8 or 16."""
         return 8 * self.colour.dtype.itemsize
 
+    @property
+    def is_srgb(self) -> bool:
+        """Whether its codes are sRGB as they are: by its profile, or without one."""
+        return _colour_space(self) is None
+
     def tensor(self) -> Float32[Tensor, "3 height width"]:
         """The photograph as a network wants it: upright, sRGB, in [0, 1]; 16 bits are kept."""
         import torch  # noqa: PLC0415 - seconds to load, and listing files needs none

@@ -76,7 +76,7 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
     """
     begin = time.perf_counter()
     photo = read_photo(data, max_pixels=max_pixels)
-    if photo.depth == 8 and photo.metadata.icc is None:
+    if photo.depth == 8 and photo.is_srgb:
         pixels = photo.colour if photo.colour.shape[2] == 3 else np.repeat(photo.colour, 3, axis=2)
     else:
         pixels = np.ascontiguousarray(photo.tensor().permute(1, 2, 0).numpy())

@@ -1,7 +1,6 @@
 """Colours of a photograph's profile: to the network and back."""
 
 import io
-import struct
 import zlib
 
 import numpy as np
@@ -10,64 +9,27 @@ from PIL import Image as PillowImage
 from PIL import ImageCms
 
 from expertree.images.photo_file import write_photo
-from photographs import again, by_opencv, opened, photo_u8, photo_u16, plain, png_with, read
+from photographs import (
+    again,
+    by_opencv,
+    matrix_profile,
+    opened,
+    photo_u8,
+    photo_u16,
+    plain,
+    png_with,
+    read,
+    srgb_profile,
+)
 
 
-def matrix_profile(
-    *, gamma: float = 2.2, primaries: str = "adobe", space: bytes = b"RGB "
-) -> bytes:
-    """An ICC profile of a gamma and, for colour, a matrix at D50."""
-    columns = {
-        "adobe": (
-            (0.60974, 0.31111, 0.01947),
-            (0.20528, 0.62567, 0.06087),
-            (0.14919, 0.06322, 0.74457),
-        ),
-        "p3": (
-            (0.51512, 0.24120, -0.00105),
-            (0.29198, 0.69225, 0.04189),
-            (0.15710, 0.06657, 0.78407),
-        ),
-    }[primaries]
-    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
-    tags = {}
-    if space == b"GRAY":
-        tags[b"kTRC"] = curve
-    else:
-        for name, column in zip(b"rgb", columns, strict=True):
-            values = struct.pack(">iii", *(round(65536 * value) for value in column))
-            tags[bytes([name]) + b"XYZ"] = b"XYZ " + bytes(4) + values
-            tags[bytes([name]) + b"TRC"] = curve
-    white = struct.pack(">iii", 63190, 65536, 54061)
-    tags[b"wtpt"] = b"XYZ " + bytes(4) + white
-    table, body, offset = b"", b"", 132 + 12 * len(tags)
-    for name, tag in tags.items():
-        table += struct.pack(">4sII", name, offset + len(body), len(tag))
-        body += tag
-    header = bytearray(128)
-    struct.pack_into(
-        ">I4sI4s4s4s", header, 0, offset + len(body), b"", 0x02400000, b"mntr", space, b"XYZ "
-    )
-    header[36:40] = b"acsp"
-    header[68:80] = white
-    return bytes(header) + struct.pack(">I", len(tags)) + table + body
-
-
-@pytest.fixture(scope="session")
-def srgb_profile() -> bytes:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-# Colour profiles.
-
-
-def test_an_srgb_profile_changes_no_pixel_and_is_kept(srgb_profile: bytes) -> None:
-    data = plain("png", icc_profile=srgb_profile)
+def test_an_srgb_profile_changes_no_pixel_and_is_kept() -> None:
+    data = plain("png", icc_profile=srgb_profile())
     np.testing.assert_allclose(
         read(data).tensor().numpy(), photo_u8().transpose(2, 0, 1) / 255, atol=1e-6
     )
     written = opened(again(data))
-    assert written.info["icc_profile"] == srgb_profile
+    assert written.info["icc_profile"] == srgb_profile()
     np.testing.assert_array_equal(np.array(written), photo_u8())
 
 

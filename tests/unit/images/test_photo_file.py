@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
-from PIL import ImageCms, ImageOps, PngImagePlugin
+from PIL import ImageOps, PngImagePlugin
 from skimage.metrics import peak_signal_noise_ratio
 
 from expertree.images.photo_file import Photo, write_photo
@@ -23,6 +23,7 @@ from photographs import (
     plain,
     png_with,
     read,
+    srgb_profile,
 )
 
 LOSSLESS = ["png", "bmp", "tiff", "webp"]
@@ -311,12 +312,12 @@ def test_a_lossy_webp_is_coded_finely() -> None:
 @pytest.mark.parametrize("target", ["png", "jpeg", "webp", "bmp", "tiff"])
 @pytest.mark.parametrize("source", ["png", "jpeg", "webp", "tiff"])
 def test_metadata_travels_between_formats(source: str, target: str) -> None:
-    srgb_profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    data = plain(source, exif=exif_block(1), icc_profile=srgb_profile)
+    profile = srgb_profile()
+    data = plain(source, exif=exif_block(1), icc_profile=profile)
     written = opened(again(data, format=target))
     assert written.format.lower() == target
     if target != "bmp":
-        assert written.info["icc_profile"] == srgb_profile
+        assert written.info["icc_profile"] == profile
         assert written.getexif()[0x010F] == "A maker"
         assert written.getexif().get_ifd(0x8769)[0x9003] == "2024:05:06 07:08:09"
 
