@@ -1,4 +1,4 @@
-"""How many experts a search over shapes trains, against each trial training its own."""
+"""What a search over shapes trains, against each trial training its own, and if poor ones stop."""
 
 import dataclasses
 import itertools
@@ -21,6 +21,7 @@ from expertree.orchestration.search_settings import SearchConfig, SearchSettings
 from expertree.orchestration.settings import ExpertsConfig
 from expertree.routing import RouterConfig
 from expertree.search.record import Search
+from expertree.search.rungs import value_of
 from expertree.storage import Storage
 
 TABLE_8 = ((1,), (2,), (4,), (8,), (16,), (1, 8), (4, 8), (1, 4, 8), (1, 4, 8, 16))
@@ -50,9 +51,27 @@ class SearchBenchConfig:
     num_samples: int = 64
     """That each expert sees."""
 
+    early_shapes: tuple[tuple[int, ...], ...] = (
+        *((4,), (10,), (2,), (8,)),
+        *((3,), (12,), (6,), (5,)),
+    )
+    """Trees that share no expert but the root's, of which poor ones are stopped early."""
+
+    early_samples: int = 1_000
+    """That each of their experts sees, once the root's has seen as many."""
+
+    early_fractions: tuple[float, ...] = (0.1, 0.3, 1.0)
+    """Of that, at which the trees are compared."""
+
+    early_reduction: float = 4.0
+    """One of so many goes on."""
+
 
 def measure_search(config: SearchBenchConfig) -> dict[str, Any]:
-    """Search over the shapes, and then with the losses' weights too, experts trained anew."""
+    """Search over the shapes, then with the losses' weights too, then stop poor ones early.
+
+    Each of the three trains its experts anew.
+    """
     cluster = ClusterConfig()
     with tempfile.TemporaryDirectory(prefix="et-") as name, connect(cluster):
         folder = Path(name)
@@ -61,12 +80,14 @@ def measure_search(config: SearchBenchConfig) -> dict[str, Any]:
         found = {"shapes": _run(config, folder, "shapes", shapes)}
         weights = {"router.alpha": config.alphas, "router.beta": config.betas}
         found["all"] = _run(config, folder, "all", {**shapes, **weights})
+        early = _stop_early(config, folder)
     each_s = alone["seconds"] / max(1, alone["trainings"])
     for own in found.values():
         own["naive_seconds"] = round(each_s * own["naive"], 1)
     return {
         "benchmark": "search",
         **found,
+        "early": early,
         "note": (
             f"naive_seconds: the {alone['trainings']} experts of a tree {list(config.part)} took "
             f"{alone['seconds']} s by themselves, scaled to the number that trials without "
@@ -78,33 +99,106 @@ def measure_search(config: SearchBenchConfig) -> dict[str, Any]:
 def _run(
     config: SearchBenchConfig, folder: Path, name: str, choices: Mapping[str, Any]
 ) -> dict[str, Any]:
+    _forget_experts(folder)
+    return _counted(_search(folder, name, choices, _wanted(config)))
+
+
+def _stop_early(config: SearchBenchConfig, folder: Path) -> dict[str, Any]:
+    """The search that stops poor trees, and then all of them in full, from where they stopped.
+
+    The patches are more, and the extractor is trained, so that trees differ in what they reach.
+    """
+    _forget_experts(folder)
+    wanted = dataclasses.replace(
+        _wanted(config),
+        degradation=DegradationConfig(
+            patch_px=32,
+            num_train=1_400,
+            num_extractor=1_400,
+            num_route=350,
+            num_val_in=140,
+            num_val_out=140,
+            num_shift=0,
+        ),
+        extractor=ExtractorConfig(
+            view_px=32,
+            clip=ClipConfig(image_tower="test_resnet"),
+            recipe=ExtractorRecipe(num_steps=400, crop_px=32),
+        ),
+        hierarchy=HierarchyConfig(),
+        experts=dataclasses.replace(
+            _wanted(config).experts, samples_per_expert=config.early_samples, warm_start=True
+        ),
+        router=RouterConfig(),
+    )
+    choices = {"hierarchy.groups": config.early_shapes}
+    early, full = (
+        _search(
+            folder,
+            name,
+            choices,
+            dataclasses.replace(
+                wanted,
+                search=dataclasses.replace(
+                    wanted.search, fractions=fractions, reduction=config.early_reduction
+                ),
+            ),
+        )
+        for name, fractions in (("early", config.early_fractions), ("full", (1.0,)))
+    )
+    reached = {trial["shape"]: trial["objectives"] for trial in full["trials"]}
+    values = {shape: round(value_of(own), 3) for shape, own in reached.items() if own is not None}
+    best, kept = _best(full), _best(early)
+    return {
+        "best_in_full": best,
+        "best": kept,
+        "behind_db": round(values[best] - values[kept], 3),
+        "cost_share": round(
+            sum(expert["samples"] for expert in early["experts"])
+            / sum(expert["num_samples"] for expert in full["experts"]),
+            3,
+        ),
+        "completed": [t["shape"] for t in early["trials"] if t["status"] == "completed"],
+        "psnr_in_full": values,
+    }
+
+
+def _best(record: Search) -> str:
+    """The shape with the highest mean of both PSNRs."""
+    (number,) = (best["trial"] for best in record["best"] if best["objective"] == "mean")
+    return record["trials"][number]["shape"]
+
+
+def _forget_experts(folder: Path) -> None:
     store = Storage.open(folder / "store")
     for stage in _OF_EXPERTS:
         store.sub(stage).delete()
+
+
+def _search(folder: Path, name: str, choices: Mapping[str, Any], wanted: SearchConfig) -> Search:
     space = {key: {"choice": _plain(values)} for key, values in choices.items()}
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"parameters": space}))
     num_trials = len(list(itertools.product(*choices.values())))
-    record = run_search(_search(config, folder, path, num_trials), folder)
-    return _counted(record)
+    own = dataclasses.replace(
+        wanted,
+        title=name,
+        store=str(folder / "store"),
+        output=str(folder / name),
+        search_space=str(path),
+        search=dataclasses.replace(wanted.search, num_trials=num_trials),
+    )
+    return run_search(own, folder)
 
 
 def _plain(values: Any) -> list[Any]:  # noqa: ANN401 - any plain values
     return [list(value) if isinstance(value, tuple) else value for value in values]
 
 
-def _search(config: SearchBenchConfig, folder: Path, space: Path, num_trials: int) -> SearchConfig:
+def _wanted(config: SearchBenchConfig) -> SearchConfig:
+    """What all trials have in common."""
     return SearchConfig(
-        title=space.stem,
-        store=str(folder / "store"),
-        output=str(folder / space.stem),
-        search_space=str(space),
-        search=SearchSettings(
-            searcher="grid",
-            num_trials=num_trials,
-            concurrent=config.concurrent,
-            fractions=(1.0,),
-        ),
+        search=SearchSettings(searcher="grid", concurrent=config.concurrent, fractions=(1.0,)),
         degradation=DegradationConfig(
             patch_px=32,
             num_train=560,
