@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import ray
@@ -134,6 +135,37 @@ def num_lanes(config: ClusterConfig) -> int:
         return max(1, int(have.get("GPU", 0.0) // config.gpus_per_lane // config.workers_per_lane))
     cores = have.get("CPU", 0.0) // CPUS_PER_CORE
     return max(1, int(cores // config.cpus_per_lane // config.workers_per_lane))
+
+
+def nodes_that_stay() -> dict[str, dict[str, float]]:
+    """What each node of the connected cluster has in all, without those to be taken away."""
+    # Ray Train asks like this too; there is no public way.
+    leaving = ray._private.state.state.get_draining_nodes()  # noqa: SLF001
+    return {
+        node["NodeID"]: node["Resources"]
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and node["NodeID"] not in leaving
+    }
+
+
+def roomiest(
+    nodes: Mapping[str, Mapping[str, float]], need: Mapping[str, float], taken: Iterable[str | None]
+) -> str | None:
+    """The node with room for the most further lanes; None if no node has room for one.
+
+    Args:
+        nodes: What each has in all, by its id.
+        need: What a lane takes.
+        taken: The nodes of the lanes that there are.
+    """
+    used = Counter(taken)
+    room = {
+        node: min(have.get(name, 0.0) // amount for name, amount in need.items() if amount)
+        - used[node]
+        for node, have in nodes.items()
+    }
+    best = max(room, key=lambda node: room[node], default=None)
+    return best if best is not None and room[best] >= 1 else None
 
 
 def num_data_workers() -> int:

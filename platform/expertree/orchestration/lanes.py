@@ -6,7 +6,8 @@ dispatcher until none is left. Isolation stays: a task writes only its own direc
 fails that task alone, a worker that dies is restarted by Ray Train and goes on from the task's
 last checkpoint, and a lane that is lost with its node loses its lease to another lane. Where a node
 is announced to be taken away, its lane leaves a checkpoint, gives its task back and ends. As long
-as there is work, lanes that ended are replaced, and a node that joins gets lanes of its own.
+as there is work, lanes that ended are replaced, and a node that joins gets lanes of its own. All
+processes of a lane are on one node: losing a node costs its own lanes only.
 """
 
 import contextlib
@@ -22,13 +23,14 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 import ray
 from ray import cloudpickle
 from ray.exceptions import RayError
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig
+from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from expertree.errors import ExpertreeError, PausedError, TrainingError
 from expertree.orchestration.budget import Budget
-from expertree.orchestration.cluster import ClusterConfig, num_lanes
+from expertree.orchestration.cluster import ClusterConfig, nodes_that_stay, num_lanes, roomiest
 from expertree.orchestration.dispatcher import NAMESPACE, Dispatcher, Picture, Tenant
 from expertree.orchestration.schedule import State, TrainingTask
 from expertree.storage import Storage
@@ -43,6 +45,10 @@ _COLLECTIVE_TIMEOUT_S = 24 * 3600
 died they learn from Ray Train."""
 
 HEARTBEAT_S = 2.0
+
+_NODE_ID = "ray.io/node-id"
+"""The label that Ray gives every node."""
+
 OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 Handle: TypeAlias = Any
@@ -106,6 +112,12 @@ def train_all(
     return picture
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Lane:
+    number: int
+    node: str | None
+
+
 class LanePool:
     """Lanes at work, and the dispatcher that they ask for it.
 
@@ -116,7 +128,7 @@ class LanePool:
     def __init__(self, dispatcher: Handle, config: ClusterConfig, directory: Storage) -> None:
         self.dispatcher = dispatcher
         self._config, self._directory = config, directory
-        self._working: dict[Ref, int] = {}
+        self._working: dict[Ref, _Lane] = {}
         self._num_broken, self._num_done = 0, 0
         self._cause = ""
 
@@ -144,10 +156,21 @@ class LanePool:
             raise TrainingError(f"no lane is left to train on: {self._cause}")
 
     def _start(self) -> None:
-        taken = self._working.values()
+        taken = {lane.number for lane in self._working.values()}
         number = next(number for number in itertools.count() if number not in taken)
-        lane = _fit_lane.remote(f"lane-{number}", self.dispatcher, self._config, self._directory)
-        self._working[lane] = number
+        node = self._node()
+        where = "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
+        lane = _fit_lane.options(scheduling_strategy=where).remote(
+            f"lane-{number}", self.dispatcher, self._config, self._directory, node
+        )
+        self._working[lane] = _Lane(number, node)
+
+    def _node(self) -> str | None:
+        """Where another lane has room; None if nowhere, or if its workers may be on several."""
+        if self._config.workers_per_lane > 1:
+            return None
+        taken = [lane.node for lane in self._working.values()]
+        return roomiest(nodes_that_stay(), _resources(self._config), taken)
 
     def wait(self, timeout_s: float) -> None:
         """Wait a while; a lane that has ended makes room for another."""
@@ -233,18 +256,29 @@ def _watch(pool: LanePool, on_picture: Callable[[Picture], None]) -> Picture:
         pool.wait(POLL_S)
 
 
-@ray.remote(num_cpus=0, max_retries=-1, retry_exceptions=False, scheduling_strategy="SPREAD")
-def _fit_lane(name: str, dispatcher: Handle, config: ClusterConfig, directory: Storage) -> None:
-    """One Ray Train run; in a task, so that controllers spread over the cluster and survive it."""
-    resources = {"CPU": float(config.cpus_per_lane)}
-    if config.use_gpu:
-        resources["GPU"] = float(config.gpus_per_lane)
+def _resources(config: ClusterConfig) -> dict[str, float]:
+    """What each worker of a lane reserves."""
+    gpus = {"GPU": float(config.gpus_per_lane)} if config.use_gpu else {}
+    return {"CPU": float(config.cpus_per_lane), **gpus}
+
+
+@ray.remote(num_cpus=0, max_retries=-1, retry_exceptions=False)
+def _fit_lane(
+    name: str, dispatcher: Handle, config: ClusterConfig, directory: Storage, node: str | None
+) -> None:
+    """One Ray Train run; in a task, so that controllers spread over the cluster and survive it.
+
+    Ray Train puts the controller where this runs. The worker goes there too if it is the node that
+    was meant; after a loss of that one it runs anywhere, and so does its worker.
+    """
+    is_here = node == ray.get_runtime_context().get_node_id()
     lane: dict[str, Any] = {
         "train_loop_config": {"lane": name, "dispatcher": dispatcher},
         "scaling_config": ScalingConfig(
             num_workers=config.workers_per_lane,
             use_gpu=config.use_gpu,
-            resources_per_worker=resources,
+            resources_per_worker=_resources(config),
+            label_selector={_NODE_ID: node} if node is not None and is_here else None,
         ),
         "run_config": RunConfig(
             name=f"{name}-{uuid.uuid4().hex[:8]}",

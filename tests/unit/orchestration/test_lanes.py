@@ -10,6 +10,7 @@ import pytest
 from expertree.errors import PausedError, TrainingError
 from expertree.experts.workers import ALONE, Workers
 from expertree.orchestration import lanes
+from expertree.orchestration.cluster import ClusterConfig, roomiest
 from expertree.orchestration.dispatcher import Dispatcher, Picture, Tenant
 from expertree.orchestration.schedule import State, TrainingTask
 from expertree.storage import Storage
@@ -120,12 +121,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the lanes that were started."""
     names: list[str] = []
     start = SimpleNamespace(remote=lambda name, *_: names.append(name) or object())
-    monkeypatch.setattr(lanes, "_fit_lane", start)
+    monkeypatch.setattr(lanes, "_fit_lane", SimpleNamespace(options=lambda **_: start))
+    monkeypatch.setattr(lanes, "nodes_that_stay", dict)
     return names
 
 
 def pool() -> lanes.LanePool:
-    config: Any = SimpleNamespace(max_attempts=3)
+    config = ClusterConfig(max_attempts=3)
     return lanes.LanePool(None, config, Storage.open("nowhere"))
 
 
@@ -159,3 +161,14 @@ def test_lanes_that_break_one_after_the_other_are_not_replaced_for_ever(
     with pytest.raises(TrainingError, match="no lane is left to train on: no module named torch"):
         kept.keep_up(1, num_done=1)
     assert len(started) == 5
+
+
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [([], "b"), (["b"], "a"), (["b", "a"], "b"), (["b", "b", "a", None], None)],
+)
+def test_a_lane_goes_to_the_node_with_the_most_room(
+    taken: list[str | None], expected: str | None
+) -> None:
+    nodes = {"head": {"CPU": 64.0}, "a": {"CPU": 8.0, "GPU": 1.0}, "b": {"CPU": 5.0, "GPU": 4.0}}
+    assert roomiest(nodes, {"CPU": 2.0, "GPU": 1.0}, taken) == expected
