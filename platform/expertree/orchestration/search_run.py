@@ -253,6 +253,7 @@ class _Watching:
         self._registry, self._pool, self._writer = registry, pool, writer
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._said = ""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -265,10 +266,7 @@ class _Watching:
     def _watch(self) -> None:
         has_lanes = True
         while not self._stop.wait(_SECONDS_BETWEEN_RECORDS):
-            # Ray starts a registry that has died again; until then nobody answers.
-            with contextlib.suppress(RayError):
-                now = ray.get(self._registry.state.remote(), timeout=60)
-                self._writer.write(now["trials"], now["experts"], "running")
+            self._look()
             try:
                 if has_lanes:
                     self._pool.wait(0.0)
@@ -276,6 +274,19 @@ class _Watching:
             except TrainingError as error:
                 has_lanes = False
                 self._registry.give_up.remote(str(error))
+
+    def _look(self) -> None:
+        """Write how it stands; a disk or a tracker that fails does not stop what it follows."""
+        try:
+            now = ray.get(self._registry.state.remote(), timeout=60)
+            self._writer.write(now["trials"], now["experts"], "running")
+        except RayError:
+            pass  # Ray starts a registry that has died again; until then nobody answers.
+        except Exception as error:  # noqa: BLE001 - said, and raised at the end if it still holds
+            line = f"the record could not be written, the search goes on: {error}"
+            if line != self._said:
+                self._said = line
+                sys.stderr.write(line + "\n")
 
 
 def line_of(trial: Trial) -> str:
