@@ -25,7 +25,7 @@ VERSIONS: Mapping[str, int] = {
     "score": 1,
     "router": 3,
     "judge": 1,
-    "evaluate": 4,
+    "evaluate": 5,
     "bundle": 3,
 }
 """Version of each stage's code. Raise it when the same inputs would give another result: that, and

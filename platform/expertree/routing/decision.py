@@ -23,7 +23,8 @@ class Route:
         level: The chosen level, 0 for the root's.
         leaf: The chosen leaf.
         leaf_probabilities: One a leaf; 0 where masked.
-        level_probabilities: One a level; 0 where masked.
+        level_probabilities: One a level; 0 where masked. Of predicted costs: softmax of what the
+            levels of the leaf's path cost in dB, negated.
         confidence: In [0, 1]. Of the gates: probability of all choices that end at this expert. Of
             predicted costs: the logistic function of its lead over the next expert in dB.
     """
@@ -77,16 +78,14 @@ def decide(
     leaf_logits = output.leaf_logits.masked_fill(~leaves.to(device), float("-inf"))
     level_logits = output.level_logits.masked_fill(~allowed_levels.to(device), float("-inf"))
     leaf_probabilities = leaf_logits.softmax(dim=1).double().cpu()
-    level_probabilities = level_logits.softmax(dim=1).double().cpu()
     if output.costs is not None:
         nodes = _allowed_nodes(tree, leaves, allowed_levels, expert).to(device)
         costs = output.costs.masked_fill(~nodes, float("inf")).double().cpu()
         return [
-            _route_by_cost(tree, cost, leaf, level)
-            for cost, leaf, level in zip(
-                costs, leaf_probabilities, level_probabilities, strict=True
-            )
+            _route_by_cost(tree, cost, leaf)
+            for cost, leaf in zip(costs, leaf_probabilities, strict=True)
         ]
+    level_probabilities = level_logits.softmax(dim=1).double().cpu()
     return [
         _route(tree, leaf, level)
         for leaf, level in zip(leaf_probabilities, level_probabilities, strict=True)
@@ -153,9 +152,7 @@ def _allowed_nodes(
     )
 
 
-def _route_by_cost(
-    tree: Tree, costs: Tensor, leaf_probabilities: Tensor, level_probabilities: Tensor
-) -> Route:
+def _route_by_cost(tree: Tree, costs: Tensor, leaf_probabilities: Tensor) -> Route:
     """The cheapest node, on the path of the likeliest leaf below it."""
     node = int(costs.argmin())
     below = list(tree.nodes[node].leaves)
@@ -170,7 +167,7 @@ def _route_by_cost(
         level=tree.nodes[node].level,
         leaf=leaf,
         leaf_probabilities=tuple(leaf_probabilities.tolist()),
-        level_probabilities=tuple(level_probabilities.tolist()),
+        level_probabilities=tuple((-costs[list(tree.path(leaf))]).softmax(dim=0).tolist()),
         confidence=1.0 / (1.0 + math.exp(-lead_db)) if math.isfinite(lead_db) else 1.0,
     )
 

@@ -59,10 +59,13 @@ def test_the_cheapest_expert_is_taken_where_costs_are_predicted(tree: Tree) -> N
     (route,) = decide(with_costs(costs), tree)
     assert (route.node, route.expert, route.level, route.leaf) == (3, 3, 2, 0)
     assert route.confidence == pytest.approx(1 / (1 + math.exp(-0.5)))
+    expected = torch.tensor([-2.0, -1.5, -0.4]).softmax(0).tolist()
+    assert route.level_probabilities == pytest.approx(expected)
     (masked,) = decide(with_costs(costs), tree, leaf_mask=[False, True, True])
     assert (masked.node, masked.leaf) == (2, 2)
     (coarse,) = decide(with_costs(costs), tree, level=0)
     assert (coarse.node, coarse.leaf) == (0, 1)
+    assert coarse.level_probabilities == (1.0, 0.0, 0.0)
     (asked,) = decide(with_costs(costs), tree, expert=4)
     assert asked.expert == 4
     (among,) = decide(with_costs(costs), tree, levels=[0, 1])
