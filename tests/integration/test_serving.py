@@ -1,135 +1,43 @@
 """A served bundle over HTTP: the images of `Restorer`, whatever happens on the way."""
 
-import http.client
-import itertools
 import json
 import os
 import shutil
 import signal
-import socket
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from email.message import Message
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import ray
 
 from expertree import Restorer
-from expertree.benchmarks.fresh import fresh_bundle
-from expertree.benchmarks.load import LoadConfig, measure_load
 from expertree.benchmarks.processes import titled
-from expertree.experts import BackboneConfig
 from expertree.images.io import decode_u8, encode_png
-from expertree.orchestration.serving import Running, serving
-from expertree.orchestration.serving_settings import (
-    GatewayConfig,
-    PoolConfig,
-    RouterConfig,
-    ServeConfig,
-)
-from expertree.serving.settings import HttpConfig
-from expertree.storage import Storage
+from expertree.orchestration.serving import serving
+from served import Endpoint, config_of, free_port, random_u8, two_bundles
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
-
-SMALL = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
-TAIL = 1
-"""A node whose experts are multiplexed, one at a time in memory."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: Message
-    body: bytes
-
-
-class Endpoint:
-    """A served application, and a client of it."""
-
-    def __init__(self, running: Running) -> None:
-        self.running = running
-        self._where = urlsplit(running.url)
-
-    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        assert self._where.hostname
-        connection = http.client.HTTPConnection(self._where.hostname, self._where.port, timeout=120)
-        try:
-            connection.request(method, path, body, {"Content-Type": "image/png"} if body else {})
-            response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
-        finally:
-            connection.close()
-
-    def restore(self, image: np.ndarray, query: str = "") -> Answer:
-        return self.ask("POST", f"/v1/restore{query}", encode_png(image))
-
-    def restore_until_done(self, image: np.ndarray, query: str = "") -> tuple[np.ndarray, int]:
-        """As a client should: come again when told so. The image, and how often it was told."""
-        for tries in itertools.count():
-            answer = self.restore(image, query)
-            if answer.status == 200:
-                return decode_u8(answer.body), tries
-            assert answer.status in {429, 503}, answer.body
-            assert answer.headers["Content-Type"] == "application/problem+json"
-            time.sleep(float(answer.headers["Retry-After"]))
-        raise AssertionError
-
-
-def random_u8(height_px: int, width_px: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
-
-
-def config_of(bundle: str, port: int) -> ServeConfig:
-    return ServeConfig(
-        bundle=bundle,
-        http=HttpConfig(port=port),
-        num_cores=1,
-        gateway=GatewayConfig(num_cpus=0.1, retry_after_s=0.2),
-        router=RouterConfig(num_cpus=0.1),
-        pools=(PoolConfig(num_cpus=0.1, max_ongoing_requests=4, max_queued_requests=4),),
-    )
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two bundles with other experts each."""
-    folders = [Storage.open(tmp_path_factory.mktemp(f"bundle-{seed}")) for seed in (1, 2)]
-    return [fresh_bundle(folder, SMALL, seed=n).uri for n, folder in enumerate(folders, start=1)]
+    return two_bundles(tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="module")
 def endpoint(bundles: list[str]) -> Iterator[Endpoint]:
     with serving(config_of(bundles[0], free_port())) as running:
-        endpoint = Endpoint(running)
-        wait_until_ready(endpoint)
-        yield endpoint
+        yield Endpoint(running)
 
 
 @pytest.fixture(scope="module")
 def restorer(bundles: list[str]) -> Restorer:
     return Restorer.load(bundles[0])
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
-
-
-def wait_until_ready(endpoint: Endpoint) -> None:
-    deadline_s = time.monotonic() + 60
-    while endpoint.ask("GET", "/readyz").status != 200:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
 
 
 def test_every_expert_restores_as_the_restorer_does(endpoint: Endpoint, restorer: Restorer) -> None:
@@ -270,28 +178,3 @@ def test_a_killed_replica_costs_no_request(endpoint: Endpoint, restorer: Restore
         os.kill(titled(os.getpid(), ":pool-experts")[0], signal.SIGKILL)
         for each in asked:
             assert np.array_equal(each.result()[0], expected)
-
-
-@pytest.mark.slow
-def test_a_pool_stops_and_starts_again_and_another_one_multiplexes_its_experts(
-    bundles: list[str], restorer: Restorer
-) -> None:
-    config = config_of(bundles[0], free_port())
-    pool = PoolConfig(num_cpus=0.1, min_replicas=0, idle_delay_s=1.0, downscale_delay_s=1.0)
-    tail = PoolConfig(name="tail", below=(TAIL,), max_experts=1, num_cpus=0.1)
-    with serving(replace(config, pools=(pool, tail))) as running:
-        endpoint = Endpoint(running)
-        wait_until_ready(endpoint)
-        image = random_u8(40, 40)
-        assert np.array_equal(endpoint.restore_until_done(image)[0], restorer.restore(image).image)
-
-
-@pytest.mark.slow
-def test_under_load_every_request_gets_the_right_answer_whatever_is_killed_or_updated() -> None:
-    found = measure_load(LoadConfig(num_requests=1500, port=free_port()))
-    assert found["num_done"] == found["num_requests"]
-    assert found["wrong"] == []
-    assert found["updated"], found["update_problem"]
-    assert len(found["models"]) == 2
-    assert not {code for code in found["codes"] if code.startswith("5")} - {"503"}
-    assert found["memory"]["end_gib"] < 1.1 * found["memory"]["begin_gib"]

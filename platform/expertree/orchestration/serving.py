@@ -36,6 +36,7 @@ APP = "expertree"
 """Name of the application, unless a file for `serve deploy` gives another."""
 
 _LOOK_EVERY_S = 0.25
+_READY_S = 120.0
 
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 
@@ -103,13 +104,19 @@ class Running:
         """Wait until requests are answered.
 
         Raises:
-            ResourceError: If the first bundle cannot be served; says why.
+            ResourceError: If the first bundle cannot be served, or not where it should; says why.
         """
         while (status := self.status()).serving is None:
             if status.problem is not None:
                 raise ResourceError(f"{status.wanted} is not served: {status.problem}")
             time.sleep(_LOOK_EVERY_S)
+        deadline_s = time.monotonic() + _READY_S
         while not self._is_ready():  # the gateway hears of it a moment later
+            if time.monotonic() > deadline_s:
+                raise ResourceError(
+                    f"nothing is ready at {self.url} after {_READY_S:g} s; if this cluster serves "
+                    "something else already, its host and port hold: give the same ones"
+                )
             time.sleep(_LOOK_EVERY_S)
 
     def _is_ready(self) -> bool:

@@ -1,0 +1,94 @@
+"""A served application for tests, and a client that behaves."""
+
+import http.client
+import itertools
+import socket
+import time
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from expertree.benchmarks.fresh import fresh_bundle
+from expertree.experts import BackboneConfig
+from expertree.images.io import decode_u8, encode_png
+from expertree.orchestration.serving import Running
+from expertree.orchestration.serving_settings import (
+    GatewayConfig,
+    PoolConfig,
+    RouterConfig,
+    ServeConfig,
+)
+from expertree.serving.settings import HttpConfig
+from expertree.storage import Storage
+
+SMALL = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Message
+    body: bytes
+
+
+class Endpoint:
+    """A served application, and a client of it."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self._where = urlsplit(running.url)
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        assert self._where.hostname
+        connection = http.client.HTTPConnection(self._where.hostname, self._where.port, timeout=120)
+        try:
+            connection.request(method, path, body, {"Content-Type": "image/png"} if body else {})
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def restore(self, image: np.ndarray, query: str = "") -> Answer:
+        return self.ask("POST", f"/v1/restore{query}", encode_png(image))
+
+    def restore_until_done(self, image: np.ndarray, query: str = "") -> tuple[np.ndarray, int]:
+        """As a client should: come again when told so. The image, and how often it was told."""
+        for tries in itertools.count():
+            answer = self.restore(image, query)
+            if answer.status == 200:
+                return decode_u8(answer.body), tries
+            assert answer.status in {429, 503}, answer.body
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            time.sleep(float(answer.headers["Retry-After"]))
+        raise AssertionError
+
+
+def random_u8(height_px: int, width_px: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
+
+
+def config_of(bundle: str, port: int) -> ServeConfig:
+    return ServeConfig(
+        bundle=bundle,
+        http=HttpConfig(port=port),
+        num_cores=1,
+        gateway=GatewayConfig(num_cpus=0.1, retry_after_s=0.2),
+        router=RouterConfig(num_cpus=0.1),
+        pools=(PoolConfig(num_cpus=0.1, max_ongoing_requests=4, max_queued_requests=4),),
+    )
+
+
+def two_bundles(folder: Path) -> list[str]:
+    """Two bundles with other experts each."""
+    places = {seed: Storage.open(folder / f"bundle-{seed}") for seed in (1, 2)}
+    return [fresh_bundle(place, SMALL, seed=seed).uri for seed, place in places.items()]
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
