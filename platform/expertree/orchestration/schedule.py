@@ -37,6 +37,8 @@ class TrainingTask:
         after: Keys of tasks that must be done before (a warm start needs its parent).
         work: What the lane needs to do it; opaque here.
         kind: Tasks of one kind run at one speed.
+        goes_first: Before all that do not, however long those are; for short work that others
+            outside of the schedule wait for.
     """
 
     key: str
@@ -45,6 +47,7 @@ class TrainingTask:
     after: tuple[str, ...] = ()
     work: Any = None
     kind: str = ""
+    goes_first: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,6 +161,8 @@ class Schedule:
     def lease(self, lane: str, now: float, node: str = "") -> TrainingTask | None:
         """Give a lane its next task: the one with the longest way still to go behind it.
 
+        Those that go first come before it.
+
         A lane that asks while it holds a task has been restarted: that task is given up first.
         """
         for entry in self._entries.values():
@@ -168,7 +173,7 @@ class Schedule:
         ready = self._affordable(ready, now)
         if not ready:
             return None
-        entry = max(ready, key=lambda e: (self._urgency[e.task.key], e.task.key))
+        entry = max(ready, key=lambda e: (e.task.goes_first, self._urgency[e.task.key], e.task.key))
         entry.state, entry.lane, entry.seen = State.RUNNING, lane, now
         entry.attempts += 1
         entry.first_report = None

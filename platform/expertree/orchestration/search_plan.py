@@ -255,6 +255,7 @@ def _stop(
                 key=f"{key} scored",
                 label=f"{plan.label}, scored",
                 cost=0.0,
+                goes_first=True,  # a trial waits for it, maybe to be stopped
                 work=ScoreWork(expert=result, columns=tuple(columns), device=work.expert.device),
             ),
         ]

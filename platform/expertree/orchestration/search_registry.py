@@ -7,6 +7,7 @@ that dies is started again by Ray and goes on where it was; so does the trial th
 """
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -407,9 +408,7 @@ def _levels(plan: TrialPlan) -> list[int]:
 
 
 def _after(task: TrainingTask, keys: Sequence[str]) -> TrainingTask:
-    return TrainingTask(
-        key=task.key, label=task.label, cost=task.cost, after=tuple(keys), work=task.work
-    )
+    return dataclasses.replace(task, after=tuple(keys))
 
 
 def _sentence(error: Exception) -> str:
