@@ -74,6 +74,7 @@ class Registry:
         self._budget_hours, self._begin_s = budget_hours, begin_s
         self._reaches: SingleFlight[Answer] = SingleFlight()
         self._plans: SingleFlight[TrialPlan] = SingleFlight()
+        self._planning = asyncio.Lock()
         self._judgements: SingleFlight[Judged] = SingleFlight()
         self._planned: dict[str, TrialPlan] = {}
         self._tasks: dict[str, asyncio.Future[None]] = {}
@@ -165,8 +166,11 @@ class Registry:
         if key not in self._planned:
 
             async def make() -> TrialPlan:
-                found: TrialPlan = await search_tasks.plan.remote(self._setup, shared)
-                return found
+                # One at a time: each writes shards with workers of its own, and several, each with
+                # some of the workers that it needs, would wait for each other for ever.
+                async with self._planning:
+                    found: TrialPlan = await search_tasks.plan.remote(self._setup, shared)
+                    return found
 
             self._planned[key] = await self._plans.do(key, make)
         plan = self._planned[key]

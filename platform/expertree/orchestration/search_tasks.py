@@ -94,7 +94,8 @@ class Judged:
     measured: Mapping[str, float]
 
 
-@ray.remote(num_cpus=0.5, max_retries=3, scheduling_strategy="DEFAULT")
+# Without a CPU of its own: it waits for tasks of Ray Data, which need those that there are.
+@ray.remote(num_cpus=0, max_retries=3, scheduling_strategy="DEFAULT")
 def plan(setup: PackedSetup, overrides: Mapping[str, Any]) -> TrialPlan:
     """Cut a trial's tree and say which experts it needs."""
     from expertree.orchestration.search_plan import plan_trial  # noqa: PLC0415

@@ -46,6 +46,7 @@ class World:
         self.dispatcher = Dispatcher([], lease_s=30.0, max_attempts=1)
         self.trained: Counter[str] = Counter()
         self.judged: list[float] = []
+        self.planning = self.most_planning = 0
         self.broken: set[str] = set()
         self.pause_s = 0.0
 
@@ -81,6 +82,10 @@ class World:
             await self.dispatcher.finish(tenant, task.key)
 
     async def plan(self, _: object, overrides: Any) -> TrialPlan:
+        self.planning += 1
+        self.most_planning = max(self.most_planning, self.planning)
+        await asyncio.sleep(0.01)
+        self.planning -= 1
         groups = overrides["hierarchy.groups"]
         keys = [f"{count}-{place}" for count in groups for place in range(count)]
         needs = tuple(self.need(n, key) for n, key in enumerate(keys))
@@ -173,6 +178,7 @@ def test_an_expert_is_trained_once_however_many_trials_wait_for_it(world: World)
     run(world, body)
     assert len(world.trained) == (1 + 2 + 3) * len(FRACTIONS)
     assert set(world.trained.values()) == {1}
+    assert world.most_planning == 1
 
 
 def test_a_registry_that_takes_over_trains_nothing_again_and_keeps_what_was_reached(
