@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -26,6 +27,10 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "WANDB_MODE": "offline",
 }
+
+# How long one example takes says how busy the machine is; pytest's timeout is for what hangs.
+hypothesis.settings.register_profile("expertree", deadline=None)
+hypothesis.settings.load_profile("expertree")
 
 # Before the first import of these: their functions' arrays are held against their signatures.
 # Not orchestration: Ray sends its functions to workers, which know nothing of the hook.

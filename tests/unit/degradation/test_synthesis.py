@@ -57,7 +57,7 @@ def pictures(draw):
     return np.clip(blocks + rng.integers(-9, 10, blocks.shape), 0, 255).astype(np.uint8)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(drawn=drawn())
 def test_a_recipe_keeps_order_gates_ranges_and_degrees(drawn):
     recipe, tasks, distribution = drawn
@@ -77,7 +77,7 @@ def test_a_recipe_keeps_order_gates_ranges_and_degrees(drawn):
     assert set(degrees) <= set(ALL_DEGREES)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=drawn(), image=pictures(), num_threads=st.sampled_from([1, 3]))
 def test_what_was_stored_makes_the_same_image_again(drawn, image, num_threads):
     recipe, _, _ = drawn

@@ -115,7 +115,7 @@ def test_another_seed_gives_other_rows_with_the_same_ids():
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     num_train=st.integers(1, 700),
     mixed_fraction=st.floats(0, 1),

@@ -48,7 +48,7 @@ def test_shapes_of_bisecting_hold_the_same_samples_in_their_groups(metric):
         assert all(any(a <= b for b in found[coarse][0]) for a in found[fine][0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.integers(2, 9), min_size=1, max_size=3, unique=True),

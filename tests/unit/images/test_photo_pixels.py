@@ -170,7 +170,7 @@ def test_the_errors_are_of_photographs_and_travel_between_processes(error: type)
 
 
 @pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "avif", "bmp", "tiff"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
 def test_any_changed_bytes_give_a_photograph_or_an_error_of_ours(fmt: str, changes: list) -> None:
     data = bytearray(plain(fmt, PillowImage.fromarray(photo_u8(16, 16)), exif=exif_block(6)))

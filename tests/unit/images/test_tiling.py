@@ -39,7 +39,7 @@ def photo_like(height_px: int, width_px: int, seed: int = 0) -> Tensor:
     overlap_px=st.sampled_from([0, 8, 16, 31, 32]),
     multiple=st.sampled_from([1, 4, 8, 16]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_plan_covers_the_image_with_aligned_tiles_of_at_most_the_given_size(
     height_px: int, width_px: int, tile_px: int, overlap_px: int, multiple: int
 ) -> None:
@@ -62,7 +62,7 @@ def test_plan_covers_the_image_with_aligned_tiles_of_at_most_the_given_size(
     tile_px=st.integers(64, 200),
     overlap_px=st.sampled_from([0, 8, 17, 32]),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_weights_are_a_partition_of_unity_and_vanish_at_inner_borders(
     size_px: int, tile_px: int, overlap_px: int
 ) -> None:

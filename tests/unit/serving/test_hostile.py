@@ -350,7 +350,7 @@ def test_spoiled_files_and_hostile_requests_leave_memory_as_it_was(hostile: Any)
             for case in every:
                 check(await send(client, case))
 
-    @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=1000, suppress_health_check=list(HealthCheck))
     @given(spoiled())
     def spoil(data: bytes) -> None:
         check(hostile("POST", "/v1/restore", content=data))
