@@ -1,6 +1,5 @@
 """The page over several replicas of everything: no request may depend on who answered the last."""
 
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -13,8 +12,6 @@ import pytest
 from skimage import data
 
 from expertree import Restorer
-from expertree.benchmarks.fresh import fresh_bundle
-from expertree.experts import BackboneConfig
 from expertree.images.io import decode_u8, encode_png
 from expertree.orchestration.serving import serving
 from expertree.orchestration.serving_settings import (
@@ -24,7 +21,7 @@ from expertree.orchestration.serving_settings import (
     ServeConfig,
 )
 from expertree.serving.settings import HttpConfig
-from expertree.storage import Storage
+from served import free_port, two_bundles
 
 pytestmark = [
     *(pytest.mark.ray, pytest.mark.slow, pytest.mark.browser),
@@ -32,12 +29,6 @@ pytestmark = [
 ]
 
 TWO = {"min_replicas": 2, "max_replicas": 2, "num_cpus": 0.1}
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 def wait_for_both(url: str) -> None:
@@ -62,8 +53,7 @@ def restored(page: Any) -> np.ndarray:
 def test_a_page_over_two_gateways_shows_what_the_restorer_makes(
     browser: Any, tmp_path: Path
 ) -> None:
-    small = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
-    bundle = fresh_bundle(Storage.open(tmp_path), small, seed=1).uri
+    bundle, _ = two_bundles(tmp_path)
     config = ServeConfig(
         bundle=bundle,
         http=HttpConfig(port=free_port()),

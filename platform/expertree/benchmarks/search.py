@@ -109,25 +109,24 @@ def _stop_early(config: SearchBenchConfig, folder: Path) -> dict[str, Any]:
     The patches are more, and the extractor is trained, so that trees differ in what they reach.
     """
     _forget_experts(folder)
+    common = _wanted(config)
     wanted = dataclasses.replace(
-        _wanted(config),
-        degradation=DegradationConfig(
-            patch_px=32,
+        common,
+        degradation=dataclasses.replace(
+            common.degradation,
             num_train=1_400,
             num_extractor=1_400,
             num_route=350,
             num_val_in=140,
             num_val_out=140,
-            num_shift=0,
         ),
-        extractor=ExtractorConfig(
-            view_px=32,
-            clip=ClipConfig(image_tower="test_resnet"),
-            recipe=ExtractorRecipe(num_steps=400, crop_px=32),
+        extractor=dataclasses.replace(
+            common.extractor,
+            recipe=dataclasses.replace(common.extractor.recipe, num_steps=400),
         ),
         hierarchy=HierarchyConfig(),
         experts=dataclasses.replace(
-            _wanted(config).experts, samples_per_expert=config.early_samples, warm_start=True
+            common.experts, samples_per_expert=config.early_samples, warm_start=True
         ),
         router=RouterConfig(),
     )
