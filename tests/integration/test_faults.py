@@ -1,6 +1,5 @@
 """Whatever is killed while experts are trained on two nodes, they end as if nothing had been."""
 
-import contextlib
 import dataclasses
 import functools
 import itertools
@@ -20,7 +19,6 @@ import ray
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
-from expertree.benchmarks.processes import family
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
 from expertree.experts.workers import Workers
 from expertree.images.io import encode_png
@@ -31,6 +29,7 @@ from expertree.orchestration.lanes import OnProgress, train_all
 from expertree.orchestration.schedule import Attempt, TrainingTask
 from expertree.orchestration.tables import write_table
 from expertree.storage import Storage
+from killing import kill_one_called
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -193,15 +192,8 @@ def one_node() -> Iterator[None]:
         ray.shutdown()
 
 
-def kill_one_called(title: str) -> None:
-    titles = []
-    for pid in family(os.getpid()):
-        with contextlib.suppress(OSError):  # it has ended
-            titles.append(Path(f"/proc/{pid}/cmdline").read_bytes()[:60].decode())
-            if titles[-1].startswith(title):
-                os.kill(pid, signal.SIGKILL)
-                return
-    raise AssertionError(f"no process is called {title}: {titles}")
+def kill(title: str) -> None:
+    assert kill_one_called(title), f"no process is called {title}"
 
 
 @pytest.mark.usefixtures("one_node")
@@ -212,8 +204,8 @@ def test_whatever_of_a_lane_is_killed_the_weights_are_the_same(
     run = training(
         [
             lambda victim: os.kill(run.pid_of(victim), signal.SIGKILL),
-            lambda _: kill_one_called("ray::TrainController"),
-            lambda _: kill_one_called("ray::_fit_lane"),
+            lambda _: kill("ray::TrainController"),
+            lambda _: kill("ray::_fit_lane"),
         ]
     )
     picture = run.run(EXPERTS, wanted_nodes=1, num_lanes=1, max_attempts=4)

@@ -1,6 +1,5 @@
 """A search on a small scale: nothing is trained twice, whatever is killed."""
 
-import contextlib
 import json
 import os
 import signal
@@ -16,7 +15,6 @@ import ray
 import yaml
 from ray.util import list_named_actors
 
-from expertree.benchmarks.processes import family
 from expertree.config import load
 from expertree.errors import ConfigError
 from expertree.orchestration.cluster import ClusterConfig, connect
@@ -25,6 +23,7 @@ from expertree.orchestration.search_estimate import describe_search
 from expertree.orchestration.search_run import run_search
 from expertree.orchestration.search_settings import SearchConfig
 from expertree.search.record import Search
+from killing import kill_one_called
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -102,22 +101,11 @@ def searched(
             killed.extend(name for name in names if name.startswith("registry-"))
             ray.kill(ray.get_actor(killed[0], namespace=NAMESPACE), no_restart=False)
         elif len(killed) == 1 and any(trial["reached"] for trial in record["trials"]):
-            killed.extend(kill_one_called("ray::ImplicitFunc"))
+            killed.extend(["a trial"] if kill_one_called("ray::ImplicitFunc") else [])
 
     record = run_search(config(folder), SPACES, kill)
     assert len(killed) == 2
     return folder, record
-
-
-def kill_one_called(title: str) -> list[str]:
-    """Kill one of our processes of that title; gives what it was called, if there was one."""
-    for pid in family(os.getpid()):
-        with contextlib.suppress(OSError):  # it has ended
-            own = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-            if own.startswith(title):
-                os.kill(pid, signal.SIGKILL)
-                return [own]
-    return []
 
 
 def test_every_expert_is_trained_once_for_all_trials(searched: tuple[Path, Search]) -> None:
