@@ -1,16 +1,13 @@
 """A served application for tests, and a client that behaves."""
 
-import http.client
 import itertools
 import socket
 import time
-from dataclasses import dataclass
-from email.message import Message
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from expertree.benchmarks.client import Answer, Client
 from expertree.benchmarks.fresh import fresh_bundle
 from expertree.experts import BackboneConfig
 from expertree.images.io import decode_u8, encode_png
@@ -27,29 +24,15 @@ from expertree.storage import Storage
 SMALL = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
 
 
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: Message
-    body: bytes
-
-
 class Endpoint:
     """A served application, and a client of it."""
 
     def __init__(self, running: Running) -> None:
         self.running = running
-        self._where = urlsplit(running.url)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        assert self._where.hostname
-        connection = http.client.HTTPConnection(self._where.hostname, self._where.port, timeout=120)
-        try:
-            connection.request(method, path, body, {"Content-Type": "image/png"} if body else {})
-            response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
-        finally:
-            connection.close()
+        with Client(self.running.url, timeout_s=120.0) as client:
+            return client.ask(method, path, body)
 
     def restore(self, image: np.ndarray, query: str = "") -> Answer:
         return self.ask("POST", f"/v1/restore{query}", encode_png(image))

@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -14,10 +15,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from expertree.benchmarks.client import Answer, Client
 from expertree.benchmarks.fresh import fresh_bundle
 from expertree.benchmarks.processes import family, num_bytes, titled
 from expertree.experts import BackboneConfig
@@ -212,43 +213,38 @@ def _shares(config: LoadConfig, cases: list[_Case], nonsense: list[_Case]) -> It
 
 def _call(url: str, share: list[_Case], tally: _Tally) -> None:
     """One caller's requests, one after the other; it comes again when it is told to."""
-    parts = urlsplit(url)
     for case in share:
         try:
-            _ask(parts.hostname or "", parts.port or 80, case, tally)
-        except (OSError, http.client.HTTPException) as error:
+            _ask(url, case, tally)
+        except (OSError, http.client.HTTPException, ValueError) as error:
             tally.done(case, f"{type(error).__name__}: {error}")
 
 
-def _ask(host: str, port: int, case: _Case, tally: _Tally) -> None:
+def _ask(url: str, case: _Case, tally: _Tally) -> None:
     for _ in range(MAX_TRIES):
-        connection = http.client.HTTPConnection(host, port, timeout=300)
-        try:
-            connection.request("POST", case.path, case.body, {"Content-Type": "image/png"})
-            response = connection.getresponse()
-            data = response.read()
-        finally:
-            connection.close()
-        tally.count(response.status)
-        if response.status not in TOO_MANY:
-            model = response.headers["X-Restore-Model"]
-            tally.done(case, _problem(case, response.status, model, data), model)
+        with Client(url) as client:
+            answer = client.ask("POST", case.path, case.body)
+        tally.count(answer.status)
+        if answer.status not in TOO_MANY:
+            model = answer.headers.get("X-Restore-Model")
+            tally.done(case, _problem(case, answer, model), model)
             return
-        wait = response.headers["Retry-After"]
+        wait = answer.headers.get("Retry-After")
         if wait is None:
-            tally.done(case, f"{response.status} without Retry-After: {data[:200]!r}")
+            tally.done(case, f"{answer.status} without Retry-After: {answer.body[:200]!r}")
             return
         time.sleep(float(wait))
     tally.done(case, f"refused {MAX_TRIES} times")
 
 
-def _problem(case: _Case, status: int, model: str | None, data: bytes) -> str | None:
+def _problem(case: _Case, answer: Answer, model: str | None) -> str | None:
     """What is wrong with an answer, if anything."""
     if not case.hashes:
-        return None if 400 <= status < 500 else f"{status} for nonsense: {data[:200]!r}"
-    if status != 200:
-        return f"{status}: {data[:200]!r}"
-    if case.hashes.get(model or "") != _hash(decode_u8(data)):
+        is_right = 400 <= answer.status < 500
+        return None if is_right else f"{answer.status} for nonsense: {answer.body[:200]!r}"
+    if answer.status != 200:
+        return f"{answer.status}: {answer.body[:200]!r}"
+    if case.hashes.get(model or "") != _hash(decode_u8(answer.body)):
         return f"another image than Restorer's, by model {model}"
     return None
 
@@ -256,16 +252,19 @@ def _problem(case: _Case, status: int, model: str | None, data: bytes) -> str | 
 def _disturb(
     config: LoadConfig, running: Running, bundle: str, tally: _Tally, memory: dict[str, float]
 ) -> None:
-    """Measure memory after a tenth, update at half, kill at even distances."""
+    """Measure memory after a tenth, update at half, kill at even distances, and say how it goes."""
     kills = [(n + 1) / (config.num_kills + 1.5) for n in range(config.num_kills)]
-    events = sorted([(0.1, "measure"), (0.5, "update"), *((share, "kill") for share in kills)])
-    for share, event in events:
+    tenths = [(n / 10, "say") for n in range(1, 11)]
+    events = [(0.1, "measure"), (0.5, "update"), *((share, "kill") for share in kills)]
+    for share, event in sorted([*events, *tenths]):
         while tally.num_done < share * config.num_requests:
             time.sleep(0.05)
         if event == "measure":
             memory["begin_gib"] = _memory_gib()
         elif event == "update":
             running.update(bundle)
+        elif event == "say":
+            sys.stderr.write(f"{tally.num_done} done, {len(tally.wrong)} of them wrong\n")
         else:
             os.kill(titled(os.getpid(), ":pool-")[0], signal.SIGKILL)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,7 +101,10 @@ def _run(
     config: SearchBenchConfig, folder: Path, name: str, choices: Mapping[str, Any]
 ) -> dict[str, Any]:
     _forget_experts(folder)
-    return _counted(_search(folder, name, choices, _wanted(config)))
+    found = _counted(_search(folder, name, choices, _wanted(config)))
+    # Minutes of training are behind this line: say it now, whatever comes after.
+    sys.stderr.write(f"{name}: {found}\n")
+    return found
 
 
 def _stop_early(config: SearchBenchConfig, folder: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """A served bundle against the same images through `Restorer` in one process, in turns."""
 
 import dataclasses
-import http.client
 import os
 import statistics
 import tempfile
@@ -9,11 +8,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 
+from expertree.benchmarks.client import Client
 from expertree.benchmarks.fresh import fresh_bundle
 from expertree.experts import BackboneConfig
 from expertree.images.arrays import ImageU8
@@ -167,20 +166,14 @@ def _ask(url: str, bodies: list[bytes]) -> Iterator[_Answer]:
     Raises:
         RuntimeError: If an answer is not an image of the same size.
     """
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=600)
-    try:
+    with Client(url, timeout_s=600.0) as client:
         for body in bodies:
             begin = time.perf_counter()
-            connection.request("POST", "/v1/restore", body, {"Content-Type": "image/png"})
-            response = connection.getresponse()
-            data = response.read()
+            answer = client.ask("POST", "/v1/restore", body)
             seconds = time.perf_counter() - begin
-            if response.status != 200 or decode_u8(data).shape != decode_u8(body).shape:
-                raise RuntimeError(f"/v1/restore answered {response.status}: {data[:300]!r}")
-            yield _Answer(seconds=seconds, stages=_stages(response.headers["Server-Timing"]))
-    finally:
-        connection.close()
+            if answer.status != 200 or decode_u8(answer.body).shape != decode_u8(body).shape:
+                raise RuntimeError(f"/v1/restore answered {answer.status}: {answer.body[:300]!r}")
+            yield _Answer(seconds=seconds, stages=_stages(answer.headers["Server-Timing"]))
 
 
 def _stages(timing: str) -> dict[str, float]:
