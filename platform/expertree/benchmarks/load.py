@@ -42,6 +42,9 @@ QUERIES = ("", "?level=0", "?expert=0", "?expert=3", "?tile=96", "?confidence=2"
 TOO_MANY = (429, 503)
 MAX_TRIES = 200
 
+_DRAINED_S = 60.0
+"""How long the old bundle's replicas may take to end."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LoadConfig:
@@ -252,7 +255,11 @@ def _problem(case: _Case, answer: Answer, model: str | None) -> str | None:
 def _disturb(
     config: LoadConfig, running: Running, bundle: str, tally: _Tally, memory: dict[str, float]
 ) -> None:
-    """Measure memory after a tenth, update at half, kill at even distances, and say how it goes."""
+    """Measure memory after a tenth, update at half, kill at even distances, and say how it goes.
+
+    Returns when the last request is answered, the update is over and the old bundle gone.
+    """
+    update = threading.Thread(target=running.update, args=(bundle,))
     kills = [(n + 1) / (config.num_kills + 1.5) for n in range(config.num_kills)]
     tenths = [(n / 10, "say") for n in range(1, 11)]
     events = [(0.1, "measure"), (0.5, "update"), *((share, "kill") for share in kills)]
@@ -262,11 +269,20 @@ def _disturb(
         if event == "measure":
             memory["begin_gib"] = _memory_gib()
         elif event == "update":
-            running.update(bundle)
+            update.start()
         elif event == "say":
             sys.stderr.write(f"{tally.num_done} done, {len(tally.wrong)} of them wrong\n")
         else:
-            os.kill(titled(os.getpid(), ":pool-")[0], signal.SIGKILL)
+            os.kill(_replicas()[0], signal.SIGKILL)
+    update.join()
+    deadline_s = time.monotonic() + _DRAINED_S
+    while len(_replicas()) > config.num_replicas and time.monotonic() < deadline_s:
+        time.sleep(0.5)
+
+
+def _replicas() -> list[int]:
+    """Processes of experts, by number."""
+    return titled(os.getpid(), ":pool-")
 
 
 def _memory_gib() -> float:

@@ -34,6 +34,10 @@ CONTROL = "control"
 
 DRAIN_EVERY_S = 1.0
 
+STATUS_EVERY_S = 2.0
+"""Serve's status costs up to half a second of a core (it pickles each deployment's request router
+anew): asked without a pause it takes what replicas need that are being started."""
+
 START_S = 600.0
 """How long the replicas of a new bundle may take: an autoscaler may have to find machines."""
 
@@ -163,7 +167,7 @@ class _Applications:
                     f"its replicas did not start within {START_S:g} s; a new bundle needs room "
                     "beside the old one: is the cluster large enough?"
                 )
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(STATUS_EVERY_S)
 
     def _run(self, app: str, bundle: str) -> None:
         target = serve.RunTarget(build_release(bundle, self._config), name=app, route_prefix=None)
