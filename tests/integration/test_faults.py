@@ -25,7 +25,8 @@ from expertree.images.io import encode_png
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_work import ExpertWork
-from expertree.orchestration.lanes import OnProgress, train_all
+from expertree.orchestration.lane import OnProgress
+from expertree.orchestration.lanes import train_all
 from expertree.orchestration.schedule import Attempt, TrainingTask
 from expertree.orchestration.tables import write_table
 from expertree.storage import Storage

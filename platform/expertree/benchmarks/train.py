@@ -16,7 +16,8 @@ from expertree.experts.backbones import build_backbone, describe_backbone
 from expertree.experts.state import LOG
 from expertree.experts.workers import Workers
 from expertree.orchestration.cluster import ClusterConfig, connect
-from expertree.orchestration.lanes import OnProgress, train_all
+from expertree.orchestration.lane import OnProgress
+from expertree.orchestration.lanes import train_all
 from expertree.orchestration.patch_stages import degrade
 from expertree.orchestration.schedule import TrainingTask
 from expertree.storage import Storage

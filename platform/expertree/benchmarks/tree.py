@@ -17,7 +17,8 @@ from expertree.benchmarks.processes import family, num_bytes
 from expertree.experts.workers import Workers
 from expertree.orchestration.cluster import ClusterConfig, connect
 from expertree.orchestration.dispatcher import Picture
-from expertree.orchestration.lanes import OnProgress, train_all
+from expertree.orchestration.lane import OnProgress
+from expertree.orchestration.lanes import train_all
 from expertree.orchestration.schedule import Attempt, TrainingTask
 from expertree.orchestration.simulation import OnPreemption, bound_s, simulate
 from expertree.storage import Storage

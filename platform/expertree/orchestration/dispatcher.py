@@ -58,11 +58,13 @@ class Dispatcher:
     ) -> None:
         self._schedule = Schedule(tasks, lease_s=lease_s, max_attempts=max_attempts, budget=budget)
         self._incarnations: dict[str, str] = {}
+        self._asked_s: dict[str, float] = {}
         self._closed = False
 
     async def lease(self, tenant: Tenant) -> TrainingTask | None:
         """The next task, as soon as there is one; None when the lane may go home."""
         self._incarnations[tenant.lane] = tenant.incarnation
+        self._asked_s[tenant.lane] = time.time()
         while not self._closed:
             # The call of a worker that has died in the meantime must not take a task.
             if not self._is_current(tenant):
@@ -109,6 +111,10 @@ class Dispatcher:
             history=list(self._schedule.history),
             finished=self._schedule.finished,
         )
+
+    async def asked_s(self) -> dict[str, float]:
+        """When each lane last asked for a task, in seconds since 1970."""
+        return dict(self._asked_s)
 
     async def close(self) -> None:
         """Send all lanes home."""

@@ -7,7 +7,7 @@ from typing import Any
 from expertree.experts import ExpertJob, PairedPatches, read_patches, train_expert
 from expertree.experts.training import OnCheckpoint
 from expertree.experts.workers import Workers
-from expertree.orchestration.lanes import OnProgress
+from expertree.orchestration.lane import OnProgress
 from expertree.orchestration.tracked import Follower, TrackedRun
 from expertree.storage import Storage
 

@@ -5,7 +5,7 @@ import dataclasses
 from expertree.embedding import ExtractorConfig, train_extractor
 from expertree.experts import read_patches
 from expertree.experts.workers import Workers
-from expertree.orchestration.lanes import OnProgress
+from expertree.orchestration.lane import OnProgress
 from expertree.storage import Storage
 
 

@@ -16,7 +16,7 @@ from expertree.orchestration.build import cut_tree, shard_tree
 from expertree.orchestration.expert_networks import label_of
 from expertree.orchestration.expert_stages import ExpertPlan, plan_experts
 from expertree.orchestration.expert_work import ExpertWork
-from expertree.orchestration.lanes import pack
+from expertree.orchestration.lane import pack
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.score_stage import Column
 from expertree.orchestration.search_settings import SearchConfig, trial_config

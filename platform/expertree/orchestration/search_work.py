@@ -12,7 +12,7 @@ from expertree.experts import PairedPatches, read_patches, score_expert, train_e
 from expertree.experts.training import Part
 from expertree.experts.workers import Workers
 from expertree.orchestration.expert_work import ExpertWork
-from expertree.orchestration.lanes import OnProgress
+from expertree.orchestration.lane import OnProgress
 from expertree.orchestration.score_stage import SCORE_BATCH, Column, open_expert, write_scores
 from expertree.storage import Storage
 

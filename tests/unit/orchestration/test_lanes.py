@@ -9,11 +9,14 @@ import pytest
 
 from expertree.errors import PausedError, TrainingError
 from expertree.experts.workers import ALONE, Workers
-from expertree.orchestration import lanes
+from expertree.orchestration import lane, lanes
 from expertree.orchestration.cluster import ClusterConfig, roomiest
 from expertree.orchestration.dispatcher import Dispatcher, Picture, Tenant
 from expertree.orchestration.schedule import State, TrainingTask
 from expertree.storage import Storage
+
+NODE = "0a" * 28
+"""An id as Ray's are."""
 
 
 class Direct:
@@ -41,13 +44,14 @@ class Work:
 
 @pytest.fixture(autouse=True)
 def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes.ray, "get", lambda answer, **_: answer)
-    monkeypatch.setattr(lanes, "HEARTBEAT_S", 0.0)
-    monkeypatch.setattr(lanes, "_node_goes_away", lambda: False)
+    monkeypatch.setattr(lane.ray, "get", lambda answer, **_: answer)
+    monkeypatch.setattr(lane, "HEARTBEAT_S", 0.0)
+    monkeypatch.setattr(lane, "_node_goes_away", lambda: False)
 
 
 def task(work: Work, key: str = "a") -> TrainingTask:
-    return TrainingTask(key=key, label=key, cost=8.0, work=lanes._pack(work))
+    (packed,) = lane.pack([TrainingTask(key=key, label=key, cost=8.0, work=work)])
+    return packed
 
 
 def tenant(lane: str = "lane-0", incarnation: str = "first") -> Tenant:
@@ -56,7 +60,7 @@ def tenant(lane: str = "lane-0", incarnation: str = "first") -> Tenant:
 
 def run(direct: Any, who: Tenant) -> bool:
     given = direct.lease.remote(who)
-    return lanes._run_task(who, direct, given, ALONE)
+    return lane.run_task(who, direct, given, ALONE)
 
 
 def picture(direct: Any) -> Picture:
@@ -88,7 +92,7 @@ def test_an_error_stays_with_its_task(error: Exception, state: State, said: str)
 def test_a_lane_whose_node_goes_away_gives_its_task_back_and_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lanes, "_node_goes_away", lambda: True)
+    monkeypatch.setattr(lane, "_node_goes_away", lambda: True)
     direct = Direct(task(Work()), max_attempts=1)
     assert not run(direct, tenant())
     assert [a.outcome for a in picture(direct).history] == ["moved"]
@@ -121,7 +125,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the lanes that were started."""
     names: list[str] = []
     start = SimpleNamespace(remote=lambda name, *_: names.append(name) or object())
-    monkeypatch.setattr(lanes, "_fit_lane", SimpleNamespace(options=lambda **_: start))
+    monkeypatch.setattr(lanes, "fit_lane", SimpleNamespace(options=lambda **_: start))
     monkeypatch.setattr(lanes, "nodes_that_stay", dict)
     return names
 
@@ -161,6 +165,38 @@ def test_lanes_that_break_one_after_the_other_are_not_replaced_for_ever(
     with pytest.raises(TrainingError, match="no lane is left to train on: no module named torch"):
         kept.keep_up(1, num_done=1)
     assert len(started) == 5
+
+
+def test_a_small_node_starts_one_lane_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, started: list[str]
+) -> None:
+    now_s, asked_s = [1000.0], dict[str, float]()
+    monkeypatch.setattr(lanes, "nodes_that_stay", lambda: {NODE: {"CPU": 4.0}})
+    monkeypatch.setattr(lanes.time, "time", lambda: now_s[0])
+    asked = SimpleNamespace(asked_s=SimpleNamespace(remote=lambda: asked_s))
+    kept = lanes.LanePool(asked, ClusterConfig(), Storage.open("nowhere"))
+
+    def after(seconds: float) -> int:
+        now_s[0] += seconds
+        kept.keep_up(4, num_done=0)
+        return len(started)
+
+    assert (after(0), after(5)) == (1, 1)
+    asked_s["lane-0"] = 1005.0
+    assert (after(1), after(1)) == (2, 2)
+    # One that never asks is not waited for; nor does what an older lane of its name asked count.
+    asked_s["lane-1"] = 1005.5
+    assert (after(1), after(lanes.STARTING_S)) == (2, 3)
+
+
+def test_a_large_node_starts_several_lanes_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, started: list[str]
+) -> None:
+    monkeypatch.setattr(lanes, "nodes_that_stay", lambda: {NODE: {"CPU": 16.0}})
+    nobody = SimpleNamespace(asked_s=SimpleNamespace(remote=dict))
+    kept = lanes.LanePool(nobody, ClusterConfig(), Storage.open("nowhere"))
+    kept.keep_up(6, num_done=0)
+    assert len(started) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,217 @@
+"""One lane: a Ray Train worker that leases task after task from the dispatcher."""
+
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig
+from ray.train.v2.api.config import ScalingConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from expertree.errors import ExpertreeError, PausedError
+from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.dispatcher import Tenant
+from expertree.orchestration.schedule import TrainingTask
+from expertree.storage import Storage
+
+if TYPE_CHECKING:
+    from expertree.experts.workers import Workers
+
+HEARTBEAT_S = 2.0
+
+_COLLECTIVE_TIMEOUT_S = 24 * 3600
+"""Workers wait for their first one while it waits for a task, maybe for hours; that one of them has
+died they learn from Ray Train."""
+
+_NODE_ID = "ray.io/node-id"
+"""The label that Ray gives every node."""
+
+OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]
+
+Handle: TypeAlias = Any
+"""A handle on the dispatcher actor; Ray's own types do not know the methods behind it."""
+
+
+class Work(Protocol):
+    """What a task's `work` is: a picklable value that a lane can run."""
+
+    def run(self, on_progress: OnProgress, workers: "Workers") -> None:
+        """Do all of it; call `on_progress` often, which raises when the work is to stop.
+
+        Args:
+            on_progress: Takes the newest progress.
+            workers: This worker among the lane's; all of them run the same work at once.
+        """
+
+
+class LeaseLostError(ExpertreeError):
+    """This lane was silent for too long, and another one has its task now."""
+
+
+def pack(tasks: Iterable[TrainingTask]) -> list[TrainingTask]:
+    """The tasks with their work as bytes, which the dispatcher hands on without unpacking."""
+    return [dataclasses.replace(task, work=_pack(task.work)) for task in tasks]
+
+
+def _pack(work: Work) -> bytes:
+    packed: bytes = cloudpickle.dumps(work)  # type: ignore[no-untyped-call]
+    return packed
+
+
+def resources_of(config: ClusterConfig) -> dict[str, float]:
+    """What each worker of a lane reserves."""
+    gpus = {"GPU": float(config.gpus_per_lane)} if config.use_gpu else {}
+    return {"CPU": float(config.cpus_per_lane), **gpus}
+
+
+@ray.remote(num_cpus=0, max_retries=-1, retry_exceptions=False)
+def fit_lane(
+    name: str, dispatcher: Handle, config: ClusterConfig, directory: Storage, node: str | None
+) -> None:
+    """One Ray Train run; in a task, so that controllers spread over the cluster and survive it.
+
+    Ray Train puts the controller where this runs. The worker goes there too if it is the node that
+    was meant; after a loss of that one it runs anywhere, and so does its worker.
+    """
+    is_here = node == ray.get_runtime_context().get_node_id()
+    lane: dict[str, Any] = {
+        "train_loop_config": {"lane": name, "dispatcher": dispatcher},
+        "scaling_config": ScalingConfig(
+            num_workers=config.workers_per_lane,
+            use_gpu=config.use_gpu,
+            resources_per_worker=resources_of(config),
+            label_selector={_NODE_ID: node} if node is not None and is_here else None,
+        ),
+        "run_config": RunConfig(
+            name=f"{name}-{uuid.uuid4().hex[:8]}",
+            storage_path=directory.uri,
+            failure_config=FailureConfig(max_failures=-1),
+        ),
+    }
+    if config.workers_per_lane == 1:
+        # Nothing to connect: this process and the run's controller start without torch, which
+        # `TorchTrainer` imports in both, 4 s of a core and 0.4 GiB each.
+        DataParallelTrainer(_lane_loop, **lane).fit()
+    else:
+        _fit_connected(lane)
+
+
+def _fit_connected(lane: Mapping[str, Any]) -> None:
+    from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415 - seconds; see above
+
+    config = TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S)
+    TorchTrainer(_lane_loop, torch_config=config, **lane).fit()
+
+
+def _lane_loop(config: dict[str, Any]) -> None:
+    """What each worker of a lane does: lease (the first one, for all), train, hand in, again."""
+    # Here, so that the process that only starts a lane does not import the networks.
+    from expertree.experts.workers import Workers  # noqa: PLC0415
+
+    context = ray.train.get_context()
+    workers = Workers(rank=context.get_world_rank(), count=context.get_world_size())
+    dispatcher: Handle = config["dispatcher"]
+    node = ray.get_runtime_context().get_node_id()[:8]
+    tenant = Tenant(lane=config["lane"], incarnation=uuid.uuid4().hex, node=node)
+    while True:
+        task = None
+        if workers.is_first:
+            task = ray.get(dispatcher.lease.remote(tenant))
+        task = workers.agree_on(task)
+        if task is None:
+            return
+        if not workers.is_first:
+            _unpack(task).run(_say_nothing, workers)
+        elif not run_task(tenant, dispatcher, task, workers):
+            return
+
+
+def run_task(tenant: Tenant, dispatcher: Handle, task: TrainingTask, workers: "Workers") -> bool:
+    """Run a task and tell the dispatcher how it ended; False if the lane is to end too.
+
+    An error stays with the task, unless there are other workers: they wait for this one somewhere
+    in the middle of it, so it is raised, and Ray Train starts all of the lane's workers again.
+    """
+    # Ray answers only when all workers ask, which they do not do in step: lanes of several go on
+    # from the last checkpoint when their node is gone.
+    pulse = _Pulse(tenant, dispatcher, task.key, may_pause=workers.count == 1)
+    try:
+        with pulse:
+            _unpack(task).run(pulse.on_progress, workers)
+    except PausedError:
+        ray.get(dispatcher.release.remote(tenant, task.key))
+        return False
+    except LeaseLostError:
+        if workers.count > 1:
+            raise
+    except Exception as error:
+        # What this package raises on purpose, another attempt would raise again.
+        is_ours = isinstance(error, ExpertreeError)
+        message = str(error) if is_ours else f"{type(error).__name__}: {error}"
+        ray.get(dispatcher.fail.remote(tenant, task.key, message, retry=not is_ours))
+        if workers.count > 1:
+            raise
+    else:
+        ray.get(dispatcher.finish.remote(tenant, task.key))
+    return True
+
+
+def _node_goes_away() -> bool:
+    """Whether this worker's node was announced to be taken away."""
+    try:
+        return ray.train.get_preemption_info() is not None
+    except RayError:  # the controller has died, and this worker will soon: no fault of the task
+        return False
+
+
+def _unpack(task: TrainingTask) -> Work:
+    work: Work = cloudpickle.loads(task.work)
+    return work
+
+
+def _say_nothing(progress: Mapping[str, Any]) -> None:
+    """The first worker speaks for all."""
+
+
+class _Pulse:
+    """Tells the dispatcher every two seconds that the lane lives, with the newest progress."""
+
+    def __init__(self, tenant: Tenant, dispatcher: Handle, key: str, *, may_pause: bool) -> None:
+        self._tenant, self._dispatcher, self._key = tenant, dispatcher, key
+        self._may_pause, self._asked = may_pause, time.monotonic()
+        self._progress: Mapping[str, Any] = {}
+        self._stop, self._lost = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def on_progress(self, progress: Mapping[str, Any]) -> None:
+        self._progress = dict(progress)
+        if self._lost.is_set():
+            raise LeaseLostError(f"{self._tenant.lane} (process {os.getpid()}) lost {self._key}")
+        if self._may_pause and time.monotonic() - self._asked >= HEARTBEAT_S:
+            self._asked = time.monotonic()
+            if _node_goes_away():
+                raise PausedError(f"{self._tenant.lane}: its node {self._tenant.node} goes away")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            with contextlib.suppress(RayError):
+                beat = self._dispatcher.heartbeat.remote(self._tenant, self._key, self._progress)
+                if not ray.get(beat, timeout=30):
+                    self._lost.set()
+                    return
