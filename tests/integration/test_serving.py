@@ -51,6 +51,13 @@ def test_every_expert_restores_as_the_restorer_does(endpoint: Endpoint, restorer
     assert np.array_equal(restored, restorer.restore(image).image)
 
 
+def test_an_answer_has_one_request_id(endpoint: Endpoint) -> None:
+    for path in ("/healthz", "/v1/nothing"):
+        names = endpoint.ask("GET", path).headers.get_all("X-Request-Id")
+        assert names is not None
+        assert len(names) == 1
+
+
 def test_tiles_that_run_side_by_side_give_the_restorers_image(
     endpoint: Endpoint, restorer: Restorer
 ) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import http.client
-from collections.abc import Mapping
+from email.message import Message
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ class Answer:
     """
 
     status: int
-    headers: Mapping[str, str]
+    headers: Message
     body: bytes
 
 

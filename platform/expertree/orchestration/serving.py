@@ -12,6 +12,7 @@ and, for each bundle, an application of its own (`serving_replicas.build_release
 import contextlib
 import dataclasses
 import http.client
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -144,6 +145,7 @@ def serving(config: ServeConfig) -> Iterator[Running]:
         raise ConfigError("give bundle=..., a directory or a URI that every node sees")
     check_binding(application.http)
     cluster = ClusterConfig(address=config.address, num_cores=config.num_cores, dashboard=False)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with connect(cluster):
         serve.start(
             proxy_location="HeadOnly",

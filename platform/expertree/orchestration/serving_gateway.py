@@ -42,7 +42,13 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The application that answers."""
         jobs = SharedJobs(self._control)
-        return create_app(self._engine, self._config.http, jobs=jobs, metrics=RayMetrics())
+        return create_app(
+            self._engine,
+            self._config.http,
+            jobs=jobs,
+            metrics=RayMetrics(),
+            echoes_id=False,  # Serve's proxy adds the same one
+        )
 
     async def _check_in(self) -> None:
         while True:

@@ -49,6 +49,7 @@ def create_app(
     jobs: Jobs | None = None,
     metrics: Metrics | None = None,
     read_text: ReadText | None = None,
+    echoes_id: bool = True,
 ) -> FastAPI:
     """Make the application.
 
@@ -59,6 +60,7 @@ def create_app(
             default.
         metrics: Where measurements go.
         read_text: Understands free text as instruction; by default what `config.text_model` names.
+        echoes_id: Whether answers have `X-Request-Id`; False behind a proxy that adds it.
 
     Raises:
         ConfigError: If the text model cannot be loaded.
@@ -97,7 +99,7 @@ def create_app(
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
         expose_headers=EXPOSED_HEADERS,
     )
-    app.add_middleware(Surroundings, metrics=metrics)
+    app.add_middleware(Surroundings, metrics=metrics, echoes_id=echoes_id)
     return app
 
 

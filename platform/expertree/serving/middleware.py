@@ -51,9 +51,12 @@ def note(request: Request, found: Note) -> None:
 class Surroundings:
     """Names each request, makes its answer safe to show, and measures it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics | None = None, *, echoes_id: bool = True
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._echoes_id = echoes_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -70,7 +73,10 @@ class Surroundings:
             if message["type"] == "http.response.start":
                 code = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers.setdefault("X-Request-Id", request_id)
+                if self._echoes_id:
+                    headers.setdefault("X-Request-Id", request_id)
+                else:
+                    del headers["X-Request-Id"]
                 headers.setdefault("X-Content-Type-Options", "nosniff")
                 headers.setdefault("Referrer-Policy", "no-referrer")
             await send(message)

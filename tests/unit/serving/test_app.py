@@ -241,3 +241,11 @@ def test_a_request_keeps_the_id_that_its_caller_gave(ask: Any) -> None:
     assert given.headers["x-request-id"] == "trace-1"
     bad = ask("GET", "/healthz", headers={"X-Request-Id": "a b; drop"})
     assert bad.headers["x-request-id"] != "a b; drop"
+
+
+def test_behind_a_proxy_that_names_requests_it_does_not_name_them_again(
+    asker: Any, restorer: Restorer
+) -> None:
+    ask = asker(create_app(LocalEngine(restorer), HttpConfig(), echoes_id=False))
+    for path in ("/healthz", "/v1/nothing"):
+        assert "x-request-id" not in ask("GET", path).headers
