@@ -50,7 +50,8 @@ class TreeConfig:
 
 def measure_tree(config: TreeConfig) -> dict[str, Any]:
     """Train each tree on each number of lanes, and play the paper's tree through on paper."""
-    found: dict[str, Any] = {name: {} for name in ("utilisation", "bound", "seconds", "memory_gib")}
+    names = ("utilisation", "bound", "seconds", "lanes_begin_s", "memory_gib")
+    found: dict[str, Any] = {name: {} for name in names}
     gaps_s: list[float] = []
     for num_slots in config.num_slots:
         cluster = ClusterConfig(num_cores=num_slots, num_lanes=num_slots)
@@ -74,9 +75,13 @@ def measure_tree(config: TreeConfig) -> dict[str, Any]:
                 found["bound"][name] = round(trained_s / (num_slots * rounds_s), 4)
                 found["seconds"][name] = round(wall_s, 1)
                 found["memory_gib"][name] = round(memory.peak_bytes / 2**30, 3)
+                begins_s = found["lanes_begin_s"][name] = first_starts(picture.history, begin)
                 gaps_s += gaps(picture.history)
                 # Minutes of waiting are behind this line: say it now, whatever comes after.
-                sys.stderr.write(f"{name}: {found['utilisation'][name]} in {wall_s:.1f} s\n")
+                sys.stderr.write(
+                    f"{name}: {found['utilisation'][name]} in {wall_s:.1f} s, lanes at work after "
+                    f"{begins_s} s\n"
+                )
     return {
         "benchmark": "tree",
         **found,
@@ -84,6 +89,14 @@ def measure_tree(config: TreeConfig) -> dict[str, Any]:
         "seconds_of_an_expert": config.seconds,
         "simulated": on_paper(),
     }
+
+
+def first_starts(history: Iterable[Attempt], begin: float) -> list[float]:
+    """Seconds after which each lane began its first expert."""
+    firsts: dict[str, float] = {}
+    for attempt in history:
+        firsts[attempt.lane] = min(attempt.start - begin, firsts.get(attempt.lane, float("inf")))
+    return [round(seconds, 1) for seconds in sorted(firsts.values())]
 
 
 def gaps(history: Iterable[Attempt]) -> Iterator[float]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from expertree.benchmarks.tree import gaps, on_paper
+from expertree.benchmarks.tree import first_starts, gaps, on_paper
 from expertree.orchestration.schedule import Attempt
 
 
@@ -18,6 +18,7 @@ def test_gaps_are_between_experts_of_one_lane() -> None:
         attempt("a", 22, None),
     ]
     assert list(gaps(history)) == pytest.approx([0.5, 2.0])
+    assert first_starts(history, begin=-1.0) == [1.0, 2.0]
 
 
 def test_on_paper_preemptions_cost_little_and_never_nothing() -> None:
