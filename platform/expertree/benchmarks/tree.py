@@ -15,7 +15,7 @@ import numpy as np
 
 from expertree.benchmarks.processes import family, num_bytes
 from expertree.experts.workers import Workers
-from expertree.orchestration.cluster import ClusterConfig, connect
+from expertree.orchestration.cluster import CPUS_PER_CORE, ClusterConfig, connect
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.lane import OnProgress
 from expertree.orchestration.lanes import train_all
@@ -54,7 +54,8 @@ def measure_tree(config: TreeConfig) -> dict[str, Any]:
     found: dict[str, Any] = {name: {} for name in names}
     gaps_s: list[float] = []
     for num_slots in config.num_slots:
-        cluster = ClusterConfig(num_cores=num_slots, num_lanes=num_slots)
+        # As few as hold the lanes, so that not more of them start at a time than cores are there.
+        cluster = ClusterConfig(num_cores=-(-num_slots // CPUS_PER_CORE), num_lanes=num_slots)
         with tempfile.TemporaryDirectory() as folder, connect(cluster):
             for num_experts in config.num_experts:
                 tasks = _tasks(num_experts, config.seconds)
