@@ -38,6 +38,7 @@ from expertree.storage import Storage
 
 POLL_S = 0.5
 _MOST_NAMED = 5
+
 CORES_TO_START = 2
 """That a lane keeps busy while its processes start, one or two at a time."""
 
