@@ -194,6 +194,7 @@ def _start(config: ClusterConfig) -> None:
             include_dashboard=config.dashboard,
             **quiet,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises this class itself, where its dashboard starts too late
         where = address or "a cluster of our own"
-        raise ResourceError(f"no connection to {where}: {error}") from error
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ResourceError(f"no connection to {where}: {reason}") from error

@@ -1,0 +1,20 @@
+"""What is said where Ray cannot be started."""
+
+import pytest
+
+from expertree.errors import ResourceError
+from expertree.orchestration import cluster
+from expertree.orchestration.cluster import ClusterConfig, connect
+
+
+def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("\nThe last 20 lines of dashboard.log:\nand then\n20 lines")  # noqa: TRY002
+
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", init)
+    with (
+        pytest.raises(ResourceError, match=r"^no connection to a:1: The last.*dashboard.log:$"),
+        connect(ClusterConfig(address="a:1")),
+    ):
+        pass
