@@ -229,8 +229,7 @@ def _ask(url: str, case: _Case, tally: _Tally) -> None:
             answer = client.ask("POST", case.path, case.body)
         tally.count(answer.status)
         if answer.status not in TOO_MANY:
-            model = answer.headers.get("X-Restore-Model")
-            tally.done(case, _problem(case, answer, model), model)
+            tally.done(case, _problem(case, answer), answer.headers.get("X-Restore-Model"))
             return
         wait = answer.headers.get("Retry-After")
         if wait is None:
@@ -240,8 +239,9 @@ def _ask(url: str, case: _Case, tally: _Tally) -> None:
     tally.done(case, f"refused {MAX_TRIES} times")
 
 
-def _problem(case: _Case, answer: Answer, model: str | None) -> str | None:
+def _problem(case: _Case, answer: Answer) -> str | None:
     """What is wrong with an answer, if anything."""
+    model = answer.headers.get("X-Restore-Model")
     if not case.hashes:
         is_right = 400 <= answer.status < 500
         return None if is_right else f"{answer.status} for nonsense: {answer.body[:200]!r}"

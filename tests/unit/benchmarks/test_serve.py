@@ -1,11 +1,21 @@
 """What the benchmarks of serving read out of answers."""
 
+from email.message import Message
+
 import numpy as np
 import pytest
 
+from expertree.benchmarks.client import Answer
 from expertree.benchmarks.load import _Case, _hash, _nonsense, _problem
 from expertree.benchmarks.serve import _stages
 from expertree.images.io import encode_png
+
+
+def answer(status: int, model: str | None = None, body: bytes = b"") -> Answer:
+    headers = Message()
+    if model is not None:
+        headers["X-Restore-Model"] = model
+    return Answer(status=status, headers=headers, body=body)
 
 
 def test_stages_are_read_from_the_timing_of_an_answer() -> None:
@@ -28,12 +38,12 @@ def test_an_image_is_right_only_if_it_is_that_of_the_model_that_says_it_made_it(
 ) -> None:
     images = {n: np.full((2, 3, 3), n, dtype=np.uint8) for n in (1, 2)}
     case = _Case(path="/", body=b"", hashes={"a": _hash(images[1]), "b": _hash(images[2])})
-    found = _problem(case, status, model, encode_png(images[seed]))
+    found = _problem(case, answer(status, model, encode_png(images[seed])))
     assert (found is None) if problem is None else (found is not None and problem in found)
 
 
 def test_nonsense_must_be_refused_as_the_callers_fault() -> None:
     for case in _nonsense():
-        assert _problem(case, 422, None, b"") is None
-        assert _problem(case, 200, None, b"") is not None
-        assert _problem(case, 500, None, b"") is not None
+        assert _problem(case, answer(422)) is None
+        assert _problem(case, answer(200)) is not None
+        assert _problem(case, answer(500)) is not None
