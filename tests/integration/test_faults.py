@@ -206,7 +206,7 @@ def test_whatever_of_a_lane_is_killed_the_weights_are_the_same(
         [
             lambda victim: os.kill(run.pid_of(victim), signal.SIGKILL),
             lambda _: kill("ray::TrainController"),
-            lambda _: kill("ray::_fit_lane"),
+            lambda _: kill("ray::fit_lane"),
         ]
     )
     picture = run.run(EXPERTS, wanted_nodes=1, num_lanes=1, max_attempts=4)
