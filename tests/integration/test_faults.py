@@ -69,8 +69,9 @@ class Slowed:
         own = f"{os.getpid()}-{time.time()}"
 
         def slowly(progress: Any) -> None:
-            with Path(self.trace).open("a") as stream:
-                stream.write(f"{own} {progress['samples']}\n")
+            if workers.is_first:
+                with Path(self.trace).open("a") as stream:
+                    stream.write(f"{own} {progress['samples']}\n")
             on_progress(progress)
             time.sleep(self.pause_s)
 
@@ -171,6 +172,15 @@ class Training:
         done = {name: Storage.open(self.folder / name).done()["files"] for name in names}
         return {name: files["expert.safetensors"]["sha256"] for name, files in done.items()}
 
+    def check(self, picture: Picture, names: Sequence[str], expected: dict[str, str]) -> None:
+        """All disturbances came, each cost one attempt, and nothing of what was trained."""
+        assert not self.disturbances
+        assert self.weights(names) == expected
+        lost = [a.key for a in picture.history if a.outcome == "lost"]
+        assert lost == [victim.key for victim in self.victims]
+        for name in names:
+            assert all(0 <= again <= INTERVAL for again in self.repeated(name))
+
     def repeated(self, name: str) -> list[int]:
         """Samples that were seen again (left out, if negative) by each attempt after the first."""
         spans = [seen for _, seen in self.attempts(name)]
@@ -202,6 +212,20 @@ def test_whatever_of_a_lane_is_killed_the_weights_are_the_same(
     training: Callable[..., Training], expected: dict[str, str]
 ) -> None:
     run: Training
+    run = training([lambda victim: os.kill(run.pid_of(victim), signal.SIGKILL)] * 2)
+    picture = run.run(EXPERTS, wanted_nodes=1, num_lanes=1, max_attempts=3)
+    run.check(picture, EXPERTS, expected)
+
+
+@pytest.mark.usefixtures("one_node")
+def test_whatever_of_a_lane_of_two_workers_is_killed_the_weights_are_the_same(
+    training: Callable[..., Training], table: Storage, tmp_path: Path
+) -> None:
+    lane: dict[str, Any] = {"wanted_nodes": 1, "num_lanes": 1, "workers_per_lane": 2}
+    undisturbed = Training(table, tmp_path / "undisturbed", [], pause_s=0.0)
+    undisturbed.folder.mkdir()
+    undisturbed.run(EXPERTS, **lane)
+    run: Training
     run = training(
         [
             lambda victim: os.kill(run.pid_of(victim), signal.SIGKILL),
@@ -209,12 +233,8 @@ def test_whatever_of_a_lane_is_killed_the_weights_are_the_same(
             lambda _: kill("ray::fit_lane"),
         ]
     )
-    picture = run.run(EXPERTS, wanted_nodes=1, num_lanes=1, max_attempts=4)
-    assert run.weights(EXPERTS) == expected
-    assert [a.key for a in picture.history if a.outcome == "lost"] == [v.key for v in run.victims]
-    assert len(run.victims) == 3
-    for name in EXPERTS:
-        assert all(0 <= again <= INTERVAL for again in run.repeated(name))
+    picture = run.run(EXPERTS, max_attempts=4, **lane)
+    run.check(picture, EXPERTS, undisturbed.weights(EXPERTS))
 
 
 def test_a_node_that_is_killed_costs_its_expert_at_most_one_interval(

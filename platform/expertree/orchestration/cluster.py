@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import ray
@@ -33,7 +33,7 @@ class ClusterConfig:
         gpus_per_lane: GPUs that each worker of a lane reserves when `use_gpu` is set.
         lease_s: A lane that is silent for so long loses its task to another one.
         dashboard: Start Ray's dashboard with a private cluster; without it Ray Train loses track of
-            what trainings that ended abruptly have reserved.
+            what lanes of several workers that ended abruptly have reserved.
         max_attempts: How often a network is started before it counts as failed. A start that got
             further than all before it and was cut short by its machine does not count.
         max_device_hours: Most hours of GPUs (of CPUs without `use_gpu`) that training the experts
@@ -139,13 +139,23 @@ def num_lanes(config: ClusterConfig) -> int:
 
 def nodes_that_stay() -> dict[str, dict[str, float]]:
     """What each node of the connected cluster has in all, without those to be taken away."""
-    # Ray Train asks like this too; there is no public way.
-    leaving = ray._private.state.state.get_draining_nodes()  # noqa: SLF001
+    leaving = _leaving()
     return {
         node["NodeID"]: node["Resources"]
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"] and node["NodeID"] not in leaving
     }
+
+
+def is_leaving() -> bool:
+    """Whether the node of this process was announced to be taken away."""
+    return ray.get_runtime_context().get_node_id() in _leaving()
+
+
+def _leaving() -> Container[str]:
+    # Ray Train asks like this too; there is no public way.
+    leaving: Container[str] = ray._private.state.state.get_draining_nodes()  # noqa: SLF001
+    return leaving
 
 
 def roomiest(
@@ -183,7 +193,7 @@ def _start(config: ClusterConfig) -> None:
         if address is not None:
             ray.init(address=address, **quiet)
             return
-        # Nobody takes nodes away from a cluster of our own: one process less for each lane.
+        # Nobody takes nodes away from a cluster of our own: one process less in lanes of several.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         # "local" never joins a cluster that happens to run on this machine. Train's cleaner asks
         # the dashboard which placement groups were left behind.

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
@@ -17,7 +16,7 @@ from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from expertree.errors import ExpertreeError, PausedError
-from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.cluster import ClusterConfig, is_leaving
 from expertree.orchestration.dispatcher import Tenant
 from expertree.orchestration.schedule import TrainingTask
 from expertree.storage import Storage
@@ -30,9 +29,6 @@ HEARTBEAT_S = 2.0
 _COLLECTIVE_TIMEOUT_S = 24 * 3600
 """Workers wait for their first one while it waits for a task, maybe for hours; that one of them has
 died they learn from Ray Train."""
-
-_NODE_ID = "ray.io/node-id"
-"""The label that Ray gives every node."""
 
 OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -72,43 +68,32 @@ def resources_of(config: ClusterConfig) -> dict[str, float]:
     return {"CPU": float(config.cpus_per_lane), **gpus}
 
 
-@ray.remote(num_cpus=0, max_retries=-1, retry_exceptions=False)
-def fit_lane(
-    name: str, dispatcher: Handle, config: ClusterConfig, directory: Storage, node: str | None
-) -> None:
-    """One Ray Train run; in a task, so that controllers spread over the cluster and survive it.
+@ray.remote(max_retries=-1, retry_exceptions=False)
+def fit_lane(name: str, dispatcher: Handle, config: ClusterConfig, directory: Storage) -> None:
+    """One Ray Train run, in a task, which Ray starts again when its process or its node dies.
 
-    Ray Train puts the controller where this runs. The worker goes there too if it is the node that
-    was meant; after a loss of that one it runs anywhere, and so does its worker.
+    A lane of one worker trains right here, in Ray Train's local mode: a controller, and what it
+    starts around a worker, are six processes more that import for half a minute of a core.
     """
-    is_here = node == ray.get_runtime_context().get_node_id()
-    lane: dict[str, Any] = {
-        "train_loop_config": {"lane": name, "dispatcher": dispatcher},
-        "scaling_config": ScalingConfig(
-            num_workers=config.workers_per_lane,
-            use_gpu=config.use_gpu,
-            resources_per_worker=resources_of(config),
-            label_selector={_NODE_ID: node} if node is not None and is_here else None,
-        ),
-        "run_config": RunConfig(
-            name=f"{name}-{uuid.uuid4().hex[:8]}",
-            storage_path=directory.uri,
-            failure_config=FailureConfig(max_failures=-1),
-        ),
-    }
+    lane: dict[str, Any] = {"train_loop_config": {"lane": name, "dispatcher": dispatcher}}
     if config.workers_per_lane == 1:
-        # Nothing to connect: this process and the run's controller start without torch, which
-        # `TorchTrainer` imports in both, 4 s of a core and 0.4 GiB each.
+        lane["scaling_config"] = ScalingConfig(num_workers=0)
         DataParallelTrainer(_lane_loop, **lane).fit()
-    else:
-        _fit_connected(lane)
+        return
+    from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415 - torch, 4 s of a core
 
-
-def _fit_connected(lane: Mapping[str, Any]) -> None:
-    from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415 - seconds; see above
-
-    config = TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S)
-    TorchTrainer(_lane_loop, torch_config=config, **lane).fit()
+    lane["scaling_config"] = ScalingConfig(
+        num_workers=config.workers_per_lane,
+        use_gpu=config.use_gpu,
+        resources_per_worker=resources_of(config),
+    )
+    lane["run_config"] = RunConfig(
+        name=f"{name}-{uuid.uuid4().hex[:8]}",
+        storage_path=directory.uri,
+        failure_config=FailureConfig(max_failures=-1),
+    )
+    connected = TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_S)
+    TorchTrainer(_lane_loop, torch_config=connected, **lane).fit()
 
 
 def _lane_loop(config: dict[str, Any]) -> None:
@@ -140,8 +125,8 @@ def run_task(tenant: Tenant, dispatcher: Handle, task: TrainingTask, workers: "W
     An error stays with the task, unless there are other workers: they wait for this one somewhere
     in the middle of it, so it is raised, and Ray Train starts all of the lane's workers again.
     """
-    # Ray answers only when all workers ask, which they do not do in step: lanes of several go on
-    # from the last checkpoint when their node is gone.
+    # Several workers would have to stop at the same step: they go on from the last checkpoint when
+    # their node is gone.
     pulse = _Pulse(tenant, dispatcher, task.key, may_pause=workers.count == 1)
     try:
         with pulse:
@@ -164,14 +149,6 @@ def run_task(tenant: Tenant, dispatcher: Handle, task: TrainingTask, workers: "W
     return True
 
 
-def _node_goes_away() -> bool:
-    """Whether this worker's node was announced to be taken away."""
-    try:
-        return ray.train.get_preemption_info() is not None
-    except RayError:  # the controller has died, and this worker will soon: no fault of the task
-        return False
-
-
 def _unpack(task: TrainingTask) -> Work:
     work: Work = cloudpickle.loads(task.work)
     return work
@@ -186,19 +163,17 @@ class _Pulse:
 
     def __init__(self, tenant: Tenant, dispatcher: Handle, key: str, *, may_pause: bool) -> None:
         self._tenant, self._dispatcher, self._key = tenant, dispatcher, key
-        self._may_pause, self._asked = may_pause, time.monotonic()
+        self._may_pause = may_pause
         self._progress: Mapping[str, Any] = {}
-        self._stop, self._lost = threading.Event(), threading.Event()
+        self._stop, self._lost, self._leaves = (threading.Event() for _ in range(3))
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def on_progress(self, progress: Mapping[str, Any]) -> None:
         self._progress = dict(progress)
         if self._lost.is_set():
             raise LeaseLostError(f"{self._tenant.lane} (process {os.getpid()}) lost {self._key}")
-        if self._may_pause and time.monotonic() - self._asked >= HEARTBEAT_S:
-            self._asked = time.monotonic()
-            if _node_goes_away():
-                raise PausedError(f"{self._tenant.lane}: its node {self._tenant.node} goes away")
+        if self._leaves.is_set():
+            raise PausedError(f"{self._tenant.lane}: its node {self._tenant.node} goes away")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -215,3 +190,5 @@ class _Pulse:
                 if not ray.get(beat, timeout=30):
                     self._lost.set()
                     return
+                if self._may_pause and is_leaving():
+                    self._leaves.set()

@@ -1,14 +1,13 @@
 """Lanes: Ray Train workers that are kept and train one network after the other.
 
-Starting a worker group (processes, imports, a controller) costs seconds to tens of seconds; a tree
-has tens of experts. So each lane is one Ray Train run whose worker leases task after task from a
-dispatcher until none is left. Isolation stays: a task writes only its own directory, an error
-fails that task alone, a worker that dies is restarted by Ray Train and goes on from the task's
-last checkpoint, and a lane that is lost with its node loses its lease to another lane. Where a node
-is announced to be taken away, its lane leaves a checkpoint, gives its task back and ends. As long
-as there is work, lanes that ended are replaced, and a node that joins gets lanes of its own. All
-processes of a lane are on one node: losing a node costs its own lanes only. There are seven of
-them, each with seconds of imports, so a node starts few lanes at a time: the first train meanwhile.
+Starting a worker (a process, imports, with several of them a controller too) costs seconds to tens
+of seconds; a tree has tens of experts. So each lane is one Ray Train run whose worker leases task
+after task from a dispatcher until none is left. Isolation stays: a task writes only its own
+directory, an error fails that task alone, a worker that dies is restarted and goes on from the
+task's last checkpoint, and a lane that is lost with its node loses its lease to another lane. Where
+a node is announced to be taken away, its lane leaves a checkpoint, gives its task back and ends. As
+long as there is work, lanes that ended are replaced, and a node that joins gets lanes of its own. A
+node starts few lanes at a time, since each imports for seconds: the first train meanwhile.
 """
 
 import contextlib
@@ -38,9 +37,6 @@ from expertree.storage import Storage
 
 POLL_S = 0.5
 _MOST_NAMED = 5
-
-CORES_TO_START = 2
-"""That a lane keeps busy while its processes start, one or two at a time."""
 
 STARTING_S = 60.0
 """After which other lanes wait no longer for one that has not asked for a task yet."""
@@ -154,9 +150,11 @@ class LanePool:
         taken = {lane.name for lane in self._working.values()}
         name = next(name for n in itertools.count() if (name := f"lane-{n}") not in taken)
         where = "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
-        lane = fit_lane.options(scheduling_strategy=where).remote(
-            name, self.dispatcher, self._config, self._directory, node
-        )
+        # Several workers reserve what they need by themselves, beside this task.
+        own = resources_of(self._config) if self._config.workers_per_lane == 1 else {}
+        lane = fit_lane.options(
+            num_cpus=own.get("CPU", 0.0), num_gpus=own.get("GPU", 0.0), scheduling_strategy=where
+        ).remote(name, self.dispatcher, self._config, self._directory)
         self._working[lane] = _Lane(name, node, time.time())
 
     def wait(self, timeout_s: float) -> None:
@@ -234,5 +232,5 @@ def _watch(pool: LanePool, on_picture: Callable[[Picture], None]) -> Picture:
 
 
 def _starts_at_once(node: Mapping[str, float]) -> int:
-    """How many lanes a node starts at a time, by what it has in all."""
-    return max(1, int(node.get("CPU", 0.0) // (CPUS_PER_CORE * CORES_TO_START)))
+    """How many lanes a node starts at a time: each keeps a core busy."""
+    return max(1, int(node.get("CPU", 0.0) // CPUS_PER_CORE))

@@ -1,6 +1,7 @@
 """What a lane does with a task and tells the dispatcher, without Ray between them."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -42,11 +43,20 @@ class Work:
             raise self.error
 
 
+class Long(Work):
+    """Work that reports for ten seconds, unless it is stopped."""
+
+    def run(self, on_progress: Callable[[dict[str, int]], None], _: Workers) -> None:
+        for number in range(1000):
+            on_progress({"samples": number})
+            time.sleep(0.01)
+
+
 @pytest.fixture(autouse=True)
 def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane.ray, "get", lambda answer, **_: answer)
     monkeypatch.setattr(lane, "HEARTBEAT_S", 0.0)
-    monkeypatch.setattr(lane, "_node_goes_away", lambda: False)
+    monkeypatch.setattr(lane, "is_leaving", lambda: False)
 
 
 def task(work: Work, key: str = "a") -> TrainingTask:
@@ -92,8 +102,8 @@ def test_an_error_stays_with_its_task(error: Exception, state: State, said: str)
 def test_a_lane_whose_node_goes_away_gives_its_task_back_and_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lane, "_node_goes_away", lambda: True)
-    direct = Direct(task(Work()), max_attempts=1)
+    monkeypatch.setattr(lane, "is_leaving", lambda: True)
+    direct = Direct(task(Long()), max_attempts=1)
     assert not run(direct, tenant())
     assert [a.outcome for a in picture(direct).history] == ["moved"]
     assert direct.lease.remote(tenant("lane-1")).key == "a"
@@ -171,14 +181,14 @@ def test_a_small_node_starts_one_lane_after_the_other(
     monkeypatch: pytest.MonkeyPatch, started: list[str]
 ) -> None:
     now_s, asked_s = [1000.0], dict[str, float]()
-    monkeypatch.setattr(lanes, "nodes_that_stay", lambda: {NODE: {"CPU": 4.0}})
+    monkeypatch.setattr(lanes, "nodes_that_stay", lambda: {NODE: {"CPU": 3.0}})
     monkeypatch.setattr(lanes.time, "time", lambda: now_s[0])
     asked = SimpleNamespace(asked_s=SimpleNamespace(remote=lambda: asked_s))
     kept = lanes.LanePool(asked, ClusterConfig(), Storage.open("nowhere"))
 
     def after(seconds: float) -> int:
         now_s[0] += seconds
-        kept.keep_up(4, num_done=0)
+        kept.keep_up(3, num_done=0)
         return len(started)
 
     assert (after(0), after(5)) == (1, 1)
@@ -192,7 +202,7 @@ def test_a_small_node_starts_one_lane_after_the_other(
 def test_a_large_node_starts_several_lanes_at_a_time(
     monkeypatch: pytest.MonkeyPatch, started: list[str]
 ) -> None:
-    monkeypatch.setattr(lanes, "nodes_that_stay", lambda: {NODE: {"CPU": 16.0}})
+    monkeypatch.setattr(lanes, "nodes_that_stay", lambda: {NODE: {"CPU": 8.0}})
     nobody = SimpleNamespace(asked_s=SimpleNamespace(remote=dict))
     kept = lanes.LanePool(nobody, ClusterConfig(), Storage.open("nowhere"))
     kept.keep_up(6, num_done=0)
