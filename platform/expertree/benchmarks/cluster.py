@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from expertree.hierarchy import HierarchyConfig
 from expertree.hierarchy.build import draw_rows, fit_tree
 from expertree.orchestration.cluster import ClusterConfig, connect
 from expertree.orchestration.tree_stage import assign_in_stream, draw_in_stream
+from expertree.repeating import repeating
 
 GIB = 2**30
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -149,22 +149,14 @@ def _watched() -> Iterator[Mapping[str, int]]:
     ended took in its last moments.
     """
     peaks: dict[str, int] = {}
-    over = threading.Event()
 
     def look() -> None:
-        while True:
-            for name, peak in resident_peaks(os.getpid()):
-                peaks[name] = max(peaks.get(name, 0), peak)
-            if over.wait(_SECONDS_BETWEEN_LOOKS):
-                return
+        for name, peak in resident_peaks(os.getpid()):
+            peaks[name] = max(peaks.get(name, 0), peak)
 
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
-    try:
+    look()
+    with repeating(look, _SECONDS_BETWEEN_LOOKS):
         yield peaks
-    finally:
-        over.set()
-        watcher.join()
 
 
 def resident_peaks(root: int) -> list[tuple[str, int]]:

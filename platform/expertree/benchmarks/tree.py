@@ -6,10 +6,9 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from expertree.orchestration.lane import OnProgress
 from expertree.orchestration.lanes import train_all
 from expertree.orchestration.schedule import Attempt, TrainingTask
 from expertree.orchestration.simulation import OnPreemption, bound_s, simulate
+from expertree.repeating import repeating
 from expertree.storage import Storage
 
 PAPER_HOURS = 44.0
@@ -31,6 +31,7 @@ _GPUS = (8, 27, 64)
 _PREEMPTED_SHARE = 0.05
 _CHECKPOINT_HOURS, _RESTART_HOURS, _NUM_DRAWS = 0.25, 5 / 60, 200
 _SECONDS_AN_HOUR = 3600.0
+_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,36 +54,36 @@ def measure_tree(config: TreeConfig) -> dict[str, Any]:
     names = ("utilisation", "bound", "seconds", "lanes_begin_s", "memory_gib")
     found: dict[str, Any] = {name: {} for name in names}
     gaps_s: list[float] = []
-    for num_slots in config.num_slots:
+    for num_slots, num_experts in itertools.product(config.num_slots, config.num_experts):
         # As few as hold the lanes, so that not more of them start at a time than cores are there.
         cluster = ClusterConfig(num_cores=-(-num_slots // CPUS_PER_CORE), num_lanes=num_slots)
+        tasks, memory = _tasks(num_experts, config.seconds), _Memory()
+        # A cluster for each tree: no lane begins in a process that another one has left warm.
         with tempfile.TemporaryDirectory() as folder, connect(cluster):
-            for num_experts in config.num_experts:
-                tasks = _tasks(num_experts, config.seconds)
-                begin = time.time()
-                with _Memory() as memory:
-                    picture = train_all(
-                        tasks,
-                        config=cluster,
-                        directory=Storage.open(folder).sub(str(num_experts)),
-                        on_picture=_ignore,
-                    )
-                wall_s = time.time() - begin
-                trained_s = num_experts * config.seconds
-                name = f"{num_experts} on {num_slots}"
-                found["utilisation"][name] = round(trained_s / (num_slots * wall_s), 4)
-                rounds_s = bound_s(tasks, num_lanes=num_slots)
-                rounds_s = max(rounds_s, -(-num_experts // num_slots) * config.seconds)
-                found["bound"][name] = round(trained_s / (num_slots * rounds_s), 4)
-                found["seconds"][name] = round(wall_s, 1)
-                found["memory_gib"][name] = round(memory.peak_bytes / 2**30, 3)
-                begins_s = found["lanes_begin_s"][name] = first_starts(picture.history, begin)
-                gaps_s += gaps(picture.history)
-                # Minutes of waiting are behind this line: say it now, whatever comes after.
-                sys.stderr.write(
-                    f"{name}: {found['utilisation'][name]} in {wall_s:.1f} s, lanes at work after "
-                    f"{begins_s} s\n"
+            begin = time.time()
+            with repeating(memory.look, _SECONDS_BETWEEN_LOOKS):
+                picture = train_all(
+                    tasks,
+                    config=cluster,
+                    directory=Storage.open(folder),
+                    on_picture=_ignore,
                 )
+            wall_s = time.time() - begin
+        trained_s = num_experts * config.seconds
+        name = f"{num_experts} on {num_slots}"
+        found["utilisation"][name] = round(trained_s / (num_slots * wall_s), 4)
+        rounds_s = bound_s(tasks, num_lanes=num_slots)
+        rounds_s = max(rounds_s, -(-num_experts // num_slots) * config.seconds)
+        found["bound"][name] = round(trained_s / (num_slots * rounds_s), 4)
+        found["seconds"][name] = round(wall_s, 1)
+        found["memory_gib"][name] = round(memory.peak_bytes / 2**30, 3)
+        begins_s = found["lanes_begin_s"][name] = first_starts(picture.history, begin)
+        gaps_s += gaps(picture.history)
+        # Minutes of waiting are behind this line: say it now, whatever comes after.
+        sys.stderr.write(
+            f"{name}: {found['utilisation'][name]} in {wall_s:.1f} s, lanes at work after "
+            f"{begins_s} s\n"
+        )
     return {
         "benchmark": "tree",
         **found,
@@ -170,25 +171,14 @@ def _tasks(num_experts: int, cost: float) -> list[TrainingTask]:
     ]
 
 
+@dataclasses.dataclass(slots=True)
 class _Memory:
-    """Watches what this process and all that it started take of the memory."""
+    """The most memory that this process and all that it started were seen to take."""
 
-    def __init__(self) -> None:
-        self.peak_bytes = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+    peak_bytes: int = 0
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(5.0):
-            self.peak_bytes = max(self.peak_bytes, _own_bytes(os.getpid()))
+    def look(self) -> None:
+        self.peak_bytes = max(self.peak_bytes, _own_bytes(os.getpid()))
 
 
 def _own_bytes(root: int) -> int:

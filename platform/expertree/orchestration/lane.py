@@ -6,7 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import ray
 from ray import cloudpickle
@@ -19,6 +19,7 @@ from expertree.errors import ExpertreeError, PausedError
 from expertree.orchestration.cluster import ClusterConfig, is_leaving
 from expertree.orchestration.dispatcher import Tenant
 from expertree.orchestration.schedule import TrainingTask
+from expertree.repeating import repeating
 from expertree.storage import Storage
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def run_task(tenant: Tenant, dispatcher: Handle, task: TrainingTask, workers: "W
     # their node is gone.
     pulse = _Pulse(tenant, dispatcher, task.key, may_pause=workers.count == 1)
     try:
-        with pulse:
+        with repeating(pulse.beat, HEARTBEAT_S):
             _unpack(task).run(pulse.on_progress, workers)
     except PausedError:
         ray.get(dispatcher.release.remote(tenant, task.key))
@@ -159,14 +160,13 @@ def _say_nothing(progress: Mapping[str, Any]) -> None:
 
 
 class _Pulse:
-    """Tells the dispatcher every two seconds that the lane lives, with the newest progress."""
+    """Tells the dispatcher that the lane lives, with the newest progress."""
 
     def __init__(self, tenant: Tenant, dispatcher: Handle, key: str, *, may_pause: bool) -> None:
         self._tenant, self._dispatcher, self._key = tenant, dispatcher, key
         self._may_pause = may_pause
         self._progress: Mapping[str, Any] = {}
-        self._stop, self._lost, self._leaves = (threading.Event() for _ in range(3))
-        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._lost, self._leaves = threading.Event(), threading.Event()
 
     def on_progress(self, progress: Mapping[str, Any]) -> None:
         self._progress = dict(progress)
@@ -175,20 +175,10 @@ class _Pulse:
         if self._leaves.is_set():
             raise PausedError(f"{self._tenant.lane}: its node {self._tenant.node} goes away")
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_S):
-            with contextlib.suppress(RayError):
-                beat = self._dispatcher.heartbeat.remote(self._tenant, self._key, self._progress)
-                if not ray.get(beat, timeout=30):
-                    self._lost.set()
-                    return
-                if self._may_pause and is_leaving():
-                    self._leaves.set()
+    def beat(self) -> None:
+        with contextlib.suppress(RayError):
+            beat = self._dispatcher.heartbeat.remote(self._tenant, self._key, self._progress)
+            if not ray.get(beat, timeout=30):
+                self._lost.set()
+            elif self._may_pause and is_leaving():
+                self._leaves.set()

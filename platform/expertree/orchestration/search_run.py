@@ -6,12 +6,11 @@ import datetime as dt
 import os
 import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import ray
 from ray import cloudpickle, tune
@@ -50,6 +49,7 @@ from expertree.orchestration.search_tuning import (
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench
 from expertree.orchestration.tracked import tracking_folder
+from expertree.repeating import repeating
 from expertree.report.search_write import write_search
 from expertree.search.record import Search, Trial
 from expertree.search.space import Space
@@ -207,7 +207,8 @@ def _run_trials(
             ),
         )
         try:
-            with _Watching(registry, pool, writer):
+            upkeep = _Upkeep(registry, pool, writer)
+            with repeating(upkeep.look, _SECONDS_BETWEEN_RECORDS):
                 tuner.fit()
         finally:
             ray.kill(registry)
@@ -246,36 +247,26 @@ class _Writer:
         return record
 
 
-class _Watching:
-    """Writes the record every few seconds while trials run, and sees that there are lanes."""
+class _Upkeep:
+    """Writes the record while trials run, and sees that there are lanes."""
 
     def __init__(self, registry: Any, pool: LanePool, writer: _Writer) -> None:  # noqa: ANN401
         self._registry, self._pool, self._writer = registry, pool, writer
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._has_lanes = True
         self._said = ""
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def look(self) -> None:
+        """Do it once."""
+        self._write()
+        try:
+            if self._has_lanes:
+                self._pool.wait(0.0)
+                self._pool.keep_up(self._pool.room, num_done=0)
+        except TrainingError as error:
+            self._has_lanes = False
+            self._registry.give_up.remote(str(error))
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        has_lanes = True
-        while not self._stop.wait(_SECONDS_BETWEEN_RECORDS):
-            self._look()
-            try:
-                if has_lanes:
-                    self._pool.wait(0.0)
-                    self._pool.keep_up(self._pool.room, num_done=0)
-            except TrainingError as error:
-                has_lanes = False
-                self._registry.give_up.remote(str(error))
-
-    def _look(self) -> None:
+    def _write(self) -> None:
         """Write how it stands; a disk or a tracker that fails does not stop what it follows."""
         try:
             now = ray.get(self._registry.state.remote(), timeout=60)

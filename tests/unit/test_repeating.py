@@ -1,0 +1,34 @@
+"""Calls beside a block."""
+
+import threading
+import time
+
+import pytest
+
+from expertree.repeating import repeating
+
+
+def test_calls_come_while_the_block_runs_and_none_after_it() -> None:
+    third = threading.Event()
+    calls: list[int] = []
+
+    def call() -> None:
+        calls.append(threading.get_ident())
+        if len(calls) == 3:
+            third.set()
+
+    with repeating(call, 0.01):
+        assert third.wait(10)
+    num_calls = len(calls)
+    time.sleep(0.05)
+    assert len(calls) == num_calls
+    assert threading.get_ident() not in calls
+
+
+def test_a_block_that_fails_ends_the_calls_at_once() -> None:
+    calls: list[None] = []
+    begin = time.monotonic()
+    with pytest.raises(OSError, match="the block"), repeating(lambda: calls.append(None), 60.0):
+        raise OSError("the block")
+    assert time.monotonic() - begin < 10
+    assert not calls
