@@ -28,6 +28,10 @@ def search_summary(record: Search, *, width: int | None = None, colour: bool = F
     if record["pareto"]:
         parts += [_front(record), ""]
     parts += [Text(line) for line in _lines(record)]
+    if record["best_command"]:
+        # To be copied, so on one line whatever the width.
+        command = f"build    {record['best_command']}"
+        parts.append(Text(command, no_wrap=True, overflow="ignore"))
     return text_of(console_of(width=width, colour=colour), parts)
 
 
@@ -50,13 +54,15 @@ def _front(record: Search) -> RichTable:
     drawn.add_column("tree", no_wrap=True)
     for heading in ("experts", "PSNR in", "PSNR out", f"{record['unit']}-hours"):
         drawn.add_column(heading, justify="right", no_wrap=True)
-    drawn.add_column("chosen")
+    chosen = [key for key in record["parameters"] if not key.startswith("tree.")]
+    if chosen:
+        drawn.add_column("chosen")
     for trial, objectives in front[:MOST_LINES]:
         is_best = best is not None and trial["number"] == best["number"]
-        chosen = [
+        values = [
             f"{search_words.parameter_name(key)} {search_words.scalar(value)}"
-            for key in record["parameters"]
-            if not key.startswith("tree.") and (value := trial["parameters"].get(key)) is not None
+            for key in chosen
+            if (value := trial["parameters"].get(key)) is not None
         ]
         drawn.add_row(
             f"#{trial['number']}",
@@ -65,7 +71,7 @@ def _front(record: Search) -> RichTable:
             formatting.number(objectives["psnr_in"]),
             formatting.number(objectives["psnr_out"]),
             f"{objectives['gpu_hours']:.3g}",
-            ", ".join(chosen),
+            *([", ".join(values)] if chosen else []),
             style="bold green" if is_best else "",
         )
     return drawn
@@ -101,6 +107,4 @@ def _lines(record: Search) -> list[str]:
     ]
     if record["importance"]:
         lines.append(f"matters  {'; '.join(strong) or 'nothing clearly, with so few trials'}")
-    if record["best_command"]:
-        lines.append(f"build    {record['best_command']}")
     return lines

@@ -57,7 +57,7 @@ def console_of(*, width: int | None, colour: bool) -> Console:
 def text_of(console: Console, parts: Sequence[RenderableType]) -> str:
     """What a console would show of these parts, without a newline at the end."""
     with console.capture() as capture:
-        console.print(Group(*parts))
+        console.print(Group(*parts), crop=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
 
 

@@ -32,6 +32,17 @@ def test_it_says_the_counts_the_saving_the_failures_and_the_command(record: Sear
     assert f"build {record['best_command']}" in said
 
 
+def test_the_command_is_one_line_however_narrow_the_terminal(record: Search) -> None:
+    record["best_command"] = command = "python jobs/build_tree.py " + "--config-name=best " * 9
+    assert f"build    {command.strip()}" in search_summary(record, width=60).splitlines()
+
+
+def test_trees_for_which_nothing_else_was_chosen_have_no_column_for_it(record: Search) -> None:
+    assert "chosen" in search_summary(record, width=120)
+    record["parameters"] = [key for key in record["parameters"] if key.startswith("tree.")]
+    assert "chosen" not in search_summary(record, width=120)
+
+
 def test_what_may_be_chance_is_not_said_to_matter(record: Search) -> None:
     assert "levels (61 % of PSNR in, weak)" in search_summary(record, width=200)
     for one in record["importance"]:
