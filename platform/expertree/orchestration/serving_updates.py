@@ -18,6 +18,9 @@ SILENT_S = 15.0
 """A gateway that has not checked in for so long is gone, with its requests."""
 
 
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
 class Stage(Protocol):
     """Where releases are put up and taken down."""
 
@@ -112,13 +115,17 @@ class Updates:
         """Serve another bundle, once those asked for before are there or have failed.
 
         Returns:
-            The status afterwards, with the problem if the bundle could not be served.
+            The status once all gateways send new requests to what is current; with the problem if
+            the bundle could not be served.
         """
         self._wanted, self._problem = bundle, None
         async with self._one_at_a_time:
             if bundle == self._wanted:
                 await self._try(bundle)
-            return self.status()
+            status = self.status()
+        while self._is_news():
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        return status
 
     def check_in(self, gateway: str, *, seen: str | None, in_use: frozenset[str]) -> Release | None:
         """A gateway tells where its requests are, and learns where they shall go.
@@ -133,15 +140,23 @@ class Updates:
 
     async def drain(self) -> None:
         """Take down old releases that no gateway has requests on."""
-        current = self._current.app if self._current is not None else None
-        now_s = time.monotonic()
-        alive = [own for own in self._gateways.values() if now_s - own.at_s < SILENT_S]
-        if any(gateway.seen != current for gateway in alive):
+        if self._is_news():
             return
-        in_use = frozenset[str]().union(*(gateway.in_use for gateway in alive))
-        for app in sorted(self._old - in_use - {current}):
+        in_use = frozenset[str]().union(*(gateway.in_use for gateway in self._alive()))
+        for app in sorted(self._old - in_use - {self._app()}):
             await self._stage.take_down(app)
             self._old.discard(app)
+
+    def _app(self) -> str | None:
+        return self._current.app if self._current is not None else None
+
+    def _alive(self) -> list[_Gateway]:
+        now_s = time.monotonic()
+        return [own for own in self._gateways.values() if now_s - own.at_s < SILENT_S]
+
+    def _is_news(self) -> bool:
+        """Whether a gateway still sends new requests to something else than what is current."""
+        return any(gateway.seen != self._app() for gateway in self._alive())
 
     async def _try(self, bundle: str) -> None:
         app = None

@@ -1,6 +1,7 @@
 """Updates: a bad bundle changes nothing, an old one goes when nobody needs it."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -9,6 +10,19 @@ from expertree.errors import ArtefactError
 from expertree.orchestration import serving_updates
 from expertree.orchestration.serving_engine import Release
 from expertree.orchestration.serving_updates import Updates
+
+BETWEEN_LOOKS_S = 0.01
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_updates, "_SECONDS_BETWEEN_LOOKS", BETWEEN_LOOKS_S)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_so():
+            await asyncio.sleep(0)
 
 
 def release(app: str) -> Release:
@@ -59,14 +73,18 @@ def test_the_old_bundle_goes_when_no_gateway_has_a_request_on_it() -> None:
         await updates.update("one")
         updates.check_in("g1", seen="app-one", in_use=frozenset({"app-one"}))
         updates.check_in("g2", seen="app-one", in_use=frozenset())
-        status = await updates.update("two")
-        assert (status.serving, status.draining, status.problem) == ("two", ("app-one",), None)
+        updating = asyncio.create_task(updates.update("two"))
+        await until(lambda: "app-two" in stage.up)
         await updates.drain()  # g1 does not know of the new one yet
         assert stage.up == ["app-one", "app-two"]
         current = updates.check_in("g1", seen="app-one", in_use=frozenset({"app-one"}))
         assert current == release("app-two")
         updates.check_in("g1", seen="app-two", in_use=frozenset({"app-one", "app-two"}))
+        await asyncio.sleep(2 * BETWEEN_LOOKS_S)
+        assert not updating.done()  # g2 sends new requests to the old one
         updates.check_in("g2", seen="app-two", in_use=frozenset())
+        status = await updating
+        assert (status.serving, status.draining, status.problem) == ("two", ("app-one",), None)
         await updates.drain()
         assert stage.up == ["app-one", "app-two"]
         updates.check_in("g1", seen="app-two", in_use=frozenset({"app-two"}))
@@ -140,10 +158,12 @@ def test_a_gateway_that_is_silent_for_long_holds_nothing_up(
         updates = Updates(stage)
         await updates.update("one")
         updates.check_in("dead", seen="app-one", in_use=frozenset({"app-one"}))
-        await updates.update("two")
+        updating = asyncio.create_task(updates.update("two"))
+        await until(lambda: "app-two" in stage.up)
         await updates.drain()
         assert "app-one" in stage.up
         monkeypatch.setattr(serving_updates, "SILENT_S", 0.0)
+        assert (await updating).serving == "two"
         await updates.drain()
         assert stage.up == ["app-two"]
 
