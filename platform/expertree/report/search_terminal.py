@@ -1,12 +1,11 @@
 """What a search found, for the terminal."""
 
-from rich import box
 from rich.console import RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from expertree.report import formatting, search_words
-from expertree.report.terminal import console_of, text_of
+from expertree.report.terminal import console_of, empty_table, text_of
 from expertree.search.record import Search
 
 MOST_LINES = 12
@@ -40,16 +39,7 @@ def _front(record: Search) -> RichTable:
     front = [(trial, o) for n in record["pareto"] if (o := (trial := trials[n])["objectives"])]
     front.sort(key=lambda pair: pair[1]["gpu_hours"])
     best = search_words.best_trial(record)
-    drawn = RichTable(
-        title="Trees that no other one beats in everything",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        header_style="bold",
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
+    drawn = empty_table("Trees that no other one beats in everything")
     drawn.add_column("trial", justify="right", no_wrap=True)
     drawn.add_column("tree", no_wrap=True)
     for heading in ("experts", "PSNR in", "PSNR out", f"{record['unit']}-hours"):

@@ -54,6 +54,20 @@ def console_of(*, width: int | None, colour: bool) -> Console:
     )
 
 
+def empty_table(title: str) -> RichTable:
+    """A table under its title, a line below the headings and none elsewhere."""
+    return RichTable(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+
+
 def text_of(console: Console, parts: Sequence[RenderableType]) -> str:
     """What a console would show of these parts, without a newline at the end."""
     with console.capture() as capture:
@@ -64,16 +78,7 @@ def text_of(console: Console, parts: Sequence[RenderableType]) -> str:
 def _table(table: Grid, width: int) -> RichTable:
     num_given = 3 if width >= WIDTH_FOR_COST else 1
     separator = " / " if width >= WIDTH_FOR_ONE_LINE else "\n"
-    drawn = RichTable(
-        title=f"{table.title}: PSNR (dB) / SSIM",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        header_style="bold",
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
+    drawn = empty_table(f"{table.title}: PSNR (dB) / SSIM")
     drawn.add_column("", no_wrap=True)
     for column in table.columns:
         # With a space a narrow terminal can break the heading; eighty columns hold just these.
