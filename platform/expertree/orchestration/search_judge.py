@@ -13,9 +13,9 @@ from expertree.hierarchy import ROOT, Tree
 from expertree.orchestration.build import cut_tree, train_router_on
 from expertree.orchestration.pipelines import OnDone
 from expertree.orchestration.scores import read_scores
+from expertree.orchestration.search_needs import Judged
 from expertree.orchestration.search_plan import ROUTE, SETS, TRAIN, SearchSetup, quiet_bench
 from expertree.orchestration.search_settings import trial_config
-from expertree.orchestration.search_tasks import Judged
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import key_of
 from expertree.orchestration.tables import read_embeddings, read_labels

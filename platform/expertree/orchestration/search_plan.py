@@ -19,8 +19,8 @@ from expertree.orchestration.expert_work import ExpertWork
 from expertree.orchestration.lane import pack
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.score_stage import Column
+from expertree.orchestration.search_needs import Need, Stop, TrialPlan
 from expertree.orchestration.search_settings import SearchConfig, trial_config
-from expertree.orchestration.search_tasks import Need, Stop, TrialPlan
 from expertree.orchestration.search_work import PieceWork, ScoreWork
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import NotMadeError, Workbench, key_of

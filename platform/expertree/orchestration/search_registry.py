@@ -20,8 +20,9 @@ from expertree.errors import ExpertreeError, TrainingError
 from expertree.orchestration import search_tasks
 from expertree.orchestration.dispatcher import NAMESPACE, Picture
 from expertree.orchestration.schedule import State, TrainingTask
+from expertree.orchestration.search_needs import Judged, Need, TrialPlan
 from expertree.orchestration.search_state import SearchState
-from expertree.orchestration.search_tasks import Judged, Need, PackedSetup, TrialPlan
+from expertree.orchestration.search_tasks import PackedSetup
 from expertree.orchestration.single_flight import SingleFlight
 from expertree.search.record import Objectives, Reached, Trial
 from expertree.search.rungs import goes_on, value_of, why_stopped

@@ -1,97 +1,19 @@
-"""What passes between the registry of a search and the tasks that plan and judge trials.
+"""The tasks that plan and judge trials, for the registry of a search.
 
-Nothing here imports the networks, so that the registry's process starts without them.
+Nothing is imported here that imports the networks, so that the registry's process starts without.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import ray
 from ray import cloudpickle
 
-from expertree.orchestration.schedule import TrainingTask
-from expertree.search.record import Node
+from expertree.orchestration.search_needs import Judged, TrialPlan
 from expertree.storage import Storage
 
 PackedSetup: TypeAlias = bytes
 """A `SearchSetup` as bytes, which only those unpack who have imported the networks."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Stop:
-    """One expert at one rung.
-
-    Attributes:
-        key: Of the task that trains it so far.
-        num_samples: That it has seen there.
-        result: Where it is stored as it is there.
-        train: The task.
-        score: The task that scores it; there is nothing to do where its columns are stored.
-        columns: Where those are, by patch set.
-    """
-
-    key: str
-    num_samples: int
-    result: Storage
-    train: TrainingTask
-    score: TrainingTask
-    columns: Mapping[str, Storage]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Need:
-    """One expert that a trial needs.
-
-    Attributes:
-        key: Content hash.
-        label: What the user calls it.
-        node: Its node.
-        served: Whether routers may choose it; else others only start from it.
-        parent: Key of the expert that it starts from.
-        stops: It at each rung, the last one in full.
-    """
-
-    key: str
-    label: str
-    node: int
-    served: bool
-    parent: str | None
-    stops: tuple[Stop, ...]
-
-    @property
-    def num_samples(self) -> int:
-        """That it sees in full."""
-        return self.stops[-1].num_samples
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TrialPlan:
-    """One trial's tree and the experts that it needs, parents first.
-
-    Attributes:
-        measured: What is known of the tree before its experts are; see `record.Trial`.
-    """
-
-    tree: tuple[Node, ...]
-    needs: tuple[Need, ...]
-    measured: Mapping[str, float]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
-    """What a tree reaches with its experts as they are at a rung; PSNR in dB.
-
-    Attributes:
-        measured: What else; see `record.Trial`.
-    """
-
-    psnr_in: float
-    psnr_out: float
-    best_level_in: float
-    best_level_out: float
-    gpu_hours: float
-    measured: Mapping[str, float]
 
 
 # Without a CPU of its own: it waits for tasks of Ray Data, which need those that there are.

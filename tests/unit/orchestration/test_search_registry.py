@@ -12,8 +12,8 @@ import pytest
 from expertree.orchestration import search_tasks
 from expertree.orchestration.dispatcher import Dispatcher, Tenant
 from expertree.orchestration.schedule import TrainingTask
+from expertree.orchestration.search_needs import Judged, Need, Stop, TrialPlan
 from expertree.orchestration.search_registry import Registry
-from expertree.orchestration.search_tasks import Judged, Need, Stop, TrialPlan
 from expertree.storage import Storage
 
 FRACTIONS = (0.5, 1.0)
