@@ -19,6 +19,7 @@ import ray
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
+from expertree.degradation.recipe import Recipe
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
 from expertree.experts.workers import Workers
 from expertree.images.io import encode_png
@@ -89,7 +90,15 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Storage:
         spoiled = np.clip(clean + rng.normal(0, 20, clean.shape), 0, 255).astype(np.uint8)
         images = {"lq": encode_png(spoiled), "gt": encode_png(clean)}
         rows.append(
-            {"id": f"{number:05d}", "kind": "single", "tasks": ["noise"], "caption": "noise"}
+            {
+                "id": f"{number:05d}",
+                "kind": "single",
+                "tasks": ["noise"],
+                "caption": "noise",
+                "recipe": Recipe(
+                    tasks=("noise",), parameters={"noise": {"sigma": 20.0}}, seed=number
+                ).to_json(),
+            }
             | images
         )
     write_table(table, PATCHES, pa.Table.from_pylist(rows))

@@ -6,6 +6,9 @@ from expertree.degradation.registry import REGISTRY
 
 SEPARATOR = ", "
 
+CLEAN_CAPTION = "no degradation"
+"""Of a picture with which nothing is wrong; not one of the paper's 18 degrees."""
+
 
 def degree(task: str, parameters: Parameters) -> str:
     """The degree caption of one degradation, for example `medium noise`.
@@ -20,7 +23,9 @@ def degree(task: str, parameters: Parameters) -> str:
 
 
 def caption(recipe: Recipe) -> str:
-    """The caption of a degraded image: its degrees, joined in physical order."""
+    """The caption of an image: its degrees, joined in physical order."""
+    if not recipe.tasks:
+        return CLEAN_CAPTION
     return SEPARATOR.join(degree(task, recipe.parameters[task]) for task in recipe.tasks)
 
 

@@ -91,15 +91,24 @@ def maps_of(recipe: Recipe, config: MapsConfig, *, height_px: int, width_px: int
     """
     fields = {}
     for name, cut in recipe.maps.items():
-        folder = _folder(name, recipe, config)
+        folder = folder_of(name, recipe, config)
         if folder == PROCEDURAL:
             raise PhotoError(
                 f"the recipe was made with {name} from '{cut.file}', but photographs.maps has no "
                 "folder for it; give the one that the table was made with"
             )
-        whole = read_map(Path(folder).expanduser() / cut.file, cut.sha256, cut.meaning)
-        fields[name] = cut_map(whole, cut, height_px, width_px)
+        fields[name] = read_cut(folder, cut, height_px, width_px)
     return Maps(**fields)
+
+
+def read_cut(folder: str, cut: MapCut, height_px: int, width_px: int) -> Field:
+    """Read a map's file and bring the part of it to an image's size.
+
+    Raises:
+        PhotoError: If the file is gone or another one.
+    """
+    whole = read_map(Path(folder).expanduser() / cut.file, cut.sha256, cut.meaning)
+    return cut_map(whole, cut, height_px, width_px)
 
 
 def cut_map(
@@ -133,7 +142,8 @@ def _square(rng: np.random.Generator, file: MapFile, side_px: int) -> dict[str, 
     }
 
 
-def _folder(name: str, recipe: Recipe, config: MapsConfig) -> str:
+def folder_of(name: str, recipe: Recipe, config: MapsConfig) -> str:
+    """Say which of the configured folders has a recipe's map of that name."""
     if name == "snow_mask":
         return str(getattr(config.snow, str(recipe.parameters["snow"]["size"])))
     return {

@@ -10,8 +10,9 @@ import numpy as np
 from expertree.config import canonical_json, load
 from expertree.degradation.parameters import Parameters, Severity, check_severity
 from expertree.degradation.registry import MIXABLE, REGISTRY, check_tasks
+from expertree.images.io import Subsampling
 
-Kind: TypeAlias = Literal["single", "mixed"]
+Kind: TypeAlias = Literal["single", "mixed", "clean"]
 DepthMeaning: TypeAlias = Literal["depth", "nearness", "disparity"]
 MapMeaning: TypeAlias = DepthMeaning | Literal["light", "opacity"]
 
@@ -46,20 +47,35 @@ class MapCut:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SavedAs:
+    """A JPEG file that is good enough not to count as a degradation.
+
+    Attributes:
+        quality: libjpeg's.
+        subsampling: Of the colours.
+    """
+
+    quality: int
+    subsampling: Subsampling
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """Degradations in physical order, their parameters, and the seed of all that is random.
 
     Attributes:
-        tasks: Names from the registry, in its order.
+        tasks: Names from the registry, in its order; none where nothing is wrong.
         parameters: For each task its parameters.
         seed: At least 0 and below 2^63.
         maps: Real maps by the name that `registry.Maps` gives them; all others are procedural.
+        saved: How the degraded picture was saved at last; None without loss.
     """
 
     tasks: tuple[str, ...]
     parameters: Mapping[str, Parameters]
     seed: int
     maps: Mapping[str, MapCut] = dataclasses.field(default_factory=dict)
+    saved: SavedAs | None = None
 
     def __post_init__(self) -> None:
         """Check that the recipe can be cooked.
@@ -68,7 +84,8 @@ class Recipe:
             ValueError: If a task is unknown, repeated or out of order, if parameters or maps do not
                 match the tasks, or if the seed is out of range.
         """
-        check_tasks(self.tasks)
+        if self.tasks:
+            check_tasks(self.tasks)
         if self.tasks != tuple(task for task in REGISTRY if task in self.tasks):
             raise ValueError(
                 f"tasks {self.tasks} are not in physical order ({', '.join(REGISTRY)})"
@@ -88,8 +105,11 @@ class Recipe:
     def to_json(self) -> str:
         """Canonical JSON: equal recipes give equal strings, and numbers survive exactly."""
         maps = {"maps": self.maps} if self.maps else {}
+        saved = {"saved": self.saved} if self.saved is not None else {}
         return canonical_json(
-            {"tasks": list(self.tasks), "parameters": self.parameters, "seed": self.seed, **maps}
+            {"tasks": list(self.tasks), "parameters": self.parameters, "seed": self.seed}
+            | maps
+            | saved
         )
 
     @classmethod
@@ -101,13 +121,14 @@ class Recipe:
         """
         data: Any = json.loads(text)
         required = {"tasks", "parameters", "seed"}
-        if not isinstance(data, dict) or data.keys() - {"maps"} != required:
+        if not isinstance(data, dict) or data.keys() - {"maps", "saved"} != required:
             raise ValueError(f"not a recipe: {text[:200]!r}")
         return cls(
             tasks=tuple(data["tasks"]),
             parameters=data["parameters"],
             seed=data["seed"],
             maps={name: load(MapCut, cut) for name, cut in data.get("maps", {}).items()},
+            saved=load(SavedAs, data["saved"]) if "saved" in data else None,
         )
 
 
@@ -120,16 +141,17 @@ def draw_recipe(
         rng: Source of everything, the recipe's own seed included.
         tasks: Degradations to choose from.
         kind: `single` takes one of them; `mixed` opens a gate for each mixable one with
-            `GATE_PROBABILITY`, again until at least `MIN_MIXED_TASKS` are open.
+            `GATE_PROBABILITY`, again until at least `MIN_MIXED_TASKS` are open; `clean` takes none.
         severity: The ranges of all parameters, or one point in them.
 
     Raises:
         ValueError: If a task or the severity is unknown, or a mixture has less than
             `MIN_MIXED_TASKS` to choose from.
     """
-    check_tasks(tasks)
+    if kind != "clean":
+        check_tasks(tasks)
     check_severity(severity)
-    chosen = _open_gates(rng, tasks) if kind == "mixed" else (tasks[int(rng.integers(len(tasks)))],)
+    chosen = _choose(rng, tasks, kind)
     parameters = {task: REGISTRY[task].draw(rng, severity) for task in chosen}
     return Recipe(tasks=chosen, parameters=parameters, seed=int(rng.integers(_MAX_SEED)))
 
@@ -137,6 +159,14 @@ def draw_recipe(
 def mixable(tasks: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the tasks that a mixture may contain, in physical order."""
     return tuple(task for task in MIXABLE if task in tasks)
+
+
+def _choose(rng: np.random.Generator, tasks: tuple[str, ...], kind: Kind) -> tuple[str, ...]:
+    if kind == "clean":
+        return ()
+    if kind == "mixed":
+        return _open_gates(rng, tasks)
+    return (tasks[int(rng.integers(len(tasks)))],)
 
 
 def _open_gates(rng: np.random.Generator, tasks: tuple[str, ...]) -> tuple[str, ...]:

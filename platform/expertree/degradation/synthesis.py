@@ -9,7 +9,7 @@ from expertree.degradation.physics import from_u8, to_u8
 from expertree.degradation.recipe import Recipe
 from expertree.degradation.registry import REGISTRY, Maps
 from expertree.images.arrays import Field, ImageU8
-from expertree.images.io import check_image_u8
+from expertree.images.io import check_image_u8, jpeg_round_trip
 
 PROCEDURAL_MAPS = Maps()
 MAP_NAMES = tuple(field.name for field in dataclasses.fields(Maps))
@@ -18,7 +18,8 @@ MAP_NAMES = tuple(field.name for field in dataclasses.fields(Maps))
 def degrade(image_u8: ImageU8, recipe: Recipe, maps: Maps = PROCEDURAL_MAPS) -> ImageU8:
     """Spoil a clean image as the recipe says.
 
-    The image is float between the steps and is rounded to 8 bit once, at the end. Each task draws
+    The image is float between the steps and is rounded to 8 bit once, at the end, and then coded as
+    JPEG if the recipe says that it was saved so. Each task draws
     from a generator of its own, made from the recipe's seed and the task's name, so the result
     depends on the image, the recipe and the maps alone.
 
@@ -42,7 +43,10 @@ def degrade(image_u8: ImageU8, recipe: Recipe, maps: Maps = PROCEDURAL_MAPS) -> 
     for task in recipe.tasks:
         rng = np.random.default_rng([recipe.seed, zlib.crc32(task.encode())])
         image = REGISTRY[task].apply(image, recipe.parameters[task], rng, maps)
-    return to_u8(image)
+    spoiled = to_u8(image)
+    if recipe.saved is None:
+        return spoiled
+    return jpeg_round_trip(spoiled, recipe.saved.quality, subsampling=recipe.saved.subsampling)
 
 
 def _check(name: str, field: Field | None, image_u8: ImageU8, recipe: Recipe) -> None:

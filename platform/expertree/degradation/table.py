@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from expertree.degradation.captions import caption
 from expertree.degradation.cuts import MapCuts
+from expertree.degradation.looks import NATURAL, LooksConfig, draw_look, draw_saved
 from expertree.degradation.maps import NO_MAPS, MapFiles
 from expertree.degradation.parameters import Severity
 from expertree.degradation.photographs import Photo, Split
@@ -47,6 +48,11 @@ SHIFT_POINTS = tuple(number / 14 for number in range(15))
 """The paper's 15 points of shift (paper 000, figure 5), from the mildest parameters in distribution
 to the severest out of it."""
 
+CLEAN_SET = "val_clean"
+"""Name of the set with which nothing is wrong."""
+
+HALF_GREY = dataclasses.replace(NATURAL, grey_share=0.5)
+
 SHIFT_MIXED_FRACTION = 0.5
 """Share of the patches at a point of shift that has several degradations."""
 
@@ -56,6 +62,19 @@ _ROWS_PER_PART = 256
 _MASKS_PER_PART = 16
 """So many masks of each kind may the rows of a part draw from: a part stays small, however many
 masks there are, and decodes few of them."""
+
+_LEAST_PATCHES = {
+    "num_train": 1,
+    "num_extractor": 1,
+    "num_route": 1,
+    "num_val_in": 1,
+    "num_val_out": 1,
+    "num_val_clean": 0,
+    "num_shift": 0,
+}
+
+_LOOKS = 1
+"""Tells the generator of a row's look from that of everything else."""
 
 _MIN_CONTRAST = 4.0
 _MAX_CROPS = 8
@@ -73,6 +92,8 @@ class PatchSet:
         mixed_fraction: Share of them that has several degradations at once.
         patch_px: Side of a patch.
         tasks: Single degradations, and what mixtures are made of.
+        clean_fraction: Share of them with which nothing is wrong.
+        looks: Colours and JPEG that are no degradation.
     """
 
     name: str
@@ -82,6 +103,8 @@ class PatchSet:
     mixed_fraction: float
     patch_px: int
     tasks: tuple[str, ...]
+    clean_fraction: float = 0.0
+    looks: LooksConfig = NATURAL
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,11 +118,17 @@ class DegradationConfig:
         num_route: Patches to train routers on, from photographs that no expert has seen.
         num_val_in: Validation patches with parameters in distribution.
         num_val_out: Validation patches with parameters out of distribution.
+        num_val_clean: Validation patches with which nothing is wrong, half of them grey: routers
+            should leave them as they are.
         num_shift: Validation patches at each of 15 points from the mildest in distribution to the
             severest out of it, half of them mixed, for the report's curves; 0 leaves them out.
         mixed_fraction: Share of the experts' and validation sets that has several degradations.
         chooser_mixed_fraction: The same for the extractor's and the routers' sets, which have to
             tell mixtures apart: there the choice is hardest, so that more examples are mixed.
+        chooser_clean_fraction: Share of the extractor's and the routers' sets with which nothing is
+            wrong, so that they learn to leave such pictures alone. Experts see none.
+        looks: Colours and JPEG of training pictures that are no degradation; validation pictures
+            are as they are.
         tasks: Single degradations; each gets the same number of patches. Those that can be mixed
             are also what mixtures are made of.
     """
@@ -110,9 +139,12 @@ class DegradationConfig:
     num_route: int = 1400
     num_val_in: int = 420
     num_val_out: int = 420
+    num_val_clean: int = 60
     num_shift: int = 28
     mixed_fraction: float = 0.2
     chooser_mixed_fraction: float = 0.5
+    chooser_clean_fraction: float = 0.1
+    looks: LooksConfig = LooksConfig()
     tasks: tuple[str, ...] = DEFAULT_TASKS
 
     def __post_init__(self) -> None:
@@ -123,11 +155,15 @@ class DegradationConfig:
         """
         if self.patch_px < 16:
             raise ConfigError(f"patch_px must be at least 16, got {self.patch_px}")
-        for name in ("num_train", "num_extractor", "num_route", "num_val_in", "num_val_out"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.num_shift < 0:
-            raise ConfigError(f"num_shift must be at least 0, got {self.num_shift}")
+        for name, least in _LEAST_PATCHES.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        clean, mixed = self.chooser_clean_fraction, self.chooser_mixed_fraction
+        if not 0.0 <= clean <= 1.0 or clean + mixed > 1.0:
+            raise ConfigError(
+                "chooser_clean_fraction must lie in [0, 1] and leave room for "
+                f"chooser_mixed_fraction={mixed}, got {clean}"
+            )
         try:
             check_tasks(self.tasks)
         except ValueError as error:
@@ -145,16 +181,32 @@ class DegradationConfig:
             )
 
     def patch_sets(self) -> dict[str, PatchSet]:
-        """The sets of a build: `train`, `extractor`, `route`, `val_in`, `val_out`, and of shift."""
+        """The sets of a build, by name.
+
+        Returns:
+            `train`, `extractor`, `route`, `val_in`, `val_out`; `val_clean` and the points of shift
+            where there are to be any.
+        """
         usual, choosers = self.mixed_fraction, self.chooser_mixed_fraction
-        sets = (
-            self.patch_set("train", "train", "in", self.num_train, usual),
-            self.patch_set("extractor", "train", "any", self.num_extractor, choosers),
-            self.patch_set("route", "route", "in", self.num_route, choosers),
+        sets = [
+            self._of_training(self.patch_set("train", "train", "in", self.num_train, usual), 0.0),
+            *(
+                self._of_training(made, self.chooser_clean_fraction)
+                for made in (
+                    self.patch_set("extractor", "train", "any", self.num_extractor, choosers),
+                    self.patch_set("route", "route", "in", self.num_route, choosers),
+                )
+            ),
             self.patch_set("val_in", "val", "in", self.num_val_in, usual),
             self.patch_set("val_out", "val", "out", self.num_val_out, usual),
-        )
+        ]
+        if self.num_val_clean:
+            made = self.patch_set(CLEAN_SET, "val", "in", self.num_val_clean, 0.0)
+            sets.append(dataclasses.replace(made, clean_fraction=1.0, looks=HALF_GREY))
         return {patch_set.name: patch_set for patch_set in sets} | self.shift_sets()
+
+    def _of_training(self, patch_set: PatchSet, clean_fraction: float) -> PatchSet:
+        return dataclasses.replace(patch_set, clean_fraction=clean_fraction, looks=self.looks)
 
     def shift_sets(self) -> dict[str, PatchSet]:
         """The validation sets at the points of shift, mildest first; none if `num_shift` is 0."""
@@ -191,8 +243,8 @@ class RowPlan:
     Attributes:
         id: Unique in the table.
         seed: Of crop, parameters and recipe; below 2^63.
-        kind: `single` or `mixed`.
-        tasks: The task of a single row; what a mixed one is drawn from.
+        kind: `single`, `mixed` or `clean`.
+        tasks: The task of a single row; what a mixed one is drawn from; none of a clean one.
     """
 
     id: str
@@ -211,6 +263,7 @@ class PartPlan:
     patch_px: int
     rows: tuple[RowPlan, ...]
     maps: MapFiles = NO_MAPS
+    looks: LooksConfig = NATURAL
 
 
 def plan_patches(
@@ -260,6 +313,7 @@ def plan_patches(
                 maps=maps.of_photos([photo.name]).sample(
                     np.random.default_rng(_seed_of(f"{rows[start].seed}/masks")), _MASKS_PER_PART
                 ),
+                looks=patch_set.looks,
             )
             for start in range(0, len(rows), _ROWS_PER_PART)
         )
@@ -301,6 +355,12 @@ def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8, maps: MapCuts) ->
     recipe = draw_recipe(rng, tasks=row.tasks, kind=row.kind, severity=part.severity)
     cuts, given = maps.draw(rng, recipe, top_px=top_px, left_px=left_px, side_px=side_px)
     recipe = dataclasses.replace(recipe, maps=cuts)
+    if part.looks != NATURAL:
+        # A generator of its own: what is wrong with a picture does not depend on its look.
+        looks = np.random.default_rng([row.seed, _LOOKS])
+        clean = draw_look(clean, looks, part.looks)
+        if "jpeg" not in recipe.tasks:
+            recipe = dataclasses.replace(recipe, saved=draw_saved(looks, part.looks))
     return {
         "id": row.id,
         "photo": part.photo.name,
@@ -331,12 +391,15 @@ def _assign(patch_set: PatchSet, num_photos: int) -> list[list[tuple[Kind, tuple
     """Kind and tasks of each row, by photograph."""
     shares: list[list[tuple[Kind, tuple[str, ...]]]] = [[] for _ in range(num_photos)]
     num_mixed = round(patch_set.num_patches * patch_set.mixed_fraction)
+    num_clean = round(patch_set.num_patches * patch_set.clean_fraction)
     num_tasks = len(patch_set.tasks)
-    for index in range(patch_set.num_patches - num_mixed):
+    for index in range(patch_set.num_patches - num_mixed - num_clean):
         turn, task = divmod(index, num_tasks)
         shares[(turn + task) % num_photos].append(("single", (patch_set.tasks[task],)))
     for index in range(num_mixed):
         shares[index % num_photos].append(("mixed", mixable(patch_set.tasks)))
+    for index in range(num_clean):
+        shares[index % num_photos].append(("clean", ()))
     return shares
 
 

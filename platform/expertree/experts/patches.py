@@ -16,6 +16,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from expertree.degradation.fresh import NO_REAL_MAPS, RealMaps
 from expertree.errors import ArtefactError
 from expertree.images.arrays import ImageU8
 from expertree.images.io import decode_u8
@@ -26,7 +27,7 @@ Side = Literal["lq", "gt"]
 DEFAULT_CACHE_BYTES = 1 << 30
 """Room for 10,000 pairs of 128 px patches: a small run never decodes an image twice."""
 
-_SMALL_COLUMNS = ["id", "kind", "tasks", "caption"]
+_SMALL_COLUMNS = ["id", "kind", "tasks", "caption", "recipe"]
 
 
 class PairedPatches:
@@ -37,12 +38,19 @@ class PairedPatches:
         kinds: `single` or `mixed` for each patch.
         tasks: The degradations of each patch.
         captions: The degree caption of each patch.
+        recipes: What made each degraded patch, as JSON (`degradation.recipe.Recipe`).
+        maps: Real maps that its degradation takes when it is made anew.
     """
 
     def __init__(
-        self, storage: Storage, files: Sequence[str], cache_bytes: int = DEFAULT_CACHE_BYTES
+        self,
+        storage: Storage,
+        files: Sequence[str],
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        maps: RealMaps = NO_REAL_MAPS,
     ) -> None:
         """Read the small columns of the files; see `read_patches`."""
+        self.maps = maps
         self._files = [_ParquetFile(storage, name) for name in files]
         found = [
             (values, _Place(n, group, row))
@@ -55,6 +63,7 @@ class PairedPatches:
         self.kinds: list[str] = [values["kind"] for values, _ in found]
         self.tasks: list[tuple[str, ...]] = [tuple(values["tasks"]) for values, _ in found]
         self.captions: list[str] = [values["caption"] for values, _ in found]
+        self.recipes: list[str] = [values["recipe"] for values, _ in found]
         self._places = [place for _, place in found]
         self._index_of = {place: index for index, place in enumerate(self._places)}
         self._decoded: dict[tuple[Side, int], ImageU8] = {}
@@ -137,7 +146,11 @@ class PairedPatches:
 
 
 def read_patches(
-    storage: Storage, files: Sequence[str], *, cache_bytes: int = DEFAULT_CACHE_BYTES
+    storage: Storage,
+    files: Sequence[str],
+    *,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    maps: RealMaps = NO_REAL_MAPS,
 ) -> PairedPatches:
     """Open the patches of a tree node, or of any list of Parquet files.
 
@@ -145,6 +158,7 @@ def read_patches(
         storage: Where the files are.
         files: Names within `storage`; exactly these are read.
         cache_bytes: How much decoded pixels may take; what does not fit is read again each time.
+        maps: Real maps for whoever degrades the clean patches anew.
 
     Returns:
         The patches, sorted by id.
@@ -152,7 +166,7 @@ def read_patches(
     Raises:
         ArtefactError: If a file is missing, is not Parquet, lacks a column, or an id repeats.
     """
-    return PairedPatches(storage, files, cache_bytes)
+    return PairedPatches(storage, files, cache_bytes, maps)
 
 
 class _Place(NamedTuple):

@@ -14,8 +14,13 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from expertree.degradation.fresh import FreshDegradation
+from expertree.degradation.recipe import Recipe
 from expertree.experts.patches import PairedPatches
 from expertree.images.arrays import ImageU8
+
+_FRESH = 0x5EED
+"""Tells the seeds of what is degraded anew from the bits that place and turn a crop."""
 
 _U64: TypeAlias = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -42,8 +47,18 @@ def draw_batch(
     patch_px: int,
     augment: bool,
     seed: int,
+    fresh: FreshDegradation | None = None,
 ) -> tuple[Float32[Tensor, "b 3 p p"], Float32[Tensor, "b 3 p p"]]:
     """Cut, flip and turn the samples at some positions; pairs are treated alike.
+
+    Args:
+        patches: To draw from.
+        positions: In the sequence of all samples.
+        patch_px: Side of the crops.
+        augment: Whether to flip and turn.
+        seed: Of order, places, orientations, and of what is degraded anew.
+        fresh: Degrades the clean patches anew; None takes the stored degraded ones. A patch is
+            degraded whole and cut afterwards: blur sees beyond the crop's border, haze its depth.
 
     Returns:
         Degraded and clean crops, float32 in [0, 1], in channels_last memory.
@@ -54,7 +69,16 @@ def draw_batch(
     indices = indices_at(positions, num_patches=len(patches), seed=seed)
     bits = _random_bits(positions, seed)
     both = np.empty((2, len(indices), patch_px, patch_px, 3), dtype=np.uint8)
-    for side, images in enumerate((patches.images("lq", indices), patches.images("gt", indices))):
+    clean = patches.images("gt", indices)
+    if fresh is None:
+        degraded = patches.images("lq", indices)
+    else:
+        seeds = (_random_bits(positions, seed ^ _FRESH) >> np.uint64(1)).tolist()
+        degraded = [
+            fresh(image, _recipe(patches.recipes[index]), own)
+            for image, index, own in zip(clean, indices, seeds, strict=True)
+        ]
+    for side, images in enumerate((degraded, clean)):
         for n, image in enumerate(images):
             both[side, n] = cut(image, int(bits[n]), patch_px=patch_px, augment=augment)
     lq, gt = torch.from_numpy(both).permute(0, 1, 4, 2, 3).float().div_(255.0)
@@ -87,6 +111,11 @@ def cut(image: ImageU8, bits: int, *, patch_px: int, augment: bool) -> UInt8[np.
     crop = crop[::-1] if bits & 1 else crop
     crop = crop[:, ::-1] if bits & 2 else crop
     return crop.transpose(1, 0, 2) if bits & 4 else crop
+
+
+@functools.lru_cache(maxsize=4096)
+def _recipe(text: str) -> Recipe:
+    return Recipe.from_json(text)
 
 
 @functools.lru_cache(maxsize=2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from expertree.errors import ArtefactError
-from expertree.experts.backbones import build_backbone, resolve_backbone
+from expertree.experts.backbones import build_backbone, resolve_backbone, start_at_identity
 from expertree.experts.checkpoints import Checkpoint
 from expertree.experts.flat import FlatParameters
 from expertree.experts.published import load_published
@@ -204,6 +204,8 @@ def _initial_network(job: ExpertJob) -> nn.Module:
         network = build_backbone(job.backbone, fast=job.adapter is None)
     if job.published is not None:
         load_published(network, job.published)
+    elif job.init is None and job.recipe.start == "identity":
+        start_at_identity(network, job.backbone)
     if job.init is None:
         return network
     parent = Storage.open(job.init)

@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 import torch
 from torch import nn
 
+from expertree.degradation.fresh import FreshDegradation
 from expertree.errors import PausedError, TrainingError
 from expertree.experts.batches import Batch, Batches
 from expertree.experts.checkpoints import Checkpoint, Checkpoints
@@ -148,6 +149,7 @@ class _Training:
     ) -> None:
         self.job, self.recipe, self.workers = job, job.recipe, workers
         self.patches, self.device, self.checkpoints = patches, device, checkpoints
+        self.fresh = FreshDegradation(patches.maps) if self.recipe.fresh else None
         self.batches = Batches(self._draw)
         self.state, self.gradients = self._begin()
 
@@ -236,6 +238,7 @@ class _Training:
             patch_px=patch_px,
             augment=self.recipe.augment,
             seed=self.job.seed,
+            fresh=self.fresh,
         )
         return (lq.pin_memory(), gt.pin_memory()) if self.device.type == "cuda" else (lq, gt)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import cv2
 import numpy as np
@@ -15,6 +15,11 @@ from expertree.images.arrays import ImageU8
 if TYPE_CHECKING:
     from jaxtyping import Float32
     from torch import Tensor
+
+Subsampling: TypeAlias = Literal["4:2:0", "4:4:4"]
+"""How many of a JPEG's colours are kept: a quarter, or all."""
+
+SUBSAMPLINGS: tuple[Subsampling, ...] = get_args(Subsampling)
 
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 
@@ -90,16 +95,21 @@ def encode_png(image_u8: ImageU8, level: int = 1) -> bytes:
     return data.tobytes()
 
 
-def jpeg_round_trip(image_u8: ImageU8, quality: int) -> ImageU8:
-    """Code an image as JPEG (4:2:0, as cameras and the web do) and decode it again.
+def jpeg_round_trip(
+    image_u8: ImageU8, quality: int, *, subsampling: Subsampling = "4:2:0"
+) -> ImageU8:
+    """Code an image as JPEG and decode it again.
 
     Args:
         image_u8: uint8 `[height, width, 3]`, RGB.
-        quality: libjpeg's quality, 1 to 95.
+        quality: libjpeg's quality, 1 to 100.
+        subsampling: Of the colours; `4:2:0` as cameras and the web do, `4:4:4` not at all.
     """
     check_image_u8(image_u8)
     stream = io.BytesIO()
-    PillowImage.fromarray(image_u8).save(stream, format="JPEG", quality=quality, subsampling=2)
+    PillowImage.fromarray(image_u8).save(
+        stream, format="JPEG", quality=quality, subsampling=subsampling
+    )
     with PillowImage.open(stream) as coded:
         return np.array(coded.convert("RGB"), dtype=np.uint8)
 

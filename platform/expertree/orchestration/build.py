@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int64
 
 from expertree.config import to_dict
+from expertree.degradation.fresh import RealMaps
 from expertree.degradation.maps import list_maps
 from expertree.degradation.photographs import (
     list_photographs,
@@ -145,7 +146,10 @@ def build(
         shards=shards,
         kept=kept,
     )
-    picture = _train_experts(config, bench, hierarchy, plans, shards, on_picture)
+    maps = RealMaps.of(config.photographs.maps, material.maps)
+    picture = _train_experts(
+        config, bench, hierarchy, plans, shards, on_picture=on_picture, maps=maps
+    )
     given = _given_to_routers(tables, embeddings, past)
     shift = config.degradation.shift_sets()
     scores = score_tables(bench, {**tables, **given.tables}, *_wanted_scores(plans, given, shift))
@@ -241,7 +245,9 @@ def _train_experts(
     hierarchy: Hierarchy,
     plans: Sequence[ExpertPlan],
     shards: Storage,
+    *,
     on_picture: OnPicture,
+    maps: RealMaps,
 ) -> Picture:
     cached = all(plan.result.is_done() for plan in plans)
     if bench.is_dry and not cached:
@@ -258,6 +264,7 @@ def _train_experts(
             config=config,
             tree=key_of(hierarchy.result),
             budget=budget,
+            maps=maps,
         )
 
 

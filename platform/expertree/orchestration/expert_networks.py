@@ -8,7 +8,7 @@ from expertree.experts import AdapterConfig, BackboneConfig
 from expertree.experts.backbones import resolve_backbone
 from expertree.experts.published import check_published, find_published
 from expertree.hierarchy import ROOT, Tree
-from expertree.orchestration.settings import MIXED, ExpertsConfig, NodeRule
+from expertree.orchestration.settings import CLEAN, MIXED, ExpertsConfig, NodeRule
 
 Shares = Mapping[int, Mapping[str, float]]
 """For each node, the share of its samples that are of each degradation alone, or `mixed`."""
@@ -146,4 +146,6 @@ def _check_nodes(config: ExpertsConfig, tree: Tree) -> None:
 
 def label_of(tasks: tuple[str, ...]) -> str:
     """What a sample counts as among a node's shares."""
+    if not tasks:
+        return CLEAN
     return tasks[0] if len(tasks) == 1 else MIXED

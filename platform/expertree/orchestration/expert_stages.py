@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from expertree.config import load, to_dict
+from expertree.degradation.fresh import RealMaps
 from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
 from expertree.experts.backbones import backbone_record
 from expertree.experts.published import find_published
@@ -180,6 +181,7 @@ def train_experts(
     config: BuildConfig,
     tree: str,
     budget: Budget | None,
+    maps: RealMaps,
 ) -> Picture:
     """Train the experts that are not in the store yet, several at a time.
 
@@ -191,6 +193,7 @@ def train_experts(
         config: Where their runs are tracked, among the rest.
         tree: Key of the tree, which groups the runs.
         budget: A cap on what they may cost.
+        maps: Real maps for what experts degrade anew.
     """
     missing = {plan.key: plan for plan in plans if not plan.result.is_done()}
     folder = tracking_folder(config.tracking, config.output)
@@ -210,6 +213,7 @@ def train_experts(
                 spec=plan.spec,
                 device="cuda" if bench.cluster.use_gpu else "cpu",
                 tracked=_tracked(config, plan, folder, origin) if folder else None,
+                maps=maps,
             ),
         )
         for plan in missing.values()

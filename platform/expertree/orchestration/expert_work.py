@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
+
+from expertree.degradation.fresh import NO_REAL_MAPS, RealMaps
 from expertree.experts import ExpertJob, PairedPatches, read_patches, train_expert
 from expertree.experts.training import OnCheckpoint
 from expertree.experts.workers import Workers
@@ -23,12 +26,14 @@ class ExpertWork:
     spec: Mapping[str, Any]
     device: str
     tracked: TrackedRun | None = None
+    maps: RealMaps = NO_REAL_MAPS
 
     def run(self, on_progress: OnProgress, workers: Workers) -> None:
         """See `lanes.Work`."""
         if workers.agree_on(self.directory.is_done()):
             return
-        patches = read_patches(self.shards, self.files)
+        cv2.setNumThreads(1)  # Degrading anew goes on beside the steps.
+        patches = read_patches(self.shards, self.files, maps=self.maps)
         if self.tracked is None or not workers.is_first:
             self._train(patches, workers, on_progress, None)
             return

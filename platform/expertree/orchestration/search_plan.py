@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from expertree.degradation.fresh import RealMaps
 from expertree.errors import GroupingError
 from expertree.events import EventLog
 from expertree.hierarchy import ROOT, compositions, silhouettes
@@ -49,6 +50,7 @@ class SearchSetup:
         extractor: Whose embeddings they are.
         most_groups: Groups on the finest level of any trial; None where that is not known.
         notes: Where lanes leave a note of each piece that they trained.
+        maps: Real maps for what experts degrade anew.
     """
 
     config: SearchConfig
@@ -57,6 +59,7 @@ class SearchSetup:
     extractor: Storage
     most_groups: int | None
     notes: Storage
+    maps: RealMaps
 
 
 @contextlib.contextmanager
@@ -195,6 +198,7 @@ def _need(
         directory=plan.result,
         spec=plan.spec,
         device="cuda" if bench.cluster.use_gpu else "cpu",
+        maps=setup.maps,
     )
     ends = [round(f * plan.job.num_samples) for f in setup.config.search.fractions]
     parts = []

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from expertree.degradation.fresh import RealMaps
 from expertree.errors import ConfigError, GroupingError
 from expertree.orchestration.build import cut_tree, make_extractor, shard_tree
 from expertree.orchestration.search_plan import TRAIN, SearchSetup
@@ -73,4 +74,5 @@ def make_setup(
         extractor=extractor,
         most_groups=most,
         notes=notes,
+        maps=RealMaps.of(base.photographs.maps, material.maps),
     )

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import torch
 
 from expertree.experts import PairedPatches, read_patches, score_expert, train_expert
@@ -38,7 +39,8 @@ class PieceWork:
         """See `lanes.Work`."""
         if workers.agree_on(self.expert.directory.is_done()):
             return
-        patches = read_patches(self.expert.shards, self.expert.files)
+        cv2.setNumThreads(1)  # Degrading anew goes on beside the steps.
+        patches = read_patches(self.expert.shards, self.expert.files, maps=self.expert.maps)
         for num_samples, snapshot, spec in self.parts:
             if not workers.agree_on(snapshot.is_done()):
                 part = Part(num_samples=num_samples, snapshot=snapshot)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expertree.config import to_dict
+from expertree.degradation.looks import NATURAL
 from expertree.degradation.maps import MapFiles
 from expertree.degradation.photographs import Photo, Split
 from expertree.degradation.table import PatchSet, plan_patches
@@ -38,7 +39,7 @@ def table_specs(
     for name, patch_set in sets.items():
         photos = material.photos_of(patch_set.part)
         specs[name] = {
-            "patch_set": to_dict(patch_set),
+            "patch_set": _record(patch_set),
             "photographs": sorted((photo.name, photo.sha256) for photo in photos),
             "seed": seed,
         }
@@ -46,6 +47,16 @@ def table_specs(
         if maps is not None:
             specs[name]["maps"] = maps
     return specs
+
+
+def _record(patch_set: PatchSet) -> dict[str, Any]:
+    """The set as plain data; without what changes nothing, as it was before there was such."""
+    record = to_dict(patch_set)
+    if patch_set.clean_fraction == 0.0:
+        del record["clean_fraction"]
+    if patch_set.looks == NATURAL:
+        del record["looks"]
+    return record
 
 
 def make_tables(

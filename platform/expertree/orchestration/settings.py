@@ -14,6 +14,9 @@ from expertree.orchestration.cluster import ClusterConfig
 from expertree.routing import RouterConfig
 from expertree.tracking import TrackingConfig
 
+CLEAN = "clean"
+"""Stands for no degradation, where one is named."""
+
 MIXED = "mixed"
 """Stands for several degradations at once, where one is named."""
 

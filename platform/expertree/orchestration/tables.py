@@ -55,7 +55,10 @@ def read_labels(table: Storage) -> list[tuple[str, ...]]:
 
 
 def read_names(table: Storage) -> list[tuple[str, ...]]:
-    """The degradations of each patch of a set, and their degrees, in the order of the ids."""
+    """The degradations of each patch of a set, and their degrees, in the order of the ids.
+
+    A patch with which nothing is wrong has its caption alone.
+    """
     rows = _columns(table, "tasks", "caption")
     captions = rows["caption"].to_pylist()
     return [

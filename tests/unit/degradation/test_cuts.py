@@ -10,6 +10,7 @@ import pytest
 
 from expertree.degradation import physics
 from expertree.degradation.cuts import MASK_SCALES, cut_map, maps_of
+from expertree.degradation.looks import NATURAL
 from expertree.degradation.maps import (
     DepthConfig,
     MapsConfig,
@@ -34,8 +35,11 @@ TABLE = DegradationConfig(
     num_route=12,
     num_val_in=12,
     num_val_out=24,
+    num_val_clean=0,
     num_shift=0,
     mixed_fraction=0.5,
+    chooser_clean_fraction=0.0,
+    looks=NATURAL,
     chooser_mixed_fraction=0.5,
 )
 SINGLE = dataclasses.replace(TABLE, mixed_fraction=0.0, chooser_mixed_fraction=0.0)

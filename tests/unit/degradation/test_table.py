@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from expertree import config as strict
 from expertree.degradation.captions import caption
+from expertree.degradation.looks import NATURAL, LooksConfig
 from expertree.degradation.photographs import Photo
 from expertree.degradation.recipe import Recipe
 from expertree.degradation.registry import DEFAULT_TASKS
@@ -24,8 +25,11 @@ SMALL = DegradationConfig(
     num_route=21,
     num_val_in=14,
     num_val_out=14,
+    num_val_clean=0,
     num_shift=0,
     mixed_fraction=0.25,
+    chooser_clean_fraction=0.0,
+    looks=NATURAL,
 )
 
 NOT_MIXED = {"mixed_fraction": 0.0, "chooser_mixed_fraction": 0.0}
@@ -241,3 +245,53 @@ def test_a_configuration_that_cannot_work_is_refused(values, message):
 def test_the_configuration_goes_through_plain_data():
     assert strict.load(DegradationConfig, strict.to_dict(SMALL)) == SMALL
     assert DegradationConfig().tasks == DEFAULT_TASKS
+
+
+def test_choosers_see_clean_pictures_and_experts_do_not():
+    config = dataclasses.replace(SMALL, num_route=40, num_val_clean=6, chooser_clean_fraction=0.1)
+    clean = Counter(row["split"] for row in rows_of(plan(config)) if not row["tasks"])
+    assert clean == {"extractor": 1, "route": 4, "val_clean": 6}
+    for row in rows_of(plan(config)):
+        if not row["tasks"]:
+            assert row["lq"] == row["gt"]
+            assert row["caption"] == "no degradation"
+
+
+def test_half_of_the_clean_validation_pictures_are_grey():
+    config = dataclasses.replace(SMALL, num_val_clean=60)
+    rows = [row for row in rows_of(plan(config)) if row["split"] == "val_clean"]
+    num_grey = sum(is_grey(decode_u8(row["gt"])) for row in rows)
+    assert 20 <= num_grey <= 40
+
+
+def test_a_look_changes_the_clean_picture_and_not_what_is_wrong():
+    looks = dataclasses.replace(NATURAL, grey_share=1.0)
+    natural = [row for row in rows_of(plan()) if row["split"] == "train"]
+    config = dataclasses.replace(SMALL, looks=looks)
+    grey = [row for row in rows_of(plan(config)) if row["split"] == "train"]
+    assert [row["recipe"] for row in grey] == [row["recipe"] for row in natural]
+    assert all(is_grey(decode_u8(row["gt"])) for row in grey)
+    assert not any(is_grey(decode_u8(row["gt"])) for row in natural)
+
+
+def test_validation_pictures_are_as_they_are():
+    config = dataclasses.replace(SMALL, looks=LooksConfig(grey_share=0.85, pale_share=0.0))
+    for own, usual in zip(rows_of(plan(config)), rows_of(plan()), strict=True):
+        if own["split"].startswith("val"):
+            assert own == usual
+
+
+def test_a_saved_picture_is_made_again_from_its_recipe():
+    looks = dataclasses.replace(NATURAL, saved_share=1.0)
+    config = dataclasses.replace(SMALL, looks=looks)
+    for row in rows_of(plan(config)):
+        recipe = Recipe.from_json(row["recipe"])
+        is_saved = row["split"] in ("train", "extractor", "route") and "jpeg" not in recipe.tasks
+        assert (recipe.saved is not None) == is_saved
+        made = degrade(decode_u8(row["gt"]), recipe)
+        assert (made == decode_u8(row["lq"])).all()
+        assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def is_grey(image):
+    return (image.max(axis=2) == image.min(axis=2)).all()

@@ -5,11 +5,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from expertree.degradation.recipe import draw_recipe
 from expertree.experts.backbones import BackboneConfig
 from expertree.images.io import encode_png
 from expertree.storage import Storage
 
 TASKS = ("noise", "blur", "haze")
+RECIPES = {
+    task: draw_recipe(np.random.default_rng(0), tasks=(task,), kind="single", severity="in")
+    for task in TASKS
+}
 TINY = {
     "nafnet": BackboneConfig(width=4, encoder=(1, 1), middle=1, decoder=(1, 1)),
     "restormer": BackboneConfig(
@@ -52,6 +57,7 @@ def patch_table(num_rows: int, *, size_px: int = 24, seed: int = 0) -> pa.Table:
                 "kind": "single",
                 "tasks": [task],
                 "caption": f"medium {task}",
+                "recipe": RECIPES[task].to_json(),
                 "lq": encode_png(spoiled),
                 "gt": encode_png(clean),
             }

@@ -110,7 +110,7 @@ def test_what_opens_is_the_root_with_the_changes(train, root):
 
 
 def test_an_adapter_improves_on_its_root(train, root, patches):
-    recipe = RecipeConfig(batch_size=4, patch_px=16, learning_rate=1e-2)
+    recipe = RecipeConfig(batch_size=4, patch_px=16, fresh=False, learning_rate=1e-2, ema_decay=0.0)
     directory = train("a", recipe=recipe, num_samples=240)
     before, after = (score_expert(load_expert(d, root=root), patches) for d in (root, directory))
     assert after["psnr_rgb"].mean() > before["psnr_rgb"].mean() + 0.5

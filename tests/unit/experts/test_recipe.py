@@ -16,7 +16,7 @@ def test_rate_rises_linearly_then_falls_as_a_cosine():
 
 
 def test_without_warm_up_the_first_step_has_the_full_rate():
-    assert learning_rate_at(RecipeConfig(learning_rate=0.5), 0, 100) == 0.5
+    assert learning_rate_at(RecipeConfig(learning_rate=0.5, warmup_samples=0), 0, 100) == 0.5
 
 
 def test_sizes_follow_the_parts_of_the_training():

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from expertree.errors import ArtefactError, PausedError, StorageError, TrainingError
-from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.backbones import BackboneConfig, build_backbone, start_at_identity
 from expertree.experts.losses import LOSSES
 from expertree.experts.patches import read_patches
 from expertree.experts.published import PublishedWeights, find_published
@@ -25,6 +25,10 @@ from expertree.storage import Storage
 RECIPE = RecipeConfig(
     batch_size=3,
     patch_px=16,
+    fresh=False,
+    loss="l1",
+    start="random",
+    learning_rate=1e-3,
     warmup_samples=12,
     ema_decay=0.9,
     weight_decay=1e-2,
@@ -294,9 +298,9 @@ def test_half_the_rate_survives_a_kill(train, monkeypatch):
 def test_larger_patches_come_last(train, monkeypatch):
     drawn = []
 
-    def watched(patches, positions, *, patch_px, augment, seed):
+    def watched(patches, positions, *, patch_px, **rest):
         drawn.append((positions[0], len(positions), patch_px))
-        return draw_batch(patches, positions, patch_px=patch_px, augment=augment, seed=seed)
+        return draw_batch(patches, positions, patch_px=patch_px, **rest)
 
     monkeypatch.setattr("expertree.experts.training.draw_batch", watched)
     stage = PatchStage(from_fraction=0.5, patch_px=24, batch_size=2)
@@ -322,7 +326,7 @@ def test_the_log_tells_how_long_steps_waited_for_data(train):
 
 
 def test_training_improves_on_the_input(train, patches):
-    recipe = RecipeConfig(batch_size=4, patch_px=16, learning_rate=3e-3)
+    recipe = dataclasses.replace(RECIPE, batch_size=4, learning_rate=3e-3, ema_decay=0.0)
     directory, _ = train("good", dataclasses.replace(JOB, recipe=recipe, num_samples=400))
     before, after = score_inputs(patches), score_expert(load_expert(directory), patches)
     assert after["psnr_rgb"].mean() > before["psnr_rgb"].mean() + 3
@@ -419,9 +423,42 @@ def plain_training(job, patches):
 
 
 def test_the_loop_equals_a_plain_one(train, patches):
-    recipe = RecipeConfig(batch_size=3, patch_px=16, weight_decay=1e-2, grad_clip=0.05)
+    recipe = dataclasses.replace(RECIPE, warmup_samples=0, ema_decay=0.0, grad_clip=0.05)
     job = dataclasses.replace(JOB, recipe=recipe, num_samples=30)
     directory, _ = train("ours", job)
     expected = plain_training(job, patches).state_dict()
     for name, value in load_expert(directory).state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_network_with_fresh_weights_starts_at_the_identity(tiny):
+    network = build_backbone(tiny)
+    start_at_identity(network, tiny)
+    image = torch.rand(1, 3, 20, 24)
+    with torch.no_grad():
+        assert torch.equal(network(image), image)
+    network(image).square().sum().backward()
+    moved = [name for name, p in network.named_parameters() if p.grad.abs().max() > 0]
+    assert moved
+
+
+def test_training_starts_at_the_identity_unless_told_otherwise(train, patches):
+    still = dataclasses.replace(RECIPE, learning_rate=1e-30, weight_decay=0.0)
+    for start, is_input in (("identity", True), ("random", False)):
+        recipe = dataclasses.replace(still, start=start)
+        directory, _ = train(start, dataclasses.replace(JOB, recipe=recipe, num_samples=3))
+        restored, degraded = score_expert(load_expert(directory), patches), score_inputs(patches)
+        assert np.allclose(restored["psnr_rgb"], degraded["psnr_rgb"], atol=1e-3) == is_input
+
+
+def test_what_is_degraded_anew_resumes_to_the_bit(train):
+    recipe = dataclasses.replace(RECIPE, fresh=True)
+    job = dataclasses.replace(JOB, recipe=recipe)
+    undisturbed, _ = train("undisturbed", job)
+    for stop in (31, 58):
+        with pytest.raises(StoppedError):
+            train("stopped", job, stop_after(stop))
+    resumed, _ = train("stopped", job)
+    assert weights(resumed) == weights(undisturbed)
+    stored, _ = train("stored", dataclasses.replace(JOB, recipe=RECIPE))
+    assert weights(stored) != weights(undisturbed)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from expertree.degradation.recipe import Recipe
 from expertree.errors import ConfigError, TrainingError
 from expertree.events import read_events
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig
@@ -35,6 +36,9 @@ def work(tmp_path: Path) -> ExpertWork:
             "kind": "single",
             "tasks": ["noise"],
             "caption": "medium noise",
+            "recipe": Recipe(
+                tasks=("noise",), parameters={"noise": {"sigma": 15.0}}, seed=n
+            ).to_json(),
             "lq": png,
             "gt": png,
         }
@@ -94,7 +98,7 @@ def test_tracking_changes_no_weights(work: ExpertWork, tmp_path: Path) -> None:
 def test_a_training_that_fails_ends_its_run_too(
     work: ExpertWork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(LOSSES, "l1", lambda restored, clean: (restored - clean).sum() * np.nan)
+    monkeypatch.setitem(LOSSES, "psnr", lambda restored, clean: (restored - clean).sum() * np.nan)
     with pytest.raises(TrainingError, match="not finite"):
         work.run(lambda _: None, ALONE)
     last = read_events(tmp_path / "tracking" / "metrics.jsonl")[-1]

@@ -6,6 +6,7 @@ from expertree.experts.backbones.registry import (
     build_backbone,
     describe_backbone,
     resolve_backbone,
+    start_at_identity,
 )
 from expertree.experts.backbones.spec import BackboneConfig, BackboneDescriptor, BackboneSpec
 
@@ -18,4 +19,5 @@ __all__ = [
     "build_backbone",
     "describe_backbone",
     "resolve_backbone",
+    "start_at_identity",
 ]

@@ -107,4 +107,10 @@ def _with_own_layers(layer: nn.Module, *, fast: bool) -> nn.Module:
     return layer
 
 
-SPEC = BackboneSpec(kind="nafnet", layout=NAFNetLayout(), build=build, precisions=("bfloat16",))
+SPEC = BackboneSpec(
+    kind="nafnet",
+    layout=NAFNetLayout(),
+    build=build,
+    last=("ending",),
+    precisions=("bfloat16",),
+)

@@ -46,6 +46,23 @@ def build_backbone(config: BackboneConfig, *, fast: bool = True) -> nn.Module:
     return spec.build(spec.layout, fast)
 
 
+def start_at_identity(network: nn.Module, config: BackboneConfig) -> None:
+    """Set the last layers of a network to zero, so that it gives its input until it has learnt.
+
+    Gradients still reach every layer: the last ones move with the first step, the others with the
+    second.
+
+    Args:
+        network: Made by `build_backbone`; changed in place.
+        config: Which network it is.
+    """
+    ends = tuple(f".{name}" for name in _spec(config).last)
+    for name, layer in network.named_modules():
+        if f".{name}".endswith(ends):
+            for parameter in layer.parameters(recurse=False):
+                nn.init.zeros_(parameter)
+
+
 def resolve_backbone(config: BackboneConfig) -> BackboneConfig:
     """The same network under its kind's name, with every size given.
 

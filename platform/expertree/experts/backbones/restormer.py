@@ -227,5 +227,9 @@ def _upsampling(width: int) -> nn.Sequential:
 
 
 SPEC = BackboneSpec(
-    kind="restormer", layout=RestormerLayout(), build=build, precisions=("bfloat16",)
+    kind="restormer",
+    layout=RestormerLayout(),
+    build=build,
+    last=("output",),
+    precisions=("bfloat16",),
 )

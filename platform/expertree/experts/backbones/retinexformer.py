@@ -80,5 +80,10 @@ def build(layout: RetinexformerLayout, fast: bool) -> Retinexformer:  # noqa: AR
 
 
 SPEC = BackboneSpec(
-    kind="retinexformer", layout=RetinexformerLayout(), build=build, precisions=("bfloat16",)
+    kind="retinexformer",
+    layout=RetinexformerLayout(),
+    build=build,
+    # Each stage brightens its input by what the estimator's last layer gives, and adds the other's.
+    last=("estimator.conv2", "denoiser.mapping"),
+    precisions=("bfloat16",),
 )

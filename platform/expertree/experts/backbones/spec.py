@@ -66,12 +66,15 @@ class BackboneSpec(Generic[L]):
             width. Its state dict has the names of the published weights.  The flag asks for the
             fast form, which computes the same; the other form calls every layer as a module, which
             adapters need.
+        last: Layers by name, or by the end of it: what they give is all that the network adds to
+            its input, so that it is the identity where their weights are zero.
         precisions: What it may be trained in, besides float32.
     """
 
     kind: str
     layout: L
     build: Callable[[L, bool], nn.Module]
+    last: tuple[str, ...]
     precisions: tuple[str, ...] = ()
 
     def with_layout(self, **sizes: Any) -> "BackboneSpec[L]":
