@@ -8,6 +8,7 @@ from expertree.benchmarks.cluster import ClusteringConfig, measure_clustering
 from expertree.benchmarks.degrade import DegradeConfig, measure_degradation
 from expertree.benchmarks.load import LoadConfig, measure_load
 from expertree.benchmarks.overhead import OverheadConfig, measure_overhead
+from expertree.benchmarks.recipe import RecipeBenchConfig, measure_recipe
 from expertree.benchmarks.search import SearchBenchConfig, measure_search
 from expertree.benchmarks.serve import ServeBenchConfig, measure_serving
 from expertree.benchmarks.shard import ShardConfig, measure_shards
@@ -26,6 +27,7 @@ class BenchConfig:
     degrade: DegradeConfig = DegradeConfig()
     load: LoadConfig = LoadConfig()
     overhead: OverheadConfig = OverheadConfig()
+    recipe: RecipeBenchConfig = RecipeBenchConfig()
     search: SearchBenchConfig = SearchBenchConfig()
     serve: ServeBenchConfig = ServeBenchConfig()
     shard: ShardConfig = ShardConfig()
@@ -44,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "degrade": lambda config: measure_degradation(config.degrade),
     "load": lambda config: measure_load(config.load),
     "overhead": lambda config: measure_overhead(config.overhead),
+    "recipe": lambda config: measure_recipe(config.recipe),
     "search": lambda config: measure_search(config.search),
     "serve": lambda config: measure_serving(config.serve),
     "shard": lambda config: measure_shards(config.shard),

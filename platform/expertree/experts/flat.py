@@ -18,6 +18,7 @@ class FlatParameters:
     Attributes:
         vector: The parameters, with zeros between them for alignment; what an optimiser gets.
         gradient: Their gradients, laid out alike.
+        spans: Where each parameter and the zeros behind it are: first number and one past the last.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -27,12 +28,14 @@ class FlatParameters:
         self.vector = nn.Parameter(torch.zeros(sum(sizes), dtype=first.dtype, device=first.device))
         self.vector.grad = torch.zeros_like(self.vector)
         self.gradient = self.vector.grad
+        self.spans: list[tuple[int, int]] = []
         start = 0
         for parameter, size in zip(trainable, sizes, strict=True):
             span = slice(start, start + parameter.numel())
             self.vector.data[span] = parameter.detach().flatten()
             parameter.data = self.vector.data[span].view(parameter.shape)
             parameter.grad = self.gradient[span].view(parameter.shape)
+            self.spans.append((start, start + size))
             start += size
 
     def clear_gradients(self) -> None:

@@ -12,6 +12,7 @@ from expertree.experts.published import PublishedWeights
 Loss = Literal["l1", "charbonnier", "l1_fft", "psnr"]
 Precision = Literal["float32", "bfloat16"]
 Start = Literal["identity", "random"]
+OptimizerName = Literal["adamw", "muon"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,8 +86,15 @@ class RecipeConfig:
     logarithm of each image's mean squared error: in the others haze and low light, whose errors are
     ten times larger, decide alone."""
 
+    optimizer: OptimizerName = "muon"
+    """`adamw` for all weights; `muon` for those that mix channels, AdamW for the rest
+    (`optimizers.py`)."""
+
     learning_rate: float = 2e-3
-    """At the end of the warm-up."""
+    """AdamW's, at the end of the warm-up."""
+
+    matrix_learning_rate: float = 0.02
+    """Muon's, which rises and falls with `learning_rate`."""
 
     final_learning_rate_ratio: float = 1e-3
     """Where the cosine ends, as a share of `learning_rate`."""
@@ -98,14 +106,14 @@ class RecipeConfig:
     """AdamW's averaging of the gradient and of its square."""
 
     weight_decay: float = 0.0
-    """AdamW's."""
+    """Share of each weight that a step of rate 1 takes away."""
 
     grad_clip: float = 1.0
     """Largest norm of the whole gradient; 0 does not clip."""
 
     ema_decay: float = 0.99
-    """Share of the old average kept at each step; the averaged weights become the expert. 0 keeps
-    no average."""
+    """Share of the old average kept at each step, less at first; the averaged weights become the
+    expert. 0 keeps no average."""
 
     checkpoint_every_samples: int = 2048
     """What an interruption can cost at most."""
@@ -129,8 +137,9 @@ class RecipeConfig:
             raise ValueError(
                 f"progressive: each part must begin after the one before, got {starts}"
             )
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        for name in ("learning_rate", "matrix_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
 
@@ -145,6 +154,7 @@ PAPER_RECIPE = RecipeConfig(
     fresh=False,
     start="random",
     loss="l1",
+    optimizer="adamw",
     learning_rate=1e-3,
     warmup_samples=0,
     ema_decay=0.0,
@@ -212,14 +222,24 @@ def sizes_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> tuple[int
     return recipe.patch_px, recipe.batch_size
 
 
-def learning_rate_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> float:
-    """The learning rate of the step that starts after `num_seen` of `num_samples` samples.
+def rate_share_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> float:
+    """The share of the learning rates in the step that starts after `num_seen` of `num_samples`.
 
     Linear warm-up, then half a cosine to `final_learning_rate_ratio`.
     """
     warmup = recipe.warmup_samples
     if num_seen < warmup:
-        return recipe.learning_rate * (num_seen + recipe.batch_size) / (warmup + recipe.batch_size)
+        return (num_seen + recipe.batch_size) / (warmup + recipe.batch_size)
     progress = (num_seen - warmup) / max(1, num_samples - warmup)
     last = recipe.final_learning_rate_ratio
-    return recipe.learning_rate * (last + (1 - last) * (1 + math.cos(math.pi * progress)) / 2)
+    return last + (1 - last) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def average_decay_at(recipe: RecipeConfig, num_seen: int) -> float:
+    """The share of the old average that the step after `num_seen` samples keeps.
+
+    `ema_decay` at most, and little at first: an average over a hundred steps would otherwise hold
+    the initial weights for hundreds of them.
+    """
+    num_steps = num_seen / recipe.batch_size
+    return min(recipe.ema_decay, (1 + num_steps) / (10 + num_steps))

@@ -11,8 +11,9 @@ from expertree.errors import ArtefactError
 from expertree.experts.backbones import build_backbone, resolve_backbone, start_at_identity
 from expertree.experts.checkpoints import Checkpoint
 from expertree.experts.flat import FlatParameters
+from expertree.experts.optimizers import Optimizer
 from expertree.experts.published import load_published
-from expertree.experts.recipe import ExpertJob, learning_rate_at
+from expertree.experts.recipe import ExpertJob, average_decay_at, rate_share_at
 from expertree.experts.weights import load_weights, read_card, save_expert
 from expertree.storage import Storage
 
@@ -49,13 +50,7 @@ class TrainingState:
         self.network, self._adapter = _beginning(job)
         self.network.to(device).train()
         self.flat = FlatParameters(self.network)
-        self._optimizer = torch.optim.AdamW(
-            [self.flat.vector],
-            lr=self._recipe.learning_rate,
-            betas=self._recipe.betas,
-            weight_decay=self._recipe.weight_decay,
-            fused=True,
-        )
+        self._optimizer = Optimizer(self.network, self.flat, self._recipe)
         self._average = self.flat.vector.detach().clone() if self._recipe.ema_decay > 0 else None
         self.num_seen = 0
         self.seconds = 0.0
@@ -74,7 +69,7 @@ class TrainingState:
     @property
     def learning_rate(self) -> float:
         """That of the last step."""
-        return float(self._optimizer.param_groups[0]["lr"])
+        return self._optimizer.learning_rate
 
     @property
     def shown_loss(self) -> float:
@@ -87,11 +82,11 @@ class TrainingState:
         """Move the weights along the gradient."""
         if self._recipe.grad_clip > 0:
             self.flat.clip_gradients(self._recipe.grad_clip)
-        rate = learning_rate_at(self._recipe, self.num_seen, self._job.num_samples)
-        self._optimizer.param_groups[0]["lr"] = rate * self.rate_scale
-        self._optimizer.step()
+        share = rate_share_at(self._recipe, self.num_seen, self._job.num_samples)
+        self._optimizer.step(share * self.rate_scale)
         if self._average is not None:
-            self._average.lerp_(self.flat.vector.detach(), 1.0 - self._recipe.ema_decay)
+            decay = average_decay_at(self._recipe, self.num_seen)
+            self._average.lerp_(self.flat.vector.detach(), 1.0 - decay)
 
     def note_step(self, loss: Tensor, num_seen: int) -> None:
         """Count a step, and add it to the loss curve.
@@ -118,13 +113,10 @@ class TrainingState:
         self._mean_loss()
         if not bool(self.flat.vector.isfinite().all()):
             raise NotFiniteError
-        state = self._optimizer.state[self.flat.vector]
         tensors = {
             "parameters": self.flat.vector.detach(),
-            "exp_avg": state["exp_avg"],
-            "exp_avg_sq": state["exp_avg_sq"],
-            "step": state["step"],
             "window_loss": self._window_loss,
+            **self._optimizer.state(),
         }
         if self._average is not None:
             tensors["average"] = self._average
@@ -146,9 +138,7 @@ class TrainingState:
         tensors = {name: value.to(self._device) for name, value in checkpoint.tensors.items()}
         self.flat.vector.data.copy_(tensors["parameters"])
         self._window_loss = tensors["window_loss"]
-        self._optimizer.state[self.flat.vector] = {
-            name: tensors[name] for name in ("step", "exp_avg", "exp_avg_sq")
-        }
+        self._optimizer.resume(tensors)
         if self._average is not None:
             self._average = tensors["average"]
         progress = checkpoint.progress

@@ -2,21 +2,21 @@
 
 import pytest
 
-from expertree.experts.recipe import PatchStage, RecipeConfig, learning_rate_at, sizes_at
+from expertree.experts.recipe import PatchStage, RecipeConfig, rate_share_at, sizes_at
 
 RECIPE = RecipeConfig(batch_size=4, learning_rate=1.0, warmup_samples=16)
 
 
 def test_rate_rises_linearly_then_falls_as_a_cosine():
-    rates = [learning_rate_at(RECIPE, n, 116) for n in range(0, 116, 4)]
+    rates = [rate_share_at(RECIPE, n, 116) for n in range(0, 116, 4)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[4:] == sorted(rates[4:], reverse=True)
-    assert learning_rate_at(RECIPE, 66, 116) == pytest.approx(0.5, abs=1e-3)
-    assert learning_rate_at(RECIPE, 116, 116) == pytest.approx(1e-3)
+    assert rate_share_at(RECIPE, 66, 116) == pytest.approx(0.5, abs=1e-3)
+    assert rate_share_at(RECIPE, 116, 116) == pytest.approx(1e-3)
 
 
 def test_without_warm_up_the_first_step_has_the_full_rate():
-    assert learning_rate_at(RecipeConfig(learning_rate=0.5, warmup_samples=0), 0, 100) == 0.5
+    assert rate_share_at(RecipeConfig(warmup_samples=0), 0, 100) == 1.0
 
 
 def test_sizes_follow_the_parts_of_the_training():

@@ -28,6 +28,7 @@ RECIPE = RecipeConfig(
     fresh=False,
     loss="l1",
     start="random",
+    optimizer="adamw",
     learning_rate=1e-3,
     warmup_samples=12,
     ema_decay=0.9,
@@ -452,7 +453,7 @@ def test_training_starts_at_the_identity_unless_told_otherwise(train, patches):
 
 
 def test_what_is_degraded_anew_resumes_to_the_bit(train):
-    recipe = dataclasses.replace(RECIPE, fresh=True)
+    recipe = dataclasses.replace(RECIPE, fresh=True, optimizer="muon")
     job = dataclasses.replace(JOB, recipe=recipe)
     undisturbed, _ = train("undisturbed", job)
     for stop in (31, 58):

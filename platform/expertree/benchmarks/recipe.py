@@ -1,0 +1,214 @@
+"""What a training recipe is worth: PSNR after so many minutes of one core, against the paper's.
+
+Three small tasks on bundled photographs: an expert for noise, one for haze, one network for all
+seven degradations. Each recipe's speed is measured first, and it is then given the samples that
+fit into the minutes, with its whole schedule: what counts is where a training of that length ends.
+"""
+
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from expertree.degradation.photographs import (
+    BUNDLED_SOURCE,
+    Photo,
+    list_photographs,
+    load_photo,
+    split_photographs,
+)
+from expertree.degradation.recipe import Recipe
+from expertree.degradation.registry import DEFAULT_TASKS
+from expertree.degradation.synthesis import degrade
+from expertree.degradation.table import (
+    SCHEMA,
+    DegradationConfig,
+    PatchSet,
+    make_part,
+    plan_patches,
+)
+from expertree.experts import (
+    BackboneConfig,
+    ExpertJob,
+    PairedPatches,
+    RecipeConfig,
+    load_expert,
+    read_patches,
+    train_expert,
+)
+from expertree.experts.recipe import PAPER_RECIPE
+from expertree.experts.scoring import score_expert, score_inputs
+from expertree.images.io import decode_u8, encode_png
+from expertree.orchestration.tables import write_table
+from expertree.storage import Storage
+
+ALL = "all"
+"""The task of one network for everything."""
+
+SIGMAS = (15, 25, 50)
+"""Of the noise on which denoisers are compared."""
+
+_LOG = "log.json"
+_FILE = "patches.parquet"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RecipeBenchConfig:
+    """What to train."""
+
+    recipe: RecipeConfig = RecipeConfig()
+    """The one in question."""
+
+    against: RecipeConfig = PAPER_RECIPE
+    """The one that it is compared with."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    """The network of both."""
+
+    minutes: tuple[float, ...] = (2.0, 5.0, 10.0)
+    """Of one core; a training for each."""
+
+    tasks: tuple[str, ...] = ("noise", "haze", ALL)
+    """Degradations that an expert is trained for, or `all`."""
+
+    source: str = BUNDLED_SOURCE
+    """Photographs: `bundled`, or a folder."""
+
+    num_train: int = 2100
+    """Patches of 128 px to train on, of each task."""
+
+    num_val: int = 140
+    """Patches of other photographs to measure on."""
+
+    seed: int = 0
+    """Of everything."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Task:
+    """One task's patches.
+
+    Attributes:
+        train: To train on.
+        val: To measure on, by name.
+    """
+
+    train: PairedPatches
+    val: Mapping[str, PairedPatches]
+
+
+def measure_recipe(config: RecipeBenchConfig) -> dict[str, Any]:
+    """Train both recipes on each task for each number of minutes; gains are ours over the other."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Storage.open(folder)
+        rows = []
+        for name in config.tasks:
+            task = _make_task(config, name, root.sub(name))
+            for minutes in config.minutes:
+                row = {"task": name, "minutes": minutes}
+                place = root.sub(f"{name}-{minutes}")
+                for label, recipe in (("recipe", config.recipe), ("against", config.against)):
+                    row[label] = _train(config, recipe, task, minutes * 60, place.sub(label))
+                    print(row, file=sys.stderr)  # noqa: T201 - it takes minutes
+                row["gain_db"] = {
+                    one: round(row["recipe"]["psnr"][one] - row["against"]["psnr"][one], 3)
+                    for one in task.val
+                }
+                rows.append(row)
+    return {"benchmark": "recipe", "rows": rows, "recipe": dataclasses.asdict(config.recipe)}
+
+
+def _train(
+    config: RecipeBenchConfig,
+    recipe: RecipeConfig,
+    task: _Task,
+    seconds: float,
+    directory: Storage,
+) -> dict[str, Any]:
+    """Train for some seconds, and measure."""
+
+    def job(num_samples: int) -> ExpertJob:
+        return ExpertJob(
+            key="bench",
+            backbone=config.backbone,
+            recipe=recipe,
+            num_samples=num_samples,
+            seed=config.seed,
+        )
+
+    # The first steps are slower, so that a short run would promise too little.
+    warm = max(160, round(seconds))
+    train_expert(job(warm), patches=task.train, directory=directory.sub("warm"))
+    rate = directory.sub("warm").read_json(_LOG)["samples_per_s"]
+    result = directory.sub("expert")
+    trained = train_expert(job(round(rate * seconds)), patches=task.train, directory=result)
+    network = load_expert(result).eval()
+    return {
+        "samples": trained.num_samples,
+        "seconds": round(trained.seconds, 1),
+        "psnr": {name: _psnr(network, patches) for name, patches in task.val.items()},
+        "input": {name: _psnr(None, patches) for name, patches in task.val.items()},
+    }
+
+
+def _psnr(network: nn.Module | None, patches: PairedPatches) -> float:
+    """The mean over patches in dB; of the inputs without a network."""
+    scores = score_inputs(patches) if network is None else score_expert(network, patches)
+    return round(float(scores["psnr_rgb"].mean()), 3)
+
+
+def _make_task(config: RecipeBenchConfig, name: str, root: Storage) -> _Task:
+    tasks = DEFAULT_TASKS if name == ALL else (name,)
+    sets = DegradationConfig(
+        num_train=config.num_train,
+        num_val_in=config.num_val,
+        mixed_fraction=0.0,
+        chooser_mixed_fraction=0.0,
+        tasks=tasks,
+    ).patch_sets()
+    photos, _ = list_photographs(config.source, min_side_px=sets["train"].patch_px)
+    parts = split_photographs(photos, val_fraction=0.3, route_fraction=0.2, seed=config.seed)
+
+    def make(patch_set: PatchSet, place: Storage) -> list[dict[str, Any]]:
+        own = [photo for photo in photos if parts[photo.name] == patch_set.part]
+        return _make_table(patch_set, own, config.seed, place)
+
+    make(sets["train"], root.sub("train"))
+    rows = make(sets["val_in"], root.sub("val"))
+    val = {name: read_patches(root.sub("val"), [_FILE])}
+    if name == "noise":
+        for sigma in SIGMAS:
+            place = root.sub(f"sigma-{sigma}")
+            _write(place, [_with_noise(row, sigma) for row in rows])
+            val[f"sigma {sigma}"] = read_patches(place, [_FILE])
+    return _Task(train=read_patches(root.sub("train"), [_FILE]), val=val)
+
+
+def _make_table(
+    patch_set: PatchSet, photos: Sequence[Photo], seed: int, place: Storage
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for part in plan_patches(patch_set, photos, seed=seed):
+        rows += make_part(part, load_photo(part.photo)).to_pylist()
+    _write(place, rows)
+    return rows
+
+
+def _write(place: Storage, rows: list[dict[str, Any]]) -> None:
+    write_table(place, _FILE, pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def _with_noise(row: Mapping[str, Any], sigma: int) -> dict[str, Any]:
+    """The clean patch of a row with noise of that deviation, clipped and rounded."""
+    recipe = Recipe(tasks=("noise",), parameters={"noise": {"sigma": sigma}}, seed=row["seed"])
+    spoiled = degrade(np.ascontiguousarray(decode_u8(row["gt"])), recipe)
+    return {**row, "recipe": recipe.to_json(), "lq": encode_png(spoiled)}
