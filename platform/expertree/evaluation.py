@@ -175,7 +175,8 @@ def routing(tree: Tree, data: Evaluated, *, task_order: Sequence[str]) -> dict[s
     mixed = np.flatnonzero([len(tasks) > 1 for tasks in data.tasks])
     if len(mixed):
         groups["mixed"] = mixed
-    audit = audit_routes(data.routes, node_table(_by_expert(data, "psnr_rgb"), tree), tree)
+    psnr = node_table(_by_expert(data, "psnr_rgb"), tree)
+    audit = audit_routes(data.routes, psnr, tree, inputs=data.degraded.psnr_rgb)
     return {
         "rows": list(groups),
         "leaves": [_shares(leaves[g], tree.num_leaves) for g in groups.values()],
@@ -213,7 +214,8 @@ def _at_point(tree: Tree, point: float, data: Evaluated, kind: str) -> dict[str,
     if not len(rows):
         return {}
     psnr = node_table(_by_expert(data, "psnr_rgb"), tree)[rows]
-    audit = audit_routes([data.routes[row] for row in rows.tolist()], psnr, tree)
+    inputs = data.degraded.psnr_rgb[rows]
+    audit = audit_routes([data.routes[row] for row in rows.tolist()], psnr, tree, inputs=inputs)
     return {
         "point": point,
         "mean_level": audit.mean_level,

@@ -14,7 +14,7 @@ from expertree.experts.adapter import adapter_shapes
 from expertree.experts.backbones import BackboneConfig, build_backbone
 from expertree.experts.weights import save_expert
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree, save_tree
-from expertree.restorer import write_bundle
+from expertree.restorer import Restorer, open_bundle, write_bundle
 from expertree.routing import Router, RouterShape, make_guide, save_guide, save_router
 from expertree.storage import Storage
 
@@ -119,6 +119,55 @@ def bundle_path(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundle")
     parts.write(Storage.open(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def careful_bundle_path(
+    parts: Parts, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same experts behind routers that leave about every second image as it is."""
+    bundle, store = (
+        open_bundle(Storage.open(bundle_path)),
+        Storage.open(tmp_path_factory.mktemp("r")),
+    )
+    tree = bundle.tree
+    torch.manual_seed(1)
+    images = torch.rand(80, 3, 64, 64) * torch.rand(80, 3, 1, 1) + torch.rand(80, 1, 1, 1)
+    points = torch.from_numpy(tree.standardise(bundle.extractor.embed(images.clamp(0, 1)).numpy()))
+    router = Router(
+        RouterShape(
+            embed_dim=tree.embed_dim,
+            num_leaves=tree.num_leaves,
+            num_levels=tree.num_levels,
+            num_costs=len(tree.nodes),
+            has_as_is=True,
+        ),
+        as_is_margin_db=0.1,
+    )
+    for _ in range(50):
+        router(points)
+    router.eval()
+    with torch.no_grad():
+        output = router(points)
+        gains = output.as_is_cost - output.costs.min(dim=1).values
+        router.cost_head[-1].bias[-1] -= gains.median() - router.as_is_margin_db
+    save_router(router, store)
+    save_guide(bundle.guide, store)
+    path = tmp_path_factory.mktemp("careful-bundle")
+    dataclasses.replace(parts, router=store).write(Storage.open(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def two_kinds(careful_bundle_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """An image that the careful bundle restores, and one that it leaves as it is."""
+    restorer, rng = Restorer.load(careful_bundle_path), np.random.default_rng(0)
+    found: dict[bool, np.ndarray] = {}
+    for _ in range(40):
+        scale, offset = rng.uniform(0.1, 0.7, (1, 1, 3)), rng.uniform(0, 0.3)
+        image = (255 * (rng.random((40, 56, 3)) * scale + offset)).astype(np.uint8)
+        found.setdefault(restorer.route(image).expert is None, image)
+    return found[False], found[True]
 
 
 @pytest.fixture(scope="session")

@@ -28,13 +28,14 @@ from expertree.batch.restoring import (
     check_options,
     restore_files,
     restore_photo,
+    write_restored,
 )
 from expertree.batch.settings import STANDARD, BatchConfig, Dtype, Existing, RestoreOptions
 from expertree.batch.summary import plan_text, summarise, summary_json, summary_text
-from expertree.batch.view import BatchView
+from expertree.batch.view import BatchView, choice_text
 from expertree.errors import ConfigError, ExpertreeError
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
-from expertree.images.photo_file import read_photo, write_photo
+from expertree.images.photo_file import read_photo
 from expertree.restorer import Restorer
 from expertree.storage import Storage
 
@@ -136,6 +137,8 @@ def parse(arguments: Sequence[str], description: str) -> BatchConfig:
             expert=given.expert,
             instruction=tuple(name for name in names if name),
             confidence=given.confidence,
+            insist=given.insist,
+            strength=given.strength,
             tile_px=given.tile,
             overlap_px=given.overlap,
             route_tiles=given.route_tiles,
@@ -162,6 +165,8 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add("--expert", type=int, help="take this expert, by its node")
     add("--instruction", action="append", default=[], metavar="NAMES", help="what is wrong: rain,…")
     add("--confidence", type=int, choices=(0, 1, 2), help="how sure that is; picks the level")
+    add("--insist", action="store_true", help="restore even what is better left as it is")
+    add("--strength", type=float, default=options.strength, help="of restoring, 0 to 1")
     add("-t", "--tile", type=_tile, default=options.tile_px, help="auto, a size in pixels, or 0")
     add("--overlap", type=int, default=options.overlap_px, metavar="PX", help="of tiles")
     add("--route-tiles", action="store_true", help="an expert for each tile; writes the map too")
@@ -223,7 +228,7 @@ def _run_stream(config: BatchConfig) -> int:
         data = sys.stdin.buffer.read() if is_standard else Path(config.input).read_bytes()
         photo = read_photo(data, max_pixels=None)
         restored = restore_photo(restorer, photo, options)
-        written = write_photo(photo, restored.image, format=options.format, quality=options.quality)
+        written = write_restored(photo, data, restored, options)
         if config.output == STANDARD:
             sys.stdout.buffer.write(written)
             sys.stdout.buffer.flush()
@@ -234,10 +239,8 @@ def _run_stream(config: BatchConfig) -> int:
         name = "the photograph" if config.input == STANDARD else config.input
         sys.stderr.write(f"failed: {name} {error}\n")
         return EXIT_FAILED
-    sys.stderr.write(
-        f"expert {restored.route.expert}, level {restored.route.level}, "
-        f"{restored.route.confidence:.0%} sure\n"
-    )
+    what = choice_text(restored.expert, restored.route.level)
+    sys.stderr.write(f"{what}, {restored.route.confidence:.0%} sure\n")
     return EXIT_DONE
 
 

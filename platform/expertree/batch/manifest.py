@@ -38,8 +38,8 @@ class Record:
         error: Why it failed; a clause that can follow its name.
         is_lasting: Whether it would fail again: the file is at fault and not the circumstances.
         num_pixels: Of the photograph.
-        expert: The expert that restored it, by its node.
-        level: That expert's level.
+        expert: The expert that restored it, by its node; None if it is left as it is.
+        level: That expert's level; where there is none, of the one that would serve.
         confidence: How sure the choice was, in [0, 1].
         num_tiles: Tiles it was restored in.
         num_retries: Times that memory ran out and the tiles were halved.
@@ -64,6 +64,11 @@ class Record:
     num_retries: int = 0
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_as_is(self) -> bool:
+        """Whether it is done and left as it is: its pixels are its own."""
+        return self.state == "done" and self.expert is None
 
     @property
     def key(self) -> Key:

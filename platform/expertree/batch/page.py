@@ -14,6 +14,7 @@ from PIL import Image as PillowImage
 
 from expertree.batch.manifest import Record
 from expertree.batch.summary import Summary
+from expertree.batch.view import choice_text
 from expertree.errors import PhotoError
 from expertree.images.io import to_u8
 from expertree.images.photo_file import Photo, read_photo
@@ -59,7 +60,8 @@ def write_page(
         summary=summary,
         pairs=[pair for pair in pairs if pair is not None],
         seconds=clock_text(summary.seconds),
-        num_done=len(done),
+        num_restored=sum(not record.is_as_is for record in done),
+        num_as_is=sum(record.is_as_is for record in done),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8")
@@ -88,7 +90,7 @@ def _pair(record: Record, source: Path, target: Path) -> Pair | None:
 def _caption(record: Record, photo: Photo) -> str:
     size = f"{photo.width_px} x {photo.height_px}, {photo.depth} bits"
     sure = f", {record.confidence:.0%} sure" if record.confidence is not None else ""
-    return f"expert {record.expert}, level {record.level}{sure}; {size}; {record.seconds:.1f} s"
+    return f"{choice_text(record.expert, record.level)}{sure}; {size}; {record.seconds:.1f} s"
 
 
 def _data_uri(photo: Photo, part: tuple[slice, slice]) -> str:

@@ -18,6 +18,7 @@ from expertree.batch.listing import Item
 from expertree.batch.manifest import Record
 from expertree.batch.settings import RestoreOptions
 from expertree.errors import ConfigError, ExpertreeError, PhotoError
+from expertree.images.mixing import check_strength
 from expertree.images.photo_file import Photo, read_photo, write_photo
 from expertree.images.tiling import plan_tiles
 from expertree.restorer import OnTile, Restorer
@@ -31,6 +32,9 @@ OnItemTile: TypeAlias = Callable[[Item, int, int], None]
 FAILURES = (ExpertreeError, ValueError, OSError, MemoryError, RuntimeError)
 """What may go wrong with one photograph without stopping the others."""
 
+_Read: TypeAlias = tuple[Photo, bytes, float]
+"""A photograph, its file, and the seconds that reading it took."""
+
 _NUM_AHEAD = 2
 """Photographs read ahead: one that waits while another is read."""
 
@@ -41,8 +45,8 @@ class Restored:
 
     Attributes:
         image: sRGB in [0, 1], `[3, height, width]`.
-        route: The expert that was chosen for the whole of it.
-        num_tiles: Tiles it was restored in.
+        route: The expert that was chosen for the whole of it, if any.
+        num_tiles: Tiles it was restored in; 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
         tiles: The choice for each tile, if each had its own.
     """
@@ -53,16 +57,28 @@ class Restored:
     num_retries: int = 0
     tiles: tuple[TileRoute, ...] = ()
 
+    @property
+    def expert(self) -> int | None:
+        """The expert that restored it, or most of its tiles; None if it is left as it is."""
+        if not self.tiles:
+            return self.route.expert
+        used = [tile.expert for tile in self.tiles if tile.expert is not None]
+        if self.route.expert in used:
+            return self.route.expert
+        return collections.Counter(used).most_common(1)[0][0] if used else None
+
 
 def check_options(restorer: Restorer, options: RestoreOptions) -> None:
     """Find out before any work whether a bundle can do what is asked.
 
     Raises:
-        ConfigError: If a level, expert or name does not exist, or tiles are too small.
+        ConfigError: If a level, expert or name does not exist, the quality or the strength is none,
+            or tiles are too small.
     """
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise ConfigError(f"--quality must be 1 to 100, got {options.quality}")
     try:
+        check_strength(options.strength)
         restorer.route(torch.zeros(3, 8, 8), **_wish(options))
         if options.tile_px not in {"auto", 0}:
             side_px, multiple = 1 << 16, _multiple(restorer)
@@ -94,14 +110,18 @@ def restore_photo(
                 restorer,
                 image,
                 functools.partial(restorer.route, **_wish(options)),
+                strength=options.strength,
                 tile_px=options.tile_px,
                 overlap_px=options.overlap_px,
                 on_tile=on_tile,
             )
             return Restored(image=restored, route=route, num_tiles=len(tiles), tiles=tiles)
+        if route.expert is None:
+            return Restored(image=image, route=route, num_tiles=0)
         applied = restorer.apply(
             route.expert,
             image,
+            strength=options.strength,
             tile_px=options.tile_px,
             overlap_px=options.overlap_px,
             on_tile=on_tile,
@@ -112,6 +132,27 @@ def restore_photo(
         num_tiles=applied.num_tiles,
         num_retries=applied.num_retries,
     )
+
+
+def write_restored(photo: Photo, data: bytes, restored: Restored, options: RestoreOptions) -> bytes:
+    """The file of a restored photograph.
+
+    One that is left as it is, or of which nothing is restored at strength 0, is its own file byte
+    for byte, whatever quality is asked for; in another format it is written with the same pixels.
+
+    Args:
+        photo: The photograph.
+        data: Its file.
+        restored: What became of it.
+        options: Format and quality.
+
+    Raises:
+        ValueError: As `write_photo`.
+    """
+    is_untouched = restored.expert is None or options.strength == 0.0
+    if is_untouched and options.format in {None, photo.format}:
+        return data
+    return write_photo(photo, restored.image, format=options.format, quality=options.quality)
 
 
 def restore_files(
@@ -152,7 +193,7 @@ def restore_files(
                 num_pixels=item.num_pixels,
             )
             try:
-                loaded, read_s = photo.result()
+                loaded, data, read_s = photo.result()
                 told = None if on_tile is None else _tell(on_tile, item)
                 restored = restore_photo(restorer, loaded, options, told)
             except FAILURES as error:
@@ -160,7 +201,9 @@ def restore_files(
             else:
                 seconds = read_s + time.perf_counter() - begin
                 writing.append(
-                    pool.submit(_write, output, record, loaded, restored, options, seconds)
+                    pool.submit(
+                        _write, output, record, loaded, data, restored, options, seconds=seconds
+                    )
                 )
             while len(writing) > 1:
                 yield writing.popleft().result()
@@ -182,8 +225,8 @@ def failed(record: Record, error: Exception) -> Record:
 
 def _read_ahead(
     pool: ThreadPoolExecutor, items: Iterable[Item], source: Path
-) -> Iterator[tuple[Item, Future[tuple[Photo, float]]]]:
-    waiting: collections.deque[tuple[Item, Future[tuple[Photo, float]]]] = collections.deque()
+) -> Iterator[tuple[Item, Future[_Read]]]:
+    waiting: collections.deque[tuple[Item, Future[_Read]]] = collections.deque()
     remaining = iter(items)
     while True:
         for item in itertools.islice(remaining, _NUM_AHEAD - len(waiting)):
@@ -193,34 +236,37 @@ def _read_ahead(
         yield waiting.popleft()
 
 
-def _read(path: Path) -> tuple[Photo, float]:
+def _read(path: Path) -> _Read:
     begin = time.perf_counter()
-    photo = read_photo(path.read_bytes(), max_pixels=None)
-    return photo, time.perf_counter() - begin
+    data = path.read_bytes()
+    photo = read_photo(data, max_pixels=None)
+    return photo, data, time.perf_counter() - begin
 
 
 def _write(
     output: Storage,
     record: Record,
     photo: Photo,
+    data: bytes,
     restored: Restored,
     options: RestoreOptions,
+    *,
     seconds: float,
 ) -> Record:
     begin = time.perf_counter()
     try:
-        data = write_photo(photo, restored.image, format=options.format, quality=options.quality)
+        written = write_restored(photo, data, restored, options)
         if restored.tiles:
             tiles = [dataclasses.asdict(tile) for tile in restored.tiles]
             output.write_json(f"{record.output}.routes.json", {"tiles": tiles})
-        output.write_bytes(record.output, data)
+        output.write_bytes(record.output, written)
     except FAILURES as error:
         return failed(record, error)
     return dataclasses.replace(
         record,
         state="done",
         num_pixels=photo.num_pixels,
-        expert=restored.route.expert,
+        expert=restored.expert,
         level=restored.route.level,
         confidence=round(restored.route.confidence, 4),
         num_tiles=restored.num_tiles,
@@ -244,6 +290,7 @@ def _wish(options: RestoreOptions) -> dict[str, Any]:
         "expert": options.expert,
         "instruction": options.instruction,
         "confidence": options.confidence,
+        "insist": options.insist,
     }
 
 

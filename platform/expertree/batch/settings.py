@@ -22,6 +22,12 @@ class RestoreOptions:
     instruction: tuple[str, ...] = ()
     confidence: int | None = None
 
+    insist: bool = False
+    """Whether an expert restores it even if none is predicted to make it better."""
+
+    strength: float = 1.0
+    """How much of the restoration is mixed into it, from 0 to 1."""
+
     tile_px: int | Literal["auto"] = "auto"
     overlap_px: int = 32
 

@@ -41,7 +41,8 @@ class Summary:
         model: Digest of the model.
         num_files: All photographs.
         num_restored: By this run.
-        num_earlier: By an earlier run.
+        num_as_is: Left as they are by this run, since no expert would make them better.
+        num_earlier: Done by an earlier run.
         num_skipped: Left alone, since something lay where they would go.
         seconds: This run.
         experts: Who restored what, in this run or earlier, most files first.
@@ -52,6 +53,7 @@ class Summary:
     model: str
     num_files: int
     num_restored: int
+    num_as_is: int
     num_earlier: int
     num_skipped: int
     seconds: float
@@ -73,7 +75,8 @@ def summarise(model: str, plan: Plan, records: Sequence[Record], seconds: float)
     done = [record for record in everything if record.state == "done"]
     shares = collections.defaultdict[tuple[int, int], list[Record]](list)
     for record in done:
-        shares[record.expert or 0, record.level or 0].append(record)
+        if record.expert is not None:
+            shares[record.expert, record.level or 0].append(record)
     experts = [
         ExpertShare(
             expert=expert,
@@ -87,7 +90,8 @@ def summarise(model: str, plan: Plan, records: Sequence[Record], seconds: float)
     return Summary(
         model=model,
         num_files=len(plan.left) + len(plan.earlier) + len(plan.skipped),
-        num_restored=sum(record.state == "done" for record in records),
+        num_restored=sum(r.state == "done" and not r.is_as_is for r in records),
+        num_as_is=sum(record.is_as_is for record in records),
         num_earlier=sum(record.state == "done" for record in plan.earlier),
         num_skipped=len(plan.skipped),
         seconds=round(seconds, 3),
@@ -150,6 +154,7 @@ def plan_text(items: Sequence[Item], plan: Plan, others: dict[str, int]) -> str:
 
 def _rest(summary: Summary) -> str:
     parts = {
+        "left as they are": summary.num_as_is,
         "earlier": summary.num_earlier,
         "left alone": summary.num_skipped,
         "failed": len(summary.failures),

@@ -139,7 +139,10 @@ def line_of(record: Record) -> str:
     confidence = f", {record.confidence:.0%} sure" if record.confidence is not None else ""
     tiles = f", {record.num_tiles} tiles" if record.num_tiles > 1 else ""
     notes = "".join(f", {note}" for note in record.notes)
-    return (
-        f"{record.name}: expert {record.expert}, level {record.level}{confidence}{tiles}{notes}, "
-        f"{record.seconds:.1f} s"
-    )
+    what = choice_text(record.expert, record.level)
+    return f"{record.name}: {what}{confidence}{tiles}{notes}, {record.seconds:.1f} s"
+
+
+def choice_text(expert: int | None, level: int | None) -> str:
+    """What was chosen for a photograph that is done."""
+    return "left as it is" if expert is None else f"expert {expert}, level {level}"

@@ -48,7 +48,7 @@ def measure_overhead(config: OverheadConfig) -> dict[str, Any]:
         restorer = Restorer.load(where)
         rng = np.random.default_rng(0)
         photograph = rng.integers(0, 256, (config.size_px, config.size_px, 3), dtype=np.uint8)
-        node = restorer.route(photograph).expert
+        node = restorer.tree.expert_of(restorer.route(photograph, insist=True).node)
         expert = restorer.bundle.load_expert(node)
 
         def alone() -> None:
@@ -56,7 +56,7 @@ def measure_overhead(config: OverheadConfig) -> dict[str, Any]:
                 to_u8(expert(to_float(photograph)[None])[0])
 
         def routed() -> None:
-            restorer.restore(photograph)
+            restorer.restore(photograph, insist=True)
 
         for warm in (alone, routed):
             warm()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 
 from expertree.config import to_dict
 from expertree.degradation.fresh import RealMaps
@@ -31,7 +31,7 @@ from expertree.orchestration.patch_stages import shard
 from expertree.orchestration.pipelines import OnDone
 from expertree.orchestration.pruning import serving_plans
 from expertree.orchestration.score_stage import INPUTS
-from expertree.orchestration.scores import read_scores
+from expertree.orchestration.scores import join_scores, read_scores
 from expertree.orchestration.set_stages import (
     Material,
     embed_tables,
@@ -306,10 +306,10 @@ def _given_to_routers(
 def _wanted_scores(
     plans: Sequence[ExpertPlan], given: _Given, shift: Iterable[str]
 ) -> tuple[dict[str, Storage | None], list[tuple[str, str]]]:
-    """Whom to score, and on which patch sets: the routers' are for the tree's experts alone."""
+    """Whom to score, and on which patch sets: not the comparison on those of the routers."""
     experts: dict[str, Storage | None] = {INPUTS: None}
     validation = (*VALIDATION, *shift)
-    wanted = [(INPUTS, name) for name in validation]
+    wanted = [(INPUTS, name) for name in (*given.tables, *validation)]
     for plan in plans:
         experts[plan.key] = plan.result
         names = validation if plan.node is None else (*given.tables, *validation)
@@ -336,6 +336,7 @@ def _train_router(
         hierarchy,
         embeddings=list(given.embeddings.values()),
         columns=columns,
+        inputs=[scores[INPUTS, name] for name in given.tables],
         training=given.training,
     )
 
@@ -347,6 +348,7 @@ def train_router_on(
     *,
     embeddings: Sequence[Storage],
     columns: Mapping[int, Sequence[Storage]],
+    inputs: Sequence[Storage],
     training: Sequence[tuple[Storage, Storage]],
 ) -> Storage:
     """The routers of a tree, from what its experts made of the routers' patches.
@@ -357,28 +359,28 @@ def train_router_on(
         hierarchy: The tree.
         embeddings: Of the patches, set by set.
         columns: For each expert that may be chosen, by node, its scores on the same sets.
+        inputs: The scores of the patches themselves, set by set.
         training: See `Built`.
     """
     tree = hierarchy.tree
     spec = {
         "router": to_dict(config.router),
         "tree": key_of(hierarchy.result),
-        "losses": [key_of(c) for own in zip(*columns.values(), strict=True) for c in own],
+        "scores": [key_of(c) for own in zip(*columns.values(), strict=True) for c in own],
+        "inputs": [key_of(column) for column in inputs],
         "seed": config.seed,
     }
 
     def make(result: Storage, _: OnDone) -> None:
         vectors = np.concatenate([read_embeddings(found)[1] for found in embeddings])
-        losses = {
-            node: np.concatenate([read_scores(column).l1 for column in own])
-            for node, own in columns.items()
-        }
+        psnr = {node: _psnr(own) for node, own in columns.items()}
         trained = train_router(
             config.router,
             tree,
             vectors,
             assign(tree, vectors),
-            node_table(losses, tree, absent=np.max),
+            node_table(psnr, tree, absent=np.min),
+            _psnr(inputs),
             seed=config.seed,
             levels=None if config.hierarchy.has_root else range(1, tree.num_levels),
         )
@@ -389,6 +391,11 @@ def train_router_on(
         result.write_json("curve.json", [dataclasses.asdict(epoch) for epoch in trained.curve])
 
     return bench.run("router", spec, make)
+
+
+def _psnr(columns: Sequence[Storage]) -> Float[np.ndarray, " patches"]:
+    """The PSNR of scores on several sets, one after the other."""
+    return join_scores([read_scores(column) for column in columns]).psnr_rgb
 
 
 def leaves_of_training(

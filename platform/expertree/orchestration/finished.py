@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32
 from expertree.errors import ArtefactError, ConfigError
 from expertree.evaluation import Scores
 from expertree.hierarchy import Tree, assign, load_tree
+from expertree.orchestration.score_stage import INPUTS
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.stages import key_of, stage_key
 from expertree.orchestration.tables import read_embeddings, read_labels, read_names
@@ -23,14 +24,14 @@ class ScoredSet:
     Attributes:
         tasks: For each patch its degradations in order.
         embeddings: float32 [patches, dim], not standardised.
-        l1: Mean absolute error of each node's expert on each patch.
-        psnr: The same in dB.
+        psnr: PSNR of each node's expert on each patch, in dB.
+        inputs: PSNR of each patch as it is, in dB.
     """
 
     tasks: list[tuple[str, ...]]
     embeddings: Float32[np.ndarray, "patches dim"]
-    l1: Float[np.ndarray, "patches nodes"]
     psnr: Float[np.ndarray, "patches nodes"]
+    inputs: Float[np.ndarray, " patches"]
 
     @property
     def is_mixed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -124,7 +125,7 @@ class FinishedBuild:
         return make_guide(self.tree, np.concatenate(leaves), names)
 
     def scored(self, name: str) -> ScoredSet:
-        """A patch set with all experts' scores: `route`, `val_in` or `val_out`.
+        """A patch set with the scores of inputs and experts: `route`, `val_in` or `val_out`.
 
         Raises:
             ArtefactError: If scores are not in the store.
@@ -132,7 +133,7 @@ class FinishedBuild:
         return self.scored_at(self.directory(f"degrade/{name}"), self.directory(f"embed/{name}"))
 
     def scored_at(self, table: Storage, embeddings: Storage) -> ScoredSet:
-        """The same for the table and embeddings of any patch set that all experts were scored on.
+        """The same for the table and embeddings of any patch set that was scored like those.
 
         Raises:
             ArtefactError: If scores are not in the store.
@@ -141,8 +142,8 @@ class FinishedBuild:
         return ScoredSet(
             tasks=read_labels(table),
             embeddings=read_embeddings(embeddings)[1],
-            l1=node_table({node: scores.l1 for node, scores in columns.items()}, self.tree),
             psnr=node_table({node: s.psnr_rgb for node, s in columns.items()}, self.tree),
+            inputs=self._scores(INPUTS, table).psnr_rgb,
         )
 
     def _scores(self, expert: str, table: Storage) -> Scores:
@@ -150,6 +151,10 @@ class FinishedBuild:
         found = self.store.sub("score", stage_key("score", spec))
         if not found.is_done():
             raise ArtefactError(
-                f"expert {expert} has no scores on {table.path()} in the store; build again"
+                f"{_named(expert)} no scores on {table.path()} in the store; build again"
             )
         return read_scores(found)
+
+
+def _named(expert: str) -> str:
+    return "the inputs have" if expert == INPUTS else f"expert {expert} has"

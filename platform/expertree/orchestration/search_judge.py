@@ -19,7 +19,7 @@ from expertree.orchestration.search_settings import trial_config
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import key_of
 from expertree.orchestration.tables import read_embeddings, read_labels
-from expertree.routing import decide, load_router, node_table
+from expertree.routing import decide, load_router, node_table, routed_scores
 from expertree.routing.losses import choice_nodes
 from expertree.storage import Storage
 
@@ -56,6 +56,7 @@ def judge_trial(
             hierarchy,
             embeddings=[setup.embeddings[ROUTE]],
             columns={node: [column] for node, column in columns(ROUTE).items()},
+            inputs=[setup.inputs[ROUTE]],
             training=[(setup.tables[TRAIN], setup.embeddings[TRAIN])],
         )
         validation = {name: columns(name) for name in SETS if name != ROUTE}
@@ -65,6 +66,7 @@ def judge_trial(
                 name: [key_of(column) for column in own.values()]
                 for name, own in validation.items()
             },
+            "inputs": [key_of(setup.inputs[name]) for name in validation],
             "tasks": list(config.degradation.tasks),
             "told": ["routed", "best_level", "sent"],
         }
@@ -104,7 +106,8 @@ def _reached(
 
     Returns:
         `routed` and `best_level`: mean PSNR (dB) over degradations, and with the best level of each
-        path. `sent`: the share of each degradation's patches that goes to each level.
+        path; what is left as it is counts with its input. `sent`: the share of each degradation's
+        patches that goes to each level.
     """
     vectors = read_embeddings(setup.embeddings[name])[1]
     tasks = read_labels(setup.tables[name])
@@ -115,12 +118,13 @@ def _reached(
     psnr = node_table(by_expert, tree, absent=np.min)
     paths = choice_nodes(tree)[[route.leaf for route in routes]]
     rows = np.arange(len(routes))
+    inputs = read_scores(setup.inputs[name]).psnr_rgb
 
     def mean(values: Float[np.ndarray, " patches"]) -> float:
         return average(values, tasks, task_order=config.degradation.tasks)
 
     return {
-        "routed": mean(psnr[rows, [route.node for route in routes]]),
+        "routed": mean(routed_scores(routes, psnr, inputs)),
         "best_level": mean(psnr[rows[:, None], paths].max(axis=1)),
         "sent": _sent(tree, tasks, [route.level for route in routes]),
     }

@@ -47,6 +47,7 @@ class SearchSetup:
         config: Of the search.
         tables: By patch set.
         embeddings: By patch set.
+        inputs: Scores of the patches as they are, by patch set.
         extractor: Whose embeddings they are.
         most_groups: Groups on the finest level of any trial; None where that is not known.
         notes: Where lanes leave a note of each piece that they trained.
@@ -56,6 +57,7 @@ class SearchSetup:
     config: SearchConfig
     tables: Mapping[str, Storage]
     embeddings: Mapping[str, Storage]
+    inputs: Mapping[str, Storage]
     extractor: Storage
     most_groups: int | None
     notes: Storage

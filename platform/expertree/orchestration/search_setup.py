@@ -5,10 +5,16 @@ import dataclasses
 from expertree.degradation.fresh import RealMaps
 from expertree.errors import ConfigError, GroupingError
 from expertree.orchestration.build import cut_tree, make_extractor, shard_tree
-from expertree.orchestration.search_plan import TRAIN, SearchSetup
+from expertree.orchestration.score_stage import INPUTS
+from expertree.orchestration.search_plan import SETS, TRAIN, SearchSetup
 from expertree.orchestration.search_settings import SearchConfig, check_trials, trial_config
 from expertree.orchestration.search_tuning import random_trials
-from expertree.orchestration.set_stages import Material, embed_tables, make_tables
+from expertree.orchestration.set_stages import (
+    Material,
+    embed_tables,
+    make_tables,
+    score_tables,
+)
 from expertree.orchestration.stages import Workbench
 from expertree.search.space import Space
 from expertree.storage import Storage
@@ -41,7 +47,7 @@ def make_setup(
     bench: Workbench,
     notes: Storage,
 ) -> SearchSetup:
-    """Make what all trials have in common: images, the extractor, embeddings.
+    """Make what all trials have in common: images, their own scores, the extractor, embeddings.
 
     Raises:
         ExpertreeError: If that cannot be made, or the images do not fall into as many groups as
@@ -55,6 +61,7 @@ def make_setup(
     extractor = make_extractor(base, bench, tables)
     embedded = {name: table for name, table in tables.items() if name != "extractor"}
     embeddings = embed_tables(bench, embedded, extractor)
+    inputs = score_tables(bench, tables, {INPUTS: None}, [(INPUTS, name) for name in SETS])
     most = space.most_groups() or base.hierarchy.groups[-1]
     if base.hierarchy.method == "bisecting":
         shape = (1, most) if most > 1 else (1,)
@@ -71,6 +78,7 @@ def make_setup(
         config=config,
         tables=tables,
         embeddings=embeddings,
+        inputs={name: inputs[INPUTS, name] for name in SETS},
         extractor=extractor,
         most_groups=most,
         notes=notes,

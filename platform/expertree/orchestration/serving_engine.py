@@ -27,7 +27,15 @@ from expertree.images.tiling import Canvas, TilePlan, plan_tiles
 from expertree.orchestration.serving_settings import GatewayConfig
 from expertree.orchestration.serving_work import Question, Tile, TileDone, to_pixels
 from expertree.restorer.restorer import tile_sizes
-from expertree.serving.engine import Model, OnTile, Options, Pixels, Restored, Routed
+from expertree.serving.engine import (
+    Model,
+    OnTile,
+    Options,
+    Pixels,
+    Restored,
+    Routed,
+    untouched,
+)
 
 T = TypeVar("T")
 
@@ -158,6 +166,8 @@ class ReleaseEngine:
         self, release: Release, pixels: Pixels, options: Options, on_tile: OnTile | None
     ) -> Restored:
         routed = await self._judge(release, pixels, options)
+        if routed.expert is None:
+            return untouched(pixels, routed)
         begin = time.perf_counter()
         work = _Image(pixels=pixels, expert=routed.expert, on_tile=on_tile)
         height_px, width_px = pixels.shape[:2]

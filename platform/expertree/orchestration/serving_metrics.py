@@ -4,6 +4,7 @@ from typing import Any
 
 from ray.serve import metrics
 
+from expertree.serving.answers import AS_IS
 from expertree.serving.metrics import Measurement
 
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -71,7 +72,7 @@ class RayMetrics:
             "Time of a request, from its first byte to the last of its answer.",
             "endpoint",
         )
-        self._images = Count("expertree_images", "Images by expert.", "expert", "level")
+        self._images = Count("expertree_images", "Images by expert, or `as-is`.", "expert", "level")
         self._pixels = Count("expertree_pixels", "Pixels of images.")
         self._retries = Count(
             "expertree_image_memory_retries",
@@ -86,8 +87,9 @@ class RayMetrics:
         endpoint = measurement.endpoint or "none"
         self._requests.add(1, endpoint, measurement.code)
         self._seconds.add(measurement.seconds, endpoint)
-        if measurement.expert is not None:
-            self._images.add(1, measurement.expert, measurement.level)
+        if measurement.level is not None:
+            expert = AS_IS if measurement.expert is None else measurement.expert
+            self._images.add(1, expert, measurement.level)
         if measurement.num_pixels:
             self._pixels.add(measurement.num_pixels)
         if measurement.num_retries:

@@ -114,6 +114,7 @@ class Judge:
                 expert=options.expert,
                 instruction=options.instruction,
                 confidence=options.confidence,
+                insist=options.insist,
             )
         except ValueError as error:
             return OptionError(str(error))

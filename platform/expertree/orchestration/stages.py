@@ -23,8 +23,8 @@ VERSIONS: Mapping[str, int] = {
     "expert": 1,
     "snapshot": 1,
     "score": 1,
-    "router": 3,
-    "judge": 1,
+    "router": 4,
+    "judge": 2,
     "evaluate": 5,
     "bundle": 3,
 }

@@ -331,6 +331,7 @@ def _check_fit(bundle: Bundle) -> None:
         num_levels=tree.num_levels,
         num_costs=len(tree.nodes) if bundle.router.shape.num_costs else 0,
         has_root=bundle.router.shape.has_root,
+        has_as_is=bundle.router.shape.has_as_is,
     )
     promises = {
         MANIFEST: (manifest.groups, manifest.embed_dim) == (tree.groups, tree.embed_dim),

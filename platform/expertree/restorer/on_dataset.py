@@ -51,7 +51,8 @@ def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]
 
     Returns:
         As `datasets.summarise`, with `bundle`, the number of images that each expert restored by
-        its node under `experts`, and each pair's scores under `images`.
+        its node under `experts`, that of images left as they are under `as_is`, and each pair's
+        scores under `images`.
 
     Raises:
         ConfigError: If something must be given, or the data set or split is unknown.
@@ -63,7 +64,7 @@ def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]
         raise ConfigError(f"give {' and '.join(f'{name}=...' for name in missing)}")
     dataset = _dataset(config)
     restorer = Restorer.load(config.bundle, device=config.device)
-    experts: Counter[int] = Counter()
+    experts: Counter[int | None] = Counter()
 
     def restore(image: ImageU8) -> ImageU8:
         restoration = restorer.restore(image)
@@ -77,7 +78,10 @@ def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]
     result = {
         **summarise(dataset, scores),
         "bundle": config.bundle,
-        "experts": {str(node): count for node, count in sorted(experts.items())},
+        "experts": {
+            str(node): experts[node] for node in restorer.tree.experts() if node in experts
+        },
+        "as_is": experts[None],
         "images": [dataclasses.asdict(score) for score in scores],
     }
     if config.output is not None:

@@ -1,4 +1,4 @@
-"""An expert for each tile: where a photograph is dark in one corner and hazy in another."""
+"""A choice for each tile: where a photograph is dark in one corner and hazy in another."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from expertree.images.mixing import check_strength, mix
 from expertree.images.tiling import plan_tiles, restore_tiled
 from expertree.restorer.restorer import OnTile, Restorer
 from expertree.routing import Route
@@ -25,8 +26,8 @@ class TileRoute:
         left_px: Its first column.
         height_px: Its height, overlaps included.
         width_px: Its width, overlaps included.
-        expert: The expert that restored it.
-        level: That expert's level.
+        expert: The expert that restored it; None if it is left as it is.
+        level: That expert's level; where there is none, of the one that would serve.
         confidence: How sure the choice was, in [0, 1].
     """
 
@@ -34,7 +35,7 @@ class TileRoute:
     left_px: int
     height_px: int
     width_px: int
-    expert: int
+    expert: int | None
     level: int
     confidence: float
 
@@ -44,6 +45,7 @@ def restore_per_tile(
     image: Float[Tensor, "3 height width"],
     choose: Callable[[Tensor], Route],
     *,
+    strength: float = 1.0,
     tile_px: int | Literal["auto"] = "auto",
     overlap_px: int = 32,
     on_tile: OnTile | None = None,
@@ -54,16 +56,19 @@ def restore_per_tile(
         restorer: What restores.
         image: In [0, 1].
         choose: Chooses the expert for a tile: `restorer.route`, its options filled in.
+        strength: How much of the restoration is mixed into the image; see `Restorer.restore`.
         tile_px: Largest side of a tile; 0 for the whole image at once.
         overlap_px: Overlap of neighbouring tiles, over which experts fade into each other.
         on_tile: Told of each tile when it is done; it may raise to stop.
 
     Returns:
-        The restored image, and the choice for each tile, row by row.
+        The restored image, and the choice for each tile, row by row. If all tiles are left as they
+        are, it is the input to the bit.
 
     Raises:
         ValueError: As `Restorer.restore`.
     """
+    check_strength(strength)
     height_px, width_px = image.shape[-2:]
     side_px = TILE_PX if tile_px == "auto" else tile_px or max(height_px, width_px)
     plan = plan_tiles(
@@ -90,6 +95,8 @@ def restore_per_tile(
                 confidence=route.confidence,
             )
         )
+        if route.expert is None or strength == 0.0:
+            return tile
         return restorer.apply(route.expert, tile, overlap_px=overlap_px).image
 
     def told(num_done: int) -> None:
@@ -98,4 +105,6 @@ def restore_per_tile(
 
     with torch.inference_mode():
         restored = restore_tiled(operator, image[None], plan, on_tile=told)
-    return restored[0].clone(), tuple(routes)
+    if all(route.expert is None for route in routes):
+        return image.clone(), tuple(routes)
+    return mix(image, restored[0], strength).clone(), tuple(routes)

@@ -1,4 +1,4 @@
-"""Restoring an image: judge it once, choose one expert, run that expert, in tiles if need be."""
+"""Restoring an image: judge it once, choose one expert or none, run it, in tiles if need be."""
 
 import contextlib
 import dataclasses
@@ -17,6 +17,7 @@ from expertree.experts.adapter import Adapter
 from expertree.hierarchy import ROOT, Tree
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float, to_u8
+from expertree.images.mixing import check_strength, mix
 from expertree.images.tiling import plan_tiles, restore_tiled
 from expertree.restorer.bundle import Bundle, open_bundle
 from expertree.restorer.switching import SwitchedNetwork
@@ -42,8 +43,9 @@ class Restoration(Generic[ImageT]):
 
     Attributes:
         image: Of the type, shape and range of the input.
-        route: The expert that restored it, and the probabilities behind the choice.
-        num_tiles: Tiles it was restored in; 1 for the whole image at once.
+        route: The expert that restored it, and the probabilities behind the choice; or that it is
+            left as it is, and the image is the input's pixels.
+        num_tiles: Tiles it was restored in; 1 for the whole image at once, 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
     """
 
@@ -59,7 +61,7 @@ class Applied(Generic[ImageT]):
 
     Attributes:
         image: Of the type, shape and range of the input.
-        num_tiles: Tiles it was restored in; 1 for the whole image at once.
+        num_tiles: Tiles it was restored in; 1 for the whole image at once, 0 if it did not run.
         num_retries: Times that memory ran out and the tiles were halved.
     """
 
@@ -114,8 +116,9 @@ class Restorer:
         expert: int | None = None,
         instruction: Sequence[str] = (),
         confidence: int | None = None,
+        insist: bool = False,
     ) -> Route:
-        """Choose the expert for an image, without restoring it.
+        """Choose the expert for an image, or to leave it as it is, without restoring it.
 
         Args:
             image: As for `restore`.
@@ -124,12 +127,15 @@ class Restorer:
             instruction: What is wrong with the image, by names of `bundle.guide`; leaves that hold
                 little of it are not chosen.
             confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
+            insist: Choose an expert even if none is predicted to make the image better. Whoever
+                gives a level, an expert, an instruction or a confidence insists too.
 
         Raises:
             ValueError: If the image is not one, or the level, expert, confidence or a name of the
                 instruction does not exist.
         """
-        batch, wish = _to_batch(image), self._wish(level, expert, instruction, confidence)
+        wish = self._wish(level, expert, instruction, confidence, insist=insist)
+        batch = _to_batch(image)
         with torch.inference_mode():
             return self._route(batch, wish)
 
@@ -153,15 +159,17 @@ class Restorer:
         expert: int | None = None,
         instruction: Sequence[str] = (),
         confidence: int | None = None,
+        insist: bool = False,
     ) -> list[Route]:
-        """The expert for each image that `judge` has seen; the other arguments are as for `route`.
+        """The choice for each image that `judge` has seen; the other arguments are as for `route`.
 
         Raises:
             ValueError: As `route`.
         """
-        return decide(output, self.tree, **self._wish(level, expert, instruction, confidence))
+        wish = self._wish(level, expert, instruction, confidence, insist=insist)
+        return decide(output, self.tree, **wish)
 
-    def restore(
+    def restore(  # noqa: PLR0913 - all that users may want, by name
         self,
         image: ImageT,
         *,
@@ -169,11 +177,13 @@ class Restorer:
         expert: int | None = None,
         instruction: Sequence[str] = (),
         confidence: int | None = None,
+        insist: bool = False,
+        strength: float = 1.0,
         tile_px: int | Literal["auto"] = "auto",
         overlap_px: int = 32,
         on_tile: OnTile | None = None,
     ) -> Restoration[ImageT]:
-        """Restore an image of any size with one expert.
+        """Restore an image of any size with one expert, or leave it as it is.
 
         Args:
             image: RGB: uint8 numpy `[height, width, 3]`, or a float tensor in [0, 1], `[3, height,
@@ -183,6 +193,10 @@ class Restorer:
             instruction: What is wrong with the image, by names of `bundle.guide`; leaves that hold
                 little of it are not chosen.
             confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
+            insist: Choose an expert even if none is predicted to make the image better; see
+                `route`.
+            strength: How much of the restoration is mixed into the image, from 0 (the image to the
+                bit; no expert runs) to 1 (the restoration to the bit); see `images.mixing.mix`.
             tile_px: Largest side of a tile; 0 for the whole image at once; `auto` starts with large
                 tiles and halves them while memory runs out.
             overlap_px: Overlap of neighbouring tiles.
@@ -190,14 +204,19 @@ class Restorer:
 
         Raises:
             ValueError: If the image is not one, the level, expert, confidence or a name of the
-                instruction does not exist, or the tiles are too small for their overlap.
+                instruction does not exist, the strength is not in [0, 1], or the tiles are too
+                small for their overlap.
         """
-        batch, wish = _to_batch(image), self._wish(level, expert, instruction, confidence)
+        check_strength(strength)
+        wish = self._wish(level, expert, instruction, confidence, insist=insist)
+        batch = _to_batch(image)
         with torch.inference_mode():
             route = self._route(batch, wish)
-            applied = self._run(route.expert, batch, tile_px, overlap_px, on_tile)
+            applied = Applied(image=batch, num_tiles=0, num_retries=0)
+            if route.expert is not None and strength > 0.0:
+                applied = self._run(route.expert, batch, tile_px, overlap_px, on_tile)
         return Restoration(
-            image=_like(applied.image, image),
+            image=_mixed(image, applied, strength),
             route=route,
             num_tiles=applied.num_tiles,
             num_retries=applied.num_retries,
@@ -208,6 +227,7 @@ class Restorer:
         expert: int,
         image: ImageT,
         *,
+        strength: float = 1.0,
         tile_px: int | Literal["auto"] = "auto",
         overlap_px: int = 32,
         on_tile: OnTile | None = None,
@@ -217,19 +237,24 @@ class Restorer:
         Args:
             expert: The expert, by its node.
             image: As for `restore`, like all that follows.
+            strength: How much of the restoration is mixed into the image.
             tile_px: Largest side of a tile.
             overlap_px: Overlap of neighbouring tiles.
             on_tile: Told of each tile when it is done; it may raise to stop.
 
         Raises:
-            ValueError: If the image is not one, the expert does not exist, or the tiles are too
-                small for their overlap.
+            ValueError: If the image is not one, the expert does not exist, the strength is not in
+                [0, 1], or the tiles are too small for their overlap.
         """
+        check_strength(strength)
         batch = _to_batch(image)
+        self.bundle.entry(expert)
         with torch.inference_mode():
-            applied = self._run(expert, batch, tile_px, overlap_px, on_tile)
+            applied = Applied(image=batch, num_tiles=0, num_retries=0)
+            if strength > 0.0:
+                applied = self._run(expert, batch, tile_px, overlap_px, on_tile)
         return Applied(
-            image=_like(applied.image, image),
+            image=_mixed(image, applied, strength),
             num_tiles=applied.num_tiles,
             num_retries=applied.num_retries,
         )
@@ -240,6 +265,8 @@ class Restorer:
         expert: int | None,
         instruction: Sequence[str],
         confidence: int | None,
+        *,
+        insist: bool,
     ) -> dict[str, Any]:
         """What the caller wants of the choice, as `decide` takes it."""
         if confidence is not None:
@@ -249,7 +276,7 @@ class Restorer:
                 )
             level = level_of_confidence(confidence, self.tree.num_levels)
         mask = self.bundle.guide.leaf_mask(instruction) if instruction else None
-        return {"level": level, "expert": expert, "leaf_mask": mask}
+        return {"level": level, "expert": expert, "leaf_mask": mask, "insist": insist}
 
     def _route(self, batch: Float[Tensor, "1 3 h w"], wish: Mapping[str, Any]) -> Route:
         (route,) = decide(self.judge(batch), self.tree, **wish)
@@ -362,6 +389,15 @@ def _to_batch(image: ImageU8 | Tensor) -> Float[Tensor, "1 3 h w"]:
             f"{batch.max():.4g}; divide by the largest value, or clamp"
         )
     return batch.float()
+
+
+def _mixed(image: ImageT, applied: Applied[Tensor], strength: float) -> ImageT:
+    """The answer in the type of the input; where no expert ran, a copy of it."""
+    if applied.num_tiles == 0:
+        if isinstance(image, np.ndarray):
+            return image.copy()
+        return image.clone()
+    return mix(image, _like(applied.image, image), strength)
 
 
 def _like(restored: Float[Tensor, "1 3 h w"], image: ImageT) -> ImageT:

@@ -1,11 +1,11 @@
-"""Routing: from an image's embedding to the one expert that restores it.
+"""Routing: from an image's embedding to the one expert that restores it, or to none.
 
 `router.py` is the network, `losses.py` what it is trained on, `training.py` the training on a table
 of scores, `decision.py` the choice for an image, `guide.py` what a user's
 words leave to choose from, `audit.py` what a better choice would have gained.
 """
 
-from expertree.routing.audit import Audit, audit_routes, node_table
+from expertree.routing.audit import Audit, audit_routes, node_table, routed_scores
 from expertree.routing.decision import Route, decide
 from expertree.routing.guide import (
     Guide,
@@ -34,6 +34,7 @@ __all__ = [
     "load_router",
     "make_guide",
     "node_table",
+    "routed_scores",
     "save_guide",
     "save_router",
     "train_router",

@@ -16,17 +16,23 @@ from expertree.routing.losses import choice_nodes
 class Audit:
     """Routed against the best that the experts could have done; PSNR in dB, means over samples.
 
+    A sample that is left as it is counts with its input's PSNR where it is routed, and with the
+    experts' elsewhere: left alone rightly, it is better than all of them.
+
     Attributes:
         num_samples: Samples audited.
         psnr_root: With the root's expert.
         psnr_finest: With the expert at the end of the chosen path.
-        psnr_routed: With the chosen expert.
-        psnr_best_level: With the best level on the path of the chosen leaf (the paper's oracle).
+        psnr_routed: With the chosen expert, or of the input where that is left as it is.
+        psnr_best_level: With the best level on the path of the chosen leaf (the paper's oracle);
+            always an expert.
         psnr_best: With the best of all experts.
-        agreement: Share of samples whose chosen expert is the best on its path.
+        as_is: Share of samples that are left as they are.
+        agreement: Share of samples for which no level on the path is better than what was chosen.
         lost_level_db: `psnr_best_level` - `psnr_routed`.
         lost_db: `psnr_best` - `psnr_routed`.
-        routed_levels: Share of samples by chosen level.
+        routed_levels: Share of samples by chosen level; of one that is left as it is, the level
+            that would serve it.
         best_levels: Share of samples by best level on the path; of equals the coarsest.
     """
 
@@ -36,6 +42,7 @@ class Audit:
     psnr_routed: float
     psnr_best_level: float
     psnr_best: float
+    as_is: float
     agreement: float
     lost_level_db: float
     lost_db: float
@@ -76,8 +83,28 @@ def node_table(
     return np.stack([by_expert[tree.expert_of(node.index)] for node in tree.nodes], axis=1)
 
 
+def routed_scores(
+    routes: Sequence[Route],
+    experts: Float[np.ndarray, "samples nodes"],
+    inputs: Float[np.ndarray, " samples"],
+) -> Float[np.ndarray, " samples"]:
+    """What each route gives: the score of its node's expert, or of the input left as it is.
+
+    Args:
+        routes: One a sample.
+        experts: The score of each node's expert on each sample; see `node_table`.
+        inputs: The score of each sample's input.
+    """
+    chosen = experts[np.arange(len(routes)), [route.node for route in routes]]
+    return np.where([route.expert is None for route in routes], inputs, chosen)
+
+
 def audit_routes(
-    routes: Sequence[Route], psnr: Float[np.ndarray, "samples nodes"], tree: Tree
+    routes: Sequence[Route],
+    psnr: Float[np.ndarray, "samples nodes"],
+    tree: Tree,
+    *,
+    inputs: Float[np.ndarray, " samples"],
 ) -> Audit:
     """Compare routes with oracles that know each expert's PSNR.
 
@@ -85,19 +112,21 @@ def audit_routes(
         routes: One a sample.
         psnr: PSNR of each node's expert on each sample, in dB; see `node_table`.
         tree: The tree.
+        inputs: PSNR of each sample's input, in dB.
 
     Raises:
-        ValueError: If there are no samples, or the table does not fit the routes and the tree.
+        ValueError: If there are no samples, or the tables do not fit the routes and the tree.
     """
-    if not routes or psnr.shape != (len(routes), len(tree.nodes)):
+    if not routes or psnr.shape != (len(routes), len(tree.nodes)) or len(inputs) != len(routes):
         raise ValueError(
             f"{len(routes)} routes through a tree of {len(tree.nodes)} nodes need a PSNR table of "
-            f"that shape and at least one row, got {list(psnr.shape)}"
+            f"that shape and at least one row, got {list(psnr.shape)}, and as many inputs, got "
+            f"{len(inputs)}"
         )
     rows = np.arange(len(routes))
     paths = choice_nodes(tree)[[route.leaf for route in routes]]
     on_path = psnr[rows[:, None], paths]
-    routed = psnr[rows, [route.node for route in routes]]
+    routed = routed_scores(routes, psnr, inputs)
     best_level, best = on_path.max(axis=1), psnr.max(axis=1)
     return Audit(
         num_samples=len(routes),
@@ -106,6 +135,7 @@ def audit_routes(
         psnr_routed=float(routed.mean()),
         psnr_best_level=float(best_level.mean()),
         psnr_best=float(best.mean()),
+        as_is=float(np.mean([route.expert is None for route in routes])),
         agreement=float((routed >= best_level).mean()),
         lost_level_db=float((best_level - routed).mean()),
         lost_db=float((best - routed).mean()),

@@ -1,11 +1,11 @@
-"""From what the gates say to one expert for each image."""
+"""From what the routers say to one expert for each image, or to none: left as it is."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from expertree.hierarchy import Tree
@@ -14,28 +14,37 @@ from expertree.routing.router import RouterOutput
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """Which expert an image gets, and how sure that is.
+    """Which expert an image gets, if any, and how sure that is.
 
     Attributes:
-        node: Where the level meets the path of the leaf.
+        node: Where the level meets the path of the leaf. Of an image that is left as it is, the
+            node that would serve it if one insisted.
         expert: The node whose expert serves `node`: the node itself, or one above it that holds the
-            same samples.
+            same samples. None leaves the image as it is.
         level: The chosen level, 0 for the root's.
         leaf: The chosen leaf.
         leaf_probabilities: One a leaf; 0 where masked.
         level_probabilities: One a level; 0 where masked. Of predicted costs: softmax of what the
             levels of the leaf's path cost in dB, negated.
         confidence: In [0, 1]. Of the gates: probability of all choices that end at this expert. Of
-            predicted costs: the logistic function of its lead over the next expert in dB.
+            predicted costs: the logistic function of its lead over the next choice in dB; the
+            input is one of them, with the margin that an expert needs in its favour.
+        gain_db: What the expert of `node` is predicted to gain over the input; None if unknown.
     """
 
     node: int
-    expert: int
+    expert: int | None
     level: int
     leaf: int
     leaf_probabilities: tuple[float, ...]
     level_probabilities: tuple[float, ...]
     confidence: float
+    gain_db: float | None = None
+
+
+def is_worth_it(gain_db: Float[Tensor, "*batch"], margin_db: float) -> Bool[Tensor, "*batch"]:
+    """Whether an expert that is predicted to gain so much over the input is chosen."""
+    return gain_db > margin_db
 
 
 def decide(
@@ -46,11 +55,14 @@ def decide(
     level: int | None = None,
     levels: Sequence[int] | None = None,
     expert: int | None = None,
+    insist: bool = False,
 ) -> list[Route]:
-    """Choose an expert for each sample of a batch.
+    """Choose an expert for each sample of a batch, or to leave it as it is.
 
     What is not allowed gets a logit of minus infinity before the softmax, so that probabilities are
-    shared among what is left (paper 000, instruction mode).
+    shared among what is left (paper 000, instruction mode). A sample is left as it is where no
+    expert is predicted to beat the input by more than the router's margin, unless one insists:
+    by saying so, or by naming a level, an expert or leaves.
 
     Args:
         output: From a router in evaluation mode.
@@ -59,6 +71,7 @@ def decide(
         level: Take this level.
         levels: Choose among these levels only; all by default.
         expert: Take this expert: one of the tree's levels and leaves that lead to it.
+        insist: Choose an expert, whatever it is predicted to gain.
 
     Returns:
         A route a sample.
@@ -81,9 +94,14 @@ def decide(
     if output.costs is not None:
         nodes = _allowed_nodes(tree, leaves, allowed_levels, expert).to(device)
         costs = output.costs.masked_fill(~nodes, float("inf")).double().cpu()
+        insists = insist or level is not None or expert is not None or leaf_mask is not None
+        margin_db = None if insists else output.as_is_margin_db
+        as_is: Sequence[float | None] = [None] * len(costs)
+        if output.as_is_cost is not None:
+            as_is = output.as_is_cost.double().cpu().tolist()
         return [
-            _route_by_cost(tree, cost, leaf)
-            for cost, leaf in zip(costs, leaf_probabilities, strict=True)
+            _route_by_cost(tree, cost, leaf, own, margin_db)
+            for cost, leaf, own in zip(costs, leaf_probabilities, as_is, strict=True)
         ]
     level_probabilities = level_logits.softmax(dim=1).double().cpu()
     return [
@@ -152,8 +170,22 @@ def _allowed_nodes(
     )
 
 
-def _route_by_cost(tree: Tree, costs: Tensor, leaf_probabilities: Tensor) -> Route:
-    """The cheapest node, on the path of the likeliest leaf below it."""
+def _route_by_cost(
+    tree: Tree,
+    costs: Tensor,
+    leaf_probabilities: Tensor,
+    as_is_cost: float | None,
+    margin_db: float | None,
+) -> Route:
+    """The cheapest node, on the path of the likeliest leaf below it; or none, see `decide`.
+
+    Args:
+        tree: The tree.
+        costs: One a node; infinite where it may not be chosen.
+        leaf_probabilities: One a leaf.
+        as_is_cost: Of leaving the sample as it is; None if unknown.
+        margin_db: By which an expert must beat the input; None chooses one in any case.
+    """
     node = int(costs.argmin())
     below = list(tree.nodes[node].leaves)
     leaf = below[int(leaf_probabilities[below].argmax())]
@@ -161,14 +193,20 @@ def _route_by_cost(tree: Tree, costs: Tensor, leaf_probabilities: Tensor) -> Rou
     rivals = [own for own in tree.experts() if own != expert]
     cheapest = costs[[n.index for n in tree.nodes if tree.expert_of(n.index) in rivals]]
     lead_db = float(cheapest.min() - costs[node]) if rivals else float("inf")
+    gain_db = None if as_is_cost is None else as_is_cost - float(costs[node])
+    stays = False
+    if gain_db is not None and margin_db is not None:
+        stays = not is_worth_it(torch.tensor(gain_db, dtype=torch.float64), margin_db)
+        lead_db = margin_db - gain_db if stays else min(lead_db, gain_db - margin_db)
     return Route(
         node=node,
-        expert=expert,
+        expert=None if stays else expert,
         level=tree.nodes[node].level,
         leaf=leaf,
         leaf_probabilities=tuple(leaf_probabilities.tolist()),
         level_probabilities=tuple((-costs[list(tree.path(leaf))]).softmax(dim=0).tolist()),
         confidence=1.0 / (1.0 + math.exp(-lead_db)) if math.isfinite(lead_db) else 1.0,
+        gain_db=gain_db,
     )
 
 

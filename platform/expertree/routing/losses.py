@@ -14,6 +14,10 @@ LOG_VARIANCE_MIN = math.log(0.01)
 """The paper clips e_g at 0.01 (paper 000, section 3.3, below eq. 9)."""
 
 
+IDENTICAL_DB = 60.0
+"""PSNR from which on an image counts as the clean one: 8-bit images that differ by a quarter of a
+grey level. Without it an identical image would be infinitely far from every other."""
+
 COST_TEMPERATURE_DB = 0.5
 """Predicted costs closer than about this are equally good in `cost_loss`."""
 
@@ -24,37 +28,46 @@ def choice_nodes(tree: Tree) -> Int64[np.ndarray, "leaves levels"]:
 
 
 def node_regrets(
-    losses: Float[np.ndarray, "samples nodes"], tree: Tree, *, cap_db: float
-) -> Float32[np.ndarray, "samples nodes"]:
-    """How much worse than the sample's best expert each node's expert is, in dB.
-
-    L1 differences between experts are a few thousandths, and a hard sample's are many times an easy
-    one's; as a ratio to the sample's best they are what PSNR, the measure in the end, sees.
+    psnr: Float[np.ndarray, "samples nodes"],
+    tree: Tree,
+    *,
+    cap_db: float,
+    inputs: Float[np.ndarray, " samples"] | None = None,
+) -> Float32[np.ndarray, "samples choices"]:
+    """How much worse than the sample's best choice each choice is, in dB.
 
     Args:
-        losses: L1 of each node's expert on each sample, positive.
+        psnr: PSNR of each node's expert on each sample, in dB; see `IDENTICAL_DB`.
         tree: The tree whose nodes the columns are.
         cap_db: Largest regret that counts.
+        inputs: PSNR of each sample's input, where leaving it as it is is a choice too.
 
     Returns:
-        20 log10(L1 / least L1), cut off at `cap_db`.
+        A column a node, and one more for the inputs if they are given: best PSNR - own, cut off at
+        `cap_db`.
 
     Raises:
-        ValueError: If the table does not have a column a node, or is not positive and finite.
+        ValueError: If the table does not have a column a node, or a PSNR is no number.
     """
-    if losses.ndim != 2 or losses.shape[1] != len(tree.nodes):
+    if psnr.ndim != 2 or psnr.shape[1] != len(tree.nodes):
         raise ValueError(
-            f"the loss table is {list(losses.shape)}, but a tree of {len(tree.nodes)} nodes needs "
+            f"the PSNR table is {list(psnr.shape)}, but a tree of {len(tree.nodes)} nodes needs "
             f"[samples, {len(tree.nodes)}]"
         )
-    if not (np.isfinite(losses).all() and (losses > 0).all()):
-        row, node = np.argwhere(~(np.isfinite(losses) & (losses > 0)))[0]
-        raise ValueError(
-            f"the loss of sample {row} with node {node}'s expert is {losses[row, node]}; losses "
-            "must be positive and finite"
-        )
-    ratios = losses / losses.min(axis=1, keepdims=True)
-    return cast("np.ndarray", np.minimum(20.0 * np.log10(ratios), cap_db).astype(np.float32))
+    if np.isnan(psnr).any():
+        row, node = np.argwhere(np.isnan(psnr))[0]
+        raise ValueError(f"the PSNR of sample {row} with node {node}'s expert is no number")
+    choices = psnr
+    if inputs is not None:
+        if inputs.shape != psnr.shape[:1] or np.isnan(inputs).any():
+            raise ValueError(
+                f"the inputs' PSNR is {list(inputs.shape)} with {int(np.isnan(inputs).sum())} that "
+                f"are no number; give one for each of {len(psnr)} samples"
+            )
+        choices = np.concatenate([psnr, inputs[:, None]], axis=1)
+    choices = np.minimum(choices, IDENTICAL_DB)
+    regrets = choices.max(axis=1, keepdims=True) - choices
+    return cast("np.ndarray", np.minimum(regrets, cap_db).astype(np.float32))
 
 
 def expected_cost(
@@ -85,11 +98,11 @@ def top1_cost(
 
 
 def cost_loss(
-    predicted: Float[Tensor, "batch nodes"], regrets: Float[Tensor, "batch nodes"]
+    predicted: Float[Tensor, "batch choices"], regrets: Float[Tensor, "batch choices"]
 ) -> Float[Tensor, ""]:
     """Mean squared error of predicted regrets, plus the regret of choosing by them softly.
 
-    The first sees every expert of every sample, which gates that choose one do not; the second
+    The first sees every choice for every sample, which gates that take one do not; the second
     makes the order among the best ones count most.
     """
     chosen = (-predicted / COST_TEMPERATURE_DB).softmax(dim=1)

@@ -19,8 +19,11 @@ from expertree.config import load, to_dict
 from expertree.errors import ArtefactError, ConfigError
 from expertree.storage import Storage
 
-VERSION = 2
-"""Format of the artefact; a reader refuses any other."""
+VERSION = 3
+"""Format of the artefact; a reader also reads those of `OLDER`, and refuses any other."""
+
+OLDER = frozenset({2})
+"""Formats without the cost of leaving an input as it is: such routers always choose an expert."""
 
 NUM_LAYERS = 5
 """Linear layers of a head (the released code of paper 000)."""
@@ -47,6 +50,8 @@ class RouterShape:
         num_levels: Levels of the tree, the root's included.
         num_costs: Nodes of the tree whose costs are predicted; 0 leaves the choice to the gates.
         has_root: Whether the expert for everything may be chosen.
+        has_as_is: Whether the cost of leaving the input as it is is predicted too; only where those
+            of the nodes are.
     """
 
     embed_dim: int
@@ -54,6 +59,7 @@ class RouterShape:
     num_levels: int
     num_costs: int = 0
     has_root: bool = True
+    has_as_is: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +73,9 @@ class RouterOutput:
         level_logits: [batch, num_levels].
         costs: Predicted regret of each node's expert in dB, [batch, num_costs]; None where the
             gates choose.
+        as_is_cost: Predicted regret of leaving the input as it is in dB, [batch]; None where that
+            is no choice.
+        as_is_margin_db: By how much more than this an expert must beat the input to be chosen.
     """
 
     degradation: Float[Tensor, "batch dim"]
@@ -74,6 +83,8 @@ class RouterOutput:
     leaf_logits: Float[Tensor, "batch leaves"]
     level_logits: Float[Tensor, "batch levels"]
     costs: Float[Tensor, "batch nodes"] | None = None
+    as_is_cost: Float[Tensor, "batch"] | None = None  # noqa: F821 - the axis is a name, no type
+    as_is_margin_db: float = 0.0
 
     def rows(self, indices: Sequence[int]) -> Self:
         """The same of some samples."""
@@ -85,6 +96,7 @@ class RouterOutput:
             leaf_logits=self.leaf_logits[chosen],
             level_logits=self.level_logits[chosen],
             costs=None if self.costs is None else self.costs[chosen],
+            as_is_cost=None if self.as_is_cost is None else self.as_is_cost[chosen],
         )
 
 
@@ -139,16 +151,28 @@ class NoisyGate(nn.Module):
 
 
 class Router(nn.Module):
-    """H_d, H_g, G_d and G_g; and a head of costs, where the choice is not left to the gates."""
+    """H_d, H_g, G_d and G_g; and a head of costs, where the choice is not left to the gates.
 
-    def __init__(self, shape: RouterShape) -> None:
+    Attributes:
+        shape: What its weights depend on.
+        as_is_margin_db: See `RouterOutput`.
+    """
+
+    def __init__(self, shape: RouterShape, *, as_is_margin_db: float = 0.0) -> None:
         super().__init__()
+        if shape.has_as_is and not shape.num_costs:
+            raise ValueError(
+                "has_as_is=True needs predicted costs, but num_costs is 0; the gates cannot leave "
+                "an input as it is"
+            )
         self.shape = shape
+        self.as_is_margin_db = as_is_margin_db
         self.degradation_head = Head(shape.embed_dim)
         self.granularity_head = Head(shape.embed_dim)
         self.leaf_gate = NoisyGate(shape.embed_dim, shape.num_leaves)
         self.level_gate = NoisyGate(shape.embed_dim, shape.num_levels)
-        self.cost_head = CostHead(shape.embed_dim, shape.num_costs) if shape.num_costs else None
+        num_costs = shape.num_costs + int(shape.has_as_is)  # the input's is the last one
+        self.cost_head = CostHead(shape.embed_dim, num_costs) if num_costs else None
 
     def forward(self, points: Float[Tensor, "batch dim"]) -> RouterOutput:
         """Judge embeddings.
@@ -161,6 +185,9 @@ class Router(nn.Module):
         leaves = self.leaf_gate(degradation)  # the leaves' noise is drawn first, then the levels'
         levels = self.level_gate(log_variance)
         costs = None if self.cost_head is None else self.cost_head(points)
+        as_is_cost = None
+        if costs is not None and self.shape.has_as_is:
+            costs, as_is_cost = costs[:, :-1], costs[:, -1]
         if not (self.shape.has_root or self.training):
             levels = _without_first(levels, float("-inf"))
             costs = None if costs is None else _without_first(costs, float("inf"))
@@ -170,6 +197,8 @@ class Router(nn.Module):
             leaf_logits=leaves,
             level_logits=levels,
             costs=costs,
+            as_is_cost=as_is_cost,
+            as_is_margin_db=self.as_is_margin_db,
         )
 
 
@@ -186,13 +215,15 @@ class _Header:
 
     version: int
     shape: RouterShape
+    as_is_margin_db: float = 0.0
 
 
 def save_router(router: Router, directory: Storage) -> None:
     """Write `router.json` and `router.safetensors`; the same router gives the same bytes."""
     weights = {name: tensor.contiguous() for name, tensor in router.state_dict().items()}
     directory.write_bytes(_WEIGHTS, safetensors.torch.save(weights))
-    directory.write_json(_HEADER, to_dict(_Header(version=VERSION, shape=router.shape)))
+    header = _Header(version=VERSION, shape=router.shape, as_is_margin_db=router.as_is_margin_db)
+    directory.write_json(_HEADER, to_dict(header))
 
 
 def load_router(directory: Storage) -> Router:
@@ -203,7 +234,10 @@ def load_router(directory: Storage) -> Router:
             shapes that its header promises.
     """
     header = _read_header(directory)
-    router = Router(header.shape)
+    try:
+        router = Router(header.shape, as_is_margin_db=header.as_is_margin_db)
+    except ValueError as error:
+        raise ArtefactError(f"{directory.path(_HEADER)} is damaged: {error}") from error
     try:
         weights = safetensors.torch.load(directory.read_bytes(_WEIGHTS))
         router.load_state_dict(weights)
@@ -216,9 +250,10 @@ def load_router(directory: Storage) -> Router:
 def _read_header(directory: Storage) -> _Header:
     where, data = directory.path(_HEADER), directory.read_json(_HEADER)
     version = data.get("version") if isinstance(data, dict) else None
-    if version != VERSION:
+    if version not in {VERSION, *OLDER}:
+        known = ", ".join(map(str, sorted({VERSION, *OLDER})))
         raise ArtefactError(
-            f"{where} has format version {version!r}, this program reads {VERSION}; train the "
+            f"{where} has format version {version!r}, this program reads {known}; train the "
             "routers again"
         )
     try:

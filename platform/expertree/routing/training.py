@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from expertree.errors import ConfigError, TrainingError
 from expertree.hierarchy import Tree
+from expertree.routing.decision import is_worth_it
 from expertree.routing.losses import (
     balance_loss,
     choice_nodes,
@@ -36,9 +37,14 @@ class RouterConfig:
     """How the routers are trained."""
 
     objective: Objective = "cost"
-    """`cost`: predict what each expert would cost, and take the cheapest; the gates are trained
-    beside. `expected_l1`: gates by the cost of every choice, weighted by its probability. `paper`:
-    gates by the cost of the chosen one."""
+    """`cost`: predict what each expert would cost, and leaving the input as it is, and take the
+    cheapest; the gates are trained beside. `expected_l1`: gates by the cost of every choice,
+    weighted by its probability. `paper`: gates by the cost of the chosen one. Gates know experts
+    only and never leave an input as it is."""
+
+    as_is_margin_db: float = 0.1
+    """An expert is chosen only if it is predicted to beat the input by more than this: a tenth of a
+    dB cannot be seen, and what nobody sees is not worth the risk. Stored with the router."""
 
     alpha: float = 0.1
     """Weight of L_dg, the uncertainty loss (paper 000, eq. 10)."""
@@ -75,7 +81,7 @@ class RouterEpoch:
 
     Attributes:
         loss: Mean objective over the pass.
-        train_regret_db: Mean regret of the chosen experts on the training split.
+        train_regret_db: Mean regret of what is chosen on the training split.
         held_out_regret_db: The same on the held-out split.
     """
 
@@ -95,12 +101,15 @@ class TrainedRouter:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Table:
-    """Training data as tensors, one row a sample; costs of the levels to choose among."""
+    """Training data as tensors, one row a sample; costs of the levels to choose among.
+
+    `regrets` has a column a node, and one for the input where that is a choice.
+    """
 
     points: Float[Tensor, "samples dim"]
     leaves: Int64[Tensor, " samples"]
     costs: Float[Tensor, "samples leaves levels"]
-    regrets: Float[Tensor, "samples nodes"]
+    regrets: Float[Tensor, "samples choices"]
     levels: Sequence[int]
     may_choose: Bool[Tensor, " nodes"]
 
@@ -124,7 +133,8 @@ def train_router(
     tree: Tree,
     embeddings: Float[np.ndarray, "samples dim"],
     leaves: Int64[np.ndarray, " samples"],
-    losses: Float[np.ndarray, "samples nodes"],
+    psnr: Float[np.ndarray, "samples nodes"],
+    inputs: Float[np.ndarray, " samples"],
     *,
     seed: int,
     levels: Sequence[int] | None = None,
@@ -136,7 +146,8 @@ def train_router(
         tree: The tree.
         embeddings: As the extractor gives them, not standardised.
         leaves: The leaf that each sample is assigned to.
-        losses: Each node's expert's L1 on each sample; see `routing.audit.node_table`.
+        psnr: PSNR of each node's expert on each sample, in dB; see `routing.audit.node_table`.
+        inputs: PSNR of each sample's input.
         seed: Of the split, the initial weights, the order and the gates' noise.
         levels: Levels to choose among; all by default. The gate learns nothing of the others, so
             routes must be decided among the same ones.
@@ -151,19 +162,22 @@ def train_router(
         TrainingError: If the loss is not finite any more.
     """
     chosen_levels = range(tree.num_levels) if levels is None else levels
-    table = _make_table(config, tree, embeddings, leaves, losses, chosen_levels)
+    table = _make_table(config, tree, embeddings, leaves, psnr, inputs, levels=chosen_levels)
     centroids = torch.from_numpy(tree.leaf_centroids.copy())
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         kept, held_out = _split(config, table)
+        predicts = config.objective == "cost"
         router = Router(
             RouterShape(
                 embed_dim=tree.embed_dim,
                 num_leaves=tree.num_leaves,
                 num_levels=tree.num_levels,
-                num_costs=len(tree.nodes) if config.objective == "cost" else 0,
+                num_costs=len(tree.nodes) if predicts else 0,
                 has_root=0 in chosen_levels,
-            )
+                has_as_is=predicts,
+            ),
+            as_is_margin_db=config.as_is_margin_db if predicts else 0.0,
         )
         return _fit(config, router, kept, held_out, centroids)
 
@@ -184,15 +198,22 @@ def _make_table(
     tree: Tree,
     embeddings: Float[np.ndarray, "samples dim"],
     leaves: Int64[np.ndarray, " samples"],
-    losses: Float[np.ndarray, "samples nodes"],
+    psnr: Float[np.ndarray, "samples nodes"],
+    inputs: Float[np.ndarray, " samples"],
+    *,
     levels: Sequence[int],
 ) -> _Table:
-    if not len(embeddings) == len(leaves) == len(losses):
+    if not len(embeddings) == len(leaves) == len(psnr) == len(inputs):
         raise ValueError(
-            f"{len(embeddings)} embeddings, {len(leaves)} leaves and {len(losses)} rows of losses "
-            "must be the same samples"
+            f"{len(embeddings)} embeddings, {len(leaves)} leaves, {len(psnr)} rows of PSNR and "
+            f"{len(inputs)} of inputs must be the same samples"
         )
-    regrets = node_regrets(losses, tree, cap_db=config.cap_db)
+    regrets = node_regrets(
+        psnr,
+        tree,
+        cap_db=config.cap_db,
+        inputs=inputs if config.objective == "cost" else None,
+    )
     return _Table(
         points=torch.from_numpy(tree.standardise(embeddings)),
         leaves=torch.from_numpy(np.asarray(leaves, dtype=np.int64)),
@@ -262,7 +283,7 @@ def _run_epoch(
         output = batch.judge(router)
         loss = router_loss(config, output, batch.costs, batch.leaves, centroids)
         if output.costs is not None:
-            loss = loss + cost_loss(output.costs, batch.regrets)
+            loss = loss + cost_loss(_all_costs(output), batch.regrets)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
@@ -294,12 +315,27 @@ def router_loss(
     return cost + config.alpha * uncertainty + config.beta * balance
 
 
+def _all_costs(output: RouterOutput) -> Float[Tensor, "batch choices"]:
+    """The costs of the nodes, and then that of the input if it is a choice."""
+    if output.costs is None:
+        raise ValueError("the router predicts no costs")
+    if output.as_is_cost is None:
+        return output.costs
+    return torch.cat([output.costs, output.as_is_cost[:, None]], dim=1)
+
+
 @torch.inference_mode()
 def _regret_db(router: Router, table: _Table) -> float:
     output = table.judge(router.eval())
     rows = torch.arange(len(table.leaves))
     if output.costs is not None:
-        nodes = output.costs.masked_fill(~table.may_choose, float("inf")).argmin(dim=1)
-        return float(table.regrets[rows, nodes].mean())
-    chosen = table.costs[rows, output.leaf_logits.argmax(dim=1), output.level_logits.argmax(dim=1)]
-    return float(chosen.mean())
+        cheapest = output.costs.masked_fill(~table.may_choose, float("inf")).min(dim=1)
+        chosen = cheapest.indices
+        if output.as_is_cost is not None:
+            stays = ~is_worth_it(output.as_is_cost - cheapest.values, output.as_is_margin_db)
+            chosen = chosen.masked_fill(stays, table.regrets.shape[1] - 1)
+        return float(table.regrets[rows, chosen].mean())
+    by_gates = table.costs[
+        rows, output.leaf_logits.argmax(dim=1), output.level_logits.argmax(dim=1)
+    ]
+    return float(by_gates.mean())

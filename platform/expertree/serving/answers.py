@@ -14,6 +14,9 @@ from expertree.serving.problems import Problem
 
 JSON = "application/json"
 
+AS_IS = "as-is"
+"""In place of an expert: the image is left as it is."""
+
 EXPOSED_HEADERS = (
     *("X-Request-Id", "X-Restore-Model", "X-Restore-Route", "X-Restore-Confidence"),
     *("X-Restore-Tiles", "Server-Timing", "Location", "Retry-After"),
@@ -63,7 +66,7 @@ class RouteAnswer:
     """What `/v1/route` says.
 
     Attributes:
-        route: The expert that the image would get, and why.
+        route: The expert that the image would get, if any, and why.
         width_px: Of the image, upright.
         height_px: Of the image, upright.
         seconds: Time by stage.
@@ -86,7 +89,7 @@ class RestoreAnswer:
         media_type: Of the file.
         model: Digest of the model.
         route: The expert that restored it, and why.
-        num_tiles: Tiles it was restored in.
+        num_tiles: Tiles it was restored in; 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
         seconds: Time by stage.
         explanation: Where it was asked for.
@@ -186,9 +189,10 @@ def restore_headers(file: RestoredFile) -> dict[str, str]:
     """What was done to an image; the route as a structured field (RFC 9651)."""
     route = file.route
     path = " ".join(map(str, route.path))
+    taken = f"expert={route.expert}, level={route.level}, path=({path})"
     return {
         "X-Restore-Model": route.model,
-        "X-Restore-Route": f"expert={route.expert}, level={route.level}, path=({path})",
+        "X-Restore-Route": AS_IS if route.expert is None else taken,
         "X-Restore-Confidence": f"{route.confidence:.4f}",
         "X-Restore-Tiles": str(file.num_tiles),
         "Server-Timing": server_timing(file.seconds),
@@ -215,7 +219,7 @@ def server_timing(seconds: Mapping[str, float]) -> str:
 
 
 def explain(route: Routed, model: Model) -> Explanation:
-    """Say why an expert was chosen.
+    """Say why an expert was chosen, or none.
 
     Args:
         route: The choice.
@@ -240,10 +244,22 @@ def explain(route: Routed, model: Model) -> Explanation:
             f"The image looks most like {_listed(route.degradations)}. Of levels 0 to "
             f"{len(model.groups) - 1}, level {route.level} was chosen, on the way to leaf "
             f"{route.leaf}: group {last.node} with {last.num_samples:,} training samples, which "
-            f"hold {_listed(last.holds)}. Expert {route.expert} serves it; the choice is "
-            f"{route.confidence:.0%} sure.{_runner_up(route.alternatives)}"
+            f"hold {_listed(last.holds)}. {_served(route, last.expert)}"
         ),
         steps=tuple(steps),
+    )
+
+
+def _served(route: Routed, expert: int) -> str:
+    if route.expert is None:
+        gain = "" if route.gain_db is None else f", by {route.gain_db:+.2f} dB"
+        return (
+            f"Expert {expert} would serve it, but is not predicted to make it better{gain}: the "
+            f"image is left as it is, which is {route.confidence:.0%} sure."
+        )
+    return (
+        f"Expert {expert} serves it; the choice is {route.confidence:.0%} sure."
+        f"{_runner_up(route.alternatives)}"
     )
 
 

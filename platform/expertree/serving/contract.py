@@ -29,6 +29,14 @@ _OPTIONS: dict[str, tuple[Json, str]] = {
     ),
     "level": (_WHOLE, "Take this level of the tree; 0 is the root's."),
     "expert": (_WHOLE, "Take this expert, by its node."),
+    "insist": (
+        {"type": "boolean"},
+        "Whether an expert restores the image even if it is better left as it is.",
+    ),
+    "strength": (
+        {"type": "number", "minimum": 0, "maximum": 1},
+        "How much of the restoration is mixed into the image: 0 none, 1 all of it.",
+    ),
     "tile": (
         {"anyOf": [{"type": "string", "enum": ["auto"]}, _WHOLE]},
         "Largest side of a tile in pixels; 0 for the whole image at once.",
@@ -51,9 +59,12 @@ IMAGE_ERRORS = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
 
 _HEADERS: dict[str, str] = {
     "X-Restore-Model": "Digest of the model.",
-    "X-Restore-Route": "The expert, the level and the path, as a structured field.",
+    "X-Restore-Route": (
+        "The expert, the level and the path, as a structured field; `as-is` where the image is "
+        "left as it is."
+    ),
     "X-Restore-Confidence": "How sure the choice is, 0 to 1.",
-    "X-Restore-Tiles": "Tiles that the image was restored in.",
+    "X-Restore-Tiles": "Tiles that the image was restored in; 0 if no expert ran.",
     "Server-Timing": "Time by stage.",
 }
 

@@ -48,7 +48,8 @@ def describe_route(
         seconds: Time by stage.
     """
     others = _expert_probabilities(route, tree)
-    others.pop(route.expert)
+    if route.expert is not None:
+        others.pop(route.expert)
     ranked = sorted(others.items(), key=lambda item: (-item[1], item[0]))
     return Routed(
         model=model,
@@ -62,6 +63,7 @@ def describe_route(
         confidence=route.confidence,
         degradations=_held(guide, route.leaf_probabilities),
         alternatives=tuple(Alternative(expert=node, probability=p) for node, p in ranked),
+        gain_db=None if route.gain_db is None else round(route.gain_db, _DIGITS),
         seconds=seconds,
     )
 

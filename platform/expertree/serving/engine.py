@@ -26,6 +26,7 @@ class Options:
         expert: Take this expert, by its node.
         instruction: What is wrong with the image, by `Model.names`.
         confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
+        insist: Choose an expert even if none is predicted to make the image better.
         tile_px: Largest side of a tile, 0 for the whole image at once.
     """
 
@@ -33,6 +34,7 @@ class Options:
     expert: int | None = None
     instruction: tuple[str, ...] = ()
     confidence: int | None = None
+    insist: bool = False
     tile_px: int | Literal["auto"] = "auto"
 
 
@@ -51,12 +53,13 @@ class Alternative:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Routed:
-    """Which expert an image gets, and why.
+    """Which expert an image gets, if any, and why.
 
     Attributes:
         model: Digest of the model that chose.
-        expert: The chosen expert, by its node.
-        node: The node that it serves here: its own or one below it with the same samples.
+        expert: The chosen expert, by its node; null where the image is better left as it is.
+        node: The node that it serves here: its own or one below it with the same samples. Of an
+            image that is left as it is: the one that would serve, like all that follows.
         level: The chosen level, 0 for the root's.
         leaf: The chosen leaf.
         path: Nodes from the root to `node`, one a level.
@@ -66,11 +69,13 @@ class Routed:
         degradations: How much of each degradation the likely leaves were trained on, in [0, 1], by
             name, most first.
         alternatives: The other experts, the likeliest first.
+        gain_db: What the expert of `node` is predicted to gain over the input, in dB; null where
+            the model does not say.
         seconds: Time by stage: `queue`, `route`.
     """
 
     model: str
-    expert: int
+    expert: int | None
     node: int
     level: int
     leaf: int
@@ -80,6 +85,7 @@ class Routed:
     confidence: float
     degradations: Mapping[str, float]
     alternatives: tuple[Alternative, ...]
+    gain_db: float | None
     seconds: Mapping[str, float]
 
 
@@ -88,9 +94,9 @@ class Restored:
     """A restored image.
 
     Attributes:
-        pixels: Of the type and shape of the input.
-        route: The expert that restored it, and why.
-        num_tiles: Tiles it was restored in; 1 for the whole image at once.
+        pixels: Of the type and shape of the input; the input's own where it is left as it is.
+        route: The expert that restored it, if any, and why.
+        num_tiles: Tiles it was restored in; 1 for the whole image at once, 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
         seconds: Time by stage: `queue`, `route`, `restore`; of tiles that run at the same time,
             what the caller waited for.
@@ -101,6 +107,13 @@ class Restored:
     num_tiles: int
     num_retries: int
     seconds: Mapping[str, float]
+
+
+def untouched(pixels: Pixels, route: Routed) -> Restored:
+    """An image that no expert has worked on."""
+    return Restored(
+        pixels=pixels, route=route, num_tiles=0, num_retries=0, seconds=dict(route.seconds)
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,7 +204,7 @@ class Engine(Protocol):
     async def restore(
         self, pixels: Pixels, options: Options, *, on_tile: OnTile | None = None
     ) -> Restored:
-        """Restore an image with one expert.
+        """Restore an image with one expert, or leave it as it is if that is the choice.
 
         Raises:
             MemoryShortageError: If memory does not suffice for the smallest tiles, or for the tiles

@@ -17,7 +17,15 @@ from expertree.errors import MemoryShortageError, OptionError, OverloadError
 from expertree.images.arrays import Image
 from expertree.restorer import Restorer
 from expertree.serving.describe import describe_model, describe_route
-from expertree.serving.engine import Model, OnTile, Options, Pixels, Restored, Routed
+from expertree.serving.engine import (
+    Model,
+    OnTile,
+    Options,
+    Pixels,
+    Restored,
+    Routed,
+    untouched,
+)
 
 T = TypeVar("T")
 
@@ -129,6 +137,7 @@ class LocalEngine:
                 expert=options.expert,
                 instruction=options.instruction,
                 confidence=options.confidence,
+                insist=options.insist,
             )
         bundle = self.restorer.bundle
         return describe_route(
@@ -143,6 +152,8 @@ class LocalEngine:
         self, pixels: Pixels, options: Options, queue_s: float, on_tile: OnTile
     ) -> Restored:
         routed = self._route(pixels, options, queue_s)
+        if routed.expert is None:
+            return untouched(pixels, routed)
         begin = time.perf_counter()
         with named_errors():
             pixels, num_tiles, num_retries = apply_expert(

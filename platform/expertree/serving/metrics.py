@@ -16,7 +16,7 @@ class Measurement:
         code: The HTTP status; 499 where the caller left.
         seconds: From the first byte of the request to the last of the answer.
         level: The level that was chosen; None where nothing was routed.
-        expert: The expert that was chosen.
+        expert: The expert that was chosen; None, with a level, where the image was left as it is.
         num_pixels: Of the image; 0 without one.
         num_retries: Times that memory ran out and tiles were halved.
         stages: Seconds by stage: `decode`, `queue`, `route`, `restore`, `encode`.

@@ -27,6 +27,7 @@ MAX_TEXT = 300
 """Letters of an instruction."""
 
 _WHOLE = re.compile(r"[0-9]{1,6}")
+_DECIMAL = re.compile(r"-?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})?")
 
 _SPELLINGS: Mapping[str, PhotoFormat] = {
     **{name: name for name in PHOTO_FORMATS},
@@ -41,24 +42,26 @@ class Wanted:
 
     Attributes:
         options: For the engine.
+        strength: How much of the restoration is mixed into the image, from 0 to 1.
         format: Of the answer's file; None for what `Accept` says, or else the photograph's own.
         quality: Of JPEG and WebP, 1 to 100.
         explain: Whether the answer says why the expert was chosen.
     """
 
     options: Options = Options()
+    strength: float = 1.0
     format: PhotoFormat | None = None
     quality: int | None = None
     explain: bool = False
 
 
 NAMES = (
-    *("instruction", "confidence", "level", "expert", "tile"),
+    *("instruction", "confidence", "level", "expert", "insist", "strength", "tile"),
     *("format", "quality", "explain"),
 )
 """Options that there are."""
 
-ROUTE_NAMES = ("instruction", "confidence", "level", "expert", "explain")
+ROUTE_NAMES = ("instruction", "confidence", "level", "expert", "insist", "explain")
 """Those that mean something where nothing is restored."""
 
 
@@ -92,8 +95,10 @@ def read_options(
             expert=_get(single, "expert", lambda text: _expert(text, model), None),
             instruction=_instruction(values.get("instruction", []), model.names, read_text),
             confidence=_get(single, "confidence", _confidence, None),
+            insist=_get(single, "insist", _flag, default=False),
             tile_px=_get(single, "tile", lambda text: _tile(text, limits), "auto"),
         ),
+        strength=_get(single, "strength", _strength, 1.0),
         format=_get(single, "format", _format, None),
         quality=_get(single, "quality", _quality, None),
         explain=_get(single, "explain", _flag, default=False),
@@ -148,6 +153,12 @@ def _confidence(text: str) -> int:
     if confidence not in CONFIDENCES:
         raise ValueError(f"Confidence is 0, 1 or 2, not {confidence}.")
     return confidence
+
+
+def _strength(text: str) -> float:
+    if not _DECIMAL.fullmatch(text) or not 0.0 <= float(text) <= 1.0:
+        raise ValueError(f"Strength is a number from 0 to 1, such as 0.4, not {text[:40]!r}.")
+    return float(text)
 
 
 def _tile(text: str, limits: Limits) -> TilePx:

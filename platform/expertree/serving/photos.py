@@ -10,6 +10,7 @@ import torch
 from expertree.errors import OptionError
 from expertree.images.containers import PhotoFormat
 from expertree.images.io import to_float
+from expertree.images.mixing import mix
 from expertree.images.photo_file import LOSSY_FORMATS, Photo, read_photo, write_photo
 from expertree.serving.engine import Pixels, Restored, Routed
 from expertree.serving.options import Wanted
@@ -31,11 +32,13 @@ class Decoded:
     """A photograph as the engine takes it.
 
     Attributes:
+        data: Its file.
         photo: With all that travels beside the pixels.
         pixels: For the engine.
         seconds: What decoding took.
     """
 
+    data: bytes
     photo: Photo
     pixels: Pixels
     seconds: float
@@ -48,9 +51,9 @@ class RestoredFile:
     Attributes:
         data: The file.
         format: Of the file.
-        route: The expert that restored it, and why.
+        route: The expert that restored it, if any, and why.
         num_pixels: Of the image.
-        num_tiles: Tiles it was restored in.
+        num_tiles: Tiles it was restored in; 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
         seconds: Time by stage.
     """
@@ -80,11 +83,13 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         pixels = photo.colour if photo.colour.shape[2] == 3 else np.repeat(photo.colour, 3, axis=2)
     else:
         pixels = np.ascontiguousarray(photo.tensor().permute(1, 2, 0).numpy())
-    return Decoded(photo=photo, pixels=pixels, seconds=time.perf_counter() - begin)
+    return Decoded(data=data, photo=photo, pixels=pixels, seconds=time.perf_counter() - begin)
 
 
 def encode(decoded: Decoded, restored: Restored, wanted: Wanted) -> RestoredFile:
-    """Write a photograph's file with its restored pixels.
+    """Write a photograph's file with its restored pixels, or a mix of its own and those.
+
+    Where no expert worked on it, it is its own file byte for byte unless another format is wanted.
 
     Raises:
         OptionError: If the format cannot hold the photograph, or knows no quality.
@@ -94,7 +99,9 @@ def encode(decoded: Decoded, restored: Restored, wanted: Wanted) -> RestoredFile
     kind = wanted.format or photo.format
     if wanted.quality is not None and kind not in LOSSY_FORMATS:
         raise OptionError(f"{kind} is without loss and has no quality; leave it out")
-    pixels = np.ascontiguousarray(restored.pixels)
+    if restored.num_tiles == 0 and kind == photo.format:
+        return _file(decoded, restored, kind, decoded.data, begin)
+    pixels = np.ascontiguousarray(mix(decoded.pixels, restored.pixels, wanted.strength))
     if pixels.dtype == np.uint8:
         tensor = to_float(pixels)
     else:
@@ -103,11 +110,17 @@ def encode(decoded: Decoded, restored: Restored, wanted: Wanted) -> RestoredFile
         data = write_photo(photo, tensor, format=kind, quality=wanted.quality)
     except ValueError as error:
         raise OptionError(f"The image {error}") from error
+    return _file(decoded, restored, kind, data, begin)
+
+
+def _file(
+    decoded: Decoded, restored: Restored, kind: PhotoFormat, data: bytes, begin: float
+) -> RestoredFile:
     return RestoredFile(
         data=data,
         format=kind,
         route=restored.route,
-        num_pixels=photo.num_pixels,
+        num_pixels=decoded.photo.num_pixels,
         num_tiles=restored.num_tiles,
         num_retries=restored.num_retries,
         seconds={

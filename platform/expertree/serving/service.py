@@ -8,7 +8,7 @@ from typing import TypeVar
 from expertree.errors import MemoryShortageError, OptionError, TooLargeError, UnavailableError
 from expertree.images.containers import Header, read_header
 from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
-from expertree.serving.engine import Engine, Model, OnTile, Options, Routed
+from expertree.serving.engine import Engine, Model, OnTile, Options, Routed, untouched
 from expertree.serving.options import Wanted
 from expertree.serving.photos import Decoded, RestoredFile, decode, encode
 from expertree.serving.settings import Limits
@@ -59,7 +59,7 @@ class Service:
     async def restore(
         self, image: bytes, wanted: Wanted, share: Share, *, on_tile: OnTile | None = None
     ) -> RestoredFile:
-        """Restore a photograph.
+        """Restore a photograph; at strength 0 the expert is chosen and does not run.
 
         Args:
             image: Its file.
@@ -71,7 +71,11 @@ class Service:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
         """
         decoded = await self._decode(image, wanted.options, share)
-        restored = await self.engine.restore(decoded.pixels, wanted.options, on_tile=on_tile)
+        pixels, options = decoded.pixels, wanted.options
+        if wanted.strength == 0.0:
+            restored = untouched(pixels, await self.engine.route(pixels, options))
+        else:
+            restored = await self.engine.restore(pixels, options, on_tile=on_tile)
         return await self._in_thread(lambda: encode(decoded, restored, wanted))
 
     def close(self) -> None:

@@ -20,12 +20,13 @@ from expertree.routing import (
     RouterOutput,
     audit_routes,
     decide,
+    routed_scores,
     train_router,
 )
 from expertree.routing.losses import choice_nodes
 from expertree.studies.tables import Cell, Rows, Table
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same build would give other rows."""
 
 SETS = ("val_in", "val_out")
@@ -122,7 +123,7 @@ class _Study:
 
     def audit(self) -> Table:
         """Table O, and the best of all experts."""
-        found = self._row("audit", {})
+        found = self._row("audit", {}, insist=False)
         lines: list[tuple[Cell, ...]] = []
         for name in SETS:
             for kind in KINDS:
@@ -137,6 +138,7 @@ class _Study:
                         values["best_level"] - values["routed"],
                         closed,
                         values["agreement"],
+                        values["as_is"],
                         _percents(values["routed_levels"]),
                         _percents(values["best_levels"]),
                         *paper,
@@ -147,6 +149,7 @@ class _Study:
             columns=(
                 "validation",
                 *("finest", "routed", "best level", "best of all", "lost", "closed", "agreement"),
+                "left as is",
                 *("levels, %", "best levels, %", "paper routed", "paper best level"),
             ),
             rows=tuple(lines),
@@ -154,6 +157,7 @@ class _Study:
             notes=(
                 "`closed` is the share of the way from the finest level to the best level.",
                 "`finest`, `best level`: on the path of the leaf that the router chose.",
+                "`left as is`: share of patches that no expert is predicted to make better.",
             ),
         )
 
@@ -182,7 +186,8 @@ class _Study:
             tree,
             train.embeddings,
             assign(tree, train.embeddings),
-            train.l1,
+            train.psnr,
+            train.inputs,
             seed=0,
         ).router
         guide = self._build.guide()
@@ -193,13 +198,13 @@ class _Study:
             data = self._set(name)
             with torch.inference_mode():
                 output = router(torch.from_numpy(tree.standardise(data.embeddings)))
-            alone = np.array([route.node for route in decide(output, tree)])
+            alone = decide(output, tree, insist=True)
             told = _decide_each(output, tree, [guide.leaf_mask(own) for own in data.tasks])
             paths = choice_nodes(tree)[[route.leaf for route in told]]
             rows = np.arange(len(alone))
             columns = {
-                "nothing": data.psnr[rows, alone],
-                "task": data.psnr[rows, [route.node for route in told]],
+                "nothing": routed_scores(alone, data.psnr, data.inputs),
+                "task": routed_scores(told, data.psnr, data.inputs),
                 "task and confidence": data.psnr[rows[:, None], paths].max(axis=1),
             }
             for kind, wanted in (("single", ~data.is_mixed), ("mixed", data.is_mixed)):
@@ -209,8 +214,14 @@ class _Study:
         return found
 
     def _row(
-        self, name: str, change: Change, *, levels: Sequence[int] | None = None
+        self,
+        name: str,
+        change: Change,
+        *,
+        levels: Sequence[int] | None = None,
+        insist: bool = True,
     ) -> dict[str, Any]:
+        """One training's results; experts are compared, so one is chosen for every patch."""
         config = load(RouterConfig, to_dict(self._config.router) | dict(change))
         spec = {
             "study": "routing",
@@ -219,30 +230,41 @@ class _Study:
             "router": to_dict(config),
             "levels": list(levels) if levels is not None else None,
             "num_seeds": self._config.num_seeds,
+            "insist": insist,
         }
-        return self._rows.row(name, spec, lambda: self._measure(config, levels))
+        return self._rows.row(name, spec, lambda: self._measure(config, levels, insist=insist))
 
-    def _measure(self, config: RouterConfig, levels: Sequence[int] | None) -> dict[str, Any]:
-        runs = [self._one(config, levels, seed) for seed in range(self._config.num_seeds)]
+    def _measure(
+        self, config: RouterConfig, levels: Sequence[int] | None, *, insist: bool
+    ) -> dict[str, Any]:
+        seeds = range(self._config.num_seeds)
+        runs = [self._one(config, levels, seed, insist=insist) for seed in seeds]
         return {
             name: {kind: _mean([run[name][kind] for run in runs]) for kind in KINDS}
             for name in SETS
         }
 
     def _one(
-        self, config: RouterConfig, levels: Sequence[int] | None, seed: int
+        self, config: RouterConfig, levels: Sequence[int] | None, seed: int, *, insist: bool
     ) -> dict[str, dict[str, dict[str, Any]]]:
         tree, train = self._build.tree, self._set("route")
         leaves = assign(tree, train.embeddings)
         router = train_router(
-            config, tree, train.embeddings, leaves, train.l1, seed=seed, levels=levels
+            config,
+            tree,
+            train.embeddings,
+            leaves,
+            train.psnr,
+            train.inputs,
+            seed=seed,
+            levels=levels,
         ).router
         found: dict[str, dict[str, dict[str, Any]]] = {}
         for name in SETS:
             data = self._set(name)
             with torch.inference_mode():
                 output = router(torch.from_numpy(tree.standardise(data.embeddings)))
-            routes = decide(output, tree, levels=levels)
+            routes = decide(output, tree, levels=levels, insist=insist)
             found[name] = {
                 kind: self._compare(routes, data, data.is_mixed == (kind == "mixed"), levels)
                 for kind in KINDS
@@ -258,7 +280,7 @@ class _Study:
     ) -> dict[str, Any]:
         tree, rows = self._build.tree, np.flatnonzero(wanted)
         chosen, psnr = [routes[row] for row in rows.tolist()], data.psnr[rows]
-        found = audit_routes(chosen, psnr, tree)
+        found = audit_routes(chosen, psnr, tree, inputs=data.inputs[rows])
         finest = tree.num_levels - 1 if levels is None else max(levels)
         nodes = choice_nodes(tree)[[route.leaf for route in chosen], finest]
         return {
@@ -267,6 +289,7 @@ class _Study:
             "best_level": found.psnr_best_level,
             "best": found.psnr_best,
             "agreement": found.agreement,
+            "as_is": found.as_is,
             "routed_levels": list(found.routed_levels),
             "best_levels": list(found.best_levels),
         }

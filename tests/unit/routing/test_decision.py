@@ -72,6 +72,65 @@ def test_the_cheapest_expert_is_taken_where_costs_are_predicted(tree: Tree) -> N
     assert (among.node, among.expert) == (2, 2)
 
 
+CHEAPEST = 0.4
+COSTS = [2.0, 1.5, 0.9, CHEAPEST, 1.0, 0.9]
+
+
+def with_as_is(gain_db: float, margin_db: float = 0.1) -> RouterOutput:
+    """Costs whose cheapest node, 3, is so much better than the input."""
+    return dataclasses.replace(
+        with_costs(COSTS),
+        as_is_cost=torch.tensor([CHEAPEST + gain_db]),
+        as_is_margin_db=margin_db,
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain_db", "expert"), [(-3.0, None), (0.0, None), (0.09, None), (0.11, 3), (3.0, 3)]
+)
+def test_an_expert_is_taken_only_if_it_beats_the_input_by_more_than_the_margin(
+    tree: Tree, gain_db: float, expert: int | None
+) -> None:
+    (route,) = decide(with_as_is(gain_db), tree)
+    assert route.expert == expert
+    assert (route.node, route.level, route.leaf) == (3, 2, 0)
+    assert route.gain_db == pytest.approx(gain_db, abs=1e-6)
+    lead_db = 0.1 - gain_db if expert is None else min(0.5, gain_db - 0.1)
+    assert route.confidence == pytest.approx(1 / (1 + math.exp(-lead_db)))
+    assert route.confidence >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("wish", "expert"),
+    [
+        ({"insist": True}, 3),
+        ({"level": 2}, 3),
+        ({"expert": 4}, 4),
+        ({"leaf_mask": [False, True, True]}, 2),
+    ],
+)
+def test_whoever_insists_or_names_something_gets_an_expert(
+    tree: Tree, wish: dict[str, object], expert: int
+) -> None:
+    (route,) = decide(with_as_is(-3.0), tree, **wish)
+    assert route.expert == expert
+    assert route.gain_db is not None
+    assert route.gain_db <= -3.0 + 1e-6
+
+
+def test_levels_to_choose_among_leave_the_input_as_a_choice(tree: Tree) -> None:
+    (route,) = decide(with_as_is(-3.0), tree, levels=[0, 1])
+    assert (route.expert, route.node) == (None, 2)
+
+
+def test_a_router_that_knows_no_cost_of_the_input_always_takes_an_expert(tree: Tree) -> None:
+    by_gates = output([[0.0, 2.0, 1.0]], [[1.0, 5.0, 2.0]])
+    for known in (by_gates, with_costs([9.0] * 6)):
+        (route,) = decide(known, tree)
+        assert route.expert is not None
+        assert route.gain_db is None
+
+
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_a_forced_level_is_taken(tree: Tree, level: int) -> None:
     (route,) = decide(output([[0.0, 2.0, 1.0]], [[1.0, 5.0, 2.0]]), tree, level=level)

@@ -18,13 +18,24 @@ from expertree.routing.losses import (
 
 
 def test_regret_is_the_distance_in_db_to_the_best_expert(tree: Tree) -> None:
-    losses = np.random.default_rng(0).uniform(0.01, 0.03, (5, 6))
-    regrets = node_regrets(losses, tree, cap_db=6.0)
+    psnr = np.random.default_rng(0).uniform(20, 30, (5, 6))
+    regrets = node_regrets(psnr, tree, cap_db=6.0)
     for sample in range(5):
         for node in range(6):
-            ratio = losses[sample, node] / losses[sample].min()
-            expected = min(6.0, 20 * math.log10(ratio))
+            expected = min(6.0, psnr[sample].max() - psnr[sample, node])
             assert regrets[sample, node] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_input_is_one_more_choice_that_may_be_the_best(tree: Tree) -> None:
+    psnr = np.array([[30.0, 31, 28, 29, 31, 28], [20.0, 20, 20, 20, 20, 20]])
+    regrets = node_regrets(psnr, tree, cap_db=6.0, inputs=np.array([33.0, 20.0]))
+    assert regrets.tolist() == [[3, 2, 5, 4, 2, 5, 0], [0] * 7]
+
+
+def test_an_identical_image_is_finitely_far_from_others(tree: Tree) -> None:
+    psnr = np.array([[math.inf, 100.0, 61.0, 58.0, 57.5, 40.0]])
+    regrets = node_regrets(psnr, tree, cap_db=6.0, inputs=np.array([math.inf]))
+    assert regrets.tolist() == [[0, 0, 0, 2, 2.5, 6, 0]]
 
 
 def test_costs_are_learnt_as_they_are_and_in_the_order_of_the_best() -> None:
@@ -39,25 +50,24 @@ def test_costs_are_learnt_as_they_are_and_in_the_order_of_the_best() -> None:
 
 
 def test_regrets_do_not_depend_on_how_hard_a_sample_is(tree: Tree) -> None:
-    losses = np.random.default_rng(0).uniform(0.01, 0.03, (5, 6))
+    psnr = np.random.default_rng(0).uniform(20, 30, (5, 6))
     np.testing.assert_allclose(
-        node_regrets(losses, tree, cap_db=6.0),
-        node_regrets(50 * losses, tree, cap_db=6.0),
-        atol=1e-5,
+        node_regrets(psnr, tree, cap_db=6.0), node_regrets(psnr - 10, tree, cap_db=6.0), atol=1e-5
     )
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
-def test_a_loss_that_cannot_be_names_its_place(tree: Tree, value: float) -> None:
-    losses = np.full((3, 6), 0.1)
-    losses[1, 4] = value
+def test_a_psnr_that_is_no_number_names_its_place(tree: Tree) -> None:
+    psnr = np.full((3, 6), 30.0)
+    psnr[1, 4] = math.nan
     with pytest.raises(ValueError, match="sample 1 with node 4"):
-        node_regrets(losses, tree, cap_db=6.0)
+        node_regrets(psnr, tree, cap_db=6.0)
+    with pytest.raises(ValueError, match=r"inputs' PSNR is \[3\] with 1 that are no number"):
+        node_regrets(np.full((3, 6), 30.0), tree, cap_db=6.0, inputs=psnr[:, 4])
 
 
 def test_a_table_without_a_column_a_node_is_refused(tree: Tree) -> None:
     with pytest.raises(ValueError, match=r"\[3, 5\].*6 nodes"):
-        node_regrets(np.full((3, 5), 0.1), tree, cap_db=6.0)
+        node_regrets(np.full((3, 5), 30.0), tree, cap_db=6.0)
 
 
 def test_expected_cost_sums_over_all_choices() -> None:

@@ -14,6 +14,10 @@ from expertree.routing.router import NoisyGate
 from expertree.storage import Storage
 
 SHAPE = RouterShape(embed_dim=16, num_leaves=3, num_levels=2)
+GATES_WITH_AS_IS = (
+    b'{"version": 3, "as_is_margin_db": 0.1, "shape": {"embed_dim": 16, "num_leaves": 3,'
+    b' "num_levels": 2, "num_costs": 0, "has_root": true, "has_as_is": true}}'
+)
 
 
 def test_heads_are_five_linear_layers_with_leaky_relu_between_and_batch_norm_last() -> None:
@@ -77,6 +81,7 @@ def test_weights_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
         ("router.json", b"{"),
         ("router.json", b'{"version": 9}'),
         ("router.json", b'{"version": 1}'),
+        ("router.json", GATES_WITH_AS_IS),
         ("router.safetensors", b"not safetensors"),
     ],
 )
@@ -99,3 +104,35 @@ def test_a_router_without_a_root_never_chooses_it_and_learns_of_it_all_the_same(
     assert output.level_logits[:, 0].isneginf().all()
     assert output.level_logits[:, 1:].isfinite().all()
     assert output.costs[:, 0].isposinf().all()
+
+
+def test_the_cost_of_the_input_and_the_margin_are_saved_with_the_router(tmp_path: Path) -> None:
+    shape = RouterShape(embed_dim=16, num_leaves=3, num_levels=2, num_costs=4, has_as_is=True)
+    router = Router(shape, as_is_margin_db=0.25)
+    save_router(router, Storage.open(tmp_path))
+    points = torch.randn(5, 16)
+    output, expected = load_router(Storage.open(tmp_path))(points), router.eval()(points)
+    assert output.costs.shape == (5, 4)
+    assert torch.equal(output.as_is_cost, expected.as_is_cost)
+    assert output.as_is_margin_db == 0.25
+    some = output.rows([3, 1])
+    assert torch.equal(some.as_is_cost, output.as_is_cost[[3, 1]])
+
+
+def test_a_router_of_the_format_before_opens_and_knows_no_cost_of_the_input(
+    tmp_path: Path,
+) -> None:
+    storage = Storage.open(tmp_path)
+    router = Router(RouterShape(embed_dim=16, num_leaves=3, num_levels=2, num_costs=4))
+    save_router(router, storage)
+    header = storage.read_json("router.json")
+    del header["as_is_margin_db"], header["shape"]["has_as_is"]
+    storage.write_json("router.json", header | {"version": 2})
+    output = load_router(storage)(torch.randn(5, 16))
+    assert output.costs.shape == (5, 4)
+    assert output.as_is_cost is None
+
+
+def test_gates_alone_cannot_leave_an_input_as_it_is() -> None:
+    with pytest.raises(ValueError, match="needs predicted costs, but num_costs is 0"):
+        Router(RouterShape(embed_dim=16, num_leaves=3, num_levels=2, has_as_is=True))

@@ -10,7 +10,14 @@ import torch
 from expertree.errors import ConfigError, TrainingError
 from expertree.hierarchy import Tree, assign
 from expertree.orchestration.stages import VERSIONS
-from expertree.routing import RouterConfig, TrainedRouter, decide, train_router
+from expertree.routing import (
+    Route,
+    RouterConfig,
+    TrainedRouter,
+    decide,
+    routed_scores,
+    train_router,
+)
 from expertree.routing.training import Objective
 
 QUICK = RouterConfig(num_epochs=30)
@@ -20,37 +27,61 @@ QUICK = RouterConfig(num_epochs=30)
 class Samples:
     embeddings: np.ndarray
     leaves: np.ndarray
-    losses: np.ndarray
+    psnr: np.ndarray
+    inputs: np.ndarray
     right_levels: np.ndarray
 
 
 def make_samples(tree: Tree, num_samples: int, seed: int) -> Samples:
-    """Samples around the leaves' centroids; the further from it, the coarser the best level."""
+    """Samples around the leaves' centroids; the further from it, the coarser the best level.
+
+    Inputs are much worse than every expert's result.
+    """
     rng = np.random.default_rng(seed)
     leaves = rng.integers(0, 3, num_samples)
     levels = rng.integers(0, 3, num_samples)
     direction = np.ones(tree.embed_dim) / np.sqrt(tree.embed_dim)
     points = tree.leaf_centroids[leaves] + 0.3 * rng.standard_normal((num_samples, tree.embed_dim))
     points += np.outer(1.5 * (2 - levels), direction)
-    losses = rng.uniform(0.030, 0.033, (num_samples, 6))
+    psnr = rng.uniform(29.6, 30.5, (num_samples, 6))
     for row, (leaf, level) in enumerate(zip(leaves, levels, strict=True)):
-        losses[row, tree.node_at(leaf, level)] = 0.02
-    losses[:, 5] = losses[:, 2]  # one chain, one expert
+        psnr[row, tree.node_at(leaf, level)] = 34.0
+    psnr[:, 5] = psnr[:, 2]  # one chain, one expert
     embeddings = (points * tree.std + tree.mean).astype(np.float32)
-    return Samples(embeddings, assign(tree, embeddings), losses, levels)
+    inputs = np.full(num_samples, 20.0)
+    return Samples(embeddings, assign(tree, embeddings), psnr, inputs, levels)
+
+
+def with_clean_ones(tree: Tree, samples: Samples) -> tuple[Samples, np.ndarray]:
+    """The same, a third of them clean: far from all others, and spoiled by every expert."""
+    is_clean = np.arange(len(samples.inputs)) % 3 == 0
+    embeddings, psnr, inputs = (
+        samples.embeddings.copy(),
+        samples.psnr.copy(),
+        samples.inputs.copy(),
+    )
+    embeddings[is_clean] -= 6 * tree.std
+    psnr[is_clean], inputs[is_clean] = 38.0, 100.0
+    changed = dataclasses.replace(samples, embeddings=embeddings, psnr=psnr, inputs=inputs)
+    return changed, is_clean
 
 
 def train(
     tree: Tree, samples: Samples, config: RouterConfig = QUICK, seed: int = 0
 ) -> TrainedRouter:
-    return train_router(config, tree, samples.embeddings, samples.leaves, samples.losses, seed=seed)
+    return train_router(
+        config, tree, samples.embeddings, samples.leaves, samples.psnr, samples.inputs, seed=seed
+    )
 
 
-def routed_losses(tree: Tree, trained: TrainedRouter, samples: Samples) -> np.ndarray:
+def routes_of(tree: Tree, trained: TrainedRouter, samples: Samples) -> list[Route]:
     points = torch.from_numpy(tree.standardise(samples.embeddings))
     with torch.inference_mode():
-        routes = decide(trained.router(points), tree)
-    return samples.losses[np.arange(len(routes)), [route.node for route in routes]]
+        return decide(trained.router(points), tree)
+
+
+def routed_psnr(tree: Tree, trained: TrainedRouter, samples: Samples) -> np.ndarray:
+    return routed_scores(routes_of(tree, trained, samples), samples.psnr, samples.inputs)
 
 
 @pytest.mark.parametrize("objective", ["cost", "expected_l1"])
@@ -58,13 +89,46 @@ def test_routes_of_new_samples_beat_every_fixed_level(tree: Tree, objective: Obj
     config = dataclasses.replace(QUICK, objective=objective)
     trained = train(tree, make_samples(tree, 600, seed=1), config)
     new = make_samples(tree, 300, seed=2)
-    best_fixed = min(
-        new.losses[np.arange(300), [tree.node_at(leaf, level) for leaf in new.leaves]].mean()
+    best_fixed = max(
+        new.psnr[np.arange(300), [tree.node_at(leaf, level) for leaf in new.leaves]].mean()
         for level in range(3)
     )
-    routed = routed_losses(tree, trained, new).mean()
-    best = new.losses.min(axis=1).mean()
-    assert routed - best < 0.4 * (best_fixed - best)
+    routed = routed_psnr(tree, trained, new).mean()
+    best = new.psnr.max(axis=1).mean()
+    assert best - routed < 0.4 * (best - best_fixed)
+
+
+def test_what_every_expert_would_spoil_is_left_as_it_is_and_nothing_else(tree: Tree) -> None:
+    samples, _ = with_clean_ones(tree, make_samples(tree, 600, seed=1))
+    trained = train(tree, samples)
+    new, is_clean = with_clean_ones(tree, make_samples(tree, 300, seed=2))
+    stays = np.array([route.expert is None for route in routes_of(tree, trained, new)])
+    assert stays[is_clean].mean() > 0.95
+    assert stays[~is_clean].mean() < 0.05
+    assert trained.router.as_is_margin_db == QUICK.as_is_margin_db
+
+
+@pytest.mark.parametrize("objective", ["expected_l1", "paper"])
+def test_gates_always_take_an_expert(tree: Tree, objective: Objective) -> None:
+    samples, _ = with_clean_ones(tree, make_samples(tree, 200, seed=1))
+    config = dataclasses.replace(QUICK, objective=objective, num_epochs=3)
+    routes = routes_of(tree, train(tree, samples, config), samples)
+    assert all(route.expert is not None for route in routes)
+
+
+def test_a_table_in_which_all_choices_tie_trains(tree: Tree) -> None:
+    samples = make_samples(tree, 150, seed=1)
+    tied = dataclasses.replace(samples, psnr=np.full((150, 6), 100.0), inputs=np.full(150, 100.0))
+    trained = train(tree, tied, dataclasses.replace(QUICK, num_epochs=3))
+    assert trained.curve[-1].held_out_regret_db == 0.0
+
+
+def test_the_best_pass_is_judged_by_the_decision_with_its_margin(tree: Tree) -> None:
+    """Beyond any gain the margin leaves all as they are: their regret is that of the inputs."""
+    samples = make_samples(tree, 150, seed=1)
+    config = dataclasses.replace(QUICK, num_epochs=2, as_is_margin_db=1e3)
+    trained = train(tree, samples, config)
+    assert [epoch.held_out_regret_db for epoch in trained.curve] == [config.cap_db] * 2
 
 
 def test_training_is_the_same_to_the_last_bit_for_one_seed(tree: Tree) -> None:
@@ -83,9 +147,9 @@ def test_training_is_the_same_to_the_last_bit_for_one_seed(tree: Tree) -> None:
 def test_what_a_seed_trains_changes_only_with_the_version_of_the_stage(tree: Tree) -> None:
     """Stored routers have keys of their inputs: new draws or steps need VERSIONS["router"] + 1."""
     trained = train(tree, make_samples(tree, 150, seed=1), dataclasses.replace(QUICK, num_epochs=3))
-    assert VERSIONS["router"] == 3
+    assert VERSIONS["router"] == 4
     assert [epoch.loss for epoch in trained.curve] == pytest.approx(
-        [16.3790, 14.6348, 13.6443], rel=1e-4
+        [21.4279, 19.2465, 18.1045], rel=1e-4
     )
 
 
@@ -126,7 +190,15 @@ def test_too_few_samples_end_in_one_sentence(tree: Tree) -> None:
 def test_tables_of_different_lengths_are_refused(tree: Tree) -> None:
     samples = make_samples(tree, 20, seed=1)
     with pytest.raises(ValueError, match="20 embeddings, 19 leaves"):
-        train_router(QUICK, tree, samples.embeddings, samples.leaves[:-1], samples.losses, seed=0)
+        train_router(
+            QUICK,
+            tree,
+            samples.embeddings,
+            samples.leaves[:-1],
+            samples.psnr,
+            samples.inputs,
+            seed=0,
+        )
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tree: Tree) -> None:

@@ -32,6 +32,7 @@ ROUTE = Routed(
     confidence=1.0,
     degradations={},
     alternatives=(),
+    gain_db=None,
     seconds={},
 )
 LIMITS = JobLimits(max_bytes=100, max_jobs=4, max_jobs_per_key=3, kept_s=1000.0, lease_s=10.0)

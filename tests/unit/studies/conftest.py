@@ -34,6 +34,16 @@ def patch_set(store: Storage, name: str, *, seed: int) -> tuple[Storage, Storage
     return table, embeddings, points
 
 
+def write_scores(store: Storage, expert: str, table: str, psnr: np.ndarray) -> None:
+    """The scores of an expert, or of the inputs, on a table."""
+    spec = {"expert": expert, "table": table}
+    directory = store.sub("score", stage_key("score", spec))
+    columns = {"l1": 10 ** (-psnr / 20), "psnr_rgb": psnr, "psnr_y": psnr, "ssim": 0 * psnr}
+    ids = [f"{table}/{row:05d}" for row in range(len(psnr))]
+    write_table(directory, "scores.parquet", pa.table({"id": ids, **columns}))
+    directory.commit(spec)
+
+
 @pytest.fixture
 def finished_build(tmp_path: Path) -> Path:
     """The output folder of a build of groups 1, 2, 4: on its own leaf an expert gains 2 dB a level.
@@ -57,17 +67,13 @@ def finished_build(tmp_path: Path) -> Path:
     for name in ("route", "val_in", "val_out"):
         leaves = assign(tree, sets[name])
         mixed = np.arange(NUM_PATCHES) % 5 == 0
+        write_scores(store, "degraded", f"t-{name}", np.full(NUM_PATCHES, 15.0))
         for node in tree.experts():
             level = max(tree.levels_of_expert(node))
             own = np.isin(leaves, tree.nodes[node].leaves)
             best = np.where(mixed, level == 1, level == 2)
             psnr = 20.0 + 2.0 * own * level + 3.0 * own * best
-            spec = {"expert": f"expert-{node}", "table": f"t-{name}"}
-            directory = store.sub("score", stage_key("score", spec))
-            columns = {"l1": 10 ** (-psnr / 20), "psnr_rgb": psnr, "psnr_y": psnr, "ssim": 0 * psnr}
-            ids = [f"{name}/{row:05d}" for row in range(NUM_PATCHES)]
-            write_table(directory, "scores.parquet", pa.table({"id": ids, **columns}))
-            directory.commit(spec)
+            write_scores(store, f"expert-{node}", f"t-{name}", psnr)
     experts = [{"index": node, "key": f"expert-{node}"} for node in tree.experts()]
     comparison = {"index": None, "key": "comparison"}
     output.write_json("report.json", {"stored": stored, "experts": [*experts, comparison]})

@@ -51,10 +51,11 @@ def build_with_points(tmp_path: Path, finished_build: Path) -> Path:
         embedding = store.sub("embed", stage_key("embed", embed_spec))
         write_table(embedding, "part-00000.parquet", vectors)
         embedding.commit(embed_spec)
-        for node in tree.experts():
-            score_spec = {"expert": f"expert-{node}", "table": key_of(table)}
+        for expert in ("degraded", *(f"expert-{node}" for node in tree.experts())):
+            score_spec = {"expert": expert, "table": key_of(table)}
             column = store.sub("score", stage_key("score", score_spec))
-            psnr = np.full(80, 20.0 + (10.0 * severity if node == 0 else 5.0))
+            gain = {"degraded": 0.0, "expert-0": 10.0 * severity}.get(expert, 5.0)
+            psnr = np.full(80, 20.0 + gain)
             values = dict.fromkeys(("psnr_rgb", "psnr_y", "ssim"), psnr)
             scores = pa.table({"id": rows["id"], "l1": 10 ** (-psnr / 20), **values})
             write_table(column, "scores.parquet", scores)
