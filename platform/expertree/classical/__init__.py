@@ -1,0 +1,23 @@
+"""Classical restoration: what a tool without learning reaches when it is told the degradation.
+
+`registry.py` has a line for each degradation and its methods, `filters.py` those that look at a
+pixel's neighbours, `light.py` those that model the light. All are pure functions of one image.
+"""
+
+from expertree.classical.registry import (
+    AS_IT_IS,
+    REGISTRY,
+    VERSION,
+    Method,
+    methods_of,
+    restore_classically,
+)
+
+__all__ = [
+    "AS_IT_IS",
+    "REGISTRY",
+    "VERSION",
+    "Method",
+    "methods_of",
+    "restore_classically",
+]

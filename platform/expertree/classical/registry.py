@@ -1,0 +1,126 @@
+"""The classical methods, by degradation: one explicit line each.
+
+Several stand for each degradation. Which of them is used is decided once, by their mean PSNR on
+patches that nothing is measured on (`orchestration.classical_stages`).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from expertree.classical import filters, light
+from expertree.images.arrays import ImageU8
+
+VERSION = 1
+"""Raise it when a method gives another image: stored choices and scores are then made again."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """One way to restore one degradation, settings included.
+
+    Attributes:
+        name: What the report calls it.
+        restore: From a degraded to a restored image, both uint8 `[height, width, 3]` RGB.
+    """
+
+    name: str
+    restore: Callable[[ImageU8], ImageU8]
+
+
+AS_IT_IS = Method(name="as it is", restore=lambda image_u8: image_u8)
+"""What whoever has no good method does; a candidate for every degradation."""
+
+
+def _method(name: str, restore: Callable[..., ImageU8], **settings: float) -> Method:
+    shown = ", ".join(f"{key} {value:g}" for key, value in settings.items())
+    return Method(name=f"{name} ({shown})", restore=lambda image_u8: restore(image_u8, **settings))
+
+
+def _for_its_noise(name: str, restore: Callable[..., ImageU8], weight: float) -> Method:
+    """A method that takes the deviation of the noise, which is estimated from each image."""
+    return Method(
+        name=f"{name} (weight {weight:g})",
+        restore=lambda image_u8: restore(
+            image_u8, sigma=filters.noise_sigma(image_u8), weight=weight
+        ),
+    )
+
+
+_NOISE = (
+    _for_its_noise("non-local means", filters.non_local_means, 0.85),
+    _for_its_noise("non-local means", filters.non_local_means, 1.0),
+    Method(
+        name="bilateral (three times the noise)",
+        restore=lambda image_u8: filters.bilateral(
+            image_u8, sigma=3.0 * filters.noise_sigma(image_u8), std_px=2.0
+        ),
+    ),
+)
+_BLUR = (
+    _method("unsharp masking", filters.unsharp, std_px=2.0, amount=1.0),
+    _method("unsharp masking", filters.unsharp, std_px=3.0, amount=1.0),
+    _method("Wiener", filters.wiener, std_px=1.5, noise=0.02),
+    _method("Wiener", filters.wiener, std_px=2.0, noise=0.02),
+    _method("Richardson-Lucy", filters.richardson_lucy, std_px=1.5, num_steps=8),
+    _method("Richardson-Lucy", filters.richardson_lucy, std_px=2.0, num_steps=8),
+)
+
+REGISTRY: Mapping[str, tuple[Method, ...]] = {
+    "low_light": (
+        _method("light by gamma", light.brighten, gamma=1.25),
+        _method("light by gamma", light.brighten, gamma=1.5),
+        _method("light by gamma", light.brighten, gamma=1.75),
+        _method("light by gamma", light.brighten, gamma=2.0),
+        _method("gamma to a mean", light.brighten_to_mean, mean=0.4),
+        _method("CLAHE", light.equalise, clip_limit=2.0),
+    ),
+    "motion_blur": _BLUR,
+    "blur": _BLUR,
+    "noise": _NOISE,
+    "rain": (
+        _method("grey top-hat", filters.without_bright, width_px=9, height_px=1, share=1.0),
+        _method("grey top-hat", filters.without_bright, width_px=15, height_px=1, share=1.0),
+        _method("grey top-hat", filters.without_bright, width_px=15, height_px=1, share=0.6),
+        _method("median across", filters.median_across, size_px=9),
+    ),
+    "snow": (
+        _method("grey top-hat", filters.without_bright, width_px=7, height_px=7, share=1.0),
+        _method("grey top-hat", filters.without_bright, width_px=11, height_px=11, share=1.0),
+        _method("grey top-hat", filters.without_bright, width_px=7, height_px=7, share=0.6),
+        _method("median", filters.median, size_px=5),
+    ),
+    "haze": (
+        _method("dark channel prior", light.dehaze, window_px=15, strength=0.95),
+        _method("dark channel prior", light.dehaze, window_px=15, strength=0.75),
+        _method("dark channel prior", light.dehaze, window_px=7, strength=0.75),
+        _method("dark channel prior", light.dehaze, window_px=7, strength=0.5),
+    ),
+    "jpeg": (
+        _method("non-local means", filters.non_local_means, sigma=3.0),
+        _method("non-local means", filters.non_local_means, sigma=6.0),
+        _method("bilateral", filters.bilateral, sigma=12.0, std_px=1.5),
+        _method("bilateral", filters.bilateral, sigma=24.0, std_px=1.5),
+    ),
+}
+"""Methods by degradation. `AS_IT_IS` is one more for each; see `methods_of`."""
+
+
+def methods_of(task: str) -> tuple[Method, ...]:
+    """The candidates for a degradation; of equals the first is taken, so the input comes last."""
+    return (*REGISTRY.get(task, ()), AS_IT_IS)
+
+
+def restore_classically(
+    image_u8: ImageU8, tasks: Sequence[str], chosen: Mapping[str, Method]
+) -> ImageU8:
+    """Undo the degradations of an image one after the other, the last first.
+
+    Args:
+        image_u8: The degraded image.
+        tasks: Its degradations in the order in which they were applied; with none, the image is
+            left as it is.
+        chosen: The method of each degradation.
+    """
+    for task in reversed(tasks):
+        image_u8 = chosen[task].restore(image_u8)
+    return image_u8
