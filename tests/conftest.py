@@ -36,7 +36,7 @@ hypothesis.settings.load_profile("expertree")
 # Not orchestration: Ray sends its functions to workers, which know nothing of the hook.
 CHECKED = (
     *("images", "degradation", "datasets", "embedding", "hierarchy", "experts", "routing"),
-    *("restorer", "evaluation"),
+    *("restorer", "evaluation", "classical"),
 )
 install_import_hook(
     [f"expertree.{name}" for name in CHECKED],

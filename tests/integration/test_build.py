@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from expertree import Restorer
+from expertree.evaluation import METHODS
 from expertree.events import read_events
 from expertree.images.metrics import psnr_rgb
 
@@ -39,7 +40,7 @@ SMALL = (
     "num_examples=1",
 )
 EXPERTS = 5  # the root, two groups, and the two leaves of the group that was cut again
-COMPARISON = 1
+COMPARISONS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +94,15 @@ def test_the_report_has_what_the_readme_promises(built: Job) -> None:
     report = json.loads((built.folder / "out" / "report.json").read_text())
     for distribution in ("in", "out"):
         row = report["summary"]["psnr_rgb"][distribution]
-        assert {"degraded", "root", "routed", "oracle"} <= set(row)
-        assert row["routed"] <= row["oracle"] <= row["best_of_all"]
+        assert list(row) == list(METHODS)
+        assert row["best_level"] <= row["best"]
+        assert max(row["input"], row["routed"], row["random_expert"]) <= row["best"]
+        over = max(("input", "one_network_tree"), key=row.get)
+        assert report["summary"]["gain_over"][distribution] == over
+        assert report["summary"]["gain_db"][distribution] == row["routed"] - row[over]
+    assert set(report["classical"]) == {"noise", "blur", "haze"}
     assert {t["kind"] for t in report["tables"]} == {"single", "mixed"}
-    assert len(report["experts"]) == EXPERTS + COMPARISON
+    assert len(report["experts"]) == EXPERTS + COMPARISONS
     html = (built.folder / "out" / "report.html").read_text()
     assert 'src="http' not in html
 
@@ -113,14 +119,20 @@ def test_the_bundle_restores_what_the_evaluation_said(built: Job) -> None:
         assert example["psnr"]["routed"] > 5
 
 
-def test_every_path_through_the_tree_saw_as_many_samples_as_the_comparison(built: Job) -> None:
+def test_every_path_saw_as_many_samples_as_one_network_and_the_tree_as_the_other(
+    built: Job,
+) -> None:
     report = json.loads((built.folder / "out" / "report.json").read_text())
-    samples = {e["index"]: e["num_samples"] for e in report["experts"]}
+    samples = {
+        e["comparison"] if e["index"] is None else e["index"]: e["num_samples"]
+        for e in report["experts"]
+    }
     restorer = Restorer.load(built.folder / "out" / "bundle")
     tree = restorer.tree
     for leaf in range(tree.num_leaves):
         path = {tree.expert_of(node) for node in tree.path(leaf)}
-        assert sum(samples[node] for node in path) == samples[None]
+        assert sum(samples[node] for node in path) == samples["one_network"]
+    assert sum(samples[node] for node in tree.experts()) == samples["one_network_tree"]
 
 
 def test_a_second_build_finds_everything_and_needs_no_cluster(built: Job) -> None:
@@ -129,7 +141,7 @@ def test_a_second_build_finds_everything_and_needs_no_cluster(built: Job) -> Non
     assert built.run().returncode == 0
     assert time.time() - begin < 120
     assert len(built.events("cluster_starting")) == starts
-    assert all(e["cached"] for e in built.events("stage_done")[-10:])
+    assert all(e["cached"] for e in built.events("stage_done")[-11:])
     assert built.hashes() == before
 
 
@@ -141,7 +153,7 @@ def test_another_router_trains_no_expert_again(built: Job) -> None:
     assert not [e for e in events if e["event"] == "expert_started"]
     made = {e["stage"] for e in events if e["event"] == "stage_done" and not e["cached"]}
     assert made == {"router", "bundle", "evaluate"}
-    assert trained == EXPERTS + COMPARISON
+    assert trained == EXPERTS + COMPARISONS
 
 
 @pytest.mark.slow
@@ -151,11 +163,13 @@ def test_adapters_are_trained_on_the_stored_root_and_restore_through_the_bundle(
     done = built.run("experts.adapter.rank=4", f"output={built.folder}/adapters")
     assert done.returncode == 0, done.stdout + done.stderr
     events = read_events(built.folder / "adapters" / "events.jsonl")
-    # The root and the comparison are those of the build without adapters.
-    assert len({e["key"] for e in events if e["event"] == "expert_started"}) == EXPERTS - 1
+    # The root and one network on a path's samples are those of the build without adapters; the
+    # other network saw as many samples as all experts, which adapters have more of.
+    assert len({e["key"] for e in events if e["event"] == "expert_started"}) == EXPERTS
     report = json.loads((built.folder / "adapters" / "report.json").read_text())
-    starts = {e["index"]: e["start"] for e in report["experts"]}
-    assert starts.pop(0) == starts.pop(None) == "random weights"
+    starts = {e["label"]: e["start"] for e in report["experts"]}
+    compared = (METHODS[name].name for name in ("one_network", "one_network_tree"))
+    assert {starts.pop(label) for label in ("root", *compared)} == {"random weights"}
     assert set(starts.values()) == {"the root's weights, as an adapter of rank 4"}
     restorer = Restorer.load(built.folder / "adapters" / "bundle")
     stored = restorer.bundle.directory.list_files("expert.safetensors")
@@ -214,7 +228,7 @@ def test_a_grown_tree_keeps_the_old_experts_and_trains_new_leaves_alone(
     trained = {e["label"] for e in job.events("expert_started")}
     assert len(trained) == len(added)
     assert job.run(*grow).returncode == 0
-    assert all(e["cached"] for e in job.events("stage_done")[-10:])
+    assert all(e["cached"] for e in job.events("stage_done")[-11:])
     assert job.hashes() == after
 
 
@@ -222,7 +236,7 @@ def test_a_grown_tree_keeps_the_old_experts_and_trains_new_leaves_alone(
 def test_two_nodes_train_experts_and_one_may_be_lost(
     built: Job, local_cluster: Any, tmp_path: Path
 ) -> None:
-    # The same patches, from the same store; a root and a comparison that train long enough for the
+    # The same patches, from the same store; a root and comparisons that train long enough for the
     # second lane to start before the first one has trained both.
     job = Job(tmp_path)
     node = local_cluster.add_node(num_cpus=2)
@@ -248,4 +262,4 @@ def test_two_nodes_train_experts_and_one_may_be_lost(
     assert process.returncode == 0, output
     assert len(nodes) == 2
     finished = [e["key"] for e in job.events("expert_ended") if e["outcome"] == "done"]
-    assert len(finished) == len(set(finished)) == EXPERTS + COMPARISON
+    assert len(finished) == len(set(finished)) == EXPERTS + COMPARISONS

@@ -8,7 +8,7 @@ from expertree.experts.backbones import BackboneConfig
 from expertree.experts.patches import PairedPatches, read_patches
 from expertree.experts.published import PublishedWeights
 from expertree.experts.recipe import ExpertJob, RecipeConfig
-from expertree.experts.scoring import score_expert, score_inputs
+from expertree.experts.scoring import Restoration, score_expert, score_inputs, score_restoration
 from expertree.experts.training import ExpertResult, train_expert
 from expertree.experts.weights import load_expert
 
@@ -20,9 +20,11 @@ __all__ = [
     "PairedPatches",
     "PublishedWeights",
     "RecipeConfig",
+    "Restoration",
     "load_expert",
     "read_patches",
     "score_expert",
     "score_inputs",
+    "score_restoration",
     "train_expert",
 ]

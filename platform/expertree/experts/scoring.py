@@ -1,6 +1,6 @@
 """How good an expert is, patch by patch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +13,9 @@ from expertree.images.arrays import ImageU8
 from expertree.images.metrics import psnr_rgb, psnr_y, ssim
 
 Scores: TypeAlias = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
+
+Restoration: TypeAlias = Callable[[ImageU8, tuple[str, ...]], ImageU8]
+"""From a degraded image and its degradations to a restored one, uint8 HWC RGB."""
 
 _METRICS = {"psnr_rgb": psnr_rgb, "psnr_y": psnr_y, "ssim": ssim}
 
@@ -42,9 +45,19 @@ def score_expert(network: nn.Module, patches: PairedPatches, *, batch_size: int 
 
 def score_inputs(patches: PairedPatches) -> Scores:
     """The same for the degraded patches as they are."""
+    return score_restoration(lambda image_u8, _: image_u8, patches)
+
+
+def score_restoration(restore: Restoration, patches: PairedPatches) -> Scores:
+    """The same for a function of an image and its degradations in order."""
     indices = range(len(patches))
-    pairs = zip(patches.images("lq", indices), patches.images("gt", indices), strict=True)
-    return _columns([_compare(degraded, clean) for degraded, clean in pairs])
+    images = zip(patches.images("lq", indices), patches.images("gt", indices), strict=True)
+    return _columns(
+        [
+            _compare(restore(degraded, tasks), clean)
+            for (degraded, clean), tasks in zip(images, patches.tasks, strict=True)
+        ]
+    )
 
 
 def _restored(

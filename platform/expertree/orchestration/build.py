@@ -18,8 +18,10 @@ from expertree.degradation.photographs import (
     list_photographs,
     split_photographs,
 )
+from expertree.degradation.table import CLEAN_SET
 from expertree.errors import ResourceError
 from expertree.hierarchy import ROOT, assign, load_tree, save_tree
+from expertree.orchestration.classical_stages import choose_classical
 from expertree.orchestration.costs import budget_of
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_networks import check_weights
@@ -30,7 +32,7 @@ from expertree.orchestration.grow_stages import grow_tree, keep_experts, past_of
 from expertree.orchestration.patch_stages import shard
 from expertree.orchestration.pipelines import OnDone
 from expertree.orchestration.pruning import serving_plans
-from expertree.orchestration.score_stage import INPUTS
+from expertree.orchestration.score_stage import CLASSICAL, INPUTS, Scored
 from expertree.orchestration.scores import join_scores, read_scores
 from expertree.orchestration.set_stages import (
     Material,
@@ -56,6 +58,7 @@ from expertree.routing import (
 from expertree.storage import Storage
 
 VALIDATION = ("val_in", "val_out")
+
 OnPicture = Callable[[Picture], None]
 
 
@@ -64,6 +67,7 @@ class Built:
     """Everything that a build made; directories are results in the store.
 
     `serving` has the expert that restores for each node: its own, unless that was pruned.
+    `classical` has the classical method of each degradation, by name.
     `past` is the build that was grown, and `training` has tables and embeddings of all that experts
     were trained on: this build's, and then those of the builds before.
     """
@@ -76,6 +80,7 @@ class Built:
     shards: Storage
     experts: Sequence[ExpertPlan]
     serving: Mapping[int, ExpertPlan]
+    classical: Mapping[str, str]
     scores: Mapping[tuple[str, str], Storage]
     router_result: Storage
     bundle: Storage
@@ -87,6 +92,11 @@ class Built:
     def router(self) -> Router:
         """The trained router."""
         return load_router(self.router_result)
+
+    @property
+    def comparisons(self) -> dict[str, ExpertPlan]:
+        """The networks that the tree is compared with, by method."""
+        return {plan.comparison: plan for plan in self.experts if plan.comparison is not None}
 
 
 def prepare(config: BuildConfig) -> Material:
@@ -151,8 +161,12 @@ def build(
         config, bench, hierarchy, plans, shards, on_picture=on_picture, maps=maps
     )
     given = _given_to_routers(tables, embeddings, past)
-    shift = config.degradation.shift_sets()
-    scores = score_tables(bench, {**tables, **given.tables}, *_wanted_scores(plans, given, shift))
+    validation = _validation_sets(config, tables)
+    classical = choose_classical(bench, config.degradation.tasks, tables["route"])
+    experts, wanted = _wanted_scores(plans, given, validation)
+    experts[CLASSICAL] = classical
+    wanted += [(CLASSICAL, name) for name in VALIDATION]
+    scores = score_tables(bench, {**tables, **given.tables}, experts, wanted)
     serving = serving_plans(
         hierarchy.tree,
         plans,
@@ -173,6 +187,7 @@ def build(
         shards=shards,
         experts=plans,
         serving=serving,
+        classical=classical,
         scores=scores,
         router_result=router_result,
         bundle=bundle,
@@ -303,12 +318,17 @@ def _given_to_routers(
     )
 
 
+def _validation_sets(config: BuildConfig, tables: Mapping[str, Storage]) -> list[str]:
+    clean = [CLEAN_SET] if CLEAN_SET in tables else []
+    return [*VALIDATION, *clean, *config.degradation.shift_sets()]
+
+
 def _wanted_scores(
-    plans: Sequence[ExpertPlan], given: _Given, shift: Iterable[str]
-) -> tuple[dict[str, Storage | None], list[tuple[str, str]]]:
-    """Whom to score, and on which patch sets: not the comparison on those of the routers."""
-    experts: dict[str, Storage | None] = {INPUTS: None}
-    validation = (*VALIDATION, *shift)
+    plans: Sequence[ExpertPlan], given: _Given, validation: Iterable[str]
+) -> tuple[dict[str, Scored], list[tuple[str, str]]]:
+    """Whom to score, and on which patch sets: not the comparisons on those of the routers."""
+    experts: dict[str, Scored] = {INPUTS: None}
+    validation = list(validation)
     wanted = [(INPUTS, name) for name in (*given.tables, *validation)]
     for plan in plans:
         experts[plan.key] = plan.result

@@ -9,6 +9,7 @@ import numpy as np
 
 from expertree.config import load, to_dict
 from expertree.degradation.fresh import RealMaps
+from expertree.evaluation import described
 from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
 from expertree.experts.backbones import backbone_record
 from expertree.experts.published import find_published
@@ -21,12 +22,15 @@ from expertree.orchestration.expert_work import ExpertWork
 from expertree.orchestration.lanes import train_all
 from expertree.orchestration.provenance import source_commit
 from expertree.orchestration.schedule import TrainingTask
-from expertree.orchestration.settings import BuildConfig
+from expertree.orchestration.settings import BuildConfig, Comparison
 from expertree.orchestration.stages import Workbench, key_of, sibling
 from expertree.orchestration.tables import leaf_files, read_labels
 from expertree.orchestration.tracked import TrackedRun, tracking_folder
 from expertree.storage import Storage
 from expertree.tracking import RunIdentity
+
+COMPARISONS: Mapping[Comparison, str] = {"path": "one_network", "tree": "one_network_tree"}
+"""The method of the results tables that each comparison is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,11 +38,13 @@ class Kept:
     """Experts that are there already, of a build whose tree has grown.
 
     Attributes:
-        experts: Where each is stored, by its node; None is the comparison.
+        experts: Where each is stored, by its node.
+        comparisons: Where the networks that the tree was compared with are, by method.
         beside: For each node that has none yet the one whose expert it starts from.
     """
 
-    experts: Mapping[int | None, Storage]
+    experts: Mapping[int, Storage]
+    comparisons: Mapping[str, Storage]
     beside: Mapping[int, int]
 
 
@@ -47,7 +53,7 @@ class ExpertPlan:
     """One expert to have: what it is trained on and where its result is.
 
     Attributes:
-        node: Its node; None for the comparison: the root's network, trained as long as a path.
+        role: Its node; or, of a network that the tree is compared with, the method that it is.
         label: What the user calls it.
         job: Everything that its weights depend on, for the training loop.
         files: The shard files that it reads.
@@ -57,7 +63,7 @@ class ExpertPlan:
         spec: What its key is the hash of.
     """
 
-    node: int | None
+    role: int | str
     label: str
     job: ExpertJob
     files: tuple[str, ...]
@@ -65,6 +71,16 @@ class ExpertPlan:
     parent: str | None
     start: str
     spec: Mapping[str, Any]
+
+    @property
+    def node(self) -> int | None:
+        """Its node; None for a comparison."""
+        return self.role if isinstance(self.role, int) else None
+
+    @property
+    def comparison(self) -> str | None:
+        """The method that it is where the tree is compared with it; None for a node's expert."""
+        return self.role if isinstance(self.role, str) else None
 
     @property
     def key(self) -> str:
@@ -83,6 +99,11 @@ class ExpertPlan:
         return name if adapter is None else f"{name}, adapter of rank {adapter.rank}"
 
 
+def own_experts(plans: Sequence[ExpertPlan]) -> dict[int, ExpertPlan]:
+    """The experts among some plans by their nodes, without what the tree is compared with."""
+    return {plan.node: plan for plan in plans if plan.node is not None}
+
+
 def plan_experts(
     bench: Workbench,
     config: BuildConfig,
@@ -94,7 +115,7 @@ def plan_experts(
     kept: Kept | None = None,
     shard_leaves: Mapping[int, Sequence[int]] | None = None,
 ) -> list[ExpertPlan]:
-    """Every expert that the tree needs, parents first, and the comparison last.
+    """Every expert that the tree needs, parents first, and what it is compared with last.
 
     An expert's key depends on the samples of its node and not on the tree around it, so trees that
     share a group share its expert. Those that are kept have the keys that they had.
@@ -116,10 +137,10 @@ def plan_experts(
         return tuple(leaf_files(names, leaves))
 
     names = shards.list_files(".parquet")
-    plans: dict[int | None, ExpertPlan] = {}
+    plans: dict[int, ExpertPlan] = {}
     if kept is not None:
         plans |= {node: _keep(tree, node, result) for node, result in kept.experts.items()}
-        networks = {node: _as_beside(config, plans[old]) for node, old in kept.beside.items()}
+        networks = {node: _as_beside(config, old, plans[old]) for node, old in kept.beside.items()}
     else:
         shares = _shares(tree, leaf_of, table) if config.experts.rules else {}
         networks = choose_networks(config.experts, tree, shares)
@@ -130,7 +151,7 @@ def plan_experts(
         plans[node] = _plan_expert(
             bench,
             config,
-            node=node,
+            role=node,
             label=_label(tree, node),
             material=_Material(
                 num_samples=config.experts.samples_per_expert
@@ -147,20 +168,24 @@ def plan_experts(
             network=networks[node],
             parent=plans[parent] if parent is not None else None,
         )
-    plans[None] = plans.get(None) or _plan_expert(
-        bench,
-        config,
-        node=None,
-        label=_label(tree, None),
-        material=_Material(
-            num_samples=config.experts.samples_of_path(tree.num_levels),
-            samples=_hash_of_samples(table, leaf_of, range(tree.num_leaves)),
-            files=tuple(names),
-        ),
-        network=networks[ROOT],
-        parent=None,
-    )
-    ordered = [plans[node] for node in (*tree.experts(), None)]
+    experts = [plans[node] for node in tree.experts()]
+    if kept is not None:
+        comparisons = [_keep(tree, name, result) for name, result in kept.comparisons.items()]
+    else:
+        everything = _hash_of_samples(table, leaf_of, range(tree.num_leaves))
+        comparisons = [
+            _plan_expert(
+                bench,
+                config,
+                role=name,
+                label=_label(tree, name),
+                material=_Material(num_samples=num_samples, samples=everything, files=tuple(names)),
+                network=networks[ROOT],
+                parent=None,
+            )
+            for name, num_samples in _compared(config, tree, experts).items()
+        ]
+    ordered = [*experts, *comparisons]
     for plan in ordered:
         bench.events.emit(
             "expert_planned",
@@ -254,7 +279,7 @@ def _plan_expert(
     bench: Workbench,
     config: BuildConfig,
     *,
-    node: int | None,
+    role: int | str,
     label: str,
     material: _Material,
     network: NetworkChoice,
@@ -285,7 +310,7 @@ def _plan_expert(
         adapter=network.adapter,
     )
     return ExpertPlan(
-        node=node,
+        role=role,
         label=label,
         job=job,
         files=material.files,
@@ -296,14 +321,14 @@ def _plan_expert(
     )
 
 
-def _keep(tree: Tree, node: int | None, result: Storage) -> ExpertPlan:
+def _keep(tree: Tree, role: int | str, result: Storage) -> ExpertPlan:
     """An expert that is there, as it was planned when it was trained."""
     spec = result.done()["spec"]
     adapter = load(AdapterConfig, spec["adapter"]) if "adapter" in spec else None
     root = None if adapter is None else sibling(result, "expert", spec["parent"]).uri
     return ExpertPlan(
-        node=node,
-        label=_label(tree, node),
+        role=role,
+        label=_label(tree, role),
         job=ExpertJob(
             key=key_of(result),
             backbone=read_card(result).backbone,
@@ -321,7 +346,16 @@ def _keep(tree: Tree, node: int | None, result: Storage) -> ExpertPlan:
     )
 
 
-def _as_beside(config: BuildConfig, plan: ExpertPlan) -> NetworkChoice:
+def _compared(config: BuildConfig, tree: Tree, experts: Sequence[ExpertPlan]) -> dict[str, int]:
+    """How many samples each network sees that the tree is compared with, by method."""
+    num_samples: dict[Comparison, int] = {
+        "path": config.experts.samples_of_path(tree.num_levels),
+        "tree": sum(plan.job.num_samples for plan in experts),
+    }
+    return {COMPARISONS[name]: num_samples[name] for name in config.experts.comparisons}
+
+
+def _as_beside(config: BuildConfig, node: int, plan: ExpertPlan) -> NetworkChoice:
     """The network of a new leaf: that of the leaf which its samples went to before."""
     if plan.job.adapter is not None:
         return NetworkChoice(
@@ -334,7 +368,7 @@ def _as_beside(config: BuildConfig, plan: ExpertPlan) -> NetworkChoice:
     warm = config.experts.warm_start
     return NetworkChoice(
         backbone=plan.job.backbone,
-        parent=plan.node if warm else None,
+        parent=node if warm else None,
         file=None,
         adapter=None,
         start=f"the weights of {plan.label}" if warm else "random weights",
@@ -368,11 +402,11 @@ def _hash_of_samples(table: Storage, leaf_of: Mapping[str, int], leaves: Iterabl
     return hashlib.sha256("\n".join([key_of(table), *ids]).encode()).hexdigest()
 
 
-def _label(tree: Tree, node: int | None) -> str:
-    if node is None:
-        return "comparison: root at the length of a path"
-    if node == ROOT:
+def _label(tree: Tree, role: int | str) -> str:
+    if isinstance(role, str):
+        return described(role).name
+    if role == ROOT:
         return "root"
-    level = tree.nodes[node].level
-    number = node - tree.nodes_of_level(level)[0].index
+    level = tree.nodes[role].level
+    number = role - tree.nodes_of_level(level)[0].index
     return f"level {level}, group {number}"

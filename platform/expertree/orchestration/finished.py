@@ -95,10 +95,19 @@ class FinishedBuild:
         return {entry["index"]: self.store.sub("expert", entry["key"]) for entry in entries}
 
     @property
-    def comparison(self) -> Storage:
-        """The directory of the one network that the tree is compared with."""
-        (key,) = (entry["key"] for entry in self.report["experts"] if entry["index"] is None)
-        return self.store.sub("expert", key)
+    def comparisons(self) -> dict[str, Storage]:
+        """The directories of the networks that the tree is compared with, by method.
+
+        Raises:
+            ArtefactError: If the report does not say which they are; the build is of an older
+                version.
+        """
+        entries = [entry for entry in self.report["experts"] if entry["index"] is None]
+        if any("comparison" not in entry for entry in entries):
+            raise ArtefactError(
+                "the report does not say which networks its tree was compared with; build again"
+            )
+        return {entry["comparison"]: self.store.sub("expert", entry["key"]) for entry in entries}
 
     @property
     def trail(self) -> list[dict[str, str]]:

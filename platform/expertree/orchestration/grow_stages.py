@@ -135,10 +135,8 @@ def grow_tree(
 
 def keep_experts(past: FinishedBuild, growth: Growth) -> Kept:
     """The experts that are there, at their nodes' numbers now, and beside whom new ones stand."""
-    experts: dict[int | None, Storage] = {
-        growth.nodes[node]: result for node, result in past.experts.items()
-    }
-    return Kept(experts=experts | {None: past.comparison}, beside=growth.beside)
+    experts = {growth.nodes[node]: result for node, result in past.experts.items()}
+    return Kept(experts=experts, comparisons=past.comparisons, beside=growth.beside)
 
 
 def describe_growth(growth: Growth) -> str:
@@ -183,7 +181,8 @@ def _check_places(config: BuildConfig, past: FinishedBuild) -> None:
 def _check_finished(past: FinishedBuild) -> None:
     past.tree.check_experts(past.experts)
     sets = [one for name in ("train", "route") for both in past.all_sets(name) for one in both]
-    needed = [past.directory("extractor"), *past.experts.values(), past.comparison, *sets]
+    experts = [*past.experts.values(), *past.comparisons.values()]
+    needed = [past.directory("extractor"), *experts, *sets]
     gone = [result.path() for result in needed if not result.is_done()]
     if gone:
         raise ArtefactError(

@@ -153,14 +153,17 @@ def _bytes_of(plan: ExpertPlan) -> int:
 
 def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
     groups, own = config.hierarchy.cut_groups, config.experts.samples_per_expert
+    compared = config.experts.comparisons
+    networks = "1 network" if len(compared) == 1 else f"{len(compared)} networks"
     yield (
-        f"experts  at most {sum(groups)}, for groups {', '.join(map(str, groups))}, and one "
-        "network to compare with; which they are is known once the tree is there"
+        f"experts  at most {sum(groups)}, for groups {', '.join(map(str, groups))}, and {networks} "
+        "to compare with; which they are is known once the tree is there"
     )
     size = describe_backbone(config.experts.backbone).num_parameters
     by_level = config.experts.num_samples if own is None else [own] * len(groups)
     total = sum(count * samples for count, samples in zip(groups, by_level, strict=True))
-    total += config.experts.samples_of_path(len(groups))
+    alone = {"path": config.experts.samples_of_path(len(groups)), "tree": total}
+    total += sum(alone[name] for name in compared)
     yield f"samples  at most {total:,} to train on in all"
     most = training_bytes(size, size, config.experts.recipe)
     yield f"memory   {most / 2**20:,.0f} MiB a lane for weights and optimiser, and activations"

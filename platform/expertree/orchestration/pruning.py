@@ -6,7 +6,7 @@ import numpy as np
 
 from expertree.evaluation import gains_over_parent
 from expertree.hierarchy import Tree, assign
-from expertree.orchestration.expert_stages import ExpertPlan
+from expertree.orchestration.expert_stages import ExpertPlan, own_experts
 from expertree.orchestration.scores import join_scores, read_scores
 from expertree.orchestration.tables import read_embeddings
 from expertree.storage import Storage
@@ -24,14 +24,14 @@ def serving_plans(
 
     Args:
         tree: The tree.
-        plans: Its experts, and the comparison, which serves nobody.
+        plans: Its experts, and what it is compared with, which serves nobody.
         embeddings: Of the sets of patches that routers are trained on (those of earlier builds too
             where a tree has grown), which no expert was trained on and which validation does not
             see either: whoever is pruned by validation's patches would look better there.
         scores: Of the experts on those patches, by key and name of the set.
         prune: Whether a node whose expert does not beat its parent's gets the parent's.
     """
-    own = {plan.node: plan for plan in plans if plan.node is not None}
+    own = own_experts(plans)
     if not prune:
         return own
     leaves = [assign(tree, read_embeddings(vectors)[1]) for vectors in embeddings.values()]

@@ -13,46 +13,41 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from expertree.config import to_dict
-from expertree.degradation.captions import SEPARATOR, caption
+from expertree.degradation.captions import SEPARATOR
 from expertree.degradation.parameters import DISTRIBUTIONS
-from expertree.degradation.photographs import load_photo
-from expertree.degradation.recipe import Kind, draw_recipe, mixable
-from expertree.degradation.synthesis import degrade
+from expertree.degradation.table import CLEAN_SET
 from expertree.embedding import load_extractor
 from expertree.embedding.picture import draw, separations
 from expertree.evaluation import (
+    AS_IS,
     Evaluated,
     Scores,
     choices,
+    clean_images,
     gains_over_parent,
     routing,
     shift,
     summary,
     table,
 )
-from expertree.experts import load_expert
 from expertree.experts.backbones import describe_backbone
 from expertree.hierarchy import assign, compositions, silhouettes
-from expertree.images.arrays import ImageU8
-from expertree.images.io import encode_png, to_float, to_u8
-from expertree.images.metrics import psnr_rgb
 from expertree.orchestration.build import Built, leaves_of_training
+from expertree.orchestration.examples import make_examples
 from expertree.orchestration.expert_networks import label_of
-from expertree.orchestration.expert_stages import ExpertPlan
+from expertree.orchestration.expert_stages import ExpertPlan, own_experts
 from expertree.orchestration.grow_stages import growth_record
 from expertree.orchestration.pipelines import OnDone
 from expertree.orchestration.provenance import source_commit
-from expertree.orchestration.score_stage import INPUTS
+from expertree.orchestration.score_stage import CLASSICAL, INPUTS
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import StageTime, Workbench, key_of
 from expertree.orchestration.tables import read_embeddings, read_labels, read_names
-from expertree.restorer import Restorer
 from expertree.routing import Route, Router, decide
 from expertree.storage import Storage
 
-EXAMPLE_PX = 256
-CHOOSING = ("finest level", "routed")
+CHOOSING = ("finest_level", "routed")
 """Rows whose cost includes the extractor and the routers."""
 
 VERSIONED = ("expertree", "torch", "ray", "open_clip_torch", "spandrel", "pyarrow", "numpy")
@@ -69,7 +64,7 @@ def evaluate(config: BuildConfig, bench: Workbench, built: Built) -> Storage:
 
     def make(result: Storage, _: OnDone) -> None:
         record = _evaluate(config, built)
-        record["examples"], images = _examples(config, built)
+        record["examples"], images = make_examples(config, built)
         for name, png in images.items():
             result.write_bytes(f"images/{name}", png)
         result.write_json("evaluation.json", record)
@@ -88,7 +83,7 @@ def run_record(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The record that the report renders, and its pictures."""
     logs = {plan.key: plan.result.read_json("log.json") for plan in built.experts}
-    nodes = {plan.key: plan.node for plan in built.experts if plan.node is not None}
+    nodes = {plan.key: node for node, plan in own_experts(built.experts).items()}
     images = {
         name.removeprefix("images/"): evaluation.read_bytes(name)
         for name in evaluation.list_files(".png")
@@ -126,6 +121,7 @@ def run_record(
         "experts": [
             {
                 "index": plan.node,
+                "comparison": plan.comparison,
                 "label": plan.label,
                 "key": plan.key,
                 "curve": logs[plan.key]["curve"],
@@ -167,6 +163,9 @@ def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
     }
     headline = summary(tables)
     headline["given"] = given
+    clean = {}
+    if CLEAN_SET in built.tables:
+        clean["clean"] = clean_images(built.hierarchy.tree, _evaluated(built, router, CLEAN_SET))
     return {
         "summary": headline,
         "tables": tables,
@@ -174,22 +173,24 @@ def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
         "shift": shift(built.hierarchy.tree, points),
         "tree": _tree_record(built, sets["in"]),
         "embeddings": _embedding_record(built, config.seed),
+        "classical": dict(built.classical),
+        **clean,
     }
 
 
 def _evaluated(built: Built, router: Router, split: str) -> Evaluated:
     patches = read_labels(built.tables[split])
-    (alone,) = (plan for plan in built.experts if plan.node is None)
 
     def scores(key: str) -> Scores:
         return read_scores(built.scores[key, split])
 
     return Evaluated(
         tasks=patches,
-        degraded=scores(INPUTS),
-        root=scores(alone.key),
+        inputs=scores(INPUTS),
+        comparisons={name: scores(plan.key) for name, plan in built.comparisons.items()},
         experts={node: scores(plan.key) for node, plan in built.serving.items()},
         routes=_routes(built, router, split),
+        classical=scores(CLASSICAL) if (CLASSICAL, split) in built.scores else None,
     )
 
 
@@ -207,16 +208,17 @@ def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
     leaves = leaves_of_training(built.hierarchy, built.training)
     labels = [label_of(tasks) for table, _ in built.training for tasks in read_labels(table)]
     own = {
-        plan.node: read_scores(built.scores[plan.key, "val_in"])
-        for plan in built.experts
-        if plan.node is not None
+        node: read_scores(built.scores[plan.key, "val_in"])
+        for node, plan in own_experts(built.experts).items()
     }
     made_of = compositions(tree, leaves, labels)
     gains = gains_over_parent(tree, assign(tree, val), own)
-    routed = np.bincount([r.node for r in validation.routes], minlength=len(tree.nodes))
+    sent = validation.nodes[validation.nodes != AS_IS]
+    routed = np.bincount(sent, minlength=len(tree.nodes))
     quality = silhouettes(tree, train, leaves)
     return {
         "groups": list(tree.groups),
+        "share_as_is": 1.0 - len(sent) / len(validation.nodes),
         "levels": [
             {"level": level, "silhouette": value, "num_groups": tree.groups[level]}
             for level, value in enumerate(quality)
@@ -269,9 +271,9 @@ def _given(built: Built, validation: Evaluated) -> dict[str, dict[str, Any]]:
     """What each row of a table was given: samples seen in training, and the cost of a picture.
 
     Where nodes have different networks, the cost is the mean over the pictures of the set, and
-    the samples are those of the longest path.
+    the samples are those of the longest path. A picture that is left as it is costs the choice.
     """
-    networks = {plan.node: describe_backbone(plan.job.backbone) for plan in built.experts}
+    networks = {plan.role: describe_backbone(plan.job.backbone) for plan in built.experts}
     extractor = load_extractor(built.extractor).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         extractor.embed(torch.zeros(1, 3, 512, 512))
@@ -282,88 +284,28 @@ def _given(built: Built, validation: Evaluated) -> dict[str, dict[str, Any]]:
         "multiply_adds_512": counter.get_total_flops() // 2,
     }
     tree, seen = built.hierarchy.tree, _samples_seen(built.experts)
-    given: dict[str, dict[str, Any]] = {
-        "root": {
-            "num_samples": seen[None],
-            **{name: getattr(networks[None], name) for name in choosing},
-        }
-    }
-    for method, nodes in choices(tree, validation).items():
-        experts = [tree.expert_of(int(node)) for node in nodes]
-        extra = choosing if method in CHOOSING else dict.fromkeys(choosing, 0)
-        given[method] = {"num_samples": max(seen[expert] for expert in experts)} | {
-            name: round(sum(getattr(networks[e], name) for e in experts) / len(experts)) + more
+
+    def cost(roles: Sequence[int | str | None], extra: Mapping[str, int]) -> dict[str, int]:
+        """Means over pictures; None is no network."""
+        return {"num_samples": max((seen[r] for r in roles if r is not None), default=0)} | {
+            name: more
+            + round(sum(getattr(networks[r], name) for r in roles if r is not None) / len(roles))
             for name, more in extra.items()
         }
+
+    nothing = dict.fromkeys(choosing, 0)
+    given = {name: cost([name], nothing) for name in built.comparisons}
+    given["random_expert"] = cost(tree.experts(), nothing)
+    for method, nodes in choices(tree, validation).items():
+        experts = [None if node == AS_IS else tree.expert_of(node) for node in nodes.tolist()]
+        given[method] = cost(experts, choosing if method in CHOOSING else nothing)
     return given
 
 
-def _samples_seen(plans: Sequence[ExpertPlan]) -> dict[int | None, int]:
+def _samples_seen(plans: Sequence[ExpertPlan]) -> dict[int | str, int]:
     """Samples that went into each expert's weights, those of what it started from included."""
     seen: dict[str, int] = {}
     for plan in plans:
         before = seen[plan.parent] if plan.parent is not None else 0
         seen[plan.key] = before + plan.job.num_samples
-    return {plan.node: seen[plan.key] for plan in plans}
-
-
-def _examples(config: BuildConfig, built: Built) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-    """Whole crops of validation photographs, degraded and restored by the bundle itself."""
-    restorer = Restorer.load(built.bundle.uri)
-    alone = next(plan.result for plan in built.experts if plan.node is None)
-    root = load_expert(alone).eval()
-    tasks = config.degradation.tasks
-    wanted: list[tuple[Kind, tuple[str, ...]]] = [("single", (task,)) for task in tasks]
-    if config.degradation.mixed_fraction > 0:
-        wanted.append(("mixed", mixable(tasks)))
-    photos = [p for p in built.material.photos if built.material.splits[p.name] == "val"]
-    photos.sort(key=lambda photo: photo.sha256)
-    records: list[dict[str, Any]] = []
-    images: dict[str, bytes] = {}
-    for distribution in DISTRIBUTIONS:
-        for turn, (kind, allowed) in enumerate(wanted * config.num_examples):
-            photo = photos[(turn + len(records)) % len(photos)]
-            rng = np.random.default_rng([config.seed, turn, len(records)])
-            clean = _centre(load_photo(photo))
-            recipe = draw_recipe(rng, tasks=allowed, kind=kind, severity=distribution)
-            spoiled = degrade(clean, recipe)
-            restored = restorer.restore(spoiled)
-            with torch.inference_mode():
-                single = to_u8(root(to_float(spoiled)[None])[0])
-            name = f"{distribution}-{turn:02d}-{'-'.join(recipe.tasks)}"
-            shown = {
-                "degraded": spoiled,
-                "root": single,
-                "routed": restored.image,
-                "clean": clean,
-            }
-            images |= {f"{name}-{k}.png": encode_png(v, level=9) for k, v in shown.items()}
-            records.append(
-                {
-                    "id": f"{photo.name} ({name})",
-                    "task": " + ".join(recipe.tasks),
-                    "caption": caption(recipe),
-                    "distribution": distribution,
-                    **{k: f"{name}-{k}.png" for k in shown},
-                    "psnr": {k: psnr_rgb(v, clean) for k, v in shown.items() if k != "clean"},
-                    "route": _route_record(restored.route),
-                }
-            )
-    return records, images
-
-
-def _centre(image_u8: ImageU8) -> ImageU8:
-    height, width = image_u8.shape[:2]
-    top, left = max(0, (height - EXAMPLE_PX) // 2), max(0, (width - EXAMPLE_PX) // 2)
-    return np.ascontiguousarray(image_u8[top : top + EXAMPLE_PX, left : left + EXAMPLE_PX])
-
-
-def _route_record(route: Route) -> dict[str, Any]:
-    return {
-        "level": route.level,
-        "leaf": route.leaf,
-        "node": route.node,
-        "confidence": route.confidence,
-        "level_probabilities": list(route.level_probabilities),
-        "leaf_probabilities": list(route.leaf_probabilities),
-    }
+    return {plan.role: seen[plan.key] for plan in plans}

@@ -28,6 +28,7 @@ STAGES = (
     "tree",
     "shard",
     "experts",
+    "classical",
     "score",
     "router",
     "bundle",

@@ -1,15 +1,25 @@
-"""The stage that scores experts on patch sets, one stored column at a time."""
+"""The stage that scores experts, and classical methods, one stored column a patch set."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import nn
 
-from expertree.experts import PairedPatches, load_expert, read_patches, score_expert, score_inputs
+from expertree.classical import methods_of, restore_classically
+from expertree.experts import (
+    PairedPatches,
+    Restoration,
+    load_expert,
+    read_patches,
+    score_expert,
+    score_inputs,
+    score_restoration,
+)
 from expertree.experts.weights import read_card
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.orchestration.pipelines import OnDone, for_each
@@ -19,8 +29,14 @@ from expertree.storage import Storage
 
 SCORE_BATCH = 16
 
-INPUTS = "degraded"
+INPUTS = "input"
 """Stands for the degraded inputs themselves, in place of an expert."""
+
+CLASSICAL = "classical"
+"""Stands for the best classical method of each degradation, in place of an expert."""
+
+Scored: TypeAlias = Storage | Mapping[str, str] | None
+"""An expert's directory, or by degradation the name of a classical method, or the inputs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,13 +44,13 @@ class Column:
     """One network's scores on one patch set, to be made and stored.
 
     Attributes:
-        expert: The expert's directory; None scores the degraded inputs.
+        expert: What is scored.
         table: The patch set.
         directory: Where `scores.parquet` goes.
         spec: What the column is made from.
     """
 
-    expert: Storage | None
+    expert: Scored
     table: Storage
     directory: Storage
     spec: Mapping[str, Any]
@@ -65,11 +81,21 @@ def open_expert(result: Storage) -> nn.Module:
     return load_expert(result, root=sibling(result, "expert", root.key) if root else None)
 
 
+def restoration(chosen: Mapping[str, str]) -> Restoration:
+    """Classical restoration by the names of the methods, told what is wrong with an image."""
+    by_task = {
+        task: next(method for method in methods_of(task) if method.name == name)
+        for task, name in chosen.items()
+    }
+    return lambda image_u8, tasks: restore_classically(image_u8, tasks, by_task)
+
+
 class _Scorer:
     """An actor that holds the decoded patches of the sets it has met."""
 
     def __init__(self, use_gpu: bool) -> None:  # noqa: FBT001
         torch.set_num_threads(1)
+        cv2.setNumThreads(1)
         self._device = "cuda" if use_gpu else "cpu"
         self._sets: dict[str, PairedPatches] = {}
 
@@ -80,6 +106,8 @@ class _Scorer:
         patches = self._patches(column.table)
         if column.expert is None:
             scores = score_inputs(patches)
+        elif isinstance(column.expert, Mapping):
+            scores = score_restoration(restoration(column.expert), patches)
         else:
             expert = open_expert(column.expert).to(self._device)
             scores = score_expert(expert, patches, batch_size=SCORE_BATCH)

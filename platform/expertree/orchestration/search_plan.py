@@ -15,7 +15,7 @@ from expertree.events import EventLog
 from expertree.hierarchy import ROOT, compositions, silhouettes
 from expertree.orchestration.build import cut_tree, shard_tree
 from expertree.orchestration.expert_networks import label_of
-from expertree.orchestration.expert_stages import ExpertPlan, plan_experts
+from expertree.orchestration.expert_stages import ExpertPlan, own_experts, plan_experts
 from expertree.orchestration.expert_work import ExpertWork
 from expertree.orchestration.lane import pack
 from expertree.orchestration.schedule import TrainingTask
@@ -119,12 +119,12 @@ def plan_trial(
             shards=shards,
             shard_leaves=shard_leaves,
         )
-        own = {plan.node: plan for plan in plans if plan.node is not None}
+        own = own_experts(plans)
         served = set(own) if config.hierarchy.has_root else set(own) - {ROOT}
         needed = _with_parents(own, served)
         needs = tuple(
-            _need(setup, bench, own[node], shards, served=node in served)
-            for node in own
+            _need(setup, bench, node, plan, shards, served=node in served)
+            for node, plan in own.items()
             if node in needed
         )
     return TrialPlan(
@@ -191,7 +191,13 @@ def _with_parents(plans: Mapping[int, ExpertPlan], served: set[int]) -> set[int]
 
 
 def _need(
-    setup: SearchSetup, bench: Workbench, plan: ExpertPlan, shards: Storage, *, served: bool
+    setup: SearchSetup,
+    bench: Workbench,
+    node: int,
+    plan: ExpertPlan,
+    shards: Storage,
+    *,
+    served: bool,
 ) -> Need:
     work = ExpertWork(
         job=plan.job,
@@ -211,7 +217,7 @@ def _need(
     return Need(
         key=plan.key,
         label=plan.label,
-        node=-1 if plan.node is None else plan.node,
+        node=node,
         served=served,
         parent=plan.parent,
         stops=tuple(

@@ -78,6 +78,8 @@ def base_of(config: SearchConfig) -> dict[str, Any]:
     data = to_dict(config)
     for name in ("search_space", "search"):
         del data[name]
+    # Trials are compared with each other; the best one's build has the cheaper comparison.
+    data["experts"]["comparisons"] = ["path"]
     return data
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from expertree.classical import VERSION
 from expertree.config import to_dict
 from expertree.degradation.looks import NATURAL
 from expertree.degradation.maps import MapFiles
@@ -12,7 +13,7 @@ from expertree.degradation.table import PatchSet, plan_patches
 from expertree.orchestration.extractor_stages import embed
 from expertree.orchestration.patch_stages import degrade
 from expertree.orchestration.pipelines import OnDone
-from expertree.orchestration.score_stage import Column, score
+from expertree.orchestration.score_stage import Column, Scored, score
 from expertree.orchestration.stages import Workbench, key_of
 from expertree.storage import Storage
 
@@ -96,7 +97,7 @@ def embed_tables(
 def score_tables(
     bench: Workbench,
     tables: Mapping[str, Storage],
-    experts: Mapping[str, Storage | None],
+    experts: Mapping[str, Scored],
     wanted: Sequence[tuple[str, str]],
 ) -> dict[tuple[str, str], Storage]:
     """Scores by (expert's key, patch set).
@@ -104,10 +105,13 @@ def score_tables(
     Args:
         bench: The workbench.
         tables: By patch set.
-        experts: Directories by key; None stands for the degraded inputs themselves.
+        experts: What is scored, by key.
         wanted: Which expert to score on which set.
     """
-    specs = {(key, name): {"expert": key, "table": key_of(tables[name])} for key, name in wanted}
+    specs = {
+        (key, name): _scored_by(key, experts[key]) | {"table": key_of(tables[name])}
+        for key, name in wanted
+    }
 
     def make(missing: Mapping[tuple[str, str], Storage], on_done: OnDone) -> None:
         columns = [
@@ -117,3 +121,10 @@ def score_tables(
         score(columns, bench.cluster, on_done)
 
     return bench.run_many("score", specs, make, needs_cluster=True)
+
+
+def _scored_by(key: str, scored: Scored) -> dict[str, Any]:
+    """What scores depend on beside the patches."""
+    if not isinstance(scored, Mapping):
+        return {"expert": key}
+    return {"expert": key, "methods": VERSION, "chosen": dict(scored)}

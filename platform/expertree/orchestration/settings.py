@@ -1,7 +1,7 @@
 """The configuration of a build: one section for each part, each default in its dataclass."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from expertree.degradation.maps import MapsConfig
 from expertree.degradation.table import DegradationConfig
@@ -16,6 +16,9 @@ from expertree.tracking import TrackingConfig
 
 CLEAN = "clean"
 """Stands for no degradation, where one is named."""
+
+Comparison: TypeAlias = Literal["path", "tree"]
+"""A network that the tree is compared with, by whose samples it sees."""
 
 MIXED = "mixed"
 """Stands for several degradations at once, where one is named."""
@@ -108,6 +111,10 @@ class ExpertsConfig:
     """Null for experts that are whole networks. Else the root is one, and the experts of all other
     nodes are adapters on it, save where a rule gives another network or weights to start from."""
 
+    comparisons: tuple[Comparison, ...] = ("path", "tree")
+    """Networks like the root's that are trained on everything to compare the tree with: on as many
+    samples as any path through it (`path`), on as many as all its experts together (`tree`)."""
+
     rules: tuple[NodeRule, ...] = ()
     """Networks and beginnings by node; the first rule that fits a node holds. An expert whose
     network is not its parent's cannot start from its parent's weights."""
@@ -115,6 +122,8 @@ class ExpertsConfig:
     def __post_init__(self) -> None:
         """Refuse a network that cannot be built, and an expert that would see nothing."""
         resolve_backbone(self.backbone)
+        if len(set(self.comparisons)) != len(self.comparisons):
+            raise ValueError(f"comparisons must be given once each, got {list(self.comparisons)}")
         if self.adapter is not None and not self.warm_start:
             raise ValueError(
                 "an adapter starts from the root's weights: leave warm_start on or set adapter to "

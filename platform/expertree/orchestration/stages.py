@@ -23,9 +23,10 @@ VERSIONS: Mapping[str, int] = {
     "expert": 1,
     "snapshot": 1,
     "score": 1,
+    "classical": 1,
     "router": 4,
     "judge": 2,
-    "evaluate": 5,
+    "evaluate": 7,
     "bundle": 3,
 }
 """Version of each stage's code. Raise it when the same inputs would give another result: that, and

@@ -8,11 +8,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from expertree.evaluation import described, gain_over
 from expertree.report import formatting
 from expertree.report.schema import (
-    BOUNDS,
     DISTRIBUTIONS,
-    SHOWN_NAMES,
     ExpertSummary,
     Run,
     Span,
@@ -22,23 +21,30 @@ from expertree.report.schema import (
 from expertree.report.tree_drawing import node_colour
 
 METHOD_COLOURS: Mapping[str, str] = {
-    "degraded": "--degraded",
-    "root": "--root",
-    "tree root": "--root",
-    "finest level": "--finest",
+    "input": "--input",
+    "classical": "--classical",
+    "one_network": "--alone",
+    "one_network_tree": "--alone",
+    "random_expert": "--finest",
+    "root": "--finest",
+    "finest_level": "--finest",
     "routed": "--routed",
-    "oracle": "--oracle",
-    "best of all": "--oracle",
+    "best_level": "--bound",
+    "best": "--bound",
 }
 METHOD_SYMBOLS: Mapping[str, str] = {
-    "degraded": "line-ns-open",
-    "root": "circle",
-    "tree root": "circle-open",
-    "finest level": "circle-open",
+    "input": "line-ns-open",
+    "classical": "square-open",
+    "one_network": "circle-open",
+    "one_network_tree": "circle",
+    "finest_level": "circle-open",
     "routed": "circle",
-    "oracle": "diamond-open",
-    "best of all": "diamond-tall-open",
+    "best_level": "diamond-open",
+    "best": "diamond-tall-open",
 }
+LEFT_OUT = frozenset({"root", "random_expert"})
+"""Methods that are in the tables, and would crowd the charts."""
+
 LEVEL_COLOURS = ("--level-0", "--level-1", "--level-2", "--level-3")
 MOST_CELLS_WITH_TEXT = 200
 POINTS_LEFT = 20
@@ -74,13 +80,17 @@ def routing_figures(run: Run) -> list[Figure]:
         levels, leaves = routing.get("levels", ()), routing.get("leaves", ())
         if not rows or not (levels or leaves):
             continue
-        num_levels = len(levels[0]) if levels else 0
-        num_leaves = len(leaves[0]) if leaves else 0
+        level_names = [f"level {n}" for n in range(len(levels[0]) if levels else 0)]
+        as_is = routing.get("as_is", ())
+        if levels and as_is:
+            levels = [[share, *row] for share, row in zip(as_is, levels, strict=True)]
+            level_names = ["as is", *level_names]
+        num_levels, num_leaves = len(level_names), len(leaves[0]) if leaves else 0
         # The two heatmaps share the width by their numbers of columns, with a gap between.
         split = 0.96 * num_levels / max(num_levels + num_leaves, 1)
         leaf_names = _leaf_names(run, num_leaves)
         data = [
-            _heatmap(rows, [f"level {n}" for n in range(num_levels)], levels, ""),
+            _heatmap(rows, level_names, levels, ""),
             _heatmap(rows, leaf_names, leaves, "2"),
         ]
         top_px = 24 + 6 * max(map(len, [*leaf_names, "level 0"]))
@@ -134,17 +144,17 @@ def timeline_figure(run: Run) -> Figure | None:
     if not spans:
         return None
     nodes = {node["index"]: node for node in run.get("tree", {}).get("nodes", ())}
-    indices = _indices(run.get("experts", ()))
+    experts = _by_any_name(run.get("experts", ()))
     on_machines = len({span.get("node") for span in spans}) > 1
     lanes = sorted(
         {_lane(s, on_machines=on_machines) for s in spans}, key=lambda lane: (len(lane), lane)
     )
     data = []
     for span in sorted(spans, key=lambda span: span.get("start_s", 0)):
-        expert = span.get("expert")
-        index = expert if isinstance(expert, int) else indices.get(str(expert))
-        alone = index is None and expert in indices
-        name = SHOWN_NAMES["root"] if alone else str(expert)
+        called = span.get("expert")
+        expert = experts.get(str(called), {})
+        index = called if isinstance(called, int) else expert.get("index")
+        name = described(expert.get("comparison") or str(called)).short
         node = nodes.get(index) if index is not None else None
         data.append(_span_trace(span, name, node) | {"y": [_lane(span, on_machines=on_machines)]})
     layout = {
@@ -169,14 +179,14 @@ def _degradation_figure(table: Table) -> Figure:
     data = []
     for row in table.get("rows", ()):
         method = row.get("method", "")
-        if method == "tree root":
+        if method in LEFT_OUT:
             continue
-        is_main = method in {"root", "routed"}
+        name, is_main = described(method).short, method in {"one_network_tree", "routed"}
         data.append(
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": SHOWN_NAMES.get(method, method),
+                "name": name,
                 "x": list(row.get("psnr_rgb", ())),
                 "y": columns,
                 "marker": {
@@ -185,9 +195,7 @@ def _degradation_figure(table: Table) -> Figure:
                     "size": 13 if is_main else 10,
                     "line": {"width": 2, "color": METHOD_COLOURS.get(method, "--muted")},
                 },
-                "hovertemplate": "%{y}: %{x:.2f} dB<extra>"
-                + SHOWN_NAMES.get(method, method)
-                + "</extra>",
+                "hovertemplate": "%{y}: %{x:.2f} dB<extra>" + name + "</extra>",
             }
         )
     layout = {
@@ -202,26 +210,26 @@ def _degradation_figure(table: Table) -> Figure:
 
 
 def _links(table: Table) -> list[dict[str, Any]]:
-    """Lines from the single network to the routed experts, so that the gain is a length."""
-    ends = {
-        row.get("method"): row.get("psnr_rgb", ())
-        for row in table.get("rows", ())
-        if row.get("method") not in BOUNDS
-    }
-    pairs = zip(ends.get("root", ()), ends.get("routed", ()), strict=False)
-    return [
-        {
-            "type": "line",
-            "layer": "below",
-            "x0": start,
-            "x1": end,
-            "y0": index,
-            "y1": index,
-            "line": {"width": 5, "color": "--routed-soft"},
-        }
-        for index, (start, end) in enumerate(pairs)
-        if formatting.measured(start) and formatting.measured(end)
-    ]
+    """Lines to the routed experts from what the gain is measured over, so that it is a length."""
+    rows = {row.get("method", ""): row.get("psnr_rgb", ()) for row in table.get("rows", ())}
+    links = []
+    for index in range(len(table.get("columns", ()))):
+        column = {name: values[index] for name, values in rows.items() if values}
+        found = {name: value for name, value in column.items() if formatting.measured(value)}
+        if "input" not in found or "routed" not in found:
+            continue
+        links.append(
+            {
+                "type": "line",
+                "layer": "below",
+                "x0": found[gain_over(found)],
+                "x1": found["routed"],
+                "y0": index,
+                "y1": index,
+                "line": {"width": 5, "color": "--routed-soft"},
+            }
+        )
+    return links
 
 
 def _leaf_names(run: Run, num_leaves: int) -> list[str]:
@@ -263,16 +271,17 @@ def _heatmap(
 
 
 def _starts(experts: Sequence[ExpertSummary]) -> Mapping[int | None, float]:
-    """Samples that stood behind an expert's weights before it began."""
-    seen = {expert.get("index"): expert["curve"]["samples"][-1] for expert in experts}
-
-    parents = {expert.get("index"): expert.get("parent") for expert in experts}
+    """Samples that stood behind the weights of each node's expert before it began."""
+    own = {expert["index"]: expert for expert in experts if expert.get("index") is not None}
 
     def start(index: int | None) -> float:
-        parent = parents.get(index)
-        return 0.0 if parent is None else seen.get(parent, 0.0) + start(parent)
+        parent = own[index].get("parent")
+        if parent is None:
+            return 0.0
+        before = own[parent]["curve"]["samples"][-1] if parent in own else 0.0
+        return before + (start(parent) if parent in own else 0.0)
 
-    return {index: start(index) for index in seen}
+    return {index: start(index) for index in own}
 
 
 def _loss_trace(
@@ -283,7 +292,7 @@ def _loss_trace(
 ) -> dict[str, Any]:
     index = expert.get("index")
     node = nodes.get(index) if index is not None else None
-    name, colour, width = SHOWN_NAMES["root"], "--root", 2.5
+    name, colour, width = described(expert.get("comparison") or "").short, "--alone", 2.5
     if node is not None:
         colour = node_colour(node, colours) if node["level"] > 0 else "--ink"
         name = f"#{index} {_kind(node)}" if node["level"] > 0 else f"#{index}"
@@ -292,7 +301,7 @@ def _loss_trace(
         "type": "scatter",
         "mode": "lines",
         "name": name,
-        "x": [starts[index] + samples for samples in expert["curve"]["samples"]],
+        "x": [starts.get(index, 0.0) + samples for samples in expert["curve"]["samples"]],
         "y": _smoothed(expert["curve"]["loss"]),
         "line": {"color": colour, "width": width, "dash": "solid" if node else "dot"},
         "hovertemplate": "%{x:,} samples: %{y:.4f}<extra>" + name + "</extra>",
@@ -315,7 +324,7 @@ def _span_trace(span: Span, name: str, node: TreeNode | None) -> dict[str, Any]:
     level = node["level"] if node else 0
     seconds = span.get("end_s", 0.0) - span.get("start_s", 0.0)
     name = f"#{node['index']}" if node else name
-    colour = LEVEL_COLOURS[min(level, len(LEVEL_COLOURS) - 1)] if node else "--root"
+    colour = LEVEL_COLOURS[min(level, len(LEVEL_COLOURS) - 1)] if node else "--alone"
     is_done = outcome == "done"
     return {
         "type": "bar",
@@ -344,10 +353,10 @@ def _span_trace(span: Span, name: str, node: TreeNode | None) -> dict[str, Any]:
     }
 
 
-def _indices(experts: Sequence[ExpertSummary]) -> dict[str, int | None]:
-    """Node indices by whatever a span may call an expert."""
+def _by_any_name(experts: Sequence[ExpertSummary]) -> dict[str, ExpertSummary]:
+    """Experts by whatever a span may call them."""
     return {
-        name: expert.get("index")
+        name: expert
         for expert in experts
         for name in (expert.get("key"), expert.get("label"))
         if name is not None

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from expertree.evaluation import described, gain_over
 from expertree.report import figures, formatting
 from expertree.report.embedding_figures import embedding_figures
 from expertree.report.html import (
@@ -19,15 +20,15 @@ from expertree.report.schema import (
     DISTRIBUTION_NOTES,
     DISTRIBUTIONS,
     IMAGE_KINDS,
-    SHOWN_NAMES,
     Example,
+    Routing,
     Run,
 )
 from expertree.report.shift_figures import shift_figures
-from expertree.report.tables import grid
+from expertree.report.tables import clean_sentence, grid
 from expertree.report.tree_drawing import colours_of, draw_tree
 
-LADDER = ("degraded", "root", "routed", "oracle")
+LADDER = ("input", "classical", "one_network_tree", "one_network", "routed", "best_level")
 DEFAULT_DEGRADATIONS = ("low_light", "blur", "noise", "rain", "snow", "haze", "jpeg")
 
 
@@ -44,14 +45,21 @@ class Mark:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Headline:
-    """The gain on one distribution, and the values between which it lies."""
+    """The gain on one distribution, and the values between which it lies.
+
+    Attributes:
+        over: What it is measured over, in words, and its PSNR (`base`).
+        harmed: Share of images made worse than the input.
+    """
 
     place: str
     note: str
     gain: str
     is_gain: bool
-    root: str
+    over: str
+    base: str
     routed: str
+    harmed: str
     marks: tuple[Mark, ...]
     mixed_gain: str
 
@@ -98,6 +106,8 @@ def render_page(run: Run, images: Mapping[str, bytes]) -> str:
         legend=colours,
         charts=charts,
         audits=_audits(run),
+        lefts=_lefts(run),
+        clean=clean_sentence(run["clean"]) if "clean" in run else "",
         num_experts=len({node.get("expert", node["index"]) for node in _nodes(run)}),
         slowest_stage_s=max(stage_times, default=0.0),
         pairs=pairs,
@@ -132,26 +142,38 @@ def _one(figure: figures.Figure | None) -> list[figures.Figure]:
 
 def _headlines(run: Run) -> list[Headline]:
     summary = run.get("summary", {})
-    mixed = summary.get("mixed", {}).get("psnr_rgb", {})
     headlines = []
     for key, place in DISTRIBUTIONS.items():
         values = summary.get("psnr_rgb", {}).get(key, {})
-        root, routed = values.get("root"), values.get("routed")
-        if not formatting.measured(root) or not formatting.measured(routed):
+        over = summary.get("gain_over", {}).get(key, "")
+        base, routed = values.get(over), values.get("routed")
+        if not formatting.measured(base) or not formatting.measured(routed):
             continue
+        harmed = summary.get("harmed", {}).get(key, {}).get("routed")
+        mixed = summary.get("mixed", {}).get("gain_db", {}).get(key)
         headlines.append(
             Headline(
                 place=place,
                 note=DISTRIBUTION_NOTES[key],
-                gain=formatting.gain(routed - root),
-                is_gain=routed > root,
-                root=formatting.number(root),
+                gain=formatting.gain(routed - base),
+                is_gain=routed > base,
+                over=described(over).name,
+                base=formatting.number(base),
                 routed=formatting.number(routed),
-                marks=_marks({method: values.get(method) for method in LADDER}),
-                mixed_gain=_difference(mixed.get(key, {}), "routed", "root"),
+                harmed=formatting.percent(harmed) if formatting.measured(harmed) else "",
+                marks=_marks(_ladder(values)),
+                mixed_gain=formatting.gain(mixed) if formatting.measured(mixed) else "",
             )
         )
     return headlines
+
+
+def _ladder(values: Mapping[str, float | None]) -> dict[str, float]:
+    """The methods of the headline's scale from the worst to the best; of two networks one."""
+    found = {name: v for name in LADDER if formatting.measured(v := values.get(name))}
+    if "one_network_tree" in found:
+        found.pop("one_network", None)
+    return dict(sorted(found.items(), key=lambda pair: pair[1]))
 
 
 def _audits(run: Run) -> list[Audit]:
@@ -160,22 +182,32 @@ def _audits(run: Run) -> list[Audit]:
         if table.get("kind") != "single":
             continue
         key = table.get("distribution", "")
-        routing = run.get("routing", {}).get(key, {})
+        routing = run.get("routing", {}).get(key, Routing())
         averages = {
             row.get("method", ""): row["psnr_rgb"][-1]
             for row in table.get("rows", ())
-            if row.get("psnr_rgb") and row.get("method") != "degraded"
+            if row.get("psnr_rgb") and row.get("method") != "input"
         }
-        if "oracle" in averages:
+        if "best_level" in averages:
             audits.append(
                 Audit(
                     place=DISTRIBUTIONS.get(key, key),
-                    agreement=formatting.percent(routing.get("agreement_with_oracle")),
+                    agreement=formatting.percent(routing.get("agreement_with_best_level")),
                     lost=formatting.number(routing.get("lost_db")),
                     marks=_marks(averages, reference="routed"),
                 )
             )
     return audits
+
+
+def _lefts(run: Run) -> list[tuple[str, str]]:
+    """Each distribution, and the share of its images that were left as they are."""
+    shares = {key: found.get("share_as_is") for key, found in run.get("routing", {}).items()}
+    return [
+        (DISTRIBUTIONS.get(key, key), formatting.percent(share))
+        for key, share in shares.items()
+        if formatting.measured(share)
+    ]
 
 
 def _marks(values: Mapping[str, float | None], reference: str = "") -> tuple[Mark, ...]:
@@ -186,7 +218,7 @@ def _marks(values: Mapping[str, float | None], reference: str = "") -> tuple[Mar
     return tuple(
         Mark(
             method=method,
-            name=SHOWN_NAMES.get(method, method),
+            name=described(method).short,
             value=formatting.number(value),
             left_percent=round(100 * (value - low) / span, 2),
             difference="" if base is None or method == reference else formatting.gain(value - base),
@@ -208,6 +240,8 @@ def _page_data(
         for node in _nodes(run)
     ]
     return {
+        # An example has the picture of one network at most: which one does not matter to the eye.
+        "names": {kind: described(kind).short.partition(",")[0] for kind in IMAGE_KINDS},
         "figures": {f.key: {"data": f.data, "layout": f.layout} for f in charts},
         "nodes": nodes,
         "examples": [_example(example, firsts) for example in run.get("examples", ())],
@@ -228,17 +262,17 @@ def _example(example: Example, firsts: Mapping[str, str]) -> dict[str, Any]:
             if kind in example
         },
         "psnr": {kind: value for kind, value in psnr.items() if value is not None},
-        "gain": _difference(psnr, "routed", "root"),
+        "gain": _gain(psnr),
         "route": example.get("route"),
     }
 
 
-def _difference(values: Mapping[str, float | None], upper: str, lower: str) -> str:
-    """The difference in dB in words; empty where one of the two was not measured."""
-    high, low = values.get(upper), values.get(lower)
-    if not formatting.measured(high) or not formatting.measured(low):
+def _gain(psnr: Mapping[str, float | None]) -> str:
+    """Of one example, over the same as the headline's; empty where it was not measured."""
+    found = {name: value for name, value in psnr.items() if formatting.measured(value)}
+    if "input" not in found or "routed" not in found:
         return ""
-    return formatting.gain(high - low)
+    return formatting.gain(found["routed"] - found[gain_over(found)])
 
 
 def _first_of_equals(run: Run, images: Mapping[str, bytes]) -> dict[str, str]:

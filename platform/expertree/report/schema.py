@@ -14,44 +14,39 @@ DISTRIBUTION_NOTES: Mapping[str, str] = {
     "out": "degradations stronger than any in training",
 }
 
-METHODS: Mapping[str, str] = {
-    "degraded": "as it came",
-    "root": "the same network alone, trained on as many samples as any path through the tree",
-    "tree root": "the expert at level 0, for every image",
-    "finest level": "the expert at the end of the chosen path, whatever the level router says",
-    "routed": "the router picks the path and the level, and one expert runs",
-    "oracle": "the best level on the chosen path, picked with the clean image at hand",
-    "best of all": "the best of all experts, picked with the clean image at hand",
-}
-"""What each row of the tables is."""
-
-SHOWN_NAMES: Mapping[str, str] = {"degraded": "input", "root": "one network"}
-"""Names of methods on the page, where they differ from those in the data."""
-
-BOUNDS = frozenset({"oracle", "best of all"})
-"""Rows that look at the clean image to choose, and so are limits and not methods."""
-
-IMAGE_KINDS = ("degraded", "root", "routed", "clean")
+IMAGE_KINDS = ("input", "one_network", "one_network_tree", "routed", "clean")
+"""Pictures that an example may have: those of methods by their names, and the clean one."""
 
 
 class Row(TypedDict, total=False):
-    """One method in a table. Lists run along the table's columns; None is not measured."""
+    """One method in a table; its name is one of `evaluation.METHODS`.
+
+    Lists run along the table's columns; None is not measured. `harmed` is the share of images that
+    are worse than the input by more than 0.1 dB. `quartiles_db` is the mean PSNR over all images of
+    the table, in quarters by the quality of the input, the worst first.
+    """
 
     method: str
     psnr_rgb: Sequence[float | None]
     psnr_y: Sequence[float | None]
     ssim: Sequence[float | None]
+    harmed: Sequence[float | None]
+    quartiles_db: Sequence[float]
     num_samples: int | None
     num_parameters: int | None
     multiply_adds_512: int | None
 
 
 class Table(TypedDict, total=False):
-    """PSNR (dB) and SSIM of methods on degradations; the last column is the average."""
+    """PSNR (dB) and SSIM of methods on degradations; the last column is the average.
+
+    `quartile_bounds_db` is the input's PSNR where one quarter ends and the next one begins.
+    """
 
     distribution: str
     kind: str
     columns: Sequence[str]
+    quartile_bounds_db: Sequence[float]
     rows: Sequence[Row]
 
 
@@ -81,35 +76,54 @@ class TreeLevel(TypedDict, total=False):
 
 
 class TreeSummary(TypedDict, total=False):
-    """The tree; nodes breadth first, coarse to fine."""
+    """The tree; nodes breadth first, coarse to fine.
 
+    `share_as_is` is the share of images that no node gets, since they are left as they are.
+    """
+
+    share_as_is: float | None
     groups: Sequence[int]
     levels: Sequence[TreeLevel]
     nodes: Sequence[TreeNode]
 
 
 class Routing(TypedDict, total=False):
-    """Where images of each degradation were sent, as shares of that degradation's images."""
+    """Where images of each degradation were sent, as shares of that degradation's images.
+
+    `as_is` is the share that was left as it is: with it leaves add up to 1, and levels.
+    """
 
     rows: Sequence[str]
+    as_is: Sequence[float]
     leaves: Sequence[Sequence[float]]
     levels: Sequence[Sequence[float]]
-    agreement_with_oracle: float | None
+    share_as_is: float | None
+    agreement_with_best_level: float | None
     lost_db: float | None
 
 
-class ShiftCurves(TypedDict):
+class ShiftCurves(TypedDict, total=False):
     """Along points of shift: mean levels (0 is the root's), and mean PSNR in dB of each method."""
 
     point: Sequence[float]
-    mean_level: Sequence[float]
+    mean_level: Sequence[float | None]
     best_mean_level: Sequence[float]
-    degraded: Sequence[float]
+    input: Sequence[float]
+    one_network: Sequence[float]
+    one_network_tree: Sequence[float]
     root: Sequence[float]
-    tree_root: Sequence[float]
-    finest: Sequence[float]
+    finest_level: Sequence[float]
     routed: Sequence[float]
-    oracle: Sequence[float]
+    best_level: Sequence[float]
+
+
+class CleanImages(TypedDict):
+    """What becomes of images that need nothing; PSNR is against the input, of what was changed."""
+
+    num: int
+    left_as_is: float
+    least_psnr_db: float | None
+    mean_changed_db: float | None
 
 
 class Curve(TypedDict):
@@ -120,13 +134,15 @@ class Curve(TypedDict):
 
 
 class ExpertSummary(TypedDict, total=False):
-    """One expert's training. `index` is None for the single network the tree is compared with.
+    """One expert's training. `index` is None for a network that the tree is compared with.
 
+    `comparison` is then the method that it is, and None for an expert of the tree.
     `start` says in words what its weights were at first; `parent` is the node whose expert's they
     were, or None; `notes` say what happened on the way.
     """
 
     index: int | None
+    comparison: str | None
     label: str
     key: str
     curve: Curve
@@ -162,8 +178,12 @@ class Stage(TypedDict, total=False):
 
 
 class Route(TypedDict, total=False):
-    """The router's choice for one image."""
+    """The router's choice for one image; the rest of it says what an expert would have been.
 
+    `as_is` says that there was none: the image was left as it is.
+    """
+
+    as_is: bool
     level: int
     leaf: int
     node: int
@@ -179,8 +199,9 @@ class Example(TypedDict, total=False):
     task: str
     caption: str
     distribution: str
-    degraded: str
-    root: str
+    input: str
+    one_network: str
+    one_network_tree: str
     routed: str
     clean: str
     psnr: Mapping[str, float | None]
@@ -235,6 +256,8 @@ class Run(TypedDict, total=False):
     machine: Mapping[str, Any]
     summary: Mapping[str, Any]
     tables: Sequence[Table]
+    classical: Mapping[str, str]
+    clean: CleanImages
     tree: TreeSummary
     grown: Grown
     routing: Mapping[str, Routing]
@@ -279,7 +302,7 @@ def _problems(run: Run, images: Mapping[str, bytes]) -> Iterator[str]:
 def _table_problems(number: int, table: Table) -> Iterator[str]:
     num_columns = len(table.get("columns", ()))
     for row in table.get("rows", ()):
-        for metric in ("psnr_rgb", "psnr_y", "ssim"):
+        for metric in ("psnr_rgb", "psnr_y", "ssim", "harmed"):
             values = cast("Mapping[str, Any]", row).get(metric)
             if values is not None and len(values) != num_columns:
                 yield (

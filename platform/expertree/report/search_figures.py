@@ -149,7 +149,7 @@ def _front_figure(record: Search, done: Sequence[Trial], key: str) -> Figure:
     marks = [
         _front_marks("on the front", [t for t in done if t["number"] in front], key, "--routed"),
         _front_marks(
-            "beaten by another", [t for t in done if t["number"] not in front], key, "--degraded"
+            "beaten by another", [t for t in done if t["number"] not in front], key, "--input"
         ),
     ]
     layout = {
@@ -248,7 +248,7 @@ def _rung_figure(record: Search, key: str) -> Figure:
 
 def _rung_trace(trial: Trial, key: str, *, is_front: bool) -> dict[str, Any]:
     is_done = trial["status"] == "completed"
-    colour = "--routed" if is_front else "--level-3" if is_done else "--degraded"
+    colour = "--routed" if is_front else "--level-3" if is_done else "--input"
     if trial["status"] == "failed":
         colour = "--bad"
     reached = trial["reached"]

@@ -3,22 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from expertree.evaluation import described
 from expertree.report.figures import METHOD_COLOURS, Figure
-from expertree.report.schema import SHOWN_NAMES, Run, ShiftCurves
+from expertree.report.schema import Run, ShiftCurves
 
 KINDS: Mapping[str, str] = {"single": "single degradations", "mixed": "mixed degradations"}
 
-PSNR_LINES: Mapping[str, str] = {
-    "root": "root",
-    "finest": "finest level",
-    "routed": "routed",
-    "oracle": "oracle",
-}
-"""Lines of the chart of PSNR, and the method of the tables that each is."""
+PSNR_METHODS = ("input", "one_network_tree", "one_network", "finest_level", "routed", "best_level")
+"""Lines of the chart of PSNR, where they were measured."""
 
 LEVEL_LINES: Mapping[str, tuple[str, str]] = {
     "mean_level": ("chosen", "--routed"),
-    "best_mean_level": ("best on the chosen path", "--oracle"),
+    "best_mean_level": ("best on the chosen path", "--bound"),
 }
 """Lines of the chart of levels: name and colour."""
 
@@ -38,8 +34,9 @@ def shift_figures(run: Run) -> list[Figure]:
 
 def _psnr_figure(kind: str, title: str, curves: ShiftCurves) -> Figure:
     data = [
-        _line(curves, key, SHOWN_NAMES.get(method, method), METHOD_COLOURS[method], " dB")
-        for key, method in PSNR_LINES.items()
+        _line(curves, method, described(method).short, METHOD_COLOURS[method], " dB")
+        for method in PSNR_METHODS
+        if method in curves
     ]
     return _figure(f"shift-psnr-{kind}", f"PSNR, {title}", data, {"title": {"text": "PSNR (dB)"}})
 
@@ -53,14 +50,14 @@ def _level_figure(kind: str, title: str, curves: ShiftCurves, run: Run) -> Figur
 
 def _line(curves: ShiftCurves, key: str, name: str, colour: str, unit: str) -> dict[str, Any]:
     values: Sequence[float] = curves[key]  # type: ignore[literal-required]
-    is_bound = colour == "--oracle"
+    dash = "dot" if colour == "--bound" else "dash" if key == "one_network" else "solid"
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": name,
         "x": list(curves["point"]),
         "y": list(values),
-        "line": {"color": colour, "width": 2, "dash": "dot" if is_bound else "solid"},
+        "line": {"color": colour, "width": 2, "dash": dash},
         "marker": {"color": colour, "size": 6},
         "hovertemplate": "%{x:.2f}: %{y:.2f}" + unit + "<extra>" + name + "</extra>",
     }

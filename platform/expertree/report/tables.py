@@ -3,11 +3,13 @@
 import csv
 import dataclasses
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from expertree.evaluation import described
 from expertree.report import formatting
-from expertree.report.schema import BOUNDS, DISTRIBUTIONS, METHODS, SHOWN_NAMES, Row, Run, Table
+from expertree.report.schema import DISTRIBUTIONS, CleanImages, Row, Run, Table
 
 CSV_COLUMNS = (
     "distribution",
@@ -17,10 +19,14 @@ CSV_COLUMNS = (
     "psnr_rgb",
     "psnr_y",
     "ssim",
+    "harmed",
     "num_samples",
     "num_parameters",
     "multiply_adds_512",
 )
+MOST_HARMED = 0.05
+"""A share of harmed images above this is marked."""
+
 _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -42,11 +48,15 @@ class Cell:
     Attributes:
         psnr: PSNR over RGB in dB.
         ssim: SSIM.
+        harmed: Share of images made worse than the input; empty for the input itself.
+        is_harmful: Whether that share is more than `MOST_HARMED`.
         is_best: Whether its PSNR is the column's best among methods, limits left out.
     """
 
     psnr: str
     ssim: str
+    harmed: str
+    is_harmful: bool
     is_best: bool
 
 
@@ -57,34 +67,39 @@ class Line:
     Attributes:
         method: Its name in the data.
         name: Its name on the page.
+        short: Its name where there is little room.
         note: What the method is.
         is_bound: Whether it chooses with the clean image at hand.
         cells: One for each column of the table.
+        quartiles: PSNR by quarter of the images, the worst inputs first.
         given: Samples seen in training, parameters, multiply-adds at 512 x 512.
     """
 
     method: str
     name: str
+    short: str
     note: str
     is_bound: bool
     cells: tuple[Cell, ...]
+    quartiles: tuple[str, ...]
     given: tuple[str, str, str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
-    """One table, in words."""
+    """One table, in words; `quartiles` are the headings of the quarters."""
 
     key: str
     title: str
     columns: tuple[str, ...]
+    quartiles: tuple[str, ...]
     lines: tuple[Line, ...]
 
 
 def grid(table: Table) -> Grid:
     """Turn a table of numbers into words, methods first and limits last."""
     columns = table.get("columns", ())
-    rows = sorted(table.get("rows", ()), key=lambda row: row.get("method") in BOUNDS)
+    rows = sorted(table.get("rows", ()), key=_is_bound)
     best = [_best_of_column(rows, column) for column in range(len(columns))]
     distribution, kind = table.get("distribution", ""), table.get("kind", "")
     place = DISTRIBUTIONS.get(distribution, distribution)
@@ -92,8 +107,21 @@ def grid(table: Table) -> Grid:
         key=f"{kind}-{distribution}",
         title=f"{kind.capitalize()} degradations, {place}" if kind else place,
         columns=tuple(formatting.name(column) for column in columns),
+        quartiles=_quartile_headings(table.get("quartile_bounds_db", ())),
         lines=tuple(_line(row, best) for row in rows),
     )
+
+
+def clean_sentence(clean: CleanImages) -> str:
+    """What becomes of images that need nothing, in a sentence."""
+    said = (
+        f"Of {clean['num']} clean images {formatting.percent(clean['left_as_is'])} are left as "
+        "they are"
+    )
+    if not formatting.measured(clean["least_psnr_db"]):
+        return f"{said}."
+    least, mean = (formatting.number(clean[k]) for k in ("least_psnr_db", "mean_changed_db"))
+    return f"{said}; the others come out at {mean} dB against the input, and at {least} at least."
 
 
 def tables_csv(run: Run) -> str:
@@ -110,7 +138,7 @@ def tables_csv(run: Run) -> str:
                         table.get("kind"),
                         row.get("method"),
                         degradation,
-                        *(_value(row, m, column) for m in ("psnr_rgb", "psnr_y", "ssim")),
+                        *(_value(row, m, column) for m in ("psnr_rgb", "psnr_y", "ssim", "harmed")),
                         row.get("num_samples"),
                         row.get("num_parameters"),
                         row.get("multiply_adds_512"),
@@ -126,12 +154,12 @@ def tables_latex(run: Run) -> str:
 
 
 def _latex(table: Grid) -> str:
-    columns = ("method", *table.columns, "samples", "parameters", "multiply-adds")
+    columns = ("method", *table.columns, "harmed", "samples", "parameters", "multiply-adds")
     lines = [
         r"\begin{table}",
         r"  \centering",
         f"  \\caption{{{_escaped(table.title)}: PSNR (dB) / SSIM.}}",
-        f"  \\begin{{tabular}}{{l{'c' * len(table.columns)}rrr}}",
+        f"  \\begin{{tabular}}{{l{'c' * len(table.columns)}rrrr}}",
         r"    \toprule",
         f"    {' & '.join(_escaped(column) for column in columns)} \\\\",
         r"    \midrule",
@@ -140,7 +168,9 @@ def _latex(table: Grid) -> str:
         if line.is_bound and index and not table.lines[index - 1].is_bound:
             lines.append(r"    \midrule")
         given = (text.replace(formatting.NOT_MEASURED, "--") for text in line.given)
-        cells = (_escaped(line.method), *map(_latex_cell, line.cells), *given)
+        harmed = line.cells[-1].harmed if line.cells else ""
+        harmed = harmed.replace(formatting.NOT_MEASURED, "--") or "--"
+        cells = (_escaped(line.short), *map(_latex_cell, line.cells), _escaped(harmed), *given)
         lines.append(f"    {' & '.join(cells)} \\\\")
     lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}", ""]
     return "\n".join(lines)
@@ -156,12 +186,14 @@ def _latex_cell(cell: Cell) -> str:
 
 def _line(row: Row, best: Sequence[float | None]) -> Line:
     method = row.get("method", "")
-    is_bound = method in BOUNDS
+    words, is_bound = described(method), _is_bound(row)
     values = [_value(row, "psnr_rgb", column) for column in range(len(best))]
     cells = tuple(
         Cell(
             psnr=formatting.number(value),
             ssim=formatting.number(_value(row, "ssim", column), 4),
+            harmed="" if method == "input" else formatting.percent(_value(row, "harmed", column)),
+            is_harmful=(_value(row, "harmed", column) or 0.0) > MOST_HARMED,
             is_best=not is_bound and value is not None and value == best[column],
         )
         for column, value in enumerate(values)
@@ -172,16 +204,31 @@ def _line(row: Row, best: Sequence[float | None]) -> Line:
     )
     return Line(
         method=method,
-        name=SHOWN_NAMES.get(method, method),
-        note=METHODS.get(method, ""),
+        name=words.name,
+        short=words.short,
+        note=words.note,
         is_bound=is_bound,
         cells=cells,
+        quartiles=tuple(formatting.number(value) for value in row.get("quartiles_db", ())),
         given=cast("tuple[str, str, str]", given),
     )
 
 
+def _is_bound(row: Row) -> bool:
+    return described(row.get("method", "")).is_bound
+
+
+def _quartile_headings(bounds_db: Sequence[float]) -> tuple[str, ...]:
+    """Such as `input below 14.2`, `14.2 to 18.0`, `above 22.1`; none without bounds."""
+    if not bounds_db:
+        return ()
+    bounds = [formatting.number(bound, 1) for bound in bounds_db]
+    between = (f"{low} to {high}" for low, high in itertools.pairwise(bounds))
+    return (f"below {bounds[0]}", *between, f"above {bounds[-1]}")
+
+
 def _best_of_column(rows: Sequence[Row], column: int) -> float | None:
-    values = [_value(row, "psnr_rgb", column) for row in rows if row.get("method") not in BOUNDS]
+    values = [_value(row, "psnr_rgb", column) for row in rows if not _is_bound(row)]
     found = [value for value in values if formatting.measured(value)]
     return max(found) if len(found) > 1 else None
 

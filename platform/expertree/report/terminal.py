@@ -8,15 +8,16 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from expertree.evaluation import described
 from expertree.report import formatting
 from expertree.report.schema import DISTRIBUTIONS, Run
-from expertree.report.tables import Cell, Grid, grid
+from expertree.report.tables import Grid, Line, clean_sentence, grid
 
-WIDTH_FOR_COST = 105
-"""Characters from which on parameters and multiply-adds stand beside the samples."""
+WIDTH_FOR_SAMPLES = 92
+"""Characters from which on the samples seen in training stand beside the scores."""
 
-WIDTH_FOR_ONE_LINE = 162
-"""Characters from which on PSNR and SSIM of seven degradations fit on one line."""
+WIDTH_FOR_COST = 112
+"""Characters from which on parameters and multiply-adds do, too."""
 
 
 def results_table(run: Run, *, width: int | None = None, colour: bool = False) -> str:
@@ -34,7 +35,7 @@ def results_table(run: Run, *, width: int | None = None, colour: bool = False) -
     parts: list[RenderableType] = []
     for table in run.get("tables", ()):
         parts += [_table(grid(table), console.width), ""]
-    parts += _headline(run)
+    parts += [*_headline(run), *_clean(run)]
     return text_of(console, parts)
 
 
@@ -76,37 +77,54 @@ def text_of(console: Console, parts: Sequence[RenderableType]) -> str:
 
 
 def _table(table: Grid, width: int) -> RichTable:
-    num_given = 3 if width >= WIDTH_FOR_COST else 1
-    separator = " / " if width >= WIDTH_FOR_ONE_LINE else "\n"
-    drawn = empty_table(f"{table.title}: PSNR (dB) / SSIM")
+    num_given = 3 if width >= WIDTH_FOR_COST else 1 if width >= WIDTH_FOR_SAMPLES else 0
+    drawn = empty_table(f"{table.title}: PSNR (dB), mean SSIM, share harmed")
+    if width < WIDTH_FOR_SAMPLES:
+        drawn.padding = (0, 0, 0, 0)
     drawn.add_column("", no_wrap=True)
     for column in table.columns:
         # With a space a narrow terminal can break the heading; eighty columns hold just these.
         heading = "mean" if column == "average" else column.replace("-", " ")
         drawn.add_column(heading, justify="right")
-    for column in ("samples", "params", "mult-adds")[:num_given]:
-        drawn.add_column(column, justify="right", style="dim", no_wrap=True)
+    for column in ("SSIM", "harm", *("samples", "params", "mult-adds")[:num_given]):
+        drawn.add_column(column, justify="right", no_wrap=True)
     for index, line in enumerate(table.lines):
         if line.is_bound and index and not table.lines[index - 1].is_bound:
             drawn.add_section()
         style = "dim" if line.is_bound else "bold" if line.method == "routed" else ""
-        cells = (_cell(cell, separator, style) for cell in line.cells)
-        drawn.add_row(Text(line.method, style), *cells, *line.given[:num_given])
+        cells = (Text(c.psnr, "bold green" if c.is_best else style) for c in line.cells)
+        given = (Text(text, "dim") for text in line.given[:num_given])
+        drawn.add_row(Text(line.short, style), *cells, *_means(line, style), *given)
     return drawn
 
 
-def _cell(cell: Cell, separator: str, style: str) -> Text:
-    ssim = cell.ssim.removeprefix("0")
-    return Text(f"{cell.psnr}{separator}{ssim}", "bold green" if cell.is_best else style)
+def _means(line: Line, style: str) -> tuple[Text, Text]:
+    """SSIM and the share of images harmed, of the last column, which is the average."""
+    if not line.cells:
+        return Text(), Text()
+    last = line.cells[-1]
+    harmed = last.harmed.replace(" ", "")
+    return (
+        Text(last.ssim.removeprefix("0"), style),
+        Text(harmed, "red" if last.is_harmful and not line.is_bound else style),
+    )
 
 
 def _headline(run: Run) -> list[RenderableType]:
-    gains = run.get("summary", {}).get("gain_db", {})
+    summary = run.get("summary", {})
+    gains, over = summary.get("gain_db", {}), summary.get("gain_over", {})
     return [
         Text(
-            f"routed over one network: {formatting.gain(gains[key])} dB {place} "
+            f"routed over {described(over[key]).name}: {formatting.gain(gains[key])} dB {place} "
             "(mean over single degradations)"
         )
         for key, place in DISTRIBUTIONS.items()
         if gains.get(key) is not None
     ]
+
+
+def _clean(run: Run) -> list[RenderableType]:
+    clean = run.get("clean")
+    if clean is None:
+        return []
+    return [Text(clean_sentence(clean))]

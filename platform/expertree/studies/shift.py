@@ -90,7 +90,7 @@ def _table(kind: str, points: list[float], found: list[dict[str, Any]]) -> Table
     return Table(
         title=f"Points of shift, {kind} degradations, PSNR in dB",
         columns=(
-            *("shift", "mean level", "mean best level", "tree root", "finest", "routed"),
+            *("shift", "mean level", "mean best level", "root", "finest", "routed"),
             *("best level", "best of all", "routed - finest"),
         ),
         rows=tuple(lines),

@@ -176,7 +176,10 @@ def _tree_panels() -> list[Any]:
 
 def _routing_panels() -> list[Any]:
     return [
-        _bars("Lost against the best level of the path (dB)", ["oracle_gap.in", "oracle_gap.out"]),
+        _bars(
+            "Lost against the best level of the path (dB)",
+            ["best_level_gap.in", "best_level_gap.out"],
+        ),
         *(
             _bars(
                 f"Level that {degradation.replace('_', ' ')} is sent to, share of its images",

@@ -144,8 +144,8 @@ def rung_scalars(reached: Reached) -> dict[str, float]:
     return {
         "rung.fraction": reached["fraction"],
         **objective_scalars(objectives),
-        "oracle_gap.in": reached["best_level_in"] - objectives["psnr_in"],
-        "oracle_gap.out": reached["best_level_out"] - objectives["psnr_out"],
+        "best_level_gap.in": reached["best_level_in"] - objectives["psnr_in"],
+        "best_level_gap.out": reached["best_level_out"] - objectives["psnr_out"],
     }
 
 

@@ -7,7 +7,13 @@ import numpy as np
 
 from expertree.config import load
 from expertree.images.io import encode_png
-from expertree.orchestration.build import _given_to_routers, _wanted_scores, prepare
+from expertree.orchestration.build import (
+    CLEAN,
+    _given_to_routers,
+    _validation_sets,
+    _wanted_scores,
+    prepare,
+)
 from expertree.orchestration.set_stages import table_specs
 from expertree.orchestration.settings import BuildConfig
 from expertree.storage import Storage
@@ -50,17 +56,27 @@ def test_a_depth_map_concerns_the_tables_of_its_photograph_alone(tmp_path: Path)
     assert {split for split in before if before[split] != after[split]} == {"route"}
 
 
+def test_clean_images_are_validated_on_where_there_are_some(tmp_path: Path) -> None:
+    store = Storage.open(tmp_path)
+    config = load(BuildConfig, {"degradation": {"num_shift": 0}})
+    sets = {name: store.sub(name) for name in ("val_in", "val_out")}
+    assert _validation_sets(config, sets) == ["val_in", "val_out"]
+    more = sets | {CLEAN: store.sub(CLEAN)}
+    assert _validation_sets(config, more) == ["val_in", "val_out", "val_clean"]
+
+
 def test_routers_of_a_grown_tree_are_trained_on_what_came_before_too(tmp_path: Path) -> None:
     store = Storage.open(tmp_path / "store")
     old = [(store.sub("degrade", name), store.sub("embed", name)) for name in ("first", "second")]
     past = SimpleNamespace(all_sets=lambda name: old if name == "route" else [])
     sets = {name: store.sub("new", name) for name in ("train", "route", "val_in", "val_out")}
     plans = [SimpleNamespace(node=node, key=f"key-{node}", result=store) for node in (0, 1, None)]
+    validation = ["val_in", "val_out", "shift-1.0000"]
     alone, grown = (_given_to_routers(sets, sets, one) for one in (None, past))
     assert list(alone.tables) == ["route"]
     assert list(grown.embeddings.values()) == [sets["route"], old[0][1], old[1][1]]
-    experts, wanted = _wanted_scores(plans, grown, ["shift-1.0000"])
-    assert set(experts) == {"degraded", "key-0", "key-1", "key-None"}
+    experts, wanted = _wanted_scores(plans, grown, validation)
+    assert set(experts) == {"input", "key-0", "key-1", "key-None"}
     of_one = {name for key, name in wanted if key == "key-1"}
     seen_by_all = {"val_in", "val_out", "shift-1.0000"}
     assert of_one == seen_by_all | {"route", "route, earlier 0", "route, earlier 1"}

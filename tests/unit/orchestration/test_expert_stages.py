@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from expertree.config import load
+from expertree.errors import ConfigError
 from expertree.events import EventLog, read_events
 from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
 from expertree.experts.adapter import adapter_shapes
 from expertree.experts.backbones import BackboneConfig, build_backbone, resolve_backbone
 from expertree.experts.weights import save_expert
 from expertree.hierarchy import AdaptiveConfig, HierarchyConfig, assign, build_tree
-from expertree.orchestration.expert_stages import plan_experts
+from expertree.orchestration.expert_stages import own_experts, plan_experts
+from expertree.orchestration.schedule import Schedule, TrainingTask
 from expertree.orchestration.score_stage import open_expert
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench
@@ -47,7 +49,7 @@ def plan(folder: Path, hierarchy: HierarchyConfig, points: np.ndarray, **experts
         table=bench.store.sub("degrade", "t"),
         shards=bench.store.sub("shard", "s"),
     )
-    return tree, {p.node: p for p in plans}
+    return tree, {p.role: p for p in plans}
 
 
 def make_blobs(count: int, spread: float) -> np.ndarray:
@@ -66,7 +68,9 @@ def test_every_path_sees_the_same_number_of_samples(tmp_path: Path, method: str)
     for leaf in range(tree.num_leaves):
         experts = {tree.expert_of(node) for node in tree.path(leaf)}
         assert sum(plans[expert].job.num_samples for expert in experts) == 14400
-    assert plans[None].job.num_samples == 14400
+    assert plans["one_network"].job.num_samples == 14400
+    whole = sum(plans[expert].job.num_samples for expert in tree.experts())
+    assert plans["one_network_tree"].job.num_samples == whole
 
 
 def test_shapes_of_bisecting_train_a_shared_group_on_the_same_samples(tmp_path: Path) -> None:
@@ -94,7 +98,7 @@ def test_an_expert_is_named_by_what_the_file_holds_that_it_starts_from(tmp_path:
         path = None if init is None else str(tmp_path / f"{init}.pth")
         _, plans = plan(tmp_path, shape, points, init=path)
         keys[init] = {node: p.key for node, p in plans.items()}
-        assert plans[0].spec.get("published") == plans[None].spec.get("published")
+        assert plans[0].spec.get("published") == plans["one_network"].spec.get("published")
         assert "published" not in plans[1].spec
     assert keys["one"] == keys["same"]
     for node in keys["one"]:
@@ -120,7 +124,8 @@ def test_rules_read_what_each_node_is_made_of(tmp_path: Path) -> None:
     (leaf,) = {int(leaf) for leaf in assign(tree, points[:40])}
     node = tree.node_at(leaf, 1)
     names = {n: p.job.backbone.name for n, p in plans.items()}
-    assert names == {0: names[0], node: "retinexformer", 3 - node: "nafnet", None: names[0]}
+    alone = dict.fromkeys(("one_network", "one_network_tree"), names[0])
+    assert names == {0: names[0], node: "retinexformer", 3 - node: "nafnet", **alone}
     assert names[0] == "retinexformer"
     assert plans[node].parent == plans[0].key
     assert plans[3 - node].parent is None
@@ -151,7 +156,7 @@ def test_adapters_wait_for_the_root_alone_and_name_it(tmp_path: Path) -> None:
     _, plans = plan(tmp_path, HierarchyConfig(groups=(1, 2, 4)), make_blobs(4, 0.1), adapter={})
     root = plans[0]
     for node, made in plans.items():
-        if node in {0, None}:
+        if node in {0, "one_network", "one_network_tree"}:
             assert (made.job.adapter, made.parent) == (None, None)
             assert made.network == "nafnet"
         else:
@@ -171,7 +176,7 @@ def test_an_adapter_is_named_by_its_settings_and_a_whole_expert_as_without_adapt
     }
     keys = {rank: {node: p.key for node, p in made.items()} for rank, made in plans.items()}
     assert len({made[1] for made in keys.values()}) == 3
-    assert len({(made[0], made[None]) for made in keys.values()}) == 1
+    assert len({(made[0], made["one_network"]) for made in keys.values()}) == 1
     assert all("adapter" not in p.spec for p in plans[None].values())
     assert plans[4][1].spec["adapter"] == {"rank": 4, "alpha": 16, "train_norms": False}
 
@@ -193,6 +198,51 @@ def test_a_stored_adapter_is_opened_with_its_root_out_of_the_same_store(tmp_path
     assert not opened["encoders.0.0.conv2.weight"].any()
 
 
+@pytest.mark.parametrize(
+    ("comparisons", "names"),
+    [
+        (["path", "tree"], ["one_network", "one_network_tree"]),
+        (["path"], ["one_network"]),
+        (["tree"], ["one_network_tree"]),
+        ([], []),
+    ],
+)
+def test_the_configuration_says_what_the_tree_is_compared_with(
+    tmp_path: Path, comparisons: list[str], names: list[str]
+) -> None:
+    shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
+    tree, plans = plan(tmp_path, shape, points, comparisons=comparisons)
+    assert list(plans) == [*tree.experts(), *names]
+    assert [plans[name].comparison for name in names] == names
+    assert [plans[name].node for name in names] == [None] * len(names)
+    assert list(own_experts(list(plans.values()))) == list(tree.experts())
+
+
+def test_the_network_with_the_samples_of_the_whole_tree_is_trained_first(tmp_path: Path) -> None:
+    tree, plans = plan(tmp_path, HierarchyConfig(groups=(1, 2, 4)), make_blobs(4, 0.1))
+    tasks = [
+        TrainingTask(
+            key=made.key,
+            label=made.label,
+            cost=made.job.num_samples,
+            after=(made.parent,) if made.parent is not None else (),
+        )
+        for made in plans.values()
+    ]
+    schedule = Schedule(tasks)
+    first, second = schedule.lease("a", 0), schedule.lease("b", 0)
+    assert first is not None
+    assert second is not None
+    assert first.label == "one network, samples of the whole tree"
+    assert second.label in {"root", "one network, samples of a path"}
+    assert first.cost == sum(plans[node].job.num_samples for node in tree.experts())
+
+
+def test_a_comparison_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="comparisons must be given once each"):
+        load(BuildConfig, {"experts": {"comparisons": ["path", "path"]}})
+
+
 TABLE_8 = ((1,), (2,), (4,), (8,), (16,), (1, 8), (4, 8), (1, 4, 8), (1, 4, 8, 16))
 
 
@@ -205,7 +255,7 @@ def test_the_nine_shapes_of_table_8_share_31_experts(tmp_path: Path, start: dict
         shape = HierarchyConfig(method="bisecting", groups=groups)
         tree, plans = plan(tmp_path, shape, points, samples_per_expert=800, **start)
         assert tree.groups == shape.cut_groups
-        chosen = [n for n in plans if n is not None and (n != 0 or shape.has_root)]
+        chosen = [n for n in tree.experts() if n != 0 or shape.has_root]
         keys |= {plans[node].key for node in chosen}
         num_chosen += len(chosen)
     # A group that lasts a level uncut is one expert there, and fewer are distinct.
@@ -219,9 +269,9 @@ def test_one_number_of_samples_for_all_is_also_that_of_the_network_to_compare_wi
 ) -> None:
     shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
     _, alone = plan(tmp_path, shape, points, samples_per_expert=800, warm_start=False)
-    assert alone[None].key == alone[0].key
+    assert alone["one_network"].key == alone[0].key
     _, from_root = plan(tmp_path, shape, points, samples_per_expert=800, start_from="root")
-    assert from_root[None].job.num_samples == 1600
+    assert from_root["one_network"].job.num_samples == 1600
     assert from_root[1].parent == from_root[0].key
 
 
@@ -244,6 +294,6 @@ def test_an_expert_reads_the_shards_of_a_finer_tree_that_make_up_its_group(tmp_p
         shards=shards,
         shard_leaves={0: [1, 3], 1: [0, 2]},
     )
-    files = {plan.node: {name[:8] for name in plan.files} for plan in plans}
+    files = {plan.role: {name[:8] for name in plan.files} for plan in plans}
     assert files[1] == {"leaf=001", "leaf=003"}
     assert files[0] == {f"leaf={leaf:03d}" for leaf in range(4)}

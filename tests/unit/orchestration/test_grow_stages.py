@@ -88,15 +88,18 @@ def write_report(
         {
             "config": to_dict(config),
             "stored": {name: place.uri for name, place in places.items()},
-            "experts": [{"index": plan.node, "key": plan.key} for plan in plans],
+            "experts": [
+                {"index": plan.node, "comparison": plan.comparison, "key": plan.key}
+                for plan in plans
+            ],
             **more,
         },
     )
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> dict[int | None, str]:
-    """A finished build in `out` with its store; the keys of its experts by node."""
+def old(tmp_path: Path) -> dict[int | str, str]:
+    """A finished build in `out` with its store; the keys of its experts by role."""
     bench = bench_on(tmp_path)
     places = {"store": str(tmp_path / "store"), "output": str(tmp_path / "out")}
     config = load(BuildConfig, places | SECTIONS)
@@ -122,7 +125,7 @@ def old(tmp_path: Path) -> dict[int | None, str]:
     for name in ("train", "route"):
         stored |= {f"degrade/{name}": table, f"embed/{name}": embeddings}
     write_report(config, plans, stored)
-    return {plan.node: plan.key for plan in plans}
+    return {plan.role: plan.key for plan in plans}
 
 
 def config_of(folder: Path, **sections: object) -> BuildConfig:
@@ -167,16 +170,17 @@ NEW = np.concatenate([CENTRES[:2], CENTRES[:1] + ASIDE])
 
 
 def test_old_nodes_keep_their_experts_and_only_the_new_leaf_is_to_be_trained(
-    tmp_path: Path, old: dict[int | None, str]
+    tmp_path: Path, old: dict[int | str, str]
 ) -> None:
     grown = plan_grown(tmp_path, points_around(NEW, seed=1))
     (added,) = grown.growth.beside
-    keys = {plan.node: plan.key for plan in grown.plans}
-    assert {grown.growth.nodes[n] if n is not None else None: key for n, key in old.items()} == {
+    keys = {plan.role: plan.key for plan in grown.plans}
+    assert {grown.growth.nodes.get(role, role): key for role, key in old.items()} == {
         node: key for node, key in keys.items() if node != added
     }
-    assert [plan.node for plan in grown.plans] == [*grown.hierarchy.tree.experts(), None]
-    assert [plan.node for plan in grown.plans if not plan.result.is_done()] == [added]
+    compared = ["one_network", "one_network_tree"]
+    assert [plan.role for plan in grown.plans] == [*grown.hierarchy.tree.experts(), *compared]
+    assert [plan.role for plan in grown.plans if not plan.result.is_done()] == [added]
     (new,) = (plan for plan in grown.plans if plan.node == added)
     beside = grown.growth.beside[added]
     assert new.parent == keys[beside]
@@ -190,10 +194,10 @@ def test_old_nodes_keep_their_experts_and_only_the_new_leaf_is_to_be_trained(
 
 
 def test_where_nothing_is_new_nothing_is_to_be_trained(
-    tmp_path: Path, old: dict[int | None, str]
+    tmp_path: Path, old: dict[int | str, str]
 ) -> None:
     grown = plan_grown(tmp_path, points_around(CENTRES, seed=1))
-    assert {plan.node: plan.key for plan in grown.plans} == old
+    assert {plan.role: plan.key for plan in grown.plans} == old
     assert all(plan.result.is_done() for plan in grown.plans)
     assert describe_growth(grown.growth).startswith("Assignment only")
     assert grown.hierarchy.result.read_bytes("tree.safetensors") == (
@@ -221,7 +225,7 @@ def test_a_grown_build_can_be_grown_and_knows_all_that_came_before(tmp_path: Pat
 
 
 def test_a_new_leaf_has_the_network_of_the_one_beside_it_whatever_is_usual_now(
-    tmp_path: Path, old: dict[int | None, str]
+    tmp_path: Path, old: dict[int | str, str]
 ) -> None:
     experts = {"num_samples": [80, 80, 80], "warm_start": False}
     grown = plan_grown(tmp_path, points_around(NEW, seed=1), experts=experts)
@@ -262,9 +266,7 @@ def test_what_does_not_fit_the_finished_build_is_refused(
         inherit(config_of(tmp_path, **sections))
 
 
-def test_a_build_that_is_not_finished_is_refused(
-    tmp_path: Path, old: dict[int | None, str]
-) -> None:
+def test_a_build_that_is_not_finished_is_refused(tmp_path: Path, old: dict[int | str, str]) -> None:
     with pytest.raises(ArtefactError, match=r"has no report\.json; give a finished build"):
         inherit(config_of(tmp_path, grow={"build": str(tmp_path / "nothing")}))
     Storage.open(tmp_path / "store").sub("expert", old[1]).delete("DONE.json")
@@ -283,3 +285,25 @@ def test_photographs_that_experts_were_trained_on_are_not_held_back(tmp_path: Pa
         else:
             with pytest.raises(PhotoError, match=r"trained on them \(old\.png\)"):
                 check_photographs(past, material)
+
+
+@pytest.mark.usefixtures("old")
+def test_a_grown_build_is_compared_with_what_there_is_and_trains_nothing_new_for_it(
+    tmp_path: Path,
+) -> None:
+    out = Storage.open(tmp_path / "out")
+    report = out.read_json("report.json")
+    kept = [e for e in report["experts"] if e["comparison"] != "one_network_tree"]
+    out.write_json("report.json", report | {"experts": kept})
+    grown = plan_grown(tmp_path, points_around(NEW, seed=1))
+    assert [plan.role for plan in grown.plans if plan.node is None] == ["one_network"]
+
+
+@pytest.mark.usefixtures("old")
+def test_a_report_that_does_not_name_its_comparisons_is_of_an_older_version(tmp_path: Path) -> None:
+    out = Storage.open(tmp_path / "out")
+    report = out.read_json("report.json")
+    nameless = [{"index": e["index"], "key": e["key"]} for e in report["experts"]]
+    out.write_json("report.json", report | {"experts": nameless})
+    with pytest.raises(ArtefactError, match="which networks its tree was compared with"):
+        inherit(config_of(tmp_path))

@@ -31,7 +31,7 @@ def expert(folder: Path, node: int, num_samples: int, parent: int | None = None)
         seed=0,
     )
     return ExpertPlan(
-        node=node,
+        role=node,
         label="root" if parent is None else f"level 1, group {node - 1}",
         job=job,
         files=(),
@@ -70,7 +70,9 @@ def config(tmp_path: Path) -> BuildConfig:
 def test_before_anything_was_made_it_tells_the_most_there_can_be(config: BuildConfig) -> None:
     text = describe_plan(config)
     assert "to make  degrade, and what follows" in text
-    assert "at most 13, for groups 1, 4, 8" in text
+    assert "at most 13, for groups 1, 4, 8, and 2 networks to compare with" in text
+    # 9600 + 4 x 3200 + 8 x 3200 for the tree, as many for one network, and a path's for the other.
+    assert "samples  at most 112,000 to train on in all" in text
     assert "samples  at most" in text
     store = Path(config.store)
     assert [path for path in store.rglob("*") if path.is_file()] == []

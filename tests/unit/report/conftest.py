@@ -11,18 +11,23 @@ from expertree.report import Run, render_report
 Image = NDArray[np.float32]
 TASKS = ("low_light", "blur", "noise", "rain", "snow", "haze", "jpeg")
 BASE_DB = {
-    "degraded": (15.9, 23.4, 20.3, 19.6, 18.1, 14.2, 25.8),
-    "root": (20.1, 23.0, 24.6, 22.3, 21.2, 17.9, 26.1),
-    "tree root": (19.8, 22.8, 24.1, 21.9, 20.7, 17.5, 25.9),
-    "finest level": (23.4, 24.6, 27.1, 25.9, 24.8, 20.9, 27.0),
+    "input": (15.9, 23.4, 20.3, 19.6, 18.1, 14.2, 25.8),
+    "classical": (19.1, 23.8, 26.9, 22.0, 20.9, 17.1, 26.1),
+    "one_network": (20.1, 23.0, 24.6, 22.3, 21.2, 17.9, 26.1),
+    "one_network_tree": (20.9, 23.8, 25.4, 23.0, 22.1, 18.6, 26.2),
+    "random_expert": (18.2, 21.9, 22.7, 20.8, 19.9, 16.4, 24.1),
+    "root": (19.8, 22.8, 24.1, 21.9, 20.7, 17.5, 25.9),
+    "finest_level": (23.4, 24.6, 27.1, 25.9, 24.8, 20.9, 27.0),
     "routed": (23.6, 24.9, 27.2, 26.0, 24.9, 21.2, 26.6),
-    "oracle": (24.0, 25.1, 27.5, 26.3, 25.2, 21.9, 27.4),
-    "best of all": (24.3, 25.4, 27.8, 26.7, 25.6, 22.6, 27.7),
+    "best_level": (24.0, 25.1, 27.5, 26.3, 25.2, 21.9, 27.4),
+    "best": (24.3, 25.4, 27.8, 26.7, 25.6, 22.6, 27.7),
 }
 GIVEN = {
-    "degraded": (None, None, None),
-    "root": (28_800, 436_000, 9_870_000_000),
-    "tree root": (9_600, 436_000, 9_870_000_000),
+    "input": (None, None, None),
+    "classical": (None, None, None),
+    "one_network": (28_800, 436_000, 9_870_000_000),
+    "one_network_tree": (105_600, 436_000, 9_870_000_000),
+    "root": (9_600, 436_000, 9_870_000_000),
 }
 NODES = (
     (0, 0, None, 2772, (("noise", 0.143), ("rain", 0.143), ("snow", 0.143), ("haze", 0.143))),
@@ -39,6 +44,7 @@ NODES = (
     (11, 2, 4, 388, (("jpeg", 0.96), ("blur", 0.04))),
     (12, 2, 4, 185, (("rain", 0.88), ("blur", 0.09))),
 )
+HARMED = {"input": 0.0, "classical": 0.09, "one_network": 0.14, "random_expert": 0.38}
 LEAF_OF_TASK = {"haze": 0, "noise": 1, "snow": 2, "rain": 3, "low_light": 4, "blur": 5, "jpeg": 6}
 PHOTOGRAPHS = {
     "low_light": (data.coffee, 60, 150),
@@ -49,6 +55,7 @@ PHOTOGRAPHS = {
     "haze": (data.rocket, 120, 180),
     "jpeg": (data.astronaut, 150, 60),
 }
+PICTURES = ("input", "one_network_tree", "routed")
 SIDE_PX = 224
 SCALES = {"pca": 9.0, "tsne": 20.0}
 
@@ -77,8 +84,8 @@ def made_up_images() -> dict[str, bytes]:
             degraded = _degrade(task, clean, strength, rng)
             versions = {
                 "clean": clean,
-                "degraded": degraded,
-                "root": 0.45 * degraded + 0.55 * cv2.GaussianBlur(clean, (0, 0), 1.4),
+                "input": degraded,
+                "one_network_tree": 0.45 * degraded + 0.55 * cv2.GaussianBlur(clean, (0, 0), 1.4),
                 "routed": 0.12 * degraded + 0.88 * cv2.GaussianBlur(clean, (0, 0), 0.55),
             }
             for kind, image in versions.items():
@@ -103,22 +110,29 @@ def made_up_run() -> Run:
         "machine": {"nodes": 1, "cpus": 2, "gpus": 0, "platform": "Linux x86_64"},
         "summary": {
             "psnr_rgb": {
-                "in": {"degraded": 19.61, "root": 22.17, "routed": 24.91, "oracle": 25.34},
-                "out": {"degraded": 16.41, "root": 18.97, "routed": 20.94, "oracle": 21.52},
+                "in": _averages(19.61, 22.27, 22.17, 22.86, 24.91, 25.34),
+                "out": _averages(16.41, 18.87, 18.97, 19.46, 20.94, 21.52),
             },
             "ssim": {
-                "in": {"degraded": 0.541, "root": 0.688, "routed": 0.767, "oracle": 0.774},
-                "out": {"degraded": 0.402, "root": 0.561, "routed": 0.632, "oracle": 0.645},
+                "in": _averages(0.541, 0.650, 0.688, 0.694, 0.767, 0.774),
+                "out": _averages(0.402, 0.520, 0.561, 0.573, 0.632, 0.645),
+            },
+            "harmed": {
+                "in": _averages(0.0, 0.09, 0.14, 0.11, 0.03, 0.01),
+                "out": _averages(0.0, 0.12, 0.11, 0.10, 0.06, 0.02),
             },
             "mixed": {
                 "psnr_rgb": {
-                    "in": {"degraded": 14.1, "root": 18.16, "routed": 18.85, "oracle": 19.22},
-                    "out": {"degraded": 11.9, "root": 15.53, "routed": 16.37, "oracle": 16.61},
-                }
+                    "in": _averages(14.1, 16.90, 18.16, 18.30, 18.85, 19.22),
+                    "out": _averages(11.9, 14.20, 15.53, 15.70, 16.37, 16.61),
+                },
+                "gain_over": {"in": "one_network_tree", "out": "one_network_tree"},
+                "gain_db": {"in": 0.55, "out": 0.67},
             },
-            "gain_db": {"in": 2.74, "out": 1.97},
+            "gain_over": {"in": "one_network_tree", "out": "one_network_tree"},
+            "gain_db": {"in": 2.05, "out": 1.48},
             "given": {
-                "root": {"num_samples": 28_800, "num_experts_run": 1},
+                "one_network": {"num_samples": 28_800, "num_experts_run": 1},
                 "routed": {"num_samples": 28_800, "num_experts_run": 1},
             },
         },
@@ -143,7 +157,19 @@ def made_up_run() -> Run:
         "routing": {"in": _routing(0.94), "out": _routing(0.78)},
         "shift": {"single": _shift(24.0, 2.0), "mixed": _shift(17.0, 1.4)},
         "embeddings": _embeddings(),
-        "experts": [_expert(None, "root+", 28_800)]
+        "classical": {
+            "low_light": "light by gamma (gamma 1.5)",
+            "noise": "non-local means (weight 1)",
+            "jpeg": "as it is",
+        },
+        "clean": {
+            "num": 80,
+            "left_as_is": 0.95,
+            "least_psnr_db": 38.42,
+            "mean_changed_db": 41.07,
+        },
+        "experts": [_expert("one_network", "alone", 28_800)]
+        + [_expert("one_network_tree", "alone-tree", 105_600)]
         + [_expert(n[0], f"node-{n[0]:02d}", 9_600) for n in NODES if n[0] not in {5, 9}],
         "timeline": _timeline(),
         "stages": [
@@ -215,26 +241,30 @@ def _png(image: Image) -> bytes:
 def _table(kind: str, distribution: str, shift: float) -> dict:
     columns = list(TASKS) if kind == "single" else ["2 tasks", "3 tasks", "4 tasks or more"]
     rows = []
-    for number, (method, base) in enumerate(BASE_DB.items()):
+    for place, (method, base) in enumerate(BASE_DB.items()):
         factor = 1.0 if kind == "single" else 0.5
         psnr = [20 + factor * (value - 20) + shift for value in base[: len(columns)]]
         ssim = [min(0.35 + 0.019 * value, 0.99) for value in psnr]
-        num_samples, num_parameters, multiply_adds = GIVEN.get(method, GIVEN["root"])
+        harmed = [HARMED.get(method, 0.04) * (1 + number % 3) / 2 for number in range(len(psnr))]
+        num_samples, num_parameters, multiply_adds = GIVEN.get(method, GIVEN["one_network"])
         rows.append(
             {
                 "method": method,
                 "psnr_rgb": [*psnr, sum(psnr) / len(psnr)],
                 "psnr_y": [*(v + 1.3 for v in psnr), sum(psnr) / len(psnr) + 1.3],
                 "ssim": [*ssim, sum(ssim) / len(ssim)],
+                "harmed": [*harmed, sum(harmed) / len(harmed)],
+                "quartiles_db": [psnr[-1] - 7 + 4.5 * quarter for quarter in range(4)],
                 "num_samples": num_samples,
                 "num_parameters": num_parameters,
-                "multiply_adds_512": multiply_adds if number else None,
+                "multiply_adds_512": multiply_adds if place else None,
             }
         )
     return {
         "distribution": distribution,
         "kind": kind,
         "columns": [*columns, "average"],
+        "quartile_bounds_db": [16.2 + shift, 19.7 + shift, 23.1 + shift],
         "rows": rows,
     }
 
@@ -279,12 +309,13 @@ def _embeddings() -> dict:
 def _shift(best_db: float, gain_db: float) -> dict[str, list[float]]:
     points = [number / 14 for number in range(15)]
     curves = {
-        "degraded": -4.0,
-        "root": 0.0,
-        "tree_root": -0.4,
-        "finest": gain_db,
+        "input": -4.0,
+        "one_network": 0.0,
+        "one_network_tree": 0.6,
+        "root": -0.4,
+        "finest_level": gain_db,
         "routed": gain_db + 0.1,
-        "oracle": gain_db + 0.5,
+        "best_level": gain_db + 0.5,
     }
     psnr = {name: [best_db + more - 6.0 * p for p in points] for name, more in curves.items()}
     levels = {"mean_level": [1.9 - 0.3 * p for p in points], "best_mean_level": [1.8] * 15}
@@ -292,25 +323,36 @@ def _shift(best_db: float, gain_db: float) -> dict[str, list[float]]:
 
 
 def _routing(sure: float) -> dict:
-    leaves, levels = [], []
+    leaves, levels, as_is = [], [], []
     for number, task in enumerate(TASKS):
         row = [(1 - sure) / 7] * 8
         row[LEAF_OF_TASK[task]] = sure
         if task == "rain":
             row[LEAF_OF_TASK[task]], row[7] = 0.6 * sure, row[7] + 0.4 * sure
-        leaves.append(row)
+        left = {"jpeg": 0.12, "blur": 0.04}.get(task, 0.0)
+        as_is.append(left)
+        leaves.append([(1 - left) * share for share in row])
         coarse, middle = 0.02 + 0.01 * number, 0.10 + 0.05 * (number % 4)
-        levels.append([coarse, middle, 1 - coarse - middle])
+        shares = [coarse, middle, 1 - coarse - middle]
+        levels.append([(1 - left) * share for share in shares])
     return {
         "rows": list(TASKS),
         "leaves": leaves,
         "levels": levels,
-        "agreement_with_oracle": 0.62 * sure,
+        "as_is": as_is,
+        "share_as_is": sum(as_is) / len(as_is),
+        "agreement_with_best_level": 0.62 * sure,
         "lost_db": 0.43 / sure,
     }
 
 
-def _expert(index: int | None, key: str, num_samples: int) -> dict:
+def _averages(*values: float) -> dict[str, float]:
+    names = ("input", "classical", "one_network", "one_network_tree", "routed", "best_level")
+    return dict(zip(names, values, strict=True))
+
+
+def _expert(role: int | str, key: str, num_samples: int) -> dict:
+    index = role if isinstance(role, int) else None
     parents = {node: parent for node, _, parent, *_ in NODES}
     rng = np.random.default_rng(0 if index is None else index + 1)
     samples = np.linspace(80, num_samples, 120)
@@ -320,6 +362,7 @@ def _expert(index: int | None, key: str, num_samples: int) -> dict:
     curve = {"samples": samples.round().tolist(), "loss": loss.round(5).tolist()}
     return {
         "index": index,
+        "comparison": role if isinstance(role, str) else None,
         "key": key,
         "curve": curve,
         "seconds": 38.0 if index is not None else 112.0,
@@ -331,7 +374,8 @@ def _expert(index: int | None, key: str, num_samples: int) -> dict:
 def _timeline() -> list[dict]:
     spans = [
         _span(0, 0, 0.0, 41.0),
-        _span("root+", 1, 0.0, 117.0),
+        _span("alone", 1, 0.0, 117.0),
+        _span("alone-tree", 2, 0.0, 409.0),
         _span(1, 0, 41.5, 80.0),
         _span(2, 0, 80.2, 103.0, outcome="lost"),
         _span(2, 0, 108.0, 149.0, attempt=2),
@@ -374,9 +418,10 @@ def _example(task: str, distribution: str) -> dict:
         "task": task,
         "caption": f"{'medium' if distribution == 'in' else 'large'} {task.replace('_', '-')}",
         "distribution": distribution,
-        **{kind: f"{image}-{kind}" for kind in ("degraded", "root", "routed", "clean")},
-        "psnr": {kind: BASE_DB[kind][column] + shift for kind in ("degraded", "root", "routed")},
+        **{kind: f"{image}-{kind}" for kind in (*PICTURES, "clean")},
+        "psnr": {kind: BASE_DB[kind][column] + shift for kind in PICTURES},
         "route": {
+            "as_is": task == "jpeg",
             "level": level,
             "leaf": leaf,
             "node": node,

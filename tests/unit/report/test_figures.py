@@ -50,16 +50,27 @@ def test_every_colour_is_one_that_both_colour_schemes_define(run: Run, html: str
         assert f"{name}:" in dark.split("* {")[0]
 
 
-def test_the_gain_is_drawn_from_the_single_network_to_the_routed_experts(run: Run) -> None:
+def test_the_gain_is_drawn_from_the_better_of_input_and_network_to_the_routed(run: Run) -> None:
+    run["tables"][0]["rows"][0]["psnr_rgb"][1] = 24.4
     figure = figures.degradation_figures(run)[0]
     rows = {row["method"]: row["psnr_rgb"] for row in run["tables"][0]["rows"]}
     ends = [(shape["x0"], shape["x1"]) for shape in figure.layout["shapes"]]
-    assert ends == list(zip(rows["root"], rows["routed"], strict=True))
+    base = list(rows["one_network_tree"])
+    base[1] = 24.4
+    assert ends == list(zip(base, rows["routed"], strict=True))
+
+
+def test_charts_leave_out_what_would_crowd_them(run: Run) -> None:
+    names = [trace["name"] for trace in figures.degradation_figures(run)[0].data]
+    assert names[:4] == ["input", "classical", "one network", "one network, tree"]
+    assert not {"root", "random expert"} & set(names)
 
 
 def test_heatmaps_show_the_shares_of_levels_and_leaves(run: Run) -> None:
     inside, outside = figures.routing_figures(run)
-    assert inside.data[0]["z"] == run["routing"]["in"]["levels"]
+    left, levels = (run["routing"]["in"][name] for name in ("as_is", "levels"))
+    assert inside.data[0]["x"] == ["as is", "level 0", "level 1", "level 2"]
+    assert inside.data[0]["z"] == [[a, *row] for a, row in zip(left, levels, strict=True)]
     assert outside.data[1]["z"] == run["routing"]["out"]["leaves"]
     assert inside.data[1]["x"][4] == "#9 low-light"
 
@@ -68,7 +79,7 @@ def test_an_experts_curve_begins_where_its_parents_ends(run: Run) -> None:
     figure = figures.loss_figure(run, COLOURS)
     assert figure is not None
     starts = {trace["name"]: trace["x"][0] for trace in figure.data}
-    assert starts["one network"] == starts["#0"] == 80
+    assert starts["one network"] == starts["one network, tree"] == starts["#0"] == 80
     assert starts["#2 noise"] == 9_600 + 80
     assert starts["#6 noise"] == 2 * 9_600 + 80
 
@@ -93,7 +104,8 @@ def test_the_timeline_has_a_bar_an_attempt_and_marks_what_was_lost(run: Run) -> 
     assert len(figure.data) == len(run["timeline"])
     lost = [trace for trace in figure.data if trace["marker"]["pattern"]["shape"]]
     assert [trace["text"] for trace in lost] == [["#2 lost"]]
-    assert "one network" in {trace["text"][0] for trace in figure.data}
+    shown = {trace["text"][0] for trace in figure.data}
+    assert {"one network", "one network, tree"} <= shown
 
 
 @pytest.mark.parametrize(("lane", "shown"), [(0, "lane 0"), ("lane-3", "lane 3"), ("a@b", "a@b")])
@@ -110,7 +122,7 @@ def test_lanes_name_their_machine_when_there_are_several(run: Run) -> None:
 
 
 def test_a_span_may_call_its_expert_by_index_key_or_label(run: Run) -> None:
-    run["experts"][3]["label"] = "level 1, group 2"
+    run["experts"][4]["label"] = "level 1, group 2"
     spans = [
         {"expert": e, "start_s": 0.0, "end_s": 1.0} for e in (2, "node-02", "level 1, group 2")
     ]
@@ -130,11 +142,18 @@ def test_shift_shows_every_choice_and_draws_coarser_levels_higher(run: Run) -> N
     psnr, levels = shift_figures(run)[:2]
     curves = run["shift"]["single"]
     names = [trace["name"] for trace in psnr.data]
-    assert names == ["one network", "finest level", "routed", "oracle"]
-    assert psnr.data[2]["y"] == curves["routed"]
+    compared = ["one network, tree", "one network"]
+    assert names == ["input", *compared, "finest level", "routed", "best level"]
+    assert psnr.data[4]["y"] == curves["routed"]
     assert levels.data[0]["y"] == curves["mean_level"]
     low, high = levels.layout["yaxis"]["range"]
     assert low > high
+
+
+def test_shift_shows_what_was_measured(run: Run) -> None:
+    del run["shift"]["single"]["one_network_tree"]
+    names = [trace["name"] for trace in shift_figures(run)[0].data]
+    assert names == ["input", "one network", "finest level", "routed", "best level"]
 
 
 def test_a_run_without_points_of_shift_has_no_such_charts(run: Run) -> None:

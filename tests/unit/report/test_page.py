@@ -13,7 +13,8 @@ NAMES = {"low_light": "low-light", "jpeg": "JPEG"}
 VOID = {"meta", "img", "br"}
 PARTS = (
     *("created", "commit", "versions", "config", "cost", "machine", "summary", "tables", "tree"),
-    *("routing", "experts", "timeline", "stages", "examples", "skipped_photographs"),
+    *("classical", "clean", "routing", "experts", "timeline", "stages", "examples"),
+    "skipped_photographs",
 )
 
 
@@ -123,17 +124,27 @@ def test_text_of_a_run_is_never_markup(run: Run, images: dict[str, bytes]) -> No
     assert data["examples"][0]["caption"] == attack
 
 
-def test_the_headline_is_the_gain_over_one_network(html: str) -> None:
+def test_the_headline_is_the_gain_over_the_better_of_input_and_one_network(html: str) -> None:
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html.split("</header>", maxsplit=1)[0]))
-    assert "+2.74 dB" in text
-    assert "22.17 → 24.91 dB PSNR, mean over single degradations; +0.69 dB on mixed ones" in text
-    assert "+1.97 dB" in text
+    assert "+2.05 dB" in text
+    assert (
+        "22.86 → 24.91 dB PSNR over one network, samples of the whole tree, mean over single "
+        "degradations; +0.55 dB on mixed ones; 3.0 % of images harmed"
+    ) in text
+    assert "+1.48 dB" in text
+
+
+def test_a_gain_over_the_input_says_so(run: Run, images: dict[str, bytes]) -> None:
+    run["summary"]["gain_over"]["in"] = "input"
+    html = render_report(run, images)["report.html"].decode()
+    assert "19.61" in html.split("</header>", maxsplit=1)[0]
+    assert "dB PSNR over input, mean over single degradations" in html
 
 
 def test_a_loss_is_shown_as_a_loss(run: Run, images: dict[str, bytes]) -> None:
     run["summary"]["psnr_rgb"]["in"]["routed"] = 21.0
     html = render_report(run, images)["report.html"].decode()
-    assert re.search(r'class="gain bad">−1.17', html)  # noqa: RUF001 - a true minus
+    assert re.search(r'class="gain bad">−1.86', html)  # noqa: RUF001 - a true minus
 
 
 def test_every_number_of_the_tables_is_on_the_page(run: Run, html: str) -> None:
@@ -141,6 +152,27 @@ def test_every_number_of_the_tables_is_on_the_page(run: Run, html: str) -> None:
         for row in table["rows"]:
             for psnr, ssim in zip(row["psnr_rgb"], row["ssim"], strict=True):
                 assert f">{psnr:.2f}<small>{ssim:.4f}</small>" in html
+            for psnr in row["quartiles_db"]:
+                assert f"<td>{psnr:.2f}</td>".replace("-", "−") in html  # noqa: RUF001
+
+
+def test_the_share_of_harmed_images_stands_below_and_is_marked_where_it_is_large(
+    html: str,
+) -> None:
+    assert '<small class="harmed">2.0 %</small>' in html
+    assert '<small class="harmed harmful">14 %</small>' in html
+
+
+def test_what_is_left_as_it_is_stands_beside_the_tree_and_clean_images_with_the_results(
+    html: str,
+) -> None:
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html))
+    assert "no expert runs: 2.3 % of the images in distribution, 2.3 % of the images out of" in text
+    assert "Of 80 clean images 95 % are left as they are; the others come out at 41.07 dB" in text
+
+
+def test_the_classical_methods_are_named(html: str) -> None:
+    assert re.search(r'<th scope="row">low-light</th><td>light by gamma \(gamma 1.5\)</td>', html)
 
 
 def test_skipped_photographs_are_named_with_the_reason(html: str) -> None:

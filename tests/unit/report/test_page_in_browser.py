@@ -96,12 +96,20 @@ def test_another_example_shows_its_pictures_and_its_route(browser: Any, url: str
     assert browser.evaluate("document.getElementById('left-tag').textContent") == "input20.30 dB"
 
 
+def test_a_picture_that_is_left_as_it_is_says_so(browser: Any, url: str) -> None:
+    browser.open(url)
+    browser.evaluate("document.querySelectorAll('.thumb')[6].click()")
+    sentence = browser.evaluate("document.getElementById('route-sentence').textContent")
+    assert sentence == "Left as it is, with confidence 92 %."
+
+
 def test_one_network_and_the_clean_image_can_be_chosen(browser: Any, url: str) -> None:
     browser.open(url)
     for side, place in (("left", 1), ("right", 2)):
         browser.evaluate(f"document.querySelectorAll('#{side}-choice button')[{place}].click()")
-    assert browser.evaluate("document.getElementById('left-image').alt").endswith("one network")
-    assert browser.evaluate("document.getElementById('right-image').alt").endswith("clean")
+    left, right = (f"document.getElementById('{side}-image').alt" for side in ("left", "right"))
+    assert browser.evaluate(left).endswith("one network")
+    assert browser.evaluate(right).endswith("clean")
 
 
 def test_tabs_are_walked_by_arrow_keys(browser: Any, url: str) -> None:

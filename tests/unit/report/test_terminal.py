@@ -1,10 +1,11 @@
 import pytest
 
+from expertree.evaluation import METHODS
 from expertree.report import results_table
 from expertree.report.schema import Run
 
 
-@pytest.mark.parametrize("width", [80, 110, 170])
+@pytest.mark.parametrize("width", [80, 100, 120, 170])
 def test_the_results_fit_the_terminal(run: Run, width: int) -> None:
     lines = results_table(run, width=width).splitlines()
     assert max(map(len, lines)) <= width
@@ -13,17 +14,28 @@ def test_the_results_fit_the_terminal(run: Run, width: int) -> None:
 
 def test_every_method_and_degradation_is_there_with_its_numbers(run: Run) -> None:
     text = results_table(run, width=170)
-    for word in ("degraded", "root", "routed", "oracle", "low light", "JPEG", "mean"):
+    for method in METHODS.values():
+        assert method.short in text
+    for word in ("low light", "JPEG", "mean", "SSIM", "harm"):
         assert word in text
-    assert "24.91 / .8234" in text
+    (routed,) = (line for line in text.splitlines()[:20] if line.startswith("routed"))
+    assert routed.split()[1:10] == [
+        *("23.60", "24.90", "27.20", "26.00", "24.90", "21.20", "26.60", "24.91"),
+        ".8234",
+    ]
+    assert "3.7%" in routed
     assert "28.8 k" in text
     assert "436 k" in text
 
 
 def test_it_ends_with_the_gain_in_and_out_of_distribution(run: Run) -> None:
-    first, second = results_table(run, width=100).splitlines()[-2:]
-    assert first.startswith("routed over one network: +2.74 dB in distribution")
-    assert second.startswith("routed over one network: +1.97 dB out of distribution")
+    first, second, clean = results_table(run, width=120).splitlines()[-3:]
+    over = "routed over one network, samples of the whole tree"
+    assert first.startswith(f"{over}: +2.05 dB in distribution")
+    assert second.startswith(f"{over}: +1.48 dB out of distribution")
+    assert clean.startswith("Of 80 clean images 95 % are left as they are; the others")
+    del run["clean"]
+    assert results_table(run, width=120).splitlines()[-1] == second
 
 
 def test_colour_is_only_there_when_asked_for(run: Run) -> None:

@@ -65,7 +65,7 @@ def wrong(run: Run, what: str) -> Run:
     ("what", "message"),
     [
         ("title", "the run has no title"),
-        ("row", "table 1 has 8 columns, but row 'tree root' has 1 values of ssim"),
+        ("row", "table 1 has 8 columns, but row 'one_network' has 1 values of ssim"),
         ("parent", "node 1 has parent 7, which does not come before it"),
         ("routing", "routing 'out' has 7 rows, but leaves has 6"),
         ("image", "names image 'missing.png', which was not given"),

@@ -31,9 +31,10 @@
 
   // Before and after ------------------------------------------------------------------------
 
-  const KINDS = { degraded: "input", root: "one network", routed: "routed", clean: "clean" };
-  const CHOICES = { left: ["degraded", "root", "clean"], right: ["routed", "root", "clean"] };
-  const shown = { example: 0, left: "degraded", right: "routed" };
+  const KINDS = page.names;
+  const COMPARED = ["one_network", "one_network_tree"];
+  const CHOICES = { left: ["input", ...COMPARED, "clean"], right: ["routed", ...COMPARED, "clean"] };
+  const shown = { example: 0, left: "input", right: "routed" };
 
   function slide(percentFromLeft) {
     const at = Math.min(Math.max(percentFromLeft, 0), 100);
@@ -78,7 +79,7 @@
         strip = make("div", { class: "strip", role: "group", "aria-label": place });
         byId("strips").append(make("h4", {}, place), strip);
       }
-      const first = example.images.degraded || Object.values(example.images)[0];
+      const first = example.images.input || Object.values(example.images)[0];
       const thumb = make("button", { class: "thumb", type: "button", "aria-label": `${example.caption}, ${example.place}` });
       if (first) thumb.append(make("img", { src: source(first), alt: "" }));
       thumb.append(example.task || example.caption);
@@ -133,16 +134,16 @@
     byId("route-sentence").replaceChildren();
     byId("route-tree").replaceChildren();
     byId("route-levels").replaceChildren();
-    const psnr = ["degraded", "root", "routed"].filter((kind) => example.psnr[kind] != null);
+    const psnr = ["input", ...COMPARED, "routed"].filter((kind) => example.psnr[kind] != null);
     const top = Math.max(...psnr.map((kind) => example.psnr[kind]), 30);
     byId("route-psnr").replaceChildren(...psnr.map((kind) => makeBar(KINDS[kind], example.psnr[kind] / top, decibel(example.psnr[kind]), kind === "routed")));
     if (!route) return;
     const chosen = page.nodes.find((node) => node.index === route.node);
     const words = chosen && chosen.label ? ` (${chosen.label})` : "";
-    byId("route-sentence").append(
-      "Restored by expert ", make("b", {}, `#${route.node}${words}`), ` at level ${route.level}`,
-      ...(route.confidence == null ? ["."] : [", with confidence ", make("b", {}, percent(route.confidence)), "."]),
-    );
+    const sure = route.confidence == null ? [] : [", with confidence ", make("b", {}, percent(route.confidence))];
+    byId("route-sentence").append(...(route.as_is
+      ? ["Left as it is", ...sure, "."]
+      : ["Restored by expert ", make("b", {}, `#${route.node}${words}`), ` at level ${route.level}`, ...sure, "."]));
     drawRoute(route);
     (route.level_probabilities || []).forEach((share, level) => {
       byId("route-levels").append(makeBar(`level ${level}`, share, percent(share), level === route.level));
@@ -180,7 +181,7 @@
       const isStop = path.has(node.index) && node.level === route.level;
       svg.append(makeSvg("circle", {
         cx: x(node), cy: y[node.index], r: isStop ? 8 : 4.5, stroke: "var(--page)", "stroke-width": 2,
-        fill: path.has(node.index) && node.level <= route.level ? "var(--routed)" : path.has(node.index) ? "var(--routed-soft)" : "var(--degraded)",
+        fill: path.has(node.index) && node.level <= route.level ? "var(--routed)" : path.has(node.index) ? "var(--routed-soft)" : "var(--input)",
       }));
     }
     leaves.forEach((leaf, number) => drawLeaf(svg, route, leaf, number, bars, y[leaf.index]));
@@ -195,7 +196,7 @@
     if (share != null) {
       const [start, width] = [left + 88, 400 - left - 88 - 48];
       group.append(makeSvg("rect", { x: start, y: y - 4, width, height: 8, rx: 4, fill: "var(--raised)" }));
-      group.append(makeSvg("rect", { x: start, y: y - 4, width: Math.max(width * share, 2), height: 8, rx: 4, fill: isChosen ? "var(--routed)" : "var(--degraded)" }));
+      group.append(makeSvg("rect", { x: start, y: y - 4, width: Math.max(width * share, 2), height: 8, rx: 4, fill: isChosen ? "var(--routed)" : "var(--input)" }));
       group.append(makeSvg("text", { x: 400, y: y + 4, "text-anchor": "end" }, percent(share)));
     }
     svg.append(group);

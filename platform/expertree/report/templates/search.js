@@ -52,7 +52,7 @@
     const isShort = trial.status !== "completed";
     const element = makeSvg("path", { d: path, class: `${trial.front ? "front " : ""}${isShort ? "short " : ""}${trial.status}` });
     const green = isShort ? 0 : 12 + 88 * trial.quality;
-    element.style.stroke = trial.status === "failed" ? "" : `color-mix(in oklab, var(--routed) ${green}%, var(--degraded))`;
+    element.style.stroke = trial.status === "failed" ? "" : `color-mix(in oklab, var(--routed) ${green}%, var(--input))`;
     if (!isShort) element.style.opacity = 0.45 + 0.55 * trial.quality;
     element.addEventListener("pointerenter", () => show(trial.number));
     element.addEventListener("pointerleave", () => show(null));
