@@ -301,3 +301,21 @@ def test_a_request_stays_on_its_release_while_new_ones_go_to_the_next(
         assert replicas.apps == {"app", "next"}
 
     asyncio.run(scenario())
+
+
+def test_what_is_left_as_it_is_reaches_no_expert(
+    careful_bundle_path: Path, two_kinds: tuple[np.ndarray, np.ndarray]
+) -> None:
+    careful = Restorer.load(careful_bundle_path)
+    replicas = Replicas(careful)
+    engine = engine_of(replicas, careful)
+    spoiled, good = two_kinds
+    left = asyncio.run(engine.restore(good, Options(tile_px=64)))
+    assert left.pixels is good
+    assert (left.route.expert, left.num_tiles) == (None, 0)
+    assert replicas.tiles == []
+    insisted = asyncio.run(engine.restore(good, Options(insist=True)))
+    assert np.array_equal(insisted.pixels, careful.restore(good, insist=True).image)
+    restored = asyncio.run(engine.restore(spoiled, Options()))
+    assert np.array_equal(restored.pixels, careful.restore(spoiled).image)
+    assert len(replicas.tiles) == 2

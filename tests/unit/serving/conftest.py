@@ -59,6 +59,18 @@ def ask(restorer: Restorer) -> Asker:
 
 
 @pytest.fixture(scope="session")
+def careful(careful_bundle_path: Path) -> Restorer:
+    """What leaves some images as they are."""
+    return Restorer.load(careful_bundle_path)
+
+
+@pytest.fixture
+def ask_careful(careful: Restorer) -> Asker:
+    """Asks an application that leaves some images as they are."""
+    return Asker(create_app(LocalEngine(careful, model_id="careful"), HttpConfig()))
+
+
+@pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 

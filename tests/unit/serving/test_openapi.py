@@ -61,7 +61,7 @@ def test_the_document_names_every_option_and_problem(ask: Any) -> None:
     document = ask("GET", "/openapi.json").json()
     restore = document["paths"]["/v1/restore"]["post"]
     assert [own["name"] for own in restore["parameters"]] == [
-        *("instruction", "confidence", "level", "expert", "tile"),
+        *("instruction", "confidence", "level", "expert", "insist", "strength", "tile"),
         *("format", "quality", "explain"),
     ]
     assert set(restore["requestBody"]["content"]) == {

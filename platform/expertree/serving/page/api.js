@@ -22,8 +22,8 @@
  *
  * @typedef {object} Route
  * @property {string} model Digest of the model that chose.
- * @property {number} expert The chosen expert, by its node.
- * @property {number} node The node that it serves here.
+ * @property {number | null} expert The chosen expert, by its node; null leaves the image as it is.
+ * @property {number} node The node that it serves here, or would.
  * @property {number} level
  * @property {number} leaf
  * @property {number[]} path Nodes from the root to `node`.
@@ -32,6 +32,7 @@
  * @property {number} confidence In [0, 1].
  * @property {Record<string, number>} degradations How much of each the image seems to have.
  * @property {{expert: number, probability: number}[]} alternatives
+ * @property {number | null} gain_db What the expert of `node` is predicted to gain over the input.
  *
  * @typedef {object} Result
  * @property {Blob} image Of the format asked for.
@@ -39,7 +40,7 @@
  * @property {number} num_tiles
  * @property {Record<string, number>} seconds Time by stage.
  *
- * @typedef {Record<string, string | number | string[]>} Options As the endpoint names them.
+ * @typedef {Record<string, string | number | boolean | string[]>} Options As the endpoint names them.
  *
  * @typedef {object} Watcher
  * @property {AbortSignal} signal Stops it.

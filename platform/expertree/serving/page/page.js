@@ -6,7 +6,8 @@ import { encode, EXAMPLES, makeExample, measurePsnr } from "./examples.js";
 import { readInstruction, setUpInstruction } from "./instruction.js";
 import { listenForPhotos } from "./intake.js";
 import { showProgress, showTiles } from "./progress.js";
-import { describeExpert, drawTree, levelsOf, listExperts, MUCH, readable } from "./route.js";
+import { describeExpert, drawTree, levelsOf, listExperts, MUCH, readable, servingExpert } from "./route.js";
+import { mix, readStrength, resetStrength, setUpStrength } from "./strength.js";
 import { setUpTheme } from "./switch.js";
 import { Viewer } from "./viewer.js";
 
@@ -57,6 +58,7 @@ async function take(file, clean = null) {
   const own = work;
   byId("drop").hidden = true;
   byId("viewer").hidden = false;
+  resetStrength();
   own.isSeen = await viewer.showBefore(own.url);
   if (own !== work) return;
   own.numPixels = own.isSeen ? viewer.width * viewer.height : 0;
@@ -82,7 +84,10 @@ function setState(state) {
   byId("card").inert = state === "busy";
   byId("progress").hidden = state !== "busy";
   byId("error").hidden = state !== "failed";
-  byId("actions").hidden = !work?.shown || state === "busy";
+  const [isLeft, isShown] = [work?.shown?.result.route.expert === null, work?.shown && state !== "busy"];
+  byId("actions").hidden = !isShown;
+  byId("as-is").hidden = !isShown || !isLeft;
+  byId("strength-row").hidden = !isShown || isLeft || !work.isSeen;
 }
 
 // Restoring -------------------------------------------------------------------------------
@@ -138,6 +143,7 @@ async function addVariant(own, options, result) {
   own.variants.push(variant);
   await showVariant(variant);
   const { route } = result;
+  if (route.expert === null) return announce(`This photograph is better left as it is. ${whyAsIs(route)}`);
   announce(`Restored by expert ${route.expert}, ${describeExpert(model, route.expert)}, with confidence ${percent(route.confidence)}.`);
 }
 
@@ -152,10 +158,24 @@ async function showVariant(variant) {
   own.shown = variant;
   setState("done");
   byId("size").textContent = `${viewer.width} × ${viewer.height}`;
-  byId("after-tag").replaceChildren("restored", ...gainTag(variant.psnr));
+  showStrength(readStrength());
+  if (variant.result.route.expert === null && own.isSeen) viewer.showAlone();
   setUpSides();
   showRoute(variant);
   showActions(variant);
+}
+
+/**
+ * Mixes what is on the screen; the pictures are there already.
+ * @param {number} strength
+ */
+function showStrength(strength) {
+  const variant = work.shown;
+  const isWhole = strength === 1 || byId("strength-row").hidden;
+  viewer.mix(isWhole ? 1 : strength);
+  let psnr = variant.psnr;
+  if (work.clean && !isWhole) psnr = measurePsnr(mix(viewer.input, viewer.after, strength), work.clean);
+  byId("after-tag").replaceChildren(isWhole ? "restored" : `restored ${percent(strength)}`, ...gainTag(psnr));
 }
 
 function gainTag(psnr) {
@@ -189,14 +209,27 @@ function showRoute(variant) {
   const seen = Object.entries(first.degradations).filter(([, share]) => share >= MUCH).slice(0, 3);
   byId("card-eyebrow").textContent = "What the model saw";
   byId("card-title").textContent = capitalised(listing(seen.map(([name]) => readable(name))) || "Nothing that it knows well");
-  byId("card-lead").replaceChildren(
+  byId("as-is-why").textContent = whyAsIs(route);
+  if (route.expert === null) byId("card-lead").replaceChildren(whyAsIs(route), " That is ", make("b", {}, percent(route.confidence)), " sure.");
+  else byId("card-lead").replaceChildren(
     "Restored by expert ", make("b", {}, `#${route.expert} (${describeExpert(model, route.expert)})`),
     ` ${levelsInWords(route.expert)}`,
     ...(isOwn || !("expert" in variant.options) ? [", with confidence ", make("b", {}, percent(route.confidence)), "."] : [", as you asked."]),
   );
+  if (route.expert === null) byId("card-title").textContent = "Nothing worth mending";
   drawTree(model, route, tryExpert);
   byId("choices").hidden = byId("instruct").hidden = false;
   showExperts();
+}
+
+/** @param {import("./api.js").Route} route */
+function whyAsIs(route) {
+  const expert = servingExpert(model, route);
+  const who = `expert #${expert} (${describeExpert(model, expert)})`;
+  if (route.gain_db === null) return `No expert is expected to make it better; ${who} comes nearest.`;
+  const gain = `${Math.abs(route.gain_db).toFixed(1)} dB`;
+  if (route.gain_db < 0) return `Every expert is expected to make it worse; ${who} comes nearest, at ${gain} less.`;
+  return `No expert is expected to make it better than anyone would see; ${who} comes nearest, with ${gain}.`;
 }
 
 /** @param {number} expert */
@@ -220,11 +253,18 @@ function gainOf(expert) {
   return `${sign}${Math.abs(gain).toFixed(1)} dB`;
 }
 
-/** @param {number} expert */
+/** @param {number | null} expert */
 function tryExpert(expert) {
   const known = work.variants.find((variant) => variant.result.route.expert === expert);
   if (known) showVariant(known);
   else run({ expert });
+}
+
+/** Restores what was better left as it is. */
+function insist() {
+  const expert = servingExpert(model, work.shown.result.route);
+  if (work.variants.some((variant) => variant.result.route.expert === expert)) tryExpert(expert);
+  else run({ insist: true });
 }
 
 // Taking the result away ------------------------------------------------------------------
@@ -241,6 +281,9 @@ function showActions(variant) {
   png.textContent = "PNG, without loss";
   png.download = `restored-${stem}.png`;
   png.href = variant.url;
+  const isLeft = variant.result.route.expert === null;
+  own.hidden = isLeft;
+  png.hidden ||= isLeft;
   byId("curl-text").hidden = true;
   byId("curl").textContent = "Copy as curl";
   const { seconds, num_tiles: numTiles } = variant.result;
@@ -248,20 +291,36 @@ function showActions(variant) {
   byId("timings").textContent = [...stages.map((stage) => `${stage} ${duration(seconds[stage])}`), ...(numTiles > 1 ? [`${numTiles} tiles`] : [])].join(" · ");
 }
 
+/** @param {Blob} blob */
+function save(blob, name) {
+  const url = URL.createObjectURL(blob);
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/** At full strength the link has the endpoint's own bytes; else the pictures are mixed here. */
+function downloadPng(event) {
+  if (strengthShown() === 1) return;
+  event.preventDefault();
+  const name = event.currentTarget.download;
+  mix(viewer.input, viewer.after, strengthShown()).toBlob((blob) => save(blob, name), "image/png");
+}
+
+const strengthShown = () => (byId("strength-row").hidden ? 1 : readStrength());
+
 /** The original format is made by the endpoint, which keeps the photo's metadata. */
 async function download(event) {
   const format = FORMATS[work.file.type];
-  if (!format) return;
+  if (!format) return downloadPng(event);
   event.preventDefault();
   const { expert } = work.shown.result.route;
+  const strength = strengthShown();
+  const options = strength === 1 ? { expert } : { expert, strength };
   const own = byId("download");
   const watcher = makeWatcher();
   own.textContent = "Preparing …";
   try {
-    const blob = isLarge(work) ? (await restoreAsJob(work.file, { expert }, watcher)).image : await restoreFile(work.file, { expert }, watcher);
-    const url = URL.createObjectURL(blob);
-    make("a", { href: url, download: own.download }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    save(isLarge(work) ? (await restoreAsJob(work.file, options, watcher)).image : await restoreFile(work.file, options, watcher), own.download);
   } catch (error) {
     if (!watcher.signal.aborted) showProblem(error);
   } finally {
@@ -270,7 +329,8 @@ async function download(event) {
 }
 
 async function copyCurl() {
-  const command = asCurl(work.file, work.shown.options);
+  const strength = strengthShown();
+  const command = asCurl(work.file, strength === 1 ? work.shown.options : { ...work.shown.options, strength });
   byId("curl-text").textContent = command;
   byId("curl-text").hidden = false;
   try {
@@ -326,6 +386,9 @@ function listen() {
   });
   byId("again").addEventListener("click", () => repeat());
   byId("download").addEventListener("click", download);
+  byId("download-png").addEventListener("click", downloadPng);
+  byId("insist").addEventListener("click", insist);
+  setUpStrength(showStrength);
   byId("curl").addEventListener("click", copyCurl);
   byId("instruct").addEventListener("submit", (event) => {
     event.preventDefault();

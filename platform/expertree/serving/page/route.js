@@ -51,13 +51,24 @@ export function describeExpert(model, expert) {
 }
 
 /**
- * The probability of each expert: of all choices that end at it.
+ * The probability of each expert: of all choices that end at it; of a photo that is left as it is,
+ * how sure that is.
  * @param {Route} route
- * @returns {Map<number, number>}
+ * @returns {Map<number | null, number>}
  */
 export function expertShares(route) {
   const rest = route.alternatives.reduce((sum, other) => sum + other.probability, 0);
-  return new Map([[route.expert, Math.max(0, 1 - rest)], ...route.alternatives.map((other) => /** @type {[number, number]} */ ([other.expert, other.probability]))]);
+  return new Map([[route.expert, route.expert === null ? route.confidence : Math.max(0, 1 - rest)], ...route.alternatives.map((other) => /** @type {[number, number]} */ ([other.expert, other.probability]))]);
+}
+
+/**
+ * The expert of a route's node: the one that serves, or that would if one insisted.
+ * @param {Model} model
+ * @param {Route} route
+ * @returns {number}
+ */
+export function servingExpert(model, route) {
+  return model.nodes[route.node].expert;
 }
 
 /**
@@ -80,10 +91,10 @@ export function drawTree(model, route, onExpert) {
   const mass = (node) => (route ? node.leaves.reduce((sum, leaf) => sum + route.leaf_probabilities[leaf], 0) : 0);
   const nodes = model.nodes.map((node) => ({ node, state: stateOf(model, node, route), mass: mass(node), ...place[node.index] }));
   const branches = nodes.filter(({ node }) => node.parent !== null).sort((a, b) => rank(a.state) - rank(b.state));
-  const served = route ? levelsOf(model, route.expert) : [];
+  const served = route ? levelsOf(model, servingExpert(model, route)) : [];
   const labels = LEFT + gap * (levels - 1) + 18;
   svg.replaceChildren(
-    ...(route ? [drawDomain(model.nodes[route.node], leaves, row, labels)] : []),
+    ...(route && route.expert !== null ? [drawDomain(model.nodes[route.node], leaves, row, labels)] : []),
     ...branches.map((own) => drawBranch(own, nodes[own.node.parent], route)),
     ...nodes.map((own) => drawNode(own, model, route, onExpert)),
     ...leaves.map((leaf, number) => drawLeaf(nodes[leaf.index], number, route, labels, mostSamples)),
@@ -96,10 +107,10 @@ export function drawTree(model, route, onExpert) {
  * Lists the experts, the chosen one first, and which of them have been tried.
  * @param {Model} model
  * @param {Route} route The route that the router took by itself.
- * @param {number} shown The expert whose result is on the screen.
+ * @param {number | null} shown The expert whose result is on the screen; null for the photo itself.
  * @param {boolean} all Whether to list all of them.
- * @param {(expert: number) => string | null} gain What an expert gained, if that is known.
- * @param {(expert: number) => void} onExpert
+ * @param {(expert: number | null) => string | null} gain What an expert gained, if that is known.
+ * @param {(expert: number | null) => void} onExpert
  */
 export function listExperts(model, route, shown, all, gain, onExpert) {
   const shares = expertShares(route);
@@ -110,17 +121,18 @@ export function listExperts(model, route, shown, all, gain, onExpert) {
   byId("experts").replaceChildren(...list.map((expert) => makeChoice(model, route, expert, shares.get(expert) ?? 0, expert === shown, gain(expert), onExpert)));
   const more = byId("more-experts");
   more.hidden = list.length >= shares.size && !all;
-  more.textContent = all ? "Fewer" : `All ${shares.size} experts`;
+  more.textContent = all ? "Fewer" : `All ${model.experts.length} experts`;
 }
 
 function makeChoice(model, route, expert, share, isShown, gain, onExpert) {
   const levels = levelsOf(model, expert);
+  const name = expert === null ? "left as it is" : describeExpert(model, expert);
   const bar = make("i");
   bar.style.width = `${100 * share}%`;
   const note = expert === route.expert ? "the router's choice" : expert === 0 ? "one for all" : `level ${levels.join(" and ")}`;
   const button = make(
-    "button", { type: "button", "aria-pressed": String(isShown), "data-expert": expert },
-    make("span", { class: "name" }, make("b", {}, describeExpert(model, expert)), make("small", {}, `#${expert} · ${note}`)),
+    "button", { type: "button", "aria-pressed": String(isShown), "data-expert": expert ?? "none" },
+    make("span", { class: "name" }, make("b", {}, name), make("small", {}, expert === null ? note : `#${expert} · ${note}`)),
     make("span", { class: "track" }, bar),
     make("span", { class: `share ${{ "+": "good", "−": "bad" }[gain?.[0]] ?? ""}` }, gain ?? percent(share)),
   );
@@ -131,7 +143,7 @@ function makeChoice(model, route, expert, share, isShown, gain, onExpert) {
 /**
  * The levels on which an expert serves a node: several, where a group was not cut further.
  * @param {Model} model
- * @param {number} expert
+ * @param {number | null} expert
  * @returns {number[]}
  */
 export function levelsOf(model, expert) {
@@ -147,10 +159,10 @@ function layOut(model, leaves, row, gap) {
   return model.nodes.map((node) => ({ x: LEFT + gap * node.level, y: y.get(node.index) }));
 }
 
-/** On the way, beyond where it stopped towards the likeliest leaf, or off it. */
+/** On the way, beyond where it stopped towards the likeliest leaf, or off it. A photo left alone takes none. */
 function stateOf(model, node, route) {
   if (!route || !node.leaves.includes(route.leaf)) return "off";
-  return node.level <= route.level ? "taken" : "beyond";
+  return route.expert !== null && node.level <= route.level ? "taken" : "beyond";
 }
 
 function rank(state) {
@@ -168,7 +180,7 @@ function drawBranch(own, parent, route) {
 }
 
 function drawNode({ node, state, x, y, mass }, model, route, onExpert) {
-  const isStop = route !== null && node.index === route.node;
+  const isStop = route !== null && route.expert !== null && node.index === route.node;
   const words = `expert ${node.expert}: ${describeExpert(model, node.expert)}, ${node.num_samples.toLocaleString("en")} training samples`;
   const group = makeSvg("g", onExpert ? { class: "can" } : {}, makeSvg("title", {}, route ? `${words}, ${percent(mass)} of the probability passes here` : words));
   if (isStop) group.append(makeSvg("circle", { class: "halo", cx: x, cy: y, r: 15 }));
@@ -218,5 +230,5 @@ function treeInWords(model, route) {
   const size = `a tree of ${model.experts.length} experts on ${model.groups.length} levels`;
   if (!route) return `The model: ${size}`;
   const path = route.path.map((node) => (node === 0 ? "everything" : describeGroup(model.nodes[node].holds)));
-  return `The way through ${size}: ${path.join(", then ")}`;
+  return `The way ${route.expert === null ? "that was not taken " : ""}through ${size}: ${path.join(", then ")}`;
 }

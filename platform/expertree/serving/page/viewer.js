@@ -22,6 +22,8 @@ export class Viewer {
     this.divider = byId("divider");
     this.before = byId("before");
     this.after = byId("after");
+    /** The photo as it was, below the result: what shows through at less than full strength. */
+    this.input = byId("input");
     this.at = 50;
     this.width = 1;
     this.height = 1;
@@ -47,7 +49,8 @@ export class Viewer {
     this.after.removeAttribute("src");
     this.stage.classList.add("single");
     this.stage.classList.remove("restored");
-    const isShown = await load(this.before, url);
+    this.mix(1);
+    const isShown = (await Promise.all([load(this.before, url), load(this.input, url)])).every(Boolean);
     this.stage.classList.toggle("unseen", !isShown);
     [this.width, this.height] = [480, 300];
     if (isShown) this.takeSize(this.before);
@@ -69,6 +72,21 @@ export class Viewer {
     this.stage.classList.toggle("single", !hasBefore);
     this.stage.classList.add("restored");
     if (hasBefore && isFirst) this.reveal();
+  }
+
+  /** Shows the photo by itself: the result is the same. */
+  showAlone() {
+    this.stage.classList.add("single");
+    this.stage.classList.remove("restored");
+  }
+
+  /**
+   * Shows so much of the result, and of the photo as it was for the rest.
+   * @param {number} strength From 0 to 1.
+   */
+  mix(strength) {
+    this.after.style.opacity = String(strength);
+    this.input.hidden = strength === 1;
   }
 
   /**
@@ -152,7 +170,7 @@ export class Viewer {
     this.x = clampOffset(this.x, width, this.stage.clientWidth);
     this.y = clampOffset(this.y, height, this.stage.clientHeight);
     const zoom = this.scale * devicePixelRatio;
-    for (const image of [this.before, this.after]) {
+    for (const image of [this.before, this.input, this.after]) {
       image.style.width = `${width}px`;
       image.style.height = `${height}px`;
       image.style.transform = `translate(${this.x}px, ${this.y}px)`;
