@@ -22,7 +22,7 @@ def noise_sigma(image_u8: ImageU8) -> float:
     """Standard deviation of white noise, on the scale of 0 to 255, estimated from the image.
 
     The median of the finest diagonal Haar coefficients, in which there is little but noise (Donoho
-    and Johnstone 1994, section 4.3).
+    and Johnstone 1994).
     """
     image = image_u8[: image_u8.shape[0] // 2 * 2, : image_u8.shape[1] // 2 * 2].astype(np.int16)
     diagonal = image[::2, ::2] - image[1::2, ::2] - image[::2, 1::2] + image[1::2, 1::2]

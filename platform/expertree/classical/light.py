@@ -31,7 +31,7 @@ def dehaze(image_u8: ImageU8, *, window_px: int, strength: float) -> ImageU8:
     haziest = np.argpartition(dark.ravel(), -num_haziest)[-num_haziest:]
     candidates = image.reshape(-1, 3)[haziest]
     airlight = np.maximum(candidates[candidates.sum(axis=1).argmax()], np.float32(_DARKEST_LIGHT))
-    # Equation 12, refined by the guided filter (He, Sun and Tang 2010, section 3.4).
+    # Equation 12, refined by the guided filter (He, Sun and Tang 2010).
     rough = 1.0 - strength * cv2.erode((image / airlight).min(axis=2), window)
     transmission = guided_filter(_grey(image), rough.astype(np.float32))
     through = np.maximum(transmission, np.float32(_LEAST_TRANSMISSION))[..., None]

@@ -25,7 +25,7 @@ from expertree.report.schema import (
     Run,
 )
 from expertree.report.shift_figures import shift_figures
-from expertree.report.tables import clean_sentence, grid
+from expertree.report.tables import clean_sentence, grid, over_words
 from expertree.report.tree_drawing import colours_of, draw_tree
 
 LADDER = ("input", "classical", "one_network_tree", "one_network", "routed", "best_level")
@@ -157,7 +157,7 @@ def _headlines(run: Run) -> list[Headline]:
                 note=DISTRIBUTION_NOTES[key],
                 gain=formatting.gain(routed - base),
                 is_gain=routed > base,
-                over=described(over).name,
+                over=over_words(over),
                 base=formatting.number(base),
                 routed=formatting.number(routed),
                 harmed=formatting.percent(harmed) if formatting.measured(harmed) else "",
@@ -210,6 +210,11 @@ def _lefts(run: Run) -> list[tuple[str, str]]:
     ]
 
 
+def _brief(method: str) -> str:
+    """A method's name where there is one network at most, so that it need not say which."""
+    return described(method).short.partition(",")[0]
+
+
 def _marks(values: Mapping[str, float | None], reference: str = "") -> tuple[Mark, ...]:
     found = {method: v for method, v in values.items() if formatting.measured(v)}
     low, high = min(found.values()), max(found.values())
@@ -218,7 +223,7 @@ def _marks(values: Mapping[str, float | None], reference: str = "") -> tuple[Mar
     return tuple(
         Mark(
             method=method,
-            name=described(method).short,
+            name=described(method).short if reference else _brief(method),
             value=formatting.number(value),
             left_percent=round(100 * (value - low) / span, 2),
             difference="" if base is None or method == reference else formatting.gain(value - base),
@@ -240,8 +245,7 @@ def _page_data(
         for node in _nodes(run)
     ]
     return {
-        # An example has the picture of one network at most: which one does not matter to the eye.
-        "names": {kind: described(kind).short.partition(",")[0] for kind in IMAGE_KINDS},
+        "names": {kind: _brief(kind) for kind in IMAGE_KINDS},
         "figures": {f.key: {"data": f.data, "layout": f.layout} for f in charts},
         "nodes": nodes,
         "examples": [_example(example, firsts) for example in run.get("examples", ())],

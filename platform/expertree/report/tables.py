@@ -112,6 +112,11 @@ def grid(table: Table) -> Grid:
     )
 
 
+def over_words(method: str) -> str:
+    """What a gain is measured over, as a sentence says it."""
+    return "the input" if method == "input" else described(method).name
+
+
 def clean_sentence(clean: CleanImages) -> str:
     """What becomes of images that need nothing, in a sentence."""
     said = (

@@ -8,10 +8,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from expertree.evaluation import described
 from expertree.report import formatting
 from expertree.report.schema import DISTRIBUTIONS, Run
-from expertree.report.tables import Grid, Line, clean_sentence, grid
+from expertree.report.tables import Grid, Line, clean_sentence, grid, over_words
 
 WIDTH_FOR_SAMPLES = 92
 """Characters from which on the samples seen in training stand beside the scores."""
@@ -115,7 +114,7 @@ def _headline(run: Run) -> list[RenderableType]:
     gains, over = summary.get("gain_db", {}), summary.get("gain_over", {})
     return [
         Text(
-            f"routed over {described(over[key]).name}: {formatting.gain(gains[key])} dB {place} "
+            f"routed over {over_words(over[key])}: {formatting.gain(gains[key])} dB {place} "
             "(mean over single degradations)"
         )
         for key, place in DISTRIBUTIONS.items()

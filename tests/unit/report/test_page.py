@@ -138,7 +138,7 @@ def test_a_gain_over_the_input_says_so(run: Run, images: dict[str, bytes]) -> No
     run["summary"]["gain_over"]["in"] = "input"
     html = render_report(run, images)["report.html"].decode()
     assert "19.61" in html.split("</header>", maxsplit=1)[0]
-    assert "dB PSNR over input, mean over single degradations" in html
+    assert "dB PSNR over the input, mean over single degradations" in html
 
 
 def test_a_loss_is_shown_as_a_loss(run: Run, images: dict[str, bytes]) -> None:
