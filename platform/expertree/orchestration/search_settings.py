@@ -9,7 +9,7 @@ import yaml
 
 from expertree.config import fingerprint, load, to_dict
 from expertree.errors import ConfigError
-from expertree.orchestration.settings import BuildConfig
+from expertree.orchestration.settings import BuildConfig, ExpertsConfig
 from expertree.search.rungs import check_fractions
 from expertree.search.sharing import Demand
 from expertree.search.space import Space, apply, read_space
@@ -67,6 +67,10 @@ class SearchConfig(BuildConfig):
     output: str = "runs/search"
     """Where the record, the study and the best tree's configuration go: a folder or a URI."""
 
+    experts: ExpertsConfig = ExpertsConfig(comparisons=("path",))
+    """As for a build. Trials are compared with each other and train no network beside the tree; the
+    best tree's build has the cheaper one."""
+
     search_space: str = "granularity"
     """A space of the folder `search_spaces`, or a path to a user's own YAML file."""
 
@@ -78,8 +82,6 @@ def base_of(config: SearchConfig) -> dict[str, Any]:
     data = to_dict(config)
     for name in ("search_space", "search"):
         del data[name]
-    # Trials are compared with each other; the best one's build has the cheaper comparison.
-    data["experts"]["comparisons"] = ["path"]
     return data
 
 
