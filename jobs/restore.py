@@ -3,12 +3,16 @@
     python jobs/restore.py -i holiday.jpg -o restored.jpg
     python jobs/restore.py -i photos -o restored -r --report restored/report.html
     python jobs/restore.py -i photos -o restored -r --instruction rain --confidence 2
+    python jobs/restore.py -i photos -o restored -r --strength 0.4
+    python jobs/restore.py -i photos -o restored -r --insist
     python jobs/restore.py -i photos -o restored --format webp --quality 90 --suffix _restored
     python jobs/restore.py -i - -o - < dark.png > bright.png
     python jobs/restore.py -i /shared/photos -o /shared/restored -r --cluster auto
 
-Run it again after any interruption: what is restored stays, what is left is done. Ends with 0 if
-all was restored, 1 if some photographs failed (they are named), 2 if nothing could begin.
+A photograph that no expert is predicted to make better is copied byte for byte; --insist restores
+it all the same. Run it again after any interruption: what is restored stays, what is left is done.
+Ends with 0 if all was done, 1 if some photographs failed (they are named), 2 if nothing could
+begin.
 """
 
 import sys

@@ -35,10 +35,10 @@ class Endpoint:
 
         Args:
             image: Its file.
-            options: For example `level`, `expert`, `instruction`, `format`.
+            options: For example `level`, `expert`, `instruction`, `strength`, `format`.
 
         Returns:
-            The restored file, and the route as the header says it.
+            The restored file, and the route as the header says it: `as-is` where nothing was done.
 
         Raises:
             RuntimeError: With what the endpoint says is wrong.
@@ -102,11 +102,15 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--instruction", help="what is wrong, as in: rain,noise")
+    parser.add_argument("--strength", help="of the restoration, 0 to 1")
+    parser.add_argument("--insist", action="store_const", const="true", help="restore in any case")
     parser.add_argument("--format", help="png, jpeg, webp, bmp or tiff")
     arguments = parser.parse_args()
     endpoint = Endpoint(arguments.url, os.environ.get("EXPERTREE_KEY"))
     image = arguments.image.read_bytes()
-    named = {name: getattr(arguments, name) for name in ("instruction", "format")}
+    named = {
+        name: getattr(arguments, name) for name in ("instruction", "strength", "insist", "format")
+    }
     options = {name: value for name, value in named.items() if value}
     if len(image) < LARGE_BYTES:
         restored, route = endpoint.restore(image, options)

@@ -357,7 +357,7 @@ def test_strength_mixes_on_the_screen_and_in_the_download_without_another_reques
     assert page.evaluate(opacity) == pytest.approx(0.4)
     assert page.evaluate(under)
     assert np.array_equal(pixels(page, "input"), photo)
-    assert text(page, "#after-tag").startswith("restored 40")
+    assert text(page, "#after-tag").startswith("mixed")
     click(page, "#download")
     mixed = decode_u8(downloaded(tmp_path / "restored-cat.png"))
     assert np.array_equal(mixed, restorer.restore(photo, strength=0.4).image)

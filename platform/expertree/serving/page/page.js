@@ -175,7 +175,7 @@ function showStrength(strength) {
   viewer.mix(isWhole ? 1 : strength);
   let psnr = variant.psnr;
   if (work.clean && !isWhole) psnr = measurePsnr(mix(viewer.input, viewer.after, strength), work.clean);
-  byId("after-tag").replaceChildren(isWhole ? "restored" : `restored ${percent(strength)}`, ...gainTag(psnr));
+  byId("after-tag").replaceChildren(isWhole ? "restored" : "mixed", ...gainTag(psnr));
 }
 
 function gainTag(psnr) {
@@ -210,7 +210,7 @@ function showRoute(variant) {
   byId("card-eyebrow").textContent = "What the model saw";
   byId("card-title").textContent = capitalised(listing(seen.map(([name]) => readable(name))) || "Nothing that it knows well");
   byId("as-is-why").textContent = whyAsIs(route);
-  if (route.expert === null) byId("card-lead").replaceChildren(whyAsIs(route), " That is ", make("b", {}, percent(route.confidence)), " sure.");
+  if (route.expert === null) byId("card-lead").replaceChildren("Left as it is, with confidence ", make("b", {}, percent(route.confidence)), ". If you insist, the dotted way is taken.");
   else byId("card-lead").replaceChildren(
     "Restored by expert ", make("b", {}, `#${route.expert} (${describeExpert(model, route.expert)})`),
     ` ${levelsInWords(route.expert)}`,
