@@ -6,7 +6,7 @@ import { encode, EXAMPLES, makeExample, measurePsnr } from "./examples.js";
 import { readInstruction, setUpInstruction } from "./instruction.js";
 import { listenForPhotos } from "./intake.js";
 import { showProgress, showTiles } from "./progress.js";
-import { describeExpert, drawTree, levelsOf, listExperts, MUCH, readable, servingExpert } from "./route.js";
+import { describeExpert, drawTree, levelsOf, listExperts, MUCH, readable, servingExpert, whyAsIs } from "./route.js";
 import { mix, readStrength, resetStrength, setUpStrength } from "./strength.js";
 import { setUpTheme } from "./switch.js";
 import { Viewer } from "./viewer.js";
@@ -143,7 +143,7 @@ async function addVariant(own, options, result) {
   own.variants.push(variant);
   await showVariant(variant);
   const { route } = result;
-  if (route.expert === null) return announce(`This photograph is better left as it is. ${whyAsIs(route)}`);
+  if (route.expert === null) return announce(`This photograph is better left as it is. ${whyAsIs(model, route)}`);
   announce(`Restored by expert ${route.expert}, ${describeExpert(model, route.expert)}, with confidence ${percent(route.confidence)}.`);
 }
 
@@ -209,7 +209,7 @@ function showRoute(variant) {
   const seen = Object.entries(first.degradations).filter(([, share]) => share >= MUCH).slice(0, 3);
   byId("card-eyebrow").textContent = "What the model saw";
   byId("card-title").textContent = capitalised(listing(seen.map(([name]) => readable(name))) || "Nothing that it knows well");
-  byId("as-is-why").textContent = whyAsIs(route);
+  byId("as-is-why").textContent = whyAsIs(model, route);
   if (route.expert === null) byId("card-lead").replaceChildren("Left as it is, with confidence ", make("b", {}, percent(route.confidence)), ". If you insist, the dotted way is taken.");
   else byId("card-lead").replaceChildren(
     "Restored by expert ", make("b", {}, `#${route.expert} (${describeExpert(model, route.expert)})`),
@@ -220,16 +220,6 @@ function showRoute(variant) {
   drawTree(model, route, tryExpert);
   byId("choices").hidden = byId("instruct").hidden = false;
   showExperts();
-}
-
-/** @param {import("./api.js").Route} route */
-function whyAsIs(route) {
-  const expert = servingExpert(model, route);
-  const who = `expert #${expert} (${describeExpert(model, expert)})`;
-  if (route.gain_db === null) return `No expert is expected to make it better; ${who} comes nearest.`;
-  const gain = `${Math.abs(route.gain_db).toFixed(1)} dB`;
-  if (route.gain_db < 0) return `Every expert is expected to make it worse; ${who} comes nearest, at ${gain} less.`;
-  return `No expert is expected to make it better than anyone would see; ${who} comes nearest, with ${gain}.`;
 }
 
 /** @param {number} expert */

@@ -72,6 +72,21 @@ export function servingExpert(model, route) {
 }
 
 /**
+ * Why a photo is left as it is, in words.
+ * @param {Model} model
+ * @param {Route} route
+ * @returns {string}
+ */
+export function whyAsIs(model, route) {
+  const expert = servingExpert(model, route);
+  const who = `expert #${expert} (${describeExpert(model, expert)})`;
+  if (route.gain_db === null) return `No expert is expected to make it better; ${who} comes nearest.`;
+  const gain = `${Math.abs(route.gain_db).toFixed(1)} dB`;
+  if (route.gain_db < 0) return `Every expert is expected to make it worse; ${who} comes nearest, at ${gain} less.`;
+  return `No expert is expected to make a difference that anyone sees; ${who} comes nearest, with ${gain}.`;
+}
+
+/**
  * Draws the tree; with a route, the way that an image took through it.
  * @param {Model} model
  * @param {Route | null} route
