@@ -218,7 +218,6 @@ def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
     quality = silhouettes(tree, train, leaves)
     return {
         "groups": list(tree.groups),
-        "share_as_is": 1.0 - len(sent) / len(validation.nodes),
         "levels": [
             {"level": level, "silhouette": value, "num_groups": tree.groups[level]}
             for level, value in enumerate(quality)

@@ -76,12 +76,8 @@ class TreeLevel(TypedDict, total=False):
 
 
 class TreeSummary(TypedDict, total=False):
-    """The tree; nodes breadth first, coarse to fine.
+    """The tree; nodes breadth first, coarse to fine."""
 
-    `share_as_is` is the share of images that no node gets, since they are left as they are.
-    """
-
-    share_as_is: float | None
     groups: Sequence[int]
     levels: Sequence[TreeLevel]
     nodes: Sequence[TreeNode]
