@@ -93,7 +93,7 @@ class RecipeConfig:
     learning_rate: float = 2e-3
     """AdamW's, at the end of the warm-up."""
 
-    matrix_learning_rate: float = 0.02
+    matrix_learning_rate: float = 0.015
     """Muon's, which rises and falls with `learning_rate`."""
 
     final_learning_rate_ratio: float = 1e-3

@@ -27,7 +27,8 @@ from expertree.orchestration.stages import sibling
 from expertree.orchestration.tables import write_table
 from expertree.storage import Storage
 
-SCORE_BATCH = 16
+SCORE_BATCH = 4
+"""Patches at once. On a CPU the activations of four still fit its cache; 16 took a fifth longer."""
 
 INPUTS = "input"
 """Stands for the degraded inputs themselves, in place of an expert."""

@@ -42,9 +42,9 @@ class RouterConfig:
     weighted by its probability. `paper`: gates by the cost of the chosen one. Gates know experts
     only and never leave an input as it is."""
 
-    as_is_margin_db: float = 0.1
-    """An expert is chosen only if it is predicted to beat the input by more than this: a tenth of a
-    dB cannot be seen, and what nobody sees is not worth the risk. Stored with the router."""
+    as_is_margin_db: float = 0.3
+    """An expert is chosen only if it is predicted to beat the input by more than this: so little
+    can hardly be seen, and what nobody sees is not worth the risk. Stored with the router."""
 
     alpha: float = 0.1
     """Weight of L_dg, the uncertainty loss (paper 000, eq. 10)."""
@@ -55,9 +55,10 @@ class RouterConfig:
     leaf_weight: float = 1.0
     """Weight of the cross-entropy of the leaf against its cluster; not part of `paper`."""
 
-    cap_db: float = 6.0
-    """Regret in dB beyond which a choice is not worse any more: hopeless choices are easy to avoid
-    and would otherwise drown the close ones."""
+    cap_db: float = 12.0
+    """Regret in dB beyond which a choice is not worse any more: hopeless choices would otherwise
+    drown the close ones. At 6 a spoiled picture counted little more than a poor one, and twice as
+    many were harmed (docs/LOG.md)."""
 
     num_epochs: int = 30
     """Passes over the training split."""
