@@ -114,16 +114,14 @@ def measure_recipe(config: RecipeBenchConfig) -> dict[str, Any]:
         for name in config.tasks:
             task = _make_task(config, name, root.sub(name))
             for minutes in config.minutes:
-                row = {"task": name, "minutes": minutes}
                 place = root.sub(f"{name}-{minutes}")
+                made = {}
                 for label, recipe in (("recipe", config.recipe), ("against", config.against)):
-                    row[label] = _train(config, recipe, task, minutes * 60, place.sub(label))
-                    print(row, file=sys.stderr)  # noqa: T201 - it takes minutes
-                row["gain_db"] = {
-                    one: round(row["recipe"]["psnr"][one] - row["against"]["psnr"][one], 3)
-                    for one in task.val
-                }
-                rows.append(row)
+                    made[label] = _train(config, recipe, task, minutes * 60, place.sub(label))
+                    print(name, minutes, label, made[label], file=sys.stderr)  # noqa: T201 - slow
+                ours, theirs = made["recipe"]["psnr"], made["against"]["psnr"]
+                gain_db = {one: round(ours[one] - theirs[one], 3) for one in task.val}
+                rows.append({"task": name, "minutes": minutes, **made, "gain_db": gain_db})
     return {"benchmark": "recipe", "rows": rows, "recipe": dataclasses.asdict(config.recipe)}
 
 

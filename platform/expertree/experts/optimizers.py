@@ -114,7 +114,7 @@ def orthogonalise(matrices: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n
     Args:
         matrices: Any; a zero one stays zero.
     """
-    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + _EPSILON)
+    x: Tensor = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + _EPSILON)
     is_tall = x.shape[1] > x.shape[2]
     x = x.mT if is_tall else x
     a, b, c = _COEFFICIENTS

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from expertree.config import load
+from expertree.degradation.table import CLEAN_SET
 from expertree.images.io import encode_png
 from expertree.orchestration.build import (
-    CLEAN,
     _given_to_routers,
     _validation_sets,
     _wanted_scores,
@@ -61,7 +61,7 @@ def test_clean_images_are_validated_on_where_there_are_some(tmp_path: Path) -> N
     config = load(BuildConfig, {"degradation": {"num_shift": 0}})
     sets = {name: store.sub(name) for name in ("val_in", "val_out")}
     assert _validation_sets(config, sets) == ["val_in", "val_out"]
-    more = sets | {CLEAN: store.sub(CLEAN)}
+    more = sets | {CLEAN_SET: store.sub(CLEAN_SET)}
     assert _validation_sets(config, more) == ["val_in", "val_out", "val_clean"]
 
 
