@@ -85,7 +85,8 @@ def play(
 def training_bytes(num_parameters: int, num_trained: int, recipe: RecipeConfig) -> int:
     """Memory for weights, gradients, AdamW's two averages and the weights' own average.
 
-    Activations come on top; they depend on patch and batch.
+    Muon keeps one average less of what it moves: this is a bound. Activations come on top; they
+    depend on patch and batch.
     """
     copies = 3 + (recipe.ema_decay > 0)
     return _BYTES_PER_PARAMETER * (num_parameters + copies * num_trained)

@@ -29,7 +29,8 @@ def test_a_zero_gradient_moves_nothing():
 def test_a_scaled_gradient_moves_a_matrix_by_as_much():
     torch.manual_seed(0)
     matrices = torch.randn(2, 16, 9)
-    torch.testing.assert_close(orthogonalise(matrices * 1e-3), orthogonalise(matrices))
+    found = orthogonalise(matrices * 1e-3)
+    torch.testing.assert_close(found, orthogonalise(matrices), rtol=1e-4, atol=1e-4)
 
 
 def test_every_weight_moves_by_one_of_the_two(tiny):

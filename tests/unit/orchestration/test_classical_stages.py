@@ -44,13 +44,14 @@ def table(tmp_path: Path) -> Storage:
                 "kind": "single",
                 "tasks": tasks,
                 "caption": "",
+                "recipe": "",
                 "lq": encode_png(lq),
                 "gt": encode_png(clean),
             }
         )
     schema = pa.schema(
         [
-            *((name, pa.string()) for name in ("id", "kind", "caption")),
+            *((name, pa.string()) for name in ("id", "kind", "caption", "recipe")),
             ("tasks", pa.list_(pa.string())),
             *((name, pa.binary()) for name in ("lq", "gt")),
         ]

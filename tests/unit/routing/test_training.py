@@ -20,7 +20,7 @@ from expertree.routing import (
 )
 from expertree.routing.training import Objective
 
-QUICK = RouterConfig(num_epochs=30)
+QUICK = RouterConfig(num_epochs=30, cap_db=6.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from expertree.hierarchy import HierarchyConfig, assign, build_tree, save_tree
+from expertree.orchestration.score_stage import INPUTS
 from expertree.orchestration.stages import stage_key
 from expertree.orchestration.tables import write_table
 from expertree.storage import Storage
@@ -67,7 +68,7 @@ def finished_build(tmp_path: Path) -> Path:
     for name in ("route", "val_in", "val_out"):
         leaves = assign(tree, sets[name])
         mixed = np.arange(NUM_PATCHES) % 5 == 0
-        write_scores(store, "degraded", f"t-{name}", np.full(NUM_PATCHES, 15.0))
+        write_scores(store, INPUTS, f"t-{name}", np.full(NUM_PATCHES, 15.0))
         for node in tree.experts():
             level = max(tree.levels_of_expert(node))
             own = np.isin(leaves, tree.nodes[node].leaves)

@@ -12,6 +12,7 @@ from expertree.config import load, to_dict
 from expertree.errors import ConfigError
 from expertree.hierarchy import load_tree
 from expertree.orchestration.build import prepare
+from expertree.orchestration.score_stage import INPUTS
 from expertree.orchestration.set_stages import table_specs
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import key_of, stage_key
@@ -51,10 +52,10 @@ def build_with_points(tmp_path: Path, finished_build: Path) -> Path:
         embedding = store.sub("embed", stage_key("embed", embed_spec))
         write_table(embedding, "part-00000.parquet", vectors)
         embedding.commit(embed_spec)
-        for expert in ("degraded", *(f"expert-{node}" for node in tree.experts())):
+        for expert in (INPUTS, *(f"expert-{node}" for node in tree.experts())):
             score_spec = {"expert": expert, "table": key_of(table)}
             column = store.sub("score", stage_key("score", score_spec))
-            gain = {"degraded": 0.0, "expert-0": 10.0 * severity}.get(expert, 5.0)
+            gain = {INPUTS: 0.0, "expert-0": 10.0 * severity}.get(expert, 5.0)
             psnr = np.full(80, 20.0 + gain)
             values = dict.fromkeys(("psnr_rgb", "psnr_y", "ssim"), psnr)
             scores = pa.table({"id": rows["id"], "l1": 10 ** (-psnr / 20), **values})
