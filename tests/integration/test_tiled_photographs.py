@@ -30,6 +30,17 @@ NETWORKS = {
         refinement=1,
     ),
     "retinexformer": BackboneConfig(name="retinexformer", width=8, encoder=(1, 1), middle=1),
+    "promptir": BackboneConfig(
+        name="promptir",
+        width=8,
+        encoder=(1, 1, 1),
+        middle=1,
+        decoder=(1, 1, 1),
+        heads=(1, 2, 2, 4),
+        refinement=1,
+        prompt_widths=(64, 24, 8),
+        prompt_px=(8, 16, 32),
+    ),
 }
 
 NUM_STEPS, BATCH, CROP_PX, SIGMA = 250, 4, 64, 25 / 255

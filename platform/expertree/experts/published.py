@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from expertree.errors import ArtefactError
-from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.backbones import BackboneConfig, build_backbone, published_unused
 from expertree.storage import Storage
 
 SAFETENSORS = ".safetensors"
@@ -23,8 +23,8 @@ PICKLED = (".pth", ".pt", ".ckpt", ".bin")
 CONTAINERS = ("params_ema", "params", "state_dict")
 """Under these keys public training code saves the weights: BasicSR's average, BasicSR, others."""
 
-WRAPPER = "module."
-"""What DataParallel puts before every name."""
+WRAPPERS = ("module.", "net.")
+"""What DataParallel, and the Lightning modules of this field, put before every name."""
 
 _MAX_NAMED = 3
 
@@ -57,7 +57,8 @@ def find_published(uri: str) -> PublishedWeights:
 def read_published(weights: PublishedWeights) -> dict[str, Tensor]:
     """Read a file of weights: safetensors, or what `torch.save` wrote.
 
-    The state dict may lie under one of `CONTAINERS`, and its names may begin with `module.`.
+    The state dict may lie under one of `CONTAINERS`, and its names may all begin with one of
+    `WRAPPERS`.
 
     Raises:
         ArtefactError: If the file is not what it was, or holds anything but named tensors.
@@ -75,18 +76,24 @@ def read_published(weights: PublishedWeights) -> dict[str, Tensor]:
             + (f"{_some(strange)} are not tensors" if strange else "it is empty")
             + f"; it may lie under {', '.join(CONTAINERS)}"
         )
-    if all(key.startswith(WRAPPER) for key in content):
-        content = {key.removeprefix(WRAPPER): value for key, value in content.items()}
+    for wrapper in WRAPPERS:
+        if all(key.startswith(wrapper) for key in content):
+            content = {key.removeprefix(wrapper): value for key, value in content.items()}
     return content
 
 
-def load_published(network: nn.Module, weights: PublishedWeights) -> None:
+def load_published(network: nn.Module, backbone: BackboneConfig, weights: PublishedWeights) -> None:
     """Give a network published weights.
+
+    Args:
+        network: Changed in place.
+        backbone: Which network it is.
+        weights: The file.
 
     Raises:
         ArtefactError: If they cannot be read or do not fit; says which names, and how many.
     """
-    content = read_published(weights)
+    content = _used(backbone, weights)
     _check_fit(network, content, weights.uri)
     network.load_state_dict(content)
 
@@ -99,7 +106,14 @@ def check_published(backbone: BackboneConfig, weights: PublishedWeights) -> None
     """
     with torch.device("meta"):
         network = build_backbone(backbone, fast=False)
-    _check_fit(network, read_published(weights), weights.uri)
+    _check_fit(network, _used(backbone, weights), weights.uri)
+
+
+def _used(backbone: BackboneConfig, weights: PublishedWeights) -> dict[str, Tensor]:
+    """The weights of a file without those of layers that the network never uses."""
+    unused = published_unused(backbone)
+    content = read_published(weights)
+    return {name: value for name, value in content.items() if not name.startswith(unused)}
 
 
 def _check_fit(network: nn.Module, content: Mapping[str, Tensor], where: str) -> None:

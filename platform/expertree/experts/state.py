@@ -193,7 +193,7 @@ def _initial_network(job: ExpertJob) -> nn.Module:
     with _seeded(job.seed):
         network = build_backbone(job.backbone, fast=job.adapter is None)
     if job.published is not None:
-        load_published(network, job.published)
+        load_published(network, job.backbone, job.published)
     elif job.init is None and job.recipe.start == "identity":
         start_at_identity(network, job.backbone)
     if job.init is None:

@@ -27,6 +27,18 @@ TINY = {
         refinement=1,
     ),
     "retinexformer": BackboneConfig(name="retinexformer", width=4, encoder=(1, 1), middle=1),
+    "promptir": BackboneConfig(
+        name="promptir",
+        width=4,
+        encoder=(1, 1, 1),
+        middle=1,
+        decoder=(1, 1, 1),
+        heads=(1, 2, 2, 4),
+        refinement=1,
+        prompts=2,
+        prompt_widths=(8, 4, 4),
+        prompt_px=(2, 4, 8),
+    ),
 }
 
 

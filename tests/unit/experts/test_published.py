@@ -22,12 +22,25 @@ KINDS = {
     "nafnet": {"width": 4},
     "restormer": {"width": 4, "heads": (1, 1, 2, 2), "refinement": 1, **U_NET},
     "retinexformer": {"width": 4, "encoder": (1, 1), "middle": 1},
+    "promptir": {
+        "width": 4,
+        "heads": (1, 1, 2, 2),
+        "refinement": 1,
+        "prompts": 2,
+        "prompt_widths": (8, 4, 4),
+        "prompt_px": (2, 4, 8),
+        **U_NET,
+    },
 }
+
+
+def backbone(name="restormer", **sizes):
+    return BackboneConfig(name=name, **(KINDS[name] | sizes))
 
 
 def network(name="restormer", **sizes):
     torch.manual_seed(len(sizes))
-    return build_backbone(BackboneConfig(name=name, **(KINDS[name] | sizes)))
+    return build_backbone(backbone(name, **sizes))
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +52,8 @@ def trained():
     return OrderedDict(source.state_dict())
 
 
-def wrapped(weights):
-    return OrderedDict((f"module.{name}", value) for name, value in weights.items())
+def wrapped(weights, wrapper="module."):
+    return OrderedDict((f"{wrapper}{name}", value) for name, value in weights.items())
 
 
 FORMS = {
@@ -51,6 +64,7 @@ FORMS = {
         "params_ema": weights,
     },
     "parallel.ckpt": lambda weights: {"epoch": 3, "state_dict": wrapped(weights)},
+    "lightning.ckpt": lambda weights: {"state_dict": wrapped(weights, "net.")},
     "nested.pt": lambda weights: {"state_dict": {"params": weights}},
     "half.bin": lambda weights: {name: value.half() for name, value in weights.items()},
 }
@@ -60,7 +74,7 @@ FORMS = {
 def test_every_public_form_of_a_state_dict_opens(trained, tmp_path, form):
     torch.save(FORMS[form](trained), tmp_path / form)
     target = network()
-    load_published(target, find_published(str(tmp_path / form)))
+    load_published(target, backbone(), find_published(str(tmp_path / form)))
     for name, value in target.state_dict().items():
         expected = trained[name].half().float() if form == "half.bin" else trained[name]
         assert torch.equal(value, expected), name
@@ -71,7 +85,18 @@ def test_safetensors_open_for_every_kind(tmp_path, kind):
     weights = {name: torch.randn_like(value) for name, value in network(kind).state_dict().items()}
     safetensors.torch.save_file(weights, tmp_path / "weights.safetensors")
     target = network(kind)
-    load_published(target, find_published(str(tmp_path / "weights.safetensors")))
+    load_published(target, backbone(kind), find_published(str(tmp_path / "weights.safetensors")))
+    assert all(torch.equal(value, weights[name]) for name, value in target.state_dict().items())
+
+
+def test_layers_that_promptirs_code_defines_and_never_uses_are_passed_over(tmp_path):
+    weights = dict(network("promptir").state_dict())
+    unused = {"chnl_reduce1.weight": (64, 64, 1, 1), "reduce_noise_channel_3.weight": (4, 8, 1, 1)}
+    extra = {name: torch.zeros(shape) for name, shape in unused.items()}
+    torch.save({"state_dict": wrapped(weights | extra, "net.")}, tmp_path / "released.ckpt")
+    target = network("promptir")
+    target.load_state_dict({name: torch.zeros_like(value) for name, value in weights.items()})
+    load_published(target, backbone("promptir"), find_published(str(tmp_path / "released.ckpt")))
     assert all(torch.equal(value, weights[name]) for name, value in target.state_dict().items())
 
 
@@ -94,7 +119,7 @@ def test_every_name_that_differs_is_counted_and_some_are_named(trained, tmp_path
     weights["output.weight"] = torch.zeros(1, 8, 3, 3)
     torch.save(weights, tmp_path / "other.pth")
     with pytest.raises(ArtefactError) as raised:
-        load_published(network(), find_published(str(tmp_path / "other.pth")))
+        load_published(network(), backbone(), find_published(str(tmp_path / "other.pth")))
     message = str(raised.value)
     assert "4 missing (encoder_level1.0.norm1.body.bias, " in message
     assert ", ...), 1 unknown (skip_conv.weight)" in message

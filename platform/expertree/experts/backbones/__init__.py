@@ -5,6 +5,7 @@ from expertree.experts.backbones.registry import (
     backbone_record,
     build_backbone,
     describe_backbone,
+    published_unused,
     resolve_backbone,
     start_at_identity,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "backbone_record",
     "build_backbone",
     "describe_backbone",
+    "published_unused",
     "resolve_backbone",
     "start_at_identity",
 ]

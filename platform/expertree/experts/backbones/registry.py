@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from expertree.experts.backbones import nafnet, restormer, retinexformer
+from expertree.experts.backbones import nafnet, promptir, restormer, retinexformer
 from expertree.experts.backbones.spec import BackboneConfig, BackboneDescriptor, BackboneSpec
 
 _GOPRO = {"width": 32, "encoder": (1, 1, 1, 28), "middle": 1, "decoder": (1, 1, 1, 1)}
@@ -24,6 +24,7 @@ BACKBONES: dict[str, BackboneSpec[Any]] = {
     # Paper 000, table 7.
     "lite_restormer": restormer.SPEC.with_layout(width=36),
     "retinexformer": retinexformer.SPEC,
+    "promptir": promptir.SPEC,
 }
 
 
@@ -61,6 +62,15 @@ def start_at_identity(network: nn.Module, config: BackboneConfig) -> None:
         if f".{name}".endswith(ends):
             for parameter in layer.parameters(recurse=False):
                 nn.init.zeros_(parameter)
+
+
+def published_unused(config: BackboneConfig) -> tuple[str, ...]:
+    """Beginnings of names in published files that belong to layers which are never used.
+
+    Raises:
+        ValueError: If the name is unknown or the layout impossible.
+    """
+    return _spec(config).unused
 
 
 def resolve_backbone(config: BackboneConfig) -> BackboneConfig:

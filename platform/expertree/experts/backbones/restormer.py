@@ -165,15 +165,15 @@ class Restormer(nn.Module):
         def blocks(count: int, scale: int, width: int) -> nn.Sequential:
             return nn.Sequential(*(Block(width, layout.heads[scale], layout) for _ in range(count)))
 
-        self.patch_embed = _named("proj", nn.Conv2d(3, layout.width, 3, padding=1, bias=False))
+        self.patch_embed = named("proj", nn.Conv2d(3, layout.width, 3, padding=1, bias=False))
         for scale, count in enumerate(layout.encoder):
             self.add_module(f"encoder_level{scale + 1}", blocks(count, scale, widths[scale]))
-            self.add_module(f"down{scale + 1}_{scale + 2}", _downsampling(widths[scale]))
+            self.add_module(f"down{scale + 1}_{scale + 2}", downsampling(widths[scale]))
         self.latent = blocks(layout.middle, SCALES, widths[SCALES])
         for scale, count in zip(reversed(range(SCALES)), layout.decoder, strict=True):
             # At full resolution the skip is not reduced: the decoder there has twice the channels.
             width = widths[max(scale, 1)]
-            self.add_module(f"up{scale + 2}_{scale + 1}", _upsampling(widths[scale + 1]))
+            self.add_module(f"up{scale + 2}_{scale + 1}", upsampling(widths[scale + 1]))
             if scale > 0:
                 reduce = nn.Conv2d(2 * width, width, 1, bias=False)
                 self.add_module(f"reduce_chan_level{scale + 1}", reduce)
@@ -207,23 +207,23 @@ def build(layout: RestormerLayout, fast: bool) -> Restormer:  # noqa: ARG001, FB
     return Restormer(layout)
 
 
-def _named(name: str, layer: nn.Module) -> nn.Sequential:
+def named(name: str, layer: nn.Module) -> nn.Sequential:
     """A layer inside a module that gives its parameters one more name."""
     row = nn.Sequential()
     row.add_module(name, layer)
     return row
 
 
-def _downsampling(width: int) -> nn.Sequential:
+def downsampling(width: int) -> nn.Sequential:
     """Half the sides, twice the channels."""
     conv = nn.Conv2d(width, width // 2, 3, padding=1, bias=False)
-    return _named("body", nn.Sequential(conv, nn.PixelUnshuffle(2)))
+    return named("body", nn.Sequential(conv, nn.PixelUnshuffle(2)))
 
 
-def _upsampling(width: int) -> nn.Sequential:
+def upsampling(width: int) -> nn.Sequential:
     """Twice the sides, half the channels."""
     conv = nn.Conv2d(width, 2 * width, 3, padding=1, bias=False)
-    return _named("body", nn.Sequential(conv, nn.PixelShuffle(2)))
+    return named("body", nn.Sequential(conv, nn.PixelShuffle(2)))
 
 
 SPEC = BackboneSpec(

@@ -26,6 +26,9 @@ class BackboneConfig:
         expansion: Channels inside a feed-forward layer over those of its input.
         norm_bias: Whether layer norms centre their input and add a bias.
         stages: Whole networks in a row.
+        prompts: Prompts to weigh at each place that has them.
+        prompt_widths: Channels of the prompts at each place, the smallest scale's first.
+        prompt_px: Sides of the prompts at each place.
     """
 
     name: str = "nafnet"
@@ -38,6 +41,9 @@ class BackboneConfig:
     expansion: float | None = None
     norm_bias: bool | None = None
     stages: int | None = None
+    prompts: int | None = None
+    prompt_widths: tuple[int, ...] | None = None
+    prompt_px: tuple[int, ...] | None = None
 
 
 class Layout(Protocol):
@@ -69,6 +75,8 @@ class BackboneSpec(Generic[L]):
         last: Layers by name, or by the end of it: what they give is all that the network adds to
             its input, so that it is the identity where their weights are zero.
         precisions: What it may be trained in, besides float32.
+        unused: Beginnings of names in published files whose weights no image ever meets; they are
+            passed over.
     """
 
     kind: str
@@ -76,6 +84,7 @@ class BackboneSpec(Generic[L]):
     build: Callable[[L, bool], nn.Module]
     last: tuple[str, ...]
     precisions: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def with_layout(self, **sizes: Any) -> "BackboneSpec[L]":
         """The same kind with other sizes.
