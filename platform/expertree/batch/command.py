@@ -1,4 +1,4 @@
-"""What `jobs/restore.py` does: the command line, one file or many, the summary, the exit code."""
+"""What `expertree restore` does: the command line, one file or many, the summary, the exit code."""
 
 import argparse
 import contextlib
@@ -109,14 +109,15 @@ def run(config: BatchConfig, work: Work) -> int:
         return EXIT_STOPPED
 
 
-def parse(arguments: Sequence[str], description: str) -> BatchConfig:
+def parse(arguments: Sequence[str], *, program: str, description: str) -> BatchConfig:
     """Read a command line; a wrong one ends the process with code 2.
 
     Args:
         arguments: Without the program's name.
-        description: Of the program, for `--help`.
+        program: Its name, for `--help` and for what is said of a wrong command line.
+        description: What it does, for `--help`.
     """
-    given = _parser(description).parse_args(arguments)
+    given = _parser(program, description).parse_args(arguments)
     defaults = RestoreOptions()
     names = [name.strip() for text in given.instruction for name in text.split(",")]
     return BatchConfig(
@@ -149,9 +150,11 @@ def parse(arguments: Sequence[str], description: str) -> BatchConfig:
     )
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
+def _parser(program: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options, batch = RestoreOptions(), BatchConfig(input="", output="")
     add = parser.add_argument

@@ -18,13 +18,6 @@ _HEAD = """\
 defaults:
   - build_defaults
   - _self_
-  - override hydra/job_logging: none
-  - override hydra/hydra_logging: none
-
-hydra:
-  output_subdir: null
-  run:
-    dir: .
 
 """
 
@@ -48,7 +41,7 @@ def best_yaml(config: BuildConfig, trial: Trial, *, command: str) -> str:
 def build_command(output: str) -> str:
     """The command that builds the best tree of the search in a folder."""
     name = BEST.removesuffix(".yaml")
-    return f"python jobs/build_tree.py --config-dir {output} --config-name {name}"
+    return f"expertree build --config-dir {output} --config-name {name}"
 
 
 def difference(data: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class SearchConfig(BuildConfig):
     best tree's build has the cheaper one."""
 
     search_space: str = "granularity"
-    """A space of the folder `search_spaces`, or a path to a user's own YAML file."""
+    """The name of one that comes along (`search_spaces`), or a path to a user's own YAML file."""
 
     search: SearchSettings = SearchSettings()
 

@@ -168,7 +168,7 @@ class ServingConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ServeConfig(ServingConfig):
-    """An application, and where `jobs/serve.py` serves it."""
+    """An application, and where `expertree serve` serves it."""
 
     address: str | None = None
     """A running cluster to serve on; null starts one of our own, or takes RAY_ADDRESS's."""

@@ -1,4 +1,4 @@
-"""A bundle on a data set, under the set's protocol: what `jobs/evaluate.py` does."""
+"""A bundle on a data set, under the set's protocol: what `expertree evaluate` does."""
 
 import dataclasses
 import json

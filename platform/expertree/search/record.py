@@ -73,7 +73,7 @@ class Trial(TypedDict):
         parameters: What was drawn, and what came of it, flattened to scalars: `tree.levels`,
             `tree.k1`, `tree.k2`, ..., `tree.num_experts`, `router.alpha`, ... Not all trials have
             all.
-        overrides: The same as configuration keys and values, as `jobs/build_tree.py` takes them.
+        overrides: The same as configuration keys and values, as `expertree build` takes them.
         status: See `Status`.
         reason: Why it was stopped or failed, in a sentence.
         reached: By rung; empty until the first.

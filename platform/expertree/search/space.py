@@ -17,11 +17,15 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from expertree.config import canonical_json, check_key, open_sections
 from expertree.errors import ConfigError
 from expertree.search.record import Scalar
+
+SPACES = Path(__file__).with_name("spaces")
+"""The spaces that have names. In a clone a link to its folder `search_spaces`; a wheel has them."""
 
 GROUPS = "hierarchy.groups"
 LEVELS = "tree.levels"

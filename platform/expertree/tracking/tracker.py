@@ -32,7 +32,7 @@ class TrackingConfig:
     sweep: str | None = None
     """W&B's sweep that a search's trials belong to, made before with `wandb sweep`. Null: `online`
     makes one; W&B gives sweeps their names at its server alone, so `offline` has none until its
-    runs are sent (`jobs/dashboard.py`)."""
+    runs are sent (`expertree dashboard`)."""
 
     images_every_samples: int = 4096
     """Pictures of restored training patches come this often, at checkpoints; 0 for none."""

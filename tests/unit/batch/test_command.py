@@ -61,7 +61,7 @@ def restore(bundle_path: Path, tmp_path: Path):
 
     def restored(source: Path | str, *flags: str, to: Path | str = tmp_path / "out") -> int:
         arguments = ["--bundle", str(bundle_path), "-i", str(source), "-o", str(to), *flags]
-        return run(parse(arguments, "test"), in_this_process)
+        return run(parse(arguments, program="test", description=""), in_this_process)
 
     return restored
 

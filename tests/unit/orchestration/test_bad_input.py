@@ -12,7 +12,6 @@ from expertree.config import load
 from expertree.errors import ConfigError, ExpertreeError, PhotoError, ResourceError, StorageError
 from expertree.images.io import encode_png
 from expertree.orchestration.build import prepare
-from expertree.orchestration.command import spell_out
 from expertree.orchestration.settings import BuildConfig
 
 ROOT = Path(__file__).parents[3]
@@ -135,16 +134,3 @@ def test_the_job_says_it_on_the_command_line(
     assert sentence in said.err
     assert len(said.err.splitlines()) == 1
     assert said.out == ""
-
-
-def test_flags_that_people_are_used_to_are_overrides() -> None:
-    assert spell_out(["a=1", "--dry-run", "--budget", "2", "--cfg", "job"]) == [
-        "a=1",
-        "dry_run=true",
-        "search.budget_hours=2",
-        "--cfg",
-        "job",
-    ]
-    assert spell_out(["--budget=0.5"]) == ["search.budget_hours=0.5"]
-    with pytest.raises(ConfigError, match=r"--budget needs a value"):
-        spell_out(["--budget"])

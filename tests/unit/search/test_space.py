@@ -4,15 +4,13 @@ from typing import Any
 import pytest
 import yaml
 
+from expertree.cli.composing import CONF
 from expertree.config import load, to_dict
 from expertree.errors import ConfigError
 from expertree.orchestration.search_settings import SearchConfig, check_trials
 from expertree.orchestration.settings import BuildConfig
 from expertree.search.draws import RandomDraws
-from expertree.search.space import Space, apply, flatten, read_space
-
-SPACES = Path(__file__).parents[3] / "search_spaces"
-CONF = Path(__file__).parents[3] / "jobs" / "conf"
+from expertree.search.space import SPACES, Space, apply, flatten, read_space
 
 
 def space(parameters: dict[str, Any], fixed: dict[str, Any] | None = None) -> Space:

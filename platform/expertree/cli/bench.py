@@ -1,0 +1,26 @@
+"""Run one benchmark; its last line is one JSON object.
+
+expertree bench bench=overhead
+expertree bench bench=degrade degrade.size_px=512
+expertree bench bench=shard shard.num_patches=5000
+expertree bench bench=cluster
+expertree bench bench=switch switch.backbone.name=litenaf
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from expertree.benchmarks.registry import BENCHMARKS, BenchConfig
+from expertree.cli.codes import EXIT_DONE
+from expertree.cli.running import run_verb
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the settings, run the benchmark, print what it found; gives the exit code."""
+    return run_verb(arguments, verb="bench", text=__doc__ or "", cls=BenchConfig, run=_bench)
+
+
+def _bench(config: BenchConfig) -> int:
+    sys.stdout.write(json.dumps(BENCHMARKS[config.bench](config)) + "\n")
+    return EXIT_DONE

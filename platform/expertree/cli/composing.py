@@ -1,0 +1,184 @@
+"""From a command line and YAML files to a configuration: the only place for Hydra.
+
+The files in `conf` lie in the package, so that they are found wherever it is installed.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from expertree.config import check_key, load, open_sections, to_dict
+from expertree.errors import ConfigError
+
+T = TypeVar("T")
+
+CONF = Path(__file__).with_name("conf")
+
+FLAGS = {"--dry-run": "dry_run=true", "--budget": "search.budget_hours"}
+"""Ways to write an override that people are used to; a key without a value takes the flag's."""
+
+GROUPS = ("experiment",)
+"""Config groups that verbs have beside the keys of their dataclass."""
+
+_TAKE_VALUES = frozenset(
+    (
+        *("-c", "--cfg", "-i", "--info", "-p", "--package", "--experimental-rerun"),
+        *("-cd", "--config-dir", "-cn", "--config-name", "-cp", "--config-path"),
+    )
+)
+"""Those of Hydra's own options that a value follows."""
+
+_NOTHING_LEFT_BEHIND = {
+    "hydra.run.dir": ".",
+    "hydra.output_subdir": "null",
+    "hydra/job_logging": "none",
+    "hydra/hydra_logging": "none",
+}
+"""Hydra would make a folder `outputs` with logs and copies of the configuration."""
+
+
+def compose(cls: type[T], arguments: Sequence[str], *, verb: str, config_name: str) -> T | None:
+    """Make a verb's configuration of its defaults, its YAML files and a command line.
+
+    A key below a section that is null by default (`experts.adapter.rank=8`) gives the section.
+
+    Args:
+        cls: The verb's dataclass.
+        arguments: `key=value`, flags of `FLAGS`, and Hydra's own (`--cfg job`, `--config-dir`).
+        verb: Its YAML finds the dataclass's defaults under this name and `_defaults`.
+        config_name: The YAML file in `conf`, without `.yaml`.
+
+    Returns:
+        The configuration; None if the command line asked only to print (`--cfg job`).
+
+    Raises:
+        ConfigError: If a key is unknown or a value cannot work, in one sentence with the nearest
+            right key: Hydra's own message does not say which was meant.
+    """
+    overrides, options = _apart(spell_out(arguments))
+    node = to_dict(cls())
+    for key in _keys(overrides):
+        check_key(cls, key)
+        open_sections(cls, node, key)
+    ConfigStore.instance().store(name=f"{verb}_defaults", node=node)
+    # Hydra takes overrides in one run only, not with options between them.
+    command = [f"expertree {verb}", *_quiet(overrides), *options]
+    with _in_one_sentence(), _as_this_process(command):
+        plain = _composed(config_name)
+    return None if plain is None else load(cls, plain)
+
+
+def spell_out(arguments: Sequence[str]) -> list[str]:
+    """Flags as overrides: `--dry-run`, `--budget 2` or `--budget=2`; all else as it is.
+
+    Raises:
+        ConfigError: If a flag lacks its value.
+    """
+    found: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        flag, equals, value = argument.partition("=")
+        key = FLAGS.get(flag)
+        if key is None:
+            found.append(argument)
+        elif "=" in key:
+            found.append(key)
+        else:
+            given = value if equals else next(left, None)
+            if not given:
+                raise ConfigError(f"the command line: {flag} needs a value")
+            found.append(f"{key}={given}")
+    return found
+
+
+def _composed(config_name: str) -> Any | None:  # noqa: ANN401 - plain data, checked by `load`
+    """What Hydra makes of this process's arguments; it is resolved while Hydra's own keys exist."""
+    found: list[Any] = []
+    problems: list[OmegaConfBaseException] = []
+
+    def keep(config: DictConfig) -> None:
+        try:
+            found.append(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        except OmegaConfBaseException as error:  # Hydra would print its own words about it.
+            problems.append(error)
+
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(keep)()
+    if problems:
+        raise problems[0]
+    return found[0] if found else None
+
+
+def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell overrides from Hydra's own options and their values.
+
+    Raises:
+        ConfigError: If several runs were asked for.
+    """
+    overrides: list[str] = []
+    options: list[str] = []
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        if argument in {"-m", "--multirun"}:
+            raise ConfigError(f"{argument} is not supported; `expertree search` tries many trees")
+        is_option = argument.startswith("-") or before in _TAKE_VALUES
+        (options if is_option else overrides).append(argument)
+    return overrides, options
+
+
+def _keys(overrides: Sequence[str]) -> Iterator[str]:
+    """The keys of the verb's dataclass among what overrides change."""
+    with _in_one_sentence():
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    for override in parsed:
+        key = override.key_or_group
+        if key not in GROUPS and not key.startswith("hydra"):
+            yield key
+
+
+def _quiet(overrides: Sequence[str]) -> list[str]:
+    """The overrides, and before them those that leave no files, save what was given."""
+    named = {override.partition("=")[0].lstrip("+") for override in overrides}
+    own = [f"{key}={value}" for key, value in _NOTHING_LEFT_BEHIND.items() if key not in named]
+    return [*own, *overrides]
+
+
+@contextlib.contextmanager
+def _as_this_process(arguments: list[str]) -> Iterator[None]:
+    """Let Hydra, which reads them from the process, see these arguments and raise its errors."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = arguments, "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+@contextlib.contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    """Raise errors of Hydra as this package's own.
+
+    Raises:
+        ConfigError: With the first line of what Hydra says.
+    """
+    try:
+        yield
+    except MissingConfigException as error:
+        there_are = f"; there are {', '.join(error.options)}" if error.options else ""
+        missing = error.missing_cfg_file or "a configuration file"
+        raise ConfigError(f"configuration: there is no {missing}{there_are}") from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"the command line: {reason}") from None

@@ -1,0 +1,35 @@
+"""Make the dashboard of searches at Weights & Biases.
+
+    expertree dashboard --dry-run
+    expertree dashboard project=expertree
+    wandb sync runs/search/granularity/tracking/trial-*/wandb/offline-run-*
+    expertree dashboard search=runs/search/granularity/tracking
+
+The first prints the dashboard's JSON and needs no account. The others need `wandb login`; the last
+makes a sweep of runs that were sent later.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from expertree.cli.codes import EXIT_DONE
+from expertree.cli.running import run_verb
+from expertree.tracking.dashboard import DashboardConfig, dashboard_json, publish
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the settings, publish, print the addresses; gives the exit code."""
+    return run_verb(
+        arguments, verb="dashboard", text=__doc__ or "", cls=DashboardConfig, run=_publish
+    )
+
+
+def _publish(config: DashboardConfig) -> int:
+    """Publish, or with `--dry-run` print what would be."""
+    if config.dry_run:
+        sys.stdout.write(json.dumps(dashboard_json(config), indent=1) + "\n")
+        return EXIT_DONE
+    dashboard, sweep = publish(config)
+    sys.stdout.write(f"dashboard  {dashboard}\n" + (f"sweep      {sweep}\n" if sweep else ""))
+    return EXIT_DONE

@@ -1,0 +1,76 @@
+"""The program `expertree`: lists its verbs, and starts the one that was asked for."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from expertree import __version__
+from expertree.cli.codes import EXIT_DONE, EXIT_USAGE
+
+VERBS = {
+    "build": "Build a tree of restoration experts from clean photographs, and report on it.",
+    "search": "Search over trees, and never train the same expert twice.",
+    "restore": "Restore photographs, each by the expert for what is wrong with it.",
+    "serve": "Serve a bundle over HTTP on this machine, or on a cluster that is running.",
+    "evaluate": "Measure a bundle on a data set, under the set's protocol.",
+    "bench": "Run one benchmark; its last line is one JSON object.",
+    "study": "Run one study; its tables are printed, and written as Markdown and JSON.",
+    "dashboard": "Make the dashboard of searches at Weights & Biases.",
+}
+"""The verbs, and the first line of each one's module in this package."""
+
+_HELP = {"-h", "--help", "help"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the verb that a command line begins with.
+
+    Args:
+        arguments: Without the program's name; those of this process if left out.
+
+    Returns:
+        The exit code: 0 if all was done, 1 for a failure, 2 for wrong usage.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given:
+        sys.stderr.write(help_text())
+        return EXIT_USAGE
+    verb, *rest = given
+    if verb in _HELP:
+        sys.stdout.write(help_text())
+        return EXIT_DONE
+    if verb == "--version":
+        sys.stdout.write(f"expertree {__version__}\n")
+        return EXIT_DONE
+    if verb not in VERBS:
+        sys.stderr.write(f"error: {_unknown(verb)}\n")
+        return EXIT_USAGE
+    # A verb imports torch and Ray, for seconds: only the one that runs.
+    module = importlib.import_module(f"expertree.cli.{verb}")
+    return cast("Callable[[Sequence[str]], int]", module.main)(rest)
+
+
+def help_text() -> str:
+    """What `expertree --help` prints."""
+    width = max(map(len, VERBS))
+    lines = (f"  {verb:{width}}  {line}" for verb, line in VERBS.items())
+    return "\n".join(
+        (
+            "usage: expertree VERB ...",
+            "",
+            "A tree of image-restoration experts: trained on Ray, served as one routed mixture.",
+            "",
+            *lines,
+            "",
+            "`expertree VERB --help` says what a verb takes.",
+            "",
+        )
+    )
+
+
+def _unknown(verb: str) -> str:
+    nearest = difflib.get_close_matches(verb.lower(), VERBS, n=1, cutoff=0.5)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else f"there are {', '.join(VERBS)}"
+    return f"'{verb}' is no verb of expertree; {hint}"

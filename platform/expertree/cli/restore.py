@@ -1,0 +1,36 @@
+"""Restore photographs, each by the expert for what is wrong with it.
+
+    expertree restore -i holiday.jpg -o restored.jpg
+    expertree restore -i photos -o restored -r --report restored/report.html
+    expertree restore -i photos -o restored -r --instruction rain --confidence 2
+    expertree restore -i photos -o restored -r --strength 0.4
+    expertree restore -i photos -o restored -r --insist
+    expertree restore -i photos -o restored --format webp --quality 90 --suffix _restored
+    expertree restore -i - -o - < dark.png > bright.png
+    expertree restore -i /shared/photos -o /shared/restored -r --cluster auto
+
+Metadata stay as they were. A photograph that no expert is predicted to make better is copied byte
+for byte; --insist restores it all the same. Run it again after any interruption: what is restored
+stays, what is left is done. Ends with 0 if all was done, 1 if some photographs failed (they are
+named), 2 if nothing could begin.
+"""
+
+from collections.abc import Sequence
+
+from expertree.batch.command import Work, in_this_process, parse, run
+from expertree.batch.settings import BatchConfig
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the command line, restore, and say how it went; gives the exit code."""
+    config = parse(arguments, program="expertree restore", description=__doc__ or "")
+    return run(config, _work_of(config))
+
+
+def _work_of(config: BatchConfig) -> Work:
+    """What restores: this process, or a cluster; Ray is loaded only for one."""
+    if config.cluster is None:
+        return in_this_process
+    from expertree.orchestration.restore_files import on_cluster  # noqa: PLC0415
+
+    return on_cluster

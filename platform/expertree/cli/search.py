@@ -1,0 +1,39 @@
+r"""Search over trees, and never train the same expert twice.
+
+    expertree search search_space=granularity photographs.source=/data/photos \
+        output=runs/search/granularity --dry-run
+    expertree search search_space=paper_table8 search.searcher=grid 'search.fractions=[1.0]' \
+        experiment=photos output=runs/search/table8
+    expertree search search_space=my_space.yaml output=runs/search/mine --budget 20
+    expertree build --config-dir runs/search/mine --config-name best
+
+What all trials have in common is given as for `expertree build`. The same command goes on with a
+search that was cut off; `optuna-dashboard runs/search/mine/study.journal` looks on while it runs.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from expertree.cli.codes import EXIT_DONE
+from expertree.cli.running import run_verb
+from expertree.orchestration.search_estimate import describe_search
+from expertree.orchestration.search_run import run_search
+from expertree.orchestration.search_settings import SearchConfig
+from expertree.report.search_terminal import search_summary
+from expertree.search.space import SPACES
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the settings, search, print what came of it; gives the exit code."""
+    return run_verb(
+        arguments, verb="search", text=__doc__ or "", cls=SearchConfig, run=_search_or_plan
+    )
+
+
+def _search_or_plan(config: SearchConfig) -> int:
+    if config.dry_run:
+        sys.stdout.write(describe_search(config, SPACES) + "\n")
+        return EXIT_DONE
+    record = run_search(config, SPACES)
+    sys.stdout.write(search_summary(record, colour=sys.stdout.isatty()) + "\n")
+    return EXIT_DONE

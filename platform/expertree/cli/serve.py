@@ -1,0 +1,40 @@
+r"""Serve a bundle over HTTP on this machine, or on a cluster that is running.
+
+expertree serve bundle=runs/demo/bundle
+expertree serve bundle=runs/other/bundle update=true address=127.0.0.1:6379
+expertree serve bundle=s3://models/bundle address=auto gateway.max_replicas=4 \
+    'pools=[{max_replicas: 8, num_cpus: 2}]'
+"""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from expertree.cli.codes import EXIT_DONE, EXIT_FAILED
+from expertree.cli.running import run_verb
+from expertree.orchestration.serving import serving, update_running
+from expertree.orchestration.serving_settings import ServeConfig
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the settings, serve until interrupted; gives the exit code."""
+    return run_verb(arguments, verb="serve", text=__doc__ or "", cls=ServeConfig, run=_serve)
+
+
+def _serve(config: ServeConfig) -> int:
+    """Serve, or with `update=true` hand a bundle to what is served already."""
+    if config.update:
+        status = update_running(config)
+        sys.stdout.write(f"{status.problem or f'{status.serving} is served'}\n")
+        return EXIT_DONE if status.problem is None else EXIT_FAILED
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), serving(config) as running:
+        sys.stdout.write(
+            f"{config.bundle} is served at {running.url}; Ctrl-C ends it\n"
+            f"another one: expertree serve bundle=... update=true address={running.address}\n"
+        )
+        sys.stdout.flush()
+        threading.Event().wait()
+    return EXIT_DONE

@@ -1,0 +1,27 @@
+"""Run one study; its tables are printed, and written as Markdown and JSON.
+
+expertree study study=accuracy accuracy.train=/data/train accuracy.validate=/data/val
+expertree study study=silhouette silhouette.embeddings=runs/demo
+expertree study study=silhouette silhouette.embeddings=runs/store/embed/0d221d89828d6e04222e
+"""
+
+import sys
+from collections.abc import Sequence
+
+from expertree.cli.codes import EXIT_DONE
+from expertree.cli.running import run_verb
+from expertree.studies.registry import StudyConfig, run_study
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the settings, run the study, print its tables; gives the exit code."""
+    return run_verb(arguments, verb="study", text=__doc__ or "", cls=StudyConfig, run=_study)
+
+
+def _study(config: StudyConfig) -> int:
+    sys.stdout.write(run_study(config, say=_say))
+    return EXIT_DONE
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
