@@ -1,0 +1,132 @@
+"""The wheel: what is in it, and that it works where no clone is."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from expertree.images.io import decode_u8, encode_png
+
+ROOT = Path(__file__).parents[3]
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def run(*command: str | Path, cwd: Path, fails_with: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a program that knows nothing of the clone."""
+    apart = {"PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in apart}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == fails_with, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of what git has: setuptools puts what earlier builds left into wheels."""
+    folder = tmp_path_factory.mktemp("wheel")
+    listing = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+    for name in filter(None, listing.stdout.split("\0")):
+        if os.path.lexists(ROOT / name):
+            (folder / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / "clone" / name, follow_symlinks=False)
+    options = ("--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", folder)
+    run(*PIP, "wheel", *options, folder / "clone", cwd=folder)
+    (found,) = folder.glob("expertree-*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of an environment with the wheel; the rest is borrowed."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, symlinks=True)
+    scheme = {"base": str(folder), "platbase": str(folder)}
+    own = Path(sysconfig.get_path("purelib", "venv", vars=scheme))
+    borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    # Folders in a .pth have their own .pth files ignored: an editable install is not borrowed.
+    (own / "borrowed.pth").write_text("".join(f"{path}\n" for path in sorted(borrowed)))
+    programs = Path(sysconfig.get_path("scripts", "venv", vars=scheme))
+    options = ("--no-deps", "--no-index", "--no-compile")
+    run(*PIP, "--python", programs / "python", "install", *options, wheel, cwd=folder)
+    where = run(programs / "python", "-c", "import expertree as e; print(e.__file__)", cwd=folder)
+    assert Path(where.stdout.strip()).is_relative_to(own)
+    return programs
+
+
+def test_the_wheel_has_what_the_clone_has_beside_code(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    package = ROOT / "platform" / "expertree"
+    spaces = {f"expertree/search/spaces/{p.name}" for p in (ROOT / "search_spaces").glob("*.yaml")}
+    listing = run(
+        "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=package
+    )
+    files = (name for name in listing.stdout.split("\0") if name and (package / name).is_file())
+    missing = {f"expertree/{name}" for name in files} - names
+    assert missing == set()
+    assert spaces <= names
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"expertree"}
+
+
+def test_help_lists_the_verbs(installed: Path, tmp_path: Path) -> None:
+    said = run(installed / "expertree", "--help", cwd=tmp_path)
+    assert "\n  build " in said.stdout
+    said = run(installed / "expertree", "bild", cwd=tmp_path, fails_with=2)
+    assert said.stdout == ""
+    assert "did you mean 'build'?" in said.stderr
+
+
+@pytest.mark.slow
+def test_a_picture_is_restored(installed: Path, bundle_path: Path, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    (tmp_path / "picture.png").write_bytes(encode_png(image))
+    run(
+        *(installed / "expertree", "restore", "--bundle", bundle_path, "--device", "cpu"),
+        *("-i", "picture.png", "-o", "restored.png"),
+        cwd=tmp_path,
+    )
+    restored = decode_u8((tmp_path / "restored.png").read_bytes())
+    assert restored.shape == image.shape
+    assert not np.array_equal(restored, image)
+    assert {path.name for path in tmp_path.iterdir()} == {"picture.png", "restored.png"}
+
+
+@pytest.mark.slow
+def test_the_demo_is_planned(installed: Path, tmp_path: Path) -> None:
+    said = run(installed / "expertree", "build", "experiment=demo", "--dry-run", cwd=tmp_path)
+    assert "runs/demo" in said.stdout
+    assert not {"wandb", "outputs", "multirun"} & {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_search_finds_the_spaces_that_have_names(installed: Path, tmp_path: Path) -> None:
+    said = run(
+        *(installed / "expertree", "search", "search_space=granulartiy", "--dry-run"),
+        cwd=tmp_path,
+        fails_with=2,
+    )
+    assert said.stdout == ""
+    assert "adaptive, granularity, losses, paper_table8" in said.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_dashboard_leaves_nothing_behind(installed: Path, tmp_path: Path) -> None:
+    said = run(installed / "expertree", "dashboard", "--dry-run", cwd=tmp_path)
+    assert "Trees and what they reach" in said.stdout
+    assert list(tmp_path.iterdir()) == []
