@@ -36,9 +36,9 @@ def wandb_env(wandb_server: Any) -> dict[str, str]:
     return os.environ | {"WANDB_BASE_URL": wandb_server.url, "WANDB_API_KEY": "0" * 40}
 
 
-def run(*command: str, env: dict[str, str]) -> str:
+def run(*command: str, env: dict[str, str], cwd: Path | None = None) -> str:
     done = subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, check=False, env=env, cwd=ROOT
+        [sys.executable, *command], capture_output=True, text=True, check=False, env=env, cwd=cwd
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -75,13 +75,18 @@ def test_a_search_offline_becomes_a_sweep_when_it_is_sent(
     assert wandb_server.calls == []
     files = sorted(map(str, tmp_path.glob("trial-*/wandb/offline-run-*")))
     assert len(files) == len(told["trials"])
-    run("-m", "wandb", "sync", *files, env=wandb_env)
+    # W&B logs into a folder `wandb` of wherever it is called.
+    run("-m", "wandb", "sync", *files, env=wandb_env, cwd=tmp_path)
     names = [f"{told['identity']}-{trial['number']:04d}" for trial in told["trials"]]
     assert {call["name"] for call in wandb_server.called("UpsertBucket")} == set(names)
     for name in names:
         assert wandb_server.history(name)
 
-    said = run("jobs/dashboard.py", f"search={tmp_path}", env=wandb_env)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    job = str(ROOT / "jobs" / "dashboard.py")
+    said = run(job, f"search={tmp_path}", env=wandb_env, cwd=elsewhere)
+    assert list(elsewhere.iterdir()) == []
     (sweep,) = wandb_server.called("UpsertSweep")
     assert json.loads(sweep["priorRunsFilters"]) == {"$or": [{"name": name} for name in names]}
     (view,) = wandb_server.called("UpsertView2")
