@@ -142,7 +142,7 @@ class DegradationConfig:
     num_val_clean: int = 60
     num_shift: int = 28
     mixed_fraction: float = 0.2
-    chooser_mixed_fraction: float = 0.5
+    chooser_mixed_fraction: float = 0.4
     chooser_clean_fraction: float = 0.1
     looks: LooksConfig = LooksConfig()
     tasks: tuple[str, ...] = DEFAULT_TASKS

@@ -16,7 +16,7 @@ from expertree.embedding.controller import ContentTower, controller_of, states_o
 from expertree.embedding.heads import HEADS
 from expertree.embedding.recipe import ExtractorRecipe
 from expertree.embedding.sliding import SlidingTower
-from expertree.embedding.views import VIEWS
+from expertree.embedding.views import SPREAD, VIEWS, windows
 from expertree.errors import ConfigError
 
 
@@ -39,10 +39,11 @@ class ExtractorConfig:
     embed_dim: int = 512
     """Length of an embedding, as CLIP ViT-B/32 and the paper have it."""
 
-    view: Literal["centre_crop", "resize", "full", "sliding"] = "centre_crop"
-    """What of an image it looks at; a name in `views.VIEWS`. `resize` and `full` are for comparison
-    (paper 000, table I): the first hides fine degradations, the second costs time in proportion to
-    the image. `sliding` is LoRA-IR's."""
+    view: Literal["spread", "centre_crop", "resize", "full", "sliding"] = "spread"
+    """What of an image it looks at; a name in `views.VIEWS`. `spread` takes the mean embedding of
+    up to nine windows over all of a photograph; `centre_crop` is the paper's and sees its middle
+    alone. `resize` and `full` are for comparison (paper 000, table I): the first hides fine
+    degradations, the second costs time in proportion to the image. `sliding` is LoRA-IR's."""
 
     view_px: int = 128
     """Side of that view, or of a window of `sliding`. The paper's is 224, cut from photographs;
@@ -140,7 +141,12 @@ class Extractor(nn.Module):
         Returns:
             float32 [B, embed_dim].
         """
-        return self.encode(VIEWS[self.config.view](images, self.config.view_px))
+        side_px = self.config.view_px
+        if self.config.view == "spread":
+            cut = windows(images, side_px, most=SPREAD)
+            features = self.visual(self._normalised(cut.flatten(0, 1)))
+            return self._finished(features.unflatten(0, cut.shape[:2]).mean(dim=1))
+        return self.encode(VIEWS[self.config.view](images, side_px))
 
     def encode(self, views: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
         """Embed what is already a view, or in training a crop of its own size."""

@@ -15,6 +15,9 @@ from torch import Tensor
 
 View = Callable[[Float[Tensor, "b c h w"], int], Float[Tensor, "b c view_h view_w"]]
 
+SPREAD = 3
+"""Windows along a side, at most, that `spread` looks at."""
+
 
 def centre_crop(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b c side side"]:
     """The middle of each image at its own scale; a smaller image is continued by reflection."""
@@ -34,14 +37,21 @@ def full(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b c v
     return at_least(images, side_px)
 
 
-def windows(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b n c side side"]:
+def windows(
+    images: Float[Tensor, "b c h w"], side_px: int, *, most: int | None = None
+) -> Float[Tensor, "b n c side side"]:
     """Square windows that cover each image at its own scale.
 
     As few rows and columns as will do, evenly apart, so that neighbours overlap where the image is
     no multiple of the side; a smaller image is continued by reflection.
+
+    Args:
+        images: Any size.
+        side_px: Side of a window.
+        most: Rows and columns at most, where windows need not cover a large image.
     """
     images = at_least(images, side_px)
-    tops, lefts = (_starts(length, side_px) for length in images.shape[-2:])
+    tops, lefts = (_starts(length, side_px, most) for length in images.shape[-2:])
     cut = [
         images[..., top : top + side_px, left : left + side_px] for top in tops for left in lefts
     ]
@@ -63,8 +73,10 @@ VIEWS: Mapping[str, View] = {
     "resize": resize,
     "full": full,
     "sliding": full,
+    "spread": full,
 }
-"""What the tower is given. The tower of `sliding` cuts the windows itself (`sliding.py`)."""
+"""What the tower is given, or cut into windows: by the extractor for `spread`, by a tower of its
+own for `sliding` (`sliding.py`)."""
 
 
 def visible_part(
@@ -77,18 +89,29 @@ def visible_part(
         view: A name in `VIEWS`.
         side_px: Side of the view.
     """
-    if view != "centre_crop":
-        return image
     height_px, width_px = image.shape[:2]
-    if min(height_px, width_px) < side_px:
+    if view == "spread":
+        rows, columns = (_of_windows(length, side_px) for length in (height_px, width_px))
+        return image[rows][:, columns]
+    if view != "centre_crop" or min(height_px, width_px) < side_px:
         return image
     top, left = (height_px - side_px) // 2, (width_px - side_px) // 2
     return image[top : top + side_px, left : left + side_px]
 
 
-def _starts(length_px: int, side_px: int) -> list[int]:
+def _of_windows(length_px: int, side_px: int) -> Int64[np.ndarray, " pixels"]:
+    """The pixels along a side that `spread` looks at, window after window; all of a short side."""
+    if length_px <= SPREAD * side_px:
+        return np.arange(length_px)
+    return np.concatenate(
+        [np.arange(start, start + side_px) for start in _starts(length_px, side_px, SPREAD)]
+    )
+
+
+def _starts(length_px: int, side_px: int, most: int | None = None) -> list[int]:
     """First pixels of the windows along one side."""
     num_windows = -(-length_px // side_px)
+    num_windows = num_windows if most is None else min(num_windows, most)
     last = length_px - side_px
     return [round(place * last / max(num_windows - 1, 1)) for place in range(num_windows)]
 

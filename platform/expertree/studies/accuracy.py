@@ -99,6 +99,7 @@ class AccuracyConfig:
     """What is looked at; names of `extractor.view`."""
 
     extractor: ExtractorConfig = ExtractorConfig(
+        view="centre_crop",
         view_px=224,
         recipe=ExtractorRecipe(num_steps=10000, crop_px=96, last_crop_px=160, precision="bfloat16"),
     )

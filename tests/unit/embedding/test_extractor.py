@@ -23,7 +23,9 @@ from expertree.embedding.views import VIEWS
 from expertree.errors import ArtefactError, ConfigError
 from expertree.storage import Storage
 
-CONFIG = ExtractorConfig(clip=ClipConfig(image_tower="test_resnet"), embed_dim=24, view_px=32)
+CONFIG = ExtractorConfig(
+    clip=ClipConfig(image_tower="test_resnet"), embed_dim=24, view="centre_crop", view_px=32
+)
 
 
 class ArrayPatches:
@@ -256,6 +258,15 @@ def test_the_view_is_what_the_tower_sees(extractor):
             expected = extractor.encode(VIEWS[view](images, 32))
         torch.testing.assert_close(seen[view], expected, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(seen["full"], seen["resize"], atol=1e-3)
+
+
+def test_a_spread_is_the_mean_over_windows_and_of_a_patch_the_patch(extractor):
+    own = build_extractor(dataclasses.replace(CONFIG, view="spread"), seed=1)
+    image = torch.rand(1, 3, 100, 40)
+    cut = [image[..., top : top + 32, left : left + 32] for top in (0, 34, 68) for left in (0, 8)]
+    expected = torch.stack([extractor.embed(window) for window in cut]).mean(dim=0)
+    torch.testing.assert_close(own.embed(image), expected, atol=1e-5, rtol=1e-4)
+    assert torch.equal(own.embed(cut[0]), extractor.embed(cut[0]))
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,29 @@ def test_the_visible_part_of_an_image_gives_the_view_of_the_image(view, height, 
     image = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
     part = visible_part(image, view, 32)
     tensors = [torch.from_numpy(one.transpose(2, 0, 1).copy())[None] for one in (image, part)]
-    views = [VIEWS[view](tensor, 32) for tensor in tensors]
+    if view == "spread":
+        views = [windows(tensor, 32, most=3) for tensor in tensors]
+    else:
+        views = [VIEWS[view](tensor, 32) for tensor in tensors]
     assert torch.equal(*views)
     if view == "centre_crop" and min(height, width) >= 32:
         assert part.shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 7), (33, 70), (96, 97), (400, 129)])
+def test_the_visible_part_has_all_windows_of_a_spread_and_no_more(height, width):
+    image = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
+    part = visible_part(image, "spread", 32)
+    assert part.shape == (min(height, 96), min(width, 96), 3)
+    cut, of_part = (
+        windows(torch.from_numpy(one.transpose(2, 0, 1).copy())[None], 32, most=3)
+        for one in (image, part)
+    )
+    assert torch.equal(cut, of_part)
+
+
+def test_a_spread_reaches_from_border_to_border():
+    images = torch.arange(200.0).view(1, 1, 1, 200).expand(1, 1, 16, 200)
+    cut = windows(images, 16, most=3)
+    assert cut.shape == (1, 3, 1, 16, 16)
+    assert cut[0, :, 0, 0, 0].tolist() == [0.0, 92.0, 184.0]
