@@ -82,14 +82,14 @@ def number(parameters: Parameters, name: str) -> float:
 
 def draw_low_light(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`gamma`, the darkening coefficient."""
-    return {"gamma": _uniform(rng, _range_at(LOW_LIGHT_GAMMA, severity))}
+    return {"gamma": uniform(rng, range_at(LOW_LIGHT_GAMMA, severity))}
 
 
 def draw_blur(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`size_px`, `std_x_px`, `std_y_px`, `angle_deg`; isotropic with probability 0.5."""
     size_px = _choice(rng, BLUR_SIZES_PX)
-    first, second = (_uniform(rng, _range_at(BLUR_STD_PX, severity)) for _ in range(2))
-    angle_deg = _uniform(rng, (0.0, 180.0))
+    first, second = (uniform(rng, range_at(BLUR_STD_PX, severity)) for _ in range(2))
+    angle_deg = uniform(rng, (0.0, 180.0))
     if rng.random() < 0.5:
         second, angle_deg = first, 0.0
     return {"size_px": size_px, "std_x_px": first, "std_y_px": second, "angle_deg": angle_deg}
@@ -98,19 +98,19 @@ def draw_blur(rng: np.random.Generator, severity: Severity) -> Parameters:
 def draw_motion_blur(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`size_px`, the length of the path, and `angle_deg`."""
     size_px = _choice(rng, _options_at(MOTION_SIZES_PX, severity))
-    return {"size_px": size_px, "angle_deg": _uniform(rng, (0.0, 180.0))}
+    return {"size_px": size_px, "angle_deg": uniform(rng, (0.0, 180.0))}
 
 
 def draw_noise(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`sigma`, on the scale of 0 to 255."""
-    return {"sigma": _uniform(rng, _range_at(NOISE_SIGMA, severity))}
+    return {"sigma": uniform(rng, range_at(NOISE_SIGMA, severity))}
 
 
 def draw_rain(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`strength`, `angle_deg` from the vertical, `length_px` and `width_px` of a streak."""
     return {
-        "strength": _uniform(rng, _range_at(RAIN_STRENGTH, severity)),
-        "angle_deg": _uniform(rng, RAIN_ANGLE_DEG),
+        "strength": uniform(rng, range_at(RAIN_STRENGTH, severity)),
+        "angle_deg": uniform(rng, RAIN_ANGLE_DEG),
         "length_px": _choice(rng, RAIN_LENGTHS_PX),
         "width_px": _choice(rng, RAIN_WIDTHS_PX),
     }
@@ -121,16 +121,16 @@ def draw_snow(rng: np.random.Generator, severity: Severity) -> Parameters:
     sizes = _options_at(SNOW_SIZES, severity)
     return {
         "size": sizes[int(rng.integers(len(sizes)))],
-        "density": _uniform(rng, SNOW_DENSITY),
-        "angle_deg": _uniform(rng, SNOW_ANGLE_DEG),
+        "density": uniform(rng, SNOW_DENSITY),
+        "angle_deg": uniform(rng, SNOW_ANGLE_DEG),
     }
 
 
 def draw_haze(rng: np.random.Generator, severity: Severity) -> Parameters:
     """`beta`, for depths in [0, 1], and `airlight`."""
     return {
-        "beta": _uniform(rng, _range_at(HAZE_BETA, severity)),
-        "airlight": _uniform(rng, HAZE_AIRLIGHT),
+        "beta": uniform(rng, range_at(HAZE_BETA, severity)),
+        "airlight": uniform(rng, HAZE_AIRLIGHT),
     }
 
 
@@ -206,7 +206,14 @@ def _degree(value: float, limits: tuple[tuple[str, float], ...]) -> str:
     raise ValueError(f"{value} lies beyond the last degree, which ends at {limit}")
 
 
-def _range_at(ranges: Mapping[Spread, _Range], severity: Severity) -> _Range:
+def range_at(ranges: Mapping[Spread, _Range], severity: Severity) -> _Range:
+    """The range to draw a number from; of a point on the way, the number itself twice.
+
+    Args:
+        ranges: By spread; the first number in distribution is the mildest, the last out of it the
+            severest.
+        severity: What to draw from.
+    """
     if isinstance(severity, str):
         return ranges[severity]
     mild, severe = ranges["in"][0], ranges["out"][1]
@@ -231,7 +238,8 @@ def check_severity(severity: Severity) -> None:
         )
 
 
-def _uniform(rng: np.random.Generator, bounds: _Range) -> float:
+def uniform(rng: np.random.Generator, bounds: _Range) -> float:
+    """Draw a number from a range, all parts of it equally often."""
     return float(rng.uniform(*bounds))
 
 
