@@ -39,7 +39,7 @@ def measure_shards(config: ShardConfig) -> dict[str, Any]:
         whole = read_patches(table, files)
         leaf_of = {
             key: DEFAULT_TASKS.index(tasks[0]) % num_leaves if len(tasks) == 1 else num_leaves - 1
-            for key, tasks in zip(whole.ids, whole.tasks, strict=True)
+            for key, tasks in zip(whole.ids.to_pylist(), whole.tasks, strict=True)
         }
         shard(table, leaf_of, range(num_leaves), shards, lambda *_: None)
         names = shards.list_files(".parquet")
@@ -49,7 +49,7 @@ def measure_shards(config: ShardConfig) -> dict[str, Any]:
             own = read_patches(shards, leaf_files(names, [leaf]))
             own.pair(range(len(own)))
             share = len(own) / len(whole)
-            image_bytes = _image_bytes(table, files, set(own.ids))
+            image_bytes = _image_bytes(table, files, set(own.ids.to_pylist()))
             ratios.append((own.num_bytes_read / image_bytes, own.num_bytes_read, share))
     worst = max(ratio for ratio, _, _ in ratios)
     return {

@@ -61,8 +61,8 @@ def draw_batch(
     else:
         seeds = (_random_bits(positions, seed ^ _FRESH) >> np.uint64(1)).tolist()
         degraded = [
-            fresh(image, _recipe(patches.recipes[index]), own)
-            for image, index, own in zip(clean, indices, seeds, strict=True)
+            fresh(image, _recipe(text), own)
+            for image, text, own in zip(clean, patches.recipes(indices), seeds, strict=True)
         ]
     for side, images in enumerate((degraded, clean)):
         for n, image in enumerate(images):

@@ -81,5 +81,5 @@ class _Embedder:
         patches = read_patches(item["table"], [name])
         vectors = embed_patches(self._extractor, patches, batch_size=EMBED_BATCH)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-        table = pa.table({"id": pa.array(patches.ids), "embedding": column})
+        table = pa.table({"id": patches.ids, "embedding": column})
         write_table(directory, name, table)
