@@ -6,13 +6,15 @@ without an atomic rename, and whatever was killed half-way is simply not done.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 from pyarrow import ArrowInvalid, fs
 
@@ -20,6 +22,11 @@ from expertree.errors import ArtefactError, StorageError
 
 DONE = "DONE.json"
 _PARTIAL = ".partial-"
+
+_MOST_READERS = 16
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -176,6 +183,26 @@ class Storage:
         name = f"{_PARTIAL}probe-{uuid.uuid4().hex}"
         self.write_bytes(name, b"expertree")
         self.delete(name)
+
+
+def read_together(read: Callable[[T], U], items: Sequence[T]) -> list[U]:
+    """Call a function for several items in threads; what it raises is raised here.
+
+    For reading and decoding: one waits for storage, the other does not hold the interpreter's lock.
+    A function that is called must not call this one.
+    """
+    if len(items) < 2:
+        return [read(item) for item in items]
+    return list(_readers().map(read, items))
+
+
+@functools.cache
+def _readers() -> ThreadPoolExecutor:
+    most = min(_MOST_READERS, os.cpu_count() or 1)
+    return ThreadPoolExecutor(max_workers=most, thread_name_prefix="readers")
+
+
+os.register_at_fork(after_in_child=_readers.cache_clear)  # threads are not forked
 
 
 def _resolve(uri: str) -> tuple[fs.FileSystem, str]:

@@ -19,10 +19,10 @@ from torch import Tensor
 from expertree.degradation.fresh import NO_REAL_MAPS, RealMaps
 from expertree.errors import ArtefactError
 from expertree.experts.patch_cache import SHARED_CACHE, PatchCache, Value
-from expertree.experts.row_groups import RowGroups, Rows, read_together
+from expertree.experts.row_groups import RowGroups, Rows
 from expertree.images.arrays import ImageU8
 from expertree.images.io import decode_u8
-from expertree.storage import Storage
+from expertree.storage import Storage, read_together
 
 Side = Literal["lq", "gt"]
 Column: TypeAlias = Literal["lq", "gt", "recipe"]

@@ -2,47 +2,23 @@
 
 import contextlib
 import dataclasses
-import functools
 import io
-import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from expertree.errors import ArtefactError
-from expertree.storage import Storage
+from expertree.storage import Storage, read_together
 
-T = TypeVar("T")
-U = TypeVar("U")
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 _KEPT_FOOTERS = 1024
 """A footer takes some ten kilobytes of memory."""
-
-_MOST_READERS = 16
-
-
-def read_together(read: Callable[[T], U], items: Sequence[T]) -> list[U]:
-    """Call a function for several items in threads; what it raises is raised here."""
-    if len(items) < 2:
-        return [read(item) for item in items]
-    return list(_readers().map(read, items))
-
-
-@functools.cache
-def _readers() -> ThreadPoolExecutor:
-    """Reading waits for storage, and decoding does not hold the interpreter's lock."""
-    most = min(_MOST_READERS, os.cpu_count() or 1)
-    return ThreadPoolExecutor(max_workers=most, thread_name_prefix="readers")
-
-
-os.register_at_fork(after_in_child=_readers.cache_clear)  # threads are not forked
 
 
 class RowGroups:

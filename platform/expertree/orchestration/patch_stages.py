@@ -8,11 +8,16 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from expertree.degradation.parts import SCHEMA, PartPlan, make_part
 from expertree.degradation.photographs import load_photo
-from expertree.degradation.table import SCHEMA, PartPlan, make_part
 from expertree.errors import ExpertreeError
 from expertree.orchestration.pipelines import OnDone, for_each
-from expertree.orchestration.tables import leaf_directory, read_table, write_table
+from expertree.orchestration.tables import (
+    LeafTable,
+    leaf_directory,
+    read_table,
+    write_table,
+)
 from expertree.storage import Storage
 
 ROWS_PER_FILE = 512
@@ -42,7 +47,7 @@ def table_files(parts: Sequence[PartPlan]) -> list[tuple[str, list[PartPlan]]]:
             files.append((f"part-{len(files):05d}.parquet", []))
             num_rows = 0
         files[-1][1].append(part)
-        num_rows += len(part.rows)
+        num_rows += part.num_rows
     return files
 
 
@@ -57,7 +62,7 @@ def _write_part(item: Mapping[str, Any]) -> None:
 
 def shard(
     table: Storage,
-    leaf_of: Mapping[str, int],
+    leaf_of: LeafTable,
     leaves: Sequence[int],
     result: Storage,
     on_done: OnDone,
@@ -68,7 +73,7 @@ def shard(
 
     Args:
         table: The patch table.
-        leaf_of: The leaf by the patch's id.
+        leaf_of: The leaf of each patch.
         leaves: Whose images are wanted.
         result: Where to.
         on_done: Told of files of the table that are through.
@@ -76,10 +81,9 @@ def shard(
     Raises:
         ExpertreeError: If a wanted leaf has no image.
     """
-    wanted = set(leaves)
-    shared = ray.put({key: leaf for key, leaf in leaf_of.items() if leaf in wanted})
+    shared = ray.put(leaf_of)  # arrays, which the workers of a node share without unpacking them
     items = [
-        {"name": name, "table": table, "directory": result, "leaf_of": [shared]}
+        {"name": name, "table": table, "directory": result, "leaf_of": [shared], "leaves": leaves}
         for name in table.list_files(".parquet")
     ]
     for_each(_write_shards, items, on_done)
@@ -90,9 +94,9 @@ def shard(
 
 
 def _write_shards(item: Mapping[str, Any]) -> None:
-    leaf_of: Mapping[str, int] = ray.get(item["leaf_of"][0])
+    leaf_of: LeafTable = ray.get(item["leaf_of"][0])
     rows = read_table(item["table"], item["name"])
-    leaves = np.array([leaf_of.get(key, -1) for key in rows["id"].to_pylist()])
-    for leaf in np.unique(leaves[leaves >= 0]):
+    leaves = leaf_of.find(rows["id"].combine_chunks())
+    for leaf in np.intersect1d(leaves, item["leaves"]):
         chosen = rows.take(np.flatnonzero(leaves == leaf)).cast(SCHEMA)
         write_table(item["directory"], f"{leaf_directory(int(leaf))}/{item['name']}", chosen)

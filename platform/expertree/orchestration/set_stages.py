@@ -8,8 +8,9 @@ from expertree.classical import VERSION
 from expertree.config import to_dict
 from expertree.degradation.looks import NATURAL
 from expertree.degradation.maps import MapFiles
+from expertree.degradation.parts import plan_patches
 from expertree.degradation.photographs import Photo, Split
-from expertree.degradation.table import PatchSet, plan_patches
+from expertree.degradation.table import PatchSet
 from expertree.orchestration.extractor_stages import embed
 from expertree.orchestration.patch_stages import degrade
 from expertree.orchestration.pipelines import OnDone
