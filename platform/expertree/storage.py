@@ -11,10 +11,10 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeAlias, TypedDict, TypeVar, cast
 
 from pyarrow import ArrowInvalid, fs
 
@@ -24,6 +24,19 @@ DONE = "DONE.json"
 _PARTIAL = ".partial-"
 
 _MOST_READERS = 16
+
+
+class FileRecord(TypedDict):
+    """Hash and length of a file."""
+
+    sha256: str
+    num_bytes: int
+
+
+Written: TypeAlias = Mapping[str, FileRecord]
+"""Files that were written, by name."""
+
+NOTHING_WRITTEN: Written = {}
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -118,14 +131,18 @@ class Storage:
 
     def list_files(self, suffix: str = "") -> list[str]:
         """Names of all files below this directory, relative and sorted; none if it is missing."""
+        return [name for name in self._sizes() if name.endswith(suffix)]
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of all files below this directory, by name, sorted."""
         selector = fs.FileSelector(self.path(), allow_not_found=True, recursive=True)
         start = len(self.path()) + 1
-        names = [
-            info.path[start:]
+        found = {
+            info.path[start:]: info.size
             for info in self.filesystem.get_file_info(selector)
-            if info.type == fs.FileType.File
-        ]
-        return sorted(n for n in names if n.endswith(suffix) and _PARTIAL not in n)
+            if info.type == fs.FileType.File and _PARTIAL not in info.path[start:]
+        }
+        return dict(sorted(found.items()))
 
     def delete(self, name: str = "") -> None:
         """Delete one file, or, without a name, this directory with all below it."""
@@ -134,16 +151,27 @@ class Storage:
         elif self.filesystem.get_file_info(self.path()).type == fs.FileType.Directory:
             self.filesystem.delete_dir(self.path())
 
-    def commit(self, spec: object, names: Iterable[str] | None = None) -> None:
+    def commit(self, spec: object, *, written: Written = NOTHING_WRITTEN) -> None:
         """Declare this directory a finished result; written last, it makes the result visible.
 
         Args:
             spec: What the result was made from, as plain data.
-            names: The files that belong to it; all that are there by default.
+            written: Files whose hashes are known from writing them; the others are read again.
+
+        Raises:
+            StorageError: If a file is not as long as what was written.
         """
-        chosen = self.list_files() if names is None else sorted(names)
-        files = {n: _describe(self.read_bytes(n)) for n in chosen if n != DONE}
-        self.write_json(DONE, {"spec": spec, "files": files})
+        sizes = {name: size for name, size in self._sizes().items() if name != DONE}
+        for name in sizes.keys() & written.keys():
+            if sizes[name] != written[name]["num_bytes"]:
+                raise StorageError(
+                    f"{self.path(name)} has {sizes[name]} bytes, but "
+                    f"{written[name]['num_bytes']} were written; delete it and run this again"
+                )
+        rest = [name for name in sizes if name not in written]
+        read = read_together(lambda name: describe(self.read_bytes(name)), rest)
+        files = {**written, **dict(zip(rest, read, strict=True))}
+        self.write_json(DONE, {"spec": spec, "files": {name: files[name] for name in sizes}})
 
     def is_done(self) -> bool:
         """Whether `commit` was reached."""
@@ -166,7 +194,7 @@ class Storage:
         for name in files if names is None else names:
             if name not in files:
                 raise ArtefactError(f"{self.path(name)} is not part of the committed result")
-            found = _describe(self.read_bytes(name))
+            found = describe(self.read_bytes(name))
             if found != files[name]:
                 raise ArtefactError(
                     f"{self.path(name)} has sha256 {found['sha256'][:12]}, but "
@@ -227,5 +255,6 @@ def _write_local(path: Path, data: bytes) -> None:
         raise
 
 
-def _describe(data: bytes) -> dict[str, Any]:
+def describe(data: bytes) -> FileRecord:
+    """What `commit` keeps of a file."""
     return {"sha256": hashlib.sha256(data).hexdigest(), "num_bytes": len(data)}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from expertree.errors import ArtefactError, StorageError
-from expertree.storage import DONE, Storage
+from expertree.storage import DONE, Storage, describe
 
 
 def test_a_result_is_done_only_after_commit(tmp_path: Path) -> None:
@@ -27,6 +27,27 @@ def test_a_changed_file_fails_verification_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"2")
     with pytest.raises(ArtefactError, match=r"a\.bin has sha256"):
         result.verify()
+
+
+def test_what_was_hashed_while_it_was_written_is_not_read_again(tmp_path: Path) -> None:
+    result = Storage.open(tmp_path)
+    for name in ("a.bin", "b.bin"):
+        result.write_bytes(name, b"1")
+    result.commit({})
+    read_back = result.done()
+    (tmp_path / "a.bin").write_bytes(b"2")
+    result.commit({}, written={"a.bin": describe(b"1")})
+    assert result.done() == read_back
+    with pytest.raises(ArtefactError, match=r"a\.bin has sha256"):
+        result.verify()
+
+
+def test_a_file_that_is_shorter_than_what_was_written_is_no_result(tmp_path: Path) -> None:
+    result = Storage.open(tmp_path)
+    result.write_bytes("a.bin", b"12")
+    with pytest.raises(StorageError, match=r"a\.bin has 2 bytes, but 3 were written"):
+        result.commit({}, written={"a.bin": describe(b"123")})
+    assert not result.is_done()
 
 
 def test_a_missing_file_fails_verification(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ from expertree.routing import (
     save_router,
     train_router,
 )
-from expertree.storage import Storage
+from expertree.storage import NOTHING_WRITTEN, Storage, Written
 
 VALIDATION = ("val_in", "val_out")
 
@@ -244,10 +244,11 @@ def shard_tree(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storag
     growth = hierarchy.growth
     leaves = range(hierarchy.tree.num_leaves) if growth is None else growth.leaves
 
-    def make(result: Storage, on_done: OnDone) -> None:
-        if leaves:
-            bench.need_cluster()
-            shard(table, hierarchy.leaf_of, leaves, result, on_done)
+    def make(result: Storage, on_done: OnDone) -> Written:
+        if not leaves:
+            return NOTHING_WRITTEN
+        bench.need_cluster()
+        return shard(table, hierarchy.leaf_of, leaves, result, on_done)
 
     spec = {"table": key_of(table), "tree": key_of(hierarchy.result)}
     return bench.run("shard", spec, make)

@@ -18,24 +18,29 @@ from expertree.orchestration.tables import (
     read_table,
     write_table,
 )
-from expertree.storage import Storage
+from expertree.storage import NOTHING_WRITTEN, Storage, Written
 
 ROWS_PER_FILE = 512
 
 
-def degrade(sets: Sequence[tuple[Sequence[PartPlan], Storage]], on_done: OnDone) -> None:
+def degrade(
+    sets: Sequence[tuple[Sequence[PartPlan], Storage]], on_done: OnDone
+) -> Mapping[Storage, Written]:
     """Make patch sets' tables: `part-00000.parquet`, about 512 rows a file.
 
     Args:
         sets: For each set its parts, and where its table goes.
         on_done: Told of files written.
+
+    Returns:
+        The files that were written now, by table.
     """
     items = [
         {"name": name, "parts": chunk, "directory": directory}
         for parts, directory in sets
         for name, chunk in table_files(parts)
     ]
-    for_each(_write_part, items, on_done)
+    return for_each(_write_part, items, on_done)
 
 
 def table_files(parts: Sequence[PartPlan]) -> list[tuple[str, list[PartPlan]]]:
@@ -51,13 +56,13 @@ def table_files(parts: Sequence[PartPlan]) -> list[tuple[str, list[PartPlan]]]:
     return files
 
 
-def _write_part(item: Mapping[str, Any]) -> None:
+def _write_part(item: Mapping[str, Any]) -> Written:
     directory, name = item["directory"], item["name"]
     if directory.exists(name):
-        return
+        return NOTHING_WRITTEN
     cv2.setNumThreads(1)
     tables = [make_part(part, load_photo(part.photo)) for part in item["parts"]]
-    write_table(directory, name, pa.concat_tables(tables))
+    return {name: write_table(directory, name, pa.concat_tables(tables))}
 
 
 def shard(
@@ -66,7 +71,7 @@ def shard(
     leaves: Sequence[int],
     result: Storage,
     on_done: OnDone,
-) -> None:
+) -> Written:
     """Write the training images by leaf: `leaf=003/part-00000.parquet`.
 
     A node of any level reads the directories of its leaves, and nothing else.
@@ -78,6 +83,9 @@ def shard(
         result: Where to.
         on_done: Told of files of the table that are through.
 
+    Returns:
+        The files that were written.
+
     Raises:
         ExpertreeError: If a wanted leaf has no image.
     """
@@ -86,17 +94,21 @@ def shard(
         {"name": name, "table": table, "directory": result, "leaf_of": [shared], "leaves": leaves}
         for name in table.list_files(".parquet")
     ]
-    for_each(_write_shards, items, on_done)
+    written = for_each(_write_shards, items, on_done)
     present = {name.partition("/")[0] for name in result.list_files(".parquet")}
     missing = [leaf for leaf in leaves if leaf_directory(leaf) not in present]
     if missing:
         raise ExpertreeError(f"leaves {missing} have no training images; use fewer groups")
+    return written.get(result, NOTHING_WRITTEN)
 
 
-def _write_shards(item: Mapping[str, Any]) -> None:
+def _write_shards(item: Mapping[str, Any]) -> Written:
     leaf_of: LeafTable = ray.get(item["leaf_of"][0])
     rows = read_table(item["table"], item["name"])
     leaves = leaf_of.find(rows["id"].combine_chunks())
+    written = {}
     for leaf in np.intersect1d(leaves, item["leaves"]):
         chosen = rows.take(np.flatnonzero(leaves == leaf)).cast(SCHEMA)
-        write_table(item["directory"], f"{leaf_directory(int(leaf))}/{item['name']}", chosen)
+        name = f"{leaf_directory(int(leaf))}/{item['name']}"
+        written[name] = write_table(item["directory"], name, chosen)
+    return written

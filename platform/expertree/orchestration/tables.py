@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 
 from expertree.degradation.captions import SEPARATOR
 from expertree.hierarchy import Labels
-from expertree.storage import Storage, read_together
+from expertree.storage import FileRecord, Storage, describe, read_together
 
 ROW_GROUP_ROWS = 64
 """Small row groups let a reader take a few rows without reading the rest."""
@@ -43,11 +43,13 @@ def count_rows(directory: Storage, name: str) -> int:
 
 def write_table(
     directory: Storage, name: str, table: pa.Table, *, row_group_rows: int = ROW_GROUP_ROWS
-) -> None:
+) -> FileRecord:
     """Write a Parquet file whole: encoded images uncompressed, in small row groups."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="NONE", row_group_size=row_group_rows)
-    directory.write_bytes(name, sink.getvalue())
+    data = sink.getvalue()
+    directory.write_bytes(name, data)
+    return describe(data)
 
 
 def read_tables(directory: Storage, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
