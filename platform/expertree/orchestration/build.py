@@ -99,8 +99,12 @@ class Built:
         return {plan.comparison: plan for plan in self.experts if plan.comparison is not None}
 
 
-def prepare(config: BuildConfig) -> Material:
+def prepare(config: BuildConfig, *, is_dry: bool = False) -> Material:
     """Check what can be checked before any work starts, and list the photographs.
+
+    Args:
+        config: Of the build.
+        is_dry: Leave nothing in the store, not even notes of the photographs.
 
     Raises:
         ExpertreeError: In one sentence, what is wrong and what to do.
@@ -116,7 +120,10 @@ def prepare(config: BuildConfig) -> Material:
             "cluster.use_gpu=false, or give cluster.address of a cluster that has some"
         )
     photos, skipped = list_photographs(
-        config.photographs.source, min_side_px=config.degradation.patch_px
+        config.photographs.source,
+        min_side_px=config.degradation.patch_px,
+        known=Storage.open(config.store).sub("photographs"),
+        is_dry=is_dry,
     )
     splits = split_photographs(
         photos,
