@@ -76,8 +76,26 @@ class Storage:
 
     def sub(self, *parts: str) -> "Storage":
         """A directory below this one."""
-        head, query, tail = self.uri.partition("?")
-        return Storage("/".join((head.rstrip("/"), *parts)) + query + tail)
+        place, query = self._split()
+        return Storage("/".join((place, *parts)) + query)
+
+    def above(self, levels: int = 1) -> "Storage":
+        """The directory so many levels above this one; of a file's URI, the file's directory."""
+        place, query = self._split()
+        return Storage((place.rsplit("/", levels)[0] or "/") + query)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path; of a file's URI, the file's name."""
+        return self._split()[0].rpartition("/")[2]
+
+    def _split(self) -> tuple[str, str]:
+        """The URI up to its query, and that (`?endpoint_override=http://...` may hold slashes)."""
+        place, query = self.uri, ""
+        if "://" in self.uri:
+            place, mark, tail = self.uri.partition("?")
+            query = mark + tail
+        return place.rstrip("/"), query
 
     def exists(self, name: str) -> bool:
         """Whether a file of that name is there."""
@@ -233,6 +251,7 @@ def _readers() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_readers.cache_clear)  # threads are not forked
 
 
+@functools.lru_cache(maxsize=256)  # a client of a bucket keeps its connections
 def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)

@@ -101,6 +101,25 @@ def test_listing_a_missing_directory_is_empty(tmp_path: Path) -> None:
     assert Storage.open(tmp_path / "none").list_files() == []
 
 
+QUERY = "?region=eu&endpoint_override=http://minio:9000/s3"
+
+
+@pytest.mark.parametrize("query", ["", QUERY])
+def test_the_query_of_a_uri_is_no_part_of_its_path(query: str) -> None:
+    result = Storage(f"s3://bucket/runs/tree/abc{query}")
+    assert result.sub("a", "b").uri == f"s3://bucket/runs/tree/abc/a/b{query}"
+    assert result.above().uri == f"s3://bucket/runs/tree{query}"
+    assert result.above(2).uri == f"s3://bucket/runs{query}"
+    assert (result.name, result.above().name) == ("abc", "tree")
+
+
+def test_a_question_mark_in_a_local_path_is_part_of_it(tmp_path: Path) -> None:
+    below = Storage.open(tmp_path / "why?").sub("a")
+    assert below.path() == str(tmp_path / "why?" / "a")
+    assert below.above().uri == str(tmp_path / "why?")
+    assert Storage("/a").above().uri == "/"
+
+
 def test_sub_keeps_the_query_of_a_uri() -> None:
     storage = Storage("s3://bucket/runs?region=eu").sub("a", "b")
     assert storage.uri == "s3://bucket/runs/a/b?region=eu"

@@ -81,7 +81,7 @@ class FinishedBuild:
     @property
     def store(self) -> Storage:
         """The root of the store."""
-        return Storage.open(self._stored["tree"].rsplit("/", 2)[0])
+        return self.directory("tree").above(2)
 
     @property
     def key(self) -> str:

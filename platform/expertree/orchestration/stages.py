@@ -194,13 +194,12 @@ def stage_key(stage: str, spec: Mapping[str, Any]) -> str:
 
 def key_of(result: Storage) -> str:
     """The key under which a result is stored."""
-    return result.path().rpartition("/")[2]
+    return result.name
 
 
 def sibling(result: Storage, stage: str, key: str) -> Storage:
     """Another stage's result in the store where one is."""
-    head, query, tail = result.uri.partition("?")
-    return Storage.open(head.rsplit("/", 2)[0] + query + tail).sub(stage, key)
+    return result.above(2).sub(stage, key)
 
 
 def check_whole(result: Storage) -> None:
