@@ -6,13 +6,15 @@ without an atomic rename, and whatever was killed half-way is simply not done.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, TypeAlias, TypedDict, TypeVar, cast
 
 from pyarrow import ArrowInvalid, fs
 
@@ -20,6 +22,24 @@ from expertree.errors import ArtefactError, StorageError
 
 DONE = "DONE.json"
 _PARTIAL = ".partial-"
+
+_MOST_READERS = 16
+
+
+class FileRecord(TypedDict):
+    """Hash and length of a file."""
+
+    sha256: str
+    num_bytes: int
+
+
+Written: TypeAlias = Mapping[str, FileRecord]
+"""Files that were written, by name."""
+
+NOTHING_WRITTEN: Written = {}
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,8 +76,26 @@ class Storage:
 
     def sub(self, *parts: str) -> "Storage":
         """A directory below this one."""
-        head, query, tail = self.uri.partition("?")
-        return Storage("/".join((head.rstrip("/"), *parts)) + query + tail)
+        place, query = self._split()
+        return Storage("/".join((place, *parts)) + query)
+
+    def above(self, levels: int = 1) -> "Storage":
+        """The directory so many levels above this one; of a file's URI, the file's directory."""
+        place, query = self._split()
+        return Storage((place.rsplit("/", levels)[0] or "/") + query)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path; of a file's URI, the file's name."""
+        return self._split()[0].rpartition("/")[2]
+
+    def _split(self) -> tuple[str, str]:
+        """The URI up to its query, and that (`?endpoint_override=http://...` may hold slashes)."""
+        place, query = self.uri, ""
+        if "://" in self.uri:
+            place, mark, tail = self.uri.partition("?")
+            query = mark + tail
+        return place.rstrip("/"), query
 
     def exists(self, name: str) -> bool:
         """Whether a file of that name is there."""
@@ -111,14 +149,18 @@ class Storage:
 
     def list_files(self, suffix: str = "") -> list[str]:
         """Names of all files below this directory, relative and sorted; none if it is missing."""
+        return [name for name in self._sizes() if name.endswith(suffix)]
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of all files below this directory, by name, sorted."""
         selector = fs.FileSelector(self.path(), allow_not_found=True, recursive=True)
         start = len(self.path()) + 1
-        names = [
-            info.path[start:]
+        found = {
+            info.path[start:]: info.size
             for info in self.filesystem.get_file_info(selector)
-            if info.type == fs.FileType.File
-        ]
-        return sorted(n for n in names if n.endswith(suffix) and _PARTIAL not in n)
+            if info.type == fs.FileType.File and _PARTIAL not in info.path[start:]
+        }
+        return dict(sorted(found.items()))
 
     def delete(self, name: str = "") -> None:
         """Delete one file, or, without a name, this directory with all below it."""
@@ -127,16 +169,27 @@ class Storage:
         elif self.filesystem.get_file_info(self.path()).type == fs.FileType.Directory:
             self.filesystem.delete_dir(self.path())
 
-    def commit(self, spec: object, names: Iterable[str] | None = None) -> None:
+    def commit(self, spec: object, *, written: Written = NOTHING_WRITTEN) -> None:
         """Declare this directory a finished result; written last, it makes the result visible.
 
         Args:
             spec: What the result was made from, as plain data.
-            names: The files that belong to it; all that are there by default.
+            written: Files whose hashes are known from writing them; the others are read again.
+
+        Raises:
+            StorageError: If a file is not as long as what was written.
         """
-        chosen = self.list_files() if names is None else sorted(names)
-        files = {n: _describe(self.read_bytes(n)) for n in chosen if n != DONE}
-        self.write_json(DONE, {"spec": spec, "files": files})
+        sizes = {name: size for name, size in self._sizes().items() if name != DONE}
+        for name in sizes.keys() & written.keys():
+            if sizes[name] != written[name]["num_bytes"]:
+                raise StorageError(
+                    f"{self.path(name)} has {sizes[name]} bytes, but "
+                    f"{written[name]['num_bytes']} were written; delete it and run this again"
+                )
+        rest = [name for name in sizes if name not in written]
+        read = read_together(lambda name: describe(self.read_bytes(name)), rest)
+        files = {**written, **dict(zip(rest, read, strict=True))}
+        self.write_json(DONE, {"spec": spec, "files": {name: files[name] for name in sizes}})
 
     def is_done(self) -> bool:
         """Whether `commit` was reached."""
@@ -159,7 +212,7 @@ class Storage:
         for name in files if names is None else names:
             if name not in files:
                 raise ArtefactError(f"{self.path(name)} is not part of the committed result")
-            found = _describe(self.read_bytes(name))
+            found = describe(self.read_bytes(name))
             if found != files[name]:
                 raise ArtefactError(
                     f"{self.path(name)} has sha256 {found['sha256'][:12]}, but "
@@ -178,6 +231,27 @@ class Storage:
         self.delete(name)
 
 
+def read_together(read: Callable[[T], U], items: Sequence[T]) -> list[U]:
+    """Call a function for several items in threads; what it raises is raised here.
+
+    For reading and decoding: one waits for storage, the other does not hold the interpreter's lock.
+    A function that is called must not call this one.
+    """
+    if len(items) < 2:
+        return [read(item) for item in items]
+    return list(_readers().map(read, items))
+
+
+@functools.cache
+def _readers() -> ThreadPoolExecutor:
+    most = min(_MOST_READERS, os.cpu_count() or 1)
+    return ThreadPoolExecutor(max_workers=most, thread_name_prefix="readers")
+
+
+os.register_at_fork(after_in_child=_readers.cache_clear)  # threads are not forked
+
+
+@functools.lru_cache(maxsize=256)  # a client of a bucket keeps its connections
 def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)
@@ -200,5 +274,6 @@ def _write_local(path: Path, data: bytes) -> None:
         raise
 
 
-def _describe(data: bytes) -> dict[str, Any]:
+def describe(data: bytes) -> FileRecord:
+    """What `commit` keeps of a file."""
     return {"sha256": hashlib.sha256(data).hexdigest(), "num_bytes": len(data)}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from expertree.errors import ArtefactError, StorageError
-from expertree.storage import DONE, Storage
+from expertree.storage import DONE, Storage, describe
 
 
 def test_a_result_is_done_only_after_commit(tmp_path: Path) -> None:
@@ -27,6 +27,27 @@ def test_a_changed_file_fails_verification_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"2")
     with pytest.raises(ArtefactError, match=r"a\.bin has sha256"):
         result.verify()
+
+
+def test_what_was_hashed_while_it_was_written_is_not_read_again(tmp_path: Path) -> None:
+    result = Storage.open(tmp_path)
+    for name in ("a.bin", "b.bin"):
+        result.write_bytes(name, b"1")
+    result.commit({})
+    read_back = result.done()
+    (tmp_path / "a.bin").write_bytes(b"2")
+    result.commit({}, written={"a.bin": describe(b"1")})
+    assert result.done() == read_back
+    with pytest.raises(ArtefactError, match=r"a\.bin has sha256"):
+        result.verify()
+
+
+def test_a_file_that_is_shorter_than_what_was_written_is_no_result(tmp_path: Path) -> None:
+    result = Storage.open(tmp_path)
+    result.write_bytes("a.bin", b"12")
+    with pytest.raises(StorageError, match=r"a\.bin has 2 bytes, but 3 were written"):
+        result.commit({}, written={"a.bin": describe(b"123")})
+    assert not result.is_done()
 
 
 def test_a_missing_file_fails_verification(tmp_path: Path) -> None:
@@ -78,6 +99,25 @@ def test_storage_is_a_picklable_value(tmp_path: Path) -> None:
 
 def test_listing_a_missing_directory_is_empty(tmp_path: Path) -> None:
     assert Storage.open(tmp_path / "none").list_files() == []
+
+
+QUERY = "?region=eu&endpoint_override=http://minio:9000/s3"
+
+
+@pytest.mark.parametrize("query", ["", QUERY])
+def test_the_query_of_a_uri_is_no_part_of_its_path(query: str) -> None:
+    result = Storage(f"s3://bucket/runs/tree/abc{query}")
+    assert result.sub("a", "b").uri == f"s3://bucket/runs/tree/abc/a/b{query}"
+    assert result.above().uri == f"s3://bucket/runs/tree{query}"
+    assert result.above(2).uri == f"s3://bucket/runs{query}"
+    assert (result.name, result.above().name) == ("abc", "tree")
+
+
+def test_a_question_mark_in_a_local_path_is_part_of_it(tmp_path: Path) -> None:
+    below = Storage.open(tmp_path / "why?").sub("a")
+    assert below.path() == str(tmp_path / "why?" / "a")
+    assert below.above().uri == str(tmp_path / "why?")
+    assert Storage("/a").above().uri == "/"
 
 
 def test_sub_keeps_the_query_of_a_uri() -> None:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from expertree.degradation.parameters import DISTRIBUTIONS
+from expertree.degradation.parts import PartPlan, make_part, plan_patches
 from expertree.degradation.photographs import (
     BUNDLED_SOURCE,
     Photo,
@@ -20,7 +21,7 @@ from expertree.degradation.photographs import (
 from expertree.degradation.recipe import Kind, Recipe, draw_recipe
 from expertree.degradation.registry import REGISTRY
 from expertree.degradation.synthesis import degrade
-from expertree.degradation.table import DegradationConfig, PartPlan, make_part, plan_patches
+from expertree.degradation.table import DegradationConfig
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
 from expertree.images.arrays import ImageU8
 from expertree.orchestration.tables import write_table

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from expertree.degradation.parts import SCHEMA, make_part, plan_patches
 from expertree.degradation.photographs import (
     BUNDLED_SOURCE,
     Photo,
@@ -26,13 +27,7 @@ from expertree.degradation.photographs import (
 from expertree.degradation.recipe import Recipe
 from expertree.degradation.registry import DEFAULT_TASKS
 from expertree.degradation.synthesis import degrade
-from expertree.degradation.table import (
-    SCHEMA,
-    DegradationConfig,
-    PatchSet,
-    make_part,
-    plan_patches,
-)
+from expertree.degradation.table import DegradationConfig, PatchSet
 from expertree.experts import (
     BackboneConfig,
     ExpertJob,

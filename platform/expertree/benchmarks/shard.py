@@ -4,14 +4,17 @@ import dataclasses
 import tempfile
 from typing import Any
 
+import numpy as np
+
+from expertree.degradation.parts import plan_patches
 from expertree.degradation.photographs import list_photographs
 from expertree.degradation.registry import DEFAULT_TASKS
-from expertree.degradation.table import DegradationConfig, plan_patches
+from expertree.degradation.table import DegradationConfig
 from expertree.experts import read_patches
 from expertree.hierarchy import HierarchyConfig
 from expertree.orchestration.cluster import ClusterConfig, connect
 from expertree.orchestration.patch_stages import degrade, shard
-from expertree.orchestration.tables import leaf_files, read_table
+from expertree.orchestration.tables import LeafTable, leaf_files, read_table
 from expertree.storage import Storage
 
 
@@ -37,10 +40,11 @@ def measure_shards(config: ShardConfig) -> dict[str, Any]:
         _make_table(config, table)
         files = table.list_files(".parquet")
         whole = read_patches(table, files)
-        leaf_of = {
-            key: DEFAULT_TASKS.index(tasks[0]) % num_leaves if len(tasks) == 1 else num_leaves - 1
-            for key, tasks in zip(whole.ids, whole.tasks, strict=True)
-        }
+        leaves = [
+            DEFAULT_TASKS.index(tasks[0]) % num_leaves if len(tasks) == 1 else num_leaves - 1
+            for tasks in whole.tasks
+        ]
+        leaf_of = LeafTable(ids=whole.ids, leaves=np.array(leaves))
         shard(table, leaf_of, range(num_leaves), shards, lambda *_: None)
         names = shards.list_files(".parquet")
         bytes_of_all = _bytes_of(table, files)
@@ -49,7 +53,7 @@ def measure_shards(config: ShardConfig) -> dict[str, Any]:
             own = read_patches(shards, leaf_files(names, [leaf]))
             own.pair(range(len(own)))
             share = len(own) / len(whole)
-            image_bytes = _image_bytes(table, files, set(own.ids))
+            image_bytes = _image_bytes(table, files, set(own.ids.to_pylist()))
             ratios.append((own.num_bytes_read / image_bytes, own.num_bytes_read, share))
     worst = max(ratio for ratio, _, _ in ratios)
     return {

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expertree.degradation.parts import plan_patches
 from expertree.degradation.photographs import BUNDLED_SOURCE, list_photographs
-from expertree.degradation.table import DegradationConfig, plan_patches
+from expertree.degradation.table import DegradationConfig
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
 from expertree.experts.backbones import build_backbone, describe_backbone
 from expertree.experts.state import LOG

@@ -3,18 +3,20 @@
 import dataclasses
 import hashlib
 import importlib.util
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from expertree.errors import PhotoError
 from expertree.images.arrays import ImageU8
 from expertree.images.io import decode_photo_u8
+from expertree.storage import Storage
 
 Split: TypeAlias = Literal["train", "route", "val"]
 
@@ -39,6 +41,9 @@ _BUNDLED_FILES = (
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _MAX_NAMED_IN_ERROR = 3
 
+_EXAMINED = 1
+"""Version of the notes of good files; raise it when `decode_photo_u8` refuses what it took."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Photo:
@@ -59,13 +64,18 @@ class Photo:
     height_px: int
 
 
-def list_photographs(source: str, *, min_side_px: int) -> tuple[list[Photo], list[tuple[str, str]]]:
+def list_photographs(
+    source: str, *, min_side_px: int, known: Storage | None = None, is_dry: bool = False
+) -> tuple[list[Photo], list[tuple[str, str]]]:
     """Find all usable photographs; every file is decoded, so a damaged one is known here.
 
     Args:
         source: `bundled` for the photographs that scikit-image and scikit-learn ship, otherwise a
             folder, searched with all its subfolders. Hidden files are passed over.
         min_side_px: Least height and width.
+        known: Where notes of good files are kept; one that has not been touched since (length and
+            times of change) is not read again.
+        is_dry: Take no new notes.
 
     Returns:
         The photographs by name, and the name and reason of each file that was skipped: not an
@@ -73,10 +83,15 @@ def list_photographs(source: str, *, min_side_px: int) -> tuple[list[Photo], lis
 
     Raises:
         PhotoError: If the folder does not exist or has no usable photograph.
+        ArtefactError: If the notes are damaged.
+        StorageError: If they cannot be written.
     """
     found = _bundled() if source == BUNDLED_SOURCE else _in_folder(Path(source).expanduser())
+    notes = _Notes(known, source)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        examined = list(pool.map(partial(_examine, min_side_px=min_side_px), found))
+        examined = list(pool.map(partial(_examine, min_side_px=min_side_px, notes=notes), found))
+    if not is_dry:
+        notes.save()
     photos: dict[str, Photo] = {}
     skipped: list[tuple[str, str]] = []
     for (name, _), outcome in zip(found, examined, strict=True):
@@ -183,27 +198,61 @@ def _path_of(location: str) -> Path:
     return Path(spec.origin).parent / file
 
 
-def _examine(found: tuple[str, str], *, min_side_px: int) -> Photo | str:
+class _Notes:
+    """What was found of good files, by location: how it was known that one is the same, and it."""
+
+    def __init__(self, directory: Storage | None, source: str) -> None:
+        self._directory = directory
+        self._name = f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.json"
+        self._before: dict[str, list[Any]] = {}
+        if directory is not None and directory.exists(self._name):
+            read = directory.read_json(self._name)
+            self._before = read["files"] if read["version"] == _EXAMINED else {}
+        self._now: dict[str, list[Any]] = {}
+
+    def find(self, location: str, stamp: list[int]) -> tuple[str, int, int] | None:
+        """Hash, width and height of a file that was seen with the same stamp."""
+        seen = self._before.get(location)
+        if seen is None or seen[0] != stamp:
+            return None
+        self._now[location] = seen
+        return seen[1], seen[2], seen[3]
+
+    def add(self, location: str, stamp: list[int], seen: tuple[str, int, int]) -> None:
+        """Note a good file."""
+        self._now[location] = [stamp, *seen]
+
+    def save(self) -> None:
+        """Keep the notes, if there is news."""
+        if self._directory is not None and self._now != self._before:
+            text = json.dumps({"version": _EXAMINED, "files": self._now})
+            self._directory.write_bytes(self._name, text.encode())
+
+
+def _examine(found: tuple[str, str], *, min_side_px: int, notes: _Notes) -> Photo | str:
     """The photograph of that name and location, or why it cannot be used."""
     name, location = found
     path = _path_of(location)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         return "is not an image file"
     try:
-        data = path.read_bytes()
-        height_px, width_px = decode_photo_u8(data).shape[:2]
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        seen = notes.find(location, stamp)
+        if seen is None:
+            data = path.read_bytes()
+            height_px, width_px = decode_photo_u8(data).shape[:2]
+            seen = (hashlib.sha256(data).hexdigest(), width_px, height_px)
+            notes.add(location, stamp, seen)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     except ValueError as error:
         return str(error)
+    sha256, width_px, height_px = seen
     if min(height_px, width_px) < min_side_px:
         return f"is {width_px} x {height_px} px, smaller than {min_side_px} px"
     return Photo(
-        name=name,
-        location=location,
-        sha256=hashlib.sha256(data).hexdigest(),
-        width_px=width_px,
-        height_px=height_px,
+        name=name, location=location, sha256=sha256, width_px=width_px, height_px=height_px
     )
 
 

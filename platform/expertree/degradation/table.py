@@ -1,48 +1,17 @@
-"""Patch sets: from photographs to tables of degraded and clean patches.
+"""Patch sets: which patches there are, for experts, for routers, for validation.
 
-Each set (for experts, for routers, for validation) is a table of its own, so that more of one does
-not make the others anew. Planning is separate from making: `plan_patches` decides every row's
-identity, seed and kind from values alone, and `make_part` makes a part of the table from one
-photograph, on any machine and in any order, always the same bytes.
+Each set is a table of its own, so that more of one does not make the others anew; `parts` decides
+its rows and makes them.
 """
 
 import dataclasses
-import hashlib
-import re
-from collections.abc import Sequence
-from pathlib import PurePosixPath
 
-import numpy as np
-import pyarrow as pa
-
-from expertree.degradation.captions import caption
-from expertree.degradation.cuts import MapCuts
-from expertree.degradation.looks import NATURAL, LooksConfig, draw_look, draw_saved
-from expertree.degradation.maps import NO_MAPS, MapFiles
+from expertree.degradation.looks import NATURAL, LooksConfig
 from expertree.degradation.parameters import Severity
-from expertree.degradation.photographs import Photo, Split
-from expertree.degradation.recipe import MIN_MIXED_TASKS, Kind, draw_recipe, mixable
+from expertree.degradation.photographs import Split
+from expertree.degradation.recipe import MIN_MIXED_TASKS, mixable
 from expertree.degradation.registry import DEFAULT_TASKS, MIXABLE, check_tasks
-from expertree.degradation.synthesis import degrade
 from expertree.errors import ConfigError
-from expertree.images.arrays import ImageU8
-from expertree.images.io import encode_png
-
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("photo", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("tasks", pa.list_(pa.string()), nullable=False),
-        pa.field("caption", pa.string(), nullable=False),
-        pa.field("recipe", pa.string(), nullable=False),
-        pa.field("seed", pa.int64(), nullable=False),
-        pa.field("lq", pa.binary(), nullable=False),
-        pa.field("gt", pa.binary(), nullable=False),
-    ]
-)
-"""Columns of the patch table; `lq` and `gt` are PNG, RGB, 8 bit."""
 
 SHIFT_POINTS = tuple(number / 14 for number in range(15))
 """The paper's 15 points of shift (paper 000, figure 5), from the mildest parameters in distribution
@@ -56,13 +25,6 @@ HALF_GREY = dataclasses.replace(NATURAL, grey_share=0.5)
 SHIFT_MIXED_FRACTION = 0.5
 """Share of the patches at a point of shift that has several degradations."""
 
-_ROWS_PER_PART = 256
-"""A part is one task of a data worker: seconds of work, some ten megabytes."""
-
-_MASKS_PER_PART = 16
-"""So many masks of each kind may the rows of a part draw from: a part stays small, however many
-masks there are, and decodes few of them."""
-
 _LEAST_PATCHES = {
     "num_train": 1,
     "num_extractor": 1,
@@ -72,12 +34,6 @@ _LEAST_PATCHES = {
     "num_val_clean": 0,
     "num_shift": 0,
 }
-
-_LOOKS = 1
-"""Tells the generator of a row's look from that of everything else."""
-
-_MIN_CONTRAST = 4.0
-_MAX_CROPS = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,179 +190,3 @@ class DegradationConfig:
             patch_px=self.patch_px,
             tasks=self.tasks,
         )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RowPlan:
-    """One row to make.
-
-    Attributes:
-        id: Unique in the table.
-        seed: Of crop, parameters and recipe; below 2^63.
-        kind: `single`, `mixed` or `clean`.
-        tasks: The task of a single row; what a mixed one is drawn from; none of a clean one.
-    """
-
-    id: str
-    seed: int
-    kind: Kind
-    tasks: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class PartPlan:
-    """A unit of work: some rows of one set from one photograph. Picklable, a few kilobytes."""
-
-    photo: Photo
-    patch_set: str
-    severity: Severity
-    patch_px: int
-    rows: tuple[RowPlan, ...]
-    maps: MapFiles = NO_MAPS
-    looks: LooksConfig = NATURAL
-
-
-def plan_patches(
-    patch_set: PatchSet, photos: Sequence[Photo], *, seed: int, maps: MapFiles = NO_MAPS
-) -> list[PartPlan]:
-    """Decide every row of a set's table.
-
-    The single degradations take turns, and with each turn the photographs move on by one, so that
-    every task sees every photograph equally often.
-
-    Args:
-        patch_set: Size, tasks and severity.
-        photos: The photographs of its part; their order does not matter.
-        seed: Of everything that is drawn when the parts are made.
-        maps: Real maps, as `list_maps` found them; what is not there is procedural.
-
-    Returns:
-        The parts in the order of their rows' ids.
-
-    Raises:
-        ValueError: If there are no photographs.
-    """
-    if not photos:
-        raise ValueError(f"patch set '{patch_set.name}' has no photographs")
-    parts: list[PartPlan] = []
-    chosen = sorted(photos, key=lambda photo: photo.name)
-    for number, (photo, share) in enumerate(
-        zip(chosen, _assign(patch_set, len(chosen)), strict=True)
-    ):
-        prefix = f"{patch_set.name}/{number:04d}-{_slug(photo.name)}"
-        rows = [
-            RowPlan(
-                id=f"{prefix}/{index:05d}",
-                seed=_seed_of(f"{seed}/{patch_set.name}/{photo.sha256}/{index}"),
-                kind=kind,
-                tasks=tasks,
-            )
-            for index, (kind, tasks) in enumerate(share)
-        ]
-        parts.extend(
-            PartPlan(
-                photo=photo,
-                patch_set=patch_set.name,
-                severity=patch_set.severity,
-                patch_px=patch_set.patch_px,
-                rows=tuple(rows[start : start + _ROWS_PER_PART]),
-                maps=maps.of_photos([photo.name]).sample(
-                    np.random.default_rng(_seed_of(f"{rows[start].seed}/masks")), _MASKS_PER_PART
-                ),
-                looks=patch_set.looks,
-            )
-            for start in range(0, len(rows), _ROWS_PER_PART)
-        )
-    return parts
-
-
-def make_part(part: PartPlan, image_u8: ImageU8) -> pa.Table:
-    """Cut and spoil the patches of a part.
-
-    A crop that is almost one colour (empty sky, the black frame of a medical picture) shows no
-    degradation but noise, so up to eight places are tried for each row.
-
-    Args:
-        part: From `plan_patches`.
-        image_u8: Its photograph, from `load_photo(part.photo)`.
-
-    Returns:
-        A table of `SCHEMA`, rows in the order of the plan.
-
-    Raises:
-        ValueError: If the image is smaller than a patch.
-        PhotoError: If a map is gone or has changed.
-    """
-    if min(image_u8.shape[:2]) < part.patch_px:
-        raise ValueError(
-            f"photograph {part.photo.name} is {list(image_u8.shape[:2])}, smaller than a patch of "
-            f"{part.patch_px} px"
-        )
-    maps = MapCuts(part.maps)
-    rows = [_make_row(row, part, image_u8, maps) for row in part.rows]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8, maps: MapCuts) -> dict[str, object]:
-    rng = np.random.default_rng(row.seed)
-    side_px = part.patch_px
-    top_px, left_px = _place(image_u8, side_px, rng)
-    clean = np.ascontiguousarray(image_u8[top_px : top_px + side_px, left_px : left_px + side_px])
-    recipe = draw_recipe(rng, tasks=row.tasks, kind=row.kind, severity=part.severity)
-    cuts, given = maps.draw(rng, recipe, top_px=top_px, left_px=left_px, side_px=side_px)
-    recipe = dataclasses.replace(recipe, maps=cuts)
-    if part.looks != NATURAL:
-        # A generator of its own: what is wrong with a picture does not depend on its look.
-        looks = np.random.default_rng([row.seed, _LOOKS])
-        clean = draw_look(clean, looks, part.looks)
-        if "jpeg" not in recipe.tasks:
-            recipe = dataclasses.replace(recipe, saved=draw_saved(looks, part.looks))
-    return {
-        "id": row.id,
-        "photo": part.photo.name,
-        "split": part.patch_set,
-        "kind": row.kind,
-        "tasks": list(recipe.tasks),
-        "caption": caption(recipe),
-        "recipe": recipe.to_json(),
-        "seed": row.seed,
-        "lq": encode_png(degrade(clean, recipe, given)),
-        "gt": encode_png(clean),
-    }
-
-
-def _place(image_u8: ImageU8, patch_px: int, rng: np.random.Generator) -> tuple[int, int]:
-    """The first row and column of a patch that is not of one colour, if a few tries find one."""
-    most_top, most_left = image_u8.shape[0] - patch_px, image_u8.shape[1] - patch_px
-    top, left = 0, 0
-    for _ in range(_MAX_CROPS):
-        top, left = int(rng.integers(most_top + 1)), int(rng.integers(most_left + 1))
-        patch = image_u8[top : top + patch_px, left : left + patch_px]
-        if patch.std() >= _MIN_CONTRAST:
-            break
-    return top, left
-
-
-def _assign(patch_set: PatchSet, num_photos: int) -> list[list[tuple[Kind, tuple[str, ...]]]]:
-    """Kind and tasks of each row, by photograph."""
-    shares: list[list[tuple[Kind, tuple[str, ...]]]] = [[] for _ in range(num_photos)]
-    num_mixed = round(patch_set.num_patches * patch_set.mixed_fraction)
-    num_clean = round(patch_set.num_patches * patch_set.clean_fraction)
-    num_tasks = len(patch_set.tasks)
-    for index in range(patch_set.num_patches - num_mixed - num_clean):
-        turn, task = divmod(index, num_tasks)
-        shares[(turn + task) % num_photos].append(("single", (patch_set.tasks[task],)))
-    for index in range(num_mixed):
-        shares[index % num_photos].append(("mixed", mixable(patch_set.tasks)))
-    for index in range(num_clean):
-        shares[index % num_photos].append(("clean", ()))
-    return shares
-
-
-def _seed_of(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
-
-
-def _slug(name: str) -> str:
-    stem = PurePosixPath(name).stem.lower()
-    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:40] or "photo"

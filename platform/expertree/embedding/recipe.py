@@ -10,6 +10,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from expertree.passes import indices_at
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractorRecipe:
@@ -85,12 +87,8 @@ def batch_at(recipe: ExtractorRecipe, step: int, *, num_patches: int, seed: int)
     Each pass over the patches has an order of its own; a batch may cross from one into the next.
     """
     first = step * recipe.batch_size
-    places = [divmod(place, num_patches) for place in range(first, first + recipe.batch_size)]
-    orders = {
-        turn: np.random.default_rng([seed, turn]).permutation(num_patches)
-        for turn in {turn for turn, _ in places}
-    }
-    return [int(orders[turn][rank]) for turn, rank in places]
+    positions = range(first, first + recipe.batch_size)
+    return indices_at(positions, num_patches=num_patches, seed=seed)
 
 
 def crops_at(

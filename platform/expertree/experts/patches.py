@@ -1,44 +1,42 @@
 """Paired patches from Parquet files: exactly the files one expert needs, and little of those.
 
-The samples of a tree node are a list of files. Their small columns are read at once; images are
-read by row group when first asked for, decoded, and kept while they fit a budget of memory.
+The samples of a tree node are a list of files. Their ids are read when they are opened, everything
+else when it is asked for: other columns whole, images and recipes a row group at a time while there
+is room to keep them, and row by row after that.
 """
 
-import contextlib
-import io
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, cast
+import functools
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, cast
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from expertree.degradation.fresh import NO_REAL_MAPS, RealMaps
 from expertree.errors import ArtefactError
+from expertree.experts.patch_cache import SHARED_CACHE, PatchCache, Value
+from expertree.experts.row_groups import RowGroups, Rows
 from expertree.images.arrays import ImageU8
 from expertree.images.io import decode_u8
-from expertree.storage import Storage
+from expertree.storage import Storage, read_together
 
 Side = Literal["lq", "gt"]
+Column: TypeAlias = Literal["lq", "gt", "recipe"]
 
-DEFAULT_CACHE_BYTES = 1 << 30
-"""Room for 10,000 pairs of 128 px patches: a small run never decodes an image twice."""
-
-_SMALL_COLUMNS = ["id", "kind", "tasks", "caption", "recipe"]
+_NEEDED = ("kind", "tasks", "caption", "recipe", "lq", "gt")
 
 
 class PairedPatches:
     """Degraded and clean patches of some Parquet files, sorted by id whatever the files' layout.
 
+    Several threads may read at once.
+
     Attributes:
-        ids: The patches' ids, ascending; an index is a position in this list.
-        kinds: `single` or `mixed` for each patch.
-        tasks: The degradations of each patch.
-        captions: The degree caption of each patch.
-        recipes: What made each degraded patch, as JSON (`degradation.recipe.Recipe`).
+        ids: The patches' ids, a string array, ascending; an index is a position in it.
         maps: Real maps that its degradation takes when it is made anew.
     """
 
@@ -46,29 +44,20 @@ class PairedPatches:
         self,
         storage: Storage,
         files: Sequence[str],
-        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        cache: PatchCache = SHARED_CACHE,
         maps: RealMaps = NO_REAL_MAPS,
     ) -> None:
-        """Read the small columns of the files; see `read_patches`."""
+        """Read the ids in the files; see `read_patches`."""
         self.maps = maps
-        self._files = [_ParquetFile(storage, name) for name in files]
-        found = [
-            (values, _Place(n, group, row))
-            for n, file in enumerate(self._files)
-            for group in range(file.num_row_groups)
-            for row, values in enumerate(file.read(group, _SMALL_COLUMNS).to_pylist())
-        ]
-        found.sort(key=lambda pair: cast("str", pair[0]["id"]))
-        self.ids: list[str] = [values["id"] for values, _ in found]
-        self.kinds: list[str] = [values["kind"] for values, _ in found]
-        self.tasks: list[tuple[str, ...]] = [tuple(values["tasks"]) for values, _ in found]
-        self.captions: list[str] = [values["caption"] for values, _ in found]
-        self.recipes: list[str] = [values["recipe"] for values, _ in found]
-        self._places = [place for _, place in found]
-        self._index_of = {place: index for index, place in enumerate(self._places)}
-        self._decoded: dict[tuple[Side, int], ImageU8] = {}
-        self._num_free_bytes = cache_bytes
-        self._check_ids()
+        self._groups = RowGroups(storage, files, key="id", needed=_NEEDED)
+        keys = self._groups.keys.combine_chunks()
+        order = pc.sort_indices(keys)
+        self.ids: pa.StringArray = keys.take(order)
+        self._rows: Rows = order.to_numpy().astype(np.int64)
+        self._index_of: Rows = np.empty_like(self._rows)
+        self._index_of[self._rows] = np.arange(len(self._rows))
+        self._cache, self._number = cache, cache.add_set(self)
+        self._check_ids(len(files))
 
     def __len__(self) -> int:
         """The number of patches."""
@@ -77,7 +66,23 @@ class PairedPatches:
     @property
     def num_bytes_read(self) -> int:
         """Bytes read from storage so far."""
-        return sum(file.num_bytes_read for file in self._files)
+        return self._groups.num_bytes_read
+
+    @functools.cached_property
+    def tasks(self) -> list[tuple[str, ...]]:
+        """The degradations of each patch."""
+        return [tuple(tasks) for tasks in self._column("tasks").to_pylist()]
+
+    @functools.cached_property
+    def captions(self) -> list[str]:
+        """The degree caption of each patch."""
+        found = self._column("caption").combine_chunks().dictionary_encode()
+        names: list[str] = found.dictionary.to_pylist()
+        return [names[place] for place in found.indices.to_numpy().tolist()]
+
+    def recipes(self, indices: Sequence[int]) -> list[str]:
+        """What made the degraded patches at some indices (`degradation.recipe.Recipe`), as JSON."""
+        return [value.tobytes().decode() for value in self._values("recipe", indices)]
 
     def pair(
         self, indices: Sequence[int]
@@ -104,43 +109,57 @@ class PairedPatches:
         Raises:
             ArtefactError: If a file cannot be read or decoded.
         """
-        wanted = [int(index) for index in indices]
-        fresh = self._load(side, {i for i in wanted if (side, i) not in self._decoded})
-        return [fresh[i] if i in fresh else self._decoded[side, i] for i in wanted]
+        return cast("list[ImageU8]", self._values(side, indices))
 
-    def _load(self, side: Side, missing: set[int]) -> dict[int, ImageU8]:
-        """Read and decode images, row group by row group; keep them and their neighbours."""
-        groups: dict[tuple[int, int], set[int]] = defaultdict(set)
-        for index in sorted(missing):
-            groups[self._places[index][:2]].add(index)
-        fresh: dict[int, ImageU8] = {}
-        for (n, group), wanted in groups.items():
-            encoded = self._files[n].read(group, [side]).column(0)
-            for row in range(len(encoded)):
-                index = self._index_of[_Place(n, group, row)]
-                if index in wanted or self._has_room_for(side, index):
-                    fresh[index] = self._decode(encoded[row].as_py(), side, index)
-        return fresh
+    def _column(self, name: str) -> pa.ChunkedArray:
+        return self._groups.column(name).take(pa.array(self._rows))
 
-    def _has_room_for(self, side: Side, index: int) -> bool:
-        return self._num_free_bytes > 0 and (side, index) not in self._decoded
+    def _values(self, column: Column, indices: Sequence[int]) -> list[Value]:
+        """Take what is kept of some values, and read the others, several row groups at a time."""
+        wanted = [(column, int(index)) for index in indices]
+        found = self._cache.find(self._number, wanted)
+        missing = np.array(sorted({i for _, i in wanted if (column, i) not in found}), np.int64)
+        groups = self._groups.groups_of(self._rows[missing])
 
-    def _decode(self, data: bytes, side: Side, index: int) -> ImageU8:
+        def load(group: int) -> dict[tuple[str, int], Value]:
+            return self._load(column, group, missing[groups == group])
+
+        for loaded in read_together(load, np.unique(groups).tolist()):
+            found.update(loaded)
+        return [found[key] for key in wanted]
+
+    def _load(self, column: Column, group: int, wanted: Rows) -> dict[tuple[str, int], Value]:
+        """Read and decode values of a row group; while there is room, their neighbours too."""
+        has_room = self._cache.has_room(self._number)
+        if not has_room:
+            values = self._groups.read_rows(group, column, self._rows[wanted])
+            if values is not None:
+                pairs = zip(wanted.tolist(), values, strict=True)
+                return {(column, i): self._decode(value, column, i) for i, value in pairs}
+        start, end = self._groups.starts[group : group + 2].tolist()
+        keys = [(column, index) for index in self._index_of[start:end].tolist()]
+        found = self._cache.find(self._number, keys)
+        asked = set(wanted.tolist())
+        for key, value in zip(keys, self._groups.read_group(group, column), strict=True):
+            if key[1] in asked or (has_room and key not in found):
+                found[key] = self._decode(value, *key)
+                has_room = self._cache.keep(self._number, key, found[key])
+        return found
+
+    def _decode(self, data: bytes, column: Column, index: int) -> Value:
+        if column == "recipe":
+            return np.frombuffer(data, dtype=np.uint8)
         try:
-            image = decode_u8(data)
+            return decode_u8(data)
         except ValueError as error:
-            raise ArtefactError(f"patch {self.ids[index]}, column {side}: {error}") from error
-        fits = image.nbytes <= self._num_free_bytes
-        self._num_free_bytes = self._num_free_bytes - image.nbytes if fits else 0
-        if fits:
-            self._decoded[side, index] = image
-        return image
+            raise ArtefactError(f"patch {self.ids[index]}, column {column}: {error}") from error
 
-    def _check_ids(self) -> None:
-        repeated = [id_ for id_, count in Counter(self.ids).items() if count > 1]
-        if repeated:
+    def _check_ids(self, num_files: int) -> None:
+        twice = pc.equal(self.ids[1:], self.ids[:-1]).to_numpy(zero_copy_only=False)
+        repeated = pc.unique(self.ids[1:].filter(pa.array(twice, pa.bool_())))
+        if len(repeated):
             raise ArtefactError(
-                f"{len(repeated)} ids occur twice in {len(self._files)} files, the first "
+                f"{len(repeated)} ids occur twice in {num_files} files, the first "
                 f"'{repeated[0]}'; was a file listed twice?"
             )
 
@@ -149,7 +168,7 @@ def read_patches(
     storage: Storage,
     files: Sequence[str],
     *,
-    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    cache: PatchCache = SHARED_CACHE,
     maps: RealMaps = NO_REAL_MAPS,
 ) -> PairedPatches:
     """Open the patches of a tree node, or of any list of Parquet files.
@@ -157,7 +176,7 @@ def read_patches(
     Args:
         storage: Where the files are.
         files: Names within `storage`; exactly these are read.
-        cache_bytes: How much decoded pixels may take; what does not fit is read again each time.
+        cache: Keeps decoded pixels; what does not fit is read again each time.
         maps: Real maps for whoever degrades the clean patches anew.
 
     Returns:
@@ -166,77 +185,7 @@ def read_patches(
     Raises:
         ArtefactError: If a file is missing, is not Parquet, lacks a column, or an id repeats.
     """
-    return PairedPatches(storage, files, cache_bytes, maps)
-
-
-class _Place(NamedTuple):
-    """Where a row's images are."""
-
-    file: int
-    row_group: int
-    row: int
-
-
-class _ParquetFile:
-    """A Parquet file that is open only while it is read; its footer is read once."""
-
-    def __init__(self, storage: Storage, name: str) -> None:
-        self._storage = storage
-        self._name = name
-        self.num_bytes_read = 0
-        self._metadata: pq.FileMetaData | None = None
-        with self._open() as parquet:
-            self._metadata = parquet.metadata
-            self.num_row_groups: int = parquet.num_row_groups
-
-    def read(self, row_group: int, columns: list[str]) -> pa.Table:
-        """Read some columns of one row group."""
-        with self._open() as parquet:
-            table = parquet.read_row_group(row_group, columns=columns, use_threads=False)
-        missing = set(columns) - set(table.column_names)
-        if missing:
-            raise ArtefactError(
-                f"{self._storage.path(self._name)} has no column {', '.join(sorted(missing))}; "
-                "it is not a patch table"
-            )
-        return table
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[pq.ParquetFile]:
-        path = self._storage.path(self._name)
-        try:
-            with self._storage.filesystem.open_input_file(path) as file:
-                stream = _CountingStream(file)
-                yield pq.ParquetFile(stream, metadata=self._metadata)
-                self.num_bytes_read += stream.num_bytes_read
-        except (OSError, pa.ArrowException) as error:
-            raise ArtefactError(f"{path} cannot be read as Parquet: {error}") from error
-
-
-class _CountingStream(io.RawIOBase):
-    """A file that counts what is read from it."""
-
-    def __init__(self, file: pa.NativeFile) -> None:
-        super().__init__()
-        self.num_bytes_read = 0
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return cast("int", self._file.seek(offset, whence))
-
-    def tell(self) -> int:
-        return cast("int", self._file.tell())
-
-    def read(self, size: int = -1) -> bytes:
-        data = cast("bytes", self._file.read(None if size < 0 else size))
-        self.num_bytes_read += len(data)
-        return data
+    return PairedPatches(storage, files, cache, maps)
 
 
 def _stack(images: Sequence[ImageU8]) -> UInt8[Tensor, "b 3 h w"]:

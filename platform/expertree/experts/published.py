@@ -168,8 +168,8 @@ def _container(content: Mapping[str, Any]) -> str | None:
 
 
 def _split(uri: str) -> tuple[Storage, str]:
-    folder, _, name = uri.rpartition("/")
-    return Storage.open(folder or "."), name
+    file = Storage.open(uri)
+    return file.above(), file.name
 
 
 def _some(names: Iterable[str]) -> str:

@@ -18,26 +18,12 @@ from expertree.degradation.fresh import FreshDegradation
 from expertree.degradation.recipe import Recipe
 from expertree.experts.patches import PairedPatches
 from expertree.images.arrays import ImageU8
+from expertree.passes import indices_at
 
 _FRESH = 0x5EED
 """Tells the seeds of what is degraded anew from the bits that place and turn a crop."""
 
 _U64: TypeAlias = np.ndarray[Any, np.dtype[np.uint64]]
-
-
-def indices_at(positions: Sequence[int], *, num_patches: int, seed: int) -> list[int]:
-    """The patches at some positions: each pass over the patches is a permutation of its own.
-
-    Args:
-        positions: Positions in the sequence of all samples, from 0.
-        num_patches: How many patches there are.
-        seed: Of the permutations.
-    """
-    found = []
-    for position in positions:
-        turn, place = divmod(position, num_patches)
-        found.append(int(_permutation(num_patches, seed, turn)[place]))
-    return found
 
 
 def draw_batch(
@@ -75,8 +61,8 @@ def draw_batch(
     else:
         seeds = (_random_bits(positions, seed ^ _FRESH) >> np.uint64(1)).tolist()
         degraded = [
-            fresh(image, _recipe(patches.recipes[index]), own)
-            for image, index, own in zip(clean, indices, seeds, strict=True)
+            fresh(image, _recipe(text), own)
+            for image, text, own in zip(clean, patches.recipes(indices), seeds, strict=True)
         ]
     for side, images in enumerate((degraded, clean)):
         for n, image in enumerate(images):
@@ -116,11 +102,6 @@ def cut(image: ImageU8, bits: int, *, patch_px: int, augment: bool) -> UInt8[np.
 @functools.lru_cache(maxsize=4096)
 def _recipe(text: str) -> Recipe:
     return Recipe.from_json(text)
-
-
-@functools.lru_cache(maxsize=2)
-def _permutation(num_patches: int, seed: int, turn: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.random.default_rng([seed, turn]).permutation(num_patches)
 
 
 def _random_bits(positions: Sequence[int], seed: int) -> _U64:

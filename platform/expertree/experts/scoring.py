@@ -1,6 +1,6 @@
 """How good an expert is, patch by patch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +16,9 @@ Scores: TypeAlias = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 Restoration: TypeAlias = Callable[[ImageU8, tuple[str, ...]], ImageU8]
 """From a degraded image and its degradations to a restored one, uint8 HWC RGB."""
+
+_READ_AT_ONCE = 64
+"""Pairs that are held at once where no network batches them."""
 
 _METRICS = {"psnr_rgb": psnr_rgb, "psnr_y": psnr_y, "ssim": ssim}
 
@@ -50,14 +53,19 @@ def score_inputs(patches: PairedPatches) -> Scores:
 
 def score_restoration(restore: Restoration, patches: PairedPatches) -> Scores:
     """The same for a function of an image and its degradations in order."""
-    indices = range(len(patches))
-    images = zip(patches.images("lq", indices), patches.images("gt", indices), strict=True)
     return _columns(
         [
-            _compare(restore(degraded, tasks), clean)
-            for (degraded, clean), tasks in zip(images, patches.tasks, strict=True)
+            _compare(restore(degraded, patches.tasks[start + place]), clean)
+            for start in range(0, len(patches), _READ_AT_ONCE)
+            for place, (degraded, clean) in enumerate(
+                _pairs(patches, range(start, min(start + _READ_AT_ONCE, len(patches))))
+            )
         ]
     )
+
+
+def _pairs(patches: PairedPatches, indices: Sequence[int]) -> Iterator[tuple[ImageU8, ImageU8]]:
+    return zip(patches.images("lq", indices), patches.images("gt", indices), strict=True)
 
 
 def _restored(

@@ -10,8 +10,15 @@ from expertree.hierarchy.build import build_tree
 from expertree.hierarchy.config import AdaptiveConfig, HierarchyConfig
 from expertree.hierarchy.dendrogram import Dendrogram
 from expertree.hierarchy.grow import Growth, GrowthLimits, grow
+from expertree.hierarchy.labels import Labels
 from expertree.hierarchy.nearest import nearest
-from expertree.hierarchy.quality import Composition, compositions, purity, silhouettes
+from expertree.hierarchy.quality import (
+    Composition,
+    compositions,
+    purity,
+    silhouette_rows,
+    silhouettes,
+)
 from expertree.hierarchy.tree import ROOT, Node, Tree
 
 __all__ = [
@@ -22,6 +29,7 @@ __all__ = [
     "Growth",
     "GrowthLimits",
     "HierarchyConfig",
+    "Labels",
     "Node",
     "Tree",
     "assign",
@@ -32,5 +40,6 @@ __all__ = [
     "nearest",
     "purity",
     "save_tree",
+    "silhouette_rows",
     "silhouettes",
 ]

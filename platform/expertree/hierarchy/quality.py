@@ -1,12 +1,12 @@
 """How good the groups of a tree are: silhouette by level, and what each group is made of."""
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int64
 
+from expertree.hierarchy.labels import Labels
 from expertree.hierarchy.tree import Tree
 
 MAX_SILHOUETTE_SAMPLES = 10_000
@@ -26,6 +26,19 @@ class Composition:
     node: int
     num_samples: int
     shares: tuple[tuple[str, float], ...]
+
+
+def silhouette_rows(
+    num_samples: int, *, max_samples: int = MAX_SILHOUETTE_SAMPLES, seed: int = 0
+) -> Int64[np.ndarray, " rows"]:
+    """Which of so many samples `silhouettes` scores: all, or a random sample; ascending.
+
+    Whoever has more embeddings than fit in memory reads these alone and has them scored.
+    """
+    if num_samples <= max_samples:
+        return np.arange(num_samples)
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.choice(num_samples, max_samples, replace=False))
 
 
 def silhouettes(
@@ -51,8 +64,7 @@ def silhouettes(
     from sklearn.metrics import silhouette_score  # noqa: PLC0415 - a second to load
 
     if len(embeddings) > max_samples:
-        rng = np.random.default_rng(seed)
-        rows = np.sort(rng.choice(len(embeddings), max_samples, replace=False))
+        rows = silhouette_rows(len(embeddings), max_samples=max_samples, seed=seed)
         embeddings, leaves = embeddings[rows], leaves[rows]
     points = tree.standardise(embeddings)
     scores: list[float | None] = []
@@ -74,11 +86,13 @@ def compositions(
         labels: A name for each sample: its task, or its degree caption.
     """
     found = []
+    coded = Labels.of(labels)
+    by_leaf = coded.counts(leaves, tree.num_leaves)
     for node in tree.nodes:
-        inside = np.isin(leaves, node.leaves)
-        counts = Counter(label for label, kept in zip(labels, inside, strict=True) if kept)
-        total = counts.total()
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        counts: list[int] = by_leaf[list(node.leaves)].sum(axis=0).tolist()
+        total = sum(counts)
+        present = [(name, n) for name, n in zip(coded.values, counts, strict=True) if n]
+        ranked = sorted(present, key=lambda item: (-item[1], item[0]))
         shares = tuple((label, count / total) for label, count in ranked)
         found.append(Composition(node=node.index, num_samples=total, shares=shares))
     return tuple(found)

@@ -20,7 +20,7 @@ from expertree.degradation.photographs import (
 )
 from expertree.degradation.table import CLEAN_SET
 from expertree.errors import ResourceError
-from expertree.hierarchy import ROOT, assign, load_tree, save_tree
+from expertree.hierarchy import ROOT, Labels, assign, load_tree, save_tree
 from expertree.orchestration.classical_stages import choose_classical
 from expertree.orchestration.costs import budget_of
 from expertree.orchestration.dispatcher import Picture
@@ -44,7 +44,7 @@ from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import NotMadeError, Workbench, check_whole, key_of
 from expertree.orchestration.tables import read_embeddings, read_leaves, read_names, write_leaves
 from expertree.orchestration.tracked import prepare_tracking
-from expertree.orchestration.tree_stage import Hierarchy, cut_embeddings
+from expertree.orchestration.tree_stage import Hierarchy, assign_here, cut_embeddings
 from expertree.restorer import write_bundle
 from expertree.routing import (
     Router,
@@ -55,7 +55,7 @@ from expertree.routing import (
     save_router,
     train_router,
 )
-from expertree.storage import Storage
+from expertree.storage import NOTHING_WRITTEN, Storage, Written
 
 VALIDATION = ("val_in", "val_out")
 
@@ -99,8 +99,12 @@ class Built:
         return {plan.comparison: plan for plan in self.experts if plan.comparison is not None}
 
 
-def prepare(config: BuildConfig) -> Material:
+def prepare(config: BuildConfig, *, is_dry: bool = False) -> Material:
     """Check what can be checked before any work starts, and list the photographs.
+
+    Args:
+        config: Of the build.
+        is_dry: Leave nothing in the store, not even notes of the photographs.
 
     Raises:
         ExpertreeError: In one sentence, what is wrong and what to do.
@@ -116,7 +120,10 @@ def prepare(config: BuildConfig) -> Material:
             "cluster.use_gpu=false, or give cluster.address of a cluster that has some"
         )
     photos, skipped = list_photographs(
-        config.photographs.source, min_side_px=config.degradation.patch_px
+        config.photographs.source,
+        min_side_px=config.degradation.patch_px,
+        known=Storage.open(config.store).sub("photographs"),
+        is_dry=is_dry,
     )
     splits = split_photographs(
         photos,
@@ -225,19 +232,18 @@ def cut_tree(
     """The tree of some embeddings."""
 
     def make(result: Storage, _: OnDone) -> None:
-        tree, ids, leaves = cut_embeddings(
+        tree, leaf_of = cut_embeddings(
             embeddings,
             config.hierarchy,
             extractor=key_of(extractor),
             need_cluster=bench.need_cluster,
         )
         save_tree(tree, result)
-        write_leaves(result, ids, leaves)
+        write_leaves(result, leaf_of)
 
     spec = {"hierarchy": to_dict(config.hierarchy), "embeddings": key_of(embeddings)}
     result = bench.run("tree", spec, make)
-    ids, leaves = read_leaves(result)
-    return Hierarchy(result=result, tree=load_tree(result), ids=ids, leaves=leaves)
+    return Hierarchy(result=result, tree=load_tree(result), leaf_of=read_leaves(result))
 
 
 def shard_tree(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storage:
@@ -245,10 +251,11 @@ def shard_tree(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storag
     growth = hierarchy.growth
     leaves = range(hierarchy.tree.num_leaves) if growth is None else growth.leaves
 
-    def make(result: Storage, on_done: OnDone) -> None:
-        if leaves:
-            bench.need_cluster()
-            shard(table, hierarchy.leaf_of, leaves, result, on_done)
+    def make(result: Storage, on_done: OnDone) -> Written:
+        if not leaves:
+            return NOTHING_WRITTEN
+        bench.need_cluster()
+        return shard(table, hierarchy.leaf_of, leaves, result, on_done)
 
     spec = {"table": key_of(table), "tree": key_of(hierarchy.result)}
     return bench.run("shard", spec, make)
@@ -405,7 +412,7 @@ def train_router_on(
             levels=None if config.hierarchy.has_root else range(1, tree.num_levels),
         )
         save_router(trained.router, result)
-        names = [own for table, _ in training for own in read_names(table)]
+        names = Labels.join([read_names(table) for table, _ in training])
         guide = make_guide(tree, leaves_of_training(hierarchy, training), names)
         save_guide(guide, result)
         result.write_json("curve.json", [dataclasses.asdict(epoch) for epoch in trained.curve])
@@ -422,10 +429,8 @@ def leaves_of_training(
     hierarchy: Hierarchy, training: Sequence[tuple[Storage, Storage]]
 ) -> Int64[np.ndarray, " patches"]:
     """The leaf of each patch that experts were trained on, set after set; see `Built`."""
-    earlier = [read_embeddings(found)[1] for _, found in training[1:]]
-    return np.concatenate(
-        [hierarchy.leaves, *(assign(hierarchy.tree, vectors) for vectors in earlier)]
-    )
+    earlier = [assign_here(hierarchy.tree, found) for _, found in training[1:]]
+    return np.concatenate([hierarchy.leaves, *earlier])
 
 
 def _bundle(

@@ -9,6 +9,7 @@ from expertree.experts.backbones import resolve_backbone
 from expertree.experts.published import check_published, find_published
 from expertree.hierarchy import ROOT, Tree
 from expertree.orchestration.settings import CLEAN, MIXED, ExpertsConfig, NodeRule
+from expertree.storage import Storage
 
 Shares = Mapping[int, Mapping[str, float]]
 """For each node, the share of its samples that are of each degradation alone, or `mixed`."""
@@ -103,7 +104,7 @@ def _choose(
     if parent is not None:
         start = "its parent's weights" if config.start_from == "parent" else "the root's weights"
     elif file is not None:
-        start = f"published weights ({file.rpartition('/')[2]})"
+        start = f"published weights ({Storage(file).name})"
     else:
         start = "random weights"
     if config.adapter is not None and root is not None:

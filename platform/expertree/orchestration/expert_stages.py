@@ -1,11 +1,8 @@
 """The stage of the experts: which there are, by content hash, and training what is missing."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from expertree.config import load, to_dict
 from expertree.degradation.fresh import RealMaps
@@ -24,7 +21,7 @@ from expertree.orchestration.provenance import source_commit
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.settings import BuildConfig, Comparison
 from expertree.orchestration.stages import Workbench, key_of, sibling
-from expertree.orchestration.tables import leaf_files, read_labels
+from expertree.orchestration.tables import LeafTable, leaf_files, read_labels
 from expertree.orchestration.tracked import TrackedRun, tracking_folder
 from expertree.storage import Storage
 from expertree.tracking import RunIdentity
@@ -109,7 +106,7 @@ def plan_experts(
     config: BuildConfig,
     tree: Tree,
     *,
-    leaf_of: Mapping[str, int],
+    leaf_of: LeafTable,
     table: Storage,
     shards: Storage,
     kept: Kept | None = None,
@@ -124,7 +121,7 @@ def plan_experts(
         bench: The workbench.
         config: What experts are.
         tree: The tree.
-        leaf_of: The leaf of each training patch, by id.
+        leaf_of: The leaf of each training patch.
         table: The training patches.
         shards: The same by leaf.
         kept: Experts that are there already.
@@ -389,17 +386,14 @@ def _num_samples(tree: Tree, expert: int, by_level: Sequence[int], *, from_root:
     return sum(by_level[level] for level in levels) + sum(beyond)
 
 
-def _shares(tree: Tree, leaf_of: Mapping[str, int], table: Storage) -> dict[int, dict[str, float]]:
+def _shares(tree: Tree, leaf_of: LeafTable, table: Storage) -> dict[int, dict[str, float]]:
     """What each node is made of, by the labels that rules name."""
-    labels = [label_of(tasks) for tasks in read_labels(table)]
-    leaves = np.array([leaf_of[key] for key in sorted(leaf_of)], dtype=np.int64)
-    return {made.node: dict(made.shares) for made in compositions(tree, leaves, labels)}
+    found = compositions(tree, leaf_of.leaves, read_labels(table).map(label_of))
+    return {made.node: dict(made.shares) for made in found}
 
 
-def _hash_of_samples(table: Storage, leaf_of: Mapping[str, int], leaves: Iterable[int]) -> str:
-    wanted = set(leaves)
-    ids = sorted(key for key, leaf in leaf_of.items() if leaf in wanted)
-    return hashlib.sha256("\n".join([key_of(table), *ids]).encode()).hexdigest()
+def _hash_of_samples(table: Storage, leaf_of: LeafTable, leaves: Iterable[int]) -> str:
+    return leaf_of.hash_of(leaves, head=key_of(table))
 
 
 def _label(tree: Tree, role: int | str) -> str:

@@ -18,7 +18,7 @@ from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
 from expertree.orchestration.tables import write_table
-from expertree.storage import Storage
+from expertree.storage import NOTHING_WRITTEN, Storage, Written
 
 EMBED_BATCH = 32
 
@@ -50,7 +50,7 @@ def embed(
     extractor: Storage,
     config: ClusterConfig,
     on_done: OnDone,
-) -> None:
+) -> Mapping[Storage, Written]:
     """Embed every degraded image; the files mirror the tables', with `id` and `embedding`.
 
     Args:
@@ -58,13 +58,17 @@ def embed(
         extractor: The extractor.
         config: Whether to use GPUs.
         on_done: Told of files written.
+
+    Returns:
+        The files that were written now, by where embeddings go.
     """
     items = [
         {"name": name, "table": table, "directory": result}
         for table, result in tables
         for name in table.list_files(".parquet")
     ]
-    for_each(_Embedder, items, on_done, config=config, arguments=(extractor, config.use_gpu))
+    use_gpu = config.use_gpu
+    return for_each(_Embedder, items, on_done, config=config, arguments=(extractor, use_gpu))
 
 
 class _Embedder:
@@ -74,12 +78,12 @@ class _Embedder:
         torch.set_num_threads(1)
         self._extractor = load_extractor(extractor).to("cuda" if use_gpu else "cpu")
 
-    def __call__(self, item: Mapping[str, Any]) -> None:
+    def __call__(self, item: Mapping[str, Any]) -> Written:
         directory, name = item["directory"], item["name"]
         if directory.exists(name):
-            return
+            return NOTHING_WRITTEN
         patches = read_patches(item["table"], [name])
         vectors = embed_patches(self._extractor, patches, batch_size=EMBED_BATCH)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-        table = pa.table({"id": pa.array(patches.ids), "embedding": column})
-        write_table(directory, name, table)
+        table = pa.table({"id": patches.ids, "embedding": column})
+        return {name: write_table(directory, name, table)}

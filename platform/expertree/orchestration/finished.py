@@ -8,11 +8,12 @@ from jaxtyping import Float, Float32
 
 from expertree.errors import ArtefactError, ConfigError
 from expertree.evaluation import Scores
-from expertree.hierarchy import Tree, assign, load_tree
+from expertree.hierarchy import Labels, Tree, load_tree
 from expertree.orchestration.score_stage import INPUTS
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.stages import key_of, stage_key
 from expertree.orchestration.tables import read_embeddings, read_labels, read_names
+from expertree.orchestration.tree_stage import assign_here
 from expertree.routing import Guide, make_guide, node_table
 from expertree.storage import Storage
 
@@ -80,7 +81,7 @@ class FinishedBuild:
     @property
     def store(self) -> Storage:
         """The root of the store."""
-        return Storage.open(self._stored["tree"].rsplit("/", 2)[0])
+        return self.directory("tree").above(2)
 
     @property
     def key(self) -> str:
@@ -129,8 +130,8 @@ class FinishedBuild:
     def guide(self) -> Guide:
         """What its leaves were trained on, by name."""
         sets = self.all_sets("train")
-        leaves = [assign(self.tree, read_embeddings(found)[1]) for _, found in sets]
-        names = [own for table, _ in sets for own in read_names(table)]
+        leaves = [assign_here(self.tree, found) for _, found in sets]
+        names = Labels.join([read_names(table) for table, _ in sets])
         return make_guide(self.tree, np.concatenate(leaves), names)
 
     def scored(self, name: str) -> ScoredSet:
@@ -149,7 +150,7 @@ class FinishedBuild:
         """
         columns = {node: self._scores(key_of(e), table) for node, e in self.experts.items()}
         return ScoredSet(
-            tasks=read_labels(table),
+            tasks=list(read_labels(table)),
             embeddings=read_embeddings(embeddings)[1],
             psnr=node_table({node: s.psnr_rgb for node, s in columns.items()}, self.tree),
             inputs=self._scores(INPUTS, table).psnr_rgb,

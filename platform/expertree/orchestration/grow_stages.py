@@ -111,14 +111,11 @@ def grow_tree(
         known = np.concatenate([sample(found) for found in earlier])
         growth = grow(past.tree, known, sample(embeddings), config.grow.limits, seed=config.seed)
         save_tree(growth.tree, result)
-        ids, leaves = assign_embeddings(
-            growth.tree, embeddings, config.hierarchy, bench.need_cluster
-        )
-        write_leaves(result, ids, leaves)
+        leaf_of = assign_embeddings(growth.tree, embeddings, config.hierarchy, bench.need_cluster)
+        write_leaves(result, leaf_of)
         result.write_json(_GROWTH, {"nodes": _pairs(growth.nodes), "beside": _pairs(growth.beside)})
 
     result = bench.run("tree", spec, make)
-    ids, leaves = read_leaves(result)
     found = result.read_json(_GROWTH)
     growth = Growth(
         tree=load_tree(result), nodes=dict(found["nodes"]), beside=dict(found["beside"])
@@ -129,7 +126,9 @@ def grow_tree(
         leaves=list(growth.leaves),
         said=describe_growth(growth),
     )
-    hierarchy = Hierarchy(result=result, tree=growth.tree, ids=ids, leaves=leaves, growth=growth)
+    hierarchy = Hierarchy(
+        result=result, tree=growth.tree, leaf_of=read_leaves(result), growth=growth
+    )
     return hierarchy, growth
 
 

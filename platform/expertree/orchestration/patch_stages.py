@@ -8,29 +8,39 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from expertree.degradation.parts import SCHEMA, PartPlan, make_part
 from expertree.degradation.photographs import load_photo
-from expertree.degradation.table import SCHEMA, PartPlan, make_part
 from expertree.errors import ExpertreeError
 from expertree.orchestration.pipelines import OnDone, for_each
-from expertree.orchestration.tables import leaf_directory, read_table, write_table
-from expertree.storage import Storage
+from expertree.orchestration.tables import (
+    LeafTable,
+    leaf_directory,
+    read_table,
+    write_table,
+)
+from expertree.storage import NOTHING_WRITTEN, Storage, Written
 
 ROWS_PER_FILE = 512
 
 
-def degrade(sets: Sequence[tuple[Sequence[PartPlan], Storage]], on_done: OnDone) -> None:
+def degrade(
+    sets: Sequence[tuple[Sequence[PartPlan], Storage]], on_done: OnDone
+) -> Mapping[Storage, Written]:
     """Make patch sets' tables: `part-00000.parquet`, about 512 rows a file.
 
     Args:
         sets: For each set its parts, and where its table goes.
         on_done: Told of files written.
+
+    Returns:
+        The files that were written now, by table.
     """
     items = [
         {"name": name, "parts": chunk, "directory": directory}
         for parts, directory in sets
         for name, chunk in table_files(parts)
     ]
-    for_each(_write_part, items, on_done)
+    return for_each(_write_part, items, on_done)
 
 
 def table_files(parts: Sequence[PartPlan]) -> list[tuple[str, list[PartPlan]]]:
@@ -42,57 +52,63 @@ def table_files(parts: Sequence[PartPlan]) -> list[tuple[str, list[PartPlan]]]:
             files.append((f"part-{len(files):05d}.parquet", []))
             num_rows = 0
         files[-1][1].append(part)
-        num_rows += len(part.rows)
+        num_rows += part.num_rows
     return files
 
 
-def _write_part(item: Mapping[str, Any]) -> None:
+def _write_part(item: Mapping[str, Any]) -> Written:
     directory, name = item["directory"], item["name"]
     if directory.exists(name):
-        return
+        return NOTHING_WRITTEN
     cv2.setNumThreads(1)
     tables = [make_part(part, load_photo(part.photo)) for part in item["parts"]]
-    write_table(directory, name, pa.concat_tables(tables))
+    return {name: write_table(directory, name, pa.concat_tables(tables))}
 
 
 def shard(
     table: Storage,
-    leaf_of: Mapping[str, int],
+    leaf_of: LeafTable,
     leaves: Sequence[int],
     result: Storage,
     on_done: OnDone,
-) -> None:
+) -> Written:
     """Write the training images by leaf: `leaf=003/part-00000.parquet`.
 
     A node of any level reads the directories of its leaves, and nothing else.
 
     Args:
         table: The patch table.
-        leaf_of: The leaf by the patch's id.
+        leaf_of: The leaf of each patch.
         leaves: Whose images are wanted.
         result: Where to.
         on_done: Told of files of the table that are through.
 
+    Returns:
+        The files that were written.
+
     Raises:
         ExpertreeError: If a wanted leaf has no image.
     """
-    wanted = set(leaves)
-    shared = ray.put({key: leaf for key, leaf in leaf_of.items() if leaf in wanted})
+    shared = ray.put(leaf_of)  # arrays, which the workers of a node share without unpacking them
     items = [
-        {"name": name, "table": table, "directory": result, "leaf_of": [shared]}
+        {"name": name, "table": table, "directory": result, "leaf_of": [shared], "leaves": leaves}
         for name in table.list_files(".parquet")
     ]
-    for_each(_write_shards, items, on_done)
+    written = for_each(_write_shards, items, on_done)
     present = {name.partition("/")[0] for name in result.list_files(".parquet")}
     missing = [leaf for leaf in leaves if leaf_directory(leaf) not in present]
     if missing:
         raise ExpertreeError(f"leaves {missing} have no training images; use fewer groups")
+    return written.get(result, NOTHING_WRITTEN)
 
 
-def _write_shards(item: Mapping[str, Any]) -> None:
-    leaf_of: Mapping[str, int] = ray.get(item["leaf_of"][0])
+def _write_shards(item: Mapping[str, Any]) -> Written:
+    leaf_of: LeafTable = ray.get(item["leaf_of"][0])
     rows = read_table(item["table"], item["name"])
-    leaves = np.array([leaf_of.get(key, -1) for key in rows["id"].to_pylist()])
-    for leaf in np.unique(leaves[leaves >= 0]):
+    leaves = leaf_of.find(rows["id"].combine_chunks())
+    written = {}
+    for leaf in np.intersect1d(leaves, item["leaves"]):
         chosen = rows.take(np.flatnonzero(leaves == leaf)).cast(SCHEMA)
-        write_table(item["directory"], f"{leaf_directory(int(leaf))}/{item['name']}", chosen)
+        name = f"{leaf_directory(int(leaf))}/{item['name']}"
+        written[name] = write_table(item["directory"], name, chosen)
+    return written

@@ -5,6 +5,7 @@ through the object store, every output file has one writer and a name that depen
 alone, and a stage that was killed goes on behind the files that are there.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ import numpy as np
 import ray
 
 from expertree.orchestration.cluster import ClusterConfig, num_data_workers
+from expertree.storage import FileRecord, Storage, Written
 
 OnDone: TypeAlias = Callable[[int, int], None]
 """Told of units done, and of units in all."""
@@ -24,8 +26,12 @@ def for_each(
     *,
     config: ClusterConfig | None = None,
     arguments: tuple[Any, ...] = (),
-) -> None:
-    """Run one unit of work for each item, in tasks, or in a pool of actors if `work` is a class."""
+) -> dict[Storage, dict[str, FileRecord]]:
+    """Run one unit of work for each item, in tasks, or in a pool of actors if `work` is a class.
+
+    Returns:
+        The files that units wrote, by the item's `directory`, from those units that say so.
+    """
     size = min(num_data_workers(), len(items))
     ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items(
@@ -49,8 +55,13 @@ def for_each(
             compute=ray.data.TaskPoolStrategy(size=size),
             num_cpus=1,
         )
-    for count, _ in enumerate(done.iter_rows(), start=1):
+    written: dict[Storage, dict[str, FileRecord]] = {}
+    for count, row in enumerate(done.iter_rows(), start=1):
+        uri, files = json.loads(row["written"])
+        if files:
+            written.setdefault(Storage(uri), {}).update(files)
         on_done(count, len(items))
+    return written
 
 
 def stream(
@@ -79,9 +90,15 @@ def stream(
     yield from made.iter_batches(batch_size=None, batch_format="numpy")
 
 
-def _run_unit(row: dict[str, Any], *, work: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
-    work(row["item"])
-    return {"done": True}
+def _run_unit(
+    row: dict[str, Any], *, work: Callable[[Mapping[str, Any]], Written | None]
+) -> dict[str, Any]:
+    return _told(row["item"], work(row["item"]))
+
+
+def _told(item: Mapping[str, Any], written: Written | None) -> dict[str, Any]:
+    """What a unit wrote, as text: rows of a data set have columns, and files any names."""
+    return {"written": json.dumps([item["directory"].uri if written else "", written])}
 
 
 class _Unit:
@@ -91,8 +108,7 @@ class _Unit:
         self._worker = worker(*arguments)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        self._worker(row["item"])
-        return {"done": True}
+        return _told(row["item"], self._worker(row["item"]))
 
 
 def _run_number(

@@ -31,7 +31,7 @@ def describe_plan(config: BuildConfig) -> str:
     Raises:
         ExpertreeError: What the build itself would refuse.
     """
-    material = prepare(config)
+    material = prepare(config, is_dry=True)
     lines = [f"plan     {config.output}, nothing is started"]
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(

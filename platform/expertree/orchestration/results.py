@@ -31,7 +31,7 @@ from expertree.evaluation import (
     table,
 )
 from expertree.experts.backbones import describe_backbone
-from expertree.hierarchy import assign, compositions, silhouettes
+from expertree.hierarchy import Labels, assign, compositions, silhouette_rows, silhouettes
 from expertree.orchestration.build import Built, leaves_of_training
 from expertree.orchestration.examples import make_examples
 from expertree.orchestration.expert_networks import label_of
@@ -44,6 +44,7 @@ from expertree.orchestration.scores import read_scores
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import StageTime, Workbench, key_of
 from expertree.orchestration.tables import read_embeddings, read_labels, read_names
+from expertree.orchestration.tree_stage import read_rows
 from expertree.routing import Route, Router, decide
 from expertree.storage import Storage
 
@@ -204,9 +205,10 @@ def _routes(built: Built, router: Router, split: str) -> list[Route]:
 def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
     tree = built.hierarchy.tree
     val = read_embeddings(built.embeddings["val_in"])[1]
-    train = np.concatenate([read_embeddings(found)[1] for _, found in built.training])
     leaves = leaves_of_training(built.hierarchy, built.training)
-    labels = [label_of(tasks) for table, _ in built.training for tasks in read_labels(table)]
+    scored = silhouette_rows(len(leaves))
+    sample = read_rows([found for _, found in built.training], scored)
+    labels = Labels.join([read_labels(table) for table, _ in built.training]).map(label_of)
     own = {
         node: read_scores(built.scores[plan.key, "val_in"])
         for node, plan in own_experts(built.experts).items()
@@ -215,7 +217,7 @@ def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
     gains = gains_over_parent(tree, assign(tree, val), own)
     sent = validation.nodes[validation.nodes != AS_IS]
     routed = np.bincount(sent, minlength=len(tree.nodes))
-    quality = silhouettes(tree, train, leaves)
+    quality = silhouettes(tree, sample, leaves[scored])
     return {
         "groups": list(tree.groups),
         "levels": [

@@ -67,7 +67,7 @@ def write_scores(
     column: Column, patches: PairedPatches, scores: Mapping[str, np.ndarray[Any, Any]]
 ) -> None:
     """Store a column: its scores by name, in the order of the patches."""
-    arrays = {"id": pa.array(patches.ids)} | {n: pa.array(v) for n, v in scores.items()}
+    arrays = {"id": patches.ids} | {n: pa.array(v) for n, v in scores.items()}
     write_table(column.directory, "scores.parquet", pa.table(arrays))
     column.directory.commit(dict(column.spec))
 

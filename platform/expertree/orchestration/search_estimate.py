@@ -203,7 +203,7 @@ def _stored(config: SearchConfig, space: Space) -> Iterator[str]:
     base = load(BuildConfig, base_of(config))
     with quiet_bench(base, is_dry=True) as bench:
         try:
-            setup = make_setup(config, space, prepare(base), bench, state.notes)
+            setup = make_setup(config, space, prepare(base, is_dry=True), bench, state.notes)
         except NotMadeError as missing:
             found = ", ".join(own.name for own in bench.times) or "nothing"
             yield f"stored   {found}; to make: {missing.stage}, and what follows from it"

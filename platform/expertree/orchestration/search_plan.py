@@ -12,7 +12,7 @@ import numpy as np
 from expertree.degradation.fresh import RealMaps
 from expertree.errors import GroupingError
 from expertree.events import EventLog
-from expertree.hierarchy import ROOT, compositions, silhouettes
+from expertree.hierarchy import ROOT, compositions, silhouette_rows, silhouettes
 from expertree.orchestration.build import cut_tree, shard_tree
 from expertree.orchestration.expert_networks import label_of
 from expertree.orchestration.expert_stages import ExpertPlan, own_experts, plan_experts
@@ -25,8 +25,8 @@ from expertree.orchestration.search_settings import SearchConfig, trial_config
 from expertree.orchestration.search_work import PieceWork, ScoreWork
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import NotMadeError, Workbench, key_of
-from expertree.orchestration.tables import read_embeddings, read_labels
-from expertree.orchestration.tree_stage import Hierarchy
+from expertree.orchestration.tables import read_labels
+from expertree.orchestration.tree_stage import Hierarchy, read_rows
 from expertree.search.record import Node
 from expertree.storage import Storage
 
@@ -284,8 +284,9 @@ def _stop(
 
 def _silhouettes(setup: SearchSetup, hierarchy: Hierarchy) -> dict[str, float]:
     """How well the groups of each level are apart."""
-    train = read_embeddings(setup.embeddings[TRAIN])[1]
-    found = silhouettes(hierarchy.tree, train, hierarchy.leaves, max_samples=_NUM_SILHOUETTE)
+    rows = silhouette_rows(len(hierarchy.leaves), max_samples=_NUM_SILHOUETTE)
+    sample = read_rows([setup.embeddings[TRAIN]], rows)
+    found = silhouettes(hierarchy.tree, sample, hierarchy.leaves[rows])
     return {
         f"tree.silhouette.{level}": round(value, 4)
         for level, value in enumerate(found)
@@ -300,7 +301,7 @@ def _nodes(
     served: set[int],
 ) -> Iterator[Node]:
     tree = hierarchy.tree
-    labels = [label_of(tasks) for tasks in read_labels(setup.tables[TRAIN])]
+    labels = read_labels(setup.tables[TRAIN]).map(label_of)
     made_of = compositions(tree, hierarchy.leaves, labels)
     for node in tree.nodes:
         expert = tree.expert_of(node.index)

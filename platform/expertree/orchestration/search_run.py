@@ -373,7 +373,7 @@ def _write_best(config: SearchConfig, output: Storage, trials: list[Trial]) -> N
     found = dataclasses.replace(
         trial_config(config, best["overrides"]),
         title=f"{best['shape']}, the best of {config.title[:1].lower()}{config.title[1:]}",
-        output=f"{config.output}/best",
+        output=Storage(config.output).sub("best").uri,
     )
     output.write_bytes(BEST, best_yaml(found, best, command=build_command(config.output)).encode())
     if config.search.build_best:

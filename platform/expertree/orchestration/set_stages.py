@@ -8,14 +8,15 @@ from expertree.classical import VERSION
 from expertree.config import to_dict
 from expertree.degradation.looks import NATURAL
 from expertree.degradation.maps import MapFiles
+from expertree.degradation.parts import plan_patches
 from expertree.degradation.photographs import Photo, Split
-from expertree.degradation.table import PatchSet, plan_patches
+from expertree.degradation.table import PatchSet
 from expertree.orchestration.extractor_stages import embed
 from expertree.orchestration.patch_stages import degrade
 from expertree.orchestration.pipelines import OnDone
 from expertree.orchestration.score_stage import Column, Scored, score
 from expertree.orchestration.stages import Workbench, key_of
-from expertree.storage import Storage
+from expertree.storage import Storage, Written
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,14 +66,14 @@ def make_tables(
 ) -> dict[str, Storage]:
     """The table of each patch set."""
 
-    def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
+    def make(missing: Mapping[str, Storage], on_done: OnDone) -> Mapping[Storage, Written]:
         plans = {
             name: plan_patches(
                 sets[name], material.photos_of(sets[name].part), seed=seed, maps=material.maps
             )
             for name in missing
         }
-        degrade([(plans[name], result) for name, result in missing.items()], on_done)
+        return degrade([(plans[name], result) for name, result in missing.items()], on_done)
 
     specs = table_specs(sets, material, seed=seed)
     return bench.run_many("degrade", specs, make, needs_cluster=True)
@@ -87,9 +88,9 @@ def embed_tables(
         for name, table in tables.items()
     }
 
-    def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
+    def make(missing: Mapping[str, Storage], on_done: OnDone) -> Mapping[Storage, Written]:
         wanted = [(tables[name], result) for name, result in missing.items()]
-        embed(wanted, extractor, bench.cluster, on_done)
+        return embed(wanted, extractor, bench.cluster, on_done)
 
     return bench.run_many("embed", specs, make, needs_cluster=True)
 

@@ -10,7 +10,7 @@ from expertree.config import fingerprint
 from expertree.errors import ArtefactError
 from expertree.events import EventLog
 from expertree.orchestration.cluster import ClusterConfig, connect
-from expertree.storage import Storage
+from expertree.storage import NOTHING_WRITTEN, Storage, Written
 
 K = TypeVar("K")
 
@@ -132,7 +132,7 @@ class Workbench:
         self,
         stage: str,
         spec: Mapping[str, Any],
-        make: Callable[[Storage, Callable[[int, int], None]], None],
+        make: Callable[[Storage, Callable[[int, int], None]], Written | None],
         *,
         needs_cluster: bool = False,
     ) -> Storage:
@@ -141,12 +141,15 @@ class Workbench:
         Args:
             stage: Its name, a key of `VERSIONS`.
             spec: Everything that the result depends on, as plain data.
-            make: Writes the result's files; told to go on where files of a killed attempt are.
+            make: Writes the result's files; told to go on where files of a killed attempt are. May
+                give the hashes of files that it wrote, which are then not read again.
             needs_cluster: Whether `make` uses Ray.
         """
 
-        def make_one(results: Mapping[str, Storage], on_done: Callable[[int, int], None]) -> None:
-            make(results[stage], on_done)
+        def make_one(
+            results: Mapping[str, Storage], on_done: Callable[[int, int], None]
+        ) -> Mapping[Storage, Written]:
+            return {results[stage]: make(results[stage], on_done) or NOTHING_WRITTEN}
 
         return self.run_many(stage, {stage: spec}, make_one, needs_cluster=needs_cluster)[stage]
 
@@ -154,7 +157,9 @@ class Workbench:
         self,
         stage: str,
         specs: Mapping[K, Mapping[str, Any]],
-        make: Callable[[Mapping[K, Storage], Callable[[int, int], None]], None],
+        make: Callable[
+            [Mapping[K, Storage], Callable[[int, int], None]], Mapping[Storage, Written] | None
+        ],
         *,
         needs_cluster: bool = False,
     ) -> dict[K, Storage]:
@@ -163,7 +168,8 @@ class Workbench:
         Args:
             stage: Its name, a key of `VERSIONS`.
             specs: For each result, everything that it depends on, as plain data.
-            make: Writes the files of the missing results; may commit some of them itself.
+            make: Writes the files of the missing results; may commit some of them itself, and give
+                the hashes of files that it wrote, by result.
             needs_cluster: Whether `make` uses Ray.
         """
         results = {name: self.place(stage, spec) for name, spec in specs.items()}
@@ -173,11 +179,11 @@ class Workbench:
         with self.timed(stage, cached=not missing) as on_done:
             if missing and needs_cluster:
                 self.need_cluster()
-            if missing:
-                make(missing, on_done)
+            written = (make(missing, on_done) or {}) if missing else {}
             for name, result in missing.items():
                 if not result.is_done():
-                    result.commit(dict(specs[name]))
+                    own = written.get(result, NOTHING_WRITTEN)
+                    result.commit(dict(specs[name]), written=own)
         return results
 
 
@@ -188,13 +194,12 @@ def stage_key(stage: str, spec: Mapping[str, Any]) -> str:
 
 def key_of(result: Storage) -> str:
     """The key under which a result is stored."""
-    return result.path().rpartition("/")[2]
+    return result.name
 
 
 def sibling(result: Storage, stage: str, key: str) -> Storage:
     """Another stage's result in the store where one is."""
-    head, query, tail = result.uri.partition("?")
-    return Storage.open(head.rsplit("/", 2)[0] + query + tail).sub(stage, key)
+    return result.above(2).sub(stage, key)
 
 
 def check_whole(result: Storage) -> None:

@@ -15,6 +15,7 @@ from expertree.errors import ConfigError
 from expertree.experts import PairedPatches
 from expertree.images.arrays import ImageU8
 from expertree.images.io import encode_png, to_float, to_u8
+from expertree.storage import Storage
 from expertree.tracking import RunIdentity, Tracker, TrackingConfig, check_tracking, open_tracker
 
 FOLDER = "tracking"
@@ -121,7 +122,9 @@ def tracking_folder(config: TrackingConfig, output: str) -> str | None:
     """
     if config.backend == "null":
         return None
-    folder = config.directory if config.directory is not None else f"{output}/{FOLDER}"
+    folder = config.directory
+    if folder is None:
+        folder = Storage(output).sub(FOLDER).uri
     if "://" in folder:
         raise ConfigError(
             f"tracking.directory: runs keep their files in a folder, which {folder} is not; give "

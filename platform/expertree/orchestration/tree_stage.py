@@ -7,7 +7,8 @@ section 3).
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -19,16 +20,21 @@ from expertree.hierarchy import Growth, HierarchyConfig, Tree, assign
 from expertree.hierarchy.build import count_leaves, draw_rows, fit_tree, with_counts
 from expertree.orchestration.pipelines import stream
 from expertree.orchestration.tables import (
+    LeafTable,
     count_rows,
     read_embeddings,
     read_table,
+    read_tables,
     vectors_of,
 )
-from expertree.storage import Storage
+from expertree.storage import Storage, read_together
 
 Rows = Int64[np.ndarray, " rows"]
 Vectors = Float32[np.ndarray, "rows dim"]
 NeedCluster = Callable[[], None]
+Work = Callable[[int], Mapping[str, np.ndarray[Any, Any]]]
+Each = Callable[[Work, int], Iterable[Mapping[str, np.ndarray[Any, Any]]]]
+"""Runs a function for each number below the second argument; the results come in any order."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -38,21 +44,19 @@ class Hierarchy:
     Attributes:
         result: Where the tree is stored.
         tree: The tree.
-        ids: Of the training patches, sorted.
-        leaves: The leaf of each.
+        leaf_of: The leaf of each training patch.
         growth: How the tree came from that of the build that is grown; None where it is new.
     """
 
     result: Storage
     tree: Tree
-    ids: Sequence[str]
-    leaves: Int64[np.ndarray, " patches"]
+    leaf_of: LeafTable
     growth: Growth | None = None
 
     @property
-    def leaf_of(self) -> dict[str, int]:
-        """The leaf by the patch's id."""
-        return dict(zip(self.ids, self.leaves.tolist(), strict=True))
+    def leaves(self) -> Rows:
+        """The leaf of each training patch, in the order of their ids."""
+        return self.leaf_of.leaves
 
 
 class Blocks(Protocol):
@@ -89,7 +93,7 @@ class EmbeddingFiles:
         return cls(
             directory=directory,
             names=names,
-            sizes=tuple(count_rows(directory, name) for name in names),
+            sizes=tuple(read_together(partial(count_rows, directory), names)),
         )
 
     def read(self, block: int) -> Vectors:
@@ -98,14 +102,12 @@ class EmbeddingFiles:
 
     def ids(self) -> pa.ChunkedArray:
         """The ids of all rows, file after file."""
-        return pa.concat_tables([read_table(self.directory, name, ["id"]) for name in self.names])[
-            "id"
-        ]
+        return read_tables(self.directory, self.names, ["id"])["id"]
 
 
 def cut_embeddings(
     directory: Storage, config: HierarchyConfig, *, extractor: str, need_cluster: NeedCluster
-) -> tuple[Tree, list[str], Rows]:
+) -> tuple[Tree, LeafTable]:
     """Cut the embeddings of a patch set into a tree.
 
     Args:
@@ -115,12 +117,12 @@ def cut_embeddings(
         need_cluster: Called before Ray is needed.
 
     Returns:
-        The tree, the ids in order, and the leaf of each: the same in memory and in a stream.
+        The tree, and the leaf of each patch: the same in memory and in a stream.
     """
     sample = sample_embeddings(directory, config, need_cluster)
     tree = fit_tree(sample, config, extractor=extractor)
-    ids, leaves = assign_embeddings(tree, directory, config, need_cluster)
-    return with_counts(tree, count_leaves(tree, leaves)), ids, leaves
+    found = assign_embeddings(tree, directory, config, need_cluster)
+    return with_counts(tree, count_leaves(tree, found.leaves)), found
 
 
 def sample_embeddings(
@@ -137,20 +139,52 @@ def sample_embeddings(
 
 def assign_embeddings(
     tree: Tree, directory: Storage, config: HierarchyConfig, need_cluster: NeedCluster
-) -> tuple[list[str], Rows]:
-    """The ids of a patch set in order, and the leaf of each; up to `fit_samples` without Ray."""
+) -> LeafTable:
+    """The leaf of each patch of a set; up to `fit_samples` without Ray."""
     files = EmbeddingFiles.of(directory)
     if sum(files.sizes) <= config.fit_samples:
         found, vectors = read_embeddings(directory)
-        return found, assign(tree, vectors)
+        return LeafTable(ids=found, leaves=assign(tree, vectors))
     need_cluster()
     ids = files.ids()
     order = _order(ids)
-    return ids.take(pa.array(order)).to_pylist(), assign_in_stream(tree, files)[order]
+    return LeafTable(
+        ids=ids.take(pa.array(order)).combine_chunks(),
+        leaves=assign_in_stream(tree, files)[order],
+    )
+
+
+def assign_here(tree: Tree, directory: Storage) -> Rows:
+    """The leaf of each patch of a set in the order of the ids, without Ray, a file at a time."""
+    files = EmbeddingFiles.of(directory)
+    return _assign_all(tree, files, _here)[_order(files.ids())]
+
+
+def read_rows(directories: Sequence[Storage], rows: Rows) -> Vectors:
+    """Some embeddings of several patch sets, without Ray, a file at a time.
+
+    Args:
+        directories: The results of the stage that embeds, at least one.
+        rows: Which, counted through the sets and in each in the order of the ids; ascending.
+    """
+    parts, start = [], 0
+    for directory in directories:
+        files = EmbeddingFiles.of(directory)
+        end = start + sum(files.sizes)
+        own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)] - start
+        if len(own):
+            parts.append(_draw_all(files, _order(files.ids())[own], _here))
+        start = end
+    return np.concatenate(parts)
 
 
 def _order(ids: pa.ChunkedArray) -> Rows:
     return np.asarray(pc.sort_indices(ids).to_numpy(), dtype=np.int64)
+
+
+def _here(work: Work, num_units: int) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
+    """Like `stream`, but in this process."""
+    return (work(number) for number in range(num_units))
 
 
 def draw_in_stream(blocks: Blocks, rows: Rows) -> Vectors:
@@ -163,6 +197,10 @@ def draw_in_stream(blocks: Blocks, rows: Rows) -> Vectors:
     Returns:
         float32 [rows, dim], in the order of `rows`.
     """
+    return _draw_all(blocks, rows, stream)
+
+
+def _draw_all(blocks: Blocks, rows: Rows, each: Each) -> Vectors:
     ends = np.cumsum(blocks.sizes)
     starts = ends - np.asarray(blocks.sizes)
     of_block = np.searchsorted(ends, rows, side="right")
@@ -172,7 +210,7 @@ def draw_in_stream(blocks: Blocks, rows: Rows) -> Vectors:
         (int(of_block[own[0]]), own, rows[own] - starts[of_block[own[0]]]) for own in places
     )
     drawn: Vectors | None = None
-    for found in stream(_Draw(blocks, parts), len(parts)):
+    for found in each(_Draw(blocks, parts), len(parts)):
         if drawn is None:
             drawn = np.empty((len(rows), found["embedding"].shape[1]), dtype=np.float32)
         drawn[found["place"]] = found["embedding"]
@@ -181,9 +219,13 @@ def draw_in_stream(blocks: Blocks, rows: Rows) -> Vectors:
 
 def assign_in_stream(tree: Tree, blocks: Blocks) -> Rows:
     """The leaf of every embedding, block after block, found where the blocks are read."""
+    return _assign_all(tree, blocks, stream)
+
+
+def _assign_all(tree: Tree, blocks: Blocks, each: Each) -> Rows:
     leaves = np.empty(sum(blocks.sizes), dtype=np.int64)
     starts = (0, *np.cumsum(blocks.sizes)[:-1].tolist())
-    for found in stream(_Assign(tree, blocks, starts), len(blocks.sizes)):
+    for found in each(_Assign(tree, blocks, starts), len(blocks.sizes)):
         leaves[found["row"]] = found["leaf"]
     return leaves
 

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 
 from expertree.config import load, to_dict
 from expertree.errors import ArtefactError, ConfigError
-from expertree.hierarchy import Tree
+from expertree.hierarchy import Labels, Tree
 from expertree.storage import Storage
 
 VERSION = 1
@@ -93,10 +93,12 @@ def make_guide(
     """
     if not len(names) or len(leaves) != len(names):
         raise ValueError(f"{len(leaves)} leaves and {len(names)} samples make no guide")
-    known = list(dict.fromkeys(sorted((name for own in names for name in own), key=_degrees_last)))
+    coded = names if isinstance(names, Labels) else Labels.of([tuple(own) for own in names])
+    known = sorted({name for own in coded.values for name in own}, key=_degrees_last)
+    place_of = {name: place for place, name in enumerate(known)}
     counts = np.zeros((tree.num_leaves, len(known)))
-    for leaf, own in zip(leaves.tolist(), names, strict=True):
-        counts[leaf, [known.index(name) for name in own]] += 1
+    for own, by_leaf in zip(coded.values, coded.counts(leaves, tree.num_leaves).T, strict=True):
+        counts[:, [place_of[name] for name in own]] += by_leaf[:, None]
     totals = np.bincount(leaves, minlength=tree.num_leaves).clip(min=1)
     shares = (counts / totals[:, None]).round(6)
     return Guide(names=tuple(known), shares=tuple(tuple(row) for row in shares.tolist()))

@@ -18,11 +18,12 @@ from expertree.degradation.maps import (
     decode_map,
     list_maps,
 )
+from expertree.degradation.parts import make_part, plan_patches
 from expertree.degradation.photographs import list_photographs, load_photo
 from expertree.degradation.recipe import MapCut, Recipe
 from expertree.degradation.registry import REGISTRY, Maps
 from expertree.degradation.synthesis import degrade
-from expertree.degradation.table import DegradationConfig, make_part, plan_patches
+from expertree.degradation.table import DegradationConfig
 from expertree.errors import PhotoError
 from expertree.images.io import decode_u8, encode_png
 from expertree.images.metrics import psnr_rgb

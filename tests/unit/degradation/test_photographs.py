@@ -1,3 +1,5 @@
+import json
+import os
 import pickle
 
 import numpy as np
@@ -6,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
+from expertree.degradation import photographs
 from expertree.degradation.photographs import (
     Photo,
     list_photographs,
@@ -13,6 +16,7 @@ from expertree.degradation.photographs import (
     split_photographs,
 )
 from expertree.errors import PhotoError
+from expertree.storage import Storage
 
 
 def save(path, *, side_px=64, seed=0):
@@ -154,3 +158,38 @@ def test_too_few_photographs_says_how_many_are_needed(num_photos):
 def test_fractions_that_leave_nothing_are_refused(val, route):
     with pytest.raises(ValueError, match="below 1 together"):
         split_photographs([photo(0)] * 9, val_fraction=val, route_fraction=route, seed=0)
+
+
+def test_files_that_were_not_touched_are_not_read_again(tmp_path, monkeypatch):
+    folder, known = tmp_path / "photos", Storage.open(tmp_path / "known")
+    for index in range(4):
+        save(folder / f"{index}.png", seed=index, side_px=64 if index else 20)
+    (folder / "bad.png").write_bytes(b"this is text")
+    first = list_photographs(str(folder), min_side_px=64, known=known)
+    read = []
+    decode = photographs.decode_photo_u8
+    monkeypatch.setattr(
+        photographs, "decode_photo_u8", lambda data: read.append(data) or decode(data)
+    )
+    assert list_photographs(str(folder), min_side_px=64, known=known) == first
+    assert read == [b"this is text"]
+    smaller, _ = list_photographs(str(folder), min_side_px=16, known=known)
+    assert [p.name for p in smaller] == ["0.png", "1.png", "2.png", "3.png"]
+    save(folder / "2.png", seed=9)
+    (folder / "3.png").unlink()
+    save(folder / "4.png", seed=4)
+    again = list_photographs(str(folder), min_side_px=64, known=known)
+    assert again == list_photographs(str(folder), min_side_px=64)
+    assert len(json.loads(known.read_bytes(known.list_files()[0]))["files"]) == 4
+
+
+def test_another_file_of_the_same_length_and_time_is_seen(tmp_path):
+    path, known = tmp_path / "photos" / "a.bmp", Storage.open(tmp_path / "known")
+    hashes = []
+    for seed in (0, 1):
+        save(path, seed=seed)
+        os.utime(path, ns=(10**18, 10**18))
+        (found,), _ = list_photographs(str(path.parent), min_side_px=64, known=known)
+        hashes.append(found.sha256)
+        load_photo(found)
+    assert hashes[0] != hashes[1]

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from expertree import config as strict
 from expertree.degradation.captions import caption
 from expertree.degradation.looks import NATURAL, LooksConfig
+from expertree.degradation.parts import SCHEMA, make_part, plan_patches
 from expertree.degradation.photographs import Photo
-from expertree.degradation.recipe import Recipe
+from expertree.degradation.recipe import Recipe, mixable
 from expertree.degradation.registry import DEFAULT_TASKS
 from expertree.degradation.synthesis import degrade
-from expertree.degradation.table import SCHEMA, DegradationConfig, make_part, plan_patches
+from expertree.degradation.table import DegradationConfig
 from expertree.errors import ConfigError
 from expertree.images.io import decode_u8
 
@@ -161,6 +162,27 @@ def test_each_task_gets_the_same_count_and_meets_every_photograph():
     )
     assert len(seen) == 7 * 3
     assert set(seen.values()) == {10}
+
+
+def test_rows_are_dealt_to_the_photographs_in_turn():
+    config = dataclasses.replace(SMALL, num_extractor=61, chooser_clean_fraction=0.2)
+    parts = [part for part in plan(config) if part.patch_set == "extractor"]
+    dealt = [[], [], []]
+    for index in range(61 - 30 - 12):
+        turn, task = divmod(index, 7)
+        dealt[(turn + task) % 3].append(("single", (DEFAULT_TASKS[task],)))
+    for kind, tasks, count in (("mixed", mixable(DEFAULT_TASKS), 30), ("clean", (), 12)):
+        for index in range(count):
+            dealt[index % 3].append((kind, tasks))
+    assert [[(row.kind, row.tasks) for row in part.rows] for part in parts] == dealt
+
+
+def test_a_plan_of_a_million_rows_is_some_kilobytes_a_thousand():
+    photos, _ = photographs(100)
+    patch_set = DegradationConfig(num_train=1_000_000).patch_sets()["train"]
+    parts = plan_patches(patch_set, photos, seed=0)
+    assert sum(part.num_rows for part in parts) == 1_000_000
+    assert len(pickle.dumps(parts)) < 2_000_000
 
 
 def test_the_share_of_mixtures_is_as_asked():

@@ -1,6 +1,7 @@
 """Patches are the same however the files are laid out, and only what is needed is read."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from expertree.errors import ArtefactError
+from expertree.experts.patch_cache import PatchCache
 from expertree.experts.patches import read_patches
 from expertree.images.io import decode_u8
 from expertree.storage import Storage
@@ -26,9 +28,9 @@ def test_sharded_reading_equals_filtering_a_whole_table(
     storage, table, write_files, num_files, rows_per_group, cache_bytes
 ):
     names = write_files(storage, table, num_files, rows_per_group)
-    patches = read_patches(storage, names, cache_bytes=cache_bytes)
+    patches = read_patches(storage, names, cache=PatchCache(cache_bytes))
     ids = sorted(table["id"].to_pylist())
-    assert patches.ids == ids
+    assert patches.ids.to_pylist() == ids
     for indices in ([3, 17, 3, 0], list(range(20)), [19]):
         chosen = [ids[i] for i in indices]
         lq, gt = patches.pair(indices)
@@ -41,11 +43,12 @@ def test_a_node_of_some_files_equals_filtering_the_table_by_its_rows(storage, fi
     node = read_patches(storage, files[:2])
     parts = [pq.read_table(io.BytesIO(storage.read_bytes(name))) for name in files[:2]]
     whole = pa.concat_tables(parts).sort_by("id")
-    assert node.ids == whole["id"].to_pylist()
-    assert node.kinds == whole["kind"].to_pylist()
+    ids = node.ids.to_pylist()
+    assert ids == whole["id"].to_pylist()
+    assert node.recipes(range(len(node))) == whole["recipe"].to_pylist()
     assert node.captions == whole["caption"].to_pylist()
     assert node.tasks == [tuple(tasks) for tasks in whole["tasks"].to_pylist()]
-    assert torch.equal(node.lq(range(len(node))), expected_images(whole, "lq", node.ids))
+    assert torch.equal(node.lq(range(len(node))), expected_images(whole, "lq", ids))
 
 
 def test_other_files_are_not_opened(storage, files):
@@ -77,11 +80,105 @@ def test_what_fits_the_cache_is_read_once(storage, files):
 
 
 def test_without_cache_images_are_read_again(storage, files):
-    patches = read_patches(storage, files, cache_bytes=0)
+    patches = read_patches(storage, files, cache=PatchCache(0))
     patches.lq([0])
     after_first = patches.num_bytes_read
     patches.lq([0])
     assert patches.num_bytes_read > after_first
+
+
+def encoded_bytes(table, side, ids):
+    encoded = dict(zip(table["id"].to_pylist(), table[side].to_pylist(), strict=True))
+    return sum(len(encoded[i]) for i in ids)
+
+
+@pytest.mark.parametrize("use_dictionary", [False, True])
+def test_beyond_the_cache_a_patch_is_read_without_its_neighbours(
+    storage, table, write_files, use_dictionary
+):
+    (name,) = write_files(storage, table, 1, 20)
+    whole = pq.read_table(storage.path(name), filesystem=storage.filesystem)
+    pq.write_table(whole, storage.path(name), compression="none", use_dictionary=use_dictionary)
+    patches = read_patches(storage, [name], cache=PatchCache(0))
+    patches.lq([4])
+    ids = patches.ids.to_pylist()
+    for index in (4, 11):
+        before = patches.num_bytes_read
+        found = patches.lq([index])
+        assert patches.num_bytes_read - before == encoded_bytes(table, "lq", [ids[index]])
+        assert torch.equal(found, expected_images(table, "lq", [ids[index]]))
+
+
+def test_what_is_compressed_is_read_by_row_group(storage, table):
+    storage.filesystem.create_dir(storage.path(), recursive=True)
+    pq.write_table(table, storage.path("part.parquet"), compression="zstd")
+    patches = read_patches(storage, ["part.parquet"], cache=PatchCache(0))
+    for index in (3, 8, 3):
+        expected = expected_images(table, "lq", [patches.ids[index].as_py()])
+        assert torch.equal(patches.lq([index]), expected)
+
+
+def test_a_pass_over_twice_the_cache_finds_half_of_it(storage, table, write_files):
+    names = write_files(storage, table, 2, 1)
+    patches = read_patches(storage, names, cache=PatchCache(10 * 24 * 24 * 3))
+    patches.lq(range(20))
+    for seed in (0, 1):
+        num_read = 0
+        for index in np.random.default_rng(seed).permutation(20).tolist():
+            before = patches.num_bytes_read
+            patches.lq([index])
+            num_read += patches.num_bytes_read > before
+        assert num_read == 10
+
+
+def test_sets_share_one_budget_and_the_newest_takes_it(storage, table, write_files):
+    names = write_files(storage, table, 2)
+    cache = PatchCache(12 * 24 * 24 * 3)
+    one, other = (read_patches(storage, [name], cache=cache) for name in names)
+    one.lq(range(10))
+    for patches in (other, one):
+        patches.lq(range(10))
+        assert cache.num_bytes == cache.max_bytes
+        before = patches.num_bytes_read
+        patches.lq(range(10))
+        assert patches.num_bytes_read == before
+    del one, patches
+    assert cache.num_bytes == 2 * 24 * 24 * 3
+    del other
+    assert cache.num_bytes == 0
+
+
+def test_threads_read_the_same_patches(storage, table, write_files):
+    names = write_files(storage, table, 4, 3)
+    for max_bytes in (0, 7 * 24 * 24 * 3, 1 << 30):
+        patches = read_patches(storage, names, cache=PatchCache(max_bytes))
+        ids = patches.ids.to_pylist()
+
+        def draw(seed, patches=patches):
+            return patches.lq(np.random.default_rng(seed).permutation(20).tolist())
+
+        with ThreadPoolExecutor(4) as pool:
+            drawn = list(pool.map(draw, range(40)))
+        for seed, found in enumerate(drawn):
+            order = np.random.default_rng(seed).permutation(20)
+            assert torch.equal(found, expected_images(table, "lq", [ids[i] for i in order]))
+
+
+def test_opening_reads_each_file_once_and_its_ids_alone(storage, table, write_files, monkeypatch):
+    names = write_files(storage, table, 4, 1)
+    opened = []
+    filesystem = storage.filesystem
+
+    class Watched:
+        def open_input_file(self, path):
+            opened.append(path)
+            return filesystem.open_input_file(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "filesystem", property(lambda _: Watched()))
+        patches = read_patches(storage, names)
+    assert sorted(opened) == [storage.path(name) for name in names]
+    assert patches.tasks == [tuple(t) for t in table.sort_by("id")["tasks"].to_pylist()]
 
 
 def test_a_file_listed_twice_is_refused(storage, files):

@@ -5,14 +5,7 @@ import pytest
 import torch
 
 from expertree.experts.patches import read_patches
-from expertree.experts.sampling import cut, draw_batch, indices_at
-
-
-def test_each_pass_sees_every_patch_once():
-    indices = indices_at(range(30), num_patches=10, seed=1)
-    passes = [indices[n : n + 10] for n in (0, 10, 20)]
-    assert all(sorted(one) == list(range(10)) for one in passes)
-    assert passes[0] != passes[1] != passes[2]
+from expertree.experts.sampling import cut, draw_batch
 
 
 def test_a_batch_is_the_same_however_the_positions_are_grouped(storage, files):

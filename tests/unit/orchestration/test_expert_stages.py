@@ -1,6 +1,7 @@
 """Which experts there are, and what names them."""
 
 import dataclasses
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from expertree.orchestration.schedule import Schedule, TrainingTask
 from expertree.orchestration.score_stage import open_expert
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench
-from expertree.orchestration.tables import write_table
+from expertree.orchestration.tables import LeafTable, write_table
 from expertree.storage import Storage
 
 
@@ -35,6 +36,11 @@ def make_bench(folder: Path) -> Workbench:
     )
 
 
+def leaf_table(leaves: np.ndarray) -> LeafTable:
+    ids = [f"train/{row:04d}" for row in range(len(leaves))]
+    return LeafTable(ids=pa.array(ids), leaves=leaves)
+
+
 def plan(folder: Path, hierarchy: HierarchyConfig, points: np.ndarray, **experts: object):
     tree, leaves = build_tree(points, hierarchy, extractor="x")
     bench = make_bench(folder)
@@ -45,7 +51,7 @@ def plan(folder: Path, hierarchy: HierarchyConfig, points: np.ndarray, **experts
         bench,
         config,
         tree,
-        leaf_of={f"train/{row:04d}": int(leaf) for row, leaf in enumerate(leaves)},
+        leaf_of=leaf_table(leaves),
         table=bench.store.sub("degrade", "t"),
         shards=bench.store.sub("shard", "s"),
     )
@@ -81,6 +87,19 @@ def test_shapes_of_bisecting_train_a_shared_group_on_the_same_samples(tmp_path: 
         _, plans = plan(tmp_path, config, points)
         hashes[groups] = {p.spec["samples"] for p in plans.values()}
     assert hashes[1, 4, 8] == hashes[1, 4] | hashes[1, 8]
+
+
+def test_samples_are_named_by_their_ids_in_order(tmp_path: Path) -> None:
+    """As they were when ids were joined to one text: stored experts keep their keys."""
+    points = make_blobs(2, 0.1)
+    tree, leaves = build_tree(points, HierarchyConfig(groups=(1, 2)), extractor="x")
+    _, plans = plan(tmp_path, HierarchyConfig(groups=(1, 2)), points)
+    for node in range(3):
+        inside = np.isin(leaves, tree.nodes[node].leaves)
+        ids = [f"train/{row:04d}" for row in np.flatnonzero(inside)]
+        expected = hashlib.sha256("\n".join(["t", *ids]).encode()).hexdigest()
+        assert plans[node].spec["samples"] == expected
+    assert plans["one_network"].spec["samples"] == plans[0].spec["samples"]
 
 
 def save_weights(path: Path, seed: int, **sizes: int) -> None:
@@ -289,7 +308,7 @@ def test_an_expert_reads_the_shards_of_a_finer_tree_that_make_up_its_group(tmp_p
         bench,
         config,
         tree,
-        leaf_of={f"train/{row:04d}": int(leaf) for row, leaf in enumerate(leaves)},
+        leaf_of=leaf_table(leaves),
         table=bench.store.sub("degrade", "t"),
         shards=shards,
         shard_leaves={0: [1, 3], 1: [0, 2]},

@@ -27,7 +27,7 @@ from expertree.orchestration.grow_stages import (
 )
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
-from expertree.orchestration.tables import leaf_directory, write_leaves, write_table
+from expertree.orchestration.tables import LeafTable, leaf_directory, write_leaves, write_table
 from expertree.storage import Storage
 
 DIM = 8
@@ -108,14 +108,16 @@ def old(tmp_path: Path) -> dict[int | str, str]:
     tree, leaves = build_tree(points, config.hierarchy, extractor="x")
     result, extractor = bench.store.sub("tree", "old"), bench.store.sub("extractor", "x")
     save_tree(tree, result)
-    write_leaves(result, [f"train/{row:05d}" for row in range(len(points))], leaves)
+    ids = pa.array([f"train/{row:05d}" for row in range(len(points))])
+    leaf_of = LeafTable(ids=ids, leaves=leaves)
+    write_leaves(result, leaf_of)
     for place in (result, extractor):
         place.commit({})
     plans = plan_experts(
         bench,
         config,
         tree,
-        leaf_of={f"train/{row:05d}": int(leaf) for row, leaf in enumerate(leaves)},
+        leaf_of=leaf_of,
         table=table,
         shards=bench.store.sub("shard", "old"),
     )

@@ -1,7 +1,7 @@
 """Which parts of the patch table go into which file."""
 
+from expertree.degradation.parts import PartPlan
 from expertree.degradation.photographs import Photo
-from expertree.degradation.table import PartPlan, RowPlan
 from expertree.orchestration.patch_stages import ROWS_PER_FILE, table_files
 from expertree.orchestration.tables import leaf_directory, leaf_files
 
@@ -9,10 +9,17 @@ PHOTO = Photo(name="a", location="a", sha256="0", width_px=200, height_px=200)
 
 
 def part(num_rows: int) -> PartPlan:
-    rows = tuple(
-        RowPlan(id=f"train/{n}", seed=n, kind="single", tasks=("noise",)) for n in range(num_rows)
+    return PartPlan(
+        photo=PHOTO,
+        patch_set="train",
+        severity="in",
+        patch_px=64,
+        prefix="train/0000-a",
+        seed=0,
+        first=0,
+        tasks=("noise",),
+        kinds=bytes(num_rows),
     )
-    return PartPlan(photo=PHOTO, patch_set="train", severity="in", patch_px=64, rows=rows)
 
 
 def test_files_hold_whole_parts_in_order() -> None:

@@ -10,7 +10,7 @@ from expertree.orchestration import stages
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.orchestration.pipelines import OnDone
 from expertree.orchestration.stages import Workbench, check_whole, stage_key
-from expertree.storage import Storage
+from expertree.storage import Storage, Written, describe
 
 
 @pytest.fixture
@@ -35,6 +35,23 @@ def test_a_result_is_made_once_and_found_afterwards(bench: Workbench) -> None:
     assert len(calls) == 1
     assert first.done()["spec"] == {"groups": [1, 4]}
     assert [time.cached for time in bench.times] == [False, True]
+
+
+def test_hashes_that_a_stage_gives_are_committed_and_other_files_are_read(
+    bench: Workbench,
+) -> None:
+    def make(result: Storage, _: OnDone) -> Written:
+        for name in ("a.bin", "b.bin"):
+            result.write_bytes(name, b"1")
+        written = {"a.bin": describe(b"1")}
+        result.write_bytes("a.bin", b"2")  # the disk rots
+        return written
+
+    result = bench.run("shard", {}, make)
+    with pytest.raises(ArtefactError, match=r"a\.bin has sha256"):
+        check_whole(result)
+    result.write_bytes("a.bin", b"1")
+    check_whole(result)
 
 
 def test_another_spec_is_another_result(bench: Workbench) -> None:

@@ -13,9 +13,11 @@ from expertree.orchestration import tree_stage
 from expertree.orchestration.tables import read_embeddings, write_table
 from expertree.orchestration.tree_stage import (
     EmbeddingFiles,
+    assign_here,
     assign_in_stream,
     cut_embeddings,
     draw_in_stream,
+    read_rows,
 )
 from expertree.storage import Storage
 
@@ -66,11 +68,12 @@ def test_stream_and_memory_give_the_same_tree_and_leaves(
     config = HierarchyConfig(groups=(1, 2, 5), method=method, fit_samples=fit_samples)
     expected_ids, vectors = read_embeddings(files)
     expected, expected_leaves = build_tree(vectors, config, extractor="x")
-    tree, ids, leaves = cut_embeddings(
+    tree, found = cut_embeddings(
         files, config, extractor="x", need_cluster=lambda: asked_for_a_cluster.append(True)
     )
-    assert ids == expected_ids
-    np.testing.assert_array_equal(leaves, expected_leaves)
+    assert found.ids.equals(expected_ids)
+    np.testing.assert_array_equal(found.leaves, expected_leaves)
+    np.testing.assert_array_equal(assign_here(tree, files), expected_leaves)
     save_tree(expected, Storage.open(tmp_path / "memory"))
     save_tree(tree, Storage.open(tmp_path / "stream"))
     assert bytes_of(Storage.open(tmp_path / "memory")) == bytes_of(
@@ -88,6 +91,19 @@ def test_rows_are_drawn_in_the_order_that_is_asked_for(
     everything = np.concatenate([blocks.read(block) for block in range(len(SIZES))])
     rows = np.array([299, 70, 0, 71, 201, 69])
     np.testing.assert_array_equal(draw_in_stream(blocks, rows), everything[rows])
+
+
+def test_rows_of_several_sets_are_those_of_all_of_them_in_memory(
+    files: Storage, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=60).astype(np.float32)), 12)
+    other = Storage.open(tmp_path / "other")
+    write_table(other, "part.parquet", pa.table({"id": list("edcba"), "embedding": column}))
+    sets = [other, files, other]
+    everything = np.concatenate([read_embeddings(found)[1] for found in sets])
+    for rows in (np.arange(310), np.array([4, 5, 77, 304, 305]), np.array([6, 200])):
+        np.testing.assert_array_equal(read_rows(sets, rows), everything[rows])
 
 
 def test_leaves_come_in_the_order_of_the_blocks(

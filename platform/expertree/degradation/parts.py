@@ -1,0 +1,276 @@
+"""The rows of a patch set's table: decided from values alone, and made from photographs.
+
+`plan_patches` decides every row's identity, seed and kind, and `make_part` makes a part of the
+table from one photograph, on any machine and in any order, always the same bytes.
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+
+from expertree.degradation.captions import caption
+from expertree.degradation.cuts import MapCuts
+from expertree.degradation.looks import NATURAL, LooksConfig, draw_look, draw_saved
+from expertree.degradation.maps import NO_MAPS, MapFiles
+from expertree.degradation.parameters import Severity
+from expertree.degradation.photographs import Photo
+from expertree.degradation.recipe import Kind, draw_recipe, mixable
+from expertree.degradation.synthesis import degrade
+from expertree.degradation.table import PatchSet
+from expertree.images.arrays import ImageU8
+from expertree.images.io import encode_png
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("photo", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("tasks", pa.list_(pa.string()), nullable=False),
+        pa.field("caption", pa.string(), nullable=False),
+        pa.field("recipe", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("lq", pa.binary(), nullable=False),
+        pa.field("gt", pa.binary(), nullable=False),
+    ]
+)
+"""Columns of the patch table; `lq` and `gt` are PNG, RGB, 8 bit."""
+
+_ROWS_PER_PART = 256
+"""A part is one task of a data worker: seconds of work, some ten megabytes."""
+
+_MASKS_PER_PART = 16
+"""So many masks of each kind may the rows of a part draw from: a part stays small, however many
+masks there are, and decodes few of them."""
+
+_MIXED, _CLEAN = 0, 1
+"""What a row is beside one of the single degradations, counted from behind the last of them."""
+
+_LOOKS = 1
+"""Tells the generator of a row's look from that of everything else."""
+
+_MIN_CONTRAST = 4.0
+_MAX_CROPS = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RowPlan:
+    """One row to make.
+
+    Attributes:
+        id: Unique in the table.
+        seed: Of crop, parameters and recipe; below 2^63.
+        kind: `single`, `mixed` or `clean`.
+        tasks: The task of a single row; what a mixed one is drawn from; none of a clean one.
+    """
+
+    id: str
+    seed: int
+    kind: Kind
+    tasks: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PartPlan:
+    """A unit of work: some rows of one set from one photograph. Picklable, a few kilobytes.
+
+    Attributes:
+        photo: The photograph.
+        patch_set: Name of the set.
+        severity: Ranges of the parameters.
+        patch_px: Side of a patch.
+        prefix: What the ids of its rows begin with.
+        seed: Of the set.
+        first: Number of its first row among those of the photograph.
+        tasks: Of the set.
+        kinds: A byte a row: the place of its task in `tasks`, or beyond them `_MIXED`, `_CLEAN`.
+        maps: Real maps that its rows may take.
+        looks: Colours and JPEG that are no degradation.
+    """
+
+    photo: Photo
+    patch_set: str
+    severity: Severity
+    patch_px: int
+    prefix: str
+    seed: int
+    first: int
+    tasks: tuple[str, ...]
+    kinds: bytes
+    maps: MapFiles = NO_MAPS
+    looks: LooksConfig = NATURAL
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows it has."""
+        return len(self.kinds)
+
+    @property
+    def rows(self) -> tuple[RowPlan, ...]:
+        """Its rows, each decided from its number: ten million are not made before they are due."""
+        return tuple(self._row(place) for place in range(self.num_rows))
+
+    def _row(self, place: int) -> RowPlan:
+        index, kind = self.first + place, self.kinds[place]
+        named: tuple[Kind, tuple[str, ...]] = ("single", self.tasks[kind : kind + 1])
+        if kind == len(self.tasks) + _MIXED:
+            named = ("mixed", mixable(self.tasks))
+        elif kind == len(self.tasks) + _CLEAN:
+            named = ("clean", ())
+        return RowPlan(
+            id=f"{self.prefix}/{index:05d}",
+            seed=_seed_of_row(self.seed, self.patch_set, self.photo, index),
+            kind=named[0],
+            tasks=named[1],
+        )
+
+
+def plan_patches(
+    patch_set: PatchSet, photos: Sequence[Photo], *, seed: int, maps: MapFiles = NO_MAPS
+) -> list[PartPlan]:
+    """Decide every row of a set's table.
+
+    The single degradations take turns, and with each turn the photographs move on by one, so that
+    every task sees every photograph equally often.
+
+    Args:
+        patch_set: Size, tasks and severity.
+        photos: The photographs of its part; their order does not matter.
+        seed: Of everything that is drawn when the parts are made.
+        maps: Real maps, as `list_maps` found them; what is not there is procedural.
+
+    Returns:
+        The parts in the order of their rows' ids.
+
+    Raises:
+        ValueError: If there are no photographs.
+    """
+    if not photos:
+        raise ValueError(f"patch set '{patch_set.name}' has no photographs")
+    parts: list[PartPlan] = []
+    chosen = sorted(photos, key=lambda photo: photo.name)
+    for number, (photo, kinds) in enumerate(
+        zip(chosen, _assign(patch_set, len(chosen)), strict=True)
+    ):
+        parts.extend(
+            PartPlan(
+                photo=photo,
+                patch_set=patch_set.name,
+                severity=patch_set.severity,
+                patch_px=patch_set.patch_px,
+                prefix=f"{patch_set.name}/{number:04d}-{_slug(photo.name)}",
+                seed=seed,
+                first=first,
+                tasks=patch_set.tasks,
+                kinds=kinds[first : first + _ROWS_PER_PART],
+                maps=_maps_of_part(
+                    maps.of_photos([photo.name]), _seed_of_row(seed, patch_set.name, photo, first)
+                ),
+                looks=patch_set.looks,
+            )
+            for first in range(0, len(kinds), _ROWS_PER_PART)
+        )
+    return parts
+
+
+def make_part(part: PartPlan, image_u8: ImageU8) -> pa.Table:
+    """Cut and spoil the patches of a part.
+
+    A crop that is almost one colour (empty sky, the black frame of a medical picture) shows no
+    degradation but noise, so up to eight places are tried for each row.
+
+    Args:
+        part: From `plan_patches`.
+        image_u8: Its photograph, from `load_photo(part.photo)`.
+
+    Returns:
+        A table of `SCHEMA`, rows in the order of the plan.
+
+    Raises:
+        ValueError: If the image is smaller than a patch.
+        PhotoError: If a map is gone or has changed.
+    """
+    if min(image_u8.shape[:2]) < part.patch_px:
+        raise ValueError(
+            f"photograph {part.photo.name} is {list(image_u8.shape[:2])}, smaller than a patch of "
+            f"{part.patch_px} px"
+        )
+    maps = MapCuts(part.maps)
+    rows = [_make_row(row, part, image_u8, maps) for row in part.rows]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8, maps: MapCuts) -> dict[str, object]:
+    rng = np.random.default_rng(row.seed)
+    side_px = part.patch_px
+    top_px, left_px = _place(image_u8, side_px, rng)
+    clean = np.ascontiguousarray(image_u8[top_px : top_px + side_px, left_px : left_px + side_px])
+    recipe = draw_recipe(rng, tasks=row.tasks, kind=row.kind, severity=part.severity)
+    cuts, given = maps.draw(rng, recipe, top_px=top_px, left_px=left_px, side_px=side_px)
+    recipe = dataclasses.replace(recipe, maps=cuts)
+    if part.looks != NATURAL:
+        # A generator of its own: what is wrong with a picture does not depend on its look.
+        looks = np.random.default_rng([row.seed, _LOOKS])
+        clean = draw_look(clean, looks, part.looks)
+        if "jpeg" not in recipe.tasks:
+            recipe = dataclasses.replace(recipe, saved=draw_saved(looks, part.looks))
+    return {
+        "id": row.id,
+        "photo": part.photo.name,
+        "split": part.patch_set,
+        "kind": row.kind,
+        "tasks": list(recipe.tasks),
+        "caption": caption(recipe),
+        "recipe": recipe.to_json(),
+        "seed": row.seed,
+        "lq": encode_png(degrade(clean, recipe, given)),
+        "gt": encode_png(clean),
+    }
+
+
+def _place(image_u8: ImageU8, patch_px: int, rng: np.random.Generator) -> tuple[int, int]:
+    """The first row and column of a patch that is not of one colour, if a few tries find one."""
+    most_top, most_left = image_u8.shape[0] - patch_px, image_u8.shape[1] - patch_px
+    top, left = 0, 0
+    for _ in range(_MAX_CROPS):
+        top, left = int(rng.integers(most_top + 1)), int(rng.integers(most_left + 1))
+        patch = image_u8[top : top + patch_px, left : left + patch_px]
+        if patch.std() >= _MIN_CONTRAST:
+            break
+    return top, left
+
+
+def _maps_of_part(maps: MapFiles, seed: int) -> MapFiles:
+    return maps.sample(np.random.default_rng(_seed_of(f"{seed}/masks")), _MASKS_PER_PART)
+
+
+def _assign(patch_set: PatchSet, num_photos: int) -> list[bytes]:
+    """What each row is, by photograph; see `PartPlan.kinds`."""
+    num_mixed = round(patch_set.num_patches * patch_set.mixed_fraction)
+    num_clean = round(patch_set.num_patches * patch_set.clean_fraction)
+    num_tasks = len(patch_set.tasks)
+    turns, tasks = np.divmod(np.arange(patch_set.num_patches - num_mixed - num_clean), num_tasks)
+    photos = np.concatenate([turns + tasks, np.arange(num_mixed), np.arange(num_clean)])
+    photos %= num_photos
+    beyond = np.repeat([num_tasks + _MIXED, num_tasks + _CLEAN], [num_mixed, num_clean])
+    kinds = np.concatenate([tasks, beyond]).astype(np.uint8)[np.argsort(photos, kind="stable")]
+    ends = np.cumsum(np.bincount(photos, minlength=num_photos))
+    return [part.tobytes() for part in np.split(kinds, ends[:-1])]
+
+
+def _seed_of_row(seed: int, patch_set: str, photo: Photo, index: int) -> int:
+    return _seed_of(f"{seed}/{patch_set}/{photo.sha256}/{index}")
+
+
+def _seed_of(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+
+def _slug(name: str) -> str:
+    stem = PurePosixPath(name).stem.lower()
+    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:40] or "photo"
