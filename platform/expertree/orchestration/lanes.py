@@ -36,6 +36,7 @@ from expertree.orchestration.schedule import State, TrainingTask
 from expertree.storage import Storage
 
 POLL_S = 0.5
+_ANSWER_S = 60.0
 _MOST_NAMED = 5
 
 STARTING_S = 60.0
@@ -108,6 +109,14 @@ class LanePool:
     def room(self) -> int:
         """How many lanes the cluster has room for now."""
         return num_lanes(self._config)
+
+    def num_done(self) -> int:
+        """Ask the dispatcher how many tasks are done.
+
+        Raises:
+            RayError: If it does not answer.
+        """
+        return int(ray.get(self.dispatcher.num_done.remote(), timeout=_ANSWER_S))
 
     def keep_up(self, wanted: int, *, num_done: int) -> None:
         """Start lanes until so many work, as many now as their nodes start at a time.

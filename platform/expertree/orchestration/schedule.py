@@ -145,6 +145,8 @@ class Schedule:
     def withdraw(self, keys: Iterable[str]) -> list[str]:
         """Forget tasks that nobody needs any more, unless a lane is at them or has done them.
 
+        One whose lane was silent too long is forgotten too; that lane learns so when it reports.
+
         Returns:
             Keys of those that were forgotten.
         """
@@ -157,6 +159,11 @@ class Schedule:
     def finished(self) -> bool:
         """Whether nothing is queued or running any more."""
         return all(e.state in (State.DONE, State.FAILED) for e in self._entries.values())
+
+    @property
+    def num_done(self) -> int:
+        """How many tasks are done; it never falls."""
+        return sum(entry.state is State.DONE for entry in self._entries.values())
 
     def lease(self, lane: str, now: float, node: str = "") -> TrainingTask | None:
         """Give a lane its next task: the one with the longest way still to go behind it.
@@ -189,8 +196,8 @@ class Schedule:
             False if the lane no longer holds the task (it was silent too long, or the task turns
             out to cost too much) and must stop.
         """
-        entry = self._entries[key]
-        if entry.state is not State.RUNNING or entry.lane != lane:
+        entry = self._held(lane, key)
+        if entry is None:
             return False
         entry.seen = now
         if progress:
@@ -200,23 +207,26 @@ class Schedule:
 
     def release(self, lane: str, key: str, now: float) -> None:
         """A lane gives its task back, whose machine is taken away; that is no failure."""
-        entry = self._entries[key]
-        if entry.state is State.RUNNING and entry.lane == lane:
+        entry = self._held(lane, key)
+        if entry is not None:
             self._close(entry, now, "moved")
             entry.state, entry.lane = State.QUEUED, ""
 
     def finish(self, lane: str, key: str, now: float) -> None:
-        """A task is done. Who did it does not matter: the result is named by its content."""
-        entry = self._entries[key]
-        if entry.state is State.DONE:
+        """A task is done. Who did it does not matter: the result is named by its content.
+
+        One that was withdrawn meanwhile stays forgotten; whoever adds it again finds the result.
+        """
+        entry = self._entries.get(key)
+        if entry is None or entry.state is State.DONE:
             return
         entry.state, entry.error = State.DONE, None
         self._close(entry, now, "done", lane=lane)
 
     def fail(self, lane: str, key: str, now: float, error: str, *, retry: bool) -> None:
         """A task raised an error: try again if that can help, else fail it and all behind it."""
-        entry = self._entries[key]
-        if entry.state is not State.RUNNING or entry.lane != lane:
+        entry = self._held(lane, key)
+        if entry is None:
             return
         self._close(entry, now, "failed", error=error)
         entry.error = error
@@ -247,6 +257,12 @@ class Schedule:
             )
             for e in self._entries.values()
         ]
+
+    def _held(self, lane: str, key: str) -> _Entry | None:
+        """The task, if it is known (it may have been withdrawn) and this lane is at it."""
+        entry = self._entries.get(key)
+        is_held = entry is not None and entry.state is State.RUNNING and entry.lane == lane
+        return entry if is_held else None
 
     def _urgencies(self) -> dict[str, float]:
         return critical_path([entry.task for entry in self._entries.values()])

@@ -115,6 +115,32 @@ def test_a_pause_of_the_work_itself_is_no_failure_either() -> None:
     assert picture(direct).tasks[0].state is State.QUEUED
 
 
+def lose_and_withdraw(direct: Any, key: str) -> None:
+    """The lane that has it was silent too long, and nobody wants the task any more."""
+    direct.dispatcher._schedule.expire(float("inf"))
+    assert direct.withdraw.remote([key]) == [key]
+
+
+def test_a_lane_stops_at_a_task_that_was_withdrawn_under_it() -> None:
+    direct = Direct(task(Long()))
+    given = direct.lease.remote(tenant())
+    lose_and_withdraw(direct, "a")
+    begin = time.monotonic()
+    assert lane.run_task(tenant(), direct, given, ALONE)
+    assert time.monotonic() - begin < 5  # `Long` takes ten
+
+
+@pytest.mark.parametrize(
+    "error", [None, OSError("boom"), TrainingError("the loss is NaN"), PausedError("elsewhere")]
+)
+def test_however_a_withdrawn_task_ends_its_lane_does_not_break(error: Exception | None) -> None:
+    direct = Direct(task(Work(error)))
+    given = direct.lease.remote(tenant())
+    lose_and_withdraw(direct, "a")
+    lane.run_task(tenant(), direct, given, ALONE)
+    assert picture(direct).tasks == []
+
+
 def test_a_process_that_was_replaced_is_not_listened_to() -> None:
     direct = Direct(task(Work()))
     old, new = tenant(), tenant(incarnation="second")

@@ -250,3 +250,18 @@ def test_only_what_no_lane_has_begun_is_withdrawn() -> None:
     assert schedule.withdraw(["running", "queued", "unknown"]) == list(rest)
     schedule.finish("lane", running.key, 1.0)
     assert schedule.finished
+
+
+def test_a_lane_whose_lost_task_was_withdrawn_is_told_to_stop_and_breaks_nothing() -> None:
+    schedule = Schedule([task("root")], lease_s=1)
+    assert schedule.lease("lane", 0.0) is not None
+    schedule.expire(5.0)
+    assert schedule.withdraw(["root"]) == ["root"]
+    assert not schedule.heartbeat("lane", "root", 6.0, {"samples": 8})
+    schedule.release("lane", "root", 6.0)
+    schedule.fail("lane", "root", 6.0, "boom", retry=True)
+    schedule.finish("lane", "root", 6.0)
+    assert schedule.status() == []
+    # Whoever wants it anew gets it anew; what is stored is found by the lane.
+    schedule.add([task("root")])
+    assert schedule.lease("lane", 7.0) == task("root")
