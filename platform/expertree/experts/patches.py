@@ -20,7 +20,7 @@ from expertree.degradation.fresh import NO_REAL_MAPS, RealMaps
 from expertree.errors import ArtefactError
 from expertree.images.arrays import ImageU8
 from expertree.images.io import decode_u8
-from expertree.storage import Storage
+from expertree.storage import Storage, storage_errors
 
 Side = Literal["lq", "gt"]
 
@@ -205,11 +205,14 @@ class _ParquetFile:
     def _open(self) -> Iterator[pq.ParquetFile]:
         path = self._storage.path(self._name)
         try:
-            with self._storage.filesystem.open_input_file(path) as file:
+            with (
+                storage_errors(path, "read"),
+                self._storage.filesystem.open_input_file(path) as file,
+            ):
                 stream = _CountingStream(file)
                 yield pq.ParquetFile(stream, metadata=self._metadata)
                 self.num_bytes_read += stream.num_bytes_read
-        except (OSError, pa.ArrowException) as error:
+        except pa.ArrowException as error:
             raise ArtefactError(f"{path} cannot be read as Parquet: {error}") from error
 
 

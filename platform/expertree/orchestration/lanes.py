@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from expertree.errors import TrainingError
+from expertree.errors import StorageError, TrainingError
 from expertree.orchestration.budget import Budget
 from expertree.orchestration.cluster import (
     CPUS_PER_CORE,
@@ -224,7 +224,7 @@ def open_lanes(
         yield pool
     finally:
         pool.send_home()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(StorageError):
             directory.delete()
 
 

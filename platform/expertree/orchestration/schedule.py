@@ -16,6 +16,10 @@ from expertree.orchestration.budget import Budget
 _TRIAL_S = 60.0
 """How long a task of unknown cost runs before its speed is believed."""
 
+_REST_S, _REST_GROWTH, _LONGEST_REST_S = 10.0, 6.0, 600.0
+"""How long a task that failed is left alone before it is tried again: longer each time, so that
+three attempts are not all spent within the minute that a storage or a device is away."""
+
 
 class State(enum.StrEnum):
     """Where a task stands."""
@@ -77,6 +81,7 @@ class _Entry:
     attempts: int = 0
     failures: int = 0
     furthest: float = 0.0
+    rests_until: float = 0.0
     first_report: tuple[float, float] | None = None
     progress: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     error: str | None = None
@@ -107,9 +112,9 @@ class Schedule:
     Args:
         tasks: With dependencies among them only; keys that are not in the group count as done.
         lease_s: A lane that is silent for so long has lost its task.
-        max_attempts: How often a task may be started before it fails for good. An attempt that was
-            lost with its machine, and had got further than all before it, does not count: long
-            trainings outlive any number of machines.
+        max_attempts: How often a task may be started before it fails for good. An attempt that had
+            got further than all before it, when its machine was lost or an error came that may
+            pass, does not count: long trainings outlive any number of machines and hiccups.
         budget: A cap on what all of them may cost. A task whose cost is not known is begun alone of
             its kind, and shows it in its first minute.
     """
@@ -176,7 +181,7 @@ class Schedule:
             if entry.state is State.RUNNING and entry.lane == lane:
                 self._give_up(entry, now, "the worker was restarted")
         self.expire(now)
-        ready = [e for e in self._entries.values() if e.state is State.QUEUED and self._ready(e)]
+        ready = [e for e in self._entries.values() if self._ready(e, now)]
         ready = self._affordable(ready, now)
         if not ready:
             return None
@@ -224,17 +229,21 @@ class Schedule:
         self._close(entry, now, "done", lane=lane)
 
     def fail(self, lane: str, key: str, now: float, error: str, *, retry: bool) -> None:
-        """A task raised an error: try again if that can help, else fail it and all behind it."""
+        """A task raised an error: try again if that can help, else fail it and all behind it.
+
+        It is not tried again at once: what was wrong has some time to pass.
+        """
         entry = self._held(lane, key)
         if entry is None:
             return
         self._close(entry, now, "failed", error=error)
         entry.error = error
-        entry.failures += 1
-        if retry and entry.failures < self._max_attempts:
-            entry.state = State.QUEUED
-        else:
+        if not retry:
             self._fail_for_good(entry)
+            return
+        self._try_again(entry)
+        rest_s = _REST_S * _REST_GROWTH ** max(entry.failures - 1, 0)
+        entry.rests_until = now + min(rest_s, _LONGEST_REST_S)
 
     def expire(self, now: float) -> None:
         """Take tasks back from lanes that have been silent for longer than the lease."""
@@ -267,7 +276,9 @@ class Schedule:
     def _urgencies(self) -> dict[str, float]:
         return critical_path([entry.task for entry in self._entries.values()])
 
-    def _ready(self, entry: _Entry) -> bool:
+    def _ready(self, entry: _Entry, now: float) -> bool:
+        if entry.state is not State.QUEUED or now < entry.rests_until:
+            return False
         needed = [self._entries[key] for key in entry.task.after if key in self._entries]
         return all(other.state is State.DONE for other in needed)
 
@@ -324,6 +335,10 @@ class Schedule:
     def _give_up(self, entry: _Entry, now: float, reason: str) -> None:
         self._close(entry, now, "lost", error=reason)
         entry.error = reason
+        self._try_again(entry)
+
+    def _try_again(self, entry: _Entry) -> None:
+        """Queue a task anew, unless it has failed too often without getting any further."""
         if entry.samples > entry.furthest:
             entry.furthest = entry.samples
         else:

@@ -10,22 +10,35 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
 from expertree.degradation.captions import SEPARATOR
-from expertree.storage import Storage
+from expertree.storage import Storage, storage_errors
 
 ROW_GROUP_ROWS = 64
 """Small row groups let a reader take a few rows without reading the rest."""
 
 
 def read_table(directory: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file of a stage."""
-    return pq.read_table(
-        directory.path(name), filesystem=directory.filesystem, columns=columns, partitioning=None
-    )
+    """Read a Parquet file of a stage.
+
+    Raises:
+        ArtefactError: If it is not there.
+        StorageError: If it cannot be read.
+    """
+    path = directory.path(name)
+    with storage_errors(path, "read"):
+        return pq.read_table(
+            path, filesystem=directory.filesystem, columns=columns, partitioning=None
+        )
 
 
 def count_rows(directory: Storage, name: str) -> int:
-    """Rows of a Parquet file, by its footer."""
-    with directory.filesystem.open_input_file(directory.path(name)) as source:
+    """Rows of a Parquet file, by its footer.
+
+    Raises:
+        ArtefactError: If it is not there.
+        StorageError: If it cannot be read.
+    """
+    path = directory.path(name)
+    with storage_errors(path, "read"), directory.filesystem.open_input_file(path) as source:
         return int(pq.ParquetFile(source).metadata.num_rows)
 
 

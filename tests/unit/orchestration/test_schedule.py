@@ -73,7 +73,7 @@ def test_a_task_fails_for_good_after_its_attempts_and_takes_its_heirs_along() ->
         [task("root"), task("mid", after=("root",)), task("leaf", after=("mid",)), task("other")],
         max_attempts=2,
     )
-    for now in (0, 1):
+    for now in (0, 100):
         assert schedule.lease("a", now) == task("root")
         schedule.fail("a", "root", now, "boom", retry=True)
     assert states(schedule) == {
@@ -84,6 +84,37 @@ def test_a_task_fails_for_good_after_its_attempts_and_takes_its_heirs_along() ->
     }
     assert schedule.status()[0].error == "boom"
     assert schedule.status()[1].error == "root, which it starts from, failed"
+
+
+def test_what_failed_is_tried_again_later_and_later_and_others_meanwhile() -> None:
+    schedule = Schedule([task("root", 9), task("other")], max_attempts=3)
+    assert schedule.lease("a", 0) == task("root", 9)
+    schedule.fail("a", "root", 0, "503", retry=True)
+    assert schedule.lease("a", 0) == task("other")
+    schedule.finish("a", "other", 1)
+    assert schedule.lease("a", 9) is None
+    assert schedule.lease("a", 10) == task("root", 9)
+    schedule.fail("a", "root", 11, "503", retry=True)
+    assert schedule.lease("a", 70) is None
+    assert not schedule.finished
+    assert schedule.lease("a", 71) == task("root", 9)
+    schedule.fail("a", "root", 72, "503", retry=True)
+    assert states(schedule)["root"] is State.FAILED
+
+
+def test_hiccups_of_a_training_that_goes_on_in_between_are_not_counted() -> None:
+    schedule = Schedule([task("long", 100)], max_attempts=2)
+    for number in range(1, 8):
+        assert schedule.lease("a", 1000 * number) is not None
+        schedule.heartbeat("a", "long", 1000 * number, {"samples": 10 * number})
+        schedule.fail("a", "long", 1000 * number, "503", retry=True)
+    assert states(schedule) == {"long": State.QUEUED}
+    # From here on it comes no further.
+    for number in range(8, 10):
+        assert schedule.lease("a", 1000 * number) is not None
+        schedule.heartbeat("a", "long", 1000 * number, {"samples": 70})
+        schedule.fail("a", "long", 1000 * number, "503", retry=True)
+    assert states(schedule) == {"long": State.FAILED}
 
 
 def test_an_attempt_that_got_further_is_not_counted_when_its_machine_is_lost() -> None:
