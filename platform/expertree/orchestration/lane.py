@@ -1,6 +1,5 @@
 """One lane: a Ray Train worker that leases task after task from the dispatcher."""
 
-import contextlib
 import dataclasses
 import os
 import threading
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.train import FailureConfig, RunConfig
 from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -177,9 +176,19 @@ class _Pulse:
             raise PausedError(f"{self._tenant.lane}: its node {self._tenant.node} goes away")
 
     def beat(self) -> None:
-        with contextlib.suppress(RayError):
+        """Report once; that the dispatcher is out of reach is no reason to stop the training.
+
+        Raises:
+            RayTaskError: If the dispatcher cannot deal with the report.
+        """
+        try:
             beat = self._dispatcher.heartbeat.remote(self._tenant, self._key, self._progress)
-            if not ray.get(beat, timeout=30):
-                self._lost.set()
-            elif self._may_pause and is_leaving():
-                self._leaves.set()
+            is_held = ray.get(beat, timeout=30)
+        except RayTaskError:
+            raise
+        except RayError:
+            return
+        if not is_held:
+            self._lost.set()
+        elif self._may_pause and is_leaving():
+            self._leaves.set()
