@@ -113,7 +113,7 @@ class Registry:
         try:
             plan = await self._plan(trial)
             experts = await self._train(trial, plan, rung)
-            judged = await self._judge(trial, experts)
+            judged = await self._judge(trial, plan, experts)
         except BudgetSpentError as error:
             return self._end(trial, "stopped", str(error)) | {"is_out_of_budget": True}
         except (ExpertreeError, RayError) as error:
@@ -302,11 +302,12 @@ class Registry:
                     await self.give_up(why)
             await asyncio.sleep(POLL_S)
 
-    async def _judge(self, trial: Trial, experts: Mapping[int, Storage]) -> Judged:
+    async def _judge(self, trial: Trial, plan: TrialPlan, experts: Mapping[int, Storage]) -> Judged:
         overrides, placed = trial["overrides"], sorted(experts.items())
+        in_full = {need.node: need.num_samples for need in plan.needs}
 
         async def make() -> Judged:
-            found: Judged = await search_tasks.judge.remote(self._setup, overrides, placed)
+            found: Judged = await search_tasks.judge.remote(self._setup, overrides, placed, in_full)
             return found
 
         key = fingerprint([dict(overrides), [(node, own.uri) for node, own in placed]])

@@ -114,7 +114,8 @@ class World:
             )
         return Need(key=key, label=key, node=node, served=True, parent=None, stops=tuple(stops))
 
-    async def judge(self, _: object, overrides: Any, experts: Any) -> Judged:
+    async def judge(self, _: object, overrides: Any, experts: Any, num_samples: Any) -> Judged:
+        assert num_samples == dict.fromkeys(dict(experts), 100)
         value = float(overrides.get("value", 20.0))
         self.judged.append(value)
         return Judged(
