@@ -6,6 +6,7 @@ read by row group when first asked for, decoded, and kept while they fit a budge
 
 import contextlib
 import io
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, cast
@@ -32,6 +33,8 @@ _SMALL_COLUMNS = ["id", "kind", "tasks", "caption", "recipe"]
 
 class PairedPatches:
     """Degraded and clean patches of some Parquet files, sorted by id whatever the files' layout.
+
+    Several threads may ask at once: one draws batches while another pictures what they give.
 
     Attributes:
         ids: The patches' ids, ascending; an index is a position in this list.
@@ -68,6 +71,7 @@ class PairedPatches:
         self._index_of = {place: index for index, place in enumerate(self._places)}
         self._decoded: dict[tuple[Side, int], ImageU8] = {}
         self._num_free_bytes = cache_bytes
+        self._loading = threading.Lock()
         self._check_ids()
 
     def __len__(self) -> int:
@@ -105,7 +109,8 @@ class PairedPatches:
             ArtefactError: If a file cannot be read or decoded.
         """
         wanted = [int(index) for index in indices]
-        fresh = self._load(side, {i for i in wanted if (side, i) not in self._decoded})
+        with self._loading:
+            fresh = self._load(side, {i for i in wanted if (side, i) not in self._decoded})
         return [fresh[i] if i in fresh else self._decoded[side, i] for i in wanted]
 
     def _load(self, side: Side, missing: set[int]) -> dict[int, ImageU8]:

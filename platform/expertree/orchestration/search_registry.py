@@ -124,7 +124,7 @@ class Registry:
 
     async def state(self) -> dict[str, Any]:
         """All trials and experts as they are now, and the hours that pieces took."""
-        self._state.refresh()
+        await asyncio.to_thread(self._state.refresh)
         return {
             "trials": [trial for _, trial in sorted(self._state.trials.items())],
             "experts": self._state.experts(),
@@ -263,7 +263,6 @@ class Registry:
             raise spent
 
     def _overspent(self) -> BudgetSpentError | None:
-        self._state.refresh()
         spent, budget = self._state.hours(), self._budget_hours
         if budget is None or spent < budget:
             return None
@@ -274,6 +273,7 @@ class Registry:
 
     async def _keep_to_budget(self) -> None:
         """Take back what no lane has begun once the hours are spent."""
+        await asyncio.to_thread(self._state.refresh)
         spent = self._overspent()
         if spent is None:
             return

@@ -55,9 +55,7 @@ class Requests:
             RayError: If the dispatcher does not answer.
         """
         async with self._dealing:
-            tasks = choose()
-            await self._ask(number, tasks)
-            wanted = self._tasks[tasks[-1].key]
+            wanted = await self._ask(number, choose())
         await asyncio.shield(wanted)
 
     async def let_go(self, number: int) -> None:
@@ -101,7 +99,8 @@ class Requests:
         for key in [key for key in self._tasks if self.is_open(key)]:
             self._tasks.pop(key).set_exception(TrainingError(reason))
 
-    async def _ask(self, number: int, tasks: Sequence[TrainingTask]) -> None:
+    async def _ask(self, number: int, tasks: Sequence[TrainingTask]) -> asyncio.Future[None]:
+        """Give lanes what they do not have; gives what becomes of the last task."""
         for task in tasks:
             self._wanted.setdefault(task.key, set()).add(number)
         fresh = [task for task in tasks if task.key not in self._tasks]
@@ -110,19 +109,20 @@ class Requests:
             # Those of parents are waited for by lanes alone; asyncio would complain of their error.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._tasks[task.key] = future
+        wanted = self._tasks[tasks[-1].key]  # which may be given up while lanes are told
         try:
             if fresh:
                 await self._dispatcher.add.remote(fresh)
         except RayError:
             for task in fresh:
-                del self._tasks[task.key]
+                self._tasks.pop(task.key, None)
             raise
+        return wanted
 
     async def _withdraw(self, keys: Iterable[str], error: ExpertreeError) -> None:
         left = [key for key in keys if self.is_open(key)]
         if not left:
             return
         for key in await self._dispatcher.withdraw.remote(left):
-            future = self._tasks.pop(key)
-            if not future.done():
-                future.set_exception(error)
+            if self.is_open(key):  # and not given up while lanes were asked
+                self._tasks.pop(key).set_exception(error)

@@ -1,6 +1,8 @@
 """Patches are the same however the files are laid out, and only what is needed is read."""
 
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -74,6 +76,22 @@ def test_what_fits_the_cache_is_read_once(storage, files):
     after_first = patches.num_bytes_read
     patches.pair([5, 3])
     assert patches.num_bytes_read == after_first
+
+
+def test_two_threads_that_ask_at_once_decode_each_image_once(storage, files, monkeypatch):
+    decoded = []
+
+    def slowly(data):
+        decoded.append(data)
+        time.sleep(0.002)
+        return decode_u8(data)
+
+    monkeypatch.setattr("expertree.experts.patches.decode_u8", slowly)
+    patches = read_patches(storage, files)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(patches.lq, [range(20), range(20)])
+    assert torch.equal(one, other)
+    assert len(decoded) == 20
 
 
 def test_without_cache_images_are_read_again(storage, files):
