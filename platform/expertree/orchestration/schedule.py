@@ -395,23 +395,3 @@ def critical_path(tasks: Iterable[TrainingTask]) -> dict[str, float]:
     for key in by_key:
         length(key, ())
     return lengths
-
-
-def remaining_s(status: Iterable[TaskStatus], num_lanes: int) -> float | None:
-    """Estimate the seconds until a group of tasks is done.
-
-    The rate is that of the running tasks (`samples_per_s` in their progress); None before the
-    first is known.
-    """
-    tasks = list(status)
-    rates = [float(t.progress.get("samples_per_s", 0.0)) for t in tasks if t.progress]
-    rates = [rate for rate in rates if rate > 0]
-    if not rates:
-        return None
-    left = 0.0
-    for task in tasks:
-        if task.state is State.QUEUED:
-            left += task.cost
-        elif task.state is State.RUNNING:
-            left += task.cost - float(task.progress.get("samples", 0.0))
-    return left / (sum(rates) / len(rates)) / max(num_lanes, 1)

@@ -11,7 +11,6 @@ from expertree.orchestration.schedule import (
     State,
     TrainingTask,
     critical_path,
-    remaining_s,
 )
 
 
@@ -218,14 +217,6 @@ def test_a_late_finish_of_a_lost_task_still_counts() -> None:
 def test_circles_are_an_error() -> None:
     with pytest.raises(TrainingError, match="wait for each other"):
         critical_path([task("a", after=("b",)), task("b", after=("a",))])
-
-
-def test_time_left_divides_the_samples_by_rate_and_lanes() -> None:
-    schedule = Schedule([task("a", 100), task("b", 100)])
-    schedule.lease("lane", 0)
-    assert remaining_s(schedule.status(), 2) is None
-    schedule.heartbeat("lane", "b", 1, {"samples": 50, "samples_per_s": 10.0})
-    assert remaining_s(schedule.status(), 2) == pytest.approx(7.5)
 
 
 @pytest.mark.parametrize("seed", range(20))
