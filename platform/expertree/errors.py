@@ -46,6 +46,10 @@ class StorageError(ExpertreeError):
     """A storage location cannot be read or written."""
 
 
+class TransientStorageError(StorageError):
+    """A storage location did not answer this time; the same may go well a little later."""
+
+
 class TrainingError(ExpertreeError):
     """A network could not be trained."""
 

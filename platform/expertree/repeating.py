@@ -1,8 +1,11 @@
 """A function that is called again and again beside other work."""
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -10,14 +13,22 @@ def repeating(call: Callable[[], object], every_s: float) -> Iterator[None]:
     """Call a function on a thread of its own while the block runs, every so many seconds.
 
     Args:
-        call: What it raises ends the calls, not the block; nothing is called after the block.
+        call: What it raises goes to the log, once as long as it stays the same, and ends neither
+            the calls nor the block; nothing is called after the block.
         every_s: Seconds before the first call and between one's end and the next.
     """
     over = threading.Event()
 
     def repeat() -> None:
+        said = None
         while not over.wait(every_s):
-            call()
+            try:
+                call()
+                said = None
+            except Exception as error:
+                if said != repr(error):
+                    said = repr(error)
+                    logger.exception("a call failed that is repeated every %g s", every_s)
 
     thread = threading.Thread(target=repeat, daemon=True)
     thread.start()

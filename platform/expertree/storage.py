@@ -5,20 +5,23 @@ the hash of each file. So a reader either sees a whole result or none, on filesy
 without an atomic rename, and whatever was killed half-way is simply not done.
 """
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
 import os
+import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, TypeAlias, TypedDict, TypeVar, cast
+from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar, cast
 
 from pyarrow import ArrowInvalid, fs
 
-from expertree.errors import ArtefactError, StorageError
+from expertree.errors import ArtefactError, StorageError, TransientStorageError
 
 DONE = "DONE.json"
 _PARTIAL = ".partial-"
@@ -40,6 +43,25 @@ NOTHING_WRITTEN: Written = {}
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+_PASSING = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EBUSY),
+        *(errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.ENOTCONN, errno.EPIPE),
+        *(errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.ENOLCK),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS),
+    }
+)
+"""What a disk, a network filesystem or a busy machine says that may be over in a minute. A full
+disk, a missing right or a missing folder wait for somebody to act, and are not among them."""
+
+_REMOTE = re.compile(r"AWS Error|cloud::Status|Azure|HTTP|[Cc]onnection|[Tt]ime(d )?out")
+_LASTING = re.compile(
+    r"ACCESS_DENIED|NOT_FOUND|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH"
+    r"|UNRECOGNIZED_CLIENT|AUTHENTICATION|PERMISSION_DENIED|UNAUTHENTICATED"
+    r"|HTTP status (3|4(?!08|29))"
+)
+"""A bucket's error comes without a number, only with words: those of pyarrow."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,21 +120,28 @@ class Storage:
         return place.rstrip("/"), query
 
     def exists(self, name: str) -> bool:
-        """Whether a file of that name is there."""
-        info = self.filesystem.get_file_info(self.path(name))
+        """Whether a file of that name is there.
+
+        Raises:
+            StorageError: If the storage does not say.
+        """
+        with storage_errors(self.path(name), "read"):
+            info = self.filesystem.get_file_info(self.path(name))
         return bool(info.type == fs.FileType.File)
 
     def read_bytes(self, name: str) -> bytes:
         """Read a file whole.
 
         Raises:
-            ArtefactError: If it is not there or cannot be read.
+            ArtefactError: If it is not there.
+            StorageError: If it cannot be read.
         """
-        try:
-            with self.filesystem.open_input_file(self.path(name)) as stream:
-                return cast("bytes", stream.read())
-        except OSError as error:
-            raise ArtefactError(f"{self.path(name)} cannot be read: {error}") from error
+        path = self.path(name)
+        with (
+            storage_errors(path, "read"),
+            self.filesystem.open_input_file(path) as stream,
+        ):
+            return cast("bytes", stream.read())
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file whole: a reader sees the old content or the new, never a part.
@@ -121,15 +150,13 @@ class Storage:
             StorageError: If it cannot be written (permissions, a full disk).
         """
         filesystem, path = self.filesystem, self.path(name)
-        try:
+        with storage_errors(path, "written"):
             if not isinstance(filesystem, fs.LocalFileSystem):
                 filesystem.create_dir(path.rpartition("/")[0], recursive=True)
                 with filesystem.open_output_stream(path) as stream:
                     stream.write(data)
                 return
             _write_local(Path(path), data)
-        except OSError as error:
-            raise StorageError(f"{path} cannot be written: {error}") from error
 
     def read_json(self, name: str) -> Any:  # noqa: ANN401 - JSON has no narrower type
         """Read a JSON file.
@@ -148,26 +175,37 @@ class Storage:
         self.write_bytes(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
     def list_files(self, suffix: str = "") -> list[str]:
-        """Names of all files below this directory, relative and sorted; none if it is missing."""
+        """Names of all files below this directory, relative and sorted; none if it is missing.
+
+        Raises:
+            StorageError: If they cannot be listed.
+        """
         return [name for name in self._sizes() if name.endswith(suffix)]
 
     def _sizes(self) -> dict[str, int]:
         """Bytes of all files below this directory, by name, sorted."""
         selector = fs.FileSelector(self.path(), allow_not_found=True, recursive=True)
         start = len(self.path()) + 1
+        with storage_errors(self.path(), "listed"):
+            infos = self.filesystem.get_file_info(selector)
         found = {
             info.path[start:]: info.size
-            for info in self.filesystem.get_file_info(selector)
+            for info in infos
             if info.type == fs.FileType.File and _PARTIAL not in info.path[start:]
         }
         return dict(sorted(found.items()))
 
     def delete(self, name: str = "") -> None:
-        """Delete one file, or, without a name, this directory with all below it."""
-        if name:
-            self.filesystem.delete_file(self.path(name))
-        elif self.filesystem.get_file_info(self.path()).type == fs.FileType.Directory:
-            self.filesystem.delete_dir(self.path())
+        """Delete one file, or, without a name, this directory with all below it.
+
+        Raises:
+            StorageError: If the file is not there, or something cannot be deleted.
+        """
+        with storage_errors(self.path(name), "deleted"):
+            if name:
+                self.filesystem.delete_file(self.path(name))
+            elif self.filesystem.get_file_info(self.path()).type == fs.FileType.Directory:
+                self.filesystem.delete_dir(self.path())
 
     def commit(self, spec: object, *, written: Written = NOTHING_WRITTEN) -> None:
         """Declare this directory a finished result; written last, it makes the result visible.
@@ -251,12 +289,49 @@ def _readers() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_readers.cache_clear)  # threads are not forked
 
 
+@contextlib.contextmanager
+def storage_errors(
+    path: str, deed: Literal["read", "written", "listed", "deleted"]
+) -> Iterator[None]:
+    """Raise what a filesystem raises inside the block as an error of this package.
+
+    Args:
+        path: What is being dealt with.
+        deed: What cannot be done with it if it fails.
+
+    Raises:
+        ArtefactError: What is to be read is not there, or is damaged.
+        TransientStorageError: The same may go well later.
+        StorageError: It will not, unless somebody does something about it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _as_ours(f"{path} cannot be {deed}: {error}", deed, error) from error
+
+
+def _as_ours(message: str, deed: str, error: OSError) -> ArtefactError | StorageError:
+    words = str(error)
+    # Without a number it is a bucket's error, or pyarrow's about what is in the file.
+    is_of_content = error.errno is None and not _REMOTE.search(words)
+    is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+    if deed == "read" and (is_absent or is_of_content):
+        return ArtefactError(message)
+    if error.errno is None:
+        passes = not is_of_content and not _LASTING.search(words)
+    else:
+        passes = error.errno in _PASSING
+    return TransientStorageError(message) if passes else StorageError(message)
+
+
 @functools.lru_cache(maxsize=256)  # a client of a bucket keeps its connections
 def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)
-    except (ArrowInvalid, OSError) as error:
+    except ArrowInvalid as error:
         raise StorageError(f"storage '{uri}' cannot be opened: {error}") from error
+    except OSError as error:
+        raise _as_ours(f"storage '{uri}' cannot be opened: {error}", "opened", error) from error
     return filesystem, path
 
 

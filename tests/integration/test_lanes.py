@@ -12,7 +12,7 @@ import torch
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
-from expertree.errors import TrainingError
+from expertree.errors import TrainingError, TransientStorageError
 from expertree.experts.workers import Workers
 from expertree.orchestration.cluster import ClusterConfig
 from expertree.orchestration.dispatcher import Picture
@@ -48,7 +48,7 @@ class Sleep:
         if self.misfortune == "dies" and attempts == 0:
             os._exit(1)
         if self.misfortune == "raises" and attempts == 0:
-            raise OSError("the disk hiccupped")
+            raise TransientStorageError("the bucket hiccupped")
         if self.misfortune == "cannot":
             raise TrainingError("the loss is NaN")
 

@@ -32,3 +32,20 @@ def test_a_block_that_fails_ends_the_calls_at_once() -> None:
         raise OSError("the block")
     assert time.monotonic() - begin < 10
     assert not calls
+
+
+def test_a_call_that_fails_is_said_once_and_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    sixth = threading.Event()
+    calls: list[None] = []
+
+    def call() -> None:
+        calls.append(None)
+        if len(calls) == 6:
+            sixth.set()
+        if len(calls) != 3:
+            raise KeyError("root")
+
+    with repeating(call, 0.01):
+        assert sixth.wait(10)
+    assert caplog.text.count("KeyError: 'root'") == 2  # before the third, and after it
+    assert caplog.text.count("a call failed that is repeated every 0.01 s") == 2

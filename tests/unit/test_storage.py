@@ -1,11 +1,16 @@
 """Results are whole or absent, on any filesystem."""
 
+import errno
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from expertree.errors import ArtefactError, StorageError
+from expertree import storage
+from expertree.errors import ArtefactError, StorageError, TransientStorageError
+from expertree.experts import read_patches
+from expertree.orchestration.tables import count_rows
 from expertree.storage import DONE, Storage, describe
 
 
@@ -79,6 +84,76 @@ def test_unwritable_place_is_said_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot be written"):
         Storage.open(tmp_path / "file" / "below").check_writable()
+
+
+class Broken:
+    """A filesystem that raises the same error whatever is asked of it."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        def fail(*_: object, **__: object) -> None:
+            raise self.error
+
+        return fail
+
+
+S3 = "When reading information for key 'a' in bucket 'b': AWS Error {} during HeadObject operation"
+PASSES = [
+    OSError(errno.EIO, "Input/output error"),
+    OSError(errno.ESTALE, "Stale file handle"),
+    OSError(S3.format("UNKNOWN (HTTP status 503)")),
+    OSError(S3.format("UNKNOWN (HTTP status 429)")),
+    OSError(S3.format("SLOW_DOWN")),
+    OSError(S3.format("NETWORK_CONNECTION")),
+]
+LASTS = [
+    PermissionError(errno.EACCES, "Permission denied"),
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(S3.format("ACCESS_DENIED")),
+    OSError(S3.format("UNKNOWN (HTTP status 400)")),
+    OSError(S3.format("RESOURCE_NOT_FOUND")),
+]
+"""As pyarrow 26 raises them."""
+
+
+@pytest.mark.parametrize("error", [*PASSES, *LASTS], ids=str)
+@pytest.mark.parametrize(
+    "deed",
+    [
+        lambda storage: storage.read_json("a"),
+        lambda storage: storage.write_bytes("a", b""),
+        lambda storage: storage.exists("a"),
+        lambda storage: storage.list_files(),
+        lambda storage: storage.delete("a"),
+        lambda storage: storage.delete(),
+        lambda storage: read_patches(storage, ["a"]),
+        lambda storage: count_rows(storage, "a"),
+    ],
+    ids=["read", "write", "exists", "list", "delete", "delete all", "patches", "rows"],
+)
+def test_an_error_says_whether_it_may_pass(
+    error: OSError,
+    deed: Callable[[Storage], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(storage, "_resolve", lambda uri: (Broken(error), uri))
+    with pytest.raises(StorageError, match="cannot be") as raised:
+        deed(Storage(str(tmp_path)))
+    found = pickle.loads(pickle.dumps(raised.value))
+    assert isinstance(found, TransientStorageError) == (error in PASSES)
+    assert str(found) == str(raised.value)
+    assert str(error) in str(found)
+
+
+def test_what_is_not_there_is_no_error_of_the_storage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for folder in (tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(ArtefactError, match="cannot be read"):
+            Storage.open(folder).read_bytes("a")
+        assert not Storage.open(folder).exists("a")
 
 
 def test_unknown_scheme_is_refused() -> None:

@@ -80,6 +80,7 @@ class Checkpoints:
 
         Raises:
             ArtefactError: If a checkpoint belongs to another job.
+            StorageError: If one is there and cannot be read; it is left as it is.
         """
         for name in self._names():
             try:

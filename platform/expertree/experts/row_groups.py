@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from expertree.errors import ArtefactError
-from expertree.storage import Storage, read_together
+from expertree.storage import Storage, read_together, storage_errors
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -168,8 +168,9 @@ class _Places:
 @contextlib.contextmanager
 def _named(path: str) -> Iterator[None]:
     try:
-        yield
-    except (OSError, pa.ArrowException) as error:
+        with storage_errors(path, "read"):
+            yield
+    except pa.ArrowException as error:
         raise ArtefactError(f"{path} cannot be read as Parquet: {error}") from error
 
 

@@ -155,7 +155,7 @@ class TrainingState:
         if self._average is not None:
             self.flat.vector.data.copy_(self._average)
         weights = self.network.state_dict() if self._job.adapter is None else self._adapter
-        save_expert(directory, weights, self._job)
+        save_expert(directory, weights, self._job, num_samples=self.num_seen)
         samples, losses = zip(*self.curve, strict=True)
         log = {
             "curve": {"samples": samples, "loss": losses},

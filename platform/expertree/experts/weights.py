@@ -82,13 +82,20 @@ class Card:
         return WEIGHTS if self.adapter is None else ADAPTER
 
 
-def save_expert(directory: Storage, weights: Mapping[str, Tensor], job: ExpertJob) -> str:
+def save_expert(
+    directory: Storage,
+    weights: Mapping[str, Tensor],
+    job: ExpertJob,
+    *,
+    num_samples: int | None = None,
+) -> str:
     """Write an expert. The same weights give the same bytes, whenever and wherever.
 
     Args:
         directory: Where to.
         weights: A state dict, or an adapter's tensors.
         job: What was trained.
+        num_samples: Samples that it has seen; all of the job's by default.
 
     Returns:
         The SHA-256 of the weights' file.
@@ -104,7 +111,7 @@ def save_expert(directory: Storage, weights: Mapping[str, Tensor], job: ExpertJo
         "version": _VERSION,
         "key": job.key,
         "backbone": backbone_record(job.backbone),
-        "num_samples": job.num_samples,
+        "num_samples": job.num_samples if num_samples is None else num_samples,
         "num_parameters": sum(value.numel() for value in plain.values()),
         "sha256": sha256,
     }

@@ -35,7 +35,8 @@ class ClusterConfig:
         dashboard: Start Ray's dashboard with a private cluster; without it Ray Train loses track of
             what lanes of several workers that ended abruptly have reserved.
         max_attempts: How often a network is started before it counts as failed. A start that got
-            further than all before it and was cut short by its machine does not count.
+            further than all before it, and was cut short by its machine or by an error that may
+            pass, does not count.
         max_device_hours: Most hours of GPUs (of CPUs without `use_gpu`) that training the experts
             may take in one start of the job; what would take more is not begun. Null for no limit.
         price_per_device_hour: What such an hour costs, in any currency; shown in plans.

@@ -112,6 +112,10 @@ class Dispatcher:
             finished=self._schedule.finished,
         )
 
+    async def num_done(self) -> int:
+        """See `Schedule.num_done`."""
+        return self._schedule.num_done
+
     async def asked_s(self) -> dict[str, float]:
         """When each lane last asked for a task, in seconds since 1970."""
         return dict(self._asked_s)

@@ -1,6 +1,7 @@
 """The stage of the experts: which there are, by content hash, and training what is missing."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from expertree.degradation.fresh import RealMaps
 from expertree.evaluation import described
 from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
 from expertree.experts.backbones import backbone_record
-from expertree.experts.published import find_published
+from expertree.experts.published import PublishedWeights, find_published
 from expertree.experts.weights import read_card
 from expertree.hierarchy import ROOT, Tree, compositions
 from expertree.orchestration.budget import Budget
@@ -134,6 +135,7 @@ def plan_experts(
         return tuple(leaf_files(names, leaves))
 
     names = shards.list_files(".parquet")
+    find = functools.cache(find_published)  # which reads a file whole, to hash it
     plans: dict[int, ExpertPlan] = {}
     if kept is not None:
         plans |= {node: _keep(tree, node, result) for node, result in kept.experts.items()}
@@ -164,6 +166,7 @@ def plan_experts(
             ),
             network=networks[node],
             parent=plans[parent] if parent is not None else None,
+            find=find,
         )
     experts = [plans[node] for node in tree.experts()]
     if kept is not None:
@@ -179,6 +182,7 @@ def plan_experts(
                 material=_Material(num_samples=num_samples, samples=everything, files=tuple(names)),
                 network=networks[ROOT],
                 parent=None,
+                find=find,
             )
             for name, num_samples in _compared(config, tree, experts).items()
         ]
@@ -281,6 +285,7 @@ def _plan_expert(
     material: _Material,
     network: NetworkChoice,
     parent: ExpertPlan | None,
+    find: Callable[[str], PublishedWeights],
 ) -> ExpertPlan:
     spec = {
         "backbone": backbone_record(network.backbone),
@@ -290,7 +295,7 @@ def _plan_expert(
         "parent": parent.key if parent is not None else None,
         "seed": config.seed,
     }
-    published = find_published(network.file) if network.file is not None else None
+    published = find(network.file) if network.file is not None else None
     if published is not None:
         spec["published"] = published.sha256
     if network.adapter is not None:

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
-
 from expertree.degradation.fresh import NO_REAL_MAPS, RealMaps
 from expertree.experts import ExpertJob, PairedPatches, read_patches, train_expert
 from expertree.experts.training import OnCheckpoint
@@ -13,6 +11,7 @@ from expertree.experts.workers import Workers
 from expertree.orchestration.lane import OnProgress
 from expertree.orchestration.tracked import Follower, TrackedRun
 from expertree.storage import Storage
+from expertree.threads import threads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +31,10 @@ class ExpertWork:
         """See `lanes.Work`."""
         if workers.agree_on(self.directory.is_done()):
             return
-        cv2.setNumThreads(1)  # Degrading anew goes on beside the steps.
+        with threads(1):  # Degrading anew goes on beside the steps.
+            self._train_followed(on_progress, workers)
+
+    def _train_followed(self, on_progress: OnProgress, workers: Workers) -> None:
         patches = read_patches(self.shards, self.files, maps=self.maps)
         if self.tracked is None or not workers.is_first:
             self._train(patches, workers, on_progress, None)

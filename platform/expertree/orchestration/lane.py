@@ -1,6 +1,5 @@
 """One lane: a Ray Train worker that leases task after task from the dispatcher."""
 
-import contextlib
 import dataclasses
 import os
 import threading
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.train import FailureConfig, RunConfig
 from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from expertree.errors import ExpertreeError, PausedError
+from expertree.errors import ExpertreeError, PausedError, TransientStorageError
 from expertree.orchestration.cluster import ClusterConfig, is_leaving
 from expertree.orchestration.dispatcher import Tenant
 from expertree.orchestration.schedule import TrainingTask
@@ -139,10 +138,11 @@ def run_task(tenant: Tenant, dispatcher: Handle, task: TrainingTask, workers: "W
         if workers.count > 1:
             raise
     except Exception as error:
-        # What this package raises on purpose, another attempt would raise again.
         is_ours = isinstance(error, ExpertreeError)
         message = str(error) if is_ours else f"{type(error).__name__}: {error}"
-        ray.get(dispatcher.fail.remote(tenant, task.key, message, retry=not is_ours))
+        # What this package raises on purpose, another attempt would raise again.
+        may_pass = not is_ours or isinstance(error, TransientStorageError)
+        ray.get(dispatcher.fail.remote(tenant, task.key, message, retry=may_pass))
         if workers.count > 1:
             raise
     else:
@@ -176,9 +176,19 @@ class _Pulse:
             raise PausedError(f"{self._tenant.lane}: its node {self._tenant.node} goes away")
 
     def beat(self) -> None:
-        with contextlib.suppress(RayError):
+        """Report once; that the dispatcher is out of reach is no reason to stop the training.
+
+        Raises:
+            RayTaskError: If the dispatcher cannot deal with the report.
+        """
+        try:
             beat = self._dispatcher.heartbeat.remote(self._tenant, self._key, self._progress)
-            if not ray.get(beat, timeout=30):
-                self._lost.set()
-            elif self._may_pause and is_leaving():
-                self._leaves.set()
+            is_held = ray.get(beat, timeout=30)
+        except RayTaskError:
+            raise
+        except RayError:
+            return
+        if not is_held:
+            self._lost.set()
+        elif self._may_pause and is_leaving():
+            self._leaves.set()

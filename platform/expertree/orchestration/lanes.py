@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from expertree.errors import TrainingError
+from expertree.errors import StorageError, TrainingError
 from expertree.orchestration.budget import Budget
 from expertree.orchestration.cluster import (
     CPUS_PER_CORE,
@@ -36,6 +36,7 @@ from expertree.orchestration.schedule import State, TrainingTask
 from expertree.storage import Storage
 
 POLL_S = 0.5
+_ANSWER_S = 60.0
 _MOST_NAMED = 5
 
 STARTING_S = 60.0
@@ -108,6 +109,14 @@ class LanePool:
     def room(self) -> int:
         """How many lanes the cluster has room for now."""
         return num_lanes(self._config)
+
+    def num_done(self) -> int:
+        """Ask the dispatcher how many tasks are done.
+
+        Raises:
+            RayError: If it does not answer.
+        """
+        return int(ray.get(self.dispatcher.num_done.remote(), timeout=_ANSWER_S))
 
     def keep_up(self, wanted: int, *, num_done: int) -> None:
         """Start lanes until so many work, as many now as their nodes start at a time.
@@ -215,7 +224,7 @@ def open_lanes(
         yield pool
     finally:
         pool.send_home()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(StorageError):
             directory.delete()
 
 

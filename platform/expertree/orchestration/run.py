@@ -4,7 +4,7 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,8 @@ from expertree.orchestration.build import build, prepare
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.grow_stages import check_photographs, inherit, past_of
 from expertree.orchestration.results import evaluate, run_record
-from expertree.orchestration.schedule import Attempt, remaining_s
+from expertree.orchestration.schedule import Attempt, TaskStatus
+from expertree.orchestration.schedule import State as TaskState
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench
 from expertree.progress import ExpertState, ProgressView, Snapshot, StageState, State
@@ -174,6 +175,26 @@ class Recorder:
                 left_s=self._left_s,
             )
         )
+
+
+def remaining_s(status: Iterable[TaskStatus], num_lanes: int) -> float | None:
+    """Estimate the seconds until a group of tasks is done.
+
+    The rate is that of the running tasks (`samples_per_s` in their progress); None before the
+    first is known.
+    """
+    tasks = list(status)
+    rates = [float(t.progress.get("samples_per_s", 0.0)) for t in tasks if t.progress]
+    rates = [rate for rate in rates if rate > 0]
+    if not rates:
+        return None
+    left = 0.0
+    for task in tasks:
+        if task.state is TaskState.QUEUED:
+            left += task.cost
+        elif task.state is TaskState.RUNNING:
+            left += task.cost - float(task.progress.get("samples", 0.0))
+    return left / (sum(rates) / len(rates)) / max(num_lanes, 1)
 
 
 def time_of_work(events: Sequence[Mapping[str, Any]]) -> float:

@@ -16,6 +16,10 @@ from expertree.orchestration.budget import Budget
 _TRIAL_S = 60.0
 """How long a task of unknown cost runs before its speed is believed."""
 
+_REST_S, _REST_GROWTH, _LONGEST_REST_S = 10.0, 6.0, 600.0
+"""How long a task that failed is left alone before it is tried again: longer each time, so that
+three attempts are not all spent within the minute that a storage or a device is away."""
+
 
 class State(enum.StrEnum):
     """Where a task stands."""
@@ -77,6 +81,7 @@ class _Entry:
     attempts: int = 0
     failures: int = 0
     furthest: float = 0.0
+    rests_until: float = 0.0
     first_report: tuple[float, float] | None = None
     progress: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     error: str | None = None
@@ -107,9 +112,9 @@ class Schedule:
     Args:
         tasks: With dependencies among them only; keys that are not in the group count as done.
         lease_s: A lane that is silent for so long has lost its task.
-        max_attempts: How often a task may be started before it fails for good. An attempt that was
-            lost with its machine, and had got further than all before it, does not count: long
-            trainings outlive any number of machines.
+        max_attempts: How often a task may be started before it fails for good. An attempt that had
+            got further than all before it, when its machine was lost or an error came that may
+            pass, does not count: long trainings outlive any number of machines and hiccups.
         budget: A cap on what all of them may cost. A task whose cost is not known is begun alone of
             its kind, and shows it in its first minute.
     """
@@ -145,6 +150,8 @@ class Schedule:
     def withdraw(self, keys: Iterable[str]) -> list[str]:
         """Forget tasks that nobody needs any more, unless a lane is at them or has done them.
 
+        One whose lane was silent too long is forgotten too; that lane learns so when it reports.
+
         Returns:
             Keys of those that were forgotten.
         """
@@ -158,6 +165,11 @@ class Schedule:
         """Whether nothing is queued or running any more."""
         return all(e.state in (State.DONE, State.FAILED) for e in self._entries.values())
 
+    @property
+    def num_done(self) -> int:
+        """How many tasks are done; it never falls."""
+        return sum(entry.state is State.DONE for entry in self._entries.values())
+
     def lease(self, lane: str, now: float, node: str = "") -> TrainingTask | None:
         """Give a lane its next task: the one with the longest way still to go behind it.
 
@@ -169,7 +181,7 @@ class Schedule:
             if entry.state is State.RUNNING and entry.lane == lane:
                 self._give_up(entry, now, "the worker was restarted")
         self.expire(now)
-        ready = [e for e in self._entries.values() if e.state is State.QUEUED and self._ready(e)]
+        ready = [e for e in self._entries.values() if self._ready(e, now)]
         ready = self._affordable(ready, now)
         if not ready:
             return None
@@ -189,8 +201,8 @@ class Schedule:
             False if the lane no longer holds the task (it was silent too long, or the task turns
             out to cost too much) and must stop.
         """
-        entry = self._entries[key]
-        if entry.state is not State.RUNNING or entry.lane != lane:
+        entry = self._held(lane, key)
+        if entry is None:
             return False
         entry.seen = now
         if progress:
@@ -200,31 +212,38 @@ class Schedule:
 
     def release(self, lane: str, key: str, now: float) -> None:
         """A lane gives its task back, whose machine is taken away; that is no failure."""
-        entry = self._entries[key]
-        if entry.state is State.RUNNING and entry.lane == lane:
+        entry = self._held(lane, key)
+        if entry is not None:
             self._close(entry, now, "moved")
             entry.state, entry.lane = State.QUEUED, ""
 
     def finish(self, lane: str, key: str, now: float) -> None:
-        """A task is done. Who did it does not matter: the result is named by its content."""
-        entry = self._entries[key]
-        if entry.state is State.DONE:
+        """A task is done. Who did it does not matter: the result is named by its content.
+
+        One that was withdrawn meanwhile stays forgotten; whoever adds it again finds the result.
+        """
+        entry = self._entries.get(key)
+        if entry is None or entry.state is State.DONE:
             return
         entry.state, entry.error = State.DONE, None
         self._close(entry, now, "done", lane=lane)
 
     def fail(self, lane: str, key: str, now: float, error: str, *, retry: bool) -> None:
-        """A task raised an error: try again if that can help, else fail it and all behind it."""
-        entry = self._entries[key]
-        if entry.state is not State.RUNNING or entry.lane != lane:
+        """A task raised an error: try again if that can help, else fail it and all behind it.
+
+        It is not tried again at once: what was wrong has some time to pass.
+        """
+        entry = self._held(lane, key)
+        if entry is None:
             return
         self._close(entry, now, "failed", error=error)
         entry.error = error
-        entry.failures += 1
-        if retry and entry.failures < self._max_attempts:
-            entry.state = State.QUEUED
-        else:
+        if not retry:
             self._fail_for_good(entry)
+            return
+        self._try_again(entry)
+        rest_s = _REST_S * _REST_GROWTH ** max(entry.failures - 1, 0)
+        entry.rests_until = now + min(rest_s, _LONGEST_REST_S)
 
     def expire(self, now: float) -> None:
         """Take tasks back from lanes that have been silent for longer than the lease."""
@@ -248,10 +267,18 @@ class Schedule:
             for e in self._entries.values()
         ]
 
+    def _held(self, lane: str, key: str) -> _Entry | None:
+        """The task, if it is known (it may have been withdrawn) and this lane is at it."""
+        entry = self._entries.get(key)
+        is_held = entry is not None and entry.state is State.RUNNING and entry.lane == lane
+        return entry if is_held else None
+
     def _urgencies(self) -> dict[str, float]:
         return critical_path([entry.task for entry in self._entries.values()])
 
-    def _ready(self, entry: _Entry) -> bool:
+    def _ready(self, entry: _Entry, now: float) -> bool:
+        if entry.state is not State.QUEUED or now < entry.rests_until:
+            return False
         needed = [self._entries[key] for key in entry.task.after if key in self._entries]
         return all(other.state is State.DONE for other in needed)
 
@@ -308,6 +335,10 @@ class Schedule:
     def _give_up(self, entry: _Entry, now: float, reason: str) -> None:
         self._close(entry, now, "lost", error=reason)
         entry.error = reason
+        self._try_again(entry)
+
+    def _try_again(self, entry: _Entry) -> None:
+        """Queue a task anew, unless it has failed too often without getting any further."""
         if entry.samples > entry.furthest:
             entry.furthest = entry.samples
         else:
@@ -364,23 +395,3 @@ def critical_path(tasks: Iterable[TrainingTask]) -> dict[str, float]:
     for key in by_key:
         length(key, ())
     return lengths
-
-
-def remaining_s(status: Iterable[TaskStatus], num_lanes: int) -> float | None:
-    """Estimate the seconds until a group of tasks is done.
-
-    The rate is that of the running tasks (`samples_per_s` in their progress); None before the
-    first is known.
-    """
-    tasks = list(status)
-    rates = [float(t.progress.get("samples_per_s", 0.0)) for t in tasks if t.progress]
-    rates = [rate for rate in rates if rate > 0]
-    if not rates:
-        return None
-    left = 0.0
-    for task in tasks:
-        if task.state is State.QUEUED:
-            left += task.cost
-        elif task.state is State.RUNNING:
-            left += task.cost - float(task.progress.get("samples", 0.0))
-    return left / (sum(rates) / len(rates)) / max(num_lanes, 1)

@@ -27,7 +27,10 @@ _SECONDS_AN_HOUR = 3600.0
 
 
 def judge_trial(
-    setup: SearchSetup, overrides: Mapping[str, Any], experts: Mapping[int, Storage]
+    setup: SearchSetup,
+    overrides: Mapping[str, Any],
+    experts: Mapping[int, Storage],
+    num_samples: Mapping[int, int],
 ) -> Judged:
     """Train a trial's routers on what its experts make of the routers' patches, and judge it.
 
@@ -35,6 +38,7 @@ def judge_trial(
         setup: What all trials have in common.
         overrides: Of the trial.
         experts: By node, all that were needed, as they are at a rung; their columns are stored.
+        num_samples: By node, those that its expert sees in full.
     """
     config = trial_config(setup.config, overrides)
     with quiet_bench(config) as bench:
@@ -84,7 +88,9 @@ def judge_trial(
         psnr_out=found["val_out"]["routed"],
         best_level_in=found["val_in"]["best_level"],
         best_level_out=found["val_out"]["best_level"],
-        gpu_hours=sum(_hours_in_full(own, config) for own in experts.values()),
+        gpu_hours=sum(
+            _hours_in_full(own, num_samples[node], config) for node, own in experts.items()
+        ),
         measured={
             "tree.num_parameters": float(
                 sum(own.read_json("expert.json")["num_parameters"] for own in served.values())
@@ -143,9 +149,8 @@ def _sent(tree: Tree, tasks: Sequence[tuple[str, ...]], levels: Sequence[int]) -
     }
 
 
-def _hours_in_full(expert: Storage, config: BuildConfig) -> float:
-    """What training an expert to its end takes, by how long it took so far."""
+def _hours_in_full(expert: Storage, num_samples: int, config: BuildConfig) -> float:
+    """What training an expert on all its samples takes, by how long it took so far."""
     log = expert.read_json(LOG)
-    num_samples = expert.read_json("expert.json")["num_samples"]
-    seconds = float(log["seconds"]) / max(1, int(log["num_samples"])) * float(num_samples)
+    seconds = float(log["seconds"]) / max(1, int(log["num_samples"])) * num_samples
     return seconds * config.cluster.workers_per_lane / _SECONDS_AN_HOUR

@@ -8,19 +8,21 @@ that dies is started again by Ray and goes on where it was; so does the trial th
 
 import asyncio
 import dataclasses
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from expertree.config import fingerprint
 from expertree.errors import ExpertreeError, TrainingError
 from expertree.orchestration import search_tasks
-from expertree.orchestration.dispatcher import NAMESPACE, Picture
-from expertree.orchestration.schedule import State, TrainingTask
+from expertree.orchestration.dispatcher import NAMESPACE
+from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.search_needs import Judged, Need, TrialPlan
+from expertree.orchestration.search_requests import Handle, Requests
 from expertree.orchestration.search_state import SearchState
 from expertree.orchestration.search_tasks import PackedSetup
 from expertree.orchestration.single_flight import SingleFlight
@@ -29,10 +31,11 @@ from expertree.search.rungs import goes_on, value_of, why_stopped
 from expertree.search.space import GROUPS, flatten, shape_in_words
 from expertree.storage import Storage
 
-POLL_S = 0.3
+logger = logging.getLogger(__name__)
 
-Handle: TypeAlias = Any
-"""A handle on the dispatcher of the lanes."""
+POLL_S = 0.3
+_MOST_FAILURES = 30
+"""After so many polls in a row that failed nobody waits any longer."""
 
 Answer: TypeAlias = dict[str, Any]
 """To a trial: `status`, and what it has reached at the rung that it asked for."""
@@ -78,8 +81,7 @@ class Registry:
         self._planning = asyncio.Lock()
         self._judgements: SingleFlight[Judged] = SingleFlight()
         self._planned: dict[str, TrialPlan] = {}
-        self._tasks: dict[str, asyncio.Future[None]] = {}
-        self._wanted: dict[str, set[int]] = {}
+        self._requests = Requests(dispatcher)
         self._trained: set[str] = set()
         self._watch: asyncio.Task[None] | None = None
 
@@ -111,18 +113,18 @@ class Registry:
         try:
             plan = await self._plan(trial)
             experts = await self._train(trial, plan, rung)
-            judged = await self._judge(trial, experts)
+            judged = await self._judge(trial, plan, experts)
         except BudgetSpentError as error:
             return self._end(trial, "stopped", str(error)) | {"is_out_of_budget": True}
         except (ExpertreeError, RayError) as error:
             return self._end(trial, "failed", _sentence(error))
         finally:
-            await self._let_go(number)
+            await self._requests.let_go(number)
         return self._note(trial, rung, judged)
 
     async def state(self) -> dict[str, Any]:
         """All trials and experts as they are now, and the hours that pieces took."""
-        self._state.refresh()
+        await asyncio.to_thread(self._state.refresh)
         return {
             "trials": [trial for _, trial in sorted(self._state.trials.items())],
             "experts": self._state.experts(),
@@ -131,9 +133,7 @@ class Registry:
 
     async def give_up(self, reason: str) -> None:
         """Let all trials fail that wait for lanes: there are none any more."""
-        for future in self._tasks.values():
-            if not future.done():
-                future.set_exception(TrainingError(reason))
+        self._requests.give_up(reason)
 
     def _begin(self, number: int, overrides: Mapping[str, Any]) -> Trial:
         trial = self._state.trials.get(number)
@@ -203,6 +203,7 @@ class Registry:
         finally:
             for one in waiting:
                 one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
         return {need.node: own for need, own in zip(plan.needs, found, strict=True)}
 
     async def _bring(
@@ -211,14 +212,15 @@ class Registry:
         """One expert at a rung or beyond it, with its columns; gives where it is."""
         stop = self._standing(need, rung)
         if stop is None:
-            target = self._target(need, rung)
-            await self._have(number, self._request(number, needs, need, target))
+            await self._requests.have(
+                number, lambda: self._to_ask(needs, need, self._target(need, rung))
+            )
             stop = self._standing(need, rung)
         if stop is None:
             raise TrainingError(f"{need.label}: it was trained, but is not in the store")
         at = need.stops[stop]
         if not all(column.is_done() for column in at.columns.values()):
-            await self._have(number, self._ask(number, [at.score])[0])
+            await self._requests.have(number, lambda: [at.score])
         return at.result
 
     def _standing(self, need: Need, rung: int) -> int | None:
@@ -233,36 +235,34 @@ class Registry:
         under_way = [
             place
             for place in range(rung, len(need.stops))
-            if (task := self._tasks.get(need.stops[place].key)) is not None and not task.done()
+            if self._requests.is_open(need.stops[place].key)
         ]
         return min(under_way, default=rung)
 
-    def _request(self, number: int, needs: Mapping[str, Need], need: Need, target: int) -> str:
-        """Ask for an expert at a rung, and for the one it starts from; gives the task's key."""
-        after = [stop.key for stop in need.stops[:target] if stop.key in self._tasks]
+    def _to_ask(self, needs: Mapping[str, Need], need: Need, target: int) -> list[TrainingTask]:
+        """The task that brings an expert to a rung, last, after that of the one it starts from."""
+        after = [stop.key for stop in need.stops[:target] if stop.key in self._requests]
         tasks = []
         if need.parent is not None and need.parent in needs:
             parent = needs[need.parent]
             last = len(parent.stops) - 1
             if not parent.stops[last].result.is_done():
-                self._budget(parent.stops[last].key)
-                after.append(self._request(number, needs, parent, last))
+                tasks = self._to_ask(needs, parent, last)
+                after.append(tasks[-1].key)
         at = need.stops[target]
         self._budget(at.key)
         self._trained.add(at.key)
-        tasks.append(_after(at.train, after))
-        return self._ask(number, tasks)[0]
+        return [*tasks, _after(at.train, after)]
 
     def _budget(self, key: str) -> None:
         """Refuse what is not under way yet once the hours are spent."""
-        if self._budget_hours is None or key in self._tasks:
+        if self._budget_hours is None or key in self._requests:
             return
         spent = self._overspent()
         if spent is not None:
             raise spent
 
     def _overspent(self) -> BudgetSpentError | None:
-        self._state.refresh()
         spent, budget = self._state.hours(), self._budget_hours
         if budget is None or spent < budget:
             return None
@@ -273,70 +273,41 @@ class Registry:
 
     async def _keep_to_budget(self) -> None:
         """Take back what no lane has begun once the hours are spent."""
+        await asyncio.to_thread(self._state.refresh)
         spent = self._overspent()
         if spent is None:
             return
-        waiting = [key for key in self._trained if key in self._tasks]
-        for key in await self._dispatcher.withdraw.remote(waiting):
-            self._tasks.pop(key).set_exception(spent)
-
-    def _ask(self, number: int, tasks: Sequence[TrainingTask]) -> list[str]:
-        """Give lanes tasks that they do not have; gives the keys."""
-        fresh = [task for task in tasks if task.key not in self._tasks]
-        for task in fresh:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._tasks[task.key] = future
-        if fresh:
-            self._dispatcher.add.remote(fresh)
-        for task in tasks:
-            self._wanted.setdefault(task.key, set()).add(number)
-        return [task.key for task in tasks]
-
-    async def _have(self, number: int, key: str) -> None:
-        """Wait for a task."""
-        self._wanted.setdefault(key, set()).add(number)
-        await asyncio.shield(self._tasks[key])
-
-    async def _let_go(self, number: int) -> None:
-        """A trial waits for nothing any more: what no other one waits for is not begun."""
-        for users in self._wanted.values():
-            users.discard(number)
-        idle = [key for key, users in self._wanted.items() if not users]
-        for key in idle:
-            del self._wanted[key]
-        left = [key for key in idle if key in self._tasks and not self._tasks[key].done()]
-        if left:
-            withdrawn = set(await self._dispatcher.withdraw.remote(left))
-            for key in withdrawn:
-                self._tasks.pop(key).cancel()
+        await self._requests.take_back(self._trained, spent)
 
     async def _follow(self) -> None:
-        """Hear from the dispatcher what became of tasks, for as long as the registry lives."""
+        """Hear from the dispatcher what became of tasks, for as long as the registry lives.
+
+        Where that fails, and goes on to, those who wait are told so: they would wait for ever.
+        """
+        num_failures = 0
         while True:
             try:
-                picture: Picture = await self._dispatcher.picture.remote()
-            except RayActorError:
+                self._requests.hear(await self._dispatcher.picture.remote())
+                if self._budget_hours is not None:
+                    await self._keep_to_budget()
+                num_failures = 0
+            except ActorDiedError:
                 await self.give_up("the dispatcher of the lanes has died; run the same command")
-                return
-            for task in picture.tasks:
-                future = self._tasks.get(task.key)
-                if future is None or future.done():
-                    continue
-                if task.state is State.DONE:
-                    future.set_result(None)
-                elif task.state is State.FAILED:
-                    message = f"{task.label} could not be trained: {task.error}"
-                    future.set_exception(TrainingError(message))
-            if self._budget_hours is not None:
-                await self._keep_to_budget()
+            except Exception as error:
+                num_failures += 1
+                if num_failures == 1:
+                    logger.exception("the lanes cannot be followed; trying again")
+                if num_failures >= _MOST_FAILURES:
+                    why = f"the lanes cannot be followed ({_sentence(error)}); run the same command"
+                    await self.give_up(why)
             await asyncio.sleep(POLL_S)
 
-    async def _judge(self, trial: Trial, experts: Mapping[int, Storage]) -> Judged:
+    async def _judge(self, trial: Trial, plan: TrialPlan, experts: Mapping[int, Storage]) -> Judged:
         overrides, placed = trial["overrides"], sorted(experts.items())
+        in_full = {need.node: need.num_samples for need in plan.needs}
 
         async def make() -> Judged:
-            found: Judged = await search_tasks.judge.remote(self._setup, overrides, placed)
+            found: Judged = await search_tasks.judge.remote(self._setup, overrides, placed, in_full)
             return found
 
         key = fingerprint([dict(overrides), [(node, own.uri) for node, own in placed]])

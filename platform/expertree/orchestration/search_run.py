@@ -252,18 +252,19 @@ class _Upkeep:
 
     def __init__(self, registry: Any, pool: LanePool, writer: _Writer) -> None:  # noqa: ANN401
         self._registry, self._pool, self._writer = registry, pool, writer
-        self._has_lanes = True
         self._said = ""
 
     def look(self) -> None:
-        """Do it once."""
+        """Write the record, and start lanes in place of those that ended.
+
+        Where none is left, trials fail: those that wait now, and at the next look those that have
+        asked since.
+        """
         self._write()
         try:
-            if self._has_lanes:
-                self._pool.wait(0.0)
-                self._pool.keep_up(self._pool.room, num_done=0)
+            self._pool.wait(0.0)
+            self._pool.keep_up(self._pool.room, num_done=self._pool.num_done())
         except TrainingError as error:
-            self._has_lanes = False
             self._registry.give_up.remote(str(error))
 
     def _write(self) -> None:

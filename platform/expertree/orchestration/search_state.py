@@ -32,6 +32,7 @@ class SearchState:
             name.partition(".")[0]: self._experts.read_json(name)
             for name in self._experts.list_files(".json")
         }
+        self.refresh()
 
     @property
     def notes(self) -> Storage:
@@ -50,10 +51,13 @@ class SearchState:
             self._experts.write_json(f"{key}.json", self._about[key])
 
     def refresh(self) -> None:
-        """Read the notes that lanes left since the last time."""
-        for name in self._notes.list_files(".json"):
-            if name not in self._known_notes:
-                self._known_notes[name] = self._notes.read_json(name)
+        """Read the notes that lanes left since the last time.
+
+        May run on a thread of its own, beside whoever asks for hours and experts.
+        """
+        known = self._known_notes
+        fresh = [name for name in self._notes.list_files(".json") if name not in known]
+        self._known_notes = known | {name: self._notes.read_json(name) for name in fresh}
 
     def hours(self) -> float:
         """Hours of lanes that went into finished pieces, over all starts; see `refresh`."""

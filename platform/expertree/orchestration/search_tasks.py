@@ -27,9 +27,12 @@ def plan(setup: PackedSetup, overrides: Mapping[str, Any]) -> TrialPlan:
 
 @ray.remote(num_cpus=0.5, max_retries=3, scheduling_strategy="DEFAULT")
 def judge(
-    setup: PackedSetup, overrides: Mapping[str, Any], experts: Sequence[tuple[int, Storage]]
+    setup: PackedSetup,
+    overrides: Mapping[str, Any],
+    experts: Sequence[tuple[int, Storage]],
+    num_samples: Mapping[int, int],
 ) -> Judged:
     """Train a trial's routers on what its experts make of the routers' patches, and judge it."""
     from expertree.orchestration.search_judge import judge_trial  # noqa: PLC0415
 
-    return judge_trial(cloudpickle.loads(setup), overrides, dict(experts))
+    return judge_trial(cloudpickle.loads(setup), overrides, dict(experts), num_samples)

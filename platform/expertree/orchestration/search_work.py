@@ -3,11 +3,8 @@
 import dataclasses
 import functools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import cv2
-import torch
 
 from expertree.experts import PairedPatches, read_patches, score_expert, train_expert
 from expertree.experts.training import Part
@@ -16,6 +13,7 @@ from expertree.orchestration.expert_work import ExpertWork
 from expertree.orchestration.lane import OnProgress
 from expertree.orchestration.score_stage import SCORE_BATCH, Column, open_expert, write_scores
 from expertree.storage import Storage
+from expertree.threads import threads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +37,10 @@ class PieceWork:
         """See `lanes.Work`."""
         if workers.agree_on(self.expert.directory.is_done()):
             return
-        cv2.setNumThreads(1)  # Degrading anew goes on beside the steps.
+        with threads(1):  # Degrading anew goes on beside the steps.
+            self._train_parts(on_progress, workers)
+
+    def _train_parts(self, on_progress: OnProgress, workers: Workers) -> None:
         patches = read_patches(self.expert.shards, self.expert.files, maps=self.expert.maps)
         for num_samples, snapshot, spec in self.parts:
             if not workers.agree_on(snapshot.is_done()):
@@ -92,9 +93,11 @@ class ScoreWork:
         if not workers.is_first:
             return
         missing = [column for column in self.columns if not column.directory.is_done()]
-        if not missing:
-            return
-        torch.set_num_threads(1)
+        if missing:
+            with threads(1):
+                self._score(missing, on_progress)
+
+    def _score(self, missing: Sequence[Column], on_progress: OnProgress) -> None:
         network = open_expert(self.expert).to(self.device)
         for number, column in enumerate(missing, start=1):
             patches = _patches(column.table)

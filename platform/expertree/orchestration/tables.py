@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 
 from expertree.degradation.captions import SEPARATOR
 from expertree.hierarchy import Labels
-from expertree.storage import FileRecord, Storage, describe, read_together
+from expertree.storage import FileRecord, Storage, describe, read_together, storage_errors
 
 ROW_GROUP_ROWS = 64
 """Small row groups let a reader take a few rows without reading the rest."""
@@ -29,15 +29,28 @@ _PART, _COLUMN = "\x1f", "\x1e"
 
 
 def read_table(directory: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file of a stage."""
-    return pq.read_table(
-        directory.path(name), filesystem=directory.filesystem, columns=columns, partitioning=None
-    )
+    """Read a Parquet file of a stage.
+
+    Raises:
+        ArtefactError: If it is not there.
+        StorageError: If it cannot be read.
+    """
+    path = directory.path(name)
+    with storage_errors(path, "read"):
+        return pq.read_table(
+            path, filesystem=directory.filesystem, columns=columns, partitioning=None
+        )
 
 
 def count_rows(directory: Storage, name: str) -> int:
-    """Rows of a Parquet file, by its footer."""
-    with directory.filesystem.open_input_file(directory.path(name)) as source:
+    """Rows of a Parquet file, by its footer.
+
+    Raises:
+        ArtefactError: If it is not there.
+        StorageError: If it cannot be read.
+    """
+    path = directory.path(name)
+    with storage_errors(path, "read"), directory.filesystem.open_input_file(path) as source:
         return int(pq.ParquetFile(source).metadata.num_rows)
 
 
@@ -56,7 +69,8 @@ def read_tables(directory: Storage, names: Sequence[str], columns: Sequence[str]
     """Read some columns of several Parquet files, one after the other; at least one file."""
 
     def read(name: str) -> pa.Table:
-        with directory.filesystem.open_input_file(directory.path(name)) as source:
+        path = directory.path(name)
+        with storage_errors(path, "read"), directory.filesystem.open_input_file(path) as source:
             return pq.ParquetFile(source).read(columns=list(columns), use_threads=False)
 
     return pa.concat_tables(read_together(read, names))

@@ -19,7 +19,7 @@ from expertree.experts.recipe import ExpertJob, PatchStage, RecipeConfig
 from expertree.experts.sampling import draw_batch
 from expertree.experts.scoring import score_expert, score_inputs
 from expertree.experts.training import Part, train_expert
-from expertree.experts.weights import load_expert
+from expertree.experts.weights import load_expert, read_card
 from expertree.storage import Storage
 
 RECIPE = RecipeConfig(
@@ -117,9 +117,11 @@ def test_trained_in_parts_equals_undisturbed_to_the_bit_and_each_part_leaves_an_
         assert not directory.exists("expert.safetensors")
         assert weights(snapshot) != weights(undisturbed)
         load_expert(snapshot)
+        assert read_card(snapshot).num_samples == result.num_samples
     assert weights(snapshots[0]) != weights(snapshots[1])
     whole, _ = train("parts")
     assert weights(whole) == weights(undisturbed)
+    assert read_card(whole).num_samples == JOB.num_samples
 
 
 def test_an_interruption_costs_at_most_one_interval(train):

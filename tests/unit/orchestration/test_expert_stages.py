@@ -124,10 +124,21 @@ def test_an_expert_is_named_by_what_the_file_holds_that_it_starts_from(tmp_path:
         assert len({keys[init][node] for init in (None, "one", "other")}) == 3
 
 
-def test_without_a_warm_start_every_expert_starts_from_the_file(tmp_path: Path) -> None:
+def test_without_a_warm_start_every_expert_starts_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_weights(tmp_path / "a.pth", 0)
     shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
+    read: list[str] = []
+    read_bytes = Storage.read_bytes
+
+    def counted(storage: Storage, name: str) -> bytes:
+        read.append(name)
+        return read_bytes(storage, name)
+
+    monkeypatch.setattr(Storage, "read_bytes", counted)
     _, plans = plan(tmp_path, shape, points, init=str(tmp_path / "a.pth"), warm_start=False)
+    assert read == ["a.pth"]  # and not once for each expert
     assert len({p.spec["published"] for p in plans.values()}) == 1
     assert all(p.job.published and p.job.init is None for p in plans.values())
 

@@ -89,8 +89,8 @@ def test_patches_that_are_left_as_they_are_count_with_their_inputs(
         tree = load_tree(cut_tree(config, bench, setup.extractor, made[TRAIN][1]).result)
         for node in tree.experts():
             experts[node] = store.sub("experts", str(node))
-            experts[node].write_json("expert.json", {"num_parameters": 5, "num_samples": 8})
-            experts[node].write_json(LOG, {"seconds": 1.0, "num_samples": 8})
+            experts[node].write_json("expert.json", {"num_parameters": 5, "num_samples": 4})
+            experts[node].write_json(LOG, {"seconds": 1.0, "num_samples": 4})
             experts[node].commit({"node": node})
             for seed, name in enumerate(SETS, start=1):
                 spec = {"expert": key_of(experts[node]), "table": key_of(made[name][0])}
@@ -99,7 +99,8 @@ def test_patches_that_are_left_as_they_are_count_with_their_inputs(
                 own = np.isin(leaves, tree.nodes[node].leaves) & (node != 0)
                 psnr = np.where(labels_of(seed) == 0, 28.0, 22.0) + 2.0 * own
                 write_scores(bench.place("score", spec), spec, psnr)
-    judged = judge_trial(setup, {}, experts)
+    judged = judge_trial(setup, {}, experts, dict.fromkeys(experts, 8))
+    assert judged.gpu_hours == pytest.approx(len(experts) * 2.0 / 3600)
     assert judged.psnr_in == pytest.approx(reached_db, abs=0.2)
     assert judged.psnr_out == pytest.approx(reached_db, abs=0.2)
     assert judged.best_level_in == pytest.approx(27.0, abs=0.01)

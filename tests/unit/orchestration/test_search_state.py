@@ -63,3 +63,5 @@ def test_hours_are_those_of_the_last_piece_and_a_piece_trained_twice_is_counted(
     assert (b["samples"], b["hours"], b["in_store"]) == (100, 0.0, True)
     assert a["trials"] == [0]
     assert state.hours() == 1.0
+    # A registry that is started again knows at once what was spent.
+    assert SearchState(Storage.open(tmp_path), workers_per_lane=2).hours() == 1.0
