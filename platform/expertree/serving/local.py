@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
@@ -26,6 +26,7 @@ from expertree.serving.engine import (
     Routed,
     untouched,
 )
+from expertree.serving.threads import run_in_thread
 
 T = TypeVar("T")
 
@@ -102,7 +103,7 @@ class LocalEngine:
         self._pool.shutdown(cancel_futures=True)
 
     async def _in_thread(self, work: Callable[[float, threading.Event], T]) -> T:
-        """Run work in a thread, which is told to stop when the caller is cancelled."""
+        """Run work in a thread, which is told to stop, and waited for, if this is cancelled."""
         stop, asked = threading.Event(), time.perf_counter()
 
         def timed() -> T:
@@ -111,12 +112,7 @@ class LocalEngine:
             return work(time.perf_counter() - asked, stop)
 
         with self._place():
-            answer: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self._pool, timed)
-            try:
-                return await answer
-            except asyncio.CancelledError:
-                stop.set()
-                raise
+            return await run_in_thread(self._pool, timed, stop=stop)
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:
