@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.experts.adapter import Adapter
+from expertree.experts.shortage import free_cached_memory, is_out_of_memory
 from expertree.hierarchy import ROOT, Tree
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float, to_u8
@@ -324,8 +325,12 @@ class Restorer:
         height_px, width_px = batch.shape[-2:]
         *larger, last = tile_sizes(height_px, width_px, tile_px)
         for num_retries, size_px in enumerate(larger):
-            with contextlib.suppress(torch.OutOfMemoryError):
+            try:
                 return self._tiled(node, batch, size_px, overlap_px, num_retries, on_tile)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            free_cached_memory()
         return self._tiled(node, batch, last, overlap_px, len(larger), on_tile)
 
     def _tiled(

@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from expertree.errors import MemoryShortageError, OptionError, OverloadError
+from expertree.experts.shortage import is_out_of_memory
 from expertree.images.arrays import Image
 from expertree.restorer import Restorer
 from expertree.serving.describe import describe_model, describe_route
@@ -189,7 +190,9 @@ def named_errors() -> Iterator[None]:
     """The restorer's errors under the names that gateways know."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise MemoryShortageError(
             "there is not enough memory for the image; let tiles be chosen (tile=auto), send less "
             "of it, or come back later"

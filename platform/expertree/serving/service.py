@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from expertree.errors import MemoryShortageError, OptionError, TooLargeError, UnavailableError
+from expertree.experts.shortage import is_out_of_memory
 from expertree.images.containers import Header, read_header
 from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
 from expertree.serving.engine import Engine, Model, OnTile, Options, Routed, untouched
@@ -119,7 +120,9 @@ class Service:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:
             return await run_in_thread(self._codecs, work)
-        except MemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise MemoryShortageError(
                 "there is no memory for the image; come back later"
             ) from error
