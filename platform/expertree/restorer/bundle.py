@@ -10,6 +10,7 @@ The same parts give the same bytes. The manifest is written last, so half a bund
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import cast
@@ -125,6 +126,11 @@ class Manifest:
     def digest(self) -> str:
         """The model's name by content: of every file's hash, so that equal ones restore alike."""
         return fingerprint(self)
+
+    @property
+    def multiple_px(self) -> int:
+        """Multiple of the sides on which every expert works."""
+        return math.lcm(*(entry.multiple_px for entry in self.experts))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -76,7 +76,7 @@ def restore_per_tile(
         width_px,
         tile_px=side_px,
         overlap_px=overlap_px,
-        multiple=max(entry.multiple_px for entry in restorer.bundle.manifest.experts),
+        multiple=restorer.bundle.manifest.multiple_px,
     )
     places = list(plan.tiles())
     routes: list[TileRoute] = []
