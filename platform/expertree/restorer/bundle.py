@@ -18,7 +18,13 @@ from typing import cast
 from torch import nn
 
 from expertree.config import fingerprint, load, to_dict
-from expertree.embedding import Extractor, load_extractor, save_extractor
+from expertree.embedding import (
+    Extractor,
+    is_extractor_hash,
+    load_extractor,
+    save_extractor,
+    stored_extractor_hash,
+)
 from expertree.errors import ArtefactError, ConfigError
 from expertree.experts import AdapterConfig, load_expert
 from expertree.experts.adapter import Adapter
@@ -351,6 +357,12 @@ def _check_fit(bundle: Bundle) -> None:
                 f"{bundle.directory.path(name)} does not belong to the bundle's tree, which has "
                 f"groups {list(tree.groups)} of embeddings of length {tree.embed_dim}"
             )
+    found = stored_extractor_hash(bundle.directory.sub("extractor"))
+    if is_extractor_hash(tree.extractor) and tree.extractor != found:
+        raise ArtefactError(
+            f"{bundle.directory.path('extractor/')} is not what the bundle's tree was built with: "
+            f"it is {found}, the tree's is {tree.extractor}; take both from one build"
+        )
 
 
 def _check_experts(directory: Storage, manifest: Manifest) -> None:
