@@ -23,16 +23,17 @@ from expertree.batch.manifest import MANIFEST, History, Manifest, Record, read_h
 from expertree.batch.page import write_page
 from expertree.batch.planning import Plan, plan_batch
 from expertree.batch.restoring import (
-    FAILURES,
     OnItemTile,
     check_options,
     restore_files,
     restore_photo,
+    traceback_of,
+    words_of,
     write_restored,
 )
 from expertree.batch.settings import STANDARD, BatchConfig, Dtype, Existing, RestoreOptions
 from expertree.batch.summary import plan_text, summarise, summary_json, summary_text
-from expertree.batch.view import BatchView, choice_text
+from expertree.batch.view import BatchView, choice_text, printable
 from expertree.errors import ConfigError, ExpertreeError
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
 from expertree.images.photo_file import read_photo
@@ -238,9 +239,9 @@ def _run_stream(config: BatchConfig) -> int:
         else:
             path = Path(config.output).absolute()
             Storage.open(path.parent).write_bytes(path.name, written)
-    except FAILURES as error:
+    except Exception as error:  # noqa: BLE001 - told, with its traceback where it is our fault
         name = "the photograph" if config.input == STANDARD else config.input
-        sys.stderr.write(f"failed: {name} {error}\n")
+        sys.stderr.write(f"{traceback_of(error)}failed: {name} {words_of(error)}\n")
         return EXIT_FAILED
     what = choice_text(restored.expert, restored.route.level)
     sys.stderr.write(f"{what}, {restored.route.confidence:.0%} sure\n")
@@ -264,7 +265,7 @@ def _run_files(config: BatchConfig, work: Work) -> int:
         existing=config.existing,
     )
     if config.dry_run:
-        sys.stdout.write(plan_text(files.items, plan, files.others) + "\n")
+        _say(plan_text(files.items, plan, files.others))
         return EXIT_DONE
     begin = time.monotonic()
     task = Task(
@@ -289,7 +290,9 @@ def _restore(task: Task, work: Work, manifest: Manifest | None) -> list[Record]:
         for record in work(task, view.tile) if task.items else ():
             if manifest is not None:
                 manifest.append(record)
-            records.append(record)
+            else:
+                sys.stderr.write(record.traceback)
+            records.append(dataclasses.replace(record, traceback=""))
             view.done(record)
     return records
 
@@ -303,11 +306,15 @@ def _report(
     model: str,
 ) -> int:
     summary = summarise(model, plan, records, seconds)
-    sys.stdout.write((summary_json if config.as_json else summary_text)(summary) + "\n")
+    _say((summary_json if config.as_json else summary_text)(summary))
     if config.report is not None:
         everything = sorted([*plan.earlier, *records], key=lambda record: record.name)
         write_page(Path(config.report), summary, everything, files.source, files.target)
     return EXIT_FAILED if summary.failures else EXIT_DONE
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(printable(text) + "\n")
 
 
 def _find(config: BatchConfig) -> _Files:
@@ -354,10 +361,21 @@ def _find(config: BatchConfig) -> _Files:
 
 
 def _open(config: BatchConfig) -> Restorer:
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    restorer = Restorer.load(config.bundle, device)
+    restorer = Restorer.load(config.bundle, _device(config))
     check_options(restorer, config.options)
     return restorer
+
+
+def _device(config: BatchConfig) -> str:
+    """Where networks run in this process; on a cluster others restore, which may have GPUs."""
+    if config.device is not None:
+        try:
+            torch.device(config.device)
+        except RuntimeError as error:
+            raise ConfigError(f"--device {config.device}: {error}") from error
+    if config.cluster is not None:
+        return "cpu"
+    return config.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _refuse_existing(path: Path, existing: Existing) -> None:

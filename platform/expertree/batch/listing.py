@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from expertree.errors import ConfigError, PhotoError
+from expertree.errors import ConfigError
 from expertree.images.containers import PhotoFormat, read_header
 
 SUFFIXES: Mapping[str, PhotoFormat] = {
@@ -109,7 +109,7 @@ def list_photographs(
         raise ConfigError(f"{folder} holds no photograph that can be read{what}{below}")
     is_opened = len(paths) <= _MAX_OPENED
     items = [
-        make_item(folder, path.relative_to(folder), suffix, target, is_opened=is_opened)
+        _listed(folder, path.relative_to(folder), suffix, target, is_opened=is_opened)
         for path in paths
     ]
     refuse_collisions(items)
@@ -143,6 +143,17 @@ def make_item(
     )
 
 
+def _listed(
+    folder: Path, name: Path, suffix: str, target: PhotoFormat | None, *, is_opened: bool
+) -> Item:
+    """As `make_item`; what is not there, as behind a dead link, is an item that will fail alone."""
+    try:
+        return make_item(folder, name, suffix, target, is_opened=is_opened)
+    except ConfigError:
+        output = output_name(name.as_posix(), suffix, target)
+        return Item(name=name.as_posix(), output=output, num_bytes=0, mtime_ns=0, num_pixels=1)
+
+
 def output_name(name: str, suffix: str, target: PhotoFormat | None) -> str:
     """Where a restored photograph goes: its own name, or with the extension of another format."""
     path = PurePosixPath(name)
@@ -174,8 +185,8 @@ def refuse_own_input(items: Sequence[Item], source: Path, target: Path) -> None:
         ConfigError: Names the first one.
     """
     for item in items:
-        written = target / item.output
-        if written.exists() and written.samefile(source / item.name):
+        written, read = target / item.output, source / item.name
+        if written.exists() and read.exists() and written.samefile(read):
             raise ConfigError(
                 f"{source / item.name} would be written over; choose another folder for --output, "
                 "or a --suffix"
@@ -197,9 +208,10 @@ def _files(folder: Path, *, recursive: bool, apart_from: Path | None) -> Iterato
 
 
 def _claimed_pixels(path: Path) -> int | None:
+    """None where that cannot be read; why, whoever reads all of the file will say."""
     try:
         with path.open("rb") as stream:
             header = read_header(stream.read(_HEADER_BYTES))
-    except (OSError, PhotoError):
+    except Exception:  # noqa: BLE001 - see above
         return None
     return header.width_px * header.height_px

@@ -45,6 +45,8 @@ class Record:
         num_retries: Times that memory ran out and the tiles were halved.
         seconds: Reading, restoring and writing it.
         notes: What could not be kept as it was.
+        traceback: Where its error comes from, if nobody raised that on purpose. It is in the
+            manifest only: a history has none.
     """
 
     state: Literal["done", "failed"]
@@ -64,6 +66,7 @@ class Record:
     num_retries: int = 0
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    traceback: str = ""
 
     @property
     def is_as_is(self) -> bool:
@@ -103,7 +106,7 @@ def read_history(path: Path) -> History:
             begun_ns.setdefault((line["model"], line["options"]), line["time_ns"])
             continue
         try:
-            record = Record(**{**line, "notes": tuple(line.get("notes", ()))})
+            record = Record(**{**line, "notes": tuple(line.get("notes", ())), "traceback": ""})
         except TypeError:
             continue
         records[record.key] = record

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import importlib.resources
 import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ MAX_SHOWN = 24
 
 _SIDE_PX = 900
 """Longest side of a picture on the page; larger photographs show a part at their own size."""
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,15 +67,18 @@ def write_page(
         num_as_is=sum(record.is_as_is for record in done),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
+    path.write_text(html, encoding="utf-8", errors="backslashreplace")
 
 
 def _pair(record: Record, source: Path, target: Path) -> Pair | None:
-    """None if one of the two files is not there any more."""
+    """None if one of the two files is not there any more, or cannot be read."""
     try:
         before = read_photo((source / record.name).read_bytes(), max_pixels=None)
         after = read_photo((target / record.output).read_bytes(), max_pixels=None)
     except (OSError, PhotoError):
+        return None
+    except Exception:
+        _logger.exception("%s is not shown on the page, which is a fault of ours", record.name)
         return None
     height, width = min(before.height_px, _SIDE_PX), min(before.width_px, _SIDE_PX)
     top, left = (before.height_px - height) // 2, (before.width_px - width) // 2

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import itertools
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from expertree.batch.listing import Item
 from expertree.batch.manifest import Record
 from expertree.batch.settings import RestoreOptions
 from expertree.errors import ConfigError, ExpertreeError, PhotoError
+from expertree.experts.shortage import is_out_of_memory
 from expertree.images.mixing import check_strength
 from expertree.images.photo_file import Photo, read_photo, write_photo
 from expertree.images.tiling import plan_tiles
@@ -29,8 +31,8 @@ from expertree.storage import Storage
 OnItemTile: TypeAlias = Callable[[Item, int, int], None]
 """Told of each tile: its photograph, how many tiles are done, and how many there are."""
 
-FAILURES = (ExpertreeError, ValueError, OSError, MemoryError, RuntimeError)
-"""What may go wrong with one photograph without stopping the others."""
+_MAX_TRACEBACK = 4000
+"""Last characters of a traceback that are kept."""
 
 _Read: TypeAlias = tuple[Photo, bytes, float]
 """A photograph, its file, and the seconds that reading it took."""
@@ -81,14 +83,7 @@ def check_options(restorer: Restorer, options: RestoreOptions) -> None:
         check_strength(options.strength)
         restorer.route(torch.zeros(3, 8, 8), **_wish(options))
         if options.tile_px not in {"auto", 0}:
-            side_px, multiple = 1 << 16, _multiple(restorer)
-            plan_tiles(
-                side_px,
-                side_px,
-                tile_px=int(options.tile_px),
-                overlap_px=options.overlap_px,
-                multiple=multiple,
-            )
+            _check_tiles(restorer, int(options.tile_px), options)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -196,7 +191,7 @@ def restore_files(
                 loaded, data, read_s = photo.result()
                 told = None if on_tile is None else _tell(on_tile, item)
                 restored = restore_photo(restorer, loaded, options, told)
-            except FAILURES as error:
+            except Exception as error:  # noqa: BLE001 - told in the record
                 writing.append(pool.submit(failed, record, error))
             else:
                 seconds = read_s + time.perf_counter() - begin
@@ -212,15 +207,30 @@ def restore_files(
 
 
 def failed(record: Record, error: Exception) -> Record:
-    """The record of a photograph that something is wrong with."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    # What torch says of memory runs over several sentences.
-    is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    """The record of a photograph that something is wrong with, be it a fault of this program."""
     return dataclasses.replace(
         record,
-        error="needs more memory than there is; choose smaller tiles (-t)" if is_memory else words,
+        error=words_of(error),
         is_lasting=isinstance(error, PhotoError | ValueError),
+        traceback=traceback_of(error),
     )
+
+
+def words_of(error: Exception) -> str:
+    """What went wrong with a photograph: a clause that can follow its name."""
+    words = " ".join(str(error).split())
+    if is_out_of_memory(error):  # what torch says of memory runs over several sentences
+        return "needs more memory than there is; choose smaller tiles (-t)"
+    if isinstance(error, ExpertreeError | ValueError | OSError):
+        return words or type(error).__name__
+    return f"{type(error).__name__}: {words}; a fault of this program, please report its traceback"
+
+
+def traceback_of(error: Exception) -> str:
+    """Where an error comes from that nobody raised on purpose; empty for others."""
+    if isinstance(error, ExpertreeError | OSError) or is_out_of_memory(error):
+        return ""
+    return "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:]
 
 
 def _read_ahead(
@@ -260,7 +270,7 @@ def _write(
             tiles = [dataclasses.asdict(tile) for tile in restored.tiles]
             output.write_json(f"{record.output}.routes.json", {"tiles": tiles})
         output.write_bytes(record.output, written)
-    except FAILURES as error:
+    except Exception as error:  # noqa: BLE001 - told in the record
         return failed(record, error)
     return dataclasses.replace(
         record,
@@ -294,5 +304,11 @@ def _wish(options: RestoreOptions) -> dict[str, Any]:
     }
 
 
-def _multiple(restorer: Restorer) -> int:
-    return max(entry.multiple_px for entry in restorer.bundle.manifest.experts)
+def _check_tiles(restorer: Restorer, tile_px: int, options: RestoreOptions) -> None:
+    """Raise ValueError where tiles are too small for some expert."""
+    manifest, side_px = restorer.bundle.manifest, 1 << 16
+    each = {entry.multiple_px for entry in manifest.experts}
+    for multiple in {manifest.multiple_px} if options.route_tiles else each:
+        plan_tiles(
+            side_px, side_px, tile_px=tile_px, overlap_px=options.overlap_px, multiple=multiple
+        )

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 
 from expertree.config import fingerprint
 from expertree.images.containers import PhotoFormat
+from expertree.restorer.tiles import OVERLAP_PX
 
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 Existing: TypeAlias = Literal["refuse", "skip", "overwrite"]
@@ -29,7 +30,7 @@ class RestoreOptions:
     """How much of the restoration is mixed into it, from 0 to 1."""
 
     tile_px: int | Literal["auto"] = "auto"
-    overlap_px: int = 32
+    overlap_px: int = OVERLAP_PX
 
     route_tiles: bool = False
     """Whether each tile gets the expert of its own choice."""

@@ -110,7 +110,7 @@ class BatchView:
 
     def _print(self, line: str) -> None:
         self._written_at = self._clock()
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self) -> None:
         if self._bar is None:
@@ -120,7 +120,7 @@ class BatchView:
             completed=min(self._done_px + self._tile_px, self._total_px),
             count=self._count(),
             times=self._times(),
-            last=self._last.replace("[", "\\["),
+            last=printable(self._last).replace("[", "\\["),
         )
 
     def _count(self) -> str:
@@ -130,6 +130,11 @@ class BatchView:
         left = self.left_s()
         elapsed = f"{clock_text(self._clock() - self._begin)} elapsed"
         return elapsed if left is None else f"{elapsed}, about {clock_text(left)} left"
+
+
+def printable(text: str) -> str:
+    """Text that every stream takes: bytes of a file's name that are no text become numbers."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def line_of(record: Record) -> str:

@@ -4,7 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expertree.embedding import ExtractorConfig, build_extractor, save_extractor
+from expertree.embedding import (
+    ExtractorConfig,
+    build_extractor,
+    save_extractor,
+    stored_extractor_hash,
+)
 from expertree.experts import AdapterConfig, BackboneConfig, ExpertJob, RecipeConfig
 from expertree.experts.adapter import adapter_shapes
 from expertree.experts.backbones import build_backbone
@@ -38,7 +43,8 @@ def fresh_bundle(
     extractor = ExtractorConfig()
     save_extractor(build_extractor(extractor), folder.sub("extractor"))
     points = np.random.default_rng(0).normal(size=(512, extractor.embed_dim)).astype(np.float32)
-    tree, leaves = build_tree(points, HierarchyConfig(), extractor="fresh")
+    name = stored_extractor_hash(folder.sub("extractor"))
+    tree, leaves = build_tree(points, HierarchyConfig(), extractor=name)
     save_tree(tree, folder.sub("tree"))
     shape = RouterShape(
         embed_dim=tree.embed_dim, num_leaves=tree.num_leaves, num_levels=tree.num_levels

@@ -6,7 +6,13 @@ function in `views.py`, a new CLIP model one in `clip.py`.
 """
 
 from expertree.embedding.accuracy import degree_accuracy
-from expertree.embedding.artefact import extractor_hash, load_extractor, save_extractor
+from expertree.embedding.artefact import (
+    extractor_hash,
+    is_extractor_hash,
+    load_extractor,
+    save_extractor,
+    stored_extractor_hash,
+)
 from expertree.embedding.captions import CaptionTower
 from expertree.embedding.clip import ClipConfig
 from expertree.embedding.extractor import (
@@ -30,7 +36,9 @@ __all__ = [
     "degree_accuracy",
     "embed_patches",
     "extractor_hash",
+    "is_extractor_hash",
     "load_extractor",
     "save_extractor",
+    "stored_extractor_hash",
     "train_extractor",
 ]

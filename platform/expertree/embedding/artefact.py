@@ -21,6 +21,7 @@ VERSION = 1
 
 HEADER, IMAGES, CAPTIONS = "extractor.json", "extractor.safetensors", "captions.safetensors"
 CONTENT = "content.safetensors"
+_HASH_PREFIX = "extractor-"
 _APART = {"captions.": CAPTIONS, "content.": CONTENT}
 """What only training needs: first part of the tensors' names, and file."""
 
@@ -62,8 +63,8 @@ def load_extractor(directory: Storage, *, captions: bool = False) -> Extractor:
     """
     header = _read_header(directory)
     tensors = _read_tensors(directory, IMAGES, header["sha256"])
+    config = _read_config(directory, header)
     try:
-        config = configs.load(ExtractorConfig, header["config"])
         extractor = Extractor(config, load_weights=False)
     except ConfigError as error:
         raise ArtefactError(f"{directory.path(HEADER)} is damaged: {error}") from error
@@ -85,11 +86,35 @@ def extractor_hash(extractor: Extractor) -> str:
     """Name an extractor by what decides its embeddings: the image tower's weights and the view.
 
     Returns:
-        20 hex digits; kept in a tree, so that a tree and an extractor can be matched.
+        A name that a tree keeps, so that it is known which extractor it was built with; see
+        `is_extractor_hash`.
     """
     weights = hashlib.sha256(safetensors.torch.save(_image_tensors(extractor))).hexdigest()
-    config = extractor.config
-    return configs.fingerprint([weights, config.clip, config.view, config.view_px, config.head])
+    return _name(weights, extractor.config)
+
+
+def stored_extractor_hash(directory: Storage) -> str:
+    """`extractor_hash` of an extractor on disk, from its header alone.
+
+    Raises:
+        ArtefactError: If the header is missing, damaged or of another version.
+    """
+    header = _read_header(directory)
+    return _name(header["sha256"], _read_config(directory, header))
+
+
+def is_extractor_hash(name: str) -> bool:
+    """Whether a tree's extractor is named by `extractor_hash`.
+
+    Trees that were built before that name the stage that trained it, which says nothing of the
+    weights.
+    """
+    return name.startswith(_HASH_PREFIX)
+
+
+def _name(weights: str, config: ExtractorConfig) -> str:
+    decisive = [weights, config.clip, config.view, config.view_px, config.head]
+    return _HASH_PREFIX + configs.fingerprint(decisive)
 
 
 def _image_tensors(extractor: Extractor) -> dict[str, Tensor]:
@@ -112,6 +137,13 @@ def _read_header(directory: Storage) -> dict[str, Any]:
     if missing:
         raise ArtefactError(f"{directory.path(HEADER)} lacks {', '.join(sorted(missing))}")
     return cast("dict[str, Any]", header)
+
+
+def _read_config(directory: Storage, header: dict[str, Any]) -> ExtractorConfig:
+    try:
+        return configs.load(ExtractorConfig, header["config"])
+    except ConfigError as error:
+        raise ArtefactError(f"{directory.path(HEADER)} is damaged: {error}") from error
 
 
 def _read_tensors(directory: Storage, name: str, sha256: str | None = None) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from expertree.errors import TrainingError
 from expertree.experts.flat import FlatParameters
 from expertree.experts.losses import LOSSES
 from expertree.experts.recipe import RecipeConfig
+from expertree.experts.shortage import free_cached_memory, is_out_of_memory
 
 
 class Gradients:
@@ -64,10 +65,11 @@ class Gradients:
             self._flat.clear_gradients()
             try:
                 return self._sum(lq, gt, out_of)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
                     raise
                 self._halve(len(lq), tuple(lq.shape[-2:]), error)
+            free_cached_memory()
 
     def _sum(self, lq: Tensor, gt: Tensor, out_of: int) -> Tensor:
         total = torch.zeros((), device=lq.device)
@@ -91,11 +93,4 @@ class Gradients:
                 "lower recipe.patch_px, or give the lane more memory"
             ) from error
         self.most = before // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         self._on_note(f"out of memory with {before} samples at once, so {self.most} at once now")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """CUDA has a class for it, the CPU's allocator only words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

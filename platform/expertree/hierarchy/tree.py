@@ -52,7 +52,8 @@ class Tree:
     Attributes:
         groups: Number of groups on each level, for example (1, 4, 8).
         metric: `l2`, or `cosine`: standardised embeddings are scaled to length 1.
-        extractor: Hash of the extractor whose embeddings were clustered.
+        extractor: Name of the extractor whose embeddings were clustered, by content; of older
+            trees, by the stage that trained it.
         nodes: Breadth first, so that a node's children are neighbours.
         centroids: float32 [num_nodes, embed_dim], in the standardised space.
         mean: float32 [embed_dim], of the embeddings.

@@ -76,7 +76,7 @@ def plan_tiles(
         ValueError: When the tiles are too small for their overlap and multiple.
     """
     overlap = math.ceil(overlap_px / multiple) * multiple
-    needed = overlap + max(overlap, 2 * multiple)
+    needed = smallest_tile_px(overlap_px, multiple)
     if overlap_px < 0 or (max(height_px, width_px) > tile_px and tile_px < needed):
         raise ValueError(
             f"tile_px={tile_px} with overlap_px={overlap_px} (network multiple {multiple}): "
@@ -86,6 +86,12 @@ def plan_tiles(
     rows = _plan_spans(height_px, tile_px, longest, overlap, multiple)
     columns = _plan_spans(width_px, tile_px, longest, overlap, multiple)
     return TilePlan(rows=rows, columns=columns, overlap_px=overlap)
+
+
+def smallest_tile_px(overlap_px: int, multiple: int) -> int:
+    """The smallest tile that `plan_tiles` takes for an image that is larger than one."""
+    overlap = math.ceil(overlap_px / multiple) * multiple
+    return overlap + max(overlap, 2 * multiple)
 
 
 def _plan_spans(

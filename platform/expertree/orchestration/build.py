@@ -19,6 +19,7 @@ from expertree.degradation.photographs import (
     split_photographs,
 )
 from expertree.degradation.table import CLEAN_SET
+from expertree.embedding import stored_extractor_hash
 from expertree.errors import ResourceError
 from expertree.hierarchy import ROOT, Labels, assign, load_tree, save_tree
 from expertree.orchestration.classical_stages import choose_classical
@@ -235,7 +236,7 @@ def cut_tree(
         tree, leaf_of = cut_embeddings(
             embeddings,
             config.hierarchy,
-            extractor=key_of(extractor),
+            extractor=stored_extractor_hash(extractor),
             need_cluster=bench.need_cluster,
         )
         save_tree(tree, result)

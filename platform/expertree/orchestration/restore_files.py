@@ -4,7 +4,6 @@ Pixels never travel: an actor reads a file and writes another, in folders that e
 only what became of it comes back.
 """
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from expertree.batch.manifest import Record
 from expertree.batch.restoring import OnItemTile, restore_files
 from expertree.batch.settings import BatchConfig
 from expertree.config import canonical_json
+from expertree.errors import ConfigError, ResourceError
 from expertree.orchestration.cluster import ClusterConfig, connect, num_data_workers, resources
 from expertree.restorer import Restorer
 
@@ -40,11 +40,12 @@ def on_cluster(task: Task, on_tile: OnItemTile) -> Iterator[Record]:  # noqa: AR
         What became of each file, in the order in which that is known.
 
     Raises:
-        ResourceError: If the cluster cannot be reached.
+        ConfigError: If a certain GPU is asked for.
+        ResourceError: If the cluster cannot be reached, or has no GPU though one is asked for.
     """
     address = None if task.config.cluster == OWN_CLUSTER else task.config.cluster
     with connect(ClusterConfig(address=address)):
-        num_gpus = int(resources().get("GPU", 0.0))
+        num_gpus = num_gpus_for(task.config.device, int(resources().get("GPU", 0.0)))
         num_workers = min(num_gpus or num_data_workers(), len(task.items))
         ray.data.DataContext.get_current().enable_progress_bars = False
         worker: Any = _Worker  # Ray's types do not know callable classes
@@ -62,11 +63,32 @@ def on_cluster(task: Task, on_tile: OnItemTile) -> Iterator[Record]:  # noqa: AR
             yield Record(**{**entry, "notes": tuple(entry["notes"])})
 
 
+def num_gpus_for(device: str | None, num_gpus: int) -> int:
+    """How many GPUs of a cluster restore, one for each worker; 0 for workers on CPUs.
+
+    Args:
+        device: That was asked for; None for GPUs if there are any.
+        num_gpus: Of the cluster.
+
+    Raises:
+        ConfigError: If a certain GPU is asked for: the cluster hands them out.
+        ResourceError: If GPUs are asked for and there are none.
+    """
+    if device is None:
+        return num_gpus
+    wanted = torch.device(device)
+    if wanted.index is not None or wanted.type not in {"cpu", "cuda"}:
+        raise ConfigError(f"--device {device} does not go with --cluster; give cuda or cpu")
+    if wanted.type == "cuda" and not num_gpus:
+        raise ResourceError(f"--device {device}: the cluster has no GPU; leave --device out")
+    return num_gpus if wanted.type == "cuda" else 0
+
+
 def _blocks(items: tuple[Item, ...], num_workers: int) -> list[pa.Table]:
     """The files in portions that workers take one after the other."""
     fair = math.ceil(len(items) / (num_workers * _BLOCKS_PER_WORKER))
     size = min(max(fair, 1), _MAX_FILES_PER_BLOCK)
-    rows = [dataclasses.asdict(item) for item in items]
+    rows = [{"item": canonical_json(item)} for item in items]  # names of files may be no text
     return [pa.Table.from_pylist(rows[at : at + size]) for at in range(0, len(rows), size)]
 
 
@@ -74,7 +96,7 @@ class _Worker:
     """An actor of the pool: opens the bundle once, then restores files."""
 
     def __init__(self, config: BatchConfig, source: str, target: str) -> None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cpu":
             torch.set_num_threads(1)
         self._restorer = Restorer.load(config.bundle, device)
@@ -82,6 +104,6 @@ class _Worker:
         self._source, self._target = Path(source), Path(target)
 
     def __call__(self, files: pa.Table) -> pa.Table:
-        items = [Item(**row) for row in files.to_pylist()]
+        items = [Item(**json.loads(text)) for text in files.column("item").to_pylist()]
         done = restore_files(self._restorer, items, self._source, self._target, self._options)
         return pa.table({"record": [canonical_json(record) for record in done]})

@@ -70,9 +70,9 @@ class Control:
         """
         self._updates = Updates(_Applications(config))
         self._table = JobTable(config.http.jobs)
-        self._adopted = asyncio.create_task(self._updates.adopt())
+        self._adopted = asyncio.create_task(self._adopt())
         self._draining = asyncio.create_task(self._drain())
-        self._updating: asyncio.Task[UpdateStatus] | None = None
+        self._updating: set[asyncio.Task[UpdateStatus]] = set()
 
     async def reconfigure(self, user_config: dict[str, str]) -> None:
         """Begin to serve the bundle under `bundle`; returns at once, and raises nothing.
@@ -80,7 +80,9 @@ class Control:
         A failed `reconfigure` would have Serve restart this replica for ever.
         """
         if bundle := user_config.get("bundle"):
-            self._updating = asyncio.create_task(self.update(bundle))
+            task = asyncio.create_task(self.update(bundle))
+            self._updating.add(task)  # the event loop itself would not keep it alive
+            task.add_done_callback(self._updating.discard)
 
     async def update(self, bundle: str) -> UpdateStatus:
         """Serve another bundle; returns when it does, or has failed."""
@@ -104,6 +106,16 @@ class Control:
     async def jobs(self, method: str, arguments: tuple[Any, ...]) -> object:
         """A method of the table of jobs, for `SharedJobs`."""
         return ask_table(self._table, method, arguments)
+
+    async def _adopt(self) -> None:
+        while True:
+            try:
+                await self._updates.adopt()
+            except Exception:
+                _logger.exception("releases that are up cannot be asked what they are yet")
+            else:
+                return
+            await asyncio.sleep(DRAIN_EVERY_S)
 
     async def _drain(self) -> None:
         while True:

@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ from expertree.errors import (
     OverloadError,
     UnavailableError,
 )
-from expertree.images.tiling import Canvas, TilePlan, plan_tiles
+from expertree.images.tiling import Canvas, TilePlan
 from expertree.orchestration.serving_settings import GatewayConfig
 from expertree.orchestration.serving_work import Question, Tile, TileDone, to_pixels
-from expertree.restorer.restorer import tile_sizes
+from expertree.restorer.tiles import plans_to_try
 from expertree.serving.engine import (
     Model,
     OnTile,
@@ -38,9 +38,6 @@ from expertree.serving.engine import (
 )
 
 T = TypeVar("T")
-
-OVERLAP_PX = 32
-"""Of tiles, as `Restorer.restore` has it."""
 
 MAX_LOSSES = 3
 """Times that a piece of work is lost with its replica before the request is given up."""
@@ -170,10 +167,8 @@ class ReleaseEngine:
             return untouched(pixels, routed)
         begin = time.perf_counter()
         work = _Image(pixels=pixels, expert=routed.expert, on_tile=on_tile)
-        height_px, width_px = pixels.shape[:2]
-        sizes = tile_sizes(height_px, width_px, options.tile_px)
-        for num_retries, size_px in enumerate(sizes):
-            plan = _plan(pixels, size_px, release.multiples_px[routed.expert])
+        plans = _plans(pixels, options.tile_px, release.multiples_px[routed.expert])
+        for num_retries, plan in enumerate(plans):
             restored, network_s = await self._tiles(release, work, plan)
             if restored is None:
                 continue
@@ -270,12 +265,12 @@ class _Image:
         return Tile(expert=self.expert, pixels=part, whole=False)
 
 
-def _plan(pixels: Pixels, tile_px: int, multiple_px: int) -> TilePlan:
+def _plans(
+    pixels: Pixels, tile_px: int | Literal["auto"], multiple_px: int
+) -> tuple[TilePlan, ...]:
     height_px, width_px = pixels.shape[:2]
     try:
-        return plan_tiles(
-            height_px, width_px, tile_px=tile_px, overlap_px=OVERLAP_PX, multiple=multiple_px
-        )
+        return plans_to_try(height_px, width_px, tile_px=tile_px, multiple_px=multiple_px)
     except ValueError as error:
         raise OptionError(str(error)) from error
 

@@ -43,9 +43,13 @@ class SharedJobs:
         """See `JobTable.submit`."""
         return cast("str", await self._ask("submit", order, idempotency_key))
 
-    async def claim(self, job_id: str, worker: str) -> Order | None:
+    async def claim(self, job_id: str, worker: str) -> int | None:
         """See `JobTable.claim`."""
-        return cast("Order | None", await self._ask("claim", job_id, worker))
+        return cast("int | None", await self._ask("claim", job_id, worker))
+
+    async def order(self, job_id: str, worker: str) -> Order | None:
+        """See `JobTable.order`."""
+        return cast("Order | None", await self._ask("order", job_id, worker))
 
     async def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
         """See `JobTable.tell`."""

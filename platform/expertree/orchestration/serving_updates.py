@@ -8,6 +8,7 @@ never notices.
 
 import asyncio
 import dataclasses
+import logging
 import time
 from typing import Protocol
 
@@ -19,6 +20,8 @@ SILENT_S = 15.0
 
 
 _SECONDS_BETWEEN_LOOKS = 0.1
+
+_logger = logging.getLogger("ray.serve")
 
 
 class Stage(Protocol):
@@ -87,8 +90,10 @@ class Updates:
         self._wanted: str | None = None
         self._problem: str | None = None
         self._old: set[str] = set()
+        self._coming: str | None = None
         self._gateways: dict[str, _Gateway] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._one_goes = asyncio.Lock()
 
     @property
     def current(self) -> Release | None:
@@ -101,7 +106,7 @@ class Updates:
             serving=self._current.bundle if self._current is not None else None,
             wanted=self._wanted,
             problem=self._problem,
-            draining=tuple(sorted(self._old)),
+            draining=tuple(sorted(self._old - {self._coming})),
         )
 
     async def adopt(self) -> None:
@@ -139,39 +144,64 @@ class Updates:
         return self._current
 
     async def drain(self) -> None:
-        """Take down old releases that no gateway has requests on."""
-        if self._is_news():
-            return
-        in_use = frozenset[str]().union(*(gateway.in_use for gateway in self._alive()))
-        for app in sorted(self._old - in_use - {self._app()}):
-            await self._stage.take_down(app)
-            self._old.discard(app)
+        """Take down old releases that no gateway has requests on.
+
+        One that an update has come back to meanwhile stays; an update to one that is being taken
+        down waits until it is gone, and puts it up anew.
+        """
+        for app in sorted(self._old):
+            async with self._one_goes:
+                if self._is_needed(app):
+                    continue
+                await self._stage.take_down(app)
+                self._old.discard(app)
+
+    def _is_needed(self, app: str) -> bool:
+        """Whether an old release is current or coming again, or may have requests."""
+        in_use = (app in gateway.in_use for gateway in self._alive())
+        return app in {self._app(), self._coming} or self._is_news() or any(in_use)
 
     def _app(self) -> str | None:
         return self._current.app if self._current is not None else None
 
     def _alive(self) -> list[_Gateway]:
-        now_s = time.monotonic()
-        return [own for own in self._gateways.values() if now_s - own.at_s < SILENT_S]
+        """The gateways that are there; the others are forgotten."""
+        since_s = time.monotonic() - SILENT_S
+        self._gateways = {name: own for name, own in self._gateways.items() if own.at_s > since_s}
+        return list(self._gateways.values())
 
     def _is_news(self) -> bool:
         """Whether a gateway still sends new requests to something else than what is current."""
         return any(gateway.seen != self._app() for gateway in self._alive())
 
     async def _try(self, bundle: str) -> None:
-        app = None
+        """Make a bundle the current one, or note why that cannot be."""
         try:
             app = await self._stage.name(bundle)
-            if self._current is not None and app == self._current.app:
-                return
-            release = await self._stage.put_up(app, bundle)
+            if app != self._app():
+                await self._switch(app, bundle)
         except ExpertreeError as error:
             self._problem = str(error)
-            if app is not None:
+        except Exception as error:
+            _logger.exception("an update to %s failed, which is a fault of ours", bundle)
+            self._problem = f"{type(error).__name__}: {error}"
+
+    async def _switch(self, app: str, bundle: str) -> None:
+        """Put a release up, also one that drains, and send requests there."""
+        self._coming = app
+        try:
+            async with self._one_goes:  # it may be on its way down
+                was_draining = app in self._old
+            self._old.add(app)  # so that it goes, should this task be cancelled
+            release = await self._stage.put_up(app, bundle)
+            if self._current is not None:
+                self._old.add(self._current.app)
+            self._old.discard(app)
+            self._current = release
+        except Exception:
+            if not was_draining:
                 await self._stage.take_down(app)
                 self._old.discard(app)
-            return
-        if self._current is not None:
-            self._old.add(self._current.app)
-        self._old.discard(release.app)
-        self._current = release
+            raise
+        finally:
+            self._coming = None

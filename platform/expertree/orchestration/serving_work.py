@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.errors import ArtefactError, OptionError
+from expertree.experts.shortage import free_cached_memory, is_out_of_memory
 from expertree.images.io import to_float, to_u8
 from expertree.restorer import Restorer
 from expertree.routing import RouterOutput
@@ -178,12 +179,15 @@ class TileWorker:
     ) -> list[np.ndarray[Any, Any] | None]:
         try:
             restored = self._through(expert, torch.stack([to_tensor(t.pixels) for t in tiles]))
-        except torch.OutOfMemoryError:
-            self.num_memory_retries += 1
-            if len(tiles) == 1:
-                return [None]
-            return [self._together(expert, [tile])[0] for tile in tiles]
-        return [_as_asked(row, tile) for row, tile in zip(restored, tiles, strict=True)]
+            return [_as_asked(row, tile) for row, tile in zip(restored, tiles, strict=True)]
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        free_cached_memory()
+        self.num_memory_retries += 1
+        if len(tiles) == 1:
+            return [None]
+        return [self._together(expert, [tile])[0] for tile in tiles]
 
     def _through(
         self, expert: nn.Module, batch: Float[Tensor, "b 3 h w"]

@@ -10,6 +10,7 @@ The same parts give the same bytes. The manifest is written last, so half a bund
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import cast
@@ -17,7 +18,13 @@ from typing import cast
 from torch import nn
 
 from expertree.config import fingerprint, load, to_dict
-from expertree.embedding import Extractor, load_extractor, save_extractor
+from expertree.embedding import (
+    Extractor,
+    is_extractor_hash,
+    load_extractor,
+    save_extractor,
+    stored_extractor_hash,
+)
 from expertree.errors import ArtefactError, ConfigError
 from expertree.experts import AdapterConfig, load_expert
 from expertree.experts.adapter import Adapter
@@ -125,6 +132,11 @@ class Manifest:
     def digest(self) -> str:
         """The model's name by content: of every file's hash, so that equal ones restore alike."""
         return fingerprint(self)
+
+    @property
+    def multiple_px(self) -> int:
+        """Multiple of the sides on which every expert works."""
+        return math.lcm(*(entry.multiple_px for entry in self.experts))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -345,6 +357,12 @@ def _check_fit(bundle: Bundle) -> None:
                 f"{bundle.directory.path(name)} does not belong to the bundle's tree, which has "
                 f"groups {list(tree.groups)} of embeddings of length {tree.embed_dim}"
             )
+    found = stored_extractor_hash(bundle.directory.sub("extractor"))
+    if is_extractor_hash(tree.extractor) and tree.extractor != found:
+        raise ArtefactError(
+            f"{bundle.directory.path('extractor/')} is not what the bundle's tree was built with: "
+            f"it is {found}, the tree's is {tree.extractor}; take both from one build"
+        )
 
 
 def _check_experts(directory: Storage, manifest: Manifest) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from expertree.images.mixing import check_strength, mix
 from expertree.images.tiling import plan_tiles, restore_tiled
 from expertree.restorer.restorer import OnTile, Restorer
+from expertree.restorer.tiles import OVERLAP_PX
 from expertree.routing import Route
 
 TILE_PX = 512
@@ -47,7 +48,7 @@ def restore_per_tile(
     *,
     strength: float = 1.0,
     tile_px: int | Literal["auto"] = "auto",
-    overlap_px: int = 32,
+    overlap_px: int = OVERLAP_PX,
     on_tile: OnTile | None = None,
 ) -> tuple[Float[Tensor, "3 height width"], tuple[TileRoute, ...]]:
     """Restore an image of any size, each tile with the expert that is chosen for it.
@@ -76,7 +77,7 @@ def restore_per_tile(
         width_px,
         tile_px=side_px,
         overlap_px=overlap_px,
-        multiple=max(entry.multiple_px for entry in restorer.bundle.manifest.experts),
+        multiple=restorer.bundle.manifest.multiple_px,
     )
     places = list(plan.tiles())
     routes: list[TileRoute] = []

@@ -14,13 +14,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.experts.adapter import Adapter
+from expertree.experts.shortage import free_cached_memory, is_out_of_memory
 from expertree.hierarchy import ROOT, Tree
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float, to_u8
 from expertree.images.mixing import check_strength, mix
-from expertree.images.tiling import plan_tiles, restore_tiled
+from expertree.images.tiling import TilePlan, restore_tiled
 from expertree.restorer.bundle import Bundle, open_bundle
 from expertree.restorer.switching import SwitchedNetwork
+from expertree.restorer.tiles import OVERLAP_PX, plans_to_try
 from expertree.routing import Route, RouterOutput, decide, level_of_confidence
 from expertree.storage import Storage
 
@@ -29,12 +31,6 @@ ImageT = TypeVar("ImageT", ImageU8, Tensor)
 OnTile: TypeAlias = Callable[[int, int], None]
 """Told of each tile: how many are done, and how many there are. Where memory runs out, both start
 again with smaller tiles."""
-
-AUTO_TILE_PX = 1024
-"""Tile of `auto`: a megapixel at a time. NAFNet of width 32 needs about 1 GiB for one."""
-
-MIN_TILE_PX = 64
-"""`auto` gives up when not even tiles of this size fit into memory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,7 +176,7 @@ class Restorer:
         insist: bool = False,
         strength: float = 1.0,
         tile_px: int | Literal["auto"] = "auto",
-        overlap_px: int = 32,
+        overlap_px: int = OVERLAP_PX,
         on_tile: OnTile | None = None,
     ) -> Restoration[ImageT]:
         """Restore an image of any size with one expert, or leave it as it is.
@@ -229,7 +225,7 @@ class Restorer:
         *,
         strength: float = 1.0,
         tile_px: int | Literal["auto"] = "auto",
-        overlap_px: int = 32,
+        overlap_px: int = OVERLAP_PX,
         on_tile: OnTile | None = None,
     ) -> Applied[ImageT]:
         """Restore an image with a given expert, without judging it: `restore` after `route`.
@@ -322,52 +318,39 @@ class Restorer:
         on_tile: OnTile | None,
     ) -> Applied[Tensor]:
         height_px, width_px = batch.shape[-2:]
-        *larger, last = tile_sizes(height_px, width_px, tile_px)
-        for num_retries, size_px in enumerate(larger):
-            with contextlib.suppress(torch.OutOfMemoryError):
-                return self._tiled(node, batch, size_px, overlap_px, num_retries, on_tile)
-        return self._tiled(node, batch, last, overlap_px, len(larger), on_tile)
+        *larger, last = plans_to_try(
+            height_px,
+            width_px,
+            tile_px=tile_px,
+            overlap_px=overlap_px,
+            multiple_px=self.bundle.entry(node).multiple_px,
+        )
+        for num_retries, plan in enumerate(larger):
+            try:
+                return self._tiled(node, batch, plan, num_retries, on_tile)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            free_cached_memory()
+        return self._tiled(node, batch, last, len(larger), on_tile)
 
     def _tiled(
         self,
         node: int,
         batch: Float[Tensor, "1 3 h w"],
-        tile_px: int,
-        overlap_px: int,
+        plan: TilePlan,
         num_retries: int,
         on_tile: OnTile | None,
     ) -> Applied[Tensor]:
         def operator(expert: nn.Module, tile: Tensor) -> Tensor:
             return cast("Tensor", expert(tile.to(self.device))).to(tile.device)
 
-        multiple_px = self.bundle.entry(node).multiple_px
-        height_px, width_px = batch.shape[-2:]
-        plan = plan_tiles(
-            height_px, width_px, tile_px=tile_px, overlap_px=overlap_px, multiple=multiple_px
-        )
         tell = None if on_tile is None else functools.partial(_tell, on_tile, plan.num_tiles)
         with self.expert(node) as expert:
             restored = restore_tiled(functools.partial(operator, expert), batch, plan, on_tile=tell)
         return Applied(
             image=restored.clamp(0.0, 1.0), num_tiles=plan.num_tiles, num_retries=num_retries
         )
-
-
-def tile_sizes(height_px: int, width_px: int, tile_px: int | Literal["auto"]) -> tuple[int, ...]:
-    """Largest sides of tiles to try, one after the other while memory runs out.
-
-    Args:
-        height_px: Of the image.
-        width_px: Of the image.
-        tile_px: As for `Restorer.restore`.
-    """
-    longest_px = max(height_px, width_px)
-    if tile_px != "auto":
-        return (tile_px or longest_px,)
-    sizes_px = [min(AUTO_TILE_PX, longest_px)]
-    while sizes_px[-1] // 2 >= MIN_TILE_PX:
-        sizes_px.append(sizes_px[-1] // 2)
-    return tuple(sizes_px)
 
 
 def _tell(on_tile: OnTile, num_tiles: int, num_done: int) -> None:

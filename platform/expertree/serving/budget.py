@@ -10,7 +10,7 @@ BYTES_PER_PIXEL = 24
 
 
 class Budget:
-    """A number of bytes that shares are taken of.
+    """A number of bytes that shares are taken of; not for several threads at a time.
 
     Attributes:
         max_bytes: All of it.
@@ -23,23 +23,29 @@ class Budget:
 
     @contextlib.contextmanager
     def share(self) -> Iterator["Share"]:
-        """A share that grows, and is given back at the end."""
+        """A share that grows, and is given back when nobody uses it any more.
+
+        Whoever asked for it may leave earlier than work that is within `Share.grown`.
+        """
         share = Share(self)
-        try:
+        with share.grown(0):
             yield share
-        finally:
-            self.taken_bytes -= share.num_bytes
 
 
 class Share:
-    """One request's part of a budget."""
+    """One request's part of a budget.
+
+    Attributes:
+        num_bytes: What it holds.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
+        self._num_users = 0
         self.num_bytes = 0
 
     def grow(self, num_bytes: int) -> None:
-        """Take more.
+        """Take more, until the share is given back.
 
         Raises:
             OverloadError: If that is not left, though it may be when others are done.
@@ -48,10 +54,23 @@ class Share:
         others_bytes = budget.taken_bytes - self.num_bytes
         if others_bytes and budget.taken_bytes + num_bytes > budget.max_bytes:
             raise OverloadError("the images in work leave no memory for this one; come back later")
-        budget.taken_bytes += num_bytes
-        self.num_bytes += num_bytes
+        self._add(num_bytes)
 
-    def shrink(self, num_bytes: int) -> None:
-        """Give a part back."""
-        self._budget.taken_bytes -= num_bytes
-        self.num_bytes -= num_bytes
+    @contextlib.contextmanager
+    def grown(self, num_bytes: int) -> Iterator[None]:
+        """Take more for a while, in which nothing of the share is given back.
+
+        Raises:
+            OverloadError: As `grow`.
+        """
+        self.grow(num_bytes)
+        self._num_users += 1
+        try:
+            yield
+        finally:
+            self._num_users -= 1
+            self._add(-num_bytes if self._num_users else -self.num_bytes)
+
+    def _add(self, num_bytes: int) -> None:
+        self._budget.taken_bytes += num_bytes
+        self.num_bytes += num_bytes

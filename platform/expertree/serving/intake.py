@@ -50,7 +50,7 @@ class Intake:
 
     @contextlib.asynccontextmanager
     async def asked(self, request: Request, names: tuple[str, ...]) -> AsyncIterator[Asked]:
-        """What a request asks for; its memory is given back at the end.
+        """What a request asks for; its memory is given back when the last work on it has ended.
 
         Args:
             request: Whose body nobody has read yet.

@@ -1,5 +1,6 @@
 """The endpoints of jobs: ask for one, follow it, take its result, delete it."""
 
+import asyncio
 import re
 import time
 from datetime import UTC, datetime
@@ -10,11 +11,12 @@ from starlette.responses import Response
 
 from expertree.serving import contract
 from expertree.serving.answers import JobAnswer, explain, file_response, json_response
+from expertree.serving.budget import Share
 from expertree.serving.engine import OnTile
 from expertree.serving.gate import Admit, owner_of
 from expertree.serving.intake import Intake
 from expertree.serving.job_runner import JobRunner
-from expertree.serving.jobs import Jobs, JobView, Order
+from expertree.serving.jobs import Jobs, JobView, Order, make_order
 from expertree.serving.metrics import Measurement, Metrics
 from expertree.serving.middleware import Note, note_of, with_note
 from expertree.serving.options import NAMES
@@ -96,7 +98,7 @@ class JobEndpoints:
         """
         self._intake, self._jobs = intake, jobs
         self._metrics = metrics
-        self.runner = JobRunner(jobs, self._work, limits)
+        self.runner = JobRunner(jobs, self._work, limits, intake.service.budget)
 
     async def submit(self, request: Request) -> Response:
         """Take an image and options as `/v1/restore` does, and answer with where the job is.
@@ -111,15 +113,14 @@ class JobEndpoints:
         owner = owner_of(request)
         async with self._intake.asked(request, NAMES) as asked:
             self._intake.service.check(asked.image, asked.wanted.options)
-            order = Order(owner=owner, image=asked.image, wanted=asked.wanted)
+            order = await asyncio.to_thread(make_order, owner, asked.image, asked.wanted)
             job_id = await self._jobs.submit(order, key)
         await self.runner.take(job_id)
         view = await self._view(job_id, owner)
-        root = request.scope.get("root_path", "")
         return json_response(
-            await self._answer(view),
+            await self._answer(request, view),
             status=202,
-            headers={"Location": f"{root}/v1/jobs/{job_id}", "Retry-After": "1"},
+            headers={"Location": _path(request, job_id), "Retry-After": "1"},
         )
 
     async def show(self, request: Request, job_id: str) -> Response:
@@ -127,7 +128,7 @@ class JobEndpoints:
         view = await self._view(job_id, owner_of(request))
         if view.is_lost:
             await self.runner.take(job_id)
-        return json_response(await self._answer(view))
+        return json_response(await self._answer(request, view))
 
     async def result(self, request: Request, job_id: str) -> Response:
         """Answer with the restored file, as often as it is asked for."""
@@ -156,7 +157,7 @@ class JobEndpoints:
             raise _unknown(job_id)
         return view
 
-    async def _answer(self, view: JobView) -> JobAnswer:
+    async def _answer(self, request: Request, view: JobView) -> JobAnswer:
         result = view.result
         why = None
         if view.explain and result is not None:
@@ -169,7 +170,7 @@ class JobEndpoints:
             num_tiles=view.num_tiles,
             created=_iso(view.created_s),
             expires=_iso(view.expires_s),
-            result=None if result is None else f"/v1/jobs/{view.id}/result",
+            result=None if result is None else f"{_path(request, view.id)}/result",
             media_type=None if result is None else MEDIA_TYPES[result.format],
             route=None if result is None else result.route,
             seconds=None if result is None else result.seconds,
@@ -177,11 +178,10 @@ class JobEndpoints:
             problem=view.problem,
         )
 
-    async def _work(self, order: Order, on_tile: OnTile) -> RestoredFile:
+    async def _work(self, order: Order, share: Share, on_tile: OnTile) -> RestoredFile:
         service, begin = self._intake.service, time.perf_counter()
         try:
-            with service.budget.share() as share:
-                file = await service.restore(order.image, order.wanted, share, on_tile=on_tile)
+            file = await service.restore(order.image, order.wanted, share, on_tile=on_tile)
         except Exception as error:
             self._record(begin, problem_of(error).problem().status, None)
             raise
@@ -193,6 +193,11 @@ class JobEndpoints:
             seconds = time.perf_counter() - begin
             measurement = Measurement(endpoint="job", method="", code=code, seconds=seconds)
             self._metrics.record(measurement if found is None else with_note(measurement, found))
+
+
+def _path(request: Request, job_id: str) -> str:
+    """Where a job is, also behind a prefix that a proxy cuts off."""
+    return f"{request.scope.get('root_path', '')}/v1/jobs/{job_id}"
 
 
 def _unknown(job_id: str) -> ProblemError:

@@ -4,18 +4,21 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeAlias, TypeVar
 
 from expertree.errors import DeadlineError, MemoryShortageError, OverloadError
+from expertree.serving.budget import Budget, Share
 from expertree.serving.engine import OnTile
 from expertree.serving.jobs import Jobs, Order
 from expertree.serving.photos import RestoredFile
 from expertree.serving.problems import Problem, problem_of
 from expertree.serving.settings import JobLimits
 
-Work: TypeAlias = Callable[[Order, OnTile], Awaitable[RestoredFile]]
-"""Does what a job shall do."""
+T = TypeVar("T")
+
+Work: TypeAlias = Callable[[Order, Share, OnTile], Awaitable[RestoredFile]]
+"""Does what a job shall do; its share of the memory has the image's file already."""
 
 TELL_EVERY_S = 0.5
 """How often the table hears of a job's progress."""
@@ -24,26 +27,30 @@ _logger = logging.getLogger(__name__)
 
 
 class JobRunner:
-    """Takes jobs from the table and works on some at a time."""
+    """Takes jobs from the table and works on some at a time.
 
-    def __init__(self, jobs: Jobs, work: Work, limits: JobLimits) -> None:
+    The images of the others stay in the table until there is memory for them.
+    """
+
+    def __init__(self, jobs: Jobs, work: Work, limits: JobLimits, budget: Budget) -> None:
         """Work on nothing yet.
 
         Args:
             jobs: The table.
             work: Does what a job shall do.
             limits: On jobs at a time and on their time.
+            budget: Memory that their images may take.
         """
-        self._jobs, self._work, self._limits = jobs, work, limits
+        self._jobs, self._work, self._limits, self._budget = jobs, work, limits, budget
         self._name = secrets.token_hex(8)
         self._running = asyncio.Semaphore(limits.max_running)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def take(self, job_id: str) -> None:
         """Begin to work on a job, unless somebody does already."""
-        order = await self._jobs.claim(job_id, self._name)
-        if order is not None:
-            task = asyncio.create_task(self._run(job_id, order))
+        num_bytes = await self._jobs.claim(job_id, self._name)
+        if num_bytes is not None:
+            task = asyncio.create_task(self._run(job_id, num_bytes))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -53,25 +60,27 @@ class JobRunner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, job_id: str, order: Order) -> None:
+    async def _run(self, job_id: str, num_bytes: int) -> None:
         tiles: tuple[int, int] | None = None
 
         def on_tile(num_done: int, num_tiles: int) -> None:
             nonlocal tiles
             tiles = num_done, num_tiles
 
-        async def begin() -> RestoredFile:
+        async def begin() -> RestoredFile | None:
             nonlocal tiles
             async with self._running:
                 tiles = 0, 0
-                return await self._insist(order, on_tile)
+                return await self._in_time(self._restore(job_id, num_bytes, on_tile))
 
         work = asyncio.create_task(begin())
         try:
             while not (await asyncio.wait({work}, timeout=TELL_EVERY_S))[0]:
                 if not await self._tell(job_id, tiles):
                     return
-            await self._jobs.finish(job_id, self._name, _outcome(work))
+            outcome = _outcome(work)
+            if outcome is not None:
+                await self._jobs.finish(job_id, self._name, outcome)
         finally:
             work.cancel()
 
@@ -81,23 +90,40 @@ class JobRunner:
             return await self._jobs.tell(job_id, self._name, tiles)
         return True
 
-    async def _insist(self, order: Order, on_tile: OnTile) -> RestoredFile:
-        """Come back as often as too many wait: nobody waits at the other end."""
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
         deadline_s = self._limits.deadline_s
         try:
             async with asyncio.timeout(deadline_s):
-                while True:
-                    try:
-                        return await self._work(order, on_tile)
-                    except MemoryShortageError:
-                        raise
-                    except OverloadError as error:
-                        await asyncio.sleep(error.retry_after_s)
+                return await work
         except TimeoutError:
             raise DeadlineError(f"the job was not done within {deadline_s:g} s") from None
 
+    async def _restore(self, job_id: str, num_bytes: int, on_tile: OnTile) -> RestoredFile | None:
+        """Do a job once there is memory for its image; None if it is not ours any more."""
+        with self._budget.share() as share:
+            await _insist(lambda: _grow(share, num_bytes))
+            order = await _insist(lambda: self._jobs.order(job_id, self._name))
+            if order is None:
+                return None
+            return await _insist(lambda: self._work(order, share, on_tile))
 
-def _outcome(work: "asyncio.Task[RestoredFile]") -> RestoredFile | Problem:
+
+async def _insist(call: Callable[[], Awaitable[T]]) -> T:
+    """Come back as often as too many wait: nobody waits at the other end."""
+    while True:
+        try:
+            return await call()
+        except MemoryShortageError:
+            raise
+        except OverloadError as error:
+            await asyncio.sleep(error.retry_after_s)
+
+
+async def _grow(share: Share, num_bytes: int) -> None:
+    share.grow(num_bytes)
+
+
+def _outcome(work: "asyncio.Task[RestoredFile | None]") -> RestoredFile | Problem | None:
     error = work.exception()
     if error is None:
         return work.result()

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Literal, Protocol, TypeAlias
 
 from expertree.errors import OverloadError
-from expertree.serving.engine import Options
 from expertree.serving.options import Wanted
 from expertree.serving.photos import RestoredFile
 from expertree.serving.problems import Problem, ProblemError
@@ -34,18 +33,20 @@ class Order:
         owner: Name of the key that it was asked for with.
         image: The photograph's file.
         wanted: The options.
+        fingerprint: The same for the same image and options.
     """
 
     owner: str
     image: bytes
-    wanted: Wanted = Wanted(options=Options())
+    wanted: Wanted
+    fingerprint: str
 
-    @property
-    def fingerprint(self) -> str:
-        """The same for the same image and options."""
-        digest = hashlib.sha256(repr(self.wanted).encode())
-        digest.update(self.image)
-        return digest.hexdigest()
+
+def make_order(owner: str, image: bytes, wanted: Wanted) -> Order:
+    """An order with its fingerprint; reads all of the image, so not on an event loop."""
+    digest = hashlib.sha256(repr(wanted).encode())
+    digest.update(image)
+    return Order(owner=owner, image=image, wanted=wanted, fingerprint=digest.hexdigest())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +85,12 @@ class Jobs(Protocol):
         """See `JobTable.submit`."""
         ...
 
-    async def claim(self, job_id: str, worker: str) -> Order | None:
+    async def claim(self, job_id: str, worker: str) -> int | None:
         """See `JobTable.claim`."""
+        ...
+
+    async def order(self, job_id: str, worker: str) -> Order | None:
+        """See `JobTable.order`."""
         ...
 
     async def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
@@ -195,11 +200,12 @@ class JobTable:
             self._asked[order.owner, idempotency_key] = job.id
         return job.id
 
-    def claim(self, job_id: str, worker: str) -> Order | None:
+    def claim(self, job_id: str, worker: str) -> int | None:
         """Take a job to work on it, if nobody else does.
 
         Returns:
-            What to do; None if the job is gone or done, or another worker has been heard of.
+            Bytes of its image; None if the job is gone or done, or another worker has been heard
+            of.
         """
         job = self._jobs.get(job_id)
         if job is None or job.order is None:
@@ -208,7 +214,12 @@ class JobTable:
             return None
         job.worker, job.heard_s = worker, self._clock()
         job.state, job.tiles = "queued", (0, 0)
-        return job.order
+        return len(job.order.image)
+
+    def order(self, job_id: str, worker: str) -> Order | None:
+        """What a worker shall do; None if the job is gone or done, or another worker's."""
+        job = self._jobs.get(job_id)
+        return None if job is None or job.worker != worker else job.order
 
     def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
         """Hear that a worker still has a job.
@@ -318,9 +329,13 @@ class LocalJobs:
         """See `JobTable.submit`."""
         return self._table.submit(order, idempotency_key)
 
-    async def claim(self, job_id: str, worker: str) -> Order | None:
+    async def claim(self, job_id: str, worker: str) -> int | None:
         """See `JobTable.claim`."""
         return self._table.claim(job_id, worker)
+
+    async def order(self, job_id: str, worker: str) -> Order | None:
+        """See `JobTable.order`."""
+        return self._table.order(job_id, worker)
 
     async def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
         """See `JobTable.tell`."""

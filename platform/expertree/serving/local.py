@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from expertree.errors import MemoryShortageError, OptionError, OverloadError
+from expertree.experts.shortage import is_out_of_memory
 from expertree.images.arrays import Image
 from expertree.restorer import Restorer
 from expertree.serving.describe import describe_model, describe_route
@@ -26,6 +27,7 @@ from expertree.serving.engine import (
     Routed,
     untouched,
 )
+from expertree.serving.threads import run_in_thread
 
 T = TypeVar("T")
 
@@ -102,7 +104,7 @@ class LocalEngine:
         self._pool.shutdown(cancel_futures=True)
 
     async def _in_thread(self, work: Callable[[float, threading.Event], T]) -> T:
-        """Run work in a thread, which is told to stop when the caller is cancelled."""
+        """Run work in a thread, which is told to stop, and waited for, if this is cancelled."""
         stop, asked = threading.Event(), time.perf_counter()
 
         def timed() -> T:
@@ -111,12 +113,7 @@ class LocalEngine:
             return work(time.perf_counter() - asked, stop)
 
         with self._place():
-            answer: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self._pool, timed)
-            try:
-                return await answer
-            except asyncio.CancelledError:
-                stop.set()
-                raise
+            return await run_in_thread(self._pool, timed, stop=stop)
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:
@@ -193,7 +190,9 @@ def named_errors() -> Iterator[None]:
     """The restorer's errors under the names that gateways know."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise MemoryShortageError(
             "there is not enough memory for the image; let tiles be chosen (tile=auto), send less "
             "of it, or come back later"

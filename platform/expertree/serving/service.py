@@ -1,17 +1,18 @@
 """What an endpoint does with a photograph, whichever way it was asked: decode, ask, encode."""
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from expertree.errors import MemoryShortageError, OptionError, TooLargeError, UnavailableError
+from expertree.experts.shortage import is_out_of_memory
 from expertree.images.containers import Header, read_header
 from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
 from expertree.serving.engine import Engine, Model, OnTile, Options, Routed, untouched
 from expertree.serving.options import Wanted
 from expertree.serving.photos import Decoded, RestoredFile, decode, encode
 from expertree.serving.settings import Limits
+from expertree.serving.threads import run_in_thread
 
 T = TypeVar("T")
 
@@ -48,13 +49,14 @@ class Service:
         Args:
             image: Its file.
             options: For the engine.
-            share: Of the memory; grows by what the image takes.
+            share: Of the memory; grows by what the image takes as long as that is in work.
 
         Raises:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
         """
-        decoded = await self._decode(image, options, share)
-        return await self.engine.route(decoded.pixels, options), decoded
+        with share.grown(self._num_bytes(image, options)):
+            decoded = await self._decode(image)
+            return await self.engine.route(decoded.pixels, options), decoded
 
     async def restore(
         self, image: bytes, wanted: Wanted, share: Share, *, on_tile: OnTile | None = None
@@ -64,19 +66,20 @@ class Service:
         Args:
             image: Its file.
             wanted: For the engine and of the answer's file.
-            share: Of the memory; grows by what the image takes.
+            share: Of the memory; grows by what the image takes as long as that is in work.
             on_tile: Told of tiles.
 
         Raises:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
         """
-        decoded = await self._decode(image, wanted.options, share)
-        pixels, options = decoded.pixels, wanted.options
-        if wanted.strength == 0.0:
-            restored = untouched(pixels, await self.engine.route(pixels, options))
-        else:
-            restored = await self.engine.restore(pixels, options, on_tile=on_tile)
-        return await self._in_thread(lambda: encode(decoded, restored, wanted))
+        with share.grown(self._num_bytes(image, wanted.options)):
+            decoded = await self._decode(image)
+            pixels, options = decoded.pixels, wanted.options
+            if wanted.strength == 0.0:
+                restored = untouched(pixels, await self.engine.route(pixels, options))
+            else:
+                restored = await self.engine.restore(pixels, options, on_tile=on_tile)
+            return await self._in_thread(lambda: encode(decoded, restored, wanted))
 
     def close(self) -> None:
         """Take no more."""
@@ -106,15 +109,20 @@ class Service:
             )
         return header
 
-    async def _decode(self, image: bytes, options: Options, share: Share) -> Decoded:
+    def _num_bytes(self, image: bytes, options: Options) -> int:
+        """What an image takes beside its file while it is in work; refuses it as `check` does."""
         header = self.check(image, options)
-        share.grow(BYTES_PER_PIXEL * header.width_px * header.height_px)
+        return BYTES_PER_PIXEL * header.width_px * header.height_px
+
+    async def _decode(self, image: bytes) -> Decoded:
         return await self._in_thread(lambda: decode(image, self.limits.max_pixels))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._codecs, work)
-        except MemoryError as error:
+            return await run_in_thread(self._codecs, work)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise MemoryShortageError(
                 "there is no memory for the image; come back later"
             ) from error

@@ -23,7 +23,7 @@ MIN_SIMILARITY = 0.5
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "noise": ("remove the noise", "make it less noisy", "the picture is grainy", "film grain"),
-    "gaussian_blur": ("make it sharper", "the photo is out of focus", "it is blurry"),
+    "blur": ("make it sharper", "the photo is out of focus", "it is blurry"),
     "motion_blur": ("the camera shook", "remove the motion blur", "it is smeared by movement"),
     "low_light": ("make it brighter", "the photo is too dark", "it was taken at night"),
     "haze": ("remove the haze", "it is foggy and misty", "the view is hazy, clear it up"),

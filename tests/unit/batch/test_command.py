@@ -1,25 +1,28 @@
 """The command on real files: what survives, what fails, what is done again."""
 
 import io
+import itertools
 import json
 import os
 import re
+import struct
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image as PillowImage
 
 from expertree import Restorer
-from expertree.batch import command
+from expertree.batch import command, listing, restoring
 from expertree.batch.command import in_this_process, parse, run
 from expertree.batch.manifest import MANIFEST
 from expertree.images.io import to_u8
 from expertree.images.photo_file import read_photo
+from scarce import KINDS, run_out_of_memory
 
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
 
@@ -203,14 +206,15 @@ def test_standard_input_to_standard_output(photos, restore, monkeypatch, capfdbi
     assert b"broken.png is damaged" in capfdbinary.readouterr().err
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_photograph_that_memory_does_not_suffice_for_fails_alone(
-    photos, restore, monkeypatch, capsys
+    photos, restore, monkeypatch, capsys, kind
 ) -> None:
     apply = Restorer.apply
 
     def limited(self, expert, image, **options):
         if image.shape[-1] == 20:
-            raise torch.OutOfMemoryError("a small device")
+            run_out_of_memory(kind)
         return apply(self, expert, image, **options)
 
     (photos / "broken.png").unlink()
@@ -222,6 +226,103 @@ def test_a_photograph_that_memory_does_not_suffice_for_fails_alone(
     assert re.search(
         r"1 of 4 restored in [\d:]+, 3 earlier$", capsys.readouterr().out, re.MULTILINE
     )
+
+
+ODD_ERRORS = (
+    KeyError(0x8769),
+    IndexError("list index out of range"),
+    TypeError("'NoneType' object is not subscriptable"),
+    AttributeError("'NoneType' object has no attribute 'shape'"),
+    struct.error("unpack requires a buffer of 2 bytes"),
+    zlib.error("Error -3 while decompressing data"),
+    cv2.error("(-215:Assertion failed) !buf.empty()"),
+    AssertionError("no such tag"),
+    StopIteration(),
+)
+"""What parsers that are written by hand raise where they have a fault."""
+
+
+@pytest.mark.parametrize(
+    ("error", "at"),
+    [
+        *((error, "read_photo") for error in ODD_ERRORS),
+        (ODD_ERRORS[0], "restore_photo"),
+        (ODD_ERRORS[0], "write_restored"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else type(given).__name__,
+)
+def test_a_fault_of_ours_stops_no_other_photograph_and_leaves_a_traceback(
+    photos, restore, monkeypatch, capsys, error, at
+) -> None:
+    original, calls = getattr(restoring, at), itertools.count()
+
+    def faulty(*arguments, **options):
+        if next(calls) == 1:
+            raise error
+        return original(*arguments, **options)
+
+    (photos / "broken.png").unlink()
+    monkeypatch.setattr(restoring, at, faulty)
+    assert restore(photos) == FAILED
+    shown = capsys.readouterr().out
+    assert "3 of 4 restored" in shown
+    assert re.search(rf"failed: \w\.\w+ {type(error).__name__}: ", shown)
+    assert "fault of this program" in shown
+    lines = (photos.parent / "out" / MANIFEST).read_text().splitlines()
+    (record,) = [line for line in map(json.loads, lines) if line["state"] == "failed"]
+    assert not record["is_lasting"]
+    assert "in faulty" in record["traceback"]
+    assert type(error).__name__ in record["traceback"]
+    monkeypatch.undo()
+    assert restore(photos) == DONE  # it is tried again
+
+
+@pytest.mark.parametrize("error", ODD_ERRORS[:1])
+def test_a_fault_of_ours_at_a_single_photograph_is_shown_with_its_traceback(
+    photos, tmp_path, restore, monkeypatch, capsys, error
+) -> None:
+    def faulty(*_, **__):
+        raise error
+
+    for module in (restoring, command):
+        monkeypatch.setattr(module, "read_photo", faulty)
+    for source, target in ((photos / "c.png", "-"), (photos / "c.png", tmp_path / "one.png")):
+        assert restore(source, to=target) == FAILED
+        shown = capsys.readouterr()
+        assert "KeyError" in shown.err + shown.out
+        assert "in faulty" in shown.err
+
+
+def test_a_photograph_that_is_wrong_has_no_traceback(photos, tmp_path, restore) -> None:
+    restore(photos)
+    lines = (tmp_path / "out" / MANIFEST).read_text().splitlines()
+    (record,) = [line for line in map(json.loads, lines) if line["state"] == "failed"]
+    assert record["traceback"] == ""
+
+
+def test_a_fault_in_reading_headers_does_not_keep_a_batch_from_beginning(
+    photos, restore, monkeypatch, capsys
+) -> None:
+    def faulty(_):
+        raise KeyError("header")
+
+    monkeypatch.setattr(listing, "read_header", faulty)
+    assert restore(photos) == FAILED
+    assert "4 of 5 restored" in capsys.readouterr().out
+
+
+def test_names_that_lead_nowhere_or_are_no_text_stop_no_other_photograph(
+    photos, tmp_path, restore, capsys
+) -> None:
+    (photos / "gone.png").symlink_to(photos / "nothing.png")
+    odd = os.fsencode(photos) + b"/\xff\xfe.png"
+    Path(os.fsdecode(odd)).write_bytes((photos / "broken.png").read_bytes())
+    for _ in range(2):
+        assert restore(photos, "--overwrite", "--report", str(tmp_path / "page.html")) == FAILED
+        shown = capsys.readouterr().out
+        assert "failed: gone.png" in shown
+        assert r"failed: \udcff\udcfe.png is damaged" in shown
+    assert len(files_below(tmp_path / "out")) == 5
 
 
 def test_tiles_of_their_own_experts_come_with_the_map(photos, tmp_path, restore) -> None:
@@ -400,3 +501,8 @@ def test_streams_and_folders_do_not_mix(photos, tmp_path, restore, capsys) -> No
     assert "--json does not go with -" in shown
     assert "is a file; a folder of photographs needs a folder" in shown
     assert "missing.png cannot be read: No such file" in shown
+
+
+def test_a_device_that_does_not_exist_is_refused_before_any_work(photos, restore, capsys) -> None:
+    assert restore(photos, "--device", "graphics") == USAGE
+    assert "--device graphics" in capsys.readouterr().err

@@ -1,9 +1,12 @@
 """How a batch is divided among the actors of a cluster."""
 
+import json
+
 import pytest
 
 from expertree.batch.listing import Item
-from expertree.orchestration.restore_files import _blocks
+from expertree.errors import ConfigError, ResourceError
+from expertree.orchestration.restore_files import _blocks, num_gpus_for
 
 
 @pytest.mark.parametrize(
@@ -14,11 +17,29 @@ def test_every_actor_gets_several_portions_and_none_a_large_one(
     num_files: int, num_workers: int, num_blocks: int
 ) -> None:
     items = tuple(
-        Item(name=f"{i}.png", output=f"{i}.png", num_bytes=1, mtime_ns=2, num_pixels=3)
+        Item(name=f"\udcff{i}.png", output=f"{i}.png", num_bytes=1, mtime_ns=2, num_pixels=3)
         for i in range(num_files)
     )
     blocks = _blocks(items, num_workers)
     assert len(blocks) == num_blocks
-    names = [name for block in blocks for name in block.column("name").to_pylist()]
-    assert names == [item.name for item in items]
+    rows = [row for block in blocks for row in block.column("item").to_pylist()]
+    assert [Item(**json.loads(row)) for row in rows] == list(items)
     assert max(block.num_rows for block in blocks) <= 32
+
+
+@pytest.mark.parametrize(
+    ("device", "num_gpus", "expected"),
+    [(None, 0, 0), (None, 4, 4), ("cpu", 4, 0), ("cpu", 0, 0), ("cuda", 4, 4)],
+)
+def test_the_device_decides_which_workers_a_cluster_starts(
+    device: str | None, num_gpus: int, expected: int
+) -> None:
+    assert num_gpus_for(device, num_gpus) == expected
+
+
+def test_a_device_that_a_cluster_cannot_give_is_refused() -> None:
+    with pytest.raises(ResourceError, match="no GPU"):
+        num_gpus_for("cuda", 0)
+    for device in ("cuda:1", "mps"):
+        with pytest.raises(ConfigError, match="cuda or cpu"):
+            num_gpus_for(device, 4)

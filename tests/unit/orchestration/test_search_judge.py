@@ -8,6 +8,13 @@ import pytest
 
 from expertree.config import load
 from expertree.degradation.fresh import NO_REAL_MAPS
+from expertree.embedding import (
+    ExtractorConfig,
+    build_extractor,
+    extractor_hash,
+    load_extractor,
+    save_extractor,
+)
 from expertree.experts.state import LOG
 from expertree.hierarchy import assign, load_tree
 from expertree.orchestration.build import cut_tree
@@ -74,12 +81,14 @@ def test_patches_that_are_left_as_they_are_count_with_their_inputs(
         spec = {"expert": INPUTS, "table": key_of(made[name][0])}
         psnr = np.where(labels_of(seed) == 1, hazy_input_db, 20.0)
         inputs[name] = write_scores(store.sub("inputs", name), spec, psnr)
+    extractor = store.sub("extractor", "tiny")
+    save_extractor(build_extractor(ExtractorConfig(embed_dim=16, view_px=64)), extractor)
     setup = SearchSetup(
         config=config,
         tables={name: table for name, (table, _) in made.items()},
         embeddings={name: embeddings for name, (_, embeddings) in made.items()},
         inputs=inputs,
-        extractor=made[TRAIN][1],
+        extractor=extractor,
         most_groups=2,
         notes=store.sub("notes"),
         maps=NO_REAL_MAPS,
@@ -87,6 +96,7 @@ def test_patches_that_are_left_as_they_are_count_with_their_inputs(
     experts: dict[int, Storage] = {}
     with quiet_bench(config) as bench:
         tree = load_tree(cut_tree(config, bench, setup.extractor, made[TRAIN][1]).result)
+        assert tree.extractor == extractor_hash(load_extractor(extractor))
         for node in tree.experts():
             experts[node] = store.sub("experts", str(node))
             experts[node].write_json("expert.json", {"num_parameters": 5, "num_samples": 4})

@@ -22,6 +22,7 @@ from expertree.orchestration.serving_settings import GatewayConfig
 from expertree.orchestration.serving_work import Judge, Question, Tile, TileDone, TileWorker
 from expertree.serving.describe import describe_model
 from expertree.serving.engine import Options, Pixels, Routed
+from scarce import KINDS, run_out_of_memory
 
 CONFIG = GatewayConfig()
 
@@ -130,12 +131,13 @@ def test_tiles_in_any_order_and_side_by_side_give_the_restorers_image_to_the_bit
     assert told == [(n, restored.num_tiles) for n in range(1, restored.num_tiles + 1)]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_tiles_shrink_while_memory_runs_out_and_the_image_stays_the_same(
-    restorer: Restorer, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+    restorer: Restorer, replicas: Replicas, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     image = random_u8(260, 200)
     expected = restorer.restore(image, tile_px=65)
-    limit_memory(replicas, monkeypatch, largest_px=70)
+    limit_memory(replicas, monkeypatch, largest_px=70, kind=kind)
     restored = asyncio.run(engine_of(replicas, restorer).restore(image, Options()))
     assert restored.num_retries == 2
     assert restored.num_tiles == expected.num_tiles
@@ -152,12 +154,14 @@ def test_too_little_memory_for_the_smallest_tiles_is_said(
         asyncio.run(engine.restore(random_u8(260, 200), Options(tile_px=tile_px)))
 
 
-def limit_memory(replicas: Replicas, patch: pytest.MonkeyPatch, *, largest_px: int) -> None:
+def limit_memory(
+    replicas: Replicas, patch: pytest.MonkeyPatch, *, largest_px: int, kind: str = "gpu"
+) -> None:
     through = replicas.worker._through
 
     def limited(expert: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
         if max(batch.shape[-2:]) > largest_px:
-            raise torch.OutOfMemoryError("fake")
+            run_out_of_memory(kind)
         return through(expert, batch)
 
     patch.setattr(replicas.worker, "_through", limited)
@@ -172,7 +176,7 @@ def test_a_group_that_is_too_large_for_memory_is_done_one_by_one(
 
     def limited(expert: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
         if len(batch) > 1:
-            raise torch.OutOfMemoryError("fake")
+            run_out_of_memory("cpu")
         return through(expert, batch)
 
     monkeypatch.setattr(worker, "_through", limited)

@@ -39,11 +39,13 @@ def release(app: str) -> Release:
 
 
 class Stage:
-    """Puts up whatever is not called bad."""
+    """Puts up whatever is not called bad; all that it does takes a while, as on Serve."""
 
     def __init__(self, *up: str) -> None:
         self.up = list(up)
         self.log: list[str] = []
+        self.may_go = asyncio.Event()
+        self.may_go.set()
 
     async def name(self, bundle: str) -> str:
         if bundle == "missing":
@@ -55,7 +57,10 @@ class Stage:
         await asyncio.sleep(0)
         if bundle == "bad":
             raise ArtefactError("expert 3 gives no image")
-        self.up.append(app)
+        if bundle == "odd":
+            raise KeyError(bundle)
+        if app not in self.up:
+            self.up.append(app)
         return release(app)
 
     async def find(self) -> tuple[Release, ...]:
@@ -63,6 +68,7 @@ class Stage:
 
     async def take_down(self, app: str) -> None:
         self.log.append(f"-{app}")
+        await self.may_go.wait()
         self.up = [other for other in self.up if other != app]
 
 
@@ -166,5 +172,88 @@ def test_a_gateway_that_is_silent_for_long_holds_nothing_up(
         assert (await updating).serving == "two"
         await updates.drain()
         assert stage.up == ["app-two"]
+
+    asyncio.run(scenario())
+
+
+async def with_two_bundles() -> tuple[Stage, Updates]:
+    """Two is served, and one drains; no gateway has a request on it any more."""
+    stage = Stage()
+    updates = Updates(stage)
+    await updates.update("one")
+    await updates.update("two")
+    return stage, updates
+
+
+def test_an_update_back_to_a_bundle_that_is_on_its_way_down_puts_it_up_anew() -> None:
+    async def scenario() -> None:
+        stage, updates = await with_two_bundles()
+        stage.may_go.clear()
+        draining = asyncio.create_task(updates.drain())
+        await until(lambda: stage.log[-1] == "-app-one")
+        updating = asyncio.create_task(updates.update("one"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        stage.may_go.set()
+        await draining
+        assert (await updating).serving == "one"
+        assert "app-one" in stage.up
+
+    asyncio.run(scenario())
+
+
+def test_a_bundle_that_an_update_came_back_to_while_another_went_down_stays() -> None:
+    async def scenario() -> None:
+        stage, updates = await with_two_bundles()
+        await updates.update("three")
+        stage.may_go.clear()
+        draining = asyncio.create_task(updates.drain())
+        await until(lambda: stage.log[-1] == "-app-one")  # and two is next
+        updating = asyncio.create_task(updates.update("two"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        stage.may_go.set()
+        await draining
+        assert (await updating).serving == "two"
+        assert "app-two" in stage.up
+        await updates.drain()
+        assert stage.up == ["app-two"]
+
+    asyncio.run(scenario())
+
+
+def test_a_draining_bundle_that_does_not_come_back_keeps_its_requests() -> None:
+    async def scenario() -> None:
+        stage = Stage("app-bad", "app-two")
+        updates = Updates(stage)
+        await updates.adopt()
+        updates.check_in("g1", seen="app-two", in_use=frozenset({"app-bad"}))
+        status = await updates.update("bad")
+        assert (status.serving, status.draining) == ("two", ("app-bad",))
+        assert stage.up == ["app-bad", "app-two"]
+
+    asyncio.run(scenario())
+
+
+def test_a_fault_of_ours_leaves_the_old_bundle_serving_and_says_what_it_was() -> None:
+    async def scenario() -> None:
+        stage = Stage()
+        updates = Updates(stage)
+        await updates.update("one")
+        status = await updates.update("odd")
+        assert (status.serving, status.problem) == ("one", "KeyError: 'odd'")
+        assert stage.log[-1] == "-app-odd"
+
+    asyncio.run(scenario())
+
+
+def test_gateways_that_came_and_went_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        updates = Updates(Stage())
+        monkeypatch.setattr(serving_updates, "SILENT_S", 0.0)
+        for number in range(1000):
+            updates.check_in(f"g{number}", seen=None, in_use=frozenset())
+        await updates.update("one")
+        assert len(updates._gateways) <= 1
 
     asyncio.run(scenario())

@@ -10,7 +10,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from expertree.embedding import ExtractorConfig, build_extractor, save_extractor
 from expertree.errors import ArtefactError
+from expertree.hierarchy import load_tree, save_tree
 from expertree.restorer import open_bundle
 from expertree.restorer.bundle import MANIFEST, describe
 from expertree.routing import Router, RouterShape, save_router
@@ -155,3 +157,39 @@ def test_experts_that_are_not_the_trees_are_not_bundled(parts: Any, tmp_path: Pa
     with pytest.raises(ArtefactError, match="missing"):
         fewer.write(Storage.open(tmp_path / "bundle"))
     assert not (tmp_path / "bundle" / MANIFEST).exists()
+
+
+@pytest.fixture
+def other_extractor(tmp_path: Path) -> Storage:
+    """One of another build: the same sizes, other weights."""
+    directory = Storage.open(tmp_path / "other")
+    config = ExtractorConfig(embed_dim=16, view_px=64)
+    save_extractor(build_extractor(config, seed=7), directory)
+    return directory
+
+
+def test_an_extractor_and_a_tree_of_different_builds_are_not_bundled(
+    parts: Any, other_extractor: Storage, tmp_path: Path
+) -> None:
+    mixed = dataclasses.replace(parts, extractor=other_extractor)
+    with pytest.raises(ArtefactError, match="take both from one build"):
+        mixed.write(Storage.open(tmp_path / "bundle"))
+    assert not (tmp_path / "bundle" / MANIFEST).exists()
+
+
+def test_an_extractor_of_another_build_does_not_load_even_with_its_hash(
+    copy: Path, other_extractor: Storage
+) -> None:
+    for name in ("extractor.json", "extractor.safetensors"):
+        (copy / "extractor" / name).write_bytes(other_extractor.read_bytes(name))
+        rehash(copy, f"extractor/{name}")
+    with pytest.raises(ArtefactError, match="extractor/ is not what the bundle's tree"):
+        open_bundle(Storage.open(copy))
+
+
+def test_a_bundle_whose_tree_names_the_stage_of_its_extractor_still_opens(copy: Path) -> None:
+    folder = Storage.open(copy / "tree")
+    save_tree(dataclasses.replace(load_tree(folder), extractor="f9ac63a5326735ab7477"), folder)
+    for name in ("tree.json", "tree.safetensors"):
+        rehash(copy, f"tree/{name}")
+    open_bundle(Storage.open(copy))

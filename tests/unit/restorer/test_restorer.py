@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import multiprocessing
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from expertree.images.io import to_float, to_u8
 from expertree.restorer import restorer as module
 from expertree.restorer.bundle import MANIFEST
 from expertree.restorer.per_tile import restore_per_tile
+from scarce import KINDS, run_out_of_memory
 
 NETWORK_ATOL = 0.5 / 255
 """Half a grey level; see test_tiling."""
@@ -142,7 +144,7 @@ def test_tiles_give_the_same_image_as_the_whole(restorer: Restorer, overlap_px: 
 
 
 def on_a_small_device(
-    restorer: Restorer, largest_px: int, monkeypatch: pytest.MonkeyPatch
+    restorer: Restorer, largest_px: int, monkeypatch: pytest.MonkeyPatch, kind: str = "gpu"
 ) -> tuple[Restorer, list[int]]:
     """The same bundle where memory runs out above a size, and the sides that were tried."""
     load_expert, tried = restorer.bundle.load_expert, []
@@ -153,7 +155,7 @@ def on_a_small_device(
         def check(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
             tried.append(max(inputs[0].shape[-2:]))
             if tried[-1] > largest_px:
-                raise torch.OutOfMemoryError("a small device")
+                run_out_of_memory(kind)
 
         expert.register_forward_pre_hook(check)
         return expert
@@ -162,19 +164,20 @@ def on_a_small_device(
     return Restorer(restorer.bundle), tried
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_automatic_tiles_shrink_while_memory_runs_out(
-    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     restorer = Restorer.load(bundle_path)
     image = torch.rand(3, 200, 260, generator=torch.Generator().manual_seed(0))
     expected = restorer.restore(image, tile_px=0).image
-    small, tried = on_a_small_device(restorer, 100, monkeypatch)
+    small, tried = on_a_small_device(restorer, 100, monkeypatch, kind)
     restoration = small.restore(image)
     assert tried[0] == 260
     assert restoration.num_retries == 2
     assert max(tried[-restoration.num_tiles :]) <= 100
     torch.testing.assert_close(restoration.image, expected, rtol=0, atol=NETWORK_ATOL)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises((RuntimeError, MemoryError), match=r"allocate"):
         small.restore(image, tile_px=128)
 
 
@@ -388,3 +391,17 @@ def test_each_tile_decides_whether_it_is_left_as_it_is(
     same, _ = alone(image, lambda tile: dataclasses.replace(careful.route(tile), expert=None))
     assert torch.equal(same, image)
     assert torch.equal(alone(image, careful.route, strength=0.0)[0], image)
+
+
+def test_tiles_of_their_own_experts_start_where_every_expert_works(bundle_path: Path) -> None:
+    bundle = Restorer.load(bundle_path).bundle
+    multiples = itertools.cycle((4, 6))
+    entries = tuple(
+        dataclasses.replace(entry, multiple_px=next(multiples)) for entry in bundle.manifest.experts
+    )
+    manifest = dataclasses.replace(bundle.manifest, experts=entries)
+    restorer = Restorer(dataclasses.replace(bundle, manifest=manifest))
+    image = torch.rand(3, 200, 230, generator=torch.Generator().manual_seed(0))
+    _, tiles = restore_per_tile(restorer, image, restorer.route, tile_px=80, overlap_px=8)
+    assert len(tiles) > 4
+    assert {start % 12 for tile in tiles for start in (tile.top_px, tile.left_px)} == {0}

@@ -15,7 +15,7 @@ from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
 from expertree.serving import HttpConfig, JobLimits, Key, LocalEngine, create_app
 from expertree.serving.engine import Options, Routed
-from expertree.serving.jobs import JobTable, LocalJobs, Order
+from expertree.serving.jobs import JobTable, LocalJobs, Order, make_order
 from expertree.serving.options import Wanted
 from expertree.serving.photos import RestoredFile
 from expertree.serving.problems import ProblemError
@@ -39,7 +39,7 @@ LIMITS = JobLimits(max_bytes=100, max_jobs=4, max_jobs_per_key=3, kept_s=1000.0,
 
 
 def order(image: bytes = b"image", owner: str = "alice", level: int | None = None) -> Order:
-    return Order(owner=owner, image=image, wanted=Wanted(options=Options(level=level)))
+    return make_order(owner, image, Wanted(options=Options(level=level)))
 
 
 def result(data: bytes = b"result") -> RestoredFile:
@@ -67,7 +67,8 @@ def table(clock: Clock) -> JobTable:
 
 def test_a_job_goes_from_queued_to_done(table: JobTable) -> None:
     job = table.submit(order(), None)
-    assert table.claim(job, "one") == order()
+    assert table.claim(job, "one") == len(b"image")
+    assert table.order(job, "one") == order()
     assert table.view(job, "alice").state == "queued"
     assert table.tell(job, "one", (1, 4))
     view = table.view(job, "alice")
@@ -109,7 +110,9 @@ def test_a_job_that_is_deleted_or_lost_is_no_longer_its_workers(
     assert table.claim(job, "two") is None
     clock.now = 11.0
     assert table.view(job, "alice").is_lost
-    assert table.claim(job, "two") == order()
+    assert table.claim(job, "two") == len(b"image")
+    assert table.order(job, "one") is None
+    assert table.order(job, "two") == order()
     assert not table.tell(job, "one", (3, 4))
     table.finish(job, "one", result(b"too late"))
     assert table.view(job, "alice").state == "queued"
@@ -181,6 +184,19 @@ def test_a_job_is_asked_for_followed_fetched_and_deleted(ask: Any, restorer: Res
             assert (await client.delete(where)).status_code == 204
             for method, path in (("GET", where), ("GET", done["result"]), ("DELETE", where)):
                 ask.problem(await client.request(method, path), 404, "not-found")
+
+    asyncio.run(whole_life())
+
+
+def test_behind_a_prefix_a_job_says_where_it_and_its_result_are(ask: Any) -> None:
+    async def whole_life() -> None:
+        transport = httpx.ASGITransport(ask.app, root_path="/restorer")
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            accepted = await client.post("/restorer/v1/jobs", content=large_png())
+            where = accepted.headers["location"]
+            assert where.startswith("/restorer/v1/jobs/")
+            done = await follow(client, where, "done")
+            assert (await client.get(done["result"])).status_code == 200
 
     asyncio.run(whole_life())
 

@@ -6,12 +6,12 @@ import threading
 
 import numpy as np
 import pytest
-import torch
 
 from expertree.errors import MemoryShortageError, OptionError, OverloadError
 from expertree.images.io import to_float
 from expertree.restorer import Restorer
 from expertree.serving import LocalEngine, Options
+from scarce import KINDS, run_out_of_memory
 
 
 def random_u8(height_px: int, width_px: int) -> np.ndarray:
@@ -106,9 +106,12 @@ def test_one_too_many_is_refused_and_the_others_are_answered(restorer: Restorer)
     assert asyncio.run(engine.route(random_u8(9, 9), Options()))
 
 
-def test_too_little_memory_has_a_name(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_too_little_memory_has_a_name(
+    restorer: Restorer, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("a small device")
+        run_out_of_memory(kind)
 
     monkeypatch.setattr(restorer, "apply", fail)
     with pytest.raises(MemoryShortageError, match="tile=auto"):

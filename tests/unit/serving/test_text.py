@@ -6,25 +6,33 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from expertree.degradation.registry import REGISTRY
 from expertree.errors import ConfigError, OptionError
-from expertree.serving.text import load_reader, make_reader
+from expertree.serving.text import PHRASES, load_reader, make_reader
 
 NAMES = ("haze", "noise", "rain", "medium noise", "smudge")
 
 
 def embed(sentences: Sequence[str]) -> np.ndarray:
     """Which words there are, each at a place of its own."""
-    words = sorted({word for own in ALL for word in own.lower().split()})
+    words = sorted({word for own in [*ALL, *SPOKEN] for word in own.lower().split()})
     rows = np.array([[word in own.lower().split() for word in words] for own in sentences])
     rows = rows.astype(np.float32)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
 
 
-ALL = [
-    *("remove the haze", "it is foggy and misty", "the view is hazy, clear it up", "smudge"),
-    *("remove the noise", "make it less noisy", "the picture is grainy", "film grain"),
-    *("remove the rain", "take the rain off", "there are rain drops and streaks"),
-]
+ALL = ["smudge", *(name.replace("_", " ") for name in REGISTRY)]
+SPOKEN = {phrase: name for name, phrases in PHRASES.items() for phrase in phrases}
+
+
+def test_there_are_words_for_every_degradation_and_for_nothing_else() -> None:
+    assert set(PHRASES) == set(REGISTRY)
+    assert len(SPOKEN) == sum(len(phrases) for phrases in PHRASES.values())  # none stands twice
+
+
+@pytest.mark.parametrize(("phrase", "name"), SPOKEN.items())
+def test_each_phrase_names_its_degradation_among_all_of_them(phrase: str, name: str) -> None:
+    assert make_reader(embed)(phrase.split(",", maxsplit=1)[0], tuple(REGISTRY)) == (name,)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""Memory that does not suffice: how to tell, and what to do before another try with less."""
+
+import torch
+
+_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+"""Of the CPU's allocator on Linux and on Windows, of CUDA itself, and of cuBLAS and cuDNN."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice.
+
+    PyTorch has a class for that on a GPU. On a CPU, and where a library of CUDA's asks for memory
+    by itself, it is a RuntimeError like any other but for its words.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+
+
+def free_cached_memory() -> None:
+    """Give a GPU's memory back that PyTorch keeps for later, in pieces of the sizes that failed.
+
+    Call it outside the `except` block: until that ends, the error's frames hold their tensors.
+    """
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
