@@ -14,6 +14,7 @@ import expertree
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "platform" / "expertree"
+MOST_README_LINES = 200
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -122,21 +123,19 @@ def test_pre_commit_fetches_nothing() -> None:
     assert {hook["language"] for hook in hooks} == {"system"}
 
 
-def files_named_in_the_readme() -> set[str]:
-    section = (ROOT / "README.md").read_text().partition("\n## The tree\n")[2].partition("\n## ")[0]
-    folders: list[str] = []
-    files = set()
-    for indent, name in re.findall(r"^    ( *)([\w./]+)", section, re.MULTILINE):
-        folders[len(indent) // 2 :] = [name]
-        if name.endswith(".py"):
-            files.add("".join(folders))
-    return files
+def test_the_readme_is_short_and_names_files_that_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= MOST_README_LINES
+    linked = re.findall(r"\]\(([\w./]+)\)", text)
+    shown = re.findall(r"`((?:platform|docs|jobs|serve|search_spaces|tests)/[\w./]*\w)`", text)
+    assert linked
+    assert [name for name in (*linked, *shown) if not (ROOT / name).exists()] == []
 
 
-def test_the_readme_has_a_line_for_every_module() -> None:
-    modules = tracked("platform/*.py", "jobs/*.py")
-    names = {str(path.relative_to(ROOT)) for path in modules if path.name != "__init__.py"}
-    assert files_named_in_the_readme() == names
+def test_every_module_begins_with_what_it_is_for() -> None:
+    modules = tracked("platform/*.py", "jobs/*.py", "tests/*.py")
+    silent = [path for path in modules if not ast.get_docstring(ast.parse(path.read_text()))]
+    assert [str(path.relative_to(ROOT)) for path in silent] == []
 
 
 @pytest.mark.parametrize("target", ["venv", "demo", "test", "check", "bench", "clean"])
