@@ -157,7 +157,8 @@ def assign_embeddings(
 def assign_here(tree: Tree, directory: Storage) -> Rows:
     """The leaf of each patch of a set in the order of the ids, without Ray, a file at a time."""
     files = EmbeddingFiles.of(directory)
-    return _assign_all(tree, files, _here)[_order(files.ids())]
+    leaves: Rows = _assign_all(tree, files, _here)[_order(files.ids())]
+    return leaves
 
 
 def read_rows(directories: Sequence[Storage], rows: Rows) -> Vectors:
