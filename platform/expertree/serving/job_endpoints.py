@@ -111,10 +111,10 @@ class JobEndpoints:
                 "bad-request", "An Idempotency-Key has 1 to 128 visible letters of ASCII."
             )
         owner = owner_of(request)
-        async with self._intake.asked(request, NAMES) as asked:
-            self._intake.service.check(asked.image, asked.wanted.options)
-            order = await asyncio.to_thread(make_order, owner, asked.image, asked.wanted)
-            job_id = await self._jobs.submit(order, key)
+        asked = await self._intake.asked(request, NAMES)
+        self._intake.service.check(asked.image, asked.wanted.options)
+        order = await asyncio.to_thread(make_order, owner, asked.image, asked.wanted)
+        job_id = await self._jobs.submit(order, key)
         await self.runner.take(job_id)
         view = await self._view(job_id, owner)
         return json_response(
