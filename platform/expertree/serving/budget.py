@@ -56,6 +56,10 @@ class Share:
             raise OverloadError("the images in work leave no memory for this one; come back later")
         self._add(num_bytes)
 
+    def count(self, num_bytes: int) -> None:
+        """Take more for what is there already, whether or not that is left."""
+        self._add(num_bytes)
+
     @contextlib.contextmanager
     def grown(self, num_bytes: int) -> Iterator[None]:
         """Take more for a while, in which nothing of the share is given back.

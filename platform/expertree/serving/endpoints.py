@@ -118,36 +118,39 @@ class Endpoints:
         The body is the image's file, a form with the field `image`, or JSON with it in base64. The
         answer is the file, or JSON with it in base64 where `Accept` asks for `application/json`.
         """
-        async with self._intake.asked(request, NAMES) as asked:
-            media, wanted = self._answer_kind(request, asked)
-            service = self._intake.service
-            file = await self._intake.wait_for(
-                request, service.restore(asked.image, wanted, asked.share)
-            )
-            note(request, note_of(file))
-            if media != JSON:
-                return file_response(file)
+        asked = await self._intake.asked(request, NAMES)
+        media, wanted = self._answer_kind(request, asked)
+        service = self._intake.service
+        file = await self._intake.wait_for(
+            request, service.restore(asked.image, wanted, asked.share)
+        )
+        note(request, note_of(file))
+        if media != JSON:
+            answer = file_response(file)
+        else:
             why = explain(file.route, asked.model) if wanted.explain else None
-            return json_response(restore_answer(file, why), headers=restore_headers(file))
+            answer = json_response(restore_answer(file, why), headers=restore_headers(file))
+        asked.share.count(len(answer.body))
+        return answer
 
     async def route(self, request: Request) -> Response:
         """Say which expert the image would get, and why."""
-        async with self._intake.asked(request, ROUTE_NAMES) as asked:
-            options, service = asked.wanted.options, self._intake.service
-            routed, decoded = await self._intake.wait_for(
-                request, service.route(asked.image, options, asked.share)
-            )
-            seconds = {"decode": decoded.seconds, **routed.seconds}
-            photo = decoded.photo
-            note(request, Note(route=routed, num_pixels=photo.num_pixels, stages=seconds))
-            answer = RouteAnswer(
-                route=routed,
-                width_px=photo.width_px,
-                height_px=photo.height_px,
-                seconds=seconds,
-                explanation=explain(routed, asked.model) if asked.wanted.explain else None,
-            )
-            return json_response(answer, headers={"Server-Timing": server_timing(seconds)})
+        asked = await self._intake.asked(request, ROUTE_NAMES)
+        options, service = asked.wanted.options, self._intake.service
+        routed, decoded = await self._intake.wait_for(
+            request, service.route(asked.image, options, asked.share)
+        )
+        seconds = {"decode": decoded.seconds, **routed.seconds}
+        photo = decoded.photo
+        note(request, Note(route=routed, num_pixels=photo.num_pixels, stages=seconds))
+        answer = RouteAnswer(
+            route=routed,
+            width_px=photo.width_px,
+            height_px=photo.height_px,
+            seconds=seconds,
+            explanation=explain(routed, asked.model) if asked.wanted.explain else None,
+        )
+        return json_response(answer, headers={"Server-Timing": server_timing(seconds)})
 
     async def models(self) -> Response:
         """List what is served."""

@@ -1,9 +1,8 @@
 """From a request to what it asks for, and waiting for the answer as long as somebody wants it."""
 
 import asyncio
-import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -12,6 +11,7 @@ from expertree.errors import DeadlineError
 from expertree.serving.bodies import read_body
 from expertree.serving.budget import Share
 from expertree.serving.engine import Model
+from expertree.serving.middleware import until_answered
 from expertree.serving.options import ReadText, Wanted, read_options
 from expertree.serving.service import Service
 
@@ -48,9 +48,11 @@ class Intake:
         self.service = service
         self.read_text = read_text
 
-    @contextlib.asynccontextmanager
-    async def asked(self, request: Request, names: tuple[str, ...]) -> AsyncIterator[Asked]:
-        """What a request asks for; its memory is given back when the last work on it has ended.
+    async def asked(self, request: Request, names: tuple[str, ...]) -> Asked:
+        """What a request asks for; its memory is given back when it is answered.
+
+        That is when the last byte has gone out, which a slow caller may put off, and no work on it
+        goes on any more.
 
         Args:
             request: Whose body nobody has read yet.
@@ -61,16 +63,16 @@ class Intake:
             OverloadError: If memory is short.
         """
         limits = self.service.limits
-        with self.service.budget.share() as share:
-            body = await read_body(request, limits, share)
-            model = await self.service.model()
-            given = [*request.query_params.multi_items(), *body.fields]
+        share = until_answered(request).enter_context(self.service.budget.share())
+        body = await read_body(request, limits, share)
+        model = await self.service.model()
+        given = [*request.query_params.multi_items(), *body.fields]
 
-            def read() -> Wanted:
-                return read_options(given, model, limits, names=names, read_text=self.read_text)
+        def read() -> Wanted:
+            return read_options(given, model, limits, names=names, read_text=self.read_text)
 
-            wanted = read() if self.read_text is None else await asyncio.to_thread(read)
-            yield Asked(image=body.image, wanted=wanted, model=model, share=share)
+        wanted = read() if self.read_text is None else await asyncio.to_thread(read)
+        return Asked(image=body.image, wanted=wanted, model=model, share=share)
 
     async def wait_for(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
         """Do work until it is done, the deadline comes or the caller leaves, and then stop it.

@@ -18,7 +18,7 @@ from expertree.serving.intake import Intake
 from expertree.serving.job_runner import JobRunner
 from expertree.serving.jobs import Jobs, JobView, Order, make_order
 from expertree.serving.metrics import Measurement, Metrics
-from expertree.serving.middleware import Note, note_of, with_note
+from expertree.serving.middleware import Note, note_of, until_answered, with_note
 from expertree.serving.options import NAMES
 from expertree.serving.photos import MEDIA_TYPES, RestoredFile
 from expertree.serving.problems import ProblemError, problem_of
@@ -111,10 +111,10 @@ class JobEndpoints:
                 "bad-request", "An Idempotency-Key has 1 to 128 visible letters of ASCII."
             )
         owner = owner_of(request)
-        async with self._intake.asked(request, NAMES) as asked:
-            self._intake.service.check(asked.image, asked.wanted.options)
-            order = await asyncio.to_thread(make_order, owner, asked.image, asked.wanted)
-            job_id = await self._jobs.submit(order, key)
+        asked = await self._intake.asked(request, NAMES)
+        self._intake.service.check(asked.image, asked.wanted.options)
+        order = await asyncio.to_thread(make_order, owner, asked.image, asked.wanted)
+        job_id = await self._jobs.submit(order, key)
         await self.runner.take(job_id)
         view = await self._view(job_id, owner)
         return json_response(
@@ -135,6 +135,8 @@ class JobEndpoints:
         owner = owner_of(request)
         file = await self._jobs.result(job_id, owner)
         if file is not None:
+            share = until_answered(request).enter_context(self._intake.service.budget.share())
+            share.grow(len(file.data))
             return file_response(file)
         view = await self._view(job_id, owner)
         if view.problem is not None:

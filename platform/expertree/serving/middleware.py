@@ -1,5 +1,6 @@
 """Around every request: an id, safe headers, and one measurement."""
 
+import contextlib
 import dataclasses
 import logging
 import re
@@ -19,6 +20,7 @@ from expertree.serving.problems import CLIENT_GONE
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _NOTE = "measured"
+_HELD = "held"
 
 _logger = logging.getLogger(__name__)
 
@@ -46,6 +48,12 @@ def note_of(file: RestoredFile) -> Note:
 def note(request: Request, found: Note) -> None:
     """Leave a note for the measurement."""
     request.scope["state"][_NOTE] = found
+
+
+def until_answered(request: Request) -> contextlib.ExitStack:
+    """Holds what a request needs until its answer has gone out, to the last byte."""
+    held: contextlib.ExitStack = request.scope["state"][_HELD]
+    return held
 
 
 class Surroundings:
@@ -82,7 +90,8 @@ class Surroundings:
             await send(message)
 
         try:
-            await self._app(scope, receive, answer)
+            with contextlib.ExitStack() as scope["state"][_HELD]:
+                await self._app(scope, receive, answer)
         except Exception:
             code = 500
             raise

@@ -17,7 +17,7 @@ import pytest
 from expertree.errors import OverloadError
 from expertree.images.io import encode_png
 from expertree.restorer import Restorer
-from expertree.serving import JobLimits, Limits, LocalEngine, service
+from expertree.serving import HttpConfig, JobLimits, Limits, LocalEngine, create_app, service
 from expertree.serving import jobs as jobs_module
 from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
 from expertree.serving.engine import Options
@@ -183,6 +183,51 @@ def test_a_restoration_whose_caller_left_keeps_its_place_until_its_thread_is_fre
 
     asyncio.run(leave())
     engine.close()
+
+
+def test_an_answer_counts_until_its_last_byte_has_gone_out(
+    restorer: Restorer, asker: Any, image: bytes
+) -> None:
+    limits = Limits(max_memory_bytes=PIXEL_BYTES + 2 * len(image))
+    ask = asker(create_app(LocalEngine(restorer), HttpConfig(limits=limits)))
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/restore",
+        "raw_path": b"/v1/restore",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"localhost")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+
+    async def scenario() -> None:
+        sending, read_on = asyncio.Event(), asyncio.Event()
+        bodies = [{"type": "http.request", "body": image, "more_body": False}]
+
+        async def receive() -> Any:
+            if not bodies:
+                await asyncio.Event().wait()
+            return bodies.pop()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                sending.set()
+                await read_on.wait()
+
+        slow = asyncio.create_task(ask.app(scope, receive, send))
+        await asyncio.wait_for(sending.wait(), 20)
+        async with ask.client() as client:
+            assert (await client.post("/v1/restore", content=image)).status_code == 429
+            read_on.set()
+            await slow
+            assert (await client.post("/v1/restore", content=image)).status_code == 200
+
+    asyncio.run(scenario())
 
 
 class Watched(LocalJobs):
