@@ -22,5 +22,5 @@ def free_cached_memory() -> None:
 
     Call it outside the `except` block: until that ends, the error's frames hold their tensors.
     """
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()

@@ -188,7 +188,7 @@ class Updates:
 
     async def _switch(self, app: str, bundle: str) -> None:
         """Put a release up, also one that drains, and send requests there."""
-        self._coming = app
+        self._coming, was_draining = app, False
         try:
             async with self._one_goes:  # it may be on its way down
                 was_draining = app in self._old
