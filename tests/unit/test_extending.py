@@ -16,7 +16,8 @@ USES_THE_DEGRADATION = """
 import numpy as np
 from expertree.degradation.recipe import draw_recipe
 from expertree.degradation.synthesis import degrade
-from expertree.degradation.table import DegradationConfig, make_part, plan_patches
+from expertree.degradation.parts import make_part, plan_patches
+from expertree.degradation.table import DegradationConfig
 from expertree.degradation.photographs import list_photographs, load_photo
 
 grey = np.full((32, 32, 3), 200, np.uint8)
@@ -26,7 +27,7 @@ for severity in ("in", "out", "any", 0.5):
     )
     spoiled = degrade(grey, recipe)
     assert spoiled[0, 0, 0] < 160 < 195 < spoiled[16, 16, 0], spoiled[0, 0, 0]
-sets = DegradationConfig(tasks=("noise", "vignette"), patch_px=32, num_train=8).patch_sets()
+sets = DegradationConfig(tasks=("noise", "rain", "vignette"), patch_px=32, num_train=8).patch_sets()
 photos, _ = list_photographs("bundled", min_side_px=32)
 rows = [
     row

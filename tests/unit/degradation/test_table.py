@@ -165,7 +165,9 @@ def test_each_task_gets_the_same_count_and_meets_every_photograph():
 
 
 def test_rows_are_dealt_to_the_photographs_in_turn():
-    config = dataclasses.replace(SMALL, num_extractor=61, chooser_clean_fraction=0.2)
+    config = dataclasses.replace(
+        SMALL, num_extractor=61, chooser_mixed_fraction=0.5, chooser_clean_fraction=0.2
+    )
     parts = [part for part in plan(config) if part.patch_set == "extractor"]
     dealt = [[], [], []]
     for index in range(61 - 30 - 12):

@@ -20,10 +20,11 @@ import pytest
 import torch
 
 from expertree.degradation.looks import NATURAL
+from expertree.degradation.parts import make_part, plan_patches
 from expertree.degradation.photographs import Photo
 from expertree.degradation.recipe import Recipe
 from expertree.degradation.registry import DEFAULT_TASKS
-from expertree.degradation.table import PatchSet, make_part, plan_patches
+from expertree.degradation.table import PatchSet
 from expertree.embedding import ExtractorConfig, build_extractor, embed_patches
 from expertree.experts import (
     BackboneConfig,
@@ -113,7 +114,7 @@ def embed(folder: Path) -> Made:
     extractor = build_extractor(ExtractorConfig(embed_dim=8, view_px=32)).eval()
     found = patches(folder)
     vectors = embed_patches(extractor, found, batch_size=8)
-    return Made([found.ids, list(vectors.shape)], directions(vectors))
+    return Made([found.ids.to_pylist(), list(vectors.shape)], directions(vectors))
 
 
 def tree(_: Path) -> Made:
