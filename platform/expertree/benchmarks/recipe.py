@@ -149,12 +149,13 @@ def _train(
     warm = directory.sub("warm")
     train_expert(job(max(160, round(seconds))), patches=task.train, directory=warm)
     rate = warm.read_json(_LOG)["samples_per_s"]
-    for attempt in range(_MOST_ATTEMPTS):
+    result, attempt = directory.sub("expert-0"), 0
+    trained = train_expert(job(round(rate * seconds)), patches=task.train, directory=result)
+    while abs(trained.seconds - seconds) > _TOLERANCE * seconds and attempt + 1 < _MOST_ATTEMPTS:
+        attempt += 1
+        rate = trained.num_samples / trained.seconds
         result = directory.sub(f"expert-{attempt}")
         trained = train_expert(job(round(rate * seconds)), patches=task.train, directory=result)
-        if abs(trained.seconds - seconds) <= _TOLERANCE * seconds:
-            break
-        rate = trained.num_samples / trained.seconds
     network = load_expert(result).eval()
     return {
         "samples": trained.num_samples,

@@ -92,7 +92,8 @@ def visible_part(
     height_px, width_px = image.shape[:2]
     if view == "spread":
         rows, columns = (_of_windows(length, side_px) for length in (height_px, width_px))
-        return image[rows][:, columns]
+        part: Shaped[np.ndarray, "part_h part_w 3"] = image[rows][:, columns]
+        return part
     if view != "centre_crop" or min(height_px, width_px) < side_px:
         return image
     top, left = (height_px - side_px) // 2, (width_px - side_px) // 2
