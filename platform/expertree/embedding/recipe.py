@@ -33,6 +33,10 @@ class ExtractorRecipe:
     Small crops first and large ones last learn what a small one cannot show, such as the density of
     rain, without paying for it all the time."""
 
+    swapped_share: float = 0.5
+    """Share of the crops whose colours change places: red, green and blue in another order. What is
+    wrong with a picture is rarely a matter of its colours, and few photographs have few of them."""
+
     learning_rate: float = 2e-3
     """Highest rate of AdamW; reached after the warm-up, then a cosine to 0."""
 
@@ -60,6 +64,8 @@ class ExtractorRecipe:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.last_crop_px is not None and self.last_crop_px < 1:
             raise ValueError(f"last_crop_px must be at least 1, got {self.last_crop_px}")
+        if not 0.0 <= self.swapped_share <= 1.0:
+            raise ValueError(f"swapped_share must lie in [0, 1], got {self.swapped_share}")
         if not 0.0 <= self.warmup_fraction < 1.0:
             raise ValueError(f"warmup_fraction must lie in [0, 1), got {self.warmup_fraction}")
         if not self.learning_rate > 0.0:
@@ -94,7 +100,7 @@ def batch_at(recipe: ExtractorRecipe, step: int, *, num_patches: int, seed: int)
 def crops_at(
     images: UInt8[Tensor, "b c h w"], recipe: ExtractorRecipe, step: int, *, seed: int
 ) -> UInt8[Tensor, "b c crop crop"]:
-    """One step's random crops, mirrored at random, a function of seed and step alone.
+    """One step's crops, mirrored and recoloured at random, a function of seed and step alone.
 
     Left and right only: haze grows towards the top of a photograph, and rain never falls level.
 
@@ -109,17 +115,20 @@ def crops_at(
             "crop_px and last_crop_px"
         )
     rng = np.random.default_rng([seed, step, 1])
-    return torch.stack([_crop(image, side_px, rng) for image in images])
+    return torch.stack([_crop(image, side_px, recipe.swapped_share, rng) for image in images])
 
 
 def _crop(
-    image: UInt8[Tensor, "c h w"], side_px: int, rng: np.random.Generator
+    image: UInt8[Tensor, "c h w"], side_px: int, swapped_share: float, rng: np.random.Generator
 ) -> UInt8[Tensor, "c crop crop"]:
     height_px, width_px = image.shape[-2:]
     top = int(rng.integers(height_px - side_px + 1))
     left = int(rng.integers(width_px - side_px + 1))
     crop = image[:, top : top + side_px, left : left + side_px]
-    return crop.flip(2) if rng.random() < 0.5 else crop
+    crop = crop.flip(2) if rng.random() < 0.5 else crop
+    if swapped_share > 0.0 and rng.random() < swapped_share:
+        crop = crop[torch.from_numpy(rng.permutation(len(crop)))]
+    return crop
 
 
 def distinct(captions: Sequence[str]) -> tuple[list[str], list[int]]:

@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 
 import pytest
@@ -48,6 +49,17 @@ def test_crops_are_mirrored_but_never_stand_on_their_heads():
     assert firsts == {0, 7}
 
 
+def test_a_share_of_the_crops_has_its_colours_in_another_order():
+    images = torch.arange(3, dtype=torch.uint8).view(1, 3, 1, 1).expand(200, 3, 8, 8)
+    crops = crops_at(images, ExtractorRecipe(crop_px=8, swapped_share=0.6), 0, seed=0)
+    orders = [tuple(crop[:, 0, 0].tolist()) for crop in crops]
+    assert set(orders) == set(itertools.permutations(range(3)))
+    # Of six orders one is the old one.
+    assert sum(order == (0, 1, 2) for order in orders) == pytest.approx(200 * (1 - 0.5), abs=30)
+    as_they_are = crops_at(images, ExtractorRecipe(crop_px=8, swapped_share=0.0), 0, seed=0)
+    assert torch.equal(as_they_are, images)
+
+
 def test_the_last_quarter_of_the_steps_takes_larger_crops():
     recipe = ExtractorRecipe(num_steps=8, crop_px=4, last_crop_px=6)
     assert [crop_px_at(recipe, step) for step in range(8)] == [4] * 6 + [6] * 2
@@ -79,6 +91,7 @@ def test_distinct_captions_are_sorted_and_numbered():
     [
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"warmup_fraction": 1.0}, "warmup_fraction must lie in"),
+        ({"swapped_share": 1.5}, "swapped_share must lie in"),
         ({"last_crop_px": 0}, "last_crop_px must be at least 1, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
     ],
