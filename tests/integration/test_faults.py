@@ -23,7 +23,7 @@ from expertree.degradation.recipe import Recipe
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
 from expertree.experts.workers import Workers
 from expertree.images.io import encode_png
-from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_work import ExpertWork
 from expertree.orchestration.lane import OnProgress

@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster
 
 from expertree.errors import TrainingError, TransientStorageError
 from expertree.experts.workers import Workers
-from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.lanes import train_all
 from expertree.orchestration.schedule import TrainingTask

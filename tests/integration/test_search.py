@@ -17,7 +17,8 @@ from ray.util import list_named_actors
 
 from expertree.config import load
 from expertree.errors import ConfigError
-from expertree.orchestration.cluster import ClusterConfig, connect
+from expertree.orchestration.cluster import connect
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.dispatcher import NAMESPACE
 from expertree.orchestration.search_estimate import describe_search
 from expertree.orchestration.search_run import run_search

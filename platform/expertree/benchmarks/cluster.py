@@ -13,7 +13,9 @@ from jaxtyping import Float32
 from expertree.benchmarks.processes import family, num_bytes
 from expertree.hierarchy import HierarchyConfig
 from expertree.hierarchy.build import draw_rows, fit_tree
-from expertree.orchestration.cluster import ClusterConfig, connect
+from expertree.orchestration.cluster import connect
+from expertree.orchestration.cluster_config import ClusterConfig
+from expertree.orchestration.ray_runner import RayRunner
 from expertree.orchestration.tree_stage import assign_in_stream, draw_in_stream
 from expertree.repeating import repeating
 
@@ -123,12 +125,13 @@ def measure_clustering(config: ClusteringConfig) -> dict[str, Any]:
 
 def _run(config: ClusteringConfig, num_rows: int) -> dict[str, Any]:
     blocks = MadeEmbeddings(num_rows=num_rows, config=config)
+    runner = RayRunner(ClusterConfig(num_cores=config.num_cores))
     begin = time.perf_counter()
-    sample = draw_in_stream(blocks, draw_rows(num_rows, config.hierarchy))
+    sample = draw_in_stream(runner, blocks, draw_rows(num_rows, config.hierarchy))
     drawn = time.perf_counter()
     tree = fit_tree(sample, config.hierarchy, extractor="made")
     fitted = time.perf_counter()
-    leaves = assign_in_stream(tree, blocks)
+    leaves = assign_in_stream(runner, tree, blocks)
     end = time.perf_counter()
     return {
         "num_embeddings": num_rows,

@@ -16,7 +16,8 @@ from expertree.embedding.clip import ClipConfig
 from expertree.embedding.recipe import ExtractorRecipe
 from expertree.experts import BackboneConfig, RecipeConfig
 from expertree.hierarchy import HierarchyConfig
-from expertree.orchestration.cluster import ClusterConfig, connect
+from expertree.orchestration.cluster import connect
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.search_run import run_search
 from expertree.orchestration.search_settings import SearchConfig, SearchSettings
 from expertree.orchestration.settings import ExpertsConfig

@@ -12,8 +12,10 @@ from expertree.degradation.registry import DEFAULT_TASKS
 from expertree.degradation.table import DegradationConfig
 from expertree.experts import read_patches
 from expertree.hierarchy import HierarchyConfig
-from expertree.orchestration.cluster import ClusterConfig, connect
+from expertree.orchestration.cluster import connect
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.patch_stages import degrade, shard
+from expertree.orchestration.ray_runner import RayRunner
 from expertree.orchestration.tables import LeafTable, leaf_files, read_table
 from expertree.storage import Storage
 
@@ -45,7 +47,9 @@ def measure_shards(config: ShardConfig) -> dict[str, Any]:
             for tasks in whole.tasks
         ]
         leaf_of = LeafTable(ids=whole.ids, leaves=np.array(leaves))
-        shard(table, leaf_of, range(num_leaves), shards, lambda *_: None)
+        shard(
+            RayRunner(ClusterConfig()), table, leaf_of, range(num_leaves), shards, lambda *_: None
+        )
         names = shards.list_files(".parquet")
         bytes_of_all = _bytes_of(table, files)
         ratios = []
@@ -72,7 +76,8 @@ def measure_shards(config: ShardConfig) -> dict[str, Any]:
 def _make_table(config: ShardConfig, table: Storage) -> None:
     patch_set = DegradationConfig(num_train=config.num_patches).patch_sets()["train"]
     photos, _ = list_photographs(config.source, min_side_px=patch_set.patch_px)
-    degrade([(plan_patches(patch_set, photos, seed=0), table)], lambda *_: None)
+    plan = plan_patches(patch_set, photos, seed=0)
+    degrade(RayRunner(ClusterConfig()), [(plan, table)], lambda *_: None)
 
 
 def _bytes_of(storage: Storage, names: list[str]) -> int:

@@ -16,10 +16,12 @@ from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patc
 from expertree.experts.backbones import build_backbone, describe_backbone
 from expertree.experts.state import LOG
 from expertree.experts.workers import Workers
-from expertree.orchestration.cluster import ClusterConfig, connect
+from expertree.orchestration.cluster import connect
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.lane import OnProgress
 from expertree.orchestration.lanes import train_all
 from expertree.orchestration.patch_stages import degrade
+from expertree.orchestration.ray_runner import RayRunner
 from expertree.orchestration.schedule import TrainingTask
 from expertree.storage import Storage
 
@@ -167,7 +169,8 @@ def _make_table(config: TrainConfig, table: Storage) -> None:
         num_train=config.num_patches, patch_px=max(config.recipe.largest_patch_px, 16)
     ).patch_sets()
     photos, _ = list_photographs(BUNDLED_SOURCE, min_side_px=sets["train"].patch_px)
-    degrade([(plan_patches(sets["train"], photos, seed=0), table)], lambda *_: None)
+    plan = plan_patches(sets["train"], photos, seed=0)
+    degrade(RayRunner(ClusterConfig()), [(plan, table)], lambda *_: None)
 
 
 def _flops_per_sample(config: TrainConfig) -> float:

@@ -14,7 +14,8 @@ import numpy as np
 
 from expertree.benchmarks.processes import family, num_bytes
 from expertree.experts.workers import Workers
-from expertree.orchestration.cluster import CPUS_PER_CORE, ClusterConfig, connect
+from expertree.orchestration.cluster import CPUS_PER_CORE, connect
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.lane import OnProgress
 from expertree.orchestration.lanes import train_all

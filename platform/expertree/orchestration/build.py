@@ -27,12 +27,12 @@ from expertree.orchestration.costs import budget_of
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_networks import check_weights
 from expertree.orchestration.expert_stages import ExpertPlan, plan_experts, train_experts
-from expertree.orchestration.extractor_stages import train_extractor_on_lane
+from expertree.orchestration.extractor_stages import train_extractor_stage
 from expertree.orchestration.finished import FinishedBuild
 from expertree.orchestration.grow_stages import grow_tree, keep_experts, past_of
 from expertree.orchestration.patch_stages import shard
-from expertree.orchestration.pipelines import OnDone
 from expertree.orchestration.pruning import serving_plans
+from expertree.orchestration.runner import OnDone
 from expertree.orchestration.score_stage import CLASSICAL, INPUTS, Scored
 from expertree.orchestration.scores import join_scores, read_scores
 from expertree.orchestration.set_stages import (
@@ -222,9 +222,9 @@ def make_extractor(
     }
 
     def make(result: Storage, on_done: OnDone) -> None:
-        train_extractor_on_lane(bench, config, tables["extractor"], result, on_done)
+        train_extractor_stage(bench, config, tables["extractor"], result, on_done)
 
-    return bench.run("extractor", spec, make, needs_cluster=True)
+    return bench.run("extractor", spec, make)
 
 
 def cut_tree(
@@ -237,7 +237,7 @@ def cut_tree(
             embeddings,
             config.hierarchy,
             extractor=stored_extractor_hash(extractor),
-            need_cluster=bench.need_cluster,
+            runner=bench.runner,
         )
         save_tree(tree, result)
         write_leaves(result, leaf_of)
@@ -255,8 +255,7 @@ def shard_tree(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storag
     def make(result: Storage, on_done: OnDone) -> Written:
         if not leaves:
             return NOTHING_WRITTEN
-        bench.need_cluster()
-        return shard(table, hierarchy.leaf_of, leaves, result, on_done)
+        return shard(bench.runner, table, hierarchy.leaf_of, leaves, result, on_done)
 
     spec = {"table": key_of(table), "tree": key_of(hierarchy.result)}
     return bench.run("shard", spec, make)
@@ -277,8 +276,6 @@ def _train_experts(
         raise NotMadeError("experts", plans)
     with bench.timed("experts", cached=cached):
         budget = budget_of(config.cluster, plans)
-        if not cached:
-            bench.need_cluster()
         return train_experts(
             bench,
             plans,

@@ -9,7 +9,7 @@ import numpy as np
 from expertree.classical import VERSION, Method, methods_of
 from expertree.experts import read_patches
 from expertree.images.metrics import psnr_rgb
-from expertree.orchestration.pipelines import OnDone, for_each
+from expertree.orchestration.runner import OnDone
 from expertree.orchestration.stages import Workbench, key_of
 from expertree.storage import Storage
 
@@ -33,7 +33,7 @@ def choose_classical(bench: Workbench, tasks: Sequence[str], table: Storage) -> 
         missing = [task for task in tasks if not result.exists(_record(task))]
         items = [{"task": task, "table": table, "result": result} for task in missing]
         if items:
-            for_each(_judge, items, on_done)
+            bench.runner.for_each(_judge, items, on_done)
 
     spec = {
         "methods": VERSION,
@@ -41,7 +41,7 @@ def choose_classical(bench: Workbench, tasks: Sequence[str], table: Storage) -> 
         "table": key_of(table),
         "num_judged": NUM_JUDGED,
     }
-    result = bench.run("classical", spec, make, needs_cluster=True)
+    result = bench.run("classical", spec, make)
     return {task: result.read_json(_record(task))["chosen"] for task in tasks}
 
 

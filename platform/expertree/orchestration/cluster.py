@@ -1,7 +1,6 @@
 """The Ray cluster that a job runs on: its own, or one that it was told to join."""
 
 import contextlib
-import dataclasses
 import logging
 import os
 from collections import Counter
@@ -11,71 +10,11 @@ from typing import Any
 import ray
 
 from expertree.errors import ResourceError
+from expertree.orchestration.cluster_config import ClusterConfig
 
 CPUS_PER_CORE = 2
 """Logical CPUs for each core of a cluster of our own: lanes hold theirs while they train or wait,
 and the data tasks between need room beside them (Ray Data hangs without)."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ClusterConfig:
-    """Where the job runs and what it may use.
-
-    Attributes:
-        address: A running cluster to join (`auto`, `host:port`); None joins the one that
-            `RAY_ADDRESS` names (as inside `ray job submit`), else starts a private one.
-        num_cores: Cores of a private cluster; None takes all of this machine.
-        use_gpu: Train and embed on GPUs.
-        gpus_may_come: The cluster starts GPU nodes on demand, so that none may be there yet.
-        num_lanes: Networks trained at once; None takes as many as the resources allow.
-        workers_per_lane: Processes that train one network together, each on a share of every batch.
-        cpus_per_lane: CPUs that each worker of a lane reserves.
-        gpus_per_lane: GPUs that each worker of a lane reserves when `use_gpu` is set.
-        lease_s: A lane that is silent for so long loses its task to another one.
-        dashboard: Start Ray's dashboard with a private cluster; without it Ray Train loses track of
-            what lanes of several workers that ended abruptly have reserved.
-        max_attempts: How often a network is started before it counts as failed. A start that got
-            further than all before it, and was cut short by its machine or by an error that may
-            pass, does not count.
-        max_device_hours: Most hours of GPUs (of CPUs without `use_gpu`) that training the experts
-            may take in one start of the job; what would take more is not begun. Null for no limit.
-        price_per_device_hour: What such an hour costs, in any currency; shown in plans.
-    """
-
-    address: str | None = None
-    num_cores: int | None = None
-    use_gpu: bool = False
-    gpus_may_come: bool = False
-    num_lanes: int | None = None
-    workers_per_lane: int = 1
-    cpus_per_lane: int = 1
-    gpus_per_lane: int = 1
-    lease_s: float = 30.0
-    max_attempts: int = 3
-    dashboard: bool = True
-    max_device_hours: float | None = None
-    price_per_device_hour: float | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what can never run."""
-        for name in ("workers_per_lane", "cpus_per_lane", "gpus_per_lane", "max_attempts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("num_cores", "num_lanes"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 or null, got {getattr(self, name)}")
-        if self.lease_s <= 0:
-            raise ValueError(f"lease_s must be positive, got {self.lease_s}")
-        if self.max_device_hours is not None and self.max_device_hours <= 0:
-            raise ValueError(
-                f"max_device_hours must be positive or null, got {self.max_device_hours}"
-            )
-
-    @property
-    def devices_per_lane(self) -> int:
-        """GPUs that a lane holds; its CPUs where it uses no GPU."""
-        each = self.gpus_per_lane if self.use_gpu else self.cpus_per_lane
-        return each * self.workers_per_lane
 
 
 @contextlib.contextmanager

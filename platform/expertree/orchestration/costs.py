@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from expertree.errors import ResourceError
 from expertree.experts.state import LOG
 from expertree.orchestration.budget import Budget
-from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.expert_stages import ExpertPlan
 
 

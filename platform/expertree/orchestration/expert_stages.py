@@ -17,7 +17,6 @@ from expertree.orchestration.budget import Budget
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.expert_networks import NetworkChoice, choose_networks, label_of
 from expertree.orchestration.expert_work import ExpertWork
-from expertree.orchestration.lanes import train_all
 from expertree.orchestration.provenance import source_commit
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.settings import BuildConfig, Comparison
@@ -244,9 +243,7 @@ def train_experts(
         )
         for plan in missing.values()
     ]
-    return train_all(
-        tasks, config=bench.cluster, directory=bench.lanes, on_picture=on_picture, budget=budget
-    )
+    return bench.runner.train(tasks, directory=bench.lanes, on_picture=on_picture, budget=budget)
 
 
 def _tracked(

@@ -1,6 +1,5 @@
 """The stages of the extractor: training it on a lane, and embedding the patch table with it."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +8,9 @@ import torch
 
 from expertree.embedding import embed_patches, load_extractor
 from expertree.experts import read_patches
-from expertree.orchestration.cluster import ClusterConfig
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.extractor_work import ExtractorWork
-from expertree.orchestration.lanes import train_all
-from expertree.orchestration.pipelines import OnDone, for_each
+from expertree.orchestration.runner import OnDone, Runner
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
@@ -23,17 +20,16 @@ from expertree.storage import NOTHING_WRITTEN, Storage, Written
 EMBED_BATCH = 32
 
 
-def train_extractor_on_lane(
+def train_extractor_stage(
     bench: Workbench, config: BuildConfig, table: Storage, result: Storage, on_done: OnDone
 ) -> None:
-    """Train the extractor under Ray Train, with the retries that experts have too."""
-    cluster = dataclasses.replace(bench.cluster, num_lanes=1, workers_per_lane=1)
+    """Train the extractor, with the retries that experts have too."""
     work = ExtractorWork(
         config=config.extractor,
         table=table,
         directory=result,
         seed=config.seed,
-        device="cuda" if cluster.use_gpu else "cpu",
+        device="cuda" if bench.cluster.use_gpu else "cpu",
     )
     task = TrainingTask(key=key_of(result), label="the extractor", cost=1.0, work=work)
 
@@ -42,21 +38,21 @@ def train_extractor_on_lane(
         if progress:
             on_done(int(progress["samples"]), int(progress["num_samples"]))
 
-    train_all([task], config=cluster, directory=bench.lanes, on_picture=on_picture)
+    bench.runner.train([task], directory=bench.lanes, on_picture=on_picture, at_once=1)
 
 
 def embed(
+    runner: Runner,
     tables: Sequence[tuple[Storage, Storage]],
     extractor: Storage,
-    config: ClusterConfig,
     on_done: OnDone,
 ) -> Mapping[Storage, Written]:
     """Embed every degraded image; the files mirror the tables', with `id` and `embedding`.
 
     Args:
+        runner: Who embeds them.
         tables: For each patch set its table, and where its embeddings go.
         extractor: The extractor.
-        config: Whether to use GPUs.
         on_done: Told of files written.
 
     Returns:
@@ -67,8 +63,9 @@ def embed(
         for table, result in tables
         for name in table.list_files(".parquet")
     ]
-    use_gpu = config.use_gpu
-    return for_each(_Embedder, items, on_done, config=config, arguments=(extractor, use_gpu))
+    use_gpu = runner.cluster.use_gpu
+    arguments = (extractor, use_gpu)
+    return runner.for_each(_Embedder, items, on_done, on_gpu=use_gpu, arguments=arguments)
 
 
 class _Embedder:

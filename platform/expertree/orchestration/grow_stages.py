@@ -17,7 +17,7 @@ from expertree.errors import ArtefactError, ConfigError, PhotoError
 from expertree.hierarchy import Growth, grow, load_tree, save_tree
 from expertree.orchestration.expert_stages import Kept
 from expertree.orchestration.finished import FinishedBuild
-from expertree.orchestration.pipelines import OnDone
+from expertree.orchestration.runner import OnDone
 from expertree.orchestration.set_stages import Material
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
@@ -106,12 +106,12 @@ def grow_tree(
 
     def make(result: Storage, _: OnDone) -> None:
         def sample(found: Storage) -> Float32[np.ndarray, "rows dim"]:
-            return sample_embeddings(found, config.hierarchy, bench.need_cluster)
+            return sample_embeddings(found, config.hierarchy, bench.runner)
 
         known = np.concatenate([sample(found) for found in earlier])
         growth = grow(past.tree, known, sample(embeddings), config.grow.limits, seed=config.seed)
         save_tree(growth.tree, result)
-        leaf_of = assign_embeddings(growth.tree, embeddings, config.hierarchy, bench.need_cluster)
+        leaf_of = assign_embeddings(growth.tree, embeddings, config.hierarchy, bench.runner)
         write_leaves(result, leaf_of)
         result.write_json(_GROWTH, {"nodes": _pairs(growth.nodes), "beside": _pairs(growth.beside)})
 

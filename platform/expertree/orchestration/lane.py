@@ -14,9 +14,11 @@ from ray.train import FailureConfig, RunConfig
 from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from expertree.errors import ExpertreeError, PausedError, TransientStorageError
-from expertree.orchestration.cluster import ClusterConfig, is_leaving
+from expertree.errors import ExpertreeError, PausedError
+from expertree.orchestration.cluster import is_leaving
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.dispatcher import Tenant
+from expertree.orchestration.runner import told
 from expertree.orchestration.schedule import TrainingTask
 from expertree.repeating import repeating
 from expertree.storage import Storage
@@ -138,10 +140,7 @@ def run_task(tenant: Tenant, dispatcher: Handle, task: TrainingTask, workers: "W
         if workers.count > 1:
             raise
     except Exception as error:
-        is_ours = isinstance(error, ExpertreeError)
-        message = str(error) if is_ours else f"{type(error).__name__}: {error}"
-        # What this package raises on purpose, another attempt would raise again.
-        may_pass = not is_ours or isinstance(error, TransientStorageError)
+        message, may_pass = told(error)
         ray.get(dispatcher.fail.remote(tenant, task.key, message, retry=may_pass))
         if workers.count > 1:
             raise

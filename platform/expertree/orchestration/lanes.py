@@ -23,21 +23,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from expertree.errors import StorageError, TrainingError
 from expertree.orchestration.budget import Budget
-from expertree.orchestration.cluster import (
-    CPUS_PER_CORE,
-    ClusterConfig,
-    nodes_that_stay,
-    num_lanes,
-    roomiest,
-)
+from expertree.orchestration.cluster import CPUS_PER_CORE, nodes_that_stay, num_lanes, roomiest
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.dispatcher import NAMESPACE, Dispatcher, Picture
 from expertree.orchestration.lane import Handle, fit_lane, pack, resources_of
+from expertree.orchestration.runner import check_picture
 from expertree.orchestration.schedule import State, TrainingTask
 from expertree.storage import Storage
 
 POLL_S = 0.5
 _ANSWER_S = 60.0
-_MOST_NAMED = 5
 
 STARTING_S = 60.0
 """After which other lanes wait no longer for one that has not asked for a task yet."""
@@ -75,13 +70,7 @@ def train_all(
     count = min(num_lanes(config), len(tasks))
     with open_lanes(tasks, count=count, config=config, directory=directory, budget=budget) as pool:
         picture = _watch(pool, on_picture)
-    failed = [task for task in picture.tasks if task.state is State.FAILED]
-    if failed:
-        names = [task.label for task in failed]
-        listed = ", ".join(names[:_MOST_NAMED])
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        raise TrainingError(f"not trained: {listed}{more}; {failed[0].label}: {failed[0].error}")
-    return picture
+    return check_picture(picture)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,12 +6,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-import ray
 
 from expertree.degradation.parts import SCHEMA, PartPlan, make_part
 from expertree.degradation.photographs import load_photo
 from expertree.errors import ExpertreeError
-from expertree.orchestration.pipelines import OnDone, for_each
+from expertree.orchestration.runner import OnDone, Runner, Shared
 from expertree.orchestration.tables import (
     LeafTable,
     leaf_directory,
@@ -24,11 +23,12 @@ ROWS_PER_FILE = 512
 
 
 def degrade(
-    sets: Sequence[tuple[Sequence[PartPlan], Storage]], on_done: OnDone
+    runner: Runner, sets: Sequence[tuple[Sequence[PartPlan], Storage]], on_done: OnDone
 ) -> Mapping[Storage, Written]:
     """Make patch sets' tables: `part-00000.parquet`, about 512 rows a file.
 
     Args:
+        runner: Who makes them.
         sets: For each set its parts, and where its table goes.
         on_done: Told of files written.
 
@@ -40,7 +40,7 @@ def degrade(
         for parts, directory in sets
         for name, chunk in table_files(parts)
     ]
-    return for_each(_write_part, items, on_done)
+    return runner.for_each(_write_part, items, on_done)
 
 
 def table_files(parts: Sequence[PartPlan]) -> list[tuple[str, list[PartPlan]]]:
@@ -66,6 +66,7 @@ def _write_part(item: Mapping[str, Any]) -> Written:
 
 
 def shard(
+    runner: Runner,
     table: Storage,
     leaf_of: LeafTable,
     leaves: Sequence[int],
@@ -77,6 +78,7 @@ def shard(
     A node of any level reads the directories of its leaves, and nothing else.
 
     Args:
+        runner: Who writes them.
         table: The patch table.
         leaf_of: The leaf of each patch.
         leaves: Whose images are wanted.
@@ -89,12 +91,12 @@ def shard(
     Raises:
         ExpertreeError: If a wanted leaf has no image.
     """
-    shared = ray.put(leaf_of)  # arrays, which the workers of a node share without unpacking them
+    shared = runner.share(leaf_of)
     items = [
-        {"name": name, "table": table, "directory": result, "leaf_of": [shared], "leaves": leaves}
+        {"name": name, "table": table, "directory": result, "leaf_of": shared, "leaves": leaves}
         for name in table.list_files(".parquet")
     ]
-    written = for_each(_write_shards, items, on_done)
+    written = runner.for_each(_write_shards, items, on_done)
     present = {name.partition("/")[0] for name in result.list_files(".parquet")}
     missing = [leaf for leaf in leaves if leaf_directory(leaf) not in present]
     if missing:
@@ -103,7 +105,8 @@ def shard(
 
 
 def _write_shards(item: Mapping[str, Any]) -> Written:
-    leaf_of: LeafTable = ray.get(item["leaf_of"][0])
+    shared: Shared[LeafTable] = item["leaf_of"]
+    leaf_of = shared.get()
     rows = read_table(item["table"], item["name"])
     leaves = leaf_of.find(rows["id"].combine_chunks())
     written = {}

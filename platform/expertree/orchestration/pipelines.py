@@ -7,16 +7,14 @@ alone, and a stage that was killed goes on behind the files that are there.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import ray
 
-from expertree.orchestration.cluster import ClusterConfig, num_data_workers
-from expertree.storage import FileRecord, Storage, Written
-
-OnDone: TypeAlias = Callable[[int, int], None]
-"""Told of units done, and of units in all."""
+from expertree.orchestration.cluster import num_data_workers
+from expertree.orchestration.runner import Files, OnDone
+from expertree.storage import Storage, Written
 
 
 def for_each(
@@ -24,14 +22,10 @@ def for_each(
     items: Sequence[Mapping[str, Any]],
     on_done: OnDone,
     *,
-    config: ClusterConfig | None = None,
+    on_gpu: bool = False,
     arguments: tuple[Any, ...] = (),
-) -> dict[Storage, dict[str, FileRecord]]:
-    """Run one unit of work for each item, in tasks, or in a pool of actors if `work` is a class.
-
-    Returns:
-        The files that units wrote, by the item's `directory`, from those units that say so.
-    """
+) -> Files:
+    """Run units of work in tasks, or in a pool of actors if `work` is a class; see `Runner`."""
     size = min(num_data_workers(), len(items))
     ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items(
@@ -40,13 +34,12 @@ def for_each(
     # Ray's types know neither callable classes nor `fn_kwargs`.
     run: Any = _Unit if isinstance(work, type) else _run_unit
     if isinstance(work, type):
-        num_gpus = 1 if config is not None and config.use_gpu else 0
         done = dataset.map(
             run,
             fn_constructor_args=(work, arguments),
             compute=ray.data.ActorPoolStrategy(size=size),
             num_cpus=1,
-            num_gpus=num_gpus,
+            num_gpus=int(on_gpu),
         )
     else:
         done = dataset.map(
@@ -55,7 +48,7 @@ def for_each(
             compute=ray.data.TaskPoolStrategy(size=size),
             num_cpus=1,
         )
-    written: dict[Storage, dict[str, FileRecord]] = {}
+    written: Files = {}
     for count, row in enumerate(done.iter_rows(), start=1):
         uri, files = json.loads(row["written"])
         if files:

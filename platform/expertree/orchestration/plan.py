@@ -12,9 +12,10 @@ from expertree.experts.adapter import adapter_shapes
 from expertree.experts.backbones import describe_backbone
 from expertree.orchestration.budget import device_hours
 from expertree.orchestration.build import build, prepare
-from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.costs import rates_of, seconds_of
 from expertree.orchestration.expert_stages import ExpertPlan
+from expertree.orchestration.ray_runner import runner_of
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.simulation import Simulated, simulate
@@ -37,7 +38,7 @@ def describe_plan(config: BuildConfig) -> str:
         bench = Workbench(
             store=Storage.open(config.store),
             events=EventLog(Path(folder) / "events.jsonl"),
-            cluster=config.cluster,
+            runner=runner_of(config.cluster),
             on_stage=lambda *_: None,
             is_dry=True,
         )
@@ -59,6 +60,8 @@ def describe_plan(config: BuildConfig) -> str:
 
 def lanes_of(config: ClusterConfig) -> int:
     """How many lanes there would be, as far as it can be known without a cluster."""
+    if config.runner == "local":
+        return 1
     if config.num_lanes is not None:
         return config.num_lanes
     if config.address is not None or config.use_gpu:

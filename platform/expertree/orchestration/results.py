@@ -37,8 +37,8 @@ from expertree.orchestration.examples import make_examples
 from expertree.orchestration.expert_networks import label_of
 from expertree.orchestration.expert_stages import ExpertPlan, own_experts
 from expertree.orchestration.grow_stages import growth_record
-from expertree.orchestration.pipelines import OnDone
 from expertree.orchestration.provenance import source_commit
+from expertree.orchestration.runner import OnDone
 from expertree.orchestration.score_stage import CLASSICAL, INPUTS
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.settings import BuildConfig

@@ -13,6 +13,7 @@ from expertree.events import EventLog, read_events
 from expertree.orchestration.build import build, prepare
 from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.grow_stages import check_photographs, inherit, past_of
+from expertree.orchestration.ray_runner import runner_of
 from expertree.orchestration.results import evaluate, run_record
 from expertree.orchestration.schedule import Attempt, TaskStatus
 from expertree.orchestration.schedule import State as TaskState
@@ -63,7 +64,7 @@ def run_build(config: BuildConfig) -> int:
     bench = Workbench(
         store=Storage.open(config.store),
         events=events,
-        cluster=config.cluster,
+        runner=runner_of(config.cluster, events),
         on_stage=recorder.on_stage,
     )
     with recorder.view, bench:

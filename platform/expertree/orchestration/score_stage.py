@@ -21,8 +21,7 @@ from expertree.experts import (
     score_restoration,
 )
 from expertree.experts.weights import read_card
-from expertree.orchestration.cluster import ClusterConfig
-from expertree.orchestration.pipelines import OnDone, for_each
+from expertree.orchestration.runner import OnDone, Runner
 from expertree.orchestration.stages import sibling
 from expertree.orchestration.tables import write_table
 from expertree.storage import Storage
@@ -57,10 +56,11 @@ class Column:
     spec: Mapping[str, Any]
 
 
-def score(columns: Sequence[Column], config: ClusterConfig, on_done: OnDone) -> None:
+def score(runner: Runner, columns: Sequence[Column], on_done: OnDone) -> None:
     """Score networks on patch sets, several at a time; each column is committed by itself."""
     items = [{"column": column} for column in columns]
-    for_each(_Scorer, items, on_done, config=config, arguments=(config.use_gpu,))
+    use_gpu = runner.cluster.use_gpu
+    runner.for_each(_Scorer, items, on_done, on_gpu=use_gpu, arguments=(use_gpu,))
 
 
 def write_scores(

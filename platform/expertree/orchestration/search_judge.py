@@ -11,7 +11,7 @@ from expertree.evaluation import average
 from expertree.experts.state import LOG
 from expertree.hierarchy import ROOT, Tree
 from expertree.orchestration.build import cut_tree, train_router_on
-from expertree.orchestration.pipelines import OnDone
+from expertree.orchestration.runner import OnDone
 from expertree.orchestration.scores import read_scores
 from expertree.orchestration.search_needs import Judged
 from expertree.orchestration.search_plan import ROUTE, SETS, TRAIN, SearchSetup, quiet_bench

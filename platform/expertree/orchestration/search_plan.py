@@ -18,6 +18,7 @@ from expertree.orchestration.expert_networks import label_of
 from expertree.orchestration.expert_stages import ExpertPlan, own_experts, plan_experts
 from expertree.orchestration.expert_work import ExpertWork
 from expertree.orchestration.lane import pack
+from expertree.orchestration.ray_runner import runner_of
 from expertree.orchestration.schedule import TrainingTask
 from expertree.orchestration.score_stage import Column
 from expertree.orchestration.search_needs import Need, Stop, TrialPlan
@@ -71,7 +72,7 @@ def quiet_bench(config: BuildConfig, *, is_dry: bool = False) -> Iterator[Workbe
         bench = Workbench(
             store=Storage.open(config.store),
             events=EventLog(Path(folder) / "events.jsonl"),
-            cluster=config.cluster,
+            runner=runner_of(config.cluster),
             on_stage=lambda *_: None,
             is_dry=is_dry,
         )

@@ -24,6 +24,7 @@ from expertree.orchestration.cluster import num_lanes
 from expertree.orchestration.dispatcher import NAMESPACE
 from expertree.orchestration.lanes import LanePool, open_lanes
 from expertree.orchestration.provenance import source_commit
+from expertree.orchestration.ray_runner import runner_of
 from expertree.orchestration.run import Recorder, run_build
 from expertree.orchestration.search_best import BEST, best_yaml, build_command
 from expertree.orchestration.search_estimate import check_budget, rate_of
@@ -101,13 +102,13 @@ def run_search(config: SearchConfig, spaces: Path, on_record: OnRecord = lambda 
         bench = Workbench(
             store=Storage.open(config.store),
             events=EventLog(folder / "events.jsonl"),
-            cluster=config.cluster,
+            runner=runner_of(config.cluster),
             on_stage=recorder.on_stage,
         )
         stack.enter_context(bench)
         with recorder.view:
             setup = make_setup(config, space, material, bench, state.notes)
-        bench.need_cluster()
+        bench.runner.open()
         proposals = _proposals(config, space, output, state)
         _run_trials(config, space, setup, again, proposals, writer)
     found = SearchState(output, workers_per_lane=config.cluster.workers_per_lane)

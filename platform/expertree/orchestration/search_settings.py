@@ -76,6 +76,19 @@ class SearchConfig(BuildConfig):
 
     search: SearchSettings = SearchSettings()
 
+    def __post_init__(self) -> None:
+        """Refuse what a search cannot do, beside what a build cannot.
+
+        Raises:
+            ConfigError: Says what to change.
+        """
+        BuildConfig.__post_init__(self)
+        if self.cluster.runner == "local":
+            raise ConfigError(
+                "a search trains the experts of several trials side by side, but cluster.runner is "
+                "local; set it to ray"
+            )
+
 
 def base_of(config: SearchConfig) -> dict[str, Any]:
     """What trials have in common, as a build's configuration in plain data."""

@@ -25,7 +25,8 @@ from ray.serve.handle import DeploymentHandle
 
 from expertree.config import load
 from expertree.errors import ConfigError, ResourceError
-from expertree.orchestration.cluster import ClusterConfig, connect
+from expertree.orchestration.cluster import connect
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.serving_control import CONTROL, Control
 from expertree.orchestration.serving_gateway import Gateway
 from expertree.orchestration.serving_replicas import deployment

@@ -13,7 +13,7 @@ from expertree.degradation.photographs import Photo, Split
 from expertree.degradation.table import PatchSet
 from expertree.orchestration.extractor_stages import embed
 from expertree.orchestration.patch_stages import degrade
-from expertree.orchestration.pipelines import OnDone
+from expertree.orchestration.runner import OnDone
 from expertree.orchestration.score_stage import Column, Scored, score
 from expertree.orchestration.stages import Workbench, key_of
 from expertree.storage import Storage, Written
@@ -73,10 +73,11 @@ def make_tables(
             )
             for name in missing
         }
-        return degrade([(plans[name], result) for name, result in missing.items()], on_done)
+        wanted = [(plans[name], result) for name, result in missing.items()]
+        return degrade(bench.runner, wanted, on_done)
 
     specs = table_specs(sets, material, seed=seed)
-    return bench.run_many("degrade", specs, make, needs_cluster=True)
+    return bench.run_many("degrade", specs, make)
 
 
 def embed_tables(
@@ -90,9 +91,9 @@ def embed_tables(
 
     def make(missing: Mapping[str, Storage], on_done: OnDone) -> Mapping[Storage, Written]:
         wanted = [(tables[name], result) for name, result in missing.items()]
-        return embed(wanted, extractor, bench.cluster, on_done)
+        return embed(bench.runner, wanted, extractor, on_done)
 
-    return bench.run_many("embed", specs, make, needs_cluster=True)
+    return bench.run_many("embed", specs, make)
 
 
 def score_tables(
@@ -119,9 +120,9 @@ def score_tables(
             Column(expert=experts[key], table=tables[name], directory=result, spec=specs[key, name])
             for (key, name), result in missing.items()
         ]
-        score(columns, bench.cluster, on_done)
+        score(bench.runner, columns, on_done)
 
-    return bench.run_many("score", specs, make, needs_cluster=True)
+    return bench.run_many("score", specs, make)
 
 
 def _scored_by(key: str, scored: Scored) -> dict[str, Any]:

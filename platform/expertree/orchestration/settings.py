@@ -10,7 +10,7 @@ from expertree.errors import ConfigError
 from expertree.experts import AdapterConfig, BackboneConfig, RecipeConfig
 from expertree.experts.backbones import resolve_backbone
 from expertree.hierarchy import GrowthLimits, HierarchyConfig
-from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.routing import RouterConfig
 from expertree.tracking import TrackingConfig
 

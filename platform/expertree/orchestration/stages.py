@@ -9,7 +9,8 @@ from typing import Any, Self, TypeVar
 from expertree.config import fingerprint
 from expertree.errors import ArtefactError
 from expertree.events import EventLog
-from expertree.orchestration.cluster import ClusterConfig, connect
+from expertree.orchestration.cluster_config import ClusterConfig
+from expertree.orchestration.runner import Runner
 from expertree.storage import NOTHING_WRITTEN, Storage, Written
 
 K = TypeVar("K")
@@ -57,12 +58,12 @@ class NotMadeError(Exception):
 
 
 class Workbench:
-    """What a build works with: the store, the event log, and a cluster once one is needed.
+    """What a build works with: the store, the event log, and who does the work.
 
     Args:
         store: Root of all stored results.
         events: The run's event log.
-        cluster: How to reach or start the cluster.
+        runner: Who does the work; closed at the end.
         on_stage: Told of each stage as it begins and ends: name, state, units done, units in all.
         is_dry: Make nothing: raise `NotMadeError` where something would be made.
     """
@@ -72,7 +73,7 @@ class Workbench:
         *,
         store: Storage,
         events: EventLog,
-        cluster: ClusterConfig,
+        runner: Runner,
         on_stage: Callable[[str, str, int, int], None],
         is_dry: bool = False,
     ) -> None:
@@ -80,27 +81,22 @@ class Workbench:
         self.is_dry = is_dry
         self.store = store
         self.events = events
-        self.cluster = cluster
+        self.runner = runner
         self.times: list[StageTime] = []
         self._on_stage = on_stage
-        self._resources = contextlib.ExitStack()
-        self._connected = False
 
     def __enter__(self) -> Self:
         """Start nothing: a build that finds all its results needs no Ray."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave the cluster; stop it if it was started here."""
-        self._resources.close()
+        """Let the runner give back what it has taken."""
+        self.runner.close()
 
-    def need_cluster(self) -> None:
-        """Be connected from here on."""
-        if not self._connected:
-            self.events.emit("cluster_starting")
-            self._resources.enter_context(connect(self.cluster))
-            self._connected = True
-            self.events.emit("cluster_ready")
+    @property
+    def cluster(self) -> ClusterConfig:
+        """What the runner may use."""
+        return self.runner.cluster
 
     @property
     def lanes(self) -> Storage:
@@ -133,8 +129,6 @@ class Workbench:
         stage: str,
         spec: Mapping[str, Any],
         make: Callable[[Storage, Callable[[int, int], None]], Written | None],
-        *,
-        needs_cluster: bool = False,
     ) -> Storage:
         """The result of a stage: from the store, or made now and committed.
 
@@ -143,7 +137,6 @@ class Workbench:
             spec: Everything that the result depends on, as plain data.
             make: Writes the result's files; told to go on where files of a killed attempt are. May
                 give the hashes of files that it wrote, which are then not read again.
-            needs_cluster: Whether `make` uses Ray.
         """
 
         def make_one(
@@ -151,7 +144,7 @@ class Workbench:
         ) -> Mapping[Storage, Written]:
             return {results[stage]: make(results[stage], on_done) or NOTHING_WRITTEN}
 
-        return self.run_many(stage, {stage: spec}, make_one, needs_cluster=needs_cluster)[stage]
+        return self.run_many(stage, {stage: spec}, make_one)[stage]
 
     def run_many(
         self,
@@ -160,8 +153,6 @@ class Workbench:
         make: Callable[
             [Mapping[K, Storage], Callable[[int, int], None]], Mapping[Storage, Written] | None
         ],
-        *,
-        needs_cluster: bool = False,
     ) -> dict[K, Storage]:
         """Several results of one stage: those that are not in the store are made together.
 
@@ -170,15 +161,12 @@ class Workbench:
             specs: For each result, everything that it depends on, as plain data.
             make: Writes the files of the missing results; may commit some of them itself, and give
                 the hashes of files that it wrote, by result.
-            needs_cluster: Whether `make` uses Ray.
         """
         results = {name: self.place(stage, spec) for name, spec in specs.items()}
         missing = {name: result for name, result in results.items() if not result.is_done()}
         if missing and self.is_dry:
             raise NotMadeError(stage)
         with self.timed(stage, cached=not missing) as on_done:
-            if missing and needs_cluster:
-                self.need_cluster()
             written = (make(missing, on_done) or {}) if missing else {}
             for name, result in missing.items():
                 if not result.is_done():

@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int64
 
 from expertree.hierarchy import Growth, HierarchyConfig, Tree, assign
 from expertree.hierarchy.build import count_leaves, draw_rows, fit_tree, with_counts
-from expertree.orchestration.pipelines import stream
+from expertree.orchestration.runner import Runner
 from expertree.orchestration.tables import (
     LeafTable,
     count_rows,
@@ -31,7 +31,6 @@ from expertree.storage import Storage, read_together
 
 Rows = Int64[np.ndarray, " rows"]
 Vectors = Float32[np.ndarray, "rows dim"]
-NeedCluster = Callable[[], None]
 Work = Callable[[int], Mapping[str, np.ndarray[Any, Any]]]
 Each = Callable[[Work, int], Iterable[Mapping[str, np.ndarray[Any, Any]]]]
 """Runs a function for each number below the second argument; the results come in any order."""
@@ -106,7 +105,7 @@ class EmbeddingFiles:
 
 
 def cut_embeddings(
-    directory: Storage, config: HierarchyConfig, *, extractor: str, need_cluster: NeedCluster
+    directory: Storage, config: HierarchyConfig, *, extractor: str, runner: Runner
 ) -> tuple[Tree, LeafTable]:
     """Cut the embeddings of a patch set into a tree.
 
@@ -114,43 +113,39 @@ def cut_embeddings(
         directory: The result of the stage that embeds.
         config: Shape and method; `fit_samples` is what may be in memory at once.
         extractor: Hash of the extractor, kept in the tree.
-        need_cluster: Called before Ray is needed.
+        runner: Who reads them where they are too many to be here at once.
 
     Returns:
         The tree, and the leaf of each patch: the same in memory and in a stream.
     """
-    sample = sample_embeddings(directory, config, need_cluster)
+    sample = sample_embeddings(directory, config, runner)
     tree = fit_tree(sample, config, extractor=extractor)
-    found = assign_embeddings(tree, directory, config, need_cluster)
+    found = assign_embeddings(tree, directory, config, runner)
     return with_counts(tree, count_leaves(tree, found.leaves)), found
 
 
-def sample_embeddings(
-    directory: Storage, config: HierarchyConfig, need_cluster: NeedCluster
-) -> Vectors:
+def sample_embeddings(directory: Storage, config: HierarchyConfig, runner: Runner) -> Vectors:
     """The embeddings of a patch set in the order of their ids, or a sample of `fit_samples`."""
     files = EmbeddingFiles.of(directory)
     if sum(files.sizes) <= config.fit_samples:
         return read_embeddings(directory)[1]
-    need_cluster()
     order = _order(files.ids())
-    return draw_in_stream(files, order[draw_rows(len(order), config)])
+    return draw_in_stream(runner, files, order[draw_rows(len(order), config)])
 
 
 def assign_embeddings(
-    tree: Tree, directory: Storage, config: HierarchyConfig, need_cluster: NeedCluster
+    tree: Tree, directory: Storage, config: HierarchyConfig, runner: Runner
 ) -> LeafTable:
     """The leaf of each patch of a set; up to `fit_samples` without Ray."""
     files = EmbeddingFiles.of(directory)
     if sum(files.sizes) <= config.fit_samples:
         found, vectors = read_embeddings(directory)
         return LeafTable(ids=found, leaves=assign(tree, vectors))
-    need_cluster()
     ids = files.ids()
     order = _order(ids)
     return LeafTable(
         ids=ids.take(pa.array(order)).combine_chunks(),
-        leaves=assign_in_stream(tree, files)[order],
+        leaves=assign_in_stream(runner, tree, files)[order],
     )
 
 
@@ -188,17 +183,18 @@ def _here(work: Work, num_units: int) -> Iterator[Mapping[str, np.ndarray[Any, A
     return (work(number) for number in range(num_units))
 
 
-def draw_in_stream(blocks: Blocks, rows: Rows) -> Vectors:
-    """Bring some embeddings here, through Ray Data.
+def draw_in_stream(runner: Runner, blocks: Blocks, rows: Rows) -> Vectors:
+    """Bring some embeddings here.
 
     Args:
+        runner: Who reads the blocks.
         blocks: All embeddings.
         rows: Which, counted through all blocks; in any order, none twice.
 
     Returns:
         float32 [rows, dim], in the order of `rows`.
     """
-    return _draw_all(blocks, rows, stream)
+    return _draw_all(blocks, rows, runner.stream)
 
 
 def _draw_all(blocks: Blocks, rows: Rows, each: Each) -> Vectors:
@@ -218,9 +214,9 @@ def _draw_all(blocks: Blocks, rows: Rows, each: Each) -> Vectors:
     return np.empty((0, 0), dtype=np.float32) if drawn is None else drawn
 
 
-def assign_in_stream(tree: Tree, blocks: Blocks) -> Rows:
+def assign_in_stream(runner: Runner, tree: Tree, blocks: Blocks) -> Rows:
     """The leaf of every embedding, block after block, found where the blocks are read."""
-    return _assign_all(tree, blocks, stream)
+    return _assign_all(tree, blocks, runner.stream)
 
 
 def _assign_all(tree: Tree, blocks: Blocks, each: Each) -> Rows:

@@ -23,6 +23,7 @@ from expertree.events import EventLog
 from expertree.hierarchy import assign
 from expertree.orchestration.build import prepare
 from expertree.orchestration.finished import FinishedBuild, ScoredSet
+from expertree.orchestration.ray_runner import runner_of
 from expertree.orchestration.score_stage import INPUTS
 from expertree.orchestration.set_stages import (
     embed_tables,
@@ -136,7 +137,7 @@ class _Study:
         return Workbench(
             store=self._build.store,
             events=EventLog(folder / "events.jsonl"),
-            cluster=self._settings.cluster,
+            runner=runner_of(self._settings.cluster),
             on_stage=_ignore,
         )
 

@@ -11,10 +11,10 @@ from expertree.events import EventLog
 from expertree.experts import read_patches, score_inputs, score_restoration
 from expertree.images.io import encode_png
 from expertree.images.metrics import psnr_rgb
-from expertree.orchestration import classical_stages, set_stages
+from expertree.orchestration import set_stages
 from expertree.orchestration.classical_stages import best_method, choose_classical
+from expertree.orchestration.runner import LocalRunner
 from expertree.orchestration.score_stage import CLASSICAL, INPUTS, Column, restoration
-from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench
 from expertree.orchestration.tables import write_table
 from expertree.storage import Storage
@@ -61,23 +61,14 @@ def table(tmp_path: Path) -> Storage:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
-    """A workbench without a cluster: units of work run here, one after the other."""
-
-    def run_here(work: object, items: list, on_done: object, **_: object) -> None:
-        for number, item in enumerate(items, start=1):
-            work(item)
-            on_done(number, len(items))
-
-    bench = Workbench(
+def bench(tmp_path: Path) -> Workbench:
+    """A workbench without a cluster."""
+    return Workbench(
         store=Storage.open(tmp_path / "store"),
         events=EventLog(tmp_path / "events.jsonl"),
-        cluster=BuildConfig().cluster,
+        runner=LocalRunner(),
         on_stage=lambda *_: None,
     )
-    monkeypatch.setattr(bench, "need_cluster", lambda: None)
-    monkeypatch.setattr(classical_stages, "for_each", run_here)
-    return bench
 
 
 def test_the_method_with_the_best_mean_is_taken() -> None:
@@ -123,7 +114,7 @@ def test_scores_are_stored_by_the_methods_and_their_version(
     bench: Workbench, table: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     columns: list[Column] = []
-    monkeypatch.setattr(set_stages, "score", lambda wanted, *_: columns.extend(wanted))
+    monkeypatch.setattr(set_stages, "score", lambda _, wanted, *__: columns.extend(wanted))
     chosen = {"noise": "as it is"}
     scored = {INPUTS: None, CLASSICAL: chosen}
     wanted = [(key, "val_in") for key in scored]

@@ -19,6 +19,7 @@ from expertree.experts.backbones import BackboneConfig, build_backbone, resolve_
 from expertree.experts.weights import save_expert
 from expertree.hierarchy import AdaptiveConfig, HierarchyConfig, assign, build_tree
 from expertree.orchestration.expert_stages import own_experts, plan_experts
+from expertree.orchestration.runner import LocalRunner
 from expertree.orchestration.schedule import Schedule, TrainingTask
 from expertree.orchestration.score_stage import open_expert
 from expertree.orchestration.settings import BuildConfig
@@ -31,7 +32,7 @@ def make_bench(folder: Path) -> Workbench:
     return Workbench(
         store=Storage.open(folder / "store"),
         events=EventLog(folder / "events.jsonl"),
-        cluster=BuildConfig().cluster,
+        runner=LocalRunner(),
         on_stage=lambda *_: None,
     )
 

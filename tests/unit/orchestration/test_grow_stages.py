@@ -25,6 +25,7 @@ from expertree.orchestration.grow_stages import (
     keep_experts,
     past_of,
 )
+from expertree.orchestration.runner import LocalRunner
 from expertree.orchestration.settings import BuildConfig
 from expertree.orchestration.stages import Workbench, key_of
 from expertree.orchestration.tables import LeafTable, leaf_directory, write_leaves, write_table
@@ -67,7 +68,7 @@ def bench_on(folder: Path) -> Workbench:
     return Workbench(
         store=Storage.open(folder / "store"),
         events=EventLog(folder / "events.jsonl"),
-        cluster=BuildConfig().cluster,
+        runner=LocalRunner(),
         on_stage=lambda *_: None,
     )
 

@@ -12,7 +12,7 @@ from expertree.errors import ResourceError
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig
 from expertree.images.io import encode_png
 from expertree.orchestration import plan as planning
-from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.costs import budget_of, rates_of
 from expertree.orchestration.expert_stages import ExpertPlan
 from expertree.orchestration.plan import describe_plan, lanes_of, play, training_bytes

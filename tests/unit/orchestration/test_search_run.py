@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from expertree.orchestration import lanes
-from expertree.orchestration.cluster import ClusterConfig
+from expertree.orchestration.cluster_config import ClusterConfig
 from expertree.orchestration.search_run import _Upkeep
 from expertree.storage import Storage
 

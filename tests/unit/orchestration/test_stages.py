@@ -7,8 +7,7 @@ import pytest
 from expertree.errors import ArtefactError
 from expertree.events import EventLog, read_events
 from expertree.orchestration import stages
-from expertree.orchestration.cluster import ClusterConfig
-from expertree.orchestration.pipelines import OnDone
+from expertree.orchestration.runner import LocalRunner, OnDone
 from expertree.orchestration.stages import Workbench, check_whole, stage_key
 from expertree.storage import Storage, Written, describe
 
@@ -18,7 +17,7 @@ def bench(tmp_path: Path) -> Workbench:
     return Workbench(
         store=Storage.open(tmp_path / "store"),
         events=EventLog(tmp_path / "events.jsonl"),
-        cluster=ClusterConfig(),
+        runner=LocalRunner(),
         on_stage=lambda *_: None,
     )
 

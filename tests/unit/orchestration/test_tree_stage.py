@@ -1,15 +1,14 @@
 """A tree from embeddings in files: in a stream the same as from all of them in memory."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from expertree.hierarchy import HierarchyConfig, build_tree, save_tree
-from expertree.orchestration import tree_stage
+from expertree.orchestration.runner import Columns, LocalRunner
 from expertree.orchestration.tables import read_embeddings, write_table
 from expertree.orchestration.tree_stage import (
     EmbeddingFiles,
@@ -40,20 +39,21 @@ def files(tmp_path: Path) -> Storage:
     return directory
 
 
+class Backwards(LocalRunner):
+    """Runs the last unit first, and remembers that it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_asked = False
+
+    def stream(self, work: Callable[[int], Columns], num_units: int) -> Iterator[Columns]:
+        self.was_asked = True
+        return (work(number) for number in reversed(range(num_units)))
+
+
 @pytest.fixture
-def asked_for_a_cluster(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """In place of Ray: units one after the other, the last one first."""
-    asked: list[bool] = []
-
-    def stream(
-        work: Callable[[int], Mapping[str, Any]], num_units: int
-    ) -> Iterator[Mapping[str, Any]]:
-        assert asked
-        for number in reversed(range(num_units)):
-            yield work(number)
-
-    monkeypatch.setattr(tree_stage, "stream", stream)
-    return asked
+def runner() -> Backwards:
+    return Backwards()
 
 
 def bytes_of(directory: Storage) -> dict[str, bytes]:
@@ -63,14 +63,12 @@ def bytes_of(directory: Storage) -> dict[str, bytes]:
 @pytest.mark.parametrize("method", ["kmeans", "bisecting"])
 @pytest.mark.parametrize("fit_samples", [150, 299, 100_000])
 def test_stream_and_memory_give_the_same_tree_and_leaves(
-    files: Storage, tmp_path: Path, asked_for_a_cluster: list[bool], method: str, fit_samples: int
+    files: Storage, tmp_path: Path, runner: Backwards, method: str, fit_samples: int
 ) -> None:
     config = HierarchyConfig(groups=(1, 2, 5), method=method, fit_samples=fit_samples)
     expected_ids, vectors = read_embeddings(files)
     expected, expected_leaves = build_tree(vectors, config, extractor="x")
-    tree, found = cut_embeddings(
-        files, config, extractor="x", need_cluster=lambda: asked_for_a_cluster.append(True)
-    )
+    tree, found = cut_embeddings(files, config, extractor="x", runner=runner)
     assert found.ids.equals(expected_ids)
     np.testing.assert_array_equal(found.leaves, expected_leaves)
     np.testing.assert_array_equal(assign_here(tree, files), expected_leaves)
@@ -79,18 +77,15 @@ def test_stream_and_memory_give_the_same_tree_and_leaves(
     assert bytes_of(Storage.open(tmp_path / "memory")) == bytes_of(
         Storage.open(tmp_path / "stream")
     )
-    assert bool(asked_for_a_cluster) == (fit_samples < 300)
+    assert runner.was_asked == (fit_samples < 300)
 
 
-def test_rows_are_drawn_in_the_order_that_is_asked_for(
-    files: Storage, asked_for_a_cluster: list[bool]
-) -> None:
-    asked_for_a_cluster.append(True)
+def test_rows_are_drawn_in_the_order_that_is_asked_for(files: Storage, runner: Backwards) -> None:
     blocks = EmbeddingFiles.of(files)
     assert blocks.sizes == SIZES
     everything = np.concatenate([blocks.read(block) for block in range(len(SIZES))])
     rows = np.array([299, 70, 0, 71, 201, 69])
-    np.testing.assert_array_equal(draw_in_stream(blocks, rows), everything[rows])
+    np.testing.assert_array_equal(draw_in_stream(runner, blocks, rows), everything[rows])
 
 
 def test_rows_of_several_sets_are_those_of_all_of_them_in_memory(
@@ -106,11 +101,8 @@ def test_rows_of_several_sets_are_those_of_all_of_them_in_memory(
         np.testing.assert_array_equal(read_rows(sets, rows), everything[rows])
 
 
-def test_leaves_come_in_the_order_of_the_blocks(
-    files: Storage, asked_for_a_cluster: list[bool]
-) -> None:
-    asked_for_a_cluster.append(True)
+def test_leaves_come_in_the_order_of_the_blocks(files: Storage, runner: Backwards) -> None:
     blocks = EmbeddingFiles.of(files)
     everything = np.concatenate([blocks.read(block) for block in range(len(SIZES))])
     tree, leaves = build_tree(everything, HierarchyConfig(groups=(1, 5)), extractor="x")
-    np.testing.assert_array_equal(assign_in_stream(tree, blocks), leaves)
+    np.testing.assert_array_equal(assign_in_stream(runner, tree, blocks), leaves)

@@ -1,0 +1,125 @@
+"""A build's work on a Ray cluster: one of this machine, started when needed, or a running one."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import ray
+
+from expertree.events import EventLog
+from expertree.orchestration.budget import Budget
+from expertree.orchestration.cluster import connect
+from expertree.orchestration.cluster_config import ClusterConfig
+from expertree.orchestration.dispatcher import Picture
+from expertree.orchestration.lanes import train_all
+from expertree.orchestration.pipelines import for_each, stream
+from expertree.orchestration.runner import (
+    Columns,
+    Files,
+    LocalRunner,
+    OnDone,
+    OnPicture,
+    Runner,
+    Shared,
+)
+from expertree.orchestration.schedule import TrainingTask
+from expertree.storage import Storage
+
+T = TypeVar("T")
+
+
+def runner_of(cluster: ClusterConfig, events: EventLog | None = None) -> Runner:
+    """Make the runner that a configuration asks for.
+
+    Args:
+        cluster: What it may use.
+        events: Where the start of a cluster is noted.
+    """
+    return LocalRunner(cluster) if cluster.runner == "local" else RayRunner(cluster, events)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _InStore(Generic[T]):
+    """A value in Ray's object store, which the workers of a node share without unpacking arrays."""
+
+    ref: list[Any]  # in a list, or Ray would replace it by its value on the way
+
+    def get(self) -> T:
+        """See `Shared`."""
+        value: T = ray.get(self.ref[0])
+        return value
+
+
+class RayRunner:
+    """Maps in Ray Data's tasks and pools, trains in lanes.
+
+    Attributes:
+        cluster: How to reach or start the cluster, and what lanes reserve.
+    """
+
+    def __init__(self, cluster: ClusterConfig, events: EventLog | None = None) -> None:
+        """Start nothing yet; `events` is told of the cluster's start."""
+        self.cluster = cluster
+        self._events = events
+        self._resources = contextlib.ExitStack()
+        self._is_open = False
+
+    def open(self) -> None:
+        """Connect, or start a cluster; only once."""
+        if not self._is_open:
+            self._note("cluster_starting")
+            self._resources.enter_context(connect(self.cluster))
+            self._is_open = True
+            self._note("cluster_ready")
+
+    def _note(self, event: str) -> None:
+        if self._events is not None:
+            self._events.emit(event)
+
+    def close(self) -> None:
+        """Leave the cluster; stop it if it was started here."""
+        self._resources.close()
+        self._is_open = False
+
+    def for_each(
+        self,
+        work: Any,  # noqa: ANN401 - see `Runner`
+        items: Sequence[Mapping[str, Any]],
+        on_done: OnDone,
+        *,
+        on_gpu: bool = False,
+        arguments: tuple[Any, ...] = (),
+    ) -> Files:
+        """See `Runner`; tasks for a function, a pool of actors for a class."""
+        self.open()
+        return for_each(work, items, on_done, on_gpu=on_gpu, arguments=arguments)
+
+    def stream(self, work: Callable[[int], Columns], num_units: int) -> Iterator[Columns]:
+        """See `Runner`."""
+        self.open()
+        return stream(work, num_units)
+
+    def share(self, value: T) -> Shared[T]:
+        """See `Runner`."""
+        self.open()
+        return _InStore([ray.put(value)])
+
+    def train(
+        self,
+        tasks: Sequence[TrainingTask],
+        *,
+        directory: Storage,
+        on_picture: OnPicture,
+        at_once: int | None = None,
+        budget: Budget | None = None,
+    ) -> Picture:
+        """See `Runner`; `at_once=1` is one lane of one worker."""
+        if tasks:
+            self.open()
+        config = self.cluster
+        if at_once is not None:
+            config = dataclasses.replace(config, num_lanes=at_once, workers_per_lane=1)
+        return train_all(
+            tasks, config=config, directory=directory, on_picture=on_picture, budget=budget
+        )
