@@ -20,6 +20,7 @@ from expertree.orchestration.schedule import Schedule, State, TrainingTask
 from expertree.storage import FileRecord, Storage
 
 T = TypeVar("T")
+V_co = TypeVar("V_co", covariant=True)
 
 OnDone: TypeAlias = Callable[[int, int], None]
 """Told of units done, and of units in all."""
@@ -39,10 +40,10 @@ _REST_S = 0.25
 _MOST_NAMED = 5
 
 
-class Shared(Protocol[T]):
+class Shared(Protocol[V_co]):
     """A value that every unit of work may ask for; picklable, and small itself."""
 
-    def get(self) -> T:
+    def get(self) -> V_co:
         """Give the value."""
         ...
 
