@@ -28,19 +28,27 @@ from expertree.report.shift_figures import shift_figures
 from expertree.report.tables import clean_sentence, grid, over_words
 from expertree.report.tree_drawing import colours_of, draw_tree
 
+_WORDS_PERCENT = 18.0
+"""What a method's name takes of the width of the scale."""
+
 LADDER = ("input", "classical", "one_network_tree", "one_network", "routed", "best_level")
 DEFAULT_DEGRADATIONS = ("low_light", "blur", "noise", "rain", "snow", "haze", "jpeg")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Mark:
-    """A method's place on a scale of PSNR, `left_percent` from its left end."""
+    """A method's place on a scale of PSNR, `left_percent` from its left end.
+
+    Attributes:
+        is_far: Whether its words move away from the line, past those of a neighbour on their side.
+    """
 
     method: str
     name: str
     value: str
     left_percent: float
     difference: str = ""
+    is_far: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,7 +169,7 @@ def _headlines(run: Run) -> list[Headline]:
                 base=formatting.number(base),
                 routed=formatting.number(routed),
                 harmed=formatting.percent(harmed) if formatting.measured(harmed) else "",
-                marks=_marks(_ladder(values)),
+                marks=apart(_marks(_ladder(values))),
                 mixed_gain=formatting.gain(mixed) if formatting.measured(mixed) else "",
             )
         )
@@ -230,6 +238,17 @@ def _marks(values: Mapping[str, float | None], reference: str = "") -> tuple[Mar
         )
         for method, value in found.items()
     )
+
+
+def apart(marks: Sequence[Mark]) -> tuple[Mark, ...]:
+    """Keep the words of marks apart, which stand below and above the scale in turn."""
+    placed: list[Mark] = []
+    for mark in marks:
+        before = placed[-2] if len(placed) > 1 else None
+        is_near = before is not None and mark.left_percent - before.left_percent < _WORDS_PERCENT
+        is_far = is_near and before is not None and not before.is_far
+        placed.append(dataclasses.replace(mark, is_far=is_far))
+    return tuple(placed)
 
 
 def _page_data(

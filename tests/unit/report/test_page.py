@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from expertree.report import Run, render_report
+from expertree.report.page import Mark, apart
 
 NAMES = {"low_light": "low-light", "jpeg": "JPEG"}
 VOID = {"meta", "img", "br"}
@@ -183,3 +184,11 @@ def test_skipped_photographs_are_named_with_the_reason(html: str) -> None:
 def test_the_configuration_is_listed_by_dotted_key(html: str) -> None:
     assert "experts.backbone.name" in html
     assert "router.objective" in html
+
+
+def test_words_of_neighbours_on_one_side_of_the_scale_stand_apart() -> None:
+    places = (0.0, 50.0, 92.0, 96.0, 100.0)
+    marks = [Mark(method=str(n), name="", value="", left_percent=p) for n, p in enumerate(places)]
+    assert [mark.is_far for mark in apart(marks)] == [False, False, False, False, True]
+    close = [Mark(method=str(n), name="", value="", left_percent=n) for n in range(5)]
+    assert [mark.is_far for mark in apart(close)] == [False, False, True, True, False]
