@@ -181,12 +181,13 @@ def test_adapters_are_trained_on_the_stored_root_and_restore_through_the_bundle(
 
 
 @pytest.mark.timeout(1500)
-def test_a_build_that_is_killed_five_times_ends_with_the_same_bundle(
-    built: Job, tmp_path: Path
+@pytest.mark.parametrize("num_kills", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_build_that_is_killed_again_and_again_ends_with_the_same_bundle(
+    built: Job, tmp_path: Path, num_kills: int
 ) -> None:
     job = Job(tmp_path)
     rng = random.Random(7)
-    for _ in range(5):
+    for _ in range(num_kills):
         process = subprocess.Popen(
             job.command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
