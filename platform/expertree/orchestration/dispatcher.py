@@ -27,6 +27,13 @@ class Picture:
     finished: bool
 
 
+def picture_of(schedule: Schedule) -> Picture:
+    """Take a picture of a schedule."""
+    return Picture(
+        tasks=schedule.status(), history=list(schedule.history), finished=schedule.finished
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Tenant:
     """Who leases tasks.
@@ -106,11 +113,7 @@ class Dispatcher:
     async def picture(self) -> Picture:
         """Where all tasks stand."""
         self._schedule.expire(time.time())
-        return Picture(
-            tasks=self._schedule.status(),
-            history=list(self._schedule.history),
-            finished=self._schedule.finished,
-        )
+        return picture_of(self._schedule)
 
     async def num_done(self) -> int:
         """See `Schedule.num_done`."""

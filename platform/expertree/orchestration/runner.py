@@ -15,7 +15,7 @@ import numpy as np
 from expertree.errors import ExpertreeError, PausedError, TrainingError, TransientStorageError
 from expertree.orchestration.budget import Budget
 from expertree.orchestration.cluster_config import ClusterConfig
-from expertree.orchestration.dispatcher import Picture
+from expertree.orchestration.dispatcher import Picture, picture_of
 from expertree.orchestration.schedule import Schedule, State, TrainingTask
 from expertree.storage import FileRecord, Storage
 
@@ -197,8 +197,9 @@ class LocalRunner:
                 continue
             with _own_threads():
                 _train_one(schedule, task, on_picture)
-        on_picture(picture_of(schedule))
-        return check_picture(picture_of(schedule))
+        last = picture_of(schedule)
+        on_picture(last)
+        return check_picture(last)
 
 
 def _train_one(schedule: Schedule, task: TrainingTask, on_picture: OnPicture) -> None:
@@ -234,13 +235,6 @@ def told(error: Exception) -> tuple[str, bool]:
     is_ours = isinstance(error, ExpertreeError)
     message = str(error) if is_ours else f"{type(error).__name__}: {error}"
     return message, not is_ours or isinstance(error, TransientStorageError)
-
-
-def picture_of(schedule: Schedule) -> Picture:
-    """Take a picture of a schedule."""
-    return Picture(
-        tasks=schedule.status(), history=list(schedule.history), finished=schedule.finished
-    )
 
 
 def check_picture(picture: Picture) -> Picture:
