@@ -1,5 +1,6 @@
 """A served bundle over HTTP: the images of `Restorer`, whatever happens on the way."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -87,12 +88,36 @@ def test_a_job_is_known_to_the_endpoint_until_it_is_done_and_after(
 def test_those_that_are_too_many_are_told_when_to_come_again_and_then_served(
     endpoint: Endpoint, restorer: Restorer
 ) -> None:
-    image = random_u8(256, 256)
+    image = random_u8(64, 64)
     expected = restorer.restore(image, expert=0).image
+    was_told = threading.Event()
+
+    def ask(_: int) -> np.ndarray:
+        answer = endpoint.restore(image, "?expert=0")
+        if answer.status == 200:
+            return decode_u8(answer.body)
+        was_told.set()
+        return endpoint.restore_until_done(image, "?expert=0")[0]
+
     with ThreadPoolExecutor(24) as pool:
-        done = list(pool.map(lambda _: endpoint.restore_until_done(image, "?expert=0"), range(24)))
-    assert all(np.array_equal(restored, expected) for restored, _ in done)
-    assert sum(tries for _, tries in done) > 0
+        with paused(titled(os.getpid(), ":pool-experts")):
+            asked = [pool.submit(ask, number) for number in range(24)]
+            # Four are in the pool and four wait; they would hang here if nobody were told.
+            assert was_told.wait(timeout=60)
+        assert all(np.array_equal(each.result(), expected) for each in asked)
+
+
+@contextlib.contextmanager
+def paused(pids: list[int]) -> Iterator[None]:
+    """Processes that stand still meanwhile, as if each of their requests took that long."""
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_metrics_count_requests_experts_and_stages(endpoint: Endpoint) -> None:
