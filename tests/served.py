@@ -11,8 +11,8 @@ from expertree.benchmarks.client import Answer, Client
 from expertree.benchmarks.fresh import fresh_bundle
 from expertree.experts import BackboneConfig
 from expertree.images.io import decode_u8, encode_png
-from expertree.orchestration.serving import Running
-from expertree.orchestration.serving_settings import (
+from expertree.orchestration.serving.app import Running
+from expertree.serving.deployments import (
     GatewayConfig,
     PoolConfig,
     RouterConfig,

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evaluated import check_patch_by_patch
 from expertree import Restorer
 from expertree.evaluation import METHODS
 from expertree.events import read_events
-from expertree.images.metrics import psnr_rgb
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -107,16 +107,9 @@ def test_the_report_has_what_the_readme_promises(built: Job) -> None:
     assert 'src="http' not in html
 
 
-def test_the_bundle_restores_what_the_evaluation_said(built: Job) -> None:
-    report = json.loads((built.folder / "out" / "report.json").read_text())
-    restorer = Restorer.load(built.folder / "out" / "bundle")
-    assert restorer.tree.groups == (1, 2, 3)
-    clean = np.random.default_rng(0).integers(0, 256, (45, 71, 3), dtype=np.uint8)
-    restored = restorer.restore(clean)
-    assert restored.image.shape == clean.shape
-    assert psnr_rgb(restored.image, clean) > 5
-    for example in report["examples"]:
-        assert example["psnr"]["routed"] > 5
+@pytest.mark.parametrize("split", ["val_in", "val_out"])
+def test_the_bundle_restores_each_patch_as_the_evaluation_said(built: Job, split: str) -> None:
+    check_patch_by_patch(built.folder / "out", split)
 
 
 def test_every_path_saw_as_many_samples_as_one_network_and_the_tree_as_the_other(

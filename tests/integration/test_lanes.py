@@ -14,10 +14,10 @@ from ray.cluster_utils import Cluster
 
 from expertree.errors import TrainingError, TransientStorageError
 from expertree.experts.workers import Workers
-from expertree.orchestration.cluster_config import ClusterConfig
-from expertree.orchestration.dispatcher import Picture
 from expertree.orchestration.lanes import train_all
-from expertree.orchestration.schedule import TrainingTask
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.schedule import TrainingTask
 from expertree.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

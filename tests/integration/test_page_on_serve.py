@@ -13,8 +13,8 @@ from skimage import data
 
 from expertree import Restorer
 from expertree.images.io import decode_u8, encode_png
-from expertree.orchestration.serving import serving
-from expertree.orchestration.serving_settings import (
+from expertree.orchestration.serving.app import serving
+from expertree.serving.deployments import (
     GatewayConfig,
     PoolConfig,
     RouterConfig,

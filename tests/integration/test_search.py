@@ -18,12 +18,12 @@ from ray.util import list_named_actors
 from expertree.config import load
 from expertree.errors import ConfigError
 from expertree.orchestration.cluster import connect
-from expertree.orchestration.cluster_config import ClusterConfig
-from expertree.orchestration.dispatcher import NAMESPACE
-from expertree.orchestration.search_estimate import describe_search
-from expertree.orchestration.search_run import run_search
-from expertree.orchestration.search_settings import SearchConfig
+from expertree.orchestration.search.run import run_search
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.scheduling.dispatcher import NAMESPACE
+from expertree.search.estimate import describe_search
 from expertree.search.record import Search
+from expertree.search.settings import SearchConfig
 from killing import kill_one_called
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]

@@ -19,7 +19,7 @@ import ray
 from expertree import Restorer
 from expertree.benchmarks.processes import titled
 from expertree.images.io import decode_u8, encode_png
-from expertree.orchestration.serving import serving
+from expertree.orchestration.serving.app import serving
 from served import Endpoint, config_of, free_port, random_u8, two_bundles
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

@@ -10,8 +10,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from expertree.config import load
 from expertree.errors import ConfigError
-from expertree.orchestration.serving import build
-from expertree.orchestration.serving_settings import ServingConfig
+from expertree.orchestration.serving.app import build
+from expertree.serving.deployments import ServingConfig
 
 SERVE = Path(__file__).parents[2] / "serve"
 FILES = sorted(SERVE.glob("*.yaml"))

@@ -11,8 +11,8 @@ import pytest
 from expertree import Restorer
 from expertree.benchmarks.load import LoadConfig, measure_load
 from expertree.benchmarks.processes import titled
-from expertree.orchestration.serving import serving
-from expertree.orchestration.serving_settings import PoolConfig
+from expertree.orchestration.serving.app import serving
+from expertree.serving.deployments import PoolConfig
 from served import Endpoint, config_of, free_port, random_u8, two_bundles
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -10,7 +10,7 @@ import pytest
 from expertree import storage
 from expertree.errors import ArtefactError, StorageError, TransientStorageError
 from expertree.experts import read_patches
-from expertree.orchestration.tables import count_rows
+from expertree.pipeline.tables import count_rows
 from expertree.storage import DONE, Storage, describe
 
 

@@ -14,9 +14,9 @@ from expertree.benchmarks.processes import family, num_bytes
 from expertree.hierarchy import HierarchyConfig
 from expertree.hierarchy.build import draw_rows, fit_tree
 from expertree.orchestration.cluster import connect
-from expertree.orchestration.cluster_config import ClusterConfig
-from expertree.orchestration.ray_runner import RayRunner
-from expertree.orchestration.tree_stage import assign_in_stream, draw_in_stream
+from expertree.orchestration.runner import RayRunner
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.tree import assign_in_stream, draw_in_stream
 from expertree.repeating import repeating
 
 GIB = 2**30
@@ -74,12 +74,12 @@ class MadeEmbeddings:
 
     @property
     def sizes(self) -> Sequence[int]:
-        """See `tree_stage.Blocks`."""
+        """See `tree.Blocks`."""
         whole, rest = divmod(self.num_rows, self.config.block_rows)
         return [self.config.block_rows] * whole + [rest] * bool(rest)
 
     def read(self, block: int) -> Float32[np.ndarray, "rows dim"]:
-        """See `tree_stage.Blocks`."""
+        """See `tree.Blocks`."""
         config, rows = self.config, self.sizes[block]
         shape = config.num_components, config.embed_dim
         centres = np.random.default_rng(config.seed).standard_normal(shape, dtype=np.float32)

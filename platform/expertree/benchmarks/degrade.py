@@ -24,7 +24,7 @@ from expertree.degradation.synthesis import degrade
 from expertree.degradation.table import DegradationConfig
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
 from expertree.images.arrays import ImageU8
-from expertree.orchestration.tables import write_table
+from expertree.pipeline.tables import write_table
 from expertree.storage import Storage
 
 LITE_NAF = BackboneConfig(name="litenaf")

@@ -23,14 +23,14 @@ from expertree.benchmarks.fresh import fresh_bundle
 from expertree.benchmarks.processes import family, num_bytes, titled
 from expertree.experts import BackboneConfig
 from expertree.images.io import decode_u8, encode_png
-from expertree.orchestration.serving import Running, serving
-from expertree.orchestration.serving_settings import (
+from expertree.orchestration.serving.app import Running, serving
+from expertree.restorer import Restorer
+from expertree.serving.deployments import (
     GatewayConfig,
     PoolConfig,
     RouterConfig,
     ServeConfig,
 )
-from expertree.restorer import Restorer
 from expertree.serving.settings import HttpConfig
 from expertree.storage import Storage
 

@@ -40,7 +40,7 @@ from expertree.experts import (
 from expertree.experts.recipe import PAPER_RECIPE
 from expertree.experts.scoring import score_expert, score_inputs
 from expertree.images.io import decode_u8, encode_png
-from expertree.orchestration.tables import write_table
+from expertree.pipeline.tables import write_table
 from expertree.storage import Storage
 
 ALL = "all"

@@ -17,13 +17,13 @@ from expertree.embedding.recipe import ExtractorRecipe
 from expertree.experts import BackboneConfig, RecipeConfig
 from expertree.hierarchy import HierarchyConfig
 from expertree.orchestration.cluster import connect
-from expertree.orchestration.cluster_config import ClusterConfig
-from expertree.orchestration.search_run import run_search
-from expertree.orchestration.search_settings import SearchConfig, SearchSettings
-from expertree.orchestration.settings import ExpertsConfig
+from expertree.orchestration.search.run import run_search
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.settings import ExpertsConfig
 from expertree.routing import RouterConfig
 from expertree.search.record import Search
 from expertree.search.rungs import value_of
+from expertree.search.settings import SearchConfig, SearchSettings
 from expertree.storage import Storage
 
 TABLE_8 = ((1,), (2,), (4,), (8,), (16,), (1, 8), (4, 8), (1, 4, 8), (1, 4, 8, 16))

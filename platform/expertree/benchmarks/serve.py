@@ -17,14 +17,14 @@ from expertree.benchmarks.fresh import fresh_bundle
 from expertree.experts import BackboneConfig
 from expertree.images.arrays import ImageU8
 from expertree.images.io import decode_u8, encode_png
-from expertree.orchestration.serving import serving
-from expertree.orchestration.serving_settings import (
+from expertree.orchestration.serving.app import serving
+from expertree.restorer import Restorer
+from expertree.serving.deployments import (
     GatewayConfig,
     PoolConfig,
     RouterConfig,
     ServeConfig,
 )
-from expertree.restorer import Restorer
 from expertree.serving.settings import HttpConfig
 from expertree.storage import Storage
 

@@ -13,10 +13,10 @@ from expertree.degradation.table import DegradationConfig
 from expertree.experts import read_patches
 from expertree.hierarchy import HierarchyConfig
 from expertree.orchestration.cluster import connect
-from expertree.orchestration.cluster_config import ClusterConfig
-from expertree.orchestration.patch_stages import degrade, shard
-from expertree.orchestration.ray_runner import RayRunner
-from expertree.orchestration.tables import LeafTable, leaf_files, read_table
+from expertree.orchestration.runner import RayRunner
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.make_patches import degrade, shard
+from expertree.pipeline.tables import LeafTable, leaf_files, read_table
 from expertree.storage import Storage
 
 

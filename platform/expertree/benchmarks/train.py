@@ -17,12 +17,12 @@ from expertree.experts.backbones import build_backbone, describe_backbone
 from expertree.experts.state import LOG
 from expertree.experts.workers import Workers
 from expertree.orchestration.cluster import connect
-from expertree.orchestration.cluster_config import ClusterConfig
-from expertree.orchestration.lane import OnProgress
 from expertree.orchestration.lanes import train_all
-from expertree.orchestration.patch_stages import degrade
-from expertree.orchestration.ray_runner import RayRunner
-from expertree.orchestration.schedule import TrainingTask
+from expertree.orchestration.runner import RayRunner
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.make_patches import degrade
+from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 
 PEAK_TERAFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L4": 121.0}

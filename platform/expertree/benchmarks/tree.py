@@ -15,13 +15,13 @@ import numpy as np
 from expertree.benchmarks.processes import family, num_bytes
 from expertree.experts.workers import Workers
 from expertree.orchestration.cluster import CPUS_PER_CORE, connect
-from expertree.orchestration.cluster_config import ClusterConfig
-from expertree.orchestration.dispatcher import Picture
-from expertree.orchestration.lane import OnProgress
 from expertree.orchestration.lanes import train_all
-from expertree.orchestration.schedule import Attempt, TrainingTask
-from expertree.orchestration.simulation import OnPreemption, bound_s, simulate
+from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.repeating import repeating
+from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.schedule import Attempt, TrainingTask
+from expertree.scheduling.simulation import OnPreemption, bound_s, simulate
+from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 
 PAPER_HOURS = 44.0

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from expertree.cli.codes import EXIT_DONE
 from expertree.cli.running import run_verb
-from expertree.orchestration.plan import describe_plan
 from expertree.orchestration.run import run_build
-from expertree.orchestration.settings import BuildConfig
+from expertree.pipeline.dry_run import describe_plan
+from expertree.pipeline.settings import BuildConfig
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 
 from expertree.cli.codes import EXIT_DONE
 from expertree.cli.running import run_verb
-from expertree.orchestration.search_estimate import describe_search
-from expertree.orchestration.search_run import run_search
-from expertree.orchestration.search_settings import SearchConfig
-from expertree.report.search_terminal import search_summary
+from expertree.orchestration.search.run import run_search
+from expertree.search.estimate import describe_search
+from expertree.search.settings import SearchConfig
 from expertree.search.space import SPACES
+from expertree.search.terminal import search_summary
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from expertree.cli.codes import EXIT_DONE, EXIT_FAILED
 from expertree.cli.running import run_verb
-from expertree.orchestration.serving import serving, update_running
-from expertree.orchestration.serving_settings import ServeConfig
+from expertree.orchestration.serving.app import serving, update_running
+from expertree.serving.deployments import ServeConfig
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -161,6 +161,19 @@ class DegradationConfig:
             sets.append(dataclasses.replace(made, clean_fraction=1.0, looks=HALF_GREY))
         return {patch_set.name: patch_set for patch_set in sets} | self.shift_sets()
 
+    def select_sets(self) -> dict[str, PatchSet]:
+        """What a search chooses by, by name: `select_in` and `select_out`.
+
+        They are like the sets for validation, but other patches: what a report says of the tree
+        that was chosen is then not what it was chosen by.
+        """
+        usual = self.mixed_fraction
+        sets = (
+            self.patch_set("select_in", "val", "in", self.num_val_in, usual),
+            self.patch_set("select_out", "val", "out", self.num_val_out, usual),
+        )
+        return {patch_set.name: patch_set for patch_set in sets}
+
     def _of_training(self, patch_set: PatchSet, clean_fraction: float) -> PatchSet:
         return dataclasses.replace(patch_set, clean_fraction=clean_fraction, looks=self.looks)
 

@@ -58,8 +58,7 @@ def train_extractor(
         captions: The degree caption of each.
         directory: Where checkpoints and result go; nobody else's.
         seed: Of the weights, the batches and the crops.
-        on_progress: Called about once a second with `samples`, `num_samples`, `loss` and
-            `samples_per_s`; may raise to stop the training, `PausedError` after a checkpoint.
+        on_progress: See `train_expert`.
         device: Where to compute.
 
     Returns:
@@ -85,22 +84,36 @@ def train_extractor(
         if config.content_captions is not None:
             state.content_captions = _captioned(config, patches, directory, key, device)
         state.resume(newest_checkpoint(directory, key))
-        pace = _Pace(on_progress, recipe, len(state.losses))
-        for step in range(len(state.losses), recipe.num_steps):
-            state.take(step)
-            try:
-                pace.report(state.losses)
-            except PausedError:
-                save_checkpoint(directory, key, step + 1, state.tensors(), state.losses)
-                raise
-            if (step + 1) % recipe.checkpoint_every_steps == 0 and step + 1 < recipe.num_steps:
-                save_checkpoint(directory, key, step + 1, state.tensors(), state.losses)
+
+        def save(num_steps: int, now: _Training) -> None:
+            save_checkpoint(directory, key, num_steps, now.tensors(), now.losses)
+
+        _take_all(state, recipe, on_progress, save)
     extractor = state.extractor.eval().cpu()
     log = {"losses": state.losses, "content_target": state.content_target}
     directory.write_json("log.json", log)
     save_extractor(extractor, directory)
     delete_checkpoints(directory)
     return extractor
+
+
+def _take_all(
+    state: "_Training",
+    recipe: ExtractorRecipe,
+    on_progress: OnProgress | None,
+    save: Callable[[int, "_Training"], None],
+) -> None:
+    """Take the steps that are left, with a checkpoint every so often and where one is to pause."""
+    pace = _Pace(on_progress, recipe, len(state.losses))
+    for step in range(len(state.losses), recipe.num_steps):
+        state.take(step)
+        try:
+            pace.report(state.losses)
+        except PausedError:
+            save(step + 1, state)
+            raise
+        if (step + 1) % recipe.checkpoint_every_steps == 0 and step + 1 < recipe.num_steps:
+            save(step + 1, state)
 
 
 class _Training:

@@ -71,7 +71,8 @@ METHODS: Mapping[str, Described] = {
 }
 """The methods in the order of the rows, by their names in data."""
 
-_NETWORKS = ("one_network_tree", "one_network")
+ONE_NETWORK, ONE_NETWORK_TREE = "one_network", "one_network_tree"
+"""The root's network on everything: with the samples of a path, and with those of the tree."""
 
 
 def described(name: str) -> Described:
@@ -89,5 +90,5 @@ def gain_over(averages: Mapping[str, float]) -> str:
     Args:
         averages: Average PSNR by method, the input's at least.
     """
-    network = [name for name in _NETWORKS if name in averages][:1]
+    network = [name for name in (ONE_NETWORK_TREE, ONE_NETWORK) if name in averages][:1]
     return max(["input", *network], key=lambda name: averages[name])

@@ -100,9 +100,6 @@ def train_expert(
             the learning rate is that of the whole training. Nothing is written but a checkpoint
             and the snapshot.
 
-    Returns:
-        Numbers about the training.
-
     Raises:
         TrainingError: If the loss is not finite even at half the rate, the memory is not enough for
             one sample, or there are no patches.
@@ -120,13 +117,16 @@ def train_expert(
                 on_checkpoint or (lambda *_: None),
                 until=job.num_samples if part is None else part.num_samples,
             )
-        state = training.state
         result = directory if part is None else part.snapshot
         if workers.is_first:
-            state.finish(result)
+            training.state.finish(result)
         if workers.is_first and part is None:
             checkpoints.clear()
     workers.wait()
+    return _result_of(job, training.state, result)
+
+
+def _result_of(job: ExpertJob, state: TrainingState, result: Storage) -> ExpertResult:
     return ExpertResult(
         key=job.key,
         num_samples=state.num_seen,

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from expertree.errors import ResourceError
-from expertree.orchestration.cluster_config import ClusterConfig
+from expertree.pipeline.cluster_config import ClusterConfig
 
 CPUS_PER_CORE = 2
 """Logical CPUs for each core of a cluster of our own: lanes hold theirs while they train or wait,

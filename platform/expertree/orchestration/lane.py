@@ -4,8 +4,8 @@ import dataclasses
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ray
 from ray import cloudpickle
@@ -16,11 +16,12 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from expertree.errors import ExpertreeError, PausedError
 from expertree.orchestration.cluster import is_leaving
-from expertree.orchestration.cluster_config import ClusterConfig
-from expertree.orchestration.dispatcher import Tenant
-from expertree.orchestration.runner import told
-from expertree.orchestration.schedule import TrainingTask
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.runner import told
 from expertree.repeating import repeating
+from expertree.scheduling.dispatcher import Tenant
+from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.work import Work
 from expertree.storage import Storage
 
 if TYPE_CHECKING:
@@ -32,22 +33,8 @@ _COLLECTIVE_TIMEOUT_S = 24 * 3600
 """Workers wait for their first one while it waits for a task, maybe for hours; that one of them has
 died they learn from Ray Train."""
 
-OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]
-
 Handle: TypeAlias = Any
 """A handle on the dispatcher actor; Ray's own types do not know the methods behind it."""
-
-
-class Work(Protocol):
-    """What a task's `work` is: a picklable value that a lane can run."""
-
-    def run(self, on_progress: OnProgress, workers: "Workers") -> None:
-        """Do all of it; call `on_progress` often, which raises when the work is to stop.
-
-        Args:
-            on_progress: Takes the newest progress.
-            workers: This worker among the lane's; all of them run the same work at once.
-        """
 
 
 class LeaseLostError(ExpertreeError):

@@ -22,13 +22,13 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from expertree.errors import StorageError, TrainingError
-from expertree.orchestration.budget import Budget
 from expertree.orchestration.cluster import CPUS_PER_CORE, nodes_that_stay, num_lanes, roomiest
-from expertree.orchestration.cluster_config import ClusterConfig
-from expertree.orchestration.dispatcher import NAMESPACE, Dispatcher, Picture
 from expertree.orchestration.lane import Handle, fit_lane, pack, resources_of
-from expertree.orchestration.runner import check_picture
-from expertree.orchestration.schedule import State, TrainingTask
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.runner import check_picture
+from expertree.scheduling.budget import Budget
+from expertree.scheduling.dispatcher import NAMESPACE, Dispatcher, Picture
+from expertree.scheduling.schedule import State, TrainingTask
 from expertree.storage import Storage
 
 POLL_S = 0.5

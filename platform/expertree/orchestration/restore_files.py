@@ -22,7 +22,7 @@ from expertree.batch.settings import BatchConfig
 from expertree.config import canonical_json
 from expertree.errors import ConfigError, ResourceError
 from expertree.orchestration.cluster import connect, num_data_workers, resources
-from expertree.orchestration.cluster_config import ClusterConfig
+from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.restorer import Restorer
 
 OWN_CLUSTER = "local"

@@ -10,17 +10,17 @@ from typing import Any, cast
 
 from expertree.config import to_dict
 from expertree.events import EventLog, read_events
-from expertree.orchestration.build import build, prepare
-from expertree.orchestration.dispatcher import Picture
-from expertree.orchestration.grow_stages import check_photographs, inherit, past_of
-from expertree.orchestration.ray_runner import runner_of
-from expertree.orchestration.results import evaluate, run_record
-from expertree.orchestration.schedule import Attempt, TaskStatus
-from expertree.orchestration.schedule import State as TaskState
-from expertree.orchestration.settings import BuildConfig
-from expertree.orchestration.stages import Workbench
+from expertree.orchestration.runner import runner_of
+from expertree.pipeline.build import build, prepare
+from expertree.pipeline.evaluate import evaluate, run_record
+from expertree.pipeline.grow import check_photographs, inherit, past_of
+from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.stages import Workbench
 from expertree.progress import ExpertState, ProgressView, Snapshot, StageState, State
 from expertree.report import Run, results_table, write_report
+from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.schedule import Attempt, TaskStatus
+from expertree.scheduling.schedule import State as TaskState
 from expertree.storage import Storage
 
 STAGES = (

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from expertree.images.mixing import check_strength, mix
-from expertree.images.tiling import plan_tiles, restore_tiled
+from expertree.images.tiling import TilePlan, plan_tiles, restore_tiled
 from expertree.restorer.restorer import OnTile, Restorer
 from expertree.restorer.tiles import OVERLAP_PX
 from expertree.routing import Route
@@ -84,18 +84,7 @@ def restore_per_tile(
 
     def operator(tile: Tensor) -> Tensor:
         route = choose(tile)
-        row, column = places[len(routes)]
-        routes.append(
-            TileRoute(
-                top_px=plan.rows[row].start,
-                left_px=plan.columns[column].start,
-                height_px=tile.shape[-2],
-                width_px=tile.shape[-1],
-                expert=route.expert,
-                level=route.level,
-                confidence=route.confidence,
-            )
-        )
+        routes.append(_routed_at(plan, places[len(routes)], route))
         if route.expert is None or strength == 0.0:
             return tile
         return restorer.apply(route.expert, tile, overlap_px=overlap_px).image
@@ -109,3 +98,16 @@ def restore_per_tile(
     if all(route.expert is None for route in routes):
         return image.clone(), tuple(routes)
     return mix(image, restored[0], strength).clone(), tuple(routes)
+
+
+def _routed_at(plan: TilePlan, place: tuple[int, int], route: Route) -> TileRoute:
+    rows, columns = plan.rows[place[0]], plan.columns[place[1]]
+    return TileRoute(
+        top_px=rows.start,
+        left_px=columns.start,
+        height_px=rows.stop - rows.start,
+        width_px=columns.stop - columns.start,
+        expert=route.expert,
+        level=route.level,
+        confidence=route.confidence,
+    )

@@ -59,10 +59,9 @@ def decide(
 ) -> list[Route]:
     """Choose an expert for each sample of a batch, or to leave it as it is.
 
-    What is not allowed gets a logit of minus infinity before the softmax, so that probabilities are
-    shared among what is left (paper 000, instruction mode). A sample is left as it is where no
-    expert is predicted to beat the input by more than the router's margin, unless one insists:
-    by saying so, or by naming a level, an expert or leaves.
+    What is not allowed gets a logit of minus infinity before the softmax (paper 000). A sample is
+    left as it is where no expert is predicted to beat the input by more than the router's margin,
+    unless one insists: by saying so, or by naming a level, an expert or leaves.
 
     Args:
         output: From a router in evaluation mode.

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from expertree.config import canonical_json
+from expertree.search.space import Space
 
 
 class RandomDraws:
@@ -29,6 +30,11 @@ class RandomDraws:
         if log:
             return float(math.exp(self._rng.uniform(math.log(low), math.log(high))))
         return float(self._rng.uniform(low, high))
+
+
+def random_trials(space: Space, count: int, *, seed: int) -> list[dict[str, Any]]:
+    """Trials drawn at random: the first ones of a longer search are those of a shorter one."""
+    return [space.draw(RandomDraws([seed, number])) for number in range(count)]
 
 
 class Asked(Protocol):

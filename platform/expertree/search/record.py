@@ -214,3 +214,8 @@ class Search(TypedDict):
     best: Sequence[Best]
     best_command: str | None
     unit: str
+
+
+def shape_in_words(groups: Sequence[int]) -> str:
+    """The groups of a tree's levels as people write them, such as `{1, 4, 8}`."""
+    return "{" + ", ".join(str(count) for count in groups) + "}"

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from expertree.config import canonical_json, check_key, open_sections
 from expertree.errors import ConfigError
-from expertree.search.record import Scalar
+from expertree.search.record import Scalar, shape_in_words
 
 SPACES = Path(__file__).with_name("spaces")
 """The spaces that have names. In a clone a link to its folder `search_spaces`; a wheel has them."""
@@ -302,11 +302,6 @@ def apply(cls: type, base: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
             place = place[section]
         place[last] = value
     return data
-
-
-def shape_in_words(groups: Sequence[int]) -> str:
-    """Such as `{1, 4, 8}`."""
-    return "{" + ", ".join(str(count) for count in groups) + "}"
 
 
 def _copied(value: Any) -> Any:  # noqa: ANN401 - any plain data

@@ -4,7 +4,6 @@
 process, `app.py` the HTTP side, `settings.py` what it allows.
 """
 
-from expertree.serving.app import create_app
 from expertree.serving.engine import (
     Alternative,
     Engine,
@@ -17,6 +16,7 @@ from expertree.serving.engine import (
     Restored,
     Routed,
 )
+from expertree.serving.http.app import create_app
 from expertree.serving.local import LocalEngine
 from expertree.serving.settings import HttpConfig, JobLimits, Key, Limits, check_binding
 

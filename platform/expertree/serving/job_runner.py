@@ -10,9 +10,9 @@ from typing import Any, TypeAlias, TypeVar
 from expertree.errors import DeadlineError, MemoryShortageError, OverloadError
 from expertree.serving.budget import Budget, Share
 from expertree.serving.engine import OnTile
+from expertree.serving.http.problems import Problem, problem_of
 from expertree.serving.jobs import Jobs, Order
 from expertree.serving.photos import RestoredFile
-from expertree.serving.problems import Problem, problem_of
 from expertree.serving.settings import JobLimits
 
 T = TypeVar("T")

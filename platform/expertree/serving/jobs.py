@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Literal, Protocol, TypeAlias
 
 from expertree.errors import OverloadError
-from expertree.serving.options import Wanted
+from expertree.serving.http.options import Wanted
+from expertree.serving.http.problems import Problem, ProblemError
 from expertree.serving.photos import RestoredFile
-from expertree.serving.problems import Problem, ProblemError
 from expertree.serving.settings import JobLimits
 
 State: TypeAlias = Literal["queued", "running", "done", "failed"]

@@ -13,7 +13,7 @@ from expertree.images.io import to_float
 from expertree.images.mixing import mix
 from expertree.images.photo_file import LOSSY_FORMATS, Photo, read_photo, write_photo
 from expertree.serving.engine import Pixels, Restored, Routed
-from expertree.serving.options import Wanted
+from expertree.serving.http.options import Wanted
 
 MEDIA_TYPES: Mapping[PhotoFormat, str] = {
     "png": "image/png",

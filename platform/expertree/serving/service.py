@@ -9,7 +9,7 @@ from expertree.experts.shortage import is_out_of_memory
 from expertree.images.containers import Header, read_header
 from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
 from expertree.serving.engine import Engine, Model, OnTile, Options, Routed, untouched
-from expertree.serving.options import Wanted
+from expertree.serving.http.options import Wanted
 from expertree.serving.photos import Decoded, RestoredFile, decode, encode
 from expertree.serving.settings import Limits
 from expertree.serving.threads import run_in_thread

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from expertree.errors import ConfigError, OptionError
-from expertree.serving.options import ReadText
+from expertree.serving.http.options import ReadText
 
 Embed: TypeAlias = Callable[[Sequence[str]], Float32[np.ndarray, "sentences dim"]]
 """Sentences to embeddings of length 1."""

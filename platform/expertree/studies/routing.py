@@ -13,7 +13,7 @@ import torch
 
 from expertree.config import load, to_dict
 from expertree.hierarchy import Tree, assign
-from expertree.orchestration.finished import FinishedBuild, ScoredSet
+from expertree.pipeline.earlier_build import FinishedBuild, ScoredSet
 from expertree.routing import (
     Route,
     RouterConfig,

@@ -21,17 +21,17 @@ from expertree.degradation.table import PatchSet
 from expertree.errors import ConfigError
 from expertree.events import EventLog
 from expertree.hierarchy import assign
-from expertree.orchestration.build import prepare
-from expertree.orchestration.finished import FinishedBuild, ScoredSet
-from expertree.orchestration.ray_runner import runner_of
-from expertree.orchestration.score_stage import INPUTS
-from expertree.orchestration.set_stages import (
+from expertree.orchestration.runner import runner_of
+from expertree.pipeline.build import prepare
+from expertree.pipeline.earlier_build import FinishedBuild, ScoredSet
+from expertree.pipeline.patch_sets import (
     embed_tables,
     make_tables,
     score_tables,
 )
-from expertree.orchestration.settings import BuildConfig
-from expertree.orchestration.stages import Workbench, key_of
+from expertree.pipeline.score import INPUTS
+from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.stages import Workbench, key_of
 from expertree.routing import Router, RouterConfig, audit_routes, decide, train_router
 from expertree.storage import Storage
 from expertree.studies.tables import Cell, Rows, Table

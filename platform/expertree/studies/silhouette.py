@@ -10,8 +10,8 @@ from jaxtyping import Float32
 from expertree.config import load, to_dict
 from expertree.errors import ArtefactError, ConfigError, GroupingError
 from expertree.hierarchy import HierarchyConfig, build_tree, purity, silhouettes
-from expertree.orchestration.stages import key_of, sibling
-from expertree.orchestration.tables import read_embeddings, read_labels
+from expertree.pipeline.stages import key_of, sibling
+from expertree.pipeline.tables import read_embeddings, read_labels
 from expertree.storage import Storage
 from expertree.studies.tables import Cell, Rows, Table
 

@@ -9,7 +9,7 @@ import pytest
 
 from expertree.cli.composing import CONF, compose, spell_out
 from expertree.errors import ConfigError
-from expertree.orchestration.settings import BuildConfig
+from expertree.pipeline.settings import BuildConfig
 from expertree.search.space import SPACES
 
 

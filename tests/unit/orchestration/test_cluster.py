@@ -5,7 +5,7 @@ import pytest
 from expertree.errors import ResourceError
 from expertree.orchestration import cluster
 from expertree.orchestration.cluster import connect
-from expertree.orchestration.cluster_config import ClusterConfig
+from expertree.pipeline.cluster_config import ClusterConfig
 
 
 def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

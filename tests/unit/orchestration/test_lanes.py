@@ -15,9 +15,9 @@ from expertree.errors import PausedError, TrainingError, TransientStorageError
 from expertree.experts.workers import ALONE, Workers
 from expertree.orchestration import lane, lanes
 from expertree.orchestration.cluster import roomiest
-from expertree.orchestration.cluster_config import ClusterConfig
-from expertree.orchestration.dispatcher import Dispatcher, Picture, Tenant
-from expertree.orchestration.schedule import State, TrainingTask
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.scheduling.dispatcher import Dispatcher, Picture, Tenant
+from expertree.scheduling.schedule import State, TrainingTask
 from expertree.storage import Storage
 
 NODE = "0a" * 28

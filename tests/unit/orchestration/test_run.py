@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from expertree.orchestration.run import remaining_s, time_of_work, timeline
-from expertree.orchestration.schedule import Schedule, TrainingTask
+from expertree.scheduling.schedule import Schedule, TrainingTask
 
 
 def started(t: float, key: str, lane: str, number: int = 1) -> dict[str, Any]:

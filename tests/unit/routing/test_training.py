@@ -9,7 +9,7 @@ import torch
 
 from expertree.errors import ConfigError, TrainingError
 from expertree.hierarchy import Tree, assign
-from expertree.orchestration.stages import VERSIONS
+from expertree.pipeline.stages import VERSIONS
 from expertree.routing import (
     Route,
     RouterConfig,

@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from expertree.config import load, to_dict
-from expertree.orchestration.search_settings import SearchConfig, demands, trial_config
-from expertree.orchestration.settings import BuildConfig
+from expertree.pipeline.settings import BuildConfig
+from expertree.search.settings import SearchConfig, demands, trial_config
 from expertree.search.sharing import Demand, Needed, add_up
 from expertree.search.space import Space, read_space
 

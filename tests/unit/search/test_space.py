@@ -7,9 +7,9 @@ import yaml
 from expertree.cli.composing import CONF
 from expertree.config import load, to_dict
 from expertree.errors import ConfigError
-from expertree.orchestration.search_settings import SearchConfig, check_trials
-from expertree.orchestration.settings import BuildConfig
+from expertree.pipeline.settings import BuildConfig
 from expertree.search.draws import RandomDraws
+from expertree.search.settings import SearchConfig, check_trials
 from expertree.search.space import SPACES, Space, apply, flatten, read_space
 
 

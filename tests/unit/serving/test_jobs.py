@@ -15,10 +15,10 @@ from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
 from expertree.serving import HttpConfig, JobLimits, Key, LocalEngine, create_app
 from expertree.serving.engine import Options, Routed
+from expertree.serving.http.options import Wanted
+from expertree.serving.http.problems import ProblemError
 from expertree.serving.jobs import JobTable, LocalJobs, Order, make_order
-from expertree.serving.options import Wanted
 from expertree.serving.photos import RestoredFile
-from expertree.serving.problems import ProblemError
 
 ROUTE = Routed(
     model="m",

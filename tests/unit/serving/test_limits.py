@@ -25,9 +25,9 @@ from expertree.serving import (
     check_binding,
     create_app,
 )
-from expertree.serving.keys import Gatekeeper
+from expertree.serving.http.keys import Gatekeeper
+from expertree.serving.http.problems import ProblemError
 from expertree.serving.metrics import Measurement
-from expertree.serving.problems import ProblemError
 
 
 def key(name: str, token: str, **limits: Any) -> Key:
@@ -108,7 +108,7 @@ def test_every_key_is_compared_by_its_whole_hash(monkeypatch: pytest.MonkeyPatch
         compared.append((a, b))
         return a == b
 
-    monkeypatch.setattr("expertree.serving.keys.hmac.compare_digest", compare)
+    monkeypatch.setattr("expertree.serving.http.keys.hmac.compare_digest", compare)
     keys = (key("alice", "secret"), key("bob", "other"))
     assert Gatekeeper(keys).who("bearer secret") == keys[0]
     assert [pair[0] for pair in compared] == [own.sha256 for own in keys]

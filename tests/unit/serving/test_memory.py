@@ -21,9 +21,9 @@ from expertree.serving import HttpConfig, JobLimits, Limits, LocalEngine, create
 from expertree.serving import jobs as jobs_module
 from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
 from expertree.serving.engine import Options
+from expertree.serving.http.options import Wanted
 from expertree.serving.job_runner import JobRunner
 from expertree.serving.jobs import JobTable, LocalJobs, Order, make_order
-from expertree.serving.options import Wanted
 from expertree.serving.photos import Decoded, RestoredFile
 from expertree.serving.service import Service
 from expertree.serving.threads import run_in_thread

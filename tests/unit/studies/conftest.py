@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from expertree.hierarchy import HierarchyConfig, assign, build_tree, save_tree
-from expertree.orchestration.score_stage import INPUTS
-from expertree.orchestration.stages import stage_key
-from expertree.orchestration.tables import write_table
+from expertree.pipeline.score import INPUTS
+from expertree.pipeline.stages import stage_key
+from expertree.pipeline.tables import write_table
 from expertree.storage import Storage
 
 TASKS = ("noise", "blur", "haze", "rain")

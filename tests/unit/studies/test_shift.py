@@ -11,12 +11,12 @@ import pytest
 from expertree.config import load, to_dict
 from expertree.errors import ConfigError
 from expertree.hierarchy import load_tree
-from expertree.orchestration.build import prepare
-from expertree.orchestration.score_stage import INPUTS
-from expertree.orchestration.set_stages import table_specs
-from expertree.orchestration.settings import BuildConfig
-from expertree.orchestration.stages import key_of, stage_key
-from expertree.orchestration.tables import read_embeddings, read_table, write_table
+from expertree.pipeline.build import prepare
+from expertree.pipeline.patch_sets import table_specs
+from expertree.pipeline.score import INPUTS
+from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.stages import key_of, stage_key
+from expertree.pipeline.tables import read_embeddings, read_table, write_table
 from expertree.storage import Storage
 from expertree.studies.registry import StudyConfig, run_study
 

@@ -6,7 +6,7 @@ import pytest
 
 from expertree.config import load
 from expertree.errors import ArtefactError, ConfigError
-from expertree.orchestration.tables import write_table
+from expertree.pipeline.tables import write_table
 from expertree.storage import Storage
 from expertree.studies.registry import StudyConfig, run_study
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from expertree.errors import ConfigError
+from expertree.search.followed import end_scalars, rung_scalars, tree_scalars
 from expertree.tracking.dashboard import DashboardConfig, dashboard_json, publish
-from expertree.tracking.trials import end_scalars, rung_scalars, tree_scalars
 
 EXAMPLE = Path(__file__).parents[1] / "search" / "example_search.json"
 

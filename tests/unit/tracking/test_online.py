@@ -15,7 +15,8 @@ EXAMPLE = ROOT / "tests" / "unit" / "search" / "example_search.json"
 SEARCH = """
 import json, sys
 from pathlib import Path
-from expertree.tracking import TrackedSearch, TrackingConfig, open_sweep, sweep_identity
+from expertree.search.followed import TrackedSearch, sweep_identity
+from expertree.tracking import TrackingConfig, open_sweep
 record = json.loads(Path(sys.argv[1]).read_text())
 keep = {"completed": None, "failed": None}
 for trial in record["trials"]:

@@ -1,0 +1,112 @@
+"""Ray Data pipelines whose rows are units of work: a file to write or to read, not an image.
+
+`for_each` runs units that write files, `stream` units that return numbers. Image bytes never travel
+through the object store, every output file has one writer and a name that depends on the plan
+alone, and a stage that was killed goes on behind the files that are there.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from expertree.orchestration.cluster import num_data_workers
+from expertree.pipeline.runner import Files, OnDone
+from expertree.storage import Storage, Written
+
+
+def for_each(
+    work: Any,  # noqa: ANN401 - a function or the class of a callable
+    items: Sequence[Mapping[str, Any]],
+    on_done: OnDone,
+    *,
+    on_gpu: bool = False,
+    arguments: tuple[Any, ...] = (),
+) -> Files:
+    """Run units of work in tasks, or in a pool of actors if `work` is a class; see `Runner`."""
+    size = min(num_data_workers(), len(items))
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    dataset = ray.data.from_items(
+        [{"item": item} for item in items], override_num_blocks=min(len(items), 1000)
+    )
+    # Ray's types know neither callable classes nor `fn_kwargs`.
+    run: Any = _Unit if isinstance(work, type) else _run_unit
+    if isinstance(work, type):
+        done = dataset.map(
+            run,
+            fn_constructor_args=(work, arguments),
+            compute=ray.data.ActorPoolStrategy(size=size),
+            num_cpus=1,
+            num_gpus=int(on_gpu),
+        )
+    else:
+        done = dataset.map(
+            run,
+            fn_kwargs={"work": work},
+            compute=ray.data.TaskPoolStrategy(size=size),
+            num_cpus=1,
+        )
+    written: Files = {}
+    for count, row in enumerate(done.iter_rows(), start=1):
+        uri, files = json.loads(row["written"])
+        if files:
+            written.setdefault(Storage(uri), {}).update(files)
+        on_done(count, len(items))
+    return written
+
+
+def stream(
+    work: Callable[[int], Mapping[str, np.ndarray[Any, Any]]], num_units: int
+) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
+    """Run `work` with each number below `num_units` in tasks, and give the columns it returns.
+
+    They come in any order, and those of several units together, while other units are at work; the
+    object store holds what has not been taken yet.
+
+    Args:
+        work: Picklable; returns columns of equal length, at least one row.
+        num_units: How many.
+    """
+    size = min(num_data_workers(), num_units)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    numbers = ray.data.range(num_units, override_num_blocks=min(num_units, 1000))
+    run: Any = _run_number
+    made = numbers.map_batches(
+        run,
+        batch_size=1,
+        fn_kwargs={"work": work},
+        compute=ray.data.TaskPoolStrategy(size=size),
+        num_cpus=1,
+    )
+    yield from made.iter_batches(batch_size=None, batch_format="numpy")
+
+
+def _run_unit(
+    row: dict[str, Any], *, work: Callable[[Mapping[str, Any]], Written | None]
+) -> dict[str, Any]:
+    return _told(row["item"], work(row["item"]))
+
+
+def _told(item: Mapping[str, Any], written: Written | None) -> dict[str, Any]:
+    """What a unit wrote, as text: rows of a data set have columns, and files any names."""
+    return {"written": json.dumps([item["directory"].uri if written else "", written])}
+
+
+class _Unit:
+    """An actor of the pool: builds the worker once, then runs items through it."""
+
+    def __init__(self, worker: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._worker = worker(*arguments)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return _told(row["item"], self._worker(row["item"]))
+
+
+def _run_number(
+    batch: dict[str, np.ndarray[Any, Any]],
+    *,
+    work: Callable[[int], Mapping[str, np.ndarray[Any, Any]]],
+) -> dict[str, np.ndarray[Any, Any]]:
+    return dict(work(int(batch["id"][0])))

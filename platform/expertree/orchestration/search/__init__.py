@@ -1,0 +1,1 @@
+"""A search on Ray: trials by Ray Tune, experts by lanes that all trials share."""

@@ -1,0 +1,177 @@
+"""The application of Ray Serve: `build` for `serve deploy`, `serving` for a program of our own.
+
+    gateway   HTTP: decodes, asks, blends tiles, encodes; as many replicas as requests need
+    control   which bundle is current, and puts the next one up beside it; the table of jobs
+
+and, for each bundle, an application of its own (`replicas.build_release`):
+
+    router    extractor and routers, in batches
+    pool-...  experts
+"""
+
+import contextlib
+import dataclasses
+import http.client
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import ray
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from expertree.config import load
+from expertree.errors import ConfigError, ResourceError
+from expertree.orchestration.cluster import connect
+from expertree.orchestration.serving.control import CONTROL, Control
+from expertree.orchestration.serving.gateway import Gateway
+from expertree.orchestration.serving.replicas import deployment
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.serving.deployments import ServeConfig, ServingConfig
+from expertree.serving.settings import check_binding
+from expertree.serving.updates import UpdateStatus
+
+APP = "expertree"
+"""Name of the application, unless a file for `serve deploy` gives another."""
+
+_LOOK_EVERY_S = 0.25
+_READY_S = 120.0
+
+_QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+
+
+def build(args: Mapping[str, Any]) -> serve.Application:
+    """Make the application from what stands under `args` in a file for `serve deploy`.
+
+    Raises:
+        ConfigError: If a key is unknown or a value cannot work; the message has its path.
+    """
+    return build_application(load(ServingConfig, args))
+
+
+def build_application(config: ServingConfig) -> serve.Application:
+    """Make the application.
+
+    Raises:
+        ConfigError: If strangers can reach it and there are no keys.
+    """
+    check_binding(config.http)
+    # Not even the gateway is made anew for another bundle: it comes as user_config, see Control.
+    shape = dataclasses.replace(config, bundle="")
+    control = cast("serve.Deployment", Control).options(
+        user_config={"bundle": config.bundle}, logging_config=_QUIET
+    )
+    # A new gateway is there before the old one goes.
+    gateway = deployment(Gateway, config.gateway, max_surge_percent=100)
+    return gateway.bind(shape, control.bind(shape))
+
+
+def url_of(config: ServingConfig) -> str:
+    """Where an application answers."""
+    return f"http://{config.http.host}:{config.http.port}"
+
+
+class Running:
+    """An application that is served.
+
+    Attributes:
+        url: Where it answers.
+        address: Of the Ray that it runs on.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Find its control.
+
+        Args:
+            url: Where it answers.
+        """
+        self.url = url
+        self.address: str = ray.get_runtime_context().gcs_address
+        self._control: DeploymentHandle[Any] = serve.get_deployment_handle(CONTROL, APP)
+
+    def update(self, bundle: str) -> UpdateStatus:
+        """Serve another bundle; returns when it is served, or known why not."""
+        status: UpdateStatus = self._control.update.remote(bundle).result()
+        return status
+
+    def status(self) -> UpdateStatus:
+        """What is served, and how the last update went."""
+        status: UpdateStatus = self._control.status.remote().result()
+        return status
+
+    def wait(self) -> None:
+        """Wait until requests are answered.
+
+        Raises:
+            ResourceError: If the first bundle cannot be served, or not where it should; says why.
+        """
+        while (status := self.status()).serving is None:
+            if status.problem is not None:
+                raise ResourceError(f"{status.wanted} is not served: {status.problem}")
+            time.sleep(_LOOK_EVERY_S)
+        deadline_s = time.monotonic() + _READY_S
+        while not self._is_ready():  # the gateway hears of it a moment later
+            if time.monotonic() > deadline_s:
+                raise ResourceError(
+                    f"nothing is ready at {self.url} after {_READY_S:g} s; if this cluster serves "
+                    "something else already, its host and port hold: give the same ones"
+                )
+            time.sleep(_LOOK_EVERY_S)
+
+    def _is_ready(self) -> bool:
+        where = urlsplit(self.url)
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
+        with (
+            contextlib.closing(connection),
+            contextlib.suppress(OSError, http.client.HTTPException),
+        ):
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == HTTPStatus.OK
+        return False
+
+
+@contextlib.contextmanager
+def serving(config: ServeConfig) -> Iterator[Running]:
+    """Serve inside the block, on a cluster of our own or one that is running.
+
+    Raises:
+        ConfigError: If no bundle is given.
+        ResourceError: If the cluster cannot be reached, or the bundle cannot be served.
+    """
+    application = config.application
+    if not application.bundle:
+        raise ConfigError("give bundle=..., a directory or a URI that every node sees")
+    check_binding(application.http)
+    cluster = ClusterConfig(address=config.address, num_cores=config.num_cores, dashboard=False)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    with connect(cluster):
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={
+                "host": config.http.host,
+                "port": config.http.port,
+            },
+            logging_config=_QUIET,
+        )
+        try:
+            serve.run(build_application(application), name=APP)
+            running = Running(url_of(config))
+            running.wait()
+            yield running
+        finally:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def update_running(config: ServeConfig) -> UpdateStatus:
+    """Have an application that is running on a cluster serve another bundle.
+
+    Raises:
+        ResourceError: If the cluster cannot be reached, or nothing is served there.
+    """
+    with connect(ClusterConfig(address=config.address or "auto")):
+        if APP not in serve.status().applications:
+            raise ResourceError(f"nothing is served there under the name '{APP}'")
+        return Running(url_of(config)).update(config.application.bundle)

@@ -1,0 +1,220 @@
+"""The deployment that knows which bundle is served, and which jobs there are: one replica."""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import numpy as np
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ApplicationStatusOverview
+
+from expertree.config import fingerprint
+from expertree.errors import ArtefactError, ExpertreeError, ResourceError
+from expertree.orchestration.serving.handles import Handles
+from expertree.orchestration.serving.jobs import ask_table
+from expertree.orchestration.serving.replicas import ROUTER, build_release
+from expertree.restorer import open_bundle
+from expertree.serving.deployments import (
+    GatewayConfig,
+    ServingConfig,
+    place_experts,
+)
+from expertree.serving.engine import Options
+from expertree.serving.jobs import JobTable
+from expertree.serving.remote import Release, ReleaseEngine
+from expertree.serving.replica_work import SELF_TEST_PX
+from expertree.serving.updates import Updates, UpdateStatus
+from expertree.storage import Storage
+
+CONTROL = "control"
+"""Name of the deployment."""
+
+DRAIN_EVERY_S = 1.0
+
+STATUS_EVERY_S = 2.0
+"""Serve's status costs up to half a second of a core (it pickles each deployment's request router
+anew): asked without a pause it takes what replicas need that are being started."""
+
+START_S = 600.0
+"""How long the replicas of a new bundle may take: an autoscaler may have to find machines."""
+
+FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+
+_logger = logging.getLogger("ray.serve")
+
+
+@serve.deployment(
+    name=CONTROL,
+    num_replicas=1,
+    max_ongoing_requests=1000,
+    ray_actor_options={"num_cpus": 0},  # it waits
+)
+class Control:
+    """Puts releases up beside each other and tells gateways which one is current.
+
+    The bundle comes as `user_config`, which Serve changes without a restart: `serve deploy` with
+    another bundle reaches `reconfigure` here and touches no other replica. Versions of deployments
+    within one application would not do: Serve replaces each deployment by itself, so that for a
+    while routers of one bundle would choose among experts of another, and an old deployment is
+    gone before its successor has shown that it works.
+    """
+
+    def __init__(self, config: ServingConfig) -> None:
+        """Find out what is served already.
+
+        Args:
+            config: Of the application; its bundle counts for nothing here.
+        """
+        self._updates = Updates(_Applications(config))
+        self._table = JobTable(config.http.jobs)
+        self._adopted = asyncio.create_task(self._adopt())
+        self._draining = asyncio.create_task(self._drain())
+        self._updating: set[asyncio.Task[UpdateStatus]] = set()
+
+    async def reconfigure(self, user_config: dict[str, str]) -> None:
+        """Begin to serve the bundle under `bundle`; returns at once, and raises nothing.
+
+        A failed `reconfigure` would have Serve restart this replica for ever.
+        """
+        if bundle := user_config.get("bundle"):
+            task = asyncio.create_task(self.update(bundle))
+            self._updating.add(task)  # the event loop itself would not keep it alive
+            task.add_done_callback(self._updating.discard)
+
+    async def update(self, bundle: str) -> UpdateStatus:
+        """Serve another bundle; returns when it does, or has failed."""
+        await self._adopted
+        status = await self._updates.update(bundle)
+        if status.problem is not None:
+            _logger.error("%s is not served: %s", bundle, status.problem)
+        return status
+
+    async def status(self) -> UpdateStatus:
+        """How far the last update is."""
+        return self._updates.status()
+
+    async def check_in(
+        self, gateway: str, seen: str | None, in_use: frozenset[str]
+    ) -> Release | None:
+        """See `Updates.check_in`; None also where nothing has changed."""
+        current = self._updates.check_in(gateway, seen=seen, in_use=in_use)
+        return None if current is None or current.app == seen else current
+
+    async def jobs(self, method: str, arguments: tuple[Any, ...]) -> object:
+        """A method of the table of jobs, for `SharedJobs`."""
+        return ask_table(self._table, method, arguments)
+
+    async def _adopt(self) -> None:
+        while True:
+            try:
+                await self._updates.adopt()
+            except Exception:
+                _logger.exception("releases that are up cannot be asked what they are yet")
+            else:
+                return
+            await asyncio.sleep(DRAIN_EVERY_S)
+
+    async def _drain(self) -> None:
+        while True:
+            await asyncio.sleep(DRAIN_EVERY_S)
+            try:
+                await self._updates.drain()
+            except Exception:
+                _logger.exception("an old bundle could not be taken down yet")
+
+
+class _Applications:
+    """The `Stage` of Serve: an application for each release, with no route of its own."""
+
+    def __init__(self, config: ServingConfig) -> None:
+        self._config = config
+        self._prefix = f"{serve.get_replica_context().app_name}-bundle-"
+
+    async def name(self, bundle: str) -> str:
+        digest = await asyncio.to_thread(self._check, bundle)
+        shape = fingerprint([self._config.router, self._config.pools])
+        return f"{self._prefix}{digest[:10]}-{shape[:6]}"
+
+    async def put_up(self, app: str, bundle: str) -> Release:
+        try:
+            await self._start(app, bundle)
+            release = await self._describe(app)
+            await _restore_one(release)
+        except ExpertreeError:
+            raise
+        except (RayError, RayServeException) as error:
+            raise ResourceError(f"its replicas do not answer: {error}") from error
+        return release
+
+    async def find(self) -> tuple[Release, ...]:
+        applications = (await asyncio.to_thread(serve.status)).applications
+        running = [
+            (status.last_deployed_time_s, app)
+            for app, status in applications.items()
+            if app.startswith(self._prefix) and status.status == "RUNNING"
+        ]
+        return tuple([await self._describe(app) for _, app in sorted(running)])
+
+    async def take_down(self, app: str) -> None:
+        await asyncio.to_thread(serve.delete, app)
+
+    def _check(self, bundle: str) -> str:
+        """Read all of a bundle, before anything is started for it."""
+        opened = open_bundle(Storage.open(bundle))
+        place_experts(opened.tree, self._config.pools)
+        return opened.manifest.digest
+
+    async def _start(self, app: str, bundle: str) -> None:
+        deadline_s = time.monotonic() + START_S
+        while (overview := await self._overview(app)) is None or overview.status != "RUNNING":
+            if overview is None:
+                await asyncio.to_thread(self._run, app, bundle)
+            elif overview.status in FAILED:
+                raise ResourceError(f"its replicas do not start: {_reason(overview)}")
+            if time.monotonic() > deadline_s:
+                raise ResourceError(
+                    f"its replicas did not start within {START_S:g} s; a new bundle needs room "
+                    "beside the old one: is the cluster large enough?"
+                )
+            await asyncio.sleep(STATUS_EVERY_S)
+
+    def _run(self, app: str, bundle: str) -> None:
+        target = serve.RunTarget(build_release(bundle, self._config), name=app, route_prefix=None)
+        serve.run_many(
+            [target],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+
+    async def _overview(self, app: str) -> ApplicationStatusOverview | None:
+        return (await asyncio.to_thread(serve.status)).applications.get(app)
+
+    async def _describe(self, app: str) -> Release:
+        release: Release = await serve.get_deployment_handle(ROUTER, app).describe.remote()
+        return release
+
+
+async def _restore_one(release: Release) -> None:
+    """Send an image all the way, as gateways will.
+
+    Raises:
+        ArtefactError: If what comes back is not an image of its size.
+    """
+    config = GatewayConfig()
+    engine = ReleaseEngine(Handles(config.retry_after_s), config)
+    engine.switch(release)
+    image = np.random.default_rng(0).integers(0, 256, (SELF_TEST_PX, SELF_TEST_PX, 3), np.uint8)
+    restored = await engine.restore(image, Options())
+    if restored.pixels.shape != image.shape:
+        raise ArtefactError(f"{release.bundle} does not restore an image to its size")
+
+
+def _reason(overview: ApplicationStatusOverview) -> str:
+    """Why an application failed: the last error that one of its deployments names."""
+    text = "\n".join([overview.message, *(own.message for own in overview.deployments.values())])
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if "Error: " in line]
+    return (named or lines or [overview.status.value])[-1]

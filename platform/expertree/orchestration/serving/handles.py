@@ -1,0 +1,84 @@
+"""Calls to the replicas of a release, over Serve's handles."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ray import serve
+from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+)
+from ray.serve.handle import DeploymentHandle
+
+from expertree.errors import OptionError, OverloadError, UnavailableError
+from expertree.orchestration.serving.replicas import ROUTER
+from expertree.serving.engine import Routed
+from expertree.serving.remote import LostError, Release
+from expertree.serving.replica_work import Question, Tile, TileDone
+
+
+class Handles:
+    """The `Backend` of gateways."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        """Know no release yet.
+
+        Args:
+            retry_after_s: When those that are refused may come again.
+        """
+        self._retry_after_s = retry_after_s
+        self._handles: dict[tuple[str, str], DeploymentHandle[Any]] = {}
+
+    async def judge(self, release: Release, question: Question) -> Routed | OptionError:
+        """See `Backend`."""
+        with self._named_errors():
+            handle = self._handle(release, ROUTER)
+            answer: Routed | OptionError = await handle.judge.remote(question)
+            return answer
+
+    async def restore(self, release: Release, tile: Tile) -> TileDone:
+        """See `Backend`."""
+        with self._named_errors():
+            pool = release.pools[tile.expert]
+            handle = self._handle(release, pool)
+            if pool in release.multiplexed:
+                handle = handle.options(multiplexed_model_id=str(tile.expert))
+            done: TileDone = await handle.restore.remote(tile)
+            return done
+
+    def forget(self, keep: set[str]) -> None:
+        """Drop the handles of releases that are gone.
+
+        Args:
+            keep: Applications of those that are not.
+        """
+        self._handles = {key: handle for key, handle in self._handles.items() if key[0] in keep}
+
+    def _handle(self, release: Release, deployment: str) -> DeploymentHandle[Any]:
+        key = release.app, deployment
+        if key not in self._handles:
+            self._handles[key] = serve.get_deployment_handle(
+                deployment, release.app, _check_exists=False
+            )
+        return self._handles[key]
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Serve's errors under the names that engines know."""
+        try:
+            yield
+        except BackPressureError as error:
+            raise OverloadError(
+                "too many images wait for their expert; come back in a moment", self._retry_after_s
+            ) from error
+        except (ActorDiedError, ActorUnavailableError, ReplicaUnavailableError) as error:
+            raise LostError(str(error).partition("\n")[0]) from error
+        except DeploymentUnavailableError as error:
+            raise UnavailableError(
+                "replicas of the model cannot be started; its operator is told why by `serve "
+                "status`",
+                self._retry_after_s,
+            ) from error

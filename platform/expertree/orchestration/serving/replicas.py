@@ -1,0 +1,220 @@
+"""The deployments of a release: routers, and experts in pools. Each bundle has its own."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import torch
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from torch import nn
+
+from expertree.errors import OptionError
+from expertree.orchestration.serving.metrics import SIZES, Count, Distribution
+from expertree.restorer import Restorer
+from expertree.serving.deployments import (
+    PoolConfig,
+    Replicas,
+    ServingConfig,
+    place_experts,
+)
+from expertree.serving.describe import describe_model
+from expertree.serving.engine import Routed
+from expertree.serving.grouped import GroupedQueue
+from expertree.serving.remote import Release
+from expertree.serving.replica_work import (
+    Group,
+    Judge,
+    Question,
+    Tile,
+    TileDone,
+    TileWorker,
+)
+
+ROUTER = "router"
+"""Name of the routers' deployment; a pool's is its own name behind `POOL`."""
+
+POOL = "pool-"
+
+
+@serve.deployment(name=ROUTER)
+class RouterReplica:
+    """Judges images, in batches, in a thread of its own."""
+
+    def __init__(self, bundle: str, config: ServingConfig, *_pools: DeploymentHandle[Any]) -> None:
+        """Open the bundle and check all of it.
+
+        Args:
+            bundle: The bundle.
+            config: Of the application.
+            _pools: Named here so that they are part of the release's application.
+        """
+        router = config.router
+        self._bundle, self._config = bundle, config
+        self._restorer = Restorer.load(bundle, device=router.device)
+        self._model = describe_model(self._restorer.bundle)
+        self._judge = Judge(self._restorer, self._model.digest)
+        self._thread = one_thread(router)
+        batched: Any = self._batched  # the decorator's methods are not in its annotation
+        batched.set_max_batch_size(router.max_batch_size)
+        batched.set_batch_wait_timeout_s(router.batch_wait_s)
+        self._batch_size = Distribution(
+            "expertree_router_batch_size", "Images that were judged together.", buckets=SIZES
+        )
+
+    async def judge(self, question: Question) -> Routed | OptionError:
+        """Choose the expert for an image."""
+        answer: Routed | OptionError = await self._batched(question)
+        return answer
+
+    @serve.batch
+    async def _batched(self, questions: list[Question]) -> list[Routed | OptionError]:
+        self._batch_size.add(len(questions))
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._judge.judge, questions)
+
+    def describe(self) -> Release:
+        """What this application serves, for those who send requests to it."""
+        bundle, extractor = self._restorer.bundle, self._restorer.bundle.extractor.config
+        placed = place_experts(bundle.tree, self._config.pools)
+        return Release(
+            app=serve.get_replica_context().app_name,
+            bundle=self._bundle,
+            model=self._model,
+            view=extractor.view,
+            view_px=extractor.view_px,
+            pools={node: POOL + name for node, name in placed.items()},
+            multiples_px={entry.node: entry.multiple_px for entry in bundle.manifest.experts},
+            multiplexed=frozenset(
+                POOL + pool.name for pool in self._config.pools if pool.max_experts is not None
+            ),
+        )
+
+
+@serve.deployment
+class ExpertReplica:
+    """Runs the experts of a pool on tiles, grouped by expert and size, in a thread of its own."""
+
+    def __init__(self, bundle: str, config: ServingConfig, pool: PoolConfig) -> None:
+        """Open the bundle, check all of it, and try the experts on an image.
+
+        Experts that are adapters share one network, so that a replica holds the root twice,
+        however many there are.
+
+        Raises:
+            ArtefactError: If the bundle is damaged, or an expert makes no image of an image.
+        """
+        restorer = Restorer.load(bundle, device=pool.device)
+        placed = place_experts(restorer.bundle.tree, config.pools)
+        experts = [node for node, name in placed.items() if name == pool.name]
+        self._restorer, self._pool = restorer, pool
+        self._worker = TileWorker(restorer)
+        self._thread = one_thread(pool)
+        self._queue = GroupedQueue[Group, Tile, TileDone](self._run, pool.batch_size)
+        self._load = self._multiplexed(pool.max_experts) if pool.max_experts else None
+        if self._load is None:
+            for node in experts:
+                self._thread.submit(self._worker.test, node).result()
+        self._queue_s = Distribution(
+            "expertree_tile_queue_seconds", "Time that a tile waited in a replica.", "expert"
+        )
+        self._network_s = Distribution(
+            "expertree_tile_network_seconds",
+            "Time that a group of tiles took in the network.",
+            "expert",
+        )
+        self._shortages = Count(
+            "expertree_memory_retries", "Times that memory ran out and less was tried."
+        )
+
+    async def restore(self, tile: Tile) -> TileDone:
+        """Run an expert on a tile."""
+        asked = time.perf_counter()
+        done = await self._queue.submit(tile.group, tile)
+        waited_s = max(0.0, time.perf_counter() - asked - done.seconds)
+        self._queue_s.add(waited_s, tile.expert)
+        return done
+
+    async def _run(self, group: Group, tiles: Sequence[Tile]) -> Sequence[TileDone]:
+        expert = group[0]
+        network = None if self._load is None else await self._load(str(expert))
+        shortages = self._worker.num_memory_retries
+        loop = asyncio.get_running_loop()
+        done = await loop.run_in_executor(self._thread, self._worker.run, tiles, network)
+        self._network_s.add(done[0].seconds, expert)
+        if self._worker.num_memory_retries > shortages:
+            self._shortages.add(self._worker.num_memory_retries - shortages)
+        return done
+
+    def _multiplexed(self, max_experts: int) -> Callable[[str], Awaitable[nn.Module]]:
+        """Serve's cache of models, which tells routers of requests what is in it."""
+
+        async def load(model_id: str) -> nn.Module:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._read, int(model_id)
+            )
+
+        cached: Callable[[str], Awaitable[nn.Module]] = serve.multiplexed(
+            max_num_models_per_replica=max_experts
+        )(load)
+        return cached
+
+    def _read(self, node: int) -> nn.Module:
+        network = self._restorer.bundle.load_expert(node).to(self._restorer.device)
+        self._worker.test(node, network)
+        return network
+
+
+def build_release(bundle: str, config: ServingConfig) -> serve.Application:
+    """The application of one bundle: its routers, and its experts in their pools."""
+    pools = [
+        deployment(ExpertReplica, pool, name=POOL + pool.name).bind(bundle, config, pool)
+        for pool in config.pools
+    ]
+    return deployment(RouterReplica, config.router).bind(bundle, config, *pools)
+
+
+def deployment(cls: type, replicas: Replicas, **options: object) -> serve.Deployment:
+    """A class that `serve.deployment` decorates, with replicas in the words of Serve.
+
+    Args:
+        cls: The class; its decorator is annotated as if it left it as it is.
+        replicas: How many, and what each takes.
+        options: Other options of a deployment.
+    """
+    decorated = cast("serve.Deployment", cls)
+    return decorated.options(**_options(replicas), **cast("dict[str, Any]", options))
+
+
+def _options(replicas: Replicas) -> dict[str, Any]:
+    return {
+        "ray_actor_options": {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
+        "max_ongoing_requests": replicas.max_ongoing_requests,
+        "max_queued_requests": replicas.max_queued_requests,
+        "autoscaling_config": {
+            "min_replicas": replicas.min_replicas,
+            # A new bundle must show that it works before anything is sent to it.
+            "initial_replicas": max(1, replicas.min_replicas),
+            "max_replicas": replicas.max_replicas,
+            "target_ongoing_requests": replicas.target_ongoing_requests,
+            "upscale_delay_s": replicas.upscale_delay_s,
+            "downscale_delay_s": replicas.downscale_delay_s,
+            "downscale_to_zero_delay_s": replicas.idle_delay_s,
+        },
+        # Serve's own pauses between offers of a request, 25 ms to 500 ms, would leave replicas idle
+        # between images.
+        "request_router_config": {"initial_backoff_s": 0.005, "max_backoff_s": 0.04},
+        # A bundle that cannot be served shows at the first try.
+        "max_constructor_retry_count": 1,
+        "graceful_shutdown_timeout_s": replicas.drain_s,
+        "logging_config": {"enable_access_log": False},
+    }
+
+
+def one_thread(replicas: Replicas) -> ThreadPoolExecutor:
+    """The thread that networks run in: never the event loop, which answers health checks."""
+    return ThreadPoolExecutor(
+        1, "networks", initializer=torch.set_num_threads, initargs=(replicas.threads,)
+    )

@@ -1,0 +1,1 @@
+"""A build: stages by content hash, from photographs to a bundle; what runs them is a `Runner`."""

@@ -1,0 +1,335 @@
+"""A build: from photographs to a bundle and a report, stage by stage.
+
+Each stage's result is stored by the hash of what made it, so a build that was killed goes on where
+it was, a second one finds everything, and one with another setting makes only what that changes.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from expertree.degradation.fresh import RealMaps
+from expertree.degradation.maps import list_maps
+from expertree.degradation.photographs import (
+    list_photographs,
+    split_photographs,
+)
+from expertree.degradation.table import CLEAN_SET
+from expertree.errors import ResourceError
+from expertree.hierarchy import ROOT
+from expertree.pipeline.classical import choose_classical
+from expertree.pipeline.costs import budget_of
+from expertree.pipeline.earlier_build import FinishedBuild
+from expertree.pipeline.experts import ExpertPlan, Kept, plan_experts, train_experts
+from expertree.pipeline.extractor import make_extractor
+from expertree.pipeline.follow_training import prepare_tracking
+from expertree.pipeline.grow import grow_tree, keep_experts, past_of
+from expertree.pipeline.networks import check_weights
+from expertree.pipeline.patch_sets import (
+    Material,
+    embed_tables,
+    make_tables,
+    score_tables,
+)
+from expertree.pipeline.routers import serving_plans, train_router_on
+from expertree.pipeline.runner import OnDone
+from expertree.pipeline.score import CLASSICAL, INPUTS, Scored
+from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.stages import NotMadeError, Workbench, check_whole, key_of
+from expertree.pipeline.tree import Hierarchy, cut_tree, shard_tree
+from expertree.restorer import write_bundle
+from expertree.routing import (
+    Router,
+    load_router,
+)
+from expertree.scheduling.dispatcher import Picture
+from expertree.storage import Storage
+
+VALIDATION = ("val_in", "val_out")
+
+OnPicture = Callable[[Picture], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Built:
+    """Everything that a build made; directories are results in the store.
+
+    `serving` has the expert that restores for each node: its own, unless that was pruned.
+    `classical` has the classical method of each degradation, by name.
+    `past` is the build that was grown, and `training` has tables and embeddings of all that experts
+    were trained on: this build's, and then those of the builds before.
+    """
+
+    material: Material
+    tables: Mapping[str, Storage]
+    extractor: Storage
+    embeddings: Mapping[str, Storage]
+    hierarchy: Hierarchy
+    shards: Storage
+    experts: Sequence[ExpertPlan]
+    serving: Mapping[int, ExpertPlan]
+    classical: Mapping[str, str]
+    scores: Mapping[tuple[str, str], Storage]
+    router_result: Storage
+    bundle: Storage
+    picture: Picture
+    past: FinishedBuild | None
+    training: Sequence[tuple[Storage, Storage]]
+
+    @property
+    def router(self) -> Router:
+        """The trained router."""
+        return load_router(self.router_result)
+
+    @property
+    def comparisons(self) -> dict[str, ExpertPlan]:
+        """The networks that the tree is compared with, by method."""
+        return {plan.comparison: plan for plan in self.experts if plan.comparison is not None}
+
+
+def prepare(config: BuildConfig, *, is_dry: bool = False) -> Material:
+    """Check what can be checked before any work starts, and list the photographs.
+
+    Args:
+        config: Of the build.
+        is_dry: Leave nothing in the store, not even notes of the photographs.
+
+    Raises:
+        ExpertreeError: In one sentence, what is wrong and what to do.
+    """
+    Storage.open(config.store).check_writable()
+    Storage.open(config.output).check_writable()
+    check_weights(config.experts)
+    prepare_tracking(config.tracking, config.output)
+    joins = config.cluster.address is not None
+    if config.cluster.use_gpu and not joins and not torch.cuda.is_available():
+        raise ResourceError(
+            "cluster.use_gpu=true, but this machine has no GPU that torch can use; set "
+            "cluster.use_gpu=false, or give cluster.address of a cluster that has some"
+        )
+    photos, skipped = list_photographs(
+        config.photographs.source,
+        min_side_px=config.degradation.patch_px,
+        known=Storage.open(config.store).sub("photographs"),
+        is_dry=is_dry,
+    )
+    splits = split_photographs(
+        photos,
+        val_fraction=config.photographs.val_fraction,
+        route_fraction=config.photographs.route_fraction,
+        seed=config.seed,
+    )
+    maps = list_maps(config.photographs.maps, photos, patch_px=config.degradation.patch_px)
+    return Material(photos=photos, skipped=skipped, splits=splits, maps=maps)
+
+
+def build(
+    config: BuildConfig, material: Material, bench: Workbench, on_picture: OnPicture
+) -> Built:
+    """Run all stages up to the bundle."""
+    past = past_of(config)
+    sets = config.degradation.patch_sets()
+    if past is not None:
+        del sets["extractor"]
+    tables = make_tables(bench, sets, material, seed=config.seed)
+    extractor = make_extractor(config, bench, tables, past)
+    embedded = {name: table for name, table in tables.items() if name != "extractor"}
+    embeddings = embed_tables(bench, embedded, extractor)
+    hierarchy, kept = _tree(config, bench, past, extractor, embeddings["train"])
+    shards = shard_tree(bench, tables["train"], hierarchy)
+    plans = plan_experts(
+        bench,
+        config,
+        hierarchy.tree,
+        leaf_of=hierarchy.leaf_of,
+        table=tables["train"],
+        shards=shards,
+        kept=kept,
+    )
+    picture = _train_experts(
+        config, bench, material, hierarchy, plans, shards=shards, on_picture=on_picture
+    )
+    given = _given_to_routers(tables, embeddings, past)
+    classical = choose_classical(bench, config.degradation.tasks, tables["route"])
+    experts, wanted = _wanted_scores(plans, given, _validation_sets(config, tables), classical)
+    scores = score_tables(bench, {**tables, **given.tables}, experts, wanted)
+    serving = serving_plans(
+        hierarchy.tree,
+        plans,
+        embeddings=given.embeddings,
+        scores=scores,
+        prune=config.experts.prune,
+    )
+    router_result = _train_router(
+        config, bench, hierarchy, given=given, serving=serving, scores=scores
+    )
+    bundle = _bundle(bench, extractor, hierarchy, router_result, serving)
+    return Built(
+        material=material,
+        tables=tables,
+        extractor=extractor,
+        embeddings=embeddings,
+        hierarchy=hierarchy,
+        shards=shards,
+        experts=plans,
+        serving=serving,
+        classical=classical,
+        scores=scores,
+        router_result=router_result,
+        bundle=bundle,
+        picture=picture,
+        past=past,
+        training=given.training,
+    )
+
+
+def _tree(
+    config: BuildConfig,
+    bench: Workbench,
+    past: FinishedBuild | None,
+    extractor: Storage,
+    embeddings: Storage,
+) -> tuple[Hierarchy, Kept | None]:
+    """A new tree; or an earlier build's, grown, and the experts of it that stay."""
+    if past is None:
+        return cut_tree(config, bench, extractor, embeddings), None
+    hierarchy, growth = grow_tree(bench, config, past, embeddings)
+    return hierarchy, keep_experts(past, growth)
+
+
+def _train_experts(
+    config: BuildConfig,
+    bench: Workbench,
+    material: Material,
+    hierarchy: Hierarchy,
+    plans: Sequence[ExpertPlan],
+    *,
+    shards: Storage,
+    on_picture: OnPicture,
+) -> Picture:
+    cached = all(plan.result.is_done() for plan in plans)
+    if bench.is_dry and not cached:
+        raise NotMadeError("experts", plans)
+    with bench.timed("experts", cached=cached):
+        budget = budget_of(config.cluster, plans)
+        return train_experts(
+            bench,
+            plans,
+            shards,
+            on_picture,
+            config=config,
+            tree=key_of(hierarchy.result),
+            budget=budget,
+            maps=RealMaps.of(config.photographs.maps, material.maps),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Given:
+    """What routers are trained on: by name, tables and embeddings of sets like `route`.
+
+    Attributes:
+        tables: By name.
+        embeddings: By name, in the same order.
+        training: See `Built`.
+    """
+
+    tables: Mapping[str, Storage]
+    embeddings: Mapping[str, Storage]
+    training: Sequence[tuple[Storage, Storage]]
+
+
+def _given_to_routers(
+    tables: Mapping[str, Storage],
+    embeddings: Mapping[str, Storage],
+    past: FinishedBuild | None,
+) -> _Given:
+    """The routers of a tree that has grown still know what came before."""
+    before = {name: past.all_sets(name) if past is not None else [] for name in ("route", "train")}
+    # Growing on the same photographs and degradations may give a set that was there before.
+    routes, training = (
+        list(dict.fromkeys([(tables[name], embeddings[name]), *sets]))
+        for name, sets in before.items()
+    )
+    names = ["route", *(f"route, earlier {n}" for n in range(len(routes) - 1))]
+    return _Given(
+        tables={name: table for name, (table, _) in zip(names, routes, strict=True)},
+        embeddings={name: found for name, (_, found) in zip(names, routes, strict=True)},
+        training=training,
+    )
+
+
+def _validation_sets(config: BuildConfig, tables: Mapping[str, Storage]) -> list[str]:
+    clean = [CLEAN_SET] if CLEAN_SET in tables else []
+    return [*VALIDATION, *clean, *config.degradation.shift_sets()]
+
+
+def _wanted_scores(
+    plans: Sequence[ExpertPlan],
+    given: _Given,
+    validation: Sequence[str],
+    classical: Mapping[str, str],
+) -> tuple[dict[str, Scored], list[tuple[str, str]]]:
+    """Whom to score, and on which patch sets: not the comparisons on those of the routers."""
+    experts: dict[str, Scored] = {INPUTS: None, CLASSICAL: classical}
+    wanted = [(INPUTS, name) for name in (*given.tables, *validation)]
+    wanted += [(CLASSICAL, name) for name in VALIDATION]
+    for plan in plans:
+        experts[plan.key] = plan.result
+        names = validation if plan.node is None else (*given.tables, *validation)
+        wanted += [(plan.key, name) for name in names]
+    return experts, wanted
+
+
+def _train_router(
+    config: BuildConfig,
+    bench: Workbench,
+    hierarchy: Hierarchy,
+    *,
+    given: _Given,
+    serving: Mapping[int, ExpertPlan],
+    scores: Mapping[tuple[str, str], Storage],
+) -> Storage:
+    chosen = {node: p for node, p in serving.items() if config.hierarchy.has_root or node != ROOT}
+    columns = {
+        node: [scores[plan.key, name] for name in given.tables] for node, plan in chosen.items()
+    }
+    return train_router_on(
+        config,
+        bench,
+        hierarchy,
+        embeddings=list(given.embeddings.values()),
+        columns=columns,
+        inputs=[scores[INPUTS, name] for name in given.tables],
+        training=given.training,
+    )
+
+
+def _bundle(
+    bench: Workbench,
+    extractor: Storage,
+    hierarchy: Hierarchy,
+    router_result: Storage,
+    serving: Mapping[int, ExpertPlan],
+) -> Storage:
+    experts = {node: plan.result for node, plan in serving.items()}
+    spec = {
+        "extractor": key_of(extractor),
+        "tree": key_of(hierarchy.result),
+        "router": key_of(router_result),
+        "experts": {str(node): key_of(result) for node, result in experts.items()},
+    }
+
+    def make(result: Storage, _: OnDone) -> None:
+        for part in (extractor, hierarchy.result, router_result, *experts.values()):
+            check_whole(part)
+        write_bundle(
+            result,
+            extractor=extractor,
+            tree=hierarchy.result,
+            router=router_result,
+            experts=experts,
+        )
+
+    return bench.run("bundle", spec, make)

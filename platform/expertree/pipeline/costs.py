@@ -1,0 +1,49 @@
+"""How fast experts were trained before, and so what those that are missing will cost."""
+
+from collections.abc import Mapping, Sequence
+
+from expertree.errors import ResourceError
+from expertree.experts.state import LOG
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.experts import ExpertPlan
+from expertree.scheduling.budget import Budget
+
+
+def rates_of(plans: Sequence[ExpertPlan]) -> dict[str, float]:
+    """Samples a second by kind of network and recipe, the mean of the finished experts'."""
+    found: dict[str, list[float]] = {}
+    for plan in plans:
+        if plan.result.is_done():
+            found.setdefault(plan.kind, []).append(
+                float(plan.result.read_json(LOG)["samples_per_s"])
+            )
+    return {kind: sum(rates) / len(rates) for kind, rates in found.items()}
+
+
+def seconds_of(plan: ExpertPlan, rates: Mapping[str, float]) -> float | None:
+    """Expected seconds of a lane; None as long as no expert of its kind has a rate."""
+    return plan.job.num_samples / rates[plan.kind] if plan.kind in rates else None
+
+
+def budget_of(config: ClusterConfig, plans: Sequence[ExpertPlan]) -> Budget | None:
+    """The cap on what the missing experts may cost; None without one.
+
+    Raises:
+        ResourceError: If it is known before any work that the cap is not enough for any of the
+            experts that could begin; the root alone, as a rule.
+    """
+    if config.max_device_hours is None:
+        return None
+    budget = Budget(
+        device_hours=config.max_device_hours,
+        devices_per_lane=config.devices_per_lane,
+        rates=rates_of(plans),
+    )
+    missing = {plan.key: plan for plan in plans if not plan.result.is_done()}
+    first = [plan for plan in missing.values() if plan.parent not in missing]
+    wanted = [(seconds_of(plan, budget.rates), plan.label) for plan in first]
+    known = [(seconds, label) for seconds, label in wanted if seconds is not None]
+    if known and len(known) == len(first) and min(known)[0] > budget.lane_s:
+        seconds, label = min(known)
+        raise ResourceError(f"{label}: {budget.refuse(spent_s=0.0, wanted_s=seconds)}")
+    return budget

@@ -1,0 +1,173 @@
+"""What a build would do, shown in place of doing it (`--dry-run`)."""
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from expertree.events import EventLog
+from expertree.experts import RecipeConfig
+from expertree.experts.adapter import adapter_shapes
+from expertree.experts.backbones import describe_backbone
+from expertree.pipeline.build import build, prepare
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.costs import rates_of, seconds_of
+from expertree.pipeline.experts import ExpertPlan
+from expertree.pipeline.runner import LocalRunner
+from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.stages import NotMadeError, Workbench
+from expertree.report import formatting
+from expertree.scheduling.budget import device_hours
+from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.simulation import Simulated, simulate
+from expertree.storage import Storage
+
+_BYTES_PER_PARAMETER = 4
+
+
+def describe_plan(config: BuildConfig) -> str:
+    """Say what a build of this configuration would find in the store, and what it would make.
+
+    Raises:
+        ExpertreeError: What the build itself would refuse.
+    """
+    material = prepare(config, is_dry=True)
+    lines = [f"plan     {config.output}, nothing is started"]
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Workbench(
+            store=Storage.open(config.store),
+            events=EventLog(Path(folder) / "events.jsonl"),
+            runner=LocalRunner(config.cluster),
+            on_stage=lambda *_: None,
+            is_dry=True,
+        )
+        missing: NotMadeError | None = None
+        try:
+            build(config, material, bench, lambda _: None)
+        except NotMadeError as stop:
+            missing = stop
+    found = [time.name for time in bench.times]
+    if found:
+        lines.append(f"stored   {', '.join(found)}")
+    if missing is None:
+        return "\n".join([*lines, "to make  nothing but the report"])
+    lines.append(f"to make  {missing.stage}, and what follows from it")
+    experts = missing.experts
+    lines += _lines(experts, config) if experts else _lines_before_the_tree(config)
+    return "\n".join(lines)
+
+
+def lanes_of(config: ClusterConfig) -> int:
+    """How many lanes there would be, as far as it can be known without a cluster."""
+    if config.runner == "local":
+        return 1
+    if config.num_lanes is not None:
+        return config.num_lanes
+    if config.address is not None or config.use_gpu:
+        return 1
+    cores = config.num_cores or os.cpu_count() or 1
+    return max(1, cores // config.cpus_per_lane // config.workers_per_lane)
+
+
+def play(
+    plans: Sequence[ExpertPlan], rates: Mapping[str, float], *, num_lanes: int
+) -> Simulated | None:
+    """The missing experts on some lanes; None as long as no expert of their kind has a rate."""
+    missing = [plan for plan in plans if not plan.result.is_done()]
+    tasks = []
+    for plan in missing:
+        seconds = seconds_of(plan, rates)
+        if seconds is None:
+            return None
+        after = (plan.parent,) if plan.parent is not None else ()
+        tasks.append(TrainingTask(key=plan.key, label=plan.label, cost=seconds, after=after))
+    return simulate(tasks, num_lanes=num_lanes)
+
+
+def training_bytes(num_parameters: int, num_trained: int, recipe: RecipeConfig) -> int:
+    """Memory for weights, gradients, AdamW's two averages and the weights' own average.
+
+    Muon keeps one average less of what it moves: this is a bound. Activations come on top; they
+    depend on patch and batch.
+    """
+    copies = 3 + (recipe.ema_decay > 0)
+    return _BYTES_PER_PARAMETER * (num_parameters + copies * num_trained)
+
+
+def _lines(plans: Sequence[ExpertPlan], config: BuildConfig) -> Iterator[str]:
+    missing = [plan for plan in plans if not plan.result.is_done()]
+    num_lanes = lanes_of(config.cluster)
+    rates = rates_of(plans)
+    simulated = play(plans, rates, num_lanes=num_lanes)
+    begins = {s.key: s.begin_s for s in simulated.spans} if simulated is not None else {}
+    lanes = "1 lane" if num_lanes == 1 else f"{num_lanes} lanes"
+    yield f"experts  {len(missing)} of {len(plans)} to train, on {lanes}"
+    width = max(len(plan.label) for plan in plans)
+    for plan in sorted(plans, key=lambda plan: begins.get(plan.key, -1.0)):
+        size = describe_backbone(plan.job.backbone).num_parameters
+        words = [
+            plan.label.ljust(width),
+            f"{plan.job.num_samples:>9,} samples",
+            f"{plan.job.backbone.name}, {formatting.count(size)} parameters",
+            f"from {plan.start}",
+        ]
+        if plan.result.is_done():
+            words.append("in the store")
+        elif plan.key in begins:
+            seconds = plan.job.num_samples / rates[plan.kind]
+            words.append(
+                f"{formatting.duration(seconds)}, begins at {formatting.duration(begins[plan.key])}"
+            )
+        yield "         " + "  ".join(words)
+    if simulated is None:
+        yield "time     not known: no expert of this network and recipe has been trained yet"
+    elif missing:
+        yield (
+            f"time     {formatting.duration(simulated.wall_s)}, at the speed of the experts in the "
+            f"store; no schedule is shorter than {formatting.duration(simulated.bound_s)}"
+        )
+        yield from _cost_lines(simulated, config.cluster)
+    most = max((_bytes_of(plan) for plan in missing), default=0)
+    yield f"memory   {most / 2**20:,.0f} MiB a lane for weights and optimiser, and activations"
+
+
+def _cost_lines(simulated: Simulated, config: ClusterConfig) -> Iterator[str]:
+    lane_s = sum(span.end_s - span.begin_s for span in simulated.spans)
+    hours = device_hours(lane_s, config.devices_per_lane)
+    words = f"{hours:.3g} hours of {'GPUs' if config.use_gpu else 'CPUs'}"
+    if config.price_per_device_hour is not None:
+        words += f", {hours * config.price_per_device_hour:.2f} at {config.price_per_device_hour:g}"
+    yield f"cost     {words}"
+    limit = config.max_device_hours
+    if limit is not None and hours > limit:
+        yield (
+            f"budget   cluster.max_device_hours={limit:g} is not enough: the build would stop "
+            "before its last experts, and go on when it is run again"
+        )
+
+
+def _bytes_of(plan: ExpertPlan) -> int:
+    size = trained = describe_backbone(plan.job.backbone).num_parameters
+    if plan.job.adapter is not None:
+        shapes = adapter_shapes(plan.job.backbone, plan.job.adapter)
+        trained = sum(math.prod(shape) for shape in shapes.values())
+    return training_bytes(size, trained, plan.job.recipe)
+
+
+def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
+    groups, own = config.hierarchy.cut_groups, config.experts.samples_per_expert
+    compared = config.experts.comparisons
+    networks = "1 network" if len(compared) == 1 else f"{len(compared)} networks"
+    yield (
+        f"experts  at most {sum(groups)}, for groups {', '.join(map(str, groups))}, and {networks} "
+        "to compare with; which they are is known once the tree is there"
+    )
+    size = describe_backbone(config.experts.backbone).num_parameters
+    by_level = config.experts.num_samples if own is None else [own] * len(groups)
+    total = sum(count * samples for count, samples in zip(groups, by_level, strict=True))
+    path = config.experts.samples_of_path(len(groups))
+    total += sum(one.count(path=path, tree=total) for one in compared)
+    yield f"samples  at most {total:,} to train on in all"
+    most = training_bytes(size, size, config.experts.recipe)
+    yield f"memory   {most / 2**20:,.0f} MiB a lane for weights and optimiser, and activations"

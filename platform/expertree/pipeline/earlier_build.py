@@ -1,0 +1,169 @@
+"""A finished build, opened to study it or to grow it: its tree, embeddings, experts, scores."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from expertree.errors import ArtefactError, ConfigError
+from expertree.evaluation import Scores
+from expertree.hierarchy import Labels, Tree, load_tree
+from expertree.pipeline.score import INPUTS
+from expertree.pipeline.stages import key_of, stage_key
+from expertree.pipeline.tables import read_embeddings, read_labels, read_names, read_scores
+from expertree.pipeline.tree import assign_here
+from expertree.routing import Guide, make_guide, node_table
+from expertree.storage import Storage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ScoredSet:
+    """A patch set as the routers see it.
+
+    Attributes:
+        tasks: For each patch its degradations in order.
+        embeddings: float32 [patches, dim], not standardised.
+        psnr: PSNR of each node's expert on each patch, in dB.
+        inputs: PSNR of each patch as it is, in dB.
+    """
+
+    tasks: list[tuple[str, ...]]
+    embeddings: Float32[np.ndarray, "patches dim"]
+    psnr: Float[np.ndarray, "patches nodes"]
+    inputs: Float[np.ndarray, " patches"]
+
+    @property
+    def is_mixed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Where several degradations are at work."""
+        return np.array([len(tasks) > 1 for tasks in self.tasks])
+
+
+class FinishedBuild:
+    """What a build left in its store, found through its report.
+
+    Attributes:
+        tree: Its tree.
+        report: Its `report.json`.
+    """
+
+    def __init__(self, place: str | None, *, key: str) -> None:
+        """Open a build.
+
+        Args:
+            place: Its output folder.
+            key: The configuration key that it was given by, for messages.
+
+        Raises:
+            ConfigError: If it was not given.
+            ArtefactError: If there is no finished build.
+        """
+        if place is None:
+            raise ConfigError(f"{key} is not set; give the output folder of a finished build")
+        output = Storage.open(place)
+        if not output.exists("report.json"):
+            raise ArtefactError(f"{output.path()} has no report.json; give a finished build")
+        self.report: dict[str, Any] = output.read_json("report.json")
+        self._stored: dict[str, str] = self.report["stored"]
+        self.tree: Tree = load_tree(self.directory("tree"))
+
+    def directory(self, name: str) -> Storage:
+        """A result that the report names, for example `embed/train` or `router`.
+
+        Raises:
+            ArtefactError: If the report does not name it; the build is of an older version.
+        """
+        if name not in self._stored:
+            raise ArtefactError(f"the report does not say where '{name}' is stored; build again")
+        return Storage.open(self._stored[name])
+
+    @property
+    def store(self) -> Storage:
+        """The root of the store."""
+        return self.directory("tree").above(2)
+
+    @property
+    def key(self) -> str:
+        """A hash of what the study of this build depends on: its bundle and its scored sets."""
+        names = [name for name in sorted(self._stored) if name.startswith("embed/")]
+        return "-".join(key_of(self.directory(name)) for name in ("tree", "bundle", *names))
+
+    @property
+    def experts(self) -> dict[int, Storage]:
+        """The directory of each expert, by node."""
+        entries = [entry for entry in self.report["experts"] if entry["index"] is not None]
+        return {entry["index"]: self.store.sub("expert", entry["key"]) for entry in entries}
+
+    @property
+    def comparisons(self) -> dict[str, Storage]:
+        """The directories of the networks that the tree is compared with, by method.
+
+        Raises:
+            ArtefactError: If the report does not say which they are; the build is of an older
+                version.
+        """
+        entries = [entry for entry in self.report["experts"] if entry["index"] is None]
+        if any("comparison" not in entry for entry in entries):
+            raise ArtefactError(
+                "the report does not say which networks its tree was compared with; build again"
+            )
+        return {entry["comparison"]: self.store.sub("expert", entry["key"]) for entry in entries}
+
+    @property
+    def trail(self) -> list[dict[str, str]]:
+        """Where the patch sets lie that its tree and routers come from.
+
+        One entry for each build that it was grown from, the first one first, and one for itself.
+        """
+        own = [f"{stage}/{name}" for name in ("train", "route") for stage in ("degrade", "embed")]
+        earlier: list[dict[str, str]] = self.report.get("grown", {}).get("earlier", [])
+        return [*earlier, {name: self.directory(name).uri for name in own}]
+
+    def all_sets(self, name: str) -> list[tuple[Storage, Storage]]:
+        """Table and embeddings of the patch set `train` or `route`, of each build of the trail."""
+        return [
+            (Storage.open(one[f"degrade/{name}"]), Storage.open(one[f"embed/{name}"]))
+            for one in self.trail
+        ]
+
+    def guide(self) -> Guide:
+        """What its leaves were trained on, by name."""
+        sets = self.all_sets("train")
+        leaves = [assign_here(self.tree, found) for _, found in sets]
+        names = Labels.join([read_names(table) for table, _ in sets])
+        return make_guide(self.tree, np.concatenate(leaves), names)
+
+    def scored(self, name: str) -> ScoredSet:
+        """A patch set with the scores of inputs and experts: `route`, `val_in` or `val_out`.
+
+        Raises:
+            ArtefactError: If scores are not in the store.
+        """
+        return self.scored_at(self.directory(f"degrade/{name}"), self.directory(f"embed/{name}"))
+
+    def scored_at(self, table: Storage, embeddings: Storage) -> ScoredSet:
+        """The same for the table and embeddings of any patch set that was scored like those.
+
+        Raises:
+            ArtefactError: If scores are not in the store.
+        """
+        columns = {node: self._scores(key_of(e), table) for node, e in self.experts.items()}
+        return ScoredSet(
+            tasks=list(read_labels(table)),
+            embeddings=read_embeddings(embeddings)[1],
+            psnr=node_table({node: s.psnr_rgb for node, s in columns.items()}, self.tree),
+            inputs=self._scores(INPUTS, table).psnr_rgb,
+        )
+
+    def _scores(self, expert: str, table: Storage) -> Scores:
+        spec = {"expert": expert, "table": key_of(table)}
+        found = self.store.sub("score", stage_key("score", spec))
+        if not found.is_done():
+            raise ArtefactError(
+                f"{_named(expert)} no scores on {table.path()} in the store; build again"
+            )
+        return read_scores(found)
+
+
+def _named(expert: str) -> str:
+    return "the inputs have" if expert == INPUTS else f"expert {expert} has"

@@ -1,0 +1,104 @@
+"""The pictures of a report: validation photographs, degraded and restored by the bundle itself."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from expertree.degradation.captions import caption
+from expertree.degradation.parameters import DISTRIBUTIONS, Distribution
+from expertree.degradation.photographs import load_photo
+from expertree.degradation.recipe import Kind, draw_recipe, mixable
+from expertree.degradation.synthesis import degrade
+from expertree.evaluation import is_as_is
+from expertree.experts import load_expert
+from expertree.images.arrays import ImageU8
+from expertree.images.io import encode_png, to_float, to_u8
+from expertree.images.metrics import psnr_rgb
+from expertree.pipeline.build import Built
+from expertree.pipeline.settings import BuildConfig
+from expertree.restorer import Restorer
+from expertree.routing import Route
+
+EXAMPLE_PX = 256
+
+
+def make_examples(
+    config: BuildConfig, built: Built
+) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """Whole crops of validation photographs, as they come, restored, and clean.
+
+    Beside the routed result there is that of the network which the tree is compared with; of
+    several, the one that was trained longest.
+
+    Returns:
+        A record for each example, and the pictures that it names, as PNG.
+    """
+    restorer = Restorer.load(built.bundle.uri)
+    longest = max(built.comparisons.items(), key=lambda pair: pair[1].job.num_samples, default=None)
+    alone = {} if longest is None else {longest[0]: load_expert(longest[1].result).eval()}
+    records: list[dict[str, Any]] = []
+    images: dict[str, bytes] = {}
+    for number, (distribution, turn, kind, allowed) in enumerate(_wanted(config)):
+        photo, clean = _photo(built, turn + number)
+        rng = np.random.default_rng([config.seed, turn, number])
+        recipe = draw_recipe(rng, tasks=allowed, kind=kind, severity=distribution)
+        spoiled = degrade(clean, recipe)
+        restored = restorer.restore(spoiled)
+        with torch.inference_mode():
+            compared = {
+                name: to_u8(network(to_float(spoiled)[None])[0]) for name, network in alone.items()
+            }
+        name = f"{distribution}-{turn:02d}-{'-'.join(recipe.tasks)}"
+        shown = {"input": spoiled, **compared, "routed": restored.image, "clean": clean}
+        images |= {f"{name}-{k}.png": encode_png(v, level=9) for k, v in shown.items()}
+        records.append(
+            {
+                "id": f"{photo} ({name})",
+                "task": " + ".join(recipe.tasks),
+                "caption": caption(recipe),
+                "distribution": distribution,
+                **{k: f"{name}-{k}.png" for k in shown},
+                "psnr": {k: psnr_rgb(v, clean) for k, v in shown.items() if k != "clean"},
+                "route": _route_record(restored.route),
+            }
+        )
+    return records, images
+
+
+def _wanted(config: BuildConfig) -> Iterator[tuple[Distribution, int, Kind, tuple[str, ...]]]:
+    """For each example its distribution, its number there, and what it may be made of."""
+    tasks = config.degradation.tasks
+    wanted: list[tuple[Kind, tuple[str, ...]]] = [("single", (task,)) for task in tasks]
+    if config.degradation.mixed_fraction > 0:
+        wanted.append(("mixed", mixable(tasks)))
+    for distribution in DISTRIBUTIONS:
+        for turn, (kind, allowed) in enumerate(wanted * config.num_examples):
+            yield distribution, turn, kind, allowed
+
+
+def _photo(built: Built, number: int) -> tuple[str, ImageU8]:
+    """A photograph of validation, by turns: its name, and its centre."""
+    photos = [p for p in built.material.photos if built.material.splits[p.name] == "val"]
+    photos.sort(key=lambda photo: photo.sha256)
+    photo = photos[number % len(photos)]
+    return photo.name, _centre(load_photo(photo))
+
+
+def _centre(image_u8: ImageU8) -> ImageU8:
+    height, width = image_u8.shape[:2]
+    top, left = max(0, (height - EXAMPLE_PX) // 2), max(0, (width - EXAMPLE_PX) // 2)
+    return np.ascontiguousarray(image_u8[top : top + EXAMPLE_PX, left : left + EXAMPLE_PX])
+
+
+def _route_record(route: Route) -> dict[str, Any]:
+    return {
+        "as_is": is_as_is(route.expert),
+        "level": route.level,
+        "leaf": route.leaf,
+        "node": route.node,
+        "confidence": route.confidence,
+        "level_probabilities": list(route.level_probabilities),
+        "leaf_probabilities": list(route.leaf_probabilities),
+    }

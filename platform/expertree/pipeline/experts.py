@@ -1,0 +1,331 @@
+"""The stage of the experts: which there are, by content hash, and training what is missing."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from expertree.config import load, to_dict
+from expertree.degradation.fresh import RealMaps
+from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
+from expertree.experts.backbones import backbone_record
+from expertree.experts.published import find_published
+from expertree.experts.weights import read_card
+from expertree.hierarchy import ROOT, Tree, compositions
+from expertree.pipeline.expert_work import ExpertWork
+from expertree.pipeline.follow_training import TrackedRun, tracking_folder
+from expertree.pipeline.networks import NetworkChoice, choose_networks, label_of
+from expertree.pipeline.provenance import source_commit
+from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.stages import Workbench, key_of, sibling
+from expertree.pipeline.tables import LeafTable, leaf_files, read_labels
+from expertree.pipeline.units import Unit, label_of_role, units_compared, units_of_tree
+from expertree.scheduling.budget import Budget
+from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.schedule import TrainingTask
+from expertree.storage import Storage
+from expertree.tracking import RunIdentity
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """Experts that are there already, of a build whose tree has grown.
+
+    Attributes:
+        experts: Where each is stored, by its node.
+        comparisons: Where the networks that the tree was compared with are, by method.
+        beside: For each node that has none yet the one whose expert it starts from.
+    """
+
+    experts: Mapping[int, Storage]
+    comparisons: Mapping[str, Storage]
+    beside: Mapping[int, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertPlan:
+    """One expert to have: what it is trained on and where its result is.
+
+    Attributes:
+        role: Its node; or, of a network that the tree is compared with, the method that it is.
+        label: What the user calls it.
+        job: Everything that its weights depend on, for the training loop.
+        files: The shard files that it reads.
+        result: Where it is stored.
+        parent: Key of the expert that it starts from.
+        start: What it starts from, in words.
+        spec: What its key is the hash of.
+    """
+
+    role: int | str
+    label: str
+    job: ExpertJob
+    files: tuple[str, ...]
+    result: Storage
+    parent: str | None
+    start: str
+    spec: Mapping[str, Any]
+
+    @property
+    def node(self) -> int | None:
+        """Its node; None for a comparison."""
+        return self.role if isinstance(self.role, int) else None
+
+    @property
+    def comparison(self) -> str | None:
+        """The method that it is where the tree is compared with it; None for a node's expert."""
+        return self.role if isinstance(self.role, str) else None
+
+    @property
+    def key(self) -> str:
+        """Content hash."""
+        return key_of(self.result)
+
+    @property
+    def kind(self) -> str:
+        """Experts of one kind are trained at one speed."""
+        return f"{self.job.backbone} {self.job.recipe} {self.job.adapter}"
+
+    @property
+    def network(self) -> str:
+        """Its network in words."""
+        name, adapter = self.job.backbone.name, self.job.adapter
+        return name if adapter is None else f"{name}, adapter of rank {adapter.rank}"
+
+
+def own_experts(plans: Sequence[ExpertPlan]) -> dict[int, ExpertPlan]:
+    """The experts among some plans by their nodes, without what the tree is compared with."""
+    return {plan.node: plan for plan in plans if plan.node is not None}
+
+
+def plan_experts(
+    bench: Workbench,
+    config: BuildConfig,
+    tree: Tree,
+    *,
+    leaf_of: LeafTable,
+    table: Storage,
+    shards: Storage,
+    kept: Kept | None = None,
+    shard_leaves: Mapping[int, Sequence[int]] | None = None,
+) -> list[ExpertPlan]:
+    """Every expert that the tree needs, parents first, and what it is compared with last.
+
+    An expert's key depends on the samples of its node and not on the tree around it, so trees that
+    share a group share its expert. Those that are kept have the keys that they had.
+
+    Args:
+        bench: The workbench.
+        config: What experts are.
+        tree: The tree.
+        leaf_of: The leaf of each training patch.
+        table: The training patches.
+        shards: The same by leaf.
+        kept: Experts that are there already.
+        shard_leaves: For each leaf those of `shards`, where these are the shards of a finer tree.
+    """
+    place = _Place(bench, config, leaf_of, table, shards, shard_leaves)
+    plans: dict[int | str, ExpertPlan] = {}
+    if kept is None:
+        shares = _shares(tree, leaf_of, table) if config.experts.rules else {}
+        networks = choose_networks(config.experts, tree, shares)
+    else:
+        plans |= {node: _keep(tree, node, result) for node, result in kept.experts.items()}
+        networks = {node: _as_beside(config, old, plans[old]) for node, old in kept.beside.items()}
+    for unit in units_of_tree(config.experts, tree, networks):
+        plans[unit.role] = place(unit, plans)
+    if kept is None:
+        total = sum(plan.job.num_samples for plan in plans.values())
+        for unit in units_compared(config.experts, tree, networks[ROOT], total):
+            plans[unit.role] = place(unit, plans)
+    else:
+        plans |= {name: _keep(tree, name, result) for name, result in kept.comparisons.items()}
+    compared = [plan for role, plan in plans.items() if isinstance(role, str)]
+    ordered = [*(plans[node] for node in tree.experts()), *compared]
+    for plan in ordered:
+        bench.events.emit(
+            "expert_planned",
+            label=plan.label,
+            key=plan.key,
+            backbone=plan.job.backbone.name,
+            start=plan.start,
+        )
+    return ordered
+
+
+class _Place:
+    """Finds where the network of a unit is, or will be, stored: the hash of what makes it."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        config: BuildConfig,
+        leaf_of: LeafTable,
+        table: Storage,
+        shards: Storage,
+        shard_leaves: Mapping[int, Sequence[int]] | None,
+    ) -> None:
+        self._bench, self._config = bench, config
+        self._leaf_of, self._table = leaf_of, table
+        self._names, self._shard_leaves = shards.list_files(".parquet"), shard_leaves
+        self._find = functools.cache(find_published)  # which reads a file whole, to hash it
+
+    def __call__(self, unit: Unit, plans: Mapping[int | str, ExpertPlan]) -> ExpertPlan:
+        config, network = self._config.experts, unit.network
+        parent = plans[network.parent] if network.parent is not None else None
+        spec = {
+            "backbone": backbone_record(network.backbone),
+            "recipe": to_dict(config.recipe),
+            "num_samples": unit.num_samples,
+            "samples": self._leaf_of.hash_of(unit.leaves, head=key_of(self._table)),
+            "parent": parent.key if parent is not None else None,
+            "seed": self._config.seed,
+        }
+        published = self._find(network.file) if network.file is not None else None
+        if published is not None:
+            spec["published"] = published.sha256
+        if network.adapter is not None:
+            spec["adapter"] = to_dict(network.adapter)
+        result = self._bench.place("expert", spec)
+        return ExpertPlan(
+            role=unit.role,
+            label=unit.label,
+            job=ExpertJob(
+                key=key_of(result),
+                backbone=network.backbone,
+                recipe=config.recipe,
+                num_samples=unit.num_samples,
+                seed=self._config.seed,
+                init=parent.result.uri if parent is not None else None,
+                published=published,
+                adapter=network.adapter,
+            ),
+            files=self._files(unit.leaves),
+            result=result,
+            parent=parent.key if parent is not None else None,
+            start=network.start,
+            spec=spec,
+        )
+
+    def _files(self, leaves: Sequence[int]) -> tuple[str, ...]:
+        if self._shard_leaves is not None:
+            leaves = [own for leaf in leaves for own in self._shard_leaves[leaf]]
+        return tuple(leaf_files(self._names, leaves))
+
+
+def train_experts(
+    bench: Workbench,
+    plans: Sequence[ExpertPlan],
+    shards: Storage,
+    on_picture: Callable[[Picture], None],
+    *,
+    config: BuildConfig,
+    tree: str,
+    budget: Budget | None,
+    maps: RealMaps,
+) -> Picture:
+    """Train the experts that are not in the store yet, several at a time.
+
+    Args:
+        bench: The workbench.
+        plans: Every expert of the tree.
+        shards: What they are trained on.
+        on_picture: Told how it goes.
+        config: Where their runs are tracked, among the rest.
+        tree: Key of the tree, which groups the runs.
+        budget: A cap on what they may cost.
+        maps: Real maps for what experts degrade anew.
+    """
+    missing = {plan.key: plan for plan in plans if not plan.result.is_done()}
+    folder = tracking_folder(config.tracking, config.output)
+    origin = {"tree": tree, "commit": source_commit(), "build": to_dict(config)} if folder else {}
+    tasks = [
+        TrainingTask(
+            key=plan.key,
+            label=plan.label,
+            cost=float(plan.job.num_samples),
+            kind=plan.kind,
+            after=(plan.parent,) if plan.parent is not None else (),
+            work=ExpertWork(
+                job=plan.job,
+                shards=shards,
+                files=plan.files,
+                directory=plan.result,
+                spec=plan.spec,
+                device="cuda" if bench.cluster.use_gpu else "cpu",
+                tracked=_tracked(config, plan, folder, origin) if folder else None,
+                maps=maps,
+            ),
+        )
+        for plan in missing.values()
+    ]
+    return bench.runner.train(tasks, directory=bench.lanes, on_picture=on_picture, budget=budget)
+
+
+def _tracked(
+    config: BuildConfig, plan: ExpertPlan, folder: str, origin: Mapping[str, Any]
+) -> TrackedRun:
+    made_from = {
+        "expert": to_dict(plan.job),
+        "label": plan.label,
+        "start": plan.start,
+        **origin,
+    }
+    return TrackedRun(
+        config=config.tracking,
+        identity=RunIdentity(
+            name=plan.label, id=plan.key, group=f"tree-{origin['tree']}", config=made_from
+        ),
+        directory=f"{folder}/{plan.key}",
+    )
+
+
+def _keep(tree: Tree, role: int | str, result: Storage) -> ExpertPlan:
+    """An expert that is there, as it was planned when it was trained."""
+    spec = result.done()["spec"]
+    adapter = load(AdapterConfig, spec["adapter"]) if "adapter" in spec else None
+    root = None if adapter is None else sibling(result, "expert", spec["parent"]).uri
+    return ExpertPlan(
+        role=role,
+        label=label_of_role(tree, role),
+        job=ExpertJob(
+            key=key_of(result),
+            backbone=read_card(result).backbone,
+            recipe=load(RecipeConfig, spec["recipe"]),
+            num_samples=spec["num_samples"],
+            seed=spec["seed"],
+            init=root,
+            adapter=adapter,
+        ),
+        files=(),
+        result=result,
+        parent=spec["parent"],
+        start="kept as it was",
+        spec=spec,
+    )
+
+
+def _as_beside(config: BuildConfig, node: int, plan: ExpertPlan) -> NetworkChoice:
+    """The network of a new leaf: that of the leaf which its samples went to before."""
+    if plan.job.adapter is not None:
+        return NetworkChoice(
+            backbone=plan.job.backbone,
+            parent=ROOT,
+            file=None,
+            adapter=plan.job.adapter,
+            start=f"the root's weights, as an adapter of rank {plan.job.adapter.rank}",
+        )
+    warm = config.experts.warm_start
+    return NetworkChoice(
+        backbone=plan.job.backbone,
+        parent=node if warm else None,
+        file=None,
+        adapter=None,
+        start=f"the weights of {plan.label}" if warm else "random weights",
+    )
+
+
+def _shares(tree: Tree, leaf_of: LeafTable, table: Storage) -> dict[int, dict[str, float]]:
+    """What each node is made of, by the labels that rules name."""
+    found = compositions(tree, leaf_of.leaves, read_labels(table).map(label_of))
+    return {made.node: dict(made.shares) for made in found}

@@ -1,0 +1,110 @@
+"""The stages of the extractor: training it on a lane, and embedding the patch table with it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from expertree.config import to_dict
+from expertree.embedding import embed_patches, load_extractor
+from expertree.experts import read_patches
+from expertree.pipeline.earlier_build import FinishedBuild
+from expertree.pipeline.extractor_work import ExtractorWork
+from expertree.pipeline.runner import OnDone, Runner
+from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.stages import Workbench, key_of
+from expertree.pipeline.tables import write_table
+from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.schedule import TrainingTask
+from expertree.storage import NOTHING_WRITTEN, Storage, Written
+
+EMBED_BATCH = 32
+
+
+def train_extractor_stage(
+    bench: Workbench, config: BuildConfig, table: Storage, result: Storage, on_done: OnDone
+) -> None:
+    """Train the extractor, with the retries that experts have too."""
+    work = ExtractorWork(
+        config=config.extractor,
+        table=table,
+        directory=result,
+        seed=config.seed,
+        device="cuda" if bench.cluster.use_gpu else "cpu",
+    )
+    task = TrainingTask(key=key_of(result), label="the extractor", cost=1.0, work=work)
+
+    def on_picture(picture: Picture) -> None:
+        progress = picture.tasks[0].progress
+        if progress:
+            on_done(int(progress["samples"]), int(progress["num_samples"]))
+
+    bench.runner.train([task], directory=bench.lanes, on_picture=on_picture, at_once=1)
+
+
+def make_extractor(
+    config: BuildConfig,
+    bench: Workbench,
+    tables: Mapping[str, Storage],
+    past: FinishedBuild | None = None,
+) -> Storage:
+    """The extractor, trained on the patch set that is for it; of a tree that grows, its own."""
+    if past is not None:
+        with bench.timed("extractor", cached=True):
+            return past.directory("extractor")
+    spec = {
+        "extractor": to_dict(config.extractor),
+        "table": key_of(tables["extractor"]),
+        "seed": config.seed,
+    }
+
+    def make(result: Storage, on_done: OnDone) -> None:
+        train_extractor_stage(bench, config, tables["extractor"], result, on_done)
+
+    return bench.run("extractor", spec, make)
+
+
+def embed(
+    runner: Runner,
+    tables: Sequence[tuple[Storage, Storage]],
+    extractor: Storage,
+    on_done: OnDone,
+) -> Mapping[Storage, Written]:
+    """Embed every degraded image; the files mirror the tables', with `id` and `embedding`.
+
+    Args:
+        runner: Who embeds them.
+        tables: For each patch set its table, and where its embeddings go.
+        extractor: The extractor.
+        on_done: Told of files written.
+
+    Returns:
+        The files that were written now, by where embeddings go.
+    """
+    items = [
+        {"name": name, "table": table, "directory": result}
+        for table, result in tables
+        for name in table.list_files(".parquet")
+    ]
+    use_gpu = runner.cluster.use_gpu
+    arguments = (extractor, use_gpu)
+    return runner.for_each(_Embedder, items, on_done, on_gpu=use_gpu, arguments=arguments)
+
+
+class _Embedder:
+    """An actor that holds the extractor."""
+
+    def __init__(self, extractor: Storage, use_gpu: bool) -> None:  # noqa: FBT001
+        torch.set_num_threads(1)
+        self._extractor = load_extractor(extractor).to("cuda" if use_gpu else "cpu")
+
+    def __call__(self, item: Mapping[str, Any]) -> Written:
+        directory, name = item["directory"], item["name"]
+        if directory.exists(name):
+            return NOTHING_WRITTEN
+        patches = read_patches(item["table"], [name])
+        vectors = embed_patches(self._extractor, patches, batch_size=EMBED_BATCH)
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        table = pa.table({"id": patches.ids, "embedding": column})
+        return {name: write_table(directory, name, table)}

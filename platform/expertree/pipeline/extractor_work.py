@@ -1,0 +1,39 @@
+"""Training the extractor, as a lane does it. Apart, so that a lane imports only what it needs."""
+
+import dataclasses
+
+from expertree.embedding import ExtractorConfig, train_extractor
+from expertree.experts import read_patches
+from expertree.experts.workers import Workers
+from expertree.scheduling.work import OnProgress
+from expertree.storage import Storage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractorWork:
+    """Training the extractor, as a lane does it."""
+
+    config: ExtractorConfig
+    table: Storage
+    directory: Storage
+    seed: int
+    device: str
+
+    def run(self, on_progress: OnProgress, workers: Workers) -> None:
+        """See `lanes.Work`; the extractor is trained by one worker.
+
+        Raises:
+            ValueError: If there are more.
+        """
+        if workers.count > 1:
+            raise ValueError(f"one worker trains the extractor, not {workers.count}")
+        patches = read_patches(self.table, self.table.list_files(".parquet"))
+        train_extractor(
+            self.config,
+            patches,
+            patches.captions,
+            directory=self.directory,
+            seed=self.seed,
+            on_progress=on_progress,
+            device=self.device,
+        )

@@ -1,0 +1,152 @@
+"""Which network each node's expert is, and what its training starts from: pure decisions."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from expertree.errors import ConfigError
+from expertree.experts import AdapterConfig, BackboneConfig
+from expertree.experts.backbones import resolve_backbone
+from expertree.experts.published import check_published, find_published
+from expertree.hierarchy import ROOT, Tree
+from expertree.pipeline.settings import CLEAN, MIXED, ExpertsConfig, NodeRule
+from expertree.storage import Storage
+
+Shares = Mapping[int, Mapping[str, float]]
+"""For each node, the share of its samples that are of each degradation alone, or `mixed`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkChoice:
+    """What one node's expert is, and what it starts from: at most one of `parent` and `file`.
+
+    Attributes:
+        backbone: Every size given.
+        parent: The node from whose expert's weights it starts.
+        file: The published weights that it starts from.
+        adapter: How it changes the network of `parent`, which is the root; None where it is a whole
+            network.
+        start: What it starts from, in words.
+    """
+
+    backbone: BackboneConfig
+    parent: int | None
+    file: str | None
+    adapter: AdapterConfig | None
+    start: str
+
+
+def choose_networks(config: ExpertsConfig, tree: Tree, shares: Shares) -> dict[int, NetworkChoice]:
+    """Decide for every node that has an expert, parents first.
+
+    Args:
+        config: The rules, and what holds where none fits.
+        tree: The tree.
+        shares: What each node is made of.
+
+    Raises:
+        ConfigError: If a rule names a node that the tree does not have.
+    """
+    _check_nodes(config, tree)
+    chosen: dict[int, NetworkChoice] = {}
+    for node in tree.experts():
+        rule = next((r for r in config.rules if _fits(r, tree, node, shares)), NodeRule())
+        adapted = _choose_adapter(config, rule, chosen.get(ROOT))
+        above = _above(tree, node, chosen, config.start_from)
+        chosen[node] = adapted or _choose(config, rule, above, chosen.get(ROOT))
+    return chosen
+
+
+def check_weights(config: ExpertsConfig) -> None:
+    """Check that published weights fit their networks, before any work starts.
+
+    Raises:
+        ArtefactError: If they do not; says which names, and how many.
+    """
+    default = NodeRule(backbone=config.backbone, init=config.init)
+    for rule in (default, *config.rules):
+        if rule.init is not None:
+            check_published(rule.backbone or config.backbone, find_published(rule.init))
+
+
+def _choose_adapter(
+    config: ExpertsConfig, rule: NodeRule, root: NetworkChoice | None
+) -> NetworkChoice | None:
+    """An adapter on the root, if there are to be any and the rule leaves the root's network."""
+    if config.adapter is None or root is None or rule.init is not None:
+        return None
+    if resolve_backbone(rule.backbone or config.backbone) != root.backbone:
+        return None
+    return NetworkChoice(
+        backbone=root.backbone,
+        parent=ROOT,
+        file=None,
+        adapter=config.adapter,
+        start=f"the root's weights, as an adapter of rank {config.adapter.rank}",
+    )
+
+
+def _choose(
+    config: ExpertsConfig,
+    rule: NodeRule,
+    above: tuple[int, NetworkChoice] | None,
+    root: NetworkChoice | None,
+) -> NetworkChoice:
+    """A whole network."""
+    usual = resolve_backbone(config.backbone)
+    backbone = resolve_backbone(rule.backbone) if rule.backbone is not None else usual
+    file = rule.init or (config.init if backbone == usual else None)
+    parent, reason = None, ""
+    if above is not None and config.warm_start and rule.init is None:
+        if above[1].backbone == backbone:
+            parent, file = above[0], None
+        else:
+            reason = f", because its parent is another network ({above[1].backbone.name})"
+    if parent is not None:
+        start = "its parent's weights" if config.start_from == "parent" else "the root's weights"
+    elif file is not None:
+        start = f"published weights ({Storage(file).name})"
+    else:
+        start = "random weights"
+    if config.adapter is not None and root is not None:
+        reason = f", no adapter, because {_no_adapter(rule, root)}"
+    return NetworkChoice(
+        backbone=backbone, parent=parent, file=file, adapter=None, start=start + reason
+    )
+
+
+def _no_adapter(rule: NodeRule, root: NetworkChoice) -> str:
+    if rule.init is not None:
+        return "a rule gives it weights of its own"
+    return f"the root is another network ({root.backbone.name})"
+
+
+def _above(
+    tree: Tree, node: int, chosen: Mapping[int, NetworkChoice], start_from: str
+) -> tuple[int, NetworkChoice] | None:
+    parent = tree.parent_expert(node)
+    if parent is not None and start_from == "root":
+        parent = ROOT
+    return None if parent is None else (parent, chosen[parent])
+
+
+def _fits(rule: NodeRule, tree: Tree, node: int, shares: Shares) -> bool:
+    if rule.nodes and node not in {tree.expert_of(index) for index in rule.nodes}:
+        return False
+    if rule.degradation is None:
+        return True
+    return shares[node].get(rule.degradation, 0.0) >= rule.min_share
+
+
+def _check_nodes(config: ExpertsConfig, tree: Tree) -> None:
+    strange = sorted({n for rule in config.rules for n in rule.nodes if n >= len(tree.nodes)})
+    if strange:
+        raise ConfigError(
+            f"experts.rules names nodes {strange}; the tree has nodes 0 to {len(tree.nodes) - 1}"
+        )
+
+
+def label_of(tasks: tuple[str, ...]) -> str:
+    """What a sample counts as among a node's shares."""
+    if not tasks:
+        return CLEAN
+    return tasks[0] if len(tasks) == 1 else MIXED

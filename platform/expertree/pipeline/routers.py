@@ -1,0 +1,133 @@
+"""Which expert serves each node: its own, or the one above where that is better."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from expertree.config import to_dict
+from expertree.evaluation import gains_over_parent
+from expertree.hierarchy import Labels, Tree, assign
+from expertree.pipeline.experts import ExpertPlan, own_experts
+from expertree.pipeline.runner import OnDone
+from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.stages import Workbench, key_of
+from expertree.pipeline.tables import join_scores, read_embeddings, read_names, read_scores
+from expertree.pipeline.tree import Hierarchy, assign_here
+from expertree.routing import make_guide, node_table, save_guide, save_router, train_router
+from expertree.storage import Storage
+
+
+def serving_plans(
+    tree: Tree,
+    plans: Sequence[ExpertPlan],
+    *,
+    embeddings: Mapping[str, Storage],
+    scores: Mapping[tuple[str, str], Storage],
+    prune: bool,
+) -> dict[int, ExpertPlan]:
+    """The expert of each node that has one.
+
+    Args:
+        tree: The tree.
+        plans: Its experts, and what it is compared with, which serves nobody.
+        embeddings: Of the sets of patches that routers are trained on (those of earlier builds too
+            where a tree has grown), which no expert was trained on and which validation does not
+            see either: whoever is pruned by validation's patches would look better there.
+        scores: Of the experts on those patches, by key and name of the set.
+        prune: Whether a node whose expert does not beat its parent's gets the parent's.
+    """
+    own = own_experts(plans)
+    if not prune:
+        return own
+    leaves = [assign(tree, read_embeddings(vectors)[1]) for vectors in embeddings.values()]
+    found = {
+        node: join_scores([read_scores(scores[plan.key, name]) for name in embeddings])
+        for node, plan in own.items()
+    }
+    gains = gains_over_parent(tree, np.concatenate(leaves), found)
+    return {node: own[server] for node, server in servers(tree, gains).items()}
+
+
+def servers(tree: Tree, gains: Mapping[int, float]) -> dict[int, int]:
+    """For each expert's node the node whose expert serves it.
+
+    An expert that loses against its parent's gives way to whoever serves the parent. That one may
+    have given way itself: what is compared is each expert with the one it was trained from.
+
+    Args:
+        tree: The tree.
+        gains: Held-out PSNR over the parent's expert in dB; experts without one stay.
+    """
+    serving: dict[int, int] = {}
+    for node in tree.experts():
+        parent = tree.parent_expert(node)
+        loses = parent is not None and gains.get(node, 0.0) < 0.0
+        serving[node] = serving[parent] if loses and parent is not None else node
+    return serving
+
+
+def train_router_on(
+    config: BuildConfig,
+    bench: Workbench,
+    hierarchy: Hierarchy,
+    *,
+    embeddings: Sequence[Storage],
+    columns: Mapping[int, Sequence[Storage]],
+    inputs: Sequence[Storage],
+    training: Sequence[tuple[Storage, Storage]],
+) -> Storage:
+    """The routers of a tree, from what its experts made of the routers' patches.
+
+    Args:
+        config: How they are trained.
+        bench: The workbench.
+        hierarchy: The tree.
+        embeddings: Of the patches, set by set.
+        columns: For each expert that may be chosen, by node, its scores on the same sets.
+        inputs: The scores of the patches themselves, set by set.
+        training: See `Built`.
+    """
+    tree = hierarchy.tree
+    spec = {
+        "router": to_dict(config.router),
+        "tree": key_of(hierarchy.result),
+        "scores": [key_of(c) for own in zip(*columns.values(), strict=True) for c in own],
+        "inputs": [key_of(column) for column in inputs],
+        "seed": config.seed,
+    }
+
+    def make(result: Storage, _: OnDone) -> None:
+        vectors = np.concatenate([read_embeddings(found)[1] for found in embeddings])
+        psnr = {node: _psnr(own) for node, own in columns.items()}
+        trained = train_router(
+            config.router,
+            tree,
+            vectors,
+            assign(tree, vectors),
+            node_table(psnr, tree, absent=np.min),
+            _psnr(inputs),
+            seed=config.seed,
+            levels=None if config.hierarchy.has_root else range(1, tree.num_levels),
+        )
+        save_router(trained.router, result)
+        names = Labels.join([read_names(table) for table, _ in training])
+        guide = make_guide(tree, leaves_of_training(hierarchy, training), names)
+        save_guide(guide, result)
+        result.write_json("curve.json", [dataclasses.asdict(epoch) for epoch in trained.curve])
+
+    return bench.run("router", spec, make)
+
+
+def _psnr(columns: Sequence[Storage]) -> Float[np.ndarray, " patches"]:
+    """The PSNR of scores on several sets, one after the other."""
+    return join_scores([read_scores(column) for column in columns]).psnr_rgb
+
+
+def leaves_of_training(
+    hierarchy: Hierarchy, training: Sequence[tuple[Storage, Storage]]
+) -> Int64[np.ndarray, " patches"]:
+    """The leaf of each patch that experts were trained on, set after set; see `Built`."""
+    earlier = [assign_here(hierarchy.tree, found) for _, found in training[1:]]
+    return np.concatenate([hierarchy.leaves, *earlier])

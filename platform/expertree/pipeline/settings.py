@@ -1,0 +1,274 @@
+"""The configuration of a build: one section for each part, each default in its dataclass."""
+
+import dataclasses
+from typing import Literal
+
+from expertree.degradation.maps import MapsConfig
+from expertree.degradation.table import DegradationConfig
+from expertree.embedding import ExtractorConfig
+from expertree.errors import ConfigError
+from expertree.evaluation.methods import METHODS, ONE_NETWORK, ONE_NETWORK_TREE
+from expertree.experts import AdapterConfig, BackboneConfig, RecipeConfig
+from expertree.experts.backbones import resolve_backbone
+from expertree.hierarchy import GrowthLimits, HierarchyConfig
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.routing import RouterConfig
+from expertree.tracking import TrackingConfig
+
+CLEAN = "clean"
+"""Stands for no degradation, where one is named."""
+
+MIXED = "mixed"
+"""Stands for several degradations at once, where one is named."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PhotographsConfig:
+    """Which clean photographs to train and validate on."""
+
+    source: str = "bundled"
+    """`bundled` for the photographs that scikit-image and scikit-learn ship, or a folder, which
+    every node of a cluster must see."""
+
+    val_fraction: float = 0.3
+    """Share of the photographs that only validation sees."""
+
+    route_fraction: float = 0.2
+    """Share that only routers are trained on: on an expert's own training images the finest experts
+    look better than they are (METHOD section 5)."""
+
+    maps: MapsConfig = MapsConfig()
+    """Real depth, illumination, rain and snow in place of the procedural ones; folders that every
+    node of a cluster must see."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class NodeRule:
+    """What some nodes have in place of the usual network or beginning.
+
+    Attributes:
+        nodes: Nodes by the numbers that the report shows; empty for any.
+        degradation: Only where this degradation makes up at least `min_share` of the node's
+            training samples, by itself; `mixed` stands for several at once; null for any.
+        min_share: See `degradation`.
+        backbone: The network of these nodes; null for the usual one.
+        init: A file of published weights to start from, in place of the parent's weights.
+    """
+
+    nodes: tuple[int, ...] = ()
+    degradation: str | None = None
+    min_share: float = 0.5
+    backbone: BackboneConfig | None = None
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can never hold."""
+        if self.backbone is not None:
+            resolve_backbone(self.backbone)
+        if not 0.0 < self.min_share <= 1.0:
+            raise ValueError(f"min_share must lie in (0, 1], got {self.min_share}")
+        if self.nodes and min(self.nodes) < 0:
+            raise ValueError(f"nodes are numbers from 0, got {list(self.nodes)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One network trained on everything, to compare the tree with: a row of the tables.
+
+    Attributes:
+        name: What its row is called.
+        num_samples: Samples that it sees; `path` for as many as any path through the tree, `tree`
+            for as many as all its experts together.
+        backbone: The network; null for the root's.
+    """
+
+    name: str
+    num_samples: Literal["path", "tree"] | int = "tree"
+    backbone: BackboneConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can never be trained, and names that other rows have."""
+        if self.backbone is not None:
+            resolve_backbone(self.backbone)
+        if isinstance(self.num_samples, int) and self.num_samples < 1:
+            raise ValueError(
+                f"num_samples of {self.name} must be at least 1, got {self.num_samples}"
+            )
+        if not self.name or self.name in METHODS.keys() - {ONE_NETWORK, ONE_NETWORK_TREE}:
+            raise ValueError(f"comparisons need names of their own, got {self.name!r}")
+
+    def count(self, *, path: int, tree: int) -> int:
+        """The samples that it sees, given those of a path and of the whole tree."""
+        if isinstance(self.num_samples, int):
+            return self.num_samples
+        return path if self.num_samples == "path" else tree
+
+
+SAMPLES_OF_A_PATH = Comparison(name=ONE_NETWORK, num_samples="path")
+SAMPLES_OF_THE_TREE = Comparison(name=ONE_NETWORK_TREE, num_samples="tree")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertsConfig:
+    """The experts: their network, and how long each level trains."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    """The network, where no rule gives another."""
+
+    recipe: RecipeConfig = RecipeConfig()
+    """How each is trained."""
+
+    num_samples: tuple[int, ...] = (9600, 3200, 3200)
+    """Samples that an expert of each level sees, coarse to fine. A node that serves several levels
+    gets the samples of all of them, so that every path sees the same number. An adapter starts from
+    the root, and so gets the samples of all levels from there to its own."""
+
+    samples_per_expert: int | None = None
+    """Samples that every expert sees, in place of `num_samples` by level: an expert is then the
+    same in all trees that have its group, whatever the levels around it."""
+
+    warm_start: bool = True
+    """Start each expert from the weights that `start_from` names, not from random ones."""
+
+    start_from: Literal["parent", "root"] = "parent"
+    """Whose weights an expert starts from: those of the expert above it, or those of the root's,
+    which are the same in all trees of the same images."""
+
+    prune: bool = False
+    """Where an expert is no better than its parent's on the routers' patches, restore by the
+    parent's in its place."""
+
+    init: str | None = None
+    """A file of published weights (`.pth`, safetensors) to start from in place of random ones: a
+    path or a URI, which every node of a cluster must see."""
+
+    adapter: AdapterConfig | None = None
+    """Null for experts that are whole networks. Else the root is one, and the experts of all other
+    nodes are adapters on it, save where a rule gives another network or weights to start from."""
+
+    comparisons: tuple[Comparison, ...] = (SAMPLES_OF_A_PATH, SAMPLES_OF_THE_TREE)
+    """Networks that are trained on everything to compare the tree with, each a row of the tables.
+    By default the root's, once on the samples of a path and once on those of the whole tree."""
+
+    rules: tuple[NodeRule, ...] = ()
+    """Networks and beginnings by node; the first rule that fits a node holds. An expert whose
+    network is not its parent's cannot start from its parent's weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse a network that cannot be built, and an expert that would see nothing."""
+        resolve_backbone(self.backbone)
+        names = [one.name for one in self.comparisons]
+        if len(set(names)) != len(names):
+            raise ValueError(f"comparisons must have different names, got {names}")
+        if self.adapter is not None and not self.warm_start:
+            raise ValueError(
+                "an adapter starts from the root's weights: leave warm_start on or set adapter to "
+                "null"
+            )
+        if self.samples_per_expert is not None:
+            if self.samples_per_expert < self.recipe.batch_size:
+                raise ValueError(
+                    f"samples_per_expert must be at least one batch ({self.recipe.batch_size}), "
+                    f"got {self.samples_per_expert}"
+                )
+        elif not self.num_samples or min(self.num_samples) < self.recipe.batch_size:
+            raise ValueError(
+                f"num_samples must be at least one batch ({self.recipe.batch_size}) on each level, "
+                f"got {list(self.num_samples)}"
+            )
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether an expert depends on its group alone, and on nothing of the tree around it."""
+        from_above = self.warm_start and self.adapter is None and self.start_from == "parent"
+        return self.samples_per_expert is not None and not from_above and not self.rules
+
+    def samples_of_path(self, num_levels: int) -> int:
+        """Samples behind the weights at the end of a path, those that it starts from included."""
+        if self.samples_per_expert is None:
+            return sum(self.num_samples)
+        if not self.warm_start or num_levels == 1:
+            return self.samples_per_expert
+        starts_from_root = self.adapter is not None or self.start_from == "root"
+        return self.samples_per_expert * (2 if starts_from_root else num_levels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GrowConfig:
+    """An existing tree for new photographs or degradations, in place of a new one."""
+
+    build: str | None = None
+    """Output folder of a finished build: its extractor, tree and experts are kept, and leaves are
+    added where new images fit none. It must have the same `store`."""
+
+    limits: GrowthLimits = GrowthLimits()
+    """When new images make a new leaf."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BuildConfig:
+    """All of a build."""
+
+    title: str = "A tree of restoration experts"
+    """Heading of the report."""
+
+    seed: int = 0
+    """Of everything that is drawn."""
+
+    output: str = "runs/default"
+    """Where the report, the bundle and the event log go: a folder or a URI."""
+
+    store: str = "runs/store"
+    """Where results are kept by the hash of what made them; shared by all builds, a folder or a URI
+    that every node of the cluster can write."""
+
+    photographs: PhotographsConfig = PhotographsConfig()
+    degradation: DegradationConfig = DegradationConfig()
+    extractor: ExtractorConfig = ExtractorConfig()
+    hierarchy: HierarchyConfig = HierarchyConfig()
+    experts: ExpertsConfig = ExpertsConfig()
+    router: RouterConfig = RouterConfig()
+    grow: GrowConfig = GrowConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    dry_run: bool = False
+    """Say what would be found in the store and what made, and start nothing; also `--dry-run`."""
+
+    num_examples: int = 2
+    """Before-and-after pictures in the report, for each degradation and distribution."""
+
+    def __post_init__(self) -> None:
+        """Check the sections against each other."""
+        levels, given = len(self.hierarchy.cut_groups), len(self.experts.num_samples)
+        if given != levels and self.experts.samples_per_expert is None:
+            raise ConfigError(
+                f"experts.num_samples has {given} values for {levels} levels "
+                f"(hierarchy.groups={list(self.hierarchy.groups)}); give one a level, or "
+                "experts.samples_per_expert"
+            )
+        largest_px = self.experts.recipe.largest_patch_px
+        if largest_px > self.degradation.patch_px:
+            raise ConfigError(
+                f"experts.recipe crops up to {largest_px} px (patch_px, progressive) from patches "
+                f"of degradation.patch_px={self.degradation.patch_px}; raise that, or crop less"
+            )
+        if self.grow.build is None:
+            self._check_new_tree()
+
+    def _check_new_tree(self) -> None:
+        """Check what only a tree that is cut from these patches needs."""
+        cut = self.hierarchy
+        if self.degradation.num_train < cut.fewest_samples:
+            raise ConfigError(
+                f"hierarchy.method={cut.method} with hierarchy.groups={list(cut.groups)} makes at "
+                f"least {cut.fewest_groups} groups of at least {cut.smallest_group} samples, "
+                f"{cut.fewest_samples} in all, but degradation.num_train is "
+                f"{self.degradation.num_train}"
+            )
+        known = [*self.degradation.tasks, MIXED]
+        for rule in self.experts.rules:
+            if rule.degradation is not None and rule.degradation not in known:
+                raise ConfigError(
+                    f"experts.rules names {rule.degradation!r}; there are {', '.join(known)}"
+                )

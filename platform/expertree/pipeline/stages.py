@@ -1,0 +1,201 @@
+"""Stages: results that are stored by the hash of what made them, and made at most once."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+from expertree.config import fingerprint
+from expertree.errors import ArtefactError
+from expertree.events import EventLog
+from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.runner import Runner
+from expertree.storage import NOTHING_WRITTEN, Storage, Written
+
+K = TypeVar("K")
+
+VERSIONS: Mapping[str, int] = {
+    "degrade": 2,
+    "extractor": 1,
+    "embed": 2,
+    "tree": 1,
+    "shard": 1,
+    "expert": 1,
+    "snapshot": 1,
+    "score": 1,
+    "classical": 1,
+    "router": 4,
+    "judge": 2,
+    "evaluate": 7,
+    "bundle": 3,
+}
+"""Version of each stage's code. Raise it when the same inputs would give another result: that, and
+not every edit of a comment, is what makes stored results of the stage worthless."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StageTime:
+    """How long a stage took, and whether it was found in the store."""
+
+    name: str
+    seconds: float
+    cached: bool
+
+
+class NotMadeError(Exception):
+    """A dry run has come to results that are not in the store.
+
+    Attributes:
+        stage: The first stage that would make something.
+        experts: The experts of the tree, where that is known: see `ExpertPlan`.
+    """
+
+    def __init__(self, stage: str, experts: Sequence[Any] = ()) -> None:
+        """See the class."""
+        super().__init__(stage)
+        self.stage, self.experts = stage, experts
+
+
+class Workbench:
+    """What a build works with: the store, the event log, and who does the work.
+
+    Args:
+        store: Root of all stored results.
+        events: The run's event log.
+        runner: Who does the work; closed at the end.
+        on_stage: Told of each stage as it begins and ends: name, state, units done, units in all.
+        is_dry: Make nothing: raise `NotMadeError` where something would be made.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Storage,
+        events: EventLog,
+        runner: Runner,
+        on_stage: Callable[[str, str, int, int], None],
+        is_dry: bool = False,
+    ) -> None:
+        """See the class."""
+        self.is_dry = is_dry
+        self.store = store
+        self.events = events
+        self.runner = runner
+        self.times: list[StageTime] = []
+        self._on_stage = on_stage
+
+    def __enter__(self) -> Self:
+        """Start nothing: a build that finds all its results needs no Ray."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let the runner give back what it has taken."""
+        self.runner.close()
+
+    @property
+    def cluster(self) -> ClusterConfig:
+        """What the runner may use."""
+        return self.runner.cluster
+
+    @property
+    def lanes(self) -> Storage:
+        """Where Ray Train keeps the state of lanes while they run."""
+        return self.store.sub("lanes")
+
+    def place(self, stage: str, spec: Mapping[str, Any]) -> Storage:
+        """Where the result of a stage with this spec is, or will be."""
+        return self.store.sub(stage, stage_key(stage, spec))
+
+    @contextlib.contextmanager
+    def timed(self, name: str, *, cached: bool) -> Iterator[Callable[[int, int], None]]:
+        """Announce, time and log a stage; gives a function to report units done and in all."""
+        begin = time.time()
+        self._on_stage(name, "running", 0, 0)
+        self.events.emit("stage_started", stage=name, cached=cached)
+        try:
+            yield lambda done, total: self._on_stage(name, "running", done, total)
+        except BaseException as error:
+            self._on_stage(name, "failed", 0, 0)
+            self.events.emit("stage_failed", stage=name, error=f"{type(error).__name__}: {error}")
+            raise
+        seconds = time.time() - begin
+        self.times.append(StageTime(name=name, seconds=round(seconds, 3), cached=cached))
+        self._on_stage(name, "cached" if cached else "done", 0, 0)
+        self.events.emit("stage_done", stage=name, seconds=round(seconds, 3), cached=cached)
+
+    def run(
+        self,
+        stage: str,
+        spec: Mapping[str, Any],
+        make: Callable[[Storage, Callable[[int, int], None]], Written | None],
+    ) -> Storage:
+        """The result of a stage: from the store, or made now and committed.
+
+        Args:
+            stage: Its name, a key of `VERSIONS`.
+            spec: Everything that the result depends on, as plain data.
+            make: Writes the result's files; told to go on where files of a killed attempt are. May
+                give the hashes of files that it wrote, which are then not read again.
+        """
+
+        def make_one(
+            results: Mapping[str, Storage], on_done: Callable[[int, int], None]
+        ) -> Mapping[Storage, Written]:
+            return {results[stage]: make(results[stage], on_done) or NOTHING_WRITTEN}
+
+        return self.run_many(stage, {stage: spec}, make_one)[stage]
+
+    def run_many(
+        self,
+        stage: str,
+        specs: Mapping[K, Mapping[str, Any]],
+        make: Callable[
+            [Mapping[K, Storage], Callable[[int, int], None]], Mapping[Storage, Written] | None
+        ],
+    ) -> dict[K, Storage]:
+        """Several results of one stage: those that are not in the store are made together.
+
+        Args:
+            stage: Its name, a key of `VERSIONS`.
+            specs: For each result, everything that it depends on, as plain data.
+            make: Writes the files of the missing results; may commit some of them itself, and give
+                the hashes of files that it wrote, by result.
+        """
+        results = {name: self.place(stage, spec) for name, spec in specs.items()}
+        missing = {name: result for name, result in results.items() if not result.is_done()}
+        if missing and self.is_dry:
+            raise NotMadeError(stage)
+        with self.timed(stage, cached=not missing) as on_done:
+            written = (make(missing, on_done) or {}) if missing else {}
+            for name, result in missing.items():
+                if not result.is_done():
+                    own = written.get(result, NOTHING_WRITTEN)
+                    result.commit(dict(specs[name]), written=own)
+        return results
+
+
+def stage_key(stage: str, spec: Mapping[str, Any]) -> str:
+    """The name of a result: a hash of the stage, the version of its code, and its spec."""
+    return fingerprint({"stage": stage, "version": VERSIONS[stage], "spec": dict(spec)})
+
+
+def key_of(result: Storage) -> str:
+    """The key under which a result is stored."""
+    return result.name
+
+
+def sibling(result: Storage, stage: str, key: str) -> Storage:
+    """Another stage's result in the store where one is."""
+    return result.above(2).sub(stage, key)
+
+
+def check_whole(result: Storage) -> None:
+    """Check a finished result's hashes.
+
+    Raises:
+        ArtefactError: If it is not done, or a file differs from what was committed.
+    """
+    if not result.is_done():
+        raise ArtefactError(f"{result.path()} is not finished")
+    result.verify()

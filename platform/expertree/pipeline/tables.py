@@ -1,0 +1,203 @@
+"""What stages leave as Parquet files, and reading it back."""
+
+import bisect
+import dataclasses
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float32, Int64
+
+from expertree.degradation.captions import SEPARATOR
+from expertree.evaluation import Scores
+from expertree.hierarchy import Labels
+from expertree.storage import FileRecord, Storage, describe, read_together, storage_errors
+
+ROW_GROUP_ROWS = 64
+"""Small row groups let a reader take a few rows without reading the rest."""
+
+_LEAF_ROWS = 1 << 16
+"""Nobody reads a few of the leaves."""
+
+_HASHED_AT_ONCE = 1 << 16
+
+_PART, _COLUMN = "\x1f", "\x1e"
+"""Between the parts of a column, and between columns, where they are one text."""
+
+
+def read_table(directory: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file of a stage.
+
+    Raises:
+        ArtefactError: If it is not there.
+        StorageError: If it cannot be read.
+    """
+    path = directory.path(name)
+    with storage_errors(path, "read"):
+        return pq.read_table(
+            path, filesystem=directory.filesystem, columns=columns, partitioning=None
+        )
+
+
+def count_rows(directory: Storage, name: str) -> int:
+    """Rows of a Parquet file, by its footer.
+
+    Raises:
+        ArtefactError: If it is not there.
+        StorageError: If it cannot be read.
+    """
+    path = directory.path(name)
+    with storage_errors(path, "read"), directory.filesystem.open_input_file(path) as source:
+        return int(pq.ParquetFile(source).metadata.num_rows)
+
+
+def write_table(
+    directory: Storage, name: str, table: pa.Table, *, row_group_rows: int = ROW_GROUP_ROWS
+) -> FileRecord:
+    """Write a Parquet file whole: encoded images uncompressed, in small row groups."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="NONE", row_group_size=row_group_rows)
+    data = sink.getvalue()
+    directory.write_bytes(name, data)
+    return describe(data)
+
+
+def read_tables(directory: Storage, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    """Read some columns of several Parquet files, one after the other; at least one file."""
+
+    def read(name: str) -> pa.Table:
+        path = directory.path(name)
+        with storage_errors(path, "read"), directory.filesystem.open_input_file(path) as source:
+            return pq.ParquetFile(source).read(columns=list(columns), use_threads=False)
+
+    return pa.concat_tables(read_together(read, names))
+
+
+def read_embeddings(result: Storage) -> tuple[pa.StringArray, Float32[np.ndarray, "patches dim"]]:
+    """The ids and embeddings of a patch set, sorted by id; all of them in memory."""
+    table = pa.concat_tables([read_table(result, name) for name in result.list_files(".parquet")])
+    table = table.take(pc.sort_indices(table["id"]))
+    return table["id"].combine_chunks(), vectors_of(table)
+
+
+def vectors_of(table: pa.Table) -> Float32[np.ndarray, "patches dim"]:
+    """The embeddings of a table, in its order."""
+    flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float32).reshape(table.num_rows, -1)
+
+
+def read_labels(table: Storage) -> Labels[tuple[str, ...]]:
+    """The degradations of each patch of a set, in the order of the ids."""
+    return _read_texts(table, "tasks").map(_parts)
+
+
+def read_names(table: Storage) -> Labels[tuple[str, ...]]:
+    """The degradations of each patch of a set, and their degrees, in the order of the ids.
+
+    A patch with which nothing is wrong has its caption alone.
+    """
+
+    def names(text: str) -> tuple[str, ...]:
+        tasks, _, caption = text.partition(_COLUMN)
+        return (*_parts(tasks), *caption.split(SEPARATOR))
+
+    return _read_texts(table, "tasks", "caption").map(names)
+
+
+def _read_texts(table: Storage, *columns: str) -> Labels[str]:
+    """The columns of each patch joined to a text; few texts differ, so that each is kept once."""
+    rows = read_tables(table, table.list_files(".parquet"), ["id", *columns])
+    texts = [
+        pc.binary_join(rows[name], _PART) if pa.types.is_list(rows[name].type) else rows[name]
+        for name in columns
+    ]
+    joined = pc.binary_join_element_wise(*texts, _COLUMN).combine_chunks().dictionary_encode()
+    order = pc.sort_indices(rows["id"]).to_numpy()
+    return Labels(joined.dictionary.to_pylist(), joined.indices.to_numpy()[order].astype(np.int64))
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(text.split(_PART)) if text else ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LeafTable:
+    """The leaf of each training patch.
+
+    Attributes:
+        ids: Of the patches, ascending.
+        leaves: The leaf of each.
+    """
+
+    ids: pa.StringArray
+    leaves: Int64[np.ndarray, " patches"]
+
+    def hash_of(self, leaves: Iterable[int], *, head: str) -> str:
+        """The SHA-256 of a line and of the ids in some leaves, a line each."""
+        found = hashlib.sha256(head.encode())
+        inside = np.isin(self.leaves, list(leaves))
+        for start in range(0, len(self.ids), _HASHED_AT_ONCE):
+            ids = self.ids[start : start + _HASHED_AT_ONCE]
+            chosen = ids.filter(pa.array(inside[start : start + _HASHED_AT_ONCE]))
+            found.update("".join(f"\n{key}" for key in chosen.to_pylist()).encode())
+        return found.hexdigest()
+
+    def find(self, ids: pa.StringArray) -> Int64[np.ndarray, " rows"]:
+        """The leaf of each of some patches; -1 where it has none.
+
+        Patches of a file are neighbours here too, so that few of all are looked at.
+        """
+        first, last = (
+            bisect.bisect(range(len(self.ids)), key, key=lambda n: self.ids[n].as_py())
+            for key in (pc.min(ids).as_py(), pc.max(ids).as_py())
+        )
+        first = max(0, first - 1)
+        places = pc.index_in(ids, value_set=self.ids[first:last])
+        known = places.is_valid().to_numpy(zero_copy_only=False)
+        rows = places.fill_null(0).to_numpy().astype(np.int64) + first
+        found = np.full(len(ids), -1, dtype=np.int64)
+        found[known] = self.leaves[rows[known]]
+        return found
+
+
+def write_leaves(directory: Storage, table: LeafTable) -> None:
+    """Write the leaf of each training patch."""
+    rows = pa.table({"id": table.ids, "leaf": pa.array(table.leaves)})
+    write_table(directory, "leaves.parquet", rows, row_group_rows=_LEAF_ROWS)
+
+
+def read_leaves(directory: Storage) -> LeafTable:
+    """Read the leaf of each training patch."""
+    table = read_tables(directory, ["leaves.parquet"], ["id", "leaf"])
+    return LeafTable(
+        ids=table["id"].combine_chunks(), leaves=table["leaf"].to_numpy().astype(np.int64)
+    )
+
+
+def leaf_directory(leaf: int) -> str:
+    """The directory of one leaf's images."""
+    return f"leaf={leaf:03d}"
+
+
+def leaf_files(names: Sequence[str], leaves: Sequence[int]) -> list[str]:
+    """The files, among those of the shard stage, of some leaves."""
+    wanted = {leaf_directory(leaf) for leaf in leaves}
+    return [name for name in names if name.partition("/")[0] in wanted]
+
+
+def join_scores(parts: Sequence[Scores]) -> Scores:
+    """Scores of one expert on several sets, one after the other."""
+    names = [f.name for f in dataclasses.fields(Scores)]
+    return Scores(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
+
+
+def read_scores(directory: Storage) -> Scores:
+    """A column of scores, in the order of the patches' ids."""
+    table = read_table(directory, "scores.parquet")
+    return Scores(
+        **{f.name: table[f.name].to_numpy().astype(np.float64) for f in dataclasses.fields(Scores)}
+    )

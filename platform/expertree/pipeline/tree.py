@@ -1,0 +1,293 @@
+"""The stage of the tree: fitted on a sample, and every embedding assigned, in a stream at scale.
+
+Up to `hierarchy.fit_samples` embeddings all are read at once, and no cluster is needed. Beyond that
+they stay in blocks that workers read: one pass brings the sample here, the tree is fitted on it,
+and another pass brings the leaf of each. No process holds more than the sample and a batch (METHOD
+section 3).
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float32, Int64
+
+from expertree.config import to_dict
+from expertree.embedding import stored_extractor_hash
+from expertree.hierarchy import Growth, HierarchyConfig, Tree, assign, load_tree, save_tree
+from expertree.hierarchy.build import count_leaves, draw_rows, fit_tree, with_counts
+from expertree.pipeline.make_patches import shard
+from expertree.pipeline.runner import OnDone, Runner
+from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.stages import Workbench, key_of
+from expertree.pipeline.tables import (
+    LeafTable,
+    count_rows,
+    read_embeddings,
+    read_leaves,
+    read_table,
+    read_tables,
+    vectors_of,
+    write_leaves,
+)
+from expertree.storage import NOTHING_WRITTEN, Storage, Written, read_together
+
+Rows = Int64[np.ndarray, " rows"]
+Vectors = Float32[np.ndarray, "rows dim"]
+Work = Callable[[int], Mapping[str, np.ndarray[Any, Any]]]
+Each = Callable[[Work, int], Iterable[Mapping[str, np.ndarray[Any, Any]]]]
+"""Runs a function for each number below the second argument; the results come in any order."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Hierarchy:
+    """The tree, where it is stored, and the leaf of each training patch.
+
+    Attributes:
+        result: Where the tree is stored.
+        tree: The tree.
+        leaf_of: The leaf of each training patch.
+        growth: How the tree came from that of the build that is grown; None where it is new.
+    """
+
+    result: Storage
+    tree: Tree
+    leaf_of: LeafTable
+    growth: Growth | None = None
+
+    @property
+    def leaves(self) -> Rows:
+        """The leaf of each training patch, in the order of their ids."""
+        return self.leaf_of.leaves
+
+
+class Blocks(Protocol):
+    """Embeddings in blocks that any worker can read; picklable, and small itself."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Rows of each block."""
+        ...
+
+    def read(self, block: int) -> Vectors:
+        """The embeddings of one block, float32 [rows, dim]."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EmbeddingFiles:
+    """The embeddings of a patch set, a block a file.
+
+    Attributes:
+        directory: The result of the stage that embeds.
+        names: Its files.
+        sizes: Rows of each.
+    """
+
+    directory: Storage
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, directory: Storage) -> Self:
+        """Find them; reads footers only."""
+        names = tuple(directory.list_files(".parquet"))
+        return cls(
+            directory=directory,
+            names=names,
+            sizes=tuple(read_together(partial(count_rows, directory), names)),
+        )
+
+    def read(self, block: int) -> Vectors:
+        """See `Blocks`."""
+        return vectors_of(read_table(self.directory, self.names[block], ["embedding"]))
+
+    def ids(self) -> pa.ChunkedArray:
+        """The ids of all rows, file after file."""
+        return read_tables(self.directory, self.names, ["id"])["id"]
+
+
+def cut_embeddings(
+    directory: Storage, config: HierarchyConfig, *, extractor: str, runner: Runner
+) -> tuple[Tree, LeafTable]:
+    """Cut the embeddings of a patch set into a tree.
+
+    Args:
+        directory: The result of the stage that embeds.
+        config: Shape and method; `fit_samples` is what may be in memory at once.
+        extractor: Hash of the extractor, kept in the tree.
+        runner: Who reads them where they are too many to be here at once.
+
+    Returns:
+        The tree, and the leaf of each patch: the same in memory and in a stream.
+    """
+    sample = sample_embeddings(directory, config, runner)
+    tree = fit_tree(sample, config, extractor=extractor)
+    found = assign_embeddings(tree, directory, config, runner)
+    return with_counts(tree, count_leaves(tree, found.leaves)), found
+
+
+def sample_embeddings(directory: Storage, config: HierarchyConfig, runner: Runner) -> Vectors:
+    """The embeddings of a patch set in the order of their ids, or a sample of `fit_samples`."""
+    files = EmbeddingFiles.of(directory)
+    if sum(files.sizes) <= config.fit_samples:
+        return read_embeddings(directory)[1]
+    order = _order(files.ids())
+    return draw_in_stream(runner, files, order[draw_rows(len(order), config)])
+
+
+def assign_embeddings(
+    tree: Tree, directory: Storage, config: HierarchyConfig, runner: Runner
+) -> LeafTable:
+    """The leaf of each patch of a set; up to `fit_samples` without Ray."""
+    files = EmbeddingFiles.of(directory)
+    if sum(files.sizes) <= config.fit_samples:
+        found, vectors = read_embeddings(directory)
+        return LeafTable(ids=found, leaves=assign(tree, vectors))
+    ids = files.ids()
+    order = _order(ids)
+    return LeafTable(
+        ids=ids.take(pa.array(order)).combine_chunks(),
+        leaves=assign_in_stream(runner, tree, files)[order],
+    )
+
+
+def assign_here(tree: Tree, directory: Storage) -> Rows:
+    """The leaf of each patch of a set in the order of the ids, without Ray, a file at a time."""
+    files = EmbeddingFiles.of(directory)
+    leaves: Rows = _assign_all(tree, files, _here)[_order(files.ids())]
+    return leaves
+
+
+def read_rows(directories: Sequence[Storage], rows: Rows) -> Vectors:
+    """Some embeddings of several patch sets, without Ray, a file at a time.
+
+    Args:
+        directories: The results of the stage that embeds, at least one.
+        rows: Which, counted through the sets and in each in the order of the ids; ascending.
+    """
+    parts, start = [], 0
+    for directory in directories:
+        files = EmbeddingFiles.of(directory)
+        end = start + sum(files.sizes)
+        own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)] - start
+        if len(own):
+            parts.append(_draw_all(files, _order(files.ids())[own], _here))
+        start = end
+    return np.concatenate(parts)
+
+
+def _order(ids: pa.ChunkedArray) -> Rows:
+    return np.asarray(pc.sort_indices(ids).to_numpy(), dtype=np.int64)
+
+
+def _here(work: Work, num_units: int) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
+    """Like `stream`, but in this process."""
+    return (work(number) for number in range(num_units))
+
+
+def draw_in_stream(runner: Runner, blocks: Blocks, rows: Rows) -> Vectors:
+    """Bring some embeddings here.
+
+    Args:
+        runner: Who reads the blocks.
+        blocks: All embeddings.
+        rows: Which, counted through all blocks; in any order, none twice.
+
+    Returns:
+        float32 [rows, dim], in the order of `rows`.
+    """
+    return _draw_all(blocks, rows, runner.stream)
+
+
+def _draw_all(blocks: Blocks, rows: Rows, each: Each) -> Vectors:
+    ends = np.cumsum(blocks.sizes)
+    starts = ends - np.asarray(blocks.sizes)
+    of_block = np.searchsorted(ends, rows, side="right")
+    order = np.argsort(of_block, kind="stable")
+    places = np.split(order, np.flatnonzero(np.diff(of_block[order])) + 1)
+    parts = tuple(
+        (int(of_block[own[0]]), own, rows[own] - starts[of_block[own[0]]]) for own in places
+    )
+    drawn: Vectors | None = None
+    for found in each(_Draw(blocks, parts), len(parts)):
+        if drawn is None:
+            drawn = np.empty((len(rows), found["embedding"].shape[1]), dtype=np.float32)
+        drawn[found["place"]] = found["embedding"]
+    return np.empty((0, 0), dtype=np.float32) if drawn is None else drawn
+
+
+def assign_in_stream(runner: Runner, tree: Tree, blocks: Blocks) -> Rows:
+    """The leaf of every embedding, block after block, found where the blocks are read."""
+    return _assign_all(tree, blocks, runner.stream)
+
+
+def _assign_all(tree: Tree, blocks: Blocks, each: Each) -> Rows:
+    leaves = np.empty(sum(blocks.sizes), dtype=np.int64)
+    starts = (0, *np.cumsum(blocks.sizes)[:-1].tolist())
+    for found in each(_Assign(tree, blocks, starts), len(blocks.sizes)):
+        leaves[found["row"]] = found["leaf"]
+    return leaves
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Draw:
+    """Reads a block and keeps the rows that are wanted: (block, their places, their rows in it)."""
+
+    blocks: Blocks
+    parts: tuple[tuple[int, Rows, Rows], ...]
+
+    def __call__(self, number: int) -> Mapping[str, np.ndarray[Any, Any]]:
+        block, places, rows = self.parts[number]
+        return {"place": places, "embedding": self.blocks.read(block)[rows]}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Assign:
+    """Reads a block and finds the leaf of each row."""
+
+    tree: Tree
+    blocks: Blocks
+    starts: tuple[int, ...]
+
+    def __call__(self, number: int) -> Mapping[str, np.ndarray[Any, Any]]:
+        leaves = assign(self.tree, self.blocks.read(number))
+        return {"row": self.starts[number] + np.arange(len(leaves)), "leaf": leaves}
+
+
+def cut_tree(
+    config: BuildConfig, bench: Workbench, extractor: Storage, embeddings: Storage
+) -> Hierarchy:
+    """The tree of some embeddings."""
+
+    def make(result: Storage, _: OnDone) -> None:
+        tree, leaf_of = cut_embeddings(
+            embeddings,
+            config.hierarchy,
+            extractor=stored_extractor_hash(extractor),
+            runner=bench.runner,
+        )
+        save_tree(tree, result)
+        write_leaves(result, leaf_of)
+
+    spec = {"hierarchy": to_dict(config.hierarchy), "embeddings": key_of(embeddings)}
+    result = bench.run("tree", spec, make)
+    return Hierarchy(result=result, tree=load_tree(result), leaf_of=read_leaves(result))
+
+
+def shard_tree(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storage:
+    """The training images by leaf; of a tree that has grown, those of the new leaves."""
+    growth = hierarchy.growth
+    leaves = range(hierarchy.tree.num_leaves) if growth is None else growth.leaves
+
+    def make(result: Storage, on_done: OnDone) -> Written:
+        if not leaves:
+            return NOTHING_WRITTEN
+        return shard(bench.runner, table, hierarchy.leaf_of, leaves, result, on_done)
+
+    spec = {"table": key_of(table), "tree": key_of(hierarchy.result)}
+    return bench.run("shard", spec, make)

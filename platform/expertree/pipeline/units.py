@@ -1,0 +1,112 @@
+"""What a build trains: units, each a network and its samples; a tree makes many of them."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+from expertree.evaluation import described
+from expertree.experts.backbones import resolve_backbone
+from expertree.hierarchy import ROOT, Tree
+from expertree.pipeline.networks import NetworkChoice
+from expertree.pipeline.settings import Comparison, ExpertsConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """One network to train.
+
+    Attributes:
+        role: Its node; or, of a network that the tree is compared with, the method that it is.
+        label: What the user calls it.
+        leaves: Whose training samples it sees.
+        num_samples: How many of them, one after the other, each as often as it comes.
+        network: What it is, and the role that it starts from.
+    """
+
+    role: int | str
+    label: str
+    leaves: Sequence[int]
+    num_samples: int
+    network: NetworkChoice
+
+
+def units_of_tree(
+    config: ExpertsConfig, tree: Tree, networks: Mapping[int, NetworkChoice]
+) -> Iterator[Unit]:
+    """The experts of a tree, parents first: of the nodes for which networks are given."""
+    for node in tree.experts():
+        if node not in networks:
+            continue
+        network = networks[node]
+        yield Unit(
+            role=node,
+            label=label_of_role(tree, node),
+            leaves=tree.nodes[node].leaves,
+            num_samples=config.samples_per_expert
+            or _num_samples(
+                tree,
+                node,
+                config.num_samples,
+                from_root=network.adapter is not None or config.start_from == "root",
+            ),
+            network=network,
+        )
+
+
+def units_compared(
+    config: ExpertsConfig, tree: Tree, root: NetworkChoice, num_samples: int
+) -> Iterator[Unit]:
+    """The networks for everything that a tree is compared with.
+
+    Args:
+        config: Which they are.
+        tree: The tree.
+        root: Its root's network.
+        num_samples: Those of all experts of the tree together.
+    """
+    path = config.samples_of_path(tree.num_levels)
+    for one in config.comparisons:
+        yield Unit(
+            role=one.name,
+            label=label_of_role(tree, one.name),
+            leaves=range(tree.num_leaves),
+            num_samples=one.count(path=path, tree=num_samples),
+            network=_network_of(one, root),
+        )
+
+
+def _network_of(comparison: Comparison, root: NetworkChoice) -> NetworkChoice:
+    """The root's, or the one that is asked for, from random weights."""
+    if comparison.backbone is None:
+        return root
+    return NetworkChoice(
+        backbone=resolve_backbone(comparison.backbone),
+        parent=None,
+        file=None,
+        adapter=None,
+        start="random weights",
+    )
+
+
+def _num_samples(tree: Tree, expert: int, by_level: Sequence[int], *, from_root: bool) -> int:
+    """What an expert sees: the samples of each level that it serves.
+
+    A leaf also serves the levels that the data did not give (`hierarchy.method=adaptive`). One that
+    starts from the root, and not from its parent, sees the samples of the levels between too: as
+    many stand behind its weights as behind those of an expert that starts from its parent.
+    """
+    levels = tree.levels_of_expert(expert)
+    beyond = by_level[tree.num_levels :] if tree.num_levels - 1 in levels else ()
+    if from_root:
+        levels = tuple(range(max(tree.levels_of_expert(ROOT)) + 1, max(levels) + 1))
+    return sum(by_level[level] for level in levels) + sum(beyond)
+
+
+def label_of_role(tree: Tree, role: int | str) -> str:
+    """What people call a node's expert, or a network that the tree is compared with."""
+    if isinstance(role, str):
+        return described(role).name
+    if role == ROOT:
+        return "root"
+    level = tree.nodes[role].level
+    number = role - tree.nodes_of_level(level)[0].index
+    return f"level {level}, group {number}"

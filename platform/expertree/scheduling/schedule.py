@@ -1,0 +1,397 @@
+"""Which training task runs next: a pure state machine, tested without Ray.
+
+Lanes (workers that train one network after the other) lease tasks, report while they run, and hand
+in the outcome. A lane that dies says nothing; its lease runs out, and the task goes to the next
+lane that asks, which continues from the task's last checkpoint.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from expertree.errors import TrainingError
+from expertree.scheduling.budget import Budget
+
+_TRIAL_S = 60.0
+"""How long a task of unknown cost runs before its speed is believed."""
+
+_REST_S, _REST_GROWTH, _LONGEST_REST_S = 10.0, 6.0, 600.0
+"""How long a task that failed is left alone before it is tried again: longer each time, so that
+three attempts are not all spent within the minute that a storage or a device is away."""
+
+
+class State(enum.StrEnum):
+    """Where a task stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingTask:
+    """One network to train.
+
+    Attributes:
+        key: Content hash of everything that its weights depend on.
+        label: What the user calls it, such as `level 1, group 2`.
+        cost: Expected effort in samples; the scale does not matter, only ratios.
+        after: Keys of tasks that must be done before (a warm start needs its parent).
+        work: What the lane needs to do it; opaque here.
+        kind: Tasks of one kind run at one speed.
+        goes_first: Before all that do not, however long those are; for short work that others
+            outside of the schedule wait for.
+    """
+
+    key: str
+    label: str
+    cost: float
+    after: tuple[str, ...] = ()
+    work: Any = None
+    kind: str = ""
+    goes_first: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One lease of a task, for the timeline.
+
+    Times are Unix seconds; `outcome` is None while it runs, then `done`, `failed`, `lost` or (when
+    the machine was to be taken away) `moved`; `node` names the machine.
+    """
+
+    key: str
+    lane: str
+    node: str
+    number: int
+    start: float
+    end: float | None = None
+    outcome: str | None = None
+    error: str | None = None
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class _Entry:
+    task: TrainingTask
+    state: State = State.QUEUED
+    lane: str = ""
+    seen: float = 0.0
+    attempts: int = 0
+    failures: int = 0
+    furthest: float = 0.0
+    rests_until: float = 0.0
+    first_report: tuple[float, float] | None = None
+    progress: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def samples(self) -> float:
+        """Samples seen, as far as they were reported."""
+        return float(self.progress.get("samples", 0.0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TaskStatus:
+    """A task as a picture of the moment shows it."""
+
+    key: str
+    label: str
+    state: State
+    lane: str
+    attempts: int
+    cost: float
+    progress: Mapping[str, Any]
+    error: str | None
+
+
+class Schedule:
+    """The queue of one group of tasks.
+
+    Args:
+        tasks: With dependencies among them only; keys that are not in the group count as done.
+        lease_s: A lane that is silent for so long has lost its task.
+        max_attempts: How often a task may be started before it fails for good. An attempt that had
+            got further than all before it, when its machine was lost or an error came that may
+            pass, does not count: long trainings outlive any number of machines and hiccups.
+        budget: A cap on what all of them may cost. A task whose cost is not known is begun alone of
+            its kind, and shows it in its first minute.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[TrainingTask],
+        *,
+        lease_s: float = 30.0,
+        max_attempts: int = 3,
+        budget: Budget | None = None,
+    ) -> None:
+        """See the class."""
+        self._entries = {task.key: _Entry(task=task) for task in tasks}
+        self._lease_s = lease_s
+        self._max_attempts = max_attempts
+        self._budget = budget
+        self._rates = dict(budget.rates) if budget is not None else {}
+        self._urgency = self._urgencies()
+        self.history: list[Attempt] = []
+
+    def add(self, tasks: Iterable[TrainingTask]) -> None:
+        """Take in more tasks while lanes run; those that are known stay as they are.
+
+        A task that had failed for good is tried anew.
+        """
+        for task in tasks:
+            known = self._entries.get(task.key)
+            if known is None or known.state is State.FAILED:
+                self._entries[task.key] = _Entry(task=task)
+        self._urgency = self._urgencies()
+
+    def withdraw(self, keys: Iterable[str]) -> list[str]:
+        """Forget tasks that nobody needs any more, unless a lane is at them or has done them.
+
+        One whose lane was silent too long is forgotten too; that lane learns so when it reports.
+
+        Returns:
+            Keys of those that were forgotten.
+        """
+        queued = [k for k in keys if k in self._entries and self._entries[k].state is State.QUEUED]
+        for key in queued:
+            del self._entries[key]
+        return queued
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is queued or running any more."""
+        return all(e.state in (State.DONE, State.FAILED) for e in self._entries.values())
+
+    @property
+    def num_done(self) -> int:
+        """How many tasks are done; it never falls."""
+        return sum(entry.state is State.DONE for entry in self._entries.values())
+
+    def lease(self, lane: str, now: float, node: str = "") -> TrainingTask | None:
+        """Give a lane its next task: the one with the longest way still to go behind it.
+
+        Those that go first come before it.
+
+        A lane that asks while it holds a task has been restarted: that task is given up first.
+        """
+        for entry in self._entries.values():
+            if entry.state is State.RUNNING and entry.lane == lane:
+                self._give_up(entry, now, "the worker was restarted")
+        self.expire(now)
+        ready = [e for e in self._entries.values() if self._ready(e, now)]
+        ready = self._affordable(ready, now)
+        if not ready:
+            return None
+        entry = max(ready, key=lambda e: (e.task.goes_first, self._urgency[e.task.key], e.task.key))
+        entry.state, entry.lane, entry.seen = State.RUNNING, lane, now
+        entry.attempts += 1
+        entry.first_report = None
+        self.history.append(
+            Attempt(key=entry.task.key, lane=lane, node=node, number=entry.attempts, start=now)
+        )
+        return entry.task
+
+    def heartbeat(self, lane: str, key: str, now: float, progress: Mapping[str, Any]) -> bool:
+        """Note that a lane is alive.
+
+        Returns:
+            False if the lane no longer holds the task (it was silent too long, or the task turns
+            out to cost too much) and must stop.
+        """
+        entry = self._held(lane, key)
+        if entry is None:
+            return False
+        entry.seen = now
+        if progress:
+            entry.progress = dict(progress)
+            self._learn_rate(entry, now)
+        return entry.state is State.RUNNING
+
+    def release(self, lane: str, key: str, now: float) -> None:
+        """A lane gives its task back, whose machine is taken away; that is no failure."""
+        entry = self._held(lane, key)
+        if entry is not None:
+            self._close(entry, now, "moved")
+            entry.state, entry.lane = State.QUEUED, ""
+
+    def finish(self, lane: str, key: str, now: float) -> None:
+        """A task is done. Who did it does not matter: the result is named by its content.
+
+        One that was withdrawn meanwhile stays forgotten; whoever adds it again finds the result.
+        """
+        entry = self._entries.get(key)
+        if entry is None or entry.state is State.DONE:
+            return
+        entry.state, entry.error = State.DONE, None
+        self._close(entry, now, "done", lane=lane)
+
+    def fail(self, lane: str, key: str, now: float, error: str, *, retry: bool) -> None:
+        """A task raised an error: try again if that can help, else fail it and all behind it.
+
+        It is not tried again at once: what was wrong has some time to pass.
+        """
+        entry = self._held(lane, key)
+        if entry is None:
+            return
+        self._close(entry, now, "failed", error=error)
+        entry.error = error
+        if not retry:
+            self._fail_for_good(entry)
+            return
+        self._try_again(entry)
+        rest_s = _REST_S * _REST_GROWTH ** max(entry.failures - 1, 0)
+        entry.rests_until = now + min(rest_s, _LONGEST_REST_S)
+
+    def expire(self, now: float) -> None:
+        """Take tasks back from lanes that have been silent for longer than the lease."""
+        for entry in self._entries.values():
+            if entry.state is State.RUNNING and now - entry.seen > self._lease_s:
+                self._give_up(entry, now, f"its lane was silent for {now - entry.seen:.0f} s")
+
+    def status(self) -> list[TaskStatus]:
+        """All tasks in the order in which they were given."""
+        return [
+            TaskStatus(
+                key=e.task.key,
+                label=e.task.label,
+                state=e.state,
+                lane=e.lane if e.state is State.RUNNING else "",
+                attempts=e.attempts,
+                cost=e.task.cost,
+                progress=e.progress,
+                error=e.error,
+            )
+            for e in self._entries.values()
+        ]
+
+    def _held(self, lane: str, key: str) -> _Entry | None:
+        """The task, if it is known (it may have been withdrawn) and this lane is at it."""
+        entry = self._entries.get(key)
+        is_held = entry is not None and entry.state is State.RUNNING and entry.lane == lane
+        return entry if is_held else None
+
+    def _urgencies(self) -> dict[str, float]:
+        return critical_path([entry.task for entry in self._entries.values()])
+
+    def _ready(self, entry: _Entry, now: float) -> bool:
+        if entry.state is not State.QUEUED or now < entry.rests_until:
+            return False
+        needed = [self._entries[key] for key in entry.task.after if key in self._entries]
+        return all(other.state is State.DONE for other in needed)
+
+    def _affordable(self, ready: list[_Entry], now: float) -> list[_Entry]:
+        """Those of the tasks that are ready which the budget is enough for.
+
+        When it is enough for none, and nothing runs any more, they fail.
+        """
+        if self._budget is None or not ready:
+            return ready
+        running = [e for e in self._entries.values() if e.state is State.RUNNING]
+        taken_s = self._spent_s(now) + sum(self._left_s(e) or 0.0 for e in running)
+        unknown = {e.task.kind for e in running}
+        chosen = []
+        for entry in ready:
+            left_s = self._left_s(entry)
+            if left_s is None:
+                fits = entry.task.kind not in unknown
+            else:
+                fits = taken_s + left_s <= self._budget.lane_s
+            if fits:
+                chosen.append(entry)
+            elif not running and left_s is not None:
+                entry.error = self._budget.refuse(spent_s=taken_s, wanted_s=left_s)
+        if not chosen and not running:
+            for entry in ready:
+                self._fail_for_good(entry)
+        return chosen
+
+    def _spent_s(self, now: float) -> float:
+        return sum((now if a.end is None else a.end) - a.start for a in self.history)
+
+    def _left_s(self, entry: _Entry) -> float | None:
+        """Expected seconds of a lane until a task is done; None if its speed is not known."""
+        rate = self._rates.get(entry.task.kind)
+        return None if rate is None else max(entry.task.cost - entry.samples, 0.0) / rate
+
+    def _learn_rate(self, entry: _Entry, now: float) -> None:
+        """From a task that was begun without knowing its cost; it stops if that is too much."""
+        if self._budget is None or entry.task.kind in self._rates:
+            return
+        if entry.first_report is None:
+            entry.first_report = (now, entry.samples)
+        since, samples = entry.first_report
+        if now - since < _TRIAL_S or entry.samples <= samples:
+            return
+        self._rates[entry.task.kind] = (entry.samples - samples) / (now - since)
+        left_s, spent_s = self._left_s(entry) or 0.0, self._spent_s(now)
+        if spent_s + left_s > self._budget.lane_s:
+            entry.error = self._budget.refuse(spent_s=spent_s, wanted_s=left_s)
+            self._close(entry, now, "failed", error=entry.error)
+            self._fail_for_good(entry)
+
+    def _give_up(self, entry: _Entry, now: float, reason: str) -> None:
+        self._close(entry, now, "lost", error=reason)
+        entry.error = reason
+        self._try_again(entry)
+
+    def _try_again(self, entry: _Entry) -> None:
+        """Queue a task anew, unless it has failed too often without getting any further."""
+        if entry.samples > entry.furthest:
+            entry.furthest = entry.samples
+        else:
+            entry.failures += 1
+        if entry.failures < self._max_attempts:
+            entry.state, entry.lane = State.QUEUED, ""
+        else:
+            self._fail_for_good(entry)
+
+    def _fail_for_good(self, entry: _Entry) -> None:
+        entry.state = State.FAILED
+        for other in self._entries.values():
+            if entry.task.key in other.task.after and other.state is State.QUEUED:
+                other.error = f"{entry.task.label}, which it starts from, failed"
+                self._fail_for_good(other)
+
+    def _close(
+        self, entry: _Entry, now: float, outcome: str, *, lane: str = "", error: str | None = None
+    ) -> None:
+        for index in range(len(self.history) - 1, -1, -1):
+            attempt = self.history[index]
+            if attempt.key == entry.task.key and attempt.end is None:
+                self.history[index] = dataclasses.replace(
+                    attempt, end=now, outcome=outcome, error=error, lane=lane or attempt.lane
+                )
+                return
+
+
+def critical_path(tasks: Iterable[TrainingTask]) -> dict[str, float]:
+    """For each task, its cost plus that of the longest chain of tasks that wait for it.
+
+    Running the largest first is the classic list schedule: no task that others wait for, and no
+    long task, is left to the end.
+
+    Raises:
+        TrainingError: If tasks wait for each other in a circle.
+    """
+    by_key = {task.key: task for task in tasks}
+    behind: dict[str, list[str]] = {key: [] for key in by_key}
+    for task in by_key.values():
+        for key in task.after:
+            if key in behind:
+                behind[key].append(task.key)
+    lengths: dict[str, float] = {}
+
+    def length(key: str, trail: tuple[str, ...]) -> float:
+        if key in trail:
+            raise TrainingError(f"tasks wait for each other: {' -> '.join((*trail, key))}")
+        if key not in lengths:
+            rest = [length(other, (*trail, key)) for other in behind[key]]
+            lengths[key] = by_key[key].cost + max(rest, default=0.0)
+        return lengths[key]
+
+    for key in by_key:
+        length(key, ())
+    return lengths

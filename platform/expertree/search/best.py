@@ -1,0 +1,58 @@
+"""The best tree of a search as a configuration that the build job takes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from expertree.config import to_dict
+from expertree.pipeline.settings import BuildConfig
+from expertree.search.record import Trial
+
+BEST = "best.yaml"
+
+_HEAD = """\
+# {what}
+#
+#     {command}
+defaults:
+  - build_defaults
+  - _self_
+
+"""
+
+
+def best_yaml(config: BuildConfig, trial: Trial, *, command: str) -> str:
+    """A primary configuration for Hydra: what differs from the defaults.
+
+    Args:
+        config: Of the tree's build.
+        trial: That found it.
+        command: What builds it.
+    """
+    what = f"Trial {trial['number']}: {trial['shape']}"
+    if trial["objectives"] is not None:
+        own = trial["objectives"]
+        what += f", {own['psnr_in']:.2f} dB in and {own['psnr_out']:.2f} dB out of distribution"
+    differs = difference(to_dict(config), to_dict(BuildConfig()))
+    return _HEAD.format(what=what, command=command) + str(yaml.safe_dump(differs, sort_keys=False))
+
+
+def build_command(output: str) -> str:
+    """The command that builds the best tree of the search in a folder."""
+    name = BEST.removesuffix(".yaml")
+    return f"expertree build --config-dir {output} --config-name {name}"
+
+
+def difference(data: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What of some plain data differs from defaults with the same keys."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        default = defaults[key]
+        if isinstance(value, dict) and isinstance(default, dict) and value.keys() == default.keys():
+            inner = difference(value, default)
+            if inner:
+                found[key] = inner
+        elif value != default:
+            found[key] = value
+    return found

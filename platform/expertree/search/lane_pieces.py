@@ -1,0 +1,111 @@
+"""What a lane does for a search: a part of an expert's training, and scoring what it gave."""
+
+import dataclasses
+import functools
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from expertree.experts import PairedPatches, read_patches, score_expert, train_expert
+from expertree.experts.training import Part
+from expertree.experts.workers import Workers
+from expertree.pipeline.expert_work import ExpertWork
+from expertree.pipeline.score import SCORE_BATCH, Column, open_expert, write_scores
+from expertree.scheduling.work import OnProgress
+from expertree.storage import Storage
+from expertree.threads import threads
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PieceWork:
+    """Training one expert up to a rung; on the way it leaves itself as it is at those before.
+
+    Attributes:
+        expert: The training, all of it.
+        parts: Rungs before the end, in order: samples, where the expert goes as it is there, and
+            what that is made from.
+        in_full: Whether it is trained to its end after them.
+        notes: Where a note is left of each piece that was trained.
+    """
+
+    expert: ExpertWork
+    parts: tuple[tuple[int, Storage, Mapping[str, Any]], ...]
+    in_full: bool
+    notes: Storage
+
+    def run(self, on_progress: OnProgress, workers: Workers) -> None:
+        """See `lanes.Work`."""
+        if workers.agree_on(self.expert.directory.is_done()):
+            return
+        with threads(1):  # Degrading anew goes on beside the steps.
+            self._train_parts(on_progress, workers)
+
+    def _train_parts(self, on_progress: OnProgress, workers: Workers) -> None:
+        patches = read_patches(self.expert.shards, self.expert.files, maps=self.expert.maps)
+        for num_samples, snapshot, spec in self.parts:
+            if not workers.agree_on(snapshot.is_done()):
+                part = Part(num_samples=num_samples, snapshot=snapshot)
+                self._train(patches, on_progress, workers, part, spec)
+        if self.in_full:
+            self._train(patches, on_progress, workers, None, self.expert.spec)
+
+    def _train(
+        self,
+        patches: PairedPatches,
+        on_progress: OnProgress,
+        workers: Workers,
+        part: Part | None,
+        spec: Mapping[str, Any],
+    ) -> None:
+        trained = train_expert(
+            self.expert.job,
+            patches=patches,
+            directory=self.expert.directory,
+            on_progress=on_progress,
+            device=self.expert.device,
+            workers=workers,
+            part=part,
+        )
+        if workers.is_first:
+            result = self.expert.directory if part is None else part.snapshot
+            result.commit(dict(spec))
+            end = self.expert.job.num_samples if part is None else part.num_samples
+            note = {"key": trained.key, "samples": end, "seconds": trained.seconds}
+            self.notes.write_json(f"{trained.key}-{end:012d}-{uuid.uuid4().hex[:8]}.json", note)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreWork:
+    """Scoring an expert on patch sets.
+
+    Attributes:
+        expert: Where it is.
+        columns: What is wanted of it.
+        device: Where to compute.
+    """
+
+    expert: Storage
+    columns: tuple[Column, ...]
+    device: str
+
+    def run(self, on_progress: OnProgress, workers: Workers) -> None:
+        """See `lanes.Work`."""
+        if not workers.is_first:
+            return
+        missing = [column for column in self.columns if not column.directory.is_done()]
+        if missing:
+            with threads(1):
+                self._score(missing, on_progress)
+
+    def _score(self, missing: Sequence[Column], on_progress: OnProgress) -> None:
+        network = open_expert(self.expert).to(self.device)
+        for number, column in enumerate(missing, start=1):
+            patches = _patches(column.table)
+            write_scores(column, patches, score_expert(network, patches, batch_size=SCORE_BATCH))
+            on_progress({"samples": number})
+
+
+@functools.lru_cache(maxsize=4)
+def _patches(table: Storage) -> PairedPatches:
+    """The patches of a set, kept by the lane, which meets them again with the next expert."""
+    return read_patches(table, table.list_files(".parquet"))

@@ -1,0 +1,172 @@
+"""The configuration of a search: that of a build, and what is searched how."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from expertree.config import fingerprint, load, to_dict
+from expertree.errors import ConfigError
+from expertree.pipeline.settings import SAMPLES_OF_A_PATH, BuildConfig, ExpertsConfig
+from expertree.search.rungs import check_fractions
+from expertree.search.sharing import Demand
+from expertree.search.space import Space, apply, read_space
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SearchSettings:
+    """How a space is searched."""
+
+    searcher: Literal["optuna", "random", "grid"] = "optuna"
+    """`optuna` proposes by what trials have reached, for all objectives at once; `random` draws;
+    `grid` takes all, for spaces of choices and whole numbers."""
+
+    num_trials: int = 24
+    """Trials at most; a grid may have fewer."""
+
+    concurrent: int = 4
+    """Trials at a time. They only wait: what trains at a time is up to the lanes."""
+
+    fractions: tuple[float, ...] = (0.25, 0.5, 1.0)
+    """Shares of the training after which trials are compared, the rungs; only 1.0 stops none."""
+
+    reduction: float = 3.0
+    """Of so many trials at a rung one goes on."""
+
+    budget_hours: float | None = None
+    """Hours of lanes (GPUs, or CPUs without them) for training in all; also `--budget`. What trains
+    when they are spent is finished, and nothing more begins. Null for no limit."""
+
+    seed: int = 0
+    """Of what is drawn."""
+
+    build_best: bool = False
+    """Build the best tree at the end, from the experts that are there, with report and bundle."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_fractions(self.fractions)
+        for name in ("num_trials", "concurrent"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.reduction <= 1.0:
+            raise ValueError(f"reduction must be above 1, got {self.reduction}")
+        if self.budget_hours is not None and self.budget_hours <= 0:
+            raise ValueError(f"budget_hours must be positive, got {self.budget_hours}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig(BuildConfig):
+    """All of a search: what trials have in common is given as for a build."""
+
+    title: str = "A search over trees"
+    """Heading of the report."""
+
+    output: str = "runs/search"
+    """Where the record, the study and the best tree's configuration go: a folder or a URI."""
+
+    experts: ExpertsConfig = ExpertsConfig(comparisons=(SAMPLES_OF_A_PATH,))
+    """As for a build. Trials are compared with each other and train no network beside the tree; the
+    best tree's build has the cheaper one."""
+
+    search_space: str = "granularity"
+    """The name of one that comes along (`search_spaces`), or a path to a user's own YAML file."""
+
+    search: SearchSettings = SearchSettings()
+
+    def __post_init__(self) -> None:
+        """Refuse what a search cannot do, beside what a build cannot.
+
+        Raises:
+            ConfigError: Says what to change.
+        """
+        BuildConfig.__post_init__(self)
+        if self.cluster.runner == "local":
+            raise ConfigError(
+                "a search trains the experts of several trials side by side, but cluster.runner is "
+                "local; set it to ray"
+            )
+
+
+def base_of(config: SearchConfig) -> dict[str, Any]:
+    """What trials have in common, as a build's configuration in plain data."""
+    data = to_dict(config)
+    for name in ("search_space", "search"):
+        del data[name]
+    return data
+
+
+def trial_config(config: SearchConfig, overrides: Mapping[str, Any]) -> BuildConfig:
+    """The configuration of one trial's build.
+
+    Raises:
+        ConfigError: If it cannot be.
+    """
+    return load(BuildConfig, apply(BuildConfig, base_of(config), overrides))
+
+
+def check_trials(config: SearchConfig, trials: Iterable[Mapping[str, Any]]) -> None:
+    """Check that trials can be, as far as that is known before anything was made.
+
+    Args:
+        config: The search.
+        trials: Overrides of each.
+
+    Raises:
+        ConfigError: If one cannot be; says which and why.
+    """
+    for overrides in trials:
+        try:
+            trial_config(config, overrides)
+        except ConfigError as error:
+            raise ConfigError(
+                f"search space '{config.search_space}' has an impossible trial, "
+                f"{dict(overrides)}: {error}"
+            ) from None
+
+
+def open_space(name: str, folder: Path) -> Space:
+    """Read a space by its name or path.
+
+    Args:
+        name: Of a file in `folder` without `.yaml`, or a path that ends with it.
+        folder: Where the spaces are.
+
+    Raises:
+        ConfigError: If there is none, or it cannot be searched.
+    """
+    is_path = name.endswith((".yaml", ".yml"))
+    path = Path(name) if is_path else folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in folder.glob("*.yaml")))
+        what = f"there is no file {name}" if is_path else f"'{name}' is none of {known}"
+        raise ConfigError(f"search_space: {what}; give one of them, or a path to a YAML file")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"search space {path} is not YAML: {reason}") from error
+    return read_space(path.stem, data, BuildConfig)
+
+
+def demands(config: BuildConfig) -> list[Demand]:
+    """The experts that one tree needs, by level; a group that is not cut counts on each."""
+    hierarchy, experts = config.hierarchy, config.experts
+    cut, own = hierarchy.cut_groups, experts.samples_per_expert
+    shares_groups = hierarchy.method == "bisecting" and experts.is_apart
+    how = {**to_dict(hierarchy), "groups": None}
+    needs_root = hierarchy.has_root or experts.warm_start
+    found = []
+    for level, count in enumerate(cut):
+        if level == 0 and not needs_root:
+            continue
+        if level == 0:
+            groups: object = "everything"
+        else:
+            groups = {**how, "groups": count if shares_groups else list(cut[: level + 1])}
+        num_samples = own if own is not None else experts.num_samples[level]
+        kind = fingerprint([groups, to_dict(experts), num_samples])
+        found.append(Demand(kind=kind, count=count, num_samples=num_samples))
+    return found

@@ -1,0 +1,1 @@
+"""The endpoint over HTTP: what is asked and answered, whatever restores."""

@@ -1,0 +1,120 @@
+"""The HTTP contract: an application of FastAPI over an engine."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+import expertree
+from expertree.serving.engine import Engine
+from expertree.serving.http import contract
+from expertree.serving.http.auth import make_gate
+from expertree.serving.http.endpoints import add_routes
+from expertree.serving.http.job_endpoints import JobEndpoints, add_job_routes
+from expertree.serving.http.middleware import Surroundings
+from expertree.serving.http.options import ReadText
+from expertree.serving.http.page_files import DOCS, INDEX, page_response, read_page
+from expertree.serving.http.problems import install
+from expertree.serving.http.request import Intake
+from expertree.serving.http.responses import EXPOSED_HEADERS
+from expertree.serving.jobs import Jobs, JobTable, LocalJobs
+from expertree.serving.metrics import Metrics
+from expertree.serving.service import Service
+from expertree.serving.settings import HttpConfig
+from expertree.serving.text import load_reader
+
+_DESCRIPTION = (
+    "Restores photographs with a tree of experts: an image is judged once, one expert is chosen, "
+    "and that expert restores it. Errors are problems of RFC 9457."
+)
+
+
+class _Application(FastAPI):
+    """FastAPI, with an OpenAPI document that says what really happens."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made once."""
+        if not self.openapi_schema:
+            self.openapi_schema = contract.finish(super().openapi())
+        return self.openapi_schema
+
+
+def create_app(
+    engine: Engine,
+    config: HttpConfig,
+    *,
+    jobs: Jobs | None = None,
+    metrics: Metrics | None = None,
+    read_text: ReadText | None = None,
+    echoes_id: bool = True,
+) -> FastAPI:
+    """Make the application.
+
+    Args:
+        engine: What routes and restores.
+        config: Keys, sites, limits. Whoever listens calls `check_binding` on it first.
+        jobs: The table of jobs that all gateways of an endpoint share; one of this process by
+            default.
+        metrics: Where measurements go.
+        read_text: Understands free text as instruction; by default what `config.text_model` names.
+        echoes_id: Whether answers have `X-Request-Id`; False behind a proxy that adds it.
+
+    Raises:
+        ConfigError: If the text model cannot be loaded.
+    """
+    if read_text is None and config.text_model is not None:
+        read_text = load_reader(config.text_model)
+    service = Service(engine, config.limits)
+    intake = Intake(service, read_text)
+    table = jobs if jobs is not None else LocalJobs(JobTable(config.jobs))
+    job_endpoints = JobEndpoints(intake, table, config.jobs, metrics)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await job_endpoints.runner.close()
+        service.close()
+
+    app = _Application(
+        title="expertree",
+        version=expertree.__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    admit = make_gate(config)
+    add_routes(app, intake, admit)
+    add_job_routes(app, job_endpoints, admit)
+    _add_page(app)
+    install(app)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=config.cors_origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
+        expose_headers=EXPOSED_HEADERS,
+    )
+    app.add_middleware(Surroundings, metrics=metrics, echoes_id=echoes_id)
+    return app
+
+
+def _add_page(app: FastAPI) -> None:
+    """The web page at `/`, its files, and the docs page."""
+    files = read_page()
+
+    async def index(request: Request) -> Response:
+        return page_response(files, INDEX, request)
+
+    async def docs(request: Request) -> Response:
+        return page_response(files, DOCS, request)
+
+    async def file(request: Request, name: str) -> Response:
+        return page_response(files, name, request)
+
+    for path, answer in (("/", index), ("/docs", docs), ("/page/{name}", file)):
+        app.add_api_route(path, answer, include_in_schema=False, response_class=Response)

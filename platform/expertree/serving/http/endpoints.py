@@ -1,0 +1,213 @@
+"""The endpoints that answer at once: restore, route, models, health."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.security import HTTPBearer
+from starlette.responses import Response
+
+from expertree.errors import UnavailableError
+from expertree.serving.engine import Model
+from expertree.serving.http import contract
+from expertree.serving.http.auth import Admit
+from expertree.serving.http.middleware import Note, note, note_of
+from expertree.serving.http.options import NAMES, ROUTE_NAMES, Wanted
+from expertree.serving.http.problems import ProblemError
+from expertree.serving.http.request import Asked, Intake
+from expertree.serving.http.responses import (
+    JSON,
+    HealthAnswer,
+    ModelsAnswer,
+    RestoreAnswer,
+    RouteAnswer,
+    acceptable,
+    explain,
+    file_response,
+    json_response,
+    restore_answer,
+    restore_headers,
+    server_timing,
+)
+from expertree.serving.photos import FORMATS
+
+
+def add_routes(app: FastAPI, intake: Intake, admit: Admit) -> None:
+    """Add the routes of `Endpoints`, with what OpenAPI says of them."""
+    endpoints = Endpoints(intake)
+    guarded = [Depends(admit), Depends(HTTPBearer(auto_error=False))]
+    _add_image_routes(app, endpoints, guarded)
+    _add_model_routes(app, endpoints, guarded)
+    _add_health_routes(app, endpoints)
+
+
+def _add_image_routes(app: FastAPI, endpoints: "Endpoints", guarded: Sequence[Any]) -> None:
+    app.add_api_route(
+        "/v1/restore",
+        endpoints.restore,
+        methods=["POST"],
+        summary="Restore an image",
+        dependencies=guarded,
+        response_class=Response,
+        responses={
+            200: {"model": RestoreAnswer, **contract.images("The image, restored.")},
+            **contract.problems(*contract.IMAGE_ERRORS, 406, 504),
+        },
+        openapi_extra=contract.takes_image(),
+    )
+    app.add_api_route(
+        "/v1/route",
+        endpoints.route,
+        methods=["POST"],
+        summary="Choose the expert for an image, without restoring it",
+        dependencies=guarded,
+        response_class=Response,
+        responses={
+            200: {"model": RouteAnswer, "description": "The choice, and why."},
+            **contract.problems(*contract.IMAGE_ERRORS, 504),
+        },
+        openapi_extra=contract.takes_image(ROUTE_NAMES),
+    )
+
+
+def _add_model_routes(app: FastAPI, endpoints: "Endpoints", guarded: Sequence[Any]) -> None:
+    app.add_api_route(
+        "/v1/models",
+        endpoints.models,
+        methods=["GET"],
+        summary="What is served: trees, and what each group holds",
+        dependencies=guarded,
+        response_class=Response,
+        responses={
+            200: {"model": ModelsAnswer, "description": "The models, the one in use first."},
+            **contract.problems(401, 403, 429, 503),
+        },
+    )
+    app.add_api_route(
+        "/v1/models/{model_id}",
+        endpoints.model,
+        methods=["GET"],
+        summary="One model",
+        dependencies=guarded,
+        response_class=Response,
+        responses={
+            200: {"model": Model, "description": "The model."},
+            **contract.problems(401, 403, 404, 429, 503),
+        },
+    )
+
+
+def _add_health_routes(app: FastAPI, endpoints: "Endpoints") -> None:
+    app.add_api_route(
+        "/healthz",
+        endpoints.healthz,
+        methods=["GET"],
+        summary="Whether the endpoint is alive",
+        response_class=Response,
+        responses={200: {"model": HealthAnswer, "description": "It is."}, **contract.problems()},
+    )
+    app.add_api_route(
+        "/readyz",
+        endpoints.readyz,
+        methods=["GET"],
+        summary="Whether experts are loaded",
+        response_class=Response,
+        responses={
+            200: {"model": HealthAnswer, "description": "They are."},
+            **contract.problems(503),
+        },
+    )
+
+
+class Endpoints:
+    """What the routes do."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    async def restore(self, request: Request) -> Response:
+        """Judge the image, choose one expert, and let it restore the image.
+
+        The body is the image's file, a form with the field `image`, or JSON with it in base64. The
+        answer is the file, or JSON with it in base64 where `Accept` asks for `application/json`.
+        """
+        asked = await self._intake.asked(request, NAMES)
+        media, wanted = self._answer_kind(request, asked)
+        service = self._intake.service
+        file = await self._intake.wait_for(
+            request, service.restore(asked.image, wanted, asked.share)
+        )
+        note(request, note_of(file))
+        if media != JSON:
+            answer = file_response(file)
+        else:
+            why = explain(file.route, asked.model) if wanted.explain else None
+            answer = json_response(restore_answer(file, why), headers=restore_headers(file))
+        asked.share.count(len(answer.body))
+        return answer
+
+    async def route(self, request: Request) -> Response:
+        """Say which expert the image would get, and why."""
+        asked = await self._intake.asked(request, ROUTE_NAMES)
+        options, service = asked.wanted.options, self._intake.service
+        routed, decoded = await self._intake.wait_for(
+            request, service.route(asked.image, options, asked.share)
+        )
+        seconds = {"decode": decoded.seconds, **routed.seconds}
+        photo = decoded.photo
+        note(request, Note(route=routed, num_pixels=photo.num_pixels, stages=seconds))
+        answer = RouteAnswer(
+            route=routed,
+            width_px=photo.width_px,
+            height_px=photo.height_px,
+            seconds=seconds,
+            explanation=explain(routed, asked.model) if asked.wanted.explain else None,
+        )
+        return json_response(answer, headers={"Server-Timing": server_timing(seconds)})
+
+    async def models(self) -> Response:
+        """List what is served."""
+        await self._intake.service.model()
+        models = await self._intake.service.engine.models()
+        free_text = self._intake.read_text is not None
+        return json_response(ModelsAnswer(models=models, free_text=free_text))
+
+    async def model(self, model_id: str) -> Response:
+        """Show a model, by its id or its digest."""
+        for model in await self._intake.service.engine.models():
+            if model_id in {model.id, model.digest}:
+                return json_response(model)
+        raise ProblemError(
+            "not-found", f"There is no model {model_id[:80]!r}; /v1/models lists those there are."
+        )
+
+    async def healthz(self) -> Response:
+        """Say that the process answers, whether or not it has a model."""
+        return json_response(HealthAnswer(status="alive"))
+
+    async def readyz(self) -> Response:
+        """Say whether a request would be answered without waiting for a model to load."""
+        if not await self._intake.service.engine.ready():
+            raise UnavailableError("the model is still loading; come back in a moment", 5.0)
+        return json_response(HealthAnswer(status="ready"))
+
+    def _answer_kind(self, request: Request, asked: Asked) -> tuple[str, Wanted]:
+        """The media type of the answer, and the options with the format that follows from it."""
+        wanted = asked.wanted
+        own = self._intake.service.check(asked.image, wanted.options).format
+        accept = ", ".join(request.headers.getlist("accept"))
+        media = acceptable(accept, own, wanted.format)
+        if media is None:
+            raise ProblemError(
+                "not-acceptable", "The answer is an image or JSON; Accept allows neither of them."
+            )
+        if media == JSON:
+            return media, wanted
+        if wanted.explain:
+            raise ProblemError(
+                "bad-option",
+                "An explanation comes in JSON; send Accept: application/json.",
+                option="explain",
+            )
+        return media, dataclasses.replace(wanted, format=FORMATS[media])

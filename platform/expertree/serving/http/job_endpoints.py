@@ -1,0 +1,212 @@
+"""The endpoints of jobs: ask for one, follow it, take its result, delete it."""
+
+import asyncio
+import re
+import time
+from datetime import UTC, datetime
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.security import HTTPBearer
+from starlette.responses import Response
+
+from expertree.serving.budget import Share
+from expertree.serving.engine import OnTile
+from expertree.serving.http import contract
+from expertree.serving.http.auth import Admit, owner_of
+from expertree.serving.http.middleware import Note, note_of, until_answered, with_note
+from expertree.serving.http.options import NAMES
+from expertree.serving.http.problems import ProblemError, problem_of
+from expertree.serving.http.request import Intake
+from expertree.serving.http.responses import JobAnswer, explain, file_response, json_response
+from expertree.serving.job_runner import JobRunner
+from expertree.serving.jobs import Jobs, JobView, Order, make_order
+from expertree.serving.metrics import Measurement, Metrics
+from expertree.serving.photos import MEDIA_TYPES, RestoredFile
+from expertree.serving.settings import JobLimits
+
+_IDEMPOTENCY_KEY = re.compile(contract.IDEMPOTENCY_KEY["schema"]["pattern"])
+
+
+def add_job_routes(app: FastAPI, endpoints: "JobEndpoints", admit: Admit) -> None:
+    """Add the routes of jobs, with what OpenAPI says of them."""
+    guarded = [Depends(admit), Depends(HTTPBearer(auto_error=False))]
+    known = {"model": JobAnswer, "description": "How the job stands."}
+    located = {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}
+    app.add_api_route(
+        "/v1/jobs",
+        endpoints.submit,
+        methods=["POST"],
+        summary="Ask for an image to be restored, and do not wait",
+        dependencies=guarded,
+        status_code=202,
+        response_class=Response,
+        responses={
+            202: {**known, "headers": located},
+            **contract.problems(*contract.IMAGE_ERRORS),
+        },
+        openapi_extra=contract.takes_image(NAMES, contract.IDEMPOTENCY_KEY),
+    )
+    app.add_api_route(
+        "/v1/jobs/{job_id}",
+        endpoints.show,
+        methods=["GET"],
+        summary="How a job stands",
+        dependencies=guarded,
+        response_class=Response,
+        responses={200: known, **contract.problems(401, 403, 404, 429, 503)},
+    )
+    app.add_api_route(
+        "/v1/jobs/{job_id}/result",
+        endpoints.result,
+        methods=["GET"],
+        summary="The restored image",
+        dependencies=guarded,
+        response_class=Response,
+        responses={
+            200: contract.images("The image, restored."),
+            **contract.problems(401, 403, 404, 409, 429, 503),
+        },
+    )
+    app.add_api_route(
+        "/v1/jobs/{job_id}",
+        endpoints.delete,
+        methods=["DELETE"],
+        summary="Stop and forget a job",
+        dependencies=guarded,
+        status_code=204,
+        response_class=Response,
+        responses={
+            204: {"description": "It is forgotten."},
+            **contract.problems(401, 403, 404, 429, 503),
+        },
+    )
+
+
+class JobEndpoints:
+    """What the routes do."""
+
+    def __init__(
+        self, intake: Intake, jobs: Jobs, limits: JobLimits, metrics: Metrics | None
+    ) -> None:
+        """Work on nothing yet.
+
+        Args:
+            intake: Takes requests in.
+            jobs: The table.
+            limits: On jobs.
+            metrics: Where measurements of finished jobs go.
+        """
+        self._intake, self._jobs = intake, jobs
+        self._metrics = metrics
+        self.runner = JobRunner(jobs, self._work, limits, intake.service.budget)
+
+    async def submit(self, request: Request) -> Response:
+        """Take an image and options as `/v1/restore` does, and answer with where the job is.
+
+        The format of its result is that of the option, or the image's own.
+        """
+        key = request.headers.get("idempotency-key")
+        if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+            raise ProblemError(
+                "bad-request", "An Idempotency-Key has 1 to 128 visible letters of ASCII."
+            )
+        owner = owner_of(request)
+        asked = await self._intake.asked(request, NAMES)
+        self._intake.service.check(asked.image, asked.wanted.options)
+        order = await asyncio.to_thread(make_order, owner, asked.image, asked.wanted)
+        job_id = await self._jobs.submit(order, key)
+        await self.runner.take(job_id)
+        view = await self._view(job_id, owner)
+        return json_response(
+            await self._answer(request, view),
+            status=202,
+            headers={"Location": _path(request, job_id), "Retry-After": "1"},
+        )
+
+    async def show(self, request: Request, job_id: str) -> Response:
+        """Say how far a job is."""
+        view = await self._view(job_id, owner_of(request))
+        if view.is_lost:
+            await self.runner.take(job_id)
+        return json_response(await self._answer(request, view))
+
+    async def result(self, request: Request, job_id: str) -> Response:
+        """Answer with the restored file, as often as it is asked for."""
+        owner = owner_of(request)
+        file = await self._jobs.result(job_id, owner)
+        if file is not None:
+            share = until_answered(request).enter_context(self._intake.service.budget.share())
+            share.grow(len(file.data))
+            return file_response(file)
+        view = await self._view(job_id, owner)
+        if view.problem is not None:
+            raise ProblemError("conflict", f"The job failed: {view.problem.detail}")
+        raise ProblemError(
+            "conflict",
+            f"The job is {view.state}; its result is yet to come.",
+            headers={"Retry-After": "1"},
+        )
+
+    async def delete(self, request: Request, job_id: str) -> Response:
+        """Stop a job between two tiles, and forget it and its result."""
+        if not await self._jobs.delete(job_id, owner_of(request)):
+            raise _unknown(job_id)
+        return Response(status_code=204)
+
+    async def _view(self, job_id: str, owner: str) -> JobView:
+        view = await self._jobs.view(job_id, owner)
+        if view is None:
+            raise _unknown(job_id)
+        return view
+
+    async def _answer(self, request: Request, view: JobView) -> JobAnswer:
+        result = view.result
+        why = None
+        if view.explain and result is not None:
+            model = await self._intake.service.model()
+            why = explain(result.route, model) if model.digest == result.route.model else None
+        return JobAnswer(
+            id=view.id,
+            state=view.state,
+            tiles_done=view.tiles_done,
+            num_tiles=view.num_tiles,
+            created=_iso(view.created_s),
+            expires=_iso(view.expires_s),
+            result=None if result is None else f"{_path(request, view.id)}/result",
+            media_type=None if result is None else MEDIA_TYPES[result.format],
+            route=None if result is None else result.route,
+            seconds=None if result is None else result.seconds,
+            explanation=why,
+            problem=view.problem,
+        )
+
+    async def _work(self, order: Order, share: Share, on_tile: OnTile) -> RestoredFile:
+        service, begin = self._intake.service, time.perf_counter()
+        try:
+            file = await service.restore(order.image, order.wanted, share, on_tile=on_tile)
+        except Exception as error:
+            self._record(begin, problem_of(error).problem().status, None)
+            raise
+        self._record(begin, 200, note_of(file))
+        return file
+
+    def _record(self, begin: float, code: int, found: Note | None) -> None:
+        if self._metrics is not None:
+            seconds = time.perf_counter() - begin
+            measurement = Measurement(endpoint="job", method="", code=code, seconds=seconds)
+            self._metrics.record(measurement if found is None else with_note(measurement, found))
+
+
+def _path(request: Request, job_id: str) -> str:
+    """Where a job is, also behind a prefix that a proxy cuts off."""
+    return f"{request.scope.get('root_path', '')}/v1/jobs/{job_id}"
+
+
+def _unknown(job_id: str) -> ProblemError:
+    return ProblemError(
+        "not-found", f"There is no job {job_id[:80]!r}; it may have expired or been deleted."
+    )
+
+
+def _iso(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds")

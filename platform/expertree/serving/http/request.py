@@ -1,0 +1,105 @@
+"""From a request to what it asks for, and waiting for the answer as long as somebody wants it."""
+
+import asyncio
+import dataclasses
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from expertree.errors import DeadlineError
+from expertree.serving.budget import Share
+from expertree.serving.engine import Model
+from expertree.serving.http.middleware import until_answered
+from expertree.serving.http.options import ReadText, Wanted, read_options
+from expertree.serving.http.request_body import read_body
+from expertree.serving.service import Service
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Asked:
+    """What a request asks for.
+
+    Attributes:
+        image: The photograph's file.
+        wanted: The options.
+        model: That they were held against.
+        share: Of the memory that requests may take.
+    """
+
+    image: bytes
+    wanted: Wanted
+    model: Model
+    share: Share
+
+
+class Intake:
+    """Takes requests in."""
+
+    def __init__(self, service: Service, read_text: ReadText | None) -> None:
+        """Know who answers.
+
+        Args:
+            service: With the limits.
+            read_text: Understands free text; None if nothing does.
+        """
+        self.service = service
+        self.read_text = read_text
+
+    async def asked(self, request: Request, names: tuple[str, ...]) -> Asked:
+        """What a request asks for; its memory is given back when it is answered.
+
+        That is when the last byte has gone out, which a slow caller may put off, and no work on it
+        goes on any more.
+
+        Args:
+            request: Whose body nobody has read yet.
+            names: Options that it may have.
+
+        Raises:
+            ProblemError: For whatever is wrong with the body or the options.
+            OverloadError: If memory is short.
+        """
+        limits = self.service.limits
+        share = until_answered(request).enter_context(self.service.budget.share())
+        body = await read_body(request, limits, share)
+        model = await self.service.model()
+        given = [*request.query_params.multi_items(), *body.fields]
+
+        def read() -> Wanted:
+            return read_options(given, model, limits, names=names, read_text=self.read_text)
+
+        wanted = read() if self.read_text is None else await asyncio.to_thread(read)
+        return Asked(image=body.image, wanted=wanted, model=model, share=share)
+
+    async def wait_for(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
+        """Do work until it is done, the deadline comes or the caller leaves, and then stop it.
+
+        Raises:
+            DeadlineError: If it is not done in time.
+            ClientDisconnect: If the caller left.
+        """
+        deadline_s = self.service.limits.deadline_s
+        task, gone = asyncio.create_task(work), asyncio.create_task(_until_gone(request))
+        try:
+            await asyncio.wait(
+                {task, gone}, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if task.done():
+                return task.result()
+            if gone.done():
+                raise ClientDisconnect
+            raise DeadlineError(
+                f"not done within {deadline_s:g} s; ask for it as a job, at /v1/jobs, or send less "
+                "of it"
+            )
+        finally:
+            task.cancel()
+            gone.cancel()
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

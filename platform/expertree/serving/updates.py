@@ -1,0 +1,207 @@
+"""From one bundle to the next without an outage. Knows nothing of Ray.
+
+A new bundle gets replicas of its own beside those of the old one. Only when they have read all of
+it and restored an image do gateways send new requests there; the old ones stop when no gateway has
+a request on them any more. A bundle that fails on the way is taken down again, and the old one
+never notices.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import time
+from typing import Protocol
+
+from expertree.errors import ExpertreeError
+from expertree.serving.remote import Release
+
+SILENT_S = 15.0
+"""A gateway that has not checked in for so long is gone, with its requests."""
+
+
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+_logger = logging.getLogger("ray.serve")
+
+
+class Stage(Protocol):
+    """Where releases are put up and taken down."""
+
+    async def name(self, bundle: str) -> str:
+        """The application that a bundle would have; the same one for the same content.
+
+        Raises:
+            ExpertreeError: If the bundle cannot be served at all.
+        """
+        ...
+
+    async def put_up(self, app: str, bundle: str) -> Release:
+        """Start a release and see it work.
+
+        Raises:
+            ExpertreeError: If it does not.
+        """
+        ...
+
+    async def find(self) -> tuple[Release, ...]:
+        """Releases that are up, the newest last."""
+        ...
+
+    async def take_down(self, app: str) -> None:
+        """Stop a release, or what there is of one."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class UpdateStatus:
+    """How far an update is.
+
+    Attributes:
+        serving: The bundle that answers; None while there is none.
+        wanted: The bundle that was asked for last.
+        problem: Why that one does not answer; None if it does, or if it still may.
+        draining: Applications of old bundles whose requests are not done.
+    """
+
+    serving: str | None
+    wanted: str | None
+    problem: str | None
+    draining: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Gateway:
+    seen: str | None
+    in_use: frozenset[str]
+    at_s: float
+
+
+class Updates:
+    """Which release is current, which come and which go."""
+
+    def __init__(self, stage: Stage) -> None:
+        """Know of no release.
+
+        Args:
+            stage: Where they are put up.
+        """
+        self._stage = stage
+        self._current: Release | None = None
+        self._wanted: str | None = None
+        self._problem: str | None = None
+        self._old: set[str] = set()
+        self._coming: str | None = None
+        self._gateways: dict[str, _Gateway] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._one_goes = asyncio.Lock()
+
+    @property
+    def current(self) -> Release | None:
+        """The release that gateways shall send requests to."""
+        return self._current
+
+    def status(self) -> UpdateStatus:
+        """How far the last update is."""
+        return UpdateStatus(
+            serving=self._current.bundle if self._current is not None else None,
+            wanted=self._wanted,
+            problem=self._problem,
+            draining=tuple(sorted(self._old - {self._coming})),
+        )
+
+    async def adopt(self) -> None:
+        """Go on with a release that is up already, as after a restart of whoever asks."""
+        found = await self._stage.find()
+        if found:
+            *older, self._current = found
+            self._old |= {release.app for release in older}
+
+    async def update(self, bundle: str) -> UpdateStatus:
+        """Serve another bundle, once those asked for before are there or have failed.
+
+        Returns:
+            The status once all gateways send new requests to what is current; with the problem if
+            the bundle could not be served.
+        """
+        self._wanted, self._problem = bundle, None
+        async with self._one_at_a_time:
+            if bundle == self._wanted:
+                await self._try(bundle)
+            status = self.status()
+        while self._is_news():
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        return status
+
+    def check_in(self, gateway: str, *, seen: str | None, in_use: frozenset[str]) -> Release | None:
+        """A gateway tells where its requests are, and learns where they shall go.
+
+        Args:
+            gateway: Its name.
+            seen: Application of the release that its new requests go to.
+            in_use: Applications of releases that it has requests on.
+        """
+        self._gateways[gateway] = _Gateway(seen=seen, in_use=in_use, at_s=time.monotonic())
+        return self._current
+
+    async def drain(self) -> None:
+        """Take down old releases that no gateway has requests on.
+
+        One that an update has come back to meanwhile stays; an update to one that is being taken
+        down waits until it is gone, and puts it up anew.
+        """
+        for app in sorted(self._old):
+            async with self._one_goes:
+                if self._is_needed(app):
+                    continue
+                await self._stage.take_down(app)
+                self._old.discard(app)
+
+    def _is_needed(self, app: str) -> bool:
+        """Whether an old release is current or coming again, or may have requests."""
+        in_use = (app in gateway.in_use for gateway in self._alive())
+        return app in {self._app(), self._coming} or self._is_news() or any(in_use)
+
+    def _app(self) -> str | None:
+        return self._current.app if self._current is not None else None
+
+    def _alive(self) -> list[_Gateway]:
+        """The gateways that are there; the others are forgotten."""
+        since_s = time.monotonic() - SILENT_S
+        self._gateways = {name: own for name, own in self._gateways.items() if own.at_s > since_s}
+        return list(self._gateways.values())
+
+    def _is_news(self) -> bool:
+        """Whether a gateway still sends new requests to something else than what is current."""
+        return any(gateway.seen != self._app() for gateway in self._alive())
+
+    async def _try(self, bundle: str) -> None:
+        """Make a bundle the current one, or note why that cannot be."""
+        try:
+            app = await self._stage.name(bundle)
+            if app != self._app():
+                await self._switch(app, bundle)
+        except ExpertreeError as error:
+            self._problem = str(error)
+        except Exception as error:
+            _logger.exception("an update to %s failed, which is a fault of ours", bundle)
+            self._problem = f"{type(error).__name__}: {error}"
+
+    async def _switch(self, app: str, bundle: str) -> None:
+        """Put a release up, also one that drains, and send requests there."""
+        self._coming, was_draining = app, False
+        try:
+            async with self._one_goes:  # it may be on its way down
+                was_draining = app in self._old
+            self._old.add(app)  # so that it goes, should this task be cancelled
+            release = await self._stage.put_up(app, bundle)
+            if self._current is not None:
+                self._old.add(self._current.app)
+            self._old.discard(app)
+            self._current = release
+        except Exception:
+            if not was_draining:
+                await self._stage.take_down(app)
+                self._old.discard(app)
+            raise
+        finally:
+            self._coming = None

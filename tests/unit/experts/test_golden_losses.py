@@ -1,0 +1,57 @@
+"""The losses of the first 20 steps of each network are those of before, whatever was changed."""
+
+import json
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from expertree.experts.backbones import BackboneConfig
+from expertree.experts.patches import PairedPatches, read_patches
+from expertree.experts.recipe import ExpertJob, RecipeConfig
+from expertree.experts.training import train_expert
+from expertree.storage import Storage
+
+NUM_STEPS = 20
+BATCH = 3
+WITHIN = 1e-3
+"""Relative, on another kind of processor, whose kernels add up in another order."""
+
+GOLDEN = json.loads(Path(__file__).with_name("golden_losses.json").read_text())
+
+
+def machine() -> str:
+    """What must be the same for the same bits: kernels and the library they come from."""
+    flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
+    amx = " amx" if "amx_tile" in flags else ""
+    return (
+        f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}{amx}, {torch.__version__}"
+    )
+
+
+@pytest.fixture
+def patches(storage: Storage, files: list[str]) -> PairedPatches:
+    return read_patches(storage, files)
+
+
+def test_the_losses_of_the_first_steps_are_those_of_before(
+    tiny: BackboneConfig, patches: PairedPatches, tmp_path: Path
+) -> None:
+    directory = Storage.open(tmp_path)
+    job = ExpertJob(
+        key="golden",
+        backbone=tiny,
+        recipe=RecipeConfig(batch_size=BATCH, patch_px=16, fresh=False),
+        num_samples=NUM_STEPS * BATCH,
+        seed=5,
+    )
+    train_expert(job, patches=patches, directory=directory)
+    curve = directory.read_json("log.json")["curve"]
+    assert curve["samples"] == [BATCH * (step + 1) for step in range(NUM_STEPS)]
+    losses = curve["loss"]
+    golden = GOLDEN["losses"][tiny.name]
+    now = f"now {tiny.name}: {json.dumps(losses)} on {machine()}"
+    if machine() == GOLDEN["machine"]:
+        assert losses == golden, now
+    assert losses == pytest.approx(golden, rel=WITHIN), now

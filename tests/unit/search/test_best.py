@@ -1,0 +1,26 @@
+import yaml
+
+from expertree.config import load, to_dict
+from expertree.pipeline.settings import BuildConfig
+from expertree.search.best import difference
+from expertree.search.space import apply
+
+
+def test_the_best_trees_configuration_says_what_differs_and_nothing_else() -> None:
+    defaults = to_dict(BuildConfig())
+    overrides = {"hierarchy.groups": [4, 8], "experts.samples_per_expert": 64, "router.alpha": 0.5}
+    config = load(BuildConfig, apply(BuildConfig, defaults, overrides))
+    found = difference(to_dict(config), defaults)
+    assert found == {
+        "hierarchy": {"groups": [4, 8]},
+        "experts": {"samples_per_expert": 64},
+        "router": {"alpha": 0.5},
+    }
+    assert yaml.safe_load(yaml.safe_dump(found)) == found
+
+
+def test_a_section_that_was_opened_is_written_whole() -> None:
+    defaults = to_dict(BuildConfig())
+    config = load(BuildConfig, apply(BuildConfig, defaults, {"experts.adapter.rank": 4}))
+    (adapter,) = difference(to_dict(config), defaults)["experts"].values()
+    assert adapter["rank"] == 4

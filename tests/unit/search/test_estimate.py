@@ -1,0 +1,60 @@
+"""What a search says before it starts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from expertree.config import load
+from expertree.errors import ConfigError
+from expertree.search.estimate import Rate, check_budget, describe_search
+from expertree.search.settings import SearchConfig, open_space
+
+SPACES = Path(__file__).parents[3] / "search_spaces"
+
+
+def config(folder: Path, **search: Any) -> SearchConfig:
+    return load(
+        SearchConfig,
+        {
+            "store": str(folder / "store"),
+            "output": str(folder / "out"),
+            "search_space": "paper_table8",
+            "search": {"searcher": "grid", **search},
+            "experts": {
+                "samples_per_expert": 800,
+                "backbone": {"width": 4, "encoder": [1], "middle": 1, "decoder": [1]},
+                "recipe": {"patch_px": 16},
+            },
+        },
+    )
+
+
+def test_the_plan_has_the_experts_of_all_trials_and_the_hours_with_and_without_sharing(
+    tmp_path: Path,
+) -> None:
+    text = describe_search(config(tmp_path), SPACES)
+    assert "paper_table8: 9 trials, 9 of them" in text
+    assert "31 distinct at most, 94 if each trial trained its own" in text
+    assert "24,800 at most, 75,200 without sharing" in text
+    assert "CPU-hours at most" in text
+    assert "to make: degrade" in text
+    assert not (tmp_path / "out" / "search.json").exists()
+
+
+def test_a_budget_that_does_not_train_one_expert_is_refused(tmp_path: Path) -> None:
+    own = config(tmp_path, budget_hours=0.01)
+    space = open_space("paper_table8", SPACES)
+    with pytest.raises(ConfigError, match=r"budget_hours=0.01 is less than the root alone takes"):
+        check_budget(own, space, Rate(samples_per_s=1.0, source="a guess"))
+    check_budget(own, space, Rate(samples_per_s=100.0, source="a guess"))
+
+
+def test_a_space_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'granulartiy' is none of adaptive, granularity"):
+        open_space("granulartiy", SPACES)
+    with pytest.raises(ConfigError, match=r"there is no file .*mine.yaml"):
+        open_space(str(tmp_path / "mine.yaml"), SPACES)
+    (tmp_path / "broken.yaml").write_text("parameters: {")
+    with pytest.raises(ConfigError, match=r"broken.yaml is not YAML"):
+        open_space(str(tmp_path / "broken.yaml"), SPACES)
