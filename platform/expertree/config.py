@@ -1,8 +1,8 @@
-"""Plain data to typed configuration and back, strictly.
+"""Conversion of plain data to typed configurations and back, with strict checks.
 
-A configuration is a frozen dataclass, nested, and each default lives in its field. `load` takes
-what YAML or a command line gave and refuses what the dataclass does not know, naming the path of
-the key and the nearest right one.
+A configuration is a frozen dataclass, which may hold others, and each default lives in its field.
+`load` takes the data of a YAML file or a command line and refuses a key that the dataclass does not
+have; the message names the key's path and the nearest key that exists.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ def load(cls: type[T], data: Mapping[str, Any]) -> T:
 
 
 def unknown_key_message(path: str, known: list[str]) -> str:
-    """Say that a key is unknown, and which right one is nearest.
+    """Return the message that a key is unknown, with the nearest key that exists.
 
     Args:
         path: The dotted key as it was given.
@@ -58,7 +58,7 @@ def unknown_key_message(path: str, known: list[str]) -> str:
 
 
 def check_key(cls: type, path: str) -> None:
-    """Check that a dotted key exists in a configuration class.
+    """Raise ConfigError unless a dotted key exists in a configuration class.
 
     Args:
         cls: The dataclass at the root.
@@ -73,11 +73,11 @@ def check_key(cls: type, path: str) -> None:
 
 
 def open_sections(cls: type, data: dict[str, Any], path: str) -> None:
-    """Give each section that is null the defaults of its class, where a dotted key lies below it.
+    """Fill each null section above a dotted key with the defaults of its class.
 
     Args:
         cls: The dataclass at the root.
-        data: A configuration of it as plain data; changed in place.
+        data: A configuration of that class as plain data; changed in place.
         path: A key that exists.
     """
     name, _, rest = path.partition(".")
@@ -89,7 +89,7 @@ def open_sections(cls: type, data: dict[str, Any], path: str) -> None:
 
 
 def all_keys(cls: type, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of a configuration class, sections included."""
+    """Yield every dotted key of a configuration class, sections included."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         path = f"{prefix}{field.name}"
@@ -100,19 +100,19 @@ def all_keys(cls: type, prefix: str = "") -> Iterator[str]:
 
 
 def to_dict(config: object) -> dict[str, Any]:
-    """A configuration as plain data that JSON and YAML can hold (tuples become lists)."""
+    """Return a configuration as plain data that JSON and YAML can hold (tuples become lists)."""
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise ValueError(f"to_dict takes a dataclass instance, got {config!r}")
     return cast("dict[str, Any]", json.loads(canonical_json(dataclasses.asdict(config))))
 
 
 def canonical_json(value: object) -> str:
-    """JSON with one spelling for one value: sorted keys, no spaces, dataclasses as objects."""
+    """Return the one JSON text of a value: sorted keys, no spaces, dataclasses as objects."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
 def fingerprint(value: object) -> str:
-    """Name plain data (or dataclasses) by content.
+    """Return a hash of plain data or dataclasses that depends on their content alone.
 
     Returns:
         The first 20 hex digits of the SHA-256 of its canonical JSON.
@@ -127,14 +127,14 @@ def _plain(value: object) -> object:
 
 
 def _dataclass_of(hint: object) -> type | None:
-    """The dataclass in an annotation such as `Section`, `Section | None`; None if there is none."""
+    """Return the dataclass in an annotation such as `Section | None`; None if there is none."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     found = [option for option in options if dataclasses.is_dataclass(option)]
     return cast("type", found[0]) if found else None
 
 
 def _dataclass_in_sequence(hint: object) -> type | None:
-    """The dataclass in an annotation such as `tuple[Section, ...]`; None if there is none."""
+    """Return the dataclass in an annotation such as `tuple[Section, ...]`; None without one."""
     if typing.get_origin(hint) is not tuple:
         return None
     return _dataclass_of(typing.get_args(hint)[0])

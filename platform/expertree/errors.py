@@ -1,8 +1,8 @@
-"""Every error that expertree raises on purpose, under one root.
+"""The errors that expertree raises on purpose, all under one root class.
 
-Each is made of its arguments alone, so that it survives pickling between processes. `ValueError`
-stays for a function called with wrong arguments; these are for the world outside: files, configs,
-clusters, callers.
+Each is made of its arguments alone, so that it survives pickling between processes. These errors
+are about files, configurations, clusters and callers; a function that is called with wrong
+arguments raises `ValueError`.
 """
 
 
@@ -19,7 +19,7 @@ class PhotoError(ExpertreeError):
 
 
 class UnsupportedFormatError(PhotoError):
-    """A file is of a kind that is not read, by its first bytes; the message can follow its name."""
+    """A file's format, pixels or frames are not supported; the message can follow its name."""
 
 
 class TooLargeError(PhotoError):
@@ -47,7 +47,7 @@ class StorageError(ExpertreeError):
 
 
 class TransientStorageError(StorageError):
-    """A storage location did not answer this time; the same may go well a little later."""
+    """A storage location failed for a passing reason; another try may succeed a little later."""
 
 
 class TrainingError(ExpertreeError):
@@ -55,22 +55,22 @@ class TrainingError(ExpertreeError):
 
 
 class PausedError(ExpertreeError):
-    """A training was told to go on elsewhere; it has left a checkpoint."""
+    """A training has to move to another worker; it has left a checkpoint."""
 
 
 class GroupingError(ExpertreeError, ValueError):
-    """Embeddings do not fall into the groups that were asked for."""
+    """Embeddings cannot be clustered into the groups that were asked for."""
 
 
 class OptionError(ExpertreeError, ValueError):
-    """A caller's option does not exist, or cannot be had together with another one."""
+    """A caller's option does not exist, or cannot be combined with another one."""
 
 
 class OverloadError(ExpertreeError):
-    """Too many wait already.
+    """Too many requests or jobs are waiting already.
 
     Attributes:
-        retry_after_s: When it is worth another try.
+        retry_after_s: Seconds to wait before another try.
     """
 
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
@@ -82,12 +82,12 @@ class OverloadError(ExpertreeError):
 
 
 class UnavailableError(OverloadError):
-    """What should answer is not there: still loading, or lost on the way."""
+    """The part that should answer is still loading, or was lost."""
 
 
 class MemoryShortageError(OverloadError):
-    """Memory does not suffice for the image, tiled as it was."""
+    """There is too little memory for the image at the tile size that was used."""
 
 
 class DeadlineError(ExpertreeError):
-    """The answer would come too late."""
+    """The answer cannot come before the caller's deadline."""

@@ -23,8 +23,8 @@ class EventLog:
         """Open a log; the file and its folder are made when they are missing.
 
         Args:
-            path: The file. One that is there is continued.
-            clock: Gives the unix time in seconds of an event.
+            path: The file; an existing one is appended to.
+            clock: Returns the unix time in seconds of an event.
         """
         self.path = Path(path)
         self._clock = clock
@@ -61,7 +61,7 @@ class EventLog:
 
 
 def read_events(path: Path | str) -> list[dict[str, Any]]:
-    """Read a log in the order of writing.
+    """Read the events of a log in the order in which they were written.
 
     A process that was killed may leave half a line; such a line holds no event and is left out.
 
@@ -69,7 +69,7 @@ def read_events(path: Path | str) -> list[dict[str, Any]]:
         path: The file. One that does not exist holds no events.
 
     Returns:
-        One dictionary an event, with at least ``t`` (unix seconds) and ``event``.
+        One dictionary for each event, with at least ``t`` (unix seconds) and ``event``.
     """
     file = Path(path)
     if not file.exists():

@@ -1,4 +1,4 @@
-"""Passes over things in random order, and which of them stands at a position."""
+"""The random order in which training passes over its patches."""
 
 import functools
 from collections.abc import Iterable
@@ -8,12 +8,12 @@ import numpy as np
 
 
 def indices_at(positions: Iterable[int], *, num_patches: int, seed: int) -> list[int]:
-    """The patches at some positions: each pass over the patches is a permutation of its own.
+    """Return the patches at some positions of a sequence of passes, each in its own random order.
 
     Args:
         positions: Positions in the sequence of all samples, from 0.
         num_patches: How many patches there are.
-        seed: Of the permutations.
+        seed: Seed of the permutations.
     """
     places = (divmod(position, num_patches) for position in positions)
     return [int(order_of_pass(num_patches, seed, turn)[place]) for turn, place in places]
@@ -21,5 +21,5 @@ def indices_at(positions: Iterable[int], *, num_patches: int, seed: int) -> list
 
 @functools.lru_cache(maxsize=2)
 def order_of_pass(num_patches: int, seed: int, turn: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The order of one pass; kept, as it takes a second for ten million patches."""
+    """Return the order of one pass; cached, since it takes a second for ten million patches."""
     return np.random.default_rng([seed, turn]).permutation(num_patches)

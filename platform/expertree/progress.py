@@ -1,7 +1,6 @@
 """A run's progress for people: a live view in a terminal, a few plain lines elsewhere.
 
-The view is told what is so, by snapshots, and decides by itself what to draw; it knows nothing of
-where the snapshots come from.
+`ProgressView` is given snapshots and decides what to draw; it does not know where they come from.
 """
 
 import dataclasses
@@ -23,7 +22,7 @@ LINES_AROUND_EXPERTS = 7
 
 
 class State(StrEnum):
-    """Where a stage or an expert is. `cached` is done, by an earlier run."""
+    """The state of a stage or an expert; `cached` means that an earlier run did it."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -33,7 +32,7 @@ class State(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the stage or expert has ended, well or not."""
         return self in {State.DONE, State.CACHED, State.FAILED}
 
 
@@ -42,8 +41,8 @@ class StageState:
     """A stage of the job at one moment.
 
     Attributes:
-        elapsed_s: Since it began.
-        num_done: Units of its work that are done, of `num_total`; both 0 if it does not count.
+        elapsed_s: Seconds since it began.
+        num_done: Units of work that are done, of `num_total`; both are 0 if it counts no units.
         detail: A few words on what it is doing or why it failed.
     """
 
@@ -56,7 +55,7 @@ class StageState:
 
     @property
     def left_s(self) -> float | None:
-        """Estimated seconds to its end, if its units go on as they went; None if unknown."""
+        """Estimated seconds to its end at the speed so far; None if unknown."""
         if self.state is not State.RUNNING or not 0 < self.num_done <= self.num_total:
             return None
         return self.elapsed_s * (self.num_total - self.num_done) / self.num_done
@@ -67,12 +66,12 @@ class ExpertState:
     """An expert's training at one moment.
 
     Attributes:
-        label: Its name for people.
+        label: Name that users see.
         samples: Training samples seen, of `num_samples`.
         loss: Training loss, if there is one yet.
         samples_per_s: Speed, 0 if unknown.
         lane: The worker that trains it.
-        attempt: 1 for the first; more after a lost worker.
+        attempt: Number of the attempt, 1 at first; one more after each lost worker.
     """
 
     label: str
@@ -97,7 +96,7 @@ class Snapshot:
     """The whole run at one moment.
 
     Attributes:
-        elapsed_s: Since the run began.
+        elapsed_s: Seconds since the run began.
         left_s: Estimated seconds to the end of what is running; None if unknown.
     """
 
@@ -109,15 +108,15 @@ class Snapshot:
 
 
 class ProgressView:
-    """Shows snapshots, each as it comes.
+    """A view of a run that shows each snapshot as it comes.
 
     In a terminal it redraws. Elsewhere it writes a line when a state changes and, while nothing
     does, one line every `interval_s` seconds.
 
     Args:
-        console: Where to; standard output by default.
-        interval_s: Time between two plain lines without a change.
-        clock: Gives seconds that never run backwards.
+        console: Console to write to; standard output by default.
+        interval_s: Seconds between two plain lines while nothing changes.
+        clock: Returns seconds that never run backwards.
     """
 
     def __init__(
@@ -127,7 +126,6 @@ class ProgressView:
         interval_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """See the class."""
         self._console = console or Console()
         self._interval_s = interval_s
         self._clock = clock
@@ -139,7 +137,7 @@ class ProgressView:
             self._live = Live(console=self._console, refresh_per_second=8)
 
     def __enter__(self) -> Self:
-        """Nothing is drawn before the first snapshot."""
+        """Return this view; nothing is drawn before the first snapshot."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -156,7 +154,7 @@ class ProgressView:
         self._last = snapshot
 
     def close(self) -> None:
-        """Leave the last picture on the terminal and give the terminal back; may be repeated."""
+        """Stop redrawing and leave the last picture on the terminal; may be called again."""
         if self._live is not None:
             self._live.stop()
 
@@ -228,7 +226,7 @@ class ProgressView:
 
 
 def changes(before: Snapshot | None, now: Snapshot) -> list[str]:
-    """What happened between two snapshots, a line each.
+    """Return what happened between two snapshots, one line for each change.
 
     Experts that were trained before the first snapshot that names them are counted, not listed.
     """
@@ -247,7 +245,7 @@ def changes(before: Snapshot | None, now: Snapshot) -> list[str]:
 
 
 def summary(snapshot: Snapshot) -> str:
-    """One line that says what is going on."""
+    """Return one line that says what is running."""
     stages = [stage for stage in snapshot.stages if stage.state is State.RUNNING]
     parts = [f"{stage.name}: {_stage_progress(stage)}" for stage in stages]
     running = [expert for expert in snapshot.experts if expert.state is State.RUNNING]
@@ -260,7 +258,7 @@ def summary(snapshot: Snapshot) -> str:
 
 
 def tally(experts: Sequence[ExpertState]) -> str:
-    """How many experts are where: `experts: 3 done, 2 running, 8 queued`."""
+    """Return how many experts are in each state: `experts: 3 done, 2 running, 8 queued`."""
     done = sum(expert.state in {State.DONE, State.CACHED} for expert in experts)
     counts = [(done, "done")] + [
         (sum(expert.state is state for expert in experts), state.value)
@@ -270,7 +268,7 @@ def tally(experts: Sequence[ExpertState]) -> str:
 
 
 def clock_text(seconds: float) -> str:
-    """A time as a clock shows it: 0:07, 12:40, 3:05:00."""
+    """Return a time as a clock shows it: 0:07, 12:40, 3:05:00."""
     minutes, rest = divmod(round(max(seconds, 0.0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

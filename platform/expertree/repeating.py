@@ -1,4 +1,4 @@
-"""A function that is called again and again beside other work."""
+"""Repeated calls of a function on a thread beside other work."""
 
 import contextlib
 import logging
@@ -10,12 +10,12 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def repeating(call: Callable[[], object], every_s: float) -> Iterator[None]:
-    """Call a function on a thread of its own while the block runs, every so many seconds.
+    """Call a function every `every_s` seconds on a thread of its own while the block runs.
 
     Args:
-        call: What it raises goes to the log, once as long as it stays the same, and ends neither
-            the calls nor the block; nothing is called after the block.
-        every_s: Seconds before the first call and between one's end and the next.
+        call: The function. An error that it raises is logged, once while it stays the same, and
+            ends neither the calls nor the block. There are no calls after the block.
+        every_s: Seconds before the first call, and from the end of each call to the next.
     """
     over = threading.Event()
 

@@ -37,7 +37,7 @@ class FileRecord(TypedDict):
 
 
 Written: TypeAlias = Mapping[str, FileRecord]
-"""Files that were written, by name."""
+"""Hash and length of files that were written, by name."""
 
 NOTHING_WRITTEN: Written = {}
 
@@ -52,8 +52,8 @@ _PASSING = frozenset(
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS),
     }
 )
-"""What a disk, a network filesystem or a busy machine says that may be over in a minute. A full
-disk, a missing right or a missing folder wait for somebody to act, and are not among them."""
+"""Errors of disks, network filesystems and busy machines that may be over in a minute. A full disk,
+a missing permission and a missing folder need somebody to act, so they are not among them."""
 
 _REMOTE = re.compile(r"AWS Error|cloud::Status|Azure|HTTP|[Cc]onnection|[Tt]ime(d )?out")
 _LASTING = re.compile(
@@ -61,7 +61,7 @@ _LASTING = re.compile(
     r"|UNRECOGNIZED_CLIENT|AUTHENTICATION|PERMISSION_DENIED|UNAUTHENTICATED"
     r"|HTTP status (3|4(?!08|29))"
 )
-"""A bucket's error comes without a number, only with words: those of pyarrow."""
+"""Words in pyarrow's errors about buckets, which have no number: those that will not pass."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Storage:
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str]) -> Self:
-        """Name a directory; relative local paths become absolute. Nothing is created.
+        """Return the directory at a URI or path, made absolute; nothing is created.
 
         Raises:
             StorageError: If pyarrow knows no filesystem for the URI.
@@ -92,27 +92,27 @@ class Storage:
         return _resolve(self.uri)[0]
 
     def path(self, name: str = "") -> str:
-        """The path of a file (or of this directory) on `filesystem`."""
+        """Return the path of a file (or of this directory) on `filesystem`."""
         base = _resolve(self.uri)[1].rstrip("/")
         return f"{base}/{name}" if name else base
 
     def sub(self, *parts: str) -> "Storage":
-        """A directory below this one."""
+        """Return a directory below this one."""
         place, query = self._split()
         return Storage("/".join((place, *parts)) + query)
 
     def above(self, levels: int = 1) -> "Storage":
-        """The directory so many levels above this one; of a file's URI, the file's directory."""
+        """Return the directory `levels` above this one; 1 above a file's URI is its directory."""
         place, query = self._split()
         return Storage((place.rsplit("/", levels)[0] or "/") + query)
 
     @property
     def name(self) -> str:
-        """The last part of the path; of a file's URI, the file's name."""
+        """The last part of the path; for a file's URI, the file's name."""
         return self._split()[0].rpartition("/")[2]
 
     def _split(self) -> tuple[str, str]:
-        """The URI up to its query, and that (`?endpoint_override=http://...` may hold slashes)."""
+        """Split the URI into path and query (`?endpoint_override=http://...` may hold slashes)."""
         place, query = self.uri, ""
         if "://" in self.uri:
             place, mark, tail = self.uri.partition("?")
@@ -120,17 +120,17 @@ class Storage:
         return place.rstrip("/"), query
 
     def exists(self, name: str) -> bool:
-        """Whether a file of that name is there.
+        """Return whether a file of that name is there.
 
         Raises:
-            StorageError: If the storage does not say.
+            StorageError: If the storage cannot be read.
         """
         with storage_errors(self.path(name), "read"):
             info = self.filesystem.get_file_info(self.path(name))
         return bool(info.type == fs.FileType.File)
 
     def read_bytes(self, name: str) -> bytes:
-        """Read a file whole.
+        """Read a whole file.
 
         Raises:
             ArtefactError: If it is not there.
@@ -144,7 +144,7 @@ class Storage:
             return cast("bytes", stream.read())
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Write a file whole: a reader sees the old content or the new, never a part.
+        """Write a file so that a reader sees the old content or the new, never a part.
 
         Raises:
             StorageError: If it cannot be written (permissions, a full disk).
@@ -171,11 +171,11 @@ class Storage:
             raise ArtefactError(f"{self.path(name)} is not JSON: {error}") from error
 
     def write_json(self, name: str, value: object) -> None:
-        """Write plain data as JSON, keys in their order, one field a line."""
+        """Write plain data as JSON, with keys in their order and one field on each line."""
         self.write_bytes(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
     def list_files(self, suffix: str = "") -> list[str]:
-        """Names of all files below this directory, relative and sorted; none if it is missing.
+        """Return the sorted relative names of all files below this directory, none if missing.
 
         Raises:
             StorageError: If they cannot be listed.
@@ -183,7 +183,7 @@ class Storage:
         return [name for name in self._sizes() if name.endswith(suffix)]
 
     def _sizes(self) -> dict[str, int]:
-        """Bytes of all files below this directory, by name, sorted."""
+        """Return the bytes of all files below this directory, by sorted name."""
         selector = fs.FileSelector(self.path(), allow_not_found=True, recursive=True)
         start = len(self.path()) + 1
         with storage_errors(self.path(), "listed"):
@@ -208,7 +208,7 @@ class Storage:
                 self.filesystem.delete_dir(self.path())
 
     def commit(self, spec: object, *, written: Written = NOTHING_WRITTEN) -> None:
-        """Declare this directory a finished result; written last, it makes the result visible.
+        """Mark this directory as a finished result, by writing `DONE.json` after all other files.
 
         Args:
             spec: What the result was made from, as plain data.
@@ -230,18 +230,18 @@ class Storage:
         self.write_json(DONE, {"spec": spec, "files": {name: files[name] for name in sizes}})
 
     def is_done(self) -> bool:
-        """Whether `commit` was reached."""
+        """Return whether `commit` has marked this directory as finished."""
         return self.exists(DONE)
 
     def done(self) -> dict[str, Any]:
-        """What `commit` wrote: `{"spec": ..., "files": {name: {"sha256", "num_bytes"}}}`."""
+        """Return what `commit` wrote: `{"spec": ..., "files": {name: {"sha256", "num_bytes"}}}`."""
         return cast("dict[str, Any]", self.read_json(DONE))
 
     def verify(self, names: Iterable[str] | None = None) -> None:
-        """Check files of a finished result against their hashes.
+        """Raise ArtefactError unless files of a finished result have their committed hashes.
 
         Args:
-            names: Which files; all by default.
+            names: Names of the files; all by default.
 
         Raises:
             ArtefactError: If a file is missing or differs from what was committed.
@@ -259,7 +259,7 @@ class Storage:
                 )
 
     def check_writable(self) -> None:
-        """Write and delete a small file.
+        """Raise StorageError unless a small file can be written and deleted.
 
         Raises:
             StorageError: If that fails; says where and why.
@@ -270,10 +270,10 @@ class Storage:
 
 
 def read_together(read: Callable[[T], U], items: Sequence[T]) -> list[U]:
-    """Call a function for several items in threads; what it raises is raised here.
+    """Return a function's results for several items, called in threads; its errors are raised here.
 
-    For reading and decoding: one waits for storage, the other does not hold the interpreter's lock.
-    A function that is called must not call this one.
+    For reading, which waits for storage, and decoding, which does not hold the interpreter's lock.
+    The function must not call this one.
     """
     if len(items) < 2:
         return [read(item) for item in items]
@@ -293,16 +293,16 @@ os.register_at_fork(after_in_child=_readers.cache_clear)  # threads are not fork
 def storage_errors(
     path: str, deed: Literal["read", "written", "listed", "deleted"]
 ) -> Iterator[None]:
-    """Raise what a filesystem raises inside the block as an error of this package.
+    """Turn filesystem errors inside the block into errors of this package.
 
     Args:
-        path: What is being dealt with.
-        deed: What cannot be done with it if it fails.
+        path: Path that the block works on, for the message.
+        deed: What the block does with it.
 
     Raises:
-        ArtefactError: What is to be read is not there, or is damaged.
-        TransientStorageError: The same may go well later.
-        StorageError: It will not, unless somebody does something about it.
+        ArtefactError: If what is to be read is missing or damaged.
+        TransientStorageError: If another try may succeed later.
+        StorageError: If it will fail until somebody acts.
     """
     try:
         yield
@@ -350,5 +350,5 @@ def _write_local(path: Path, data: bytes) -> None:
 
 
 def describe(data: bytes) -> FileRecord:
-    """What `commit` keeps of a file."""
+    """Return the hash and length of a file's bytes, as `commit` keeps them."""
     return {"sha256": hashlib.sha256(data).hexdigest(), "num_bytes": len(data)}

@@ -1,4 +1,4 @@
-"""What tests put into the package because Ray's workers or import hooks must find it there."""
+"""Helpers of tests that lie in the package, where Ray's workers and import hooks find them."""
 
 import inspect
 from collections.abc import Callable
@@ -11,13 +11,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def check_arrays(function: F) -> F:
-    """Hold every array of a call against the shapes and dtypes in the signature.
+    """Return a function that checks its arrays against the shapes and dtypes in its signature.
 
-    A type checker for jaxtyping's import hook.  jaxtyping asks twice: before the call for the
-    arguments alone (the result is then `Any`), after it for arguments and result together.  Only
-    the second is answered, so that a function may itself refuse what its signature excludes; one
-    that neither refuses nor returns what it promised is caught.  Other annotations are mypy's
-    affair.
+    This is a type checker for jaxtyping's import hook, which asks twice: before the call for the
+    arguments alone (the result is then `Any`), and after it for arguments and result together.
+    Only the second is checked, so that a function may itself refuse what its signature excludes;
+    one that neither refuses nor returns what it promised is caught. Annotations without arrays
+    are left to mypy.
     """
     annotations = function.__annotations__
     if annotations.get("return", Any) is Any:

@@ -1,4 +1,4 @@
-"""How many threads one process computes on."""
+"""Control of the number of threads that one process computes on."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,10 +9,9 @@ import torch
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let torch and OpenCV use so many threads each inside the block, and as many as before after.
+    """Let torch and OpenCV use `count` threads each inside the block, and as before after it.
 
-    A process that does one thing after the other, such as a lane, leaves none of its settings to
-    the next.
+    So a process that does one task after another, such as a lane, passes no setting to the next.
     """
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(count)

@@ -18,6 +18,7 @@ from evaluated import check_patch_by_patch
 from expertree import Restorer
 from expertree.evaluation import METHODS
 from expertree.events import read_events
+from expertree.routing import Wish
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -169,7 +170,9 @@ def test_adapters_are_trained_on_the_stored_root_and_restore_through_the_bundle(
     assert stored == ["experts/000/expert.safetensors"]
     image = np.random.default_rng(0).integers(0, 256, (45, 71, 3), dtype=np.uint8)
     experts = restorer.tree.experts()
-    restored = {node: restorer.restore(image, expert=node).image.tobytes() for node in experts}
+    restored = {
+        node: restorer.restore(image, Wish(expert=node)).image.tobytes() for node in experts
+    }
     assert len(set(restored.values())) == EXPERTS
 
 

@@ -20,6 +20,7 @@ from expertree import Restorer
 from expertree.benchmarks.processes import titled
 from expertree.images.io import decode_u8, encode_png
 from expertree.orchestration.serving.app import serving
+from expertree.routing import Wish
 from served import Endpoint, config_of, free_port, random_u8, two_bundles
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -46,7 +47,7 @@ def test_every_expert_restores_as_the_restorer_does(endpoint: Endpoint, restorer
     for expert in restorer.tree.experts():
         answer = endpoint.restore(image, f"?expert={expert}")
         assert answer.status == 200, answer.body
-        expected = restorer.restore(image, expert=expert).image
+        expected = restorer.restore(image, Wish(expert=expert)).image
         assert np.array_equal(decode_u8(answer.body), expected)
     restored, _ = endpoint.restore_until_done(image)
     assert np.array_equal(restored, restorer.restore(image).image)
@@ -66,7 +67,7 @@ def test_tiles_that_run_side_by_side_give_the_restorers_image(
     answer = endpoint.restore(image, "?tile=96")
     assert answer.status == 200, answer.body
     assert int(answer.headers["X-Restore-Tiles"]) > 4
-    assert np.array_equal(decode_u8(answer.body), restorer.restore(image, tile_px=96).image)
+    assert np.array_equal(decode_u8(answer.body), restorer.restore(image, Wish(tile_px=96)).image)
 
 
 def test_a_job_is_known_to_the_endpoint_until_it_is_done_and_after(
@@ -82,14 +83,14 @@ def test_a_job_is_known_to_the_endpoint_until_it_is_done_and_after(
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
     result = endpoint.ask("GET", f"{where}/result")
-    assert np.array_equal(decode_u8(result.body), restorer.restore(image, tile_px=96).image)
+    assert np.array_equal(decode_u8(result.body), restorer.restore(image, Wish(tile_px=96)).image)
 
 
 def test_those_that_are_too_many_are_told_when_to_come_again_and_then_served(
     endpoint: Endpoint, restorer: Restorer
 ) -> None:
     image = random_u8(64, 64)
-    expected = restorer.restore(image, expert=0).image
+    expected = restorer.restore(image, Wish(expert=0)).image
     was_told = threading.Event()
 
     def ask(_: int) -> np.ndarray:
@@ -169,7 +170,7 @@ def test_an_update_loses_no_request_and_every_image_is_of_one_bundle_or_the_othe
     endpoint: Endpoint, bundles: list[str]
 ) -> None:
     image, query = random_u8(64, 64), "?expert=0"
-    old, new = (Restorer.load(bundle).restore(image, expert=0).image for bundle in bundles)
+    old, new = (Restorer.load(bundle).restore(image, Wish(expert=0)).image for bundle in bundles)
     assert not np.array_equal(old, new)
     stop = threading.Event()
     restored: list[np.ndarray] = []
@@ -203,7 +204,7 @@ def test_an_update_loses_no_request_and_every_image_is_of_one_bundle_or_the_othe
 @pytest.mark.slow
 def test_a_killed_replica_costs_no_request(endpoint: Endpoint, restorer: Restorer) -> None:
     image, query = random_u8(300, 300), "?expert=0"
-    expected = restorer.restore(image, expert=0).image
+    expected = restorer.restore(image, Wish(expert=0)).image
     with ThreadPoolExecutor(6) as pool:
         asked = [pool.submit(endpoint.restore_until_done, image, query) for _ in range(30)]
         time.sleep(0.3)

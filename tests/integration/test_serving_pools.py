@@ -12,6 +12,7 @@ from expertree import Restorer
 from expertree.benchmarks.load import LoadConfig, measure_load
 from expertree.benchmarks.processes import titled
 from expertree.orchestration.serving.app import serving
+from expertree.routing import Wish
 from expertree.serving.deployments import PoolConfig
 from served import Endpoint, config_of, free_port, random_u8, two_bundles
 
@@ -35,7 +36,7 @@ def test_a_pool_stops_and_starts_again_and_another_one_multiplexes_its_experts(
         def check(expert: int) -> float:
             begin = time.monotonic()
             restored, _ = endpoint.restore_until_done(image, f"?expert={expert}")
-            assert np.array_equal(restored, restorer.restore(image, expert=expert).image)
+            assert np.array_equal(restored, restorer.restore(image, Wish(expert=expert)).image)
             return time.monotonic() - begin
 
         check(0)

@@ -38,6 +38,7 @@ from expertree.errors import ConfigError, ExpertreeError
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
 from expertree.images.photo_file import read_photo
 from expertree.restorer import Restorer
+from expertree.routing import AUTOMATIC, Wish
 from expertree.storage import Storage
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 130
@@ -118,9 +119,21 @@ def parse(arguments: Sequence[str], *, program: str, description: str) -> BatchC
         program: Its name, for `--help` and for what is said of a wrong command line.
         description: What it does, for `--help`.
     """
-    given = _parser(program, description).parse_args(arguments)
-    defaults = RestoreOptions()
+    parser = _parser(program, description)
+    given = parser.parse_args(arguments)
     names = [name.strip() for text in given.instruction for name in text.split(",")]
+    try:
+        wish = Wish(
+            level=given.level,
+            expert=given.expert,
+            instruction=tuple(name for name in names if name),
+            confidence=given.confidence,
+            insist=given.insist,
+            strength=given.strength,
+            tile_px=given.tile,
+        )
+    except ValueError as error:
+        parser.error(str(error))
     return BatchConfig(
         input=given.input,
         output=given.output,
@@ -133,15 +146,8 @@ def parse(arguments: Sequence[str], *, program: str, description: str) -> BatchC
         report=given.report,
         as_json=given.json,
         dry_run=given.dry_run,
-        options=dataclasses.replace(
-            defaults,
-            level=given.level,
-            expert=given.expert,
-            instruction=tuple(name for name in names if name),
-            confidence=given.confidence,
-            insist=given.insist,
-            strength=given.strength,
-            tile_px=given.tile,
+        options=RestoreOptions(
+            wish=wish,
             overlap_px=given.overlap,
             route_tiles=given.route_tiles,
             dtype=given.dtype,
@@ -170,8 +176,8 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     add("--instruction", action="append", default=[], metavar="NAMES", help="what is wrong: rain,…")
     add("--confidence", type=int, choices=(0, 1, 2), help="how sure that is; picks the level")
     add("--insist", action="store_true", help="restore even what is better left as it is")
-    add("--strength", type=float, default=options.strength, help="of restoring, 0 to 1")
-    add("-t", "--tile", type=_tile, default=options.tile_px, help="auto, a size in pixels, or 0")
+    add("--strength", type=float, default=AUTOMATIC.strength, help="of restoring, 0 to 1")
+    add("-t", "--tile", type=_tile, default=AUTOMATIC.tile_px, help="auto, a size in pixels, or 0")
     add("--overlap", type=int, default=options.overlap_px, metavar="PX", help="of tiles")
     add("--route-tiles", action="store_true", help="an expert for each tile; writes the map too")
     add("--dtype", choices=get_args(Dtype), default=options.dtype, help="what experts compute in")

@@ -2,14 +2,13 @@
 
 import collections
 import dataclasses
-import functools
 import itertools
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float32
@@ -20,7 +19,6 @@ from expertree.batch.manifest import Record
 from expertree.batch.settings import RestoreOptions
 from expertree.errors import ConfigError, ExpertreeError, PhotoError
 from expertree.experts.shortage import is_out_of_memory
-from expertree.images.mixing import check_strength
 from expertree.images.photo_file import Photo, read_photo, write_photo
 from expertree.images.tiling import plan_tiles
 from expertree.restorer import OnTile, Restorer
@@ -80,10 +78,9 @@ def check_options(restorer: Restorer, options: RestoreOptions) -> None:
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise ConfigError(f"--quality must be 1 to 100, got {options.quality}")
     try:
-        check_strength(options.strength)
-        restorer.route(torch.zeros(3, 8, 8), **_wish(options))
-        if options.tile_px not in {"auto", 0}:
-            _check_tiles(restorer, int(options.tile_px), options)
+        restorer.route(torch.zeros(3, 8, 8), options.wish)
+        if options.wish.tile_px not in {"auto", 0}:
+            _check_tiles(restorer, int(options.wish.tile_px), options)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -97,16 +94,14 @@ def restore_photo(
         ValueError: If the options do not fit the bundle; see `check_options`.
     """
     image = photo.tensor()
-    route = restorer.route(image, **_wish(options))
+    route = restorer.route(image, options.wish)
     dtype: torch.dtype = getattr(torch, options.dtype)
     with torch.autocast(restorer.device.type, dtype=dtype, enabled=dtype != torch.float32):
         if options.route_tiles:
             restored, tiles = restore_per_tile(
                 restorer,
                 image,
-                functools.partial(restorer.route, **_wish(options)),
-                strength=options.strength,
-                tile_px=options.tile_px,
+                options.wish,
                 overlap_px=options.overlap_px,
                 on_tile=on_tile,
             )
@@ -116,8 +111,7 @@ def restore_photo(
         applied = restorer.apply(
             route.expert,
             image,
-            strength=options.strength,
-            tile_px=options.tile_px,
+            options.wish,
             overlap_px=options.overlap_px,
             on_tile=on_tile,
         )
@@ -144,7 +138,7 @@ def write_restored(photo: Photo, data: bytes, restored: Restored, options: Resto
     Raises:
         ValueError: As `write_photo`.
     """
-    is_untouched = restored.expert is None or options.strength == 0.0
+    is_untouched = restored.expert is None or options.wish.strength == 0.0
     if is_untouched and options.format in {None, photo.format}:
         return data
     return write_photo(photo, restored.image, format=options.format, quality=options.quality)
@@ -291,17 +285,6 @@ def _tell(on_tile: OnItemTile, item: Item) -> OnTile:
         on_tile(item, num_done, num_tiles)
 
     return told
-
-
-def _wish(options: RestoreOptions) -> dict[str, Any]:
-    """What a user wants of the choice, as `Restorer.route` takes it."""
-    return {
-        "level": options.level,
-        "expert": options.expert,
-        "instruction": options.instruction,
-        "confidence": options.confidence,
-        "insist": options.insist,
-    }
 
 
 def _check_tiles(restorer: Restorer, tile_px: int, options: RestoreOptions) -> None:

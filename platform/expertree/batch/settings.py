@@ -3,9 +3,10 @@
 import dataclasses
 from typing import Literal, TypeAlias
 
-from expertree.config import fingerprint
+from expertree.config import fingerprint, to_dict
 from expertree.images.containers import PhotoFormat
 from expertree.restorer.tiles import OVERLAP_PX
+from expertree.routing import AUTOMATIC, Wish
 
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 Existing: TypeAlias = Literal["refuse", "skip", "overwrite"]
@@ -18,19 +19,11 @@ STANDARD = "-"
 class RestoreOptions:
     """All that decides what becomes of a photograph, the model apart; see `Restorer.restore`."""
 
-    level: int | None = None
-    expert: int | None = None
-    instruction: tuple[str, ...] = ()
-    confidence: int | None = None
+    wish: Wish = AUTOMATIC
+    """What is wanted of the choice and of the work; it is the same for all photographs."""
 
-    insist: bool = False
-    """Whether an expert restores it even if none is predicted to make it better."""
-
-    strength: float = 1.0
-    """How much of the restoration is mixed into it, from 0 to 1."""
-
-    tile_px: int | Literal["auto"] = "auto"
     overlap_px: int = OVERLAP_PX
+    """Overlap of neighbouring tiles."""
 
     route_tiles: bool = False
     """Whether each tile gets the expert of its own choice."""
@@ -47,7 +40,8 @@ class RestoreOptions:
     @property
     def digest(self) -> str:
         """Their name by content."""
-        return fingerprint(self)
+        own = to_dict(self)
+        return fingerprint(own.pop("wish") | own)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,6 +25,7 @@ from expertree.experts import BackboneConfig
 from expertree.images.io import decode_u8, encode_png
 from expertree.orchestration.serving.app import Running, serving
 from expertree.restorer import Restorer
+from expertree.routing import Wish
 from expertree.serving.deployments import (
     GatewayConfig,
     PoolConfig,
@@ -178,7 +179,7 @@ def _cases(bundles: list[str]) -> list[_Case]:
         if query:
             options = {{"tile": "tile_px"}.get(name, name): int(value)}
         hashes = {
-            digest: _hash(restorer.restore(image, **options).image)
+            digest: _hash(restorer.restore(image, Wish(**options)).image)
             for digest, restorer in restorers.items()
         }
         cases.append(_Case(path=f"/v1/restore{query}", body=encode_png(image), hashes=hashes))

@@ -14,6 +14,7 @@ from expertree.benchmarks.fresh import fresh_bundle
 from expertree.experts import BackboneConfig
 from expertree.images.io import to_float, to_u8
 from expertree.restorer import Restorer
+from expertree.routing import Wish
 from expertree.storage import Storage
 
 PAPER_RATIO = 1.32
@@ -48,7 +49,7 @@ def measure_overhead(config: OverheadConfig) -> dict[str, Any]:
         restorer = Restorer.load(where)
         rng = np.random.default_rng(0)
         photograph = rng.integers(0, 256, (config.size_px, config.size_px, 3), dtype=np.uint8)
-        node = restorer.tree.expert_of(restorer.route(photograph, insist=True).node)
+        node = restorer.tree.expert_of(restorer.route(photograph, Wish(insist=True)).node)
         expert = restorer.bundle.load_expert(node)
 
         def alone() -> None:
@@ -56,7 +57,7 @@ def measure_overhead(config: OverheadConfig) -> dict[str, Any]:
                 to_u8(expert(to_float(photograph)[None])[0])
 
         def routed() -> None:
-            restorer.restore(photograph, insist=True)
+            restorer.restore(photograph, Wish(insist=True))
 
         for warm in (alone, routed):
             warm()

@@ -1,4 +1,4 @@
-"""Classical restoration: what a tool without learning reaches when it is told the degradation.
+"""Classical restoration: methods without learning, for images whose degradations are known.
 
 `registry.py` has a line for each degradation and its methods, `filters.py` those that look at a
 pixel's neighbours, `light.py` those that model the light. All are pure functions of one image.

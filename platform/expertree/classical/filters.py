@@ -1,6 +1,6 @@
-"""Noise, compression, blur, rain and snow: methods that look at a pixel's neighbours.
+"""Filters against noise, compression, blur, rain and snow, which use a pixel's neighbours.
 
-All take and give an image, uint8 `[height, width, 3]` RGB.
+All take and return an image, uint8 `[height, width, 3]` RGB.
 """
 
 from typing import Any
@@ -19,10 +19,10 @@ _MEDIAN_TO_SIGMA = 0.6745
 
 
 def noise_sigma(image_u8: ImageU8) -> float:
-    """Standard deviation of white noise, on the scale of 0 to 255, estimated from the image.
+    """Estimate the standard deviation of an image's white noise, on the scale of 0 to 255.
 
-    The median of the finest diagonal Haar coefficients, in which there is little but noise (Donoho
-    and Johnstone 1994).
+    It comes from the median of the finest diagonal Haar coefficients, which hold little but noise
+    (Donoho and Johnstone 1994).
     """
     image = image_u8[: image_u8.shape[0] // 2 * 2, : image_u8.shape[1] // 2 * 2].astype(np.int16)
     diagonal = image[::2, ::2] - image[1::2, ::2] - image[::2, 1::2] + image[1::2, 1::2]
@@ -30,12 +30,12 @@ def noise_sigma(image_u8: ImageU8) -> float:
 
 
 def non_local_means(image_u8: ImageU8, *, sigma: float, weight: float = 1.0) -> ImageU8:
-    """Non-local means on all three channels together (Buades, Coll and Morel 2005; OpenCV's).
+    """Denoise by non-local means on all channels together (Buades, Coll and Morel 2005; OpenCV's).
 
     Args:
         image_u8: A noisy image.
         sigma: Standard deviation of its noise, on the scale of 0 to 255.
-        weight: How much stronger than the noise it smooths.
+        weight: Strength of the smoothing, as a multiple of the noise.
     """
     strength = max(weight * sigma, 1.0)
     restored = cv2.fastNlMeansDenoising(image_u8, None, strength, _TEMPLATE_PX, _SEARCH_PX)
@@ -43,35 +43,35 @@ def non_local_means(image_u8: ImageU8, *, sigma: float, weight: float = 1.0) -> 
 
 
 def bilateral(image_u8: ImageU8, *, sigma: float, std_px: float) -> ImageU8:
-    """Bilateral filter (Tomasi and Manduchi 1998; OpenCV's).
+    """Smooth by a bilateral filter (Tomasi and Manduchi 1998; OpenCV's).
 
     Args:
         image_u8: The image.
         sigma: Differences of colour that are smoothed over, on the scale of 0 to 255.
-        std_px: Standard deviation in space.
+        std_px: Standard deviation in space, in pixels.
     """
     return np.asarray(cv2.bilateralFilter(image_u8, _DIAMETER_PX, sigma, std_px), dtype=np.uint8)
 
 
 def unsharp(image_u8: ImageU8, *, std_px: float, amount: float) -> ImageU8:
-    """Unsharp masking: add what a Gaussian blur takes away.
+    """Sharpen by unsharp masking: add what a Gaussian blur takes away.
 
     Args:
         image_u8: A blurred image.
         std_px: Standard deviation of the Gaussian.
-        amount: How much of the difference is added.
+        amount: Factor on the difference that is added.
     """
     image = image_u8.astype(np.float32)
     return _to_u8(image + np.float32(amount) * (image - _blurred(image, std_px)))
 
 
 def wiener(image_u8: ImageU8, *, std_px: float, noise: float) -> ImageU8:
-    """Wiener deconvolution by a Gaussian that is assumed, borders reflected.
+    """Deblur by Wiener deconvolution with an assumed Gaussian; borders are reflected.
 
     Args:
         image_u8: A blurred image.
         std_px: Standard deviation of the Gaussian.
-        noise: Power of noise over that of the image.
+        noise: Power of the noise, divided by that of the image.
     """
     height, width = image_u8.shape[:2]
     margins = ((_PAD_PX, _PAD_PX), (_PAD_PX, _PAD_PX), (0, 0))
@@ -86,7 +86,7 @@ def wiener(image_u8: ImageU8, *, std_px: float, noise: float) -> ImageU8:
 
 
 def richardson_lucy(image_u8: ImageU8, *, std_px: float, num_steps: int) -> ImageU8:
-    """Richardson-Lucy deconvolution by a Gaussian that is assumed.
+    """Deblur by Richardson-Lucy deconvolution with an assumed Gaussian.
 
     Args:
         image_u8: A blurred image.
@@ -102,16 +102,16 @@ def richardson_lucy(image_u8: ImageU8, *, std_px: float, num_steps: int) -> Imag
 
 
 def without_bright(image_u8: ImageU8, *, width_px: int, height_px: int, share: float) -> ImageU8:
-    """Take away bright spots that are thinner than a window and grey, as streaks and flakes are.
+    """Remove grey bright spots that are thinner than a window, as rain streaks and snowflakes are.
 
     A spot is what an opening takes away (the white top-hat). Rain and snow add the same to red,
-    green and blue, so the least of the three is theirs at most.
+    green and blue, so they can have added the least of the three at most.
 
     Args:
         image_u8: An image with rain or snow.
         width_px: Width of the window; streaks that fall are narrow, so it may be one pixel high.
         height_px: Height of the window.
-        share: How much of the spots is taken away.
+        share: Share of the spots that is taken away.
     """
     window = np.ones((height_px, width_px), dtype=np.uint8)
     opened = cv2.morphologyEx(image_u8, cv2.MORPH_OPEN, window, borderType=cv2.BORDER_REFLECT)
@@ -120,21 +120,21 @@ def without_bright(image_u8: ImageU8, *, width_px: int, height_px: int, share: f
 
 
 def median(image_u8: ImageU8, *, size_px: int) -> ImageU8:
-    """Median of a square window.
+    """Replace each pixel by the median of a square window.
 
     Args:
         image_u8: The image.
-        size_px: Its side, odd.
+        size_px: Side of the window, odd.
     """
     return np.asarray(cv2.medianBlur(image_u8, size_px), dtype=np.uint8)
 
 
 def median_across(image_u8: ImageU8, *, size_px: int) -> ImageU8:
-    """Median of a window of one row: across streaks that fall, not along them.
+    """Replace each pixel by the median of a window of one row, across falling streaks.
 
     Args:
         image_u8: The image.
-        size_px: Its width, odd.
+        size_px: Width of the window, odd.
     """
     radius = size_px // 2
     padded = np.pad(image_u8, ((0, 0), (radius, radius), (0, 0)), mode="reflect")

@@ -1,6 +1,6 @@
-"""Haze and low light: both are undone by estimating what lies between the scene and the camera.
+"""Methods against haze and low light, which estimate what lies between scene and camera.
 
-All take and give an image, uint8 `[height, width, 3]` RGB.
+All take and return an image, uint8 `[height, width, 3]` RGB.
 """
 
 import cv2
@@ -16,7 +16,7 @@ _DARKEST_LIGHT = 1e-2
 
 
 def dehaze(image_u8: ImageU8, *, window_px: int, strength: float) -> ImageU8:
-    """Dark channel prior (He, Sun and Tang 2009), its transmission refined by a guided filter.
+    """Remove haze by the dark channel prior (He, Sun and Tang 2009), with a guided filter.
 
     Args:
         image_u8: A hazy image.
@@ -46,7 +46,7 @@ def brighten(image_u8: ImageU8, *, gamma: float) -> ImageU8:
 
     Args:
         image_u8: A dark image.
-        gamma: Above 1; how dark it is thought to be.
+        gamma: Gamma by which the light is assumed to have been darkened, above 1.
     """
     image = image_u8.astype(np.float32) / np.float32(255.0)
     brightest = image.max(axis=2)
@@ -55,7 +55,7 @@ def brighten(image_u8: ImageU8, *, gamma: float) -> ImageU8:
 
 
 def brighten_to_mean(image_u8: ImageU8, *, mean: float) -> ImageU8:
-    """The gamma that gives the picture a mean brightness; never one that makes it darker.
+    """Brighten an image to a mean by a gamma; a brighter image stays as it is.
 
     Args:
         image_u8: A dark image.

@@ -1,7 +1,7 @@
 """The classical methods, by degradation: one explicit line each.
 
-Several stand for each degradation. Which of them is used is decided once, by their mean PSNR on
-patches that nothing is measured on (`orchestration.classical_stages`).
+Each degradation has several methods. The one that is used is chosen once, by its mean PSNR on
+patches that no result is measured on (`pipeline.classical`).
 """
 
 import dataclasses
@@ -11,7 +11,8 @@ from expertree.classical import filters, light
 from expertree.images.arrays import ImageU8
 
 VERSION = 1
-"""Raise it when a method gives another image: stored choices and scores are then made again."""
+"""Version of the methods. Raise it when a method gives another image: stored choices and scores are
+then made again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,8 +20,8 @@ class Method:
     """One way to restore one degradation, settings included.
 
     Attributes:
-        name: What the report calls it.
-        restore: From a degraded to a restored image, both uint8 `[height, width, 3]` RGB.
+        name: Name in the report.
+        restore: Restores a degraded image; both are uint8 `[height, width, 3]` RGB.
     """
 
     name: str
@@ -28,7 +29,7 @@ class Method:
 
 
 AS_IT_IS = Method(name="as it is", restore=lambda image_u8: image_u8)
-"""What whoever has no good method does; a candidate for every degradation."""
+"""The method that leaves an image unchanged; a candidate for every degradation."""
 
 
 def _method(name: str, restore: Callable[..., ImageU8], **settings: float) -> Method:
@@ -37,7 +38,7 @@ def _method(name: str, restore: Callable[..., ImageU8], **settings: float) -> Me
 
 
 def _for_its_noise(name: str, restore: Callable[..., ImageU8], weight: float) -> Method:
-    """A method that takes the deviation of the noise, which is estimated from each image."""
+    """Return a method whose deviation of the noise is estimated from each image."""
     return Method(
         name=f"{name} (weight {weight:g})",
         restore=lambda image_u8: restore(
@@ -106,7 +107,7 @@ REGISTRY: Mapping[str, tuple[Method, ...]] = {
 
 
 def methods_of(task: str) -> tuple[Method, ...]:
-    """The candidates for a degradation; of equals the first is taken, so the input comes last."""
+    """Return the candidates for a degradation; ties go to the first, so the input comes last."""
     return (*REGISTRY.get(task, ()), AS_IT_IS)
 
 

@@ -1,5 +1,5 @@
-"""One command line: `expertree <verb>`. The files in `jobs` run the same verbs.
+"""The command line `expertree <verb>`; the files in `jobs` run the same verbs.
 
 `main.py` finds the verb and imports nothing heavy; each verb is a module with a `main` of its own.
-`composing.py` is the only place for Hydra, `conf` has what experiments change of the defaults.
+Only `composing.py` uses Hydra; `conf` has the settings in which experiments differ from defaults.
 """

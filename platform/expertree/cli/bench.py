@@ -17,7 +17,7 @@ from expertree.cli.running import run_verb
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the settings, run the benchmark, print what it found; gives the exit code."""
+    """Read the settings, run the benchmark, print its results and return the exit code."""
     return run_verb(arguments, verb="bench", text=__doc__ or "", cls=BenchConfig, run=_bench)
 
 

@@ -20,7 +20,7 @@ from expertree.pipeline.settings import BuildConfig
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the settings, build, print the results; gives the exit code."""
+    """Read the settings, build, print the results and return the exit code."""
     return run_verb(
         arguments,
         verb="build",

@@ -1,3 +1,3 @@
-"""How a verb ends, as shells see it."""
+"""Exit codes of the verbs."""
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2

@@ -1,4 +1,4 @@
-"""From a command line and YAML files to a configuration: the only place for Hydra.
+"""Composing a configuration from a command line and YAML files; only this module uses Hydra.
 
 The files in `conf` lie in the package, so that they are found wherever it is installed.
 """
@@ -25,7 +25,7 @@ T = TypeVar("T")
 CONF = Path(__file__).with_name("conf")
 
 FLAGS = {"--dry-run": "dry_run=true", "--budget": "search.budget_hours"}
-"""Ways to write an override that people are used to; a key without a value takes the flag's."""
+"""Flags that stand for overrides; a key without a value takes the flag's."""
 
 GROUPS = ("experiment",)
 """Config groups that verbs have beside the keys of their dataclass."""
@@ -36,7 +36,7 @@ _TAKE_VALUES = frozenset(
         *("-cd", "--config-dir", "-cn", "--config-name", "-cp", "--config-path"),
     )
 )
-"""Those of Hydra's own options that a value follows."""
+"""Hydra's own options that take a value."""
 
 _NOTHING_LEFT_BEHIND = {
     "hydra.run.dir": ".",
@@ -44,26 +44,26 @@ _NOTHING_LEFT_BEHIND = {
     "hydra/job_logging": "none",
     "hydra/hydra_logging": "none",
 }
-"""Hydra would make a folder `outputs` with logs and copies of the configuration."""
+"""Overrides that keep Hydra from making a folder `outputs` with logs and configurations."""
 
 
 def compose(cls: type[T], arguments: Sequence[str], *, verb: str, config_name: str) -> T | None:
-    """Make a verb's configuration of its defaults, its YAML files and a command line.
+    """Compose a verb's configuration from its defaults, its YAML files and a command line.
 
-    A key below a section that is null by default (`experts.adapter.rank=8`) gives the section.
+    A key below a section that is null by default (`experts.adapter.rank=8`) creates the section.
 
     Args:
         cls: The verb's dataclass.
         arguments: `key=value`, flags of `FLAGS`, and Hydra's own (`--cfg job`, `--config-dir`).
-        verb: Its YAML finds the dataclass's defaults under this name and `_defaults`.
+        verb: Name of the verb; its YAML finds the dataclass's defaults as `<verb>_defaults`.
         config_name: The YAML file in `conf`, without `.yaml`.
 
     Returns:
         The configuration; None if the command line asked only to print (`--cfg job`).
 
     Raises:
-        ConfigError: If a key is unknown or a value cannot work, in one sentence with the nearest
-            right key: Hydra's own message does not say which was meant.
+        ConfigError: If a key is unknown or a value cannot work. The message is one sentence with
+            the nearest key that exists, which Hydra's own lacks.
     """
     overrides, options = _apart(spell_out(arguments))
     node = to_dict(cls())
@@ -79,7 +79,7 @@ def compose(cls: type[T], arguments: Sequence[str], *, verb: str, config_name: s
 
 
 def spell_out(arguments: Sequence[str]) -> list[str]:
-    """Flags as overrides: `--dry-run`, `--budget 2` or `--budget=2`; all else as it is.
+    """Turn flags into overrides (`--dry-run`, `--budget 2`, `--budget=2`) and keep all else.
 
     Raises:
         ConfigError: If a flag lacks its value.
@@ -102,7 +102,7 @@ def spell_out(arguments: Sequence[str]) -> list[str]:
 
 
 def _composed(config_name: str) -> Any | None:  # noqa: ANN401 - plain data, checked by `load`
-    """What Hydra makes of this process's arguments; it is resolved while Hydra's own keys exist."""
+    """Return what Hydra composes from this process's arguments, resolved while its keys exist."""
     found: list[Any] = []
     problems: list[OmegaConfBaseException] = []
 
@@ -119,7 +119,7 @@ def _composed(config_name: str) -> Any | None:  # noqa: ANN401 - plain data, che
 
 
 def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Tell overrides from Hydra's own options and their values.
+    """Separate overrides from Hydra's own options and their values.
 
     Raises:
         ConfigError: If several runs were asked for.
@@ -135,7 +135,7 @@ def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _keys(overrides: Sequence[str]) -> Iterator[str]:
-    """The keys of the verb's dataclass among what overrides change."""
+    """Yield the keys of the verb's dataclass that overrides change."""
     with _in_one_sentence():
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     for override in parsed:
@@ -145,7 +145,7 @@ def _keys(overrides: Sequence[str]) -> Iterator[str]:
 
 
 def _quiet(overrides: Sequence[str]) -> list[str]:
-    """The overrides, and before them those that leave no files, save what was given."""
+    """Return the overrides after those that keep Hydra from leaving files, unless given."""
     named = {override.partition("=")[0].lstrip("+") for override in overrides}
     own = [f"{key}={value}" for key, value in _NOTHING_LEFT_BEHIND.items() if key not in named]
     return [*own, *overrides]
@@ -153,7 +153,7 @@ def _quiet(overrides: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _as_this_process(arguments: list[str]) -> Iterator[None]:
-    """Let Hydra, which reads them from the process, see these arguments and raise its errors."""
+    """Set the arguments that Hydra reads from the process, and let it raise its errors."""
     argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = arguments, "1"
     try:
@@ -168,7 +168,7 @@ def _as_this_process(arguments: list[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _in_one_sentence() -> Iterator[None]:
-    """Raise errors of Hydra as this package's own.
+    """Turn Hydra's errors into this package's own.
 
     Raises:
         ConfigError: With the first line of what Hydra says.

@@ -19,14 +19,14 @@ from expertree.tracking.dashboard import DashboardConfig, dashboard_json, publis
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the settings, publish, print the addresses; gives the exit code."""
+    """Read the settings, publish, print the addresses and return the exit code."""
     return run_verb(
         arguments, verb="dashboard", text=__doc__ or "", cls=DashboardConfig, run=_publish
     )
 
 
 def _publish(config: DashboardConfig) -> int:
-    """Publish, or with `--dry-run` print what would be."""
+    """Publish the dashboard, or with `--dry-run` print its JSON."""
     if config.dry_run:
         sys.stdout.write(json.dumps(dashboard_json(config), indent=1) + "\n")
         return EXIT_DONE

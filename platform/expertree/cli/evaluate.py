@@ -15,7 +15,7 @@ from expertree.restorer.on_dataset import EvaluateConfig, evaluate_bundle
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the settings, measure, print the table; gives the exit code."""
+    """Read the settings, measure, print the table and return the exit code."""
     return run_verb(
         arguments, verb="evaluate", text=__doc__ or "", cls=EvaluateConfig, run=_evaluate
     )

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the verb that a command line begins with.
 
     Args:
-        arguments: Without the program's name; those of this process if left out.
+        arguments: Arguments without the program's name; those of this process by default.
 
     Returns:
         The exit code: 0 if all was done, 1 for a failure, 2 for wrong usage.
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def help_text() -> str:
-    """What `expertree --help` prints."""
+    """Return what `expertree --help` prints."""
     width = max(map(len, VERBS))
     lines = (f"  {verb:{width}}  {line}" for verb, line in VERBS.items())
     return "\n".join(

@@ -22,13 +22,13 @@ from expertree.batch.settings import BatchConfig
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the command line, restore, and say how it went; gives the exit code."""
+    """Read the command line, restore, print how it went and return the exit code."""
     config = parse(arguments, program="expertree restore", description=__doc__ or "")
     return run(config, _work_of(config))
 
 
 def _work_of(config: BatchConfig) -> Work:
-    """What restores: this process, or a cluster; Ray is loaded only for one."""
+    """Return what restores, this process or a cluster; Ray is loaded only for a cluster."""
     if config.cluster is None:
         return in_this_process
     from expertree.orchestration.restore_files import on_cluster  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""What verbs with settings have in common: their help, one sentence for an error, the exit code."""
+"""Running a verb that has settings: its help, its errors as one sentence, and its exit code."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ _FLAGS = {
     "search.budget_hours": ("--budget HOURS", "of lanes, for training in all"),
     "": ("--cfg job", "print the settings as they would be, and end"),
 }
-"""What help says of flags, by the key that a verb's settings must have."""
+"""Flags and their help texts, by the key that a verb's settings must have for them."""
 
 
 def run_verb(
@@ -32,16 +32,16 @@ def run_verb(
     """Compose a verb's settings and run it with them, or print its help.
 
     Args:
-        arguments: Of the command line, behind the verb.
-        verb: Its name.
+        arguments: Arguments of the command line after the verb.
+        verb: Name of the verb.
         text: What it does, with examples: the docstring of its module.
         cls: The dataclass of its settings.
-        run: Does it, and gives the exit code.
-        config_name: Its YAML file, where that is not called as the verb.
+        run: Function that does the work and returns the exit code.
+        config_name: Name of its YAML file, if it differs from the verb's.
 
     Returns:
-        The exit code. An error of this package is a sentence on standard error: 2 for wrong usage,
-        1 for what failed. All others are raised.
+        The exit code. An error of this package becomes a sentence on standard error and the code 2
+        for wrong usage, 1 for a failure. All others are raised.
     """
     given = list(arguments)
     try:

@@ -24,7 +24,7 @@ from expertree.search.terminal import search_summary
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the settings, search, print what came of it; gives the exit code."""
+    """Read the settings, search, print a summary and return the exit code."""
     return run_verb(
         arguments, verb="search", text=__doc__ or "", cls=SearchConfig, run=_search_or_plan
     )

@@ -19,12 +19,12 @@ from expertree.serving.deployments import ServeConfig
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the settings, serve until interrupted; gives the exit code."""
+    """Read the settings, serve until interrupted and return the exit code."""
     return run_verb(arguments, verb="serve", text=__doc__ or "", cls=ServeConfig, run=_serve)
 
 
 def _serve(config: ServeConfig) -> int:
-    """Serve, or with `update=true` hand a bundle to what is served already."""
+    """Serve a bundle, or with `update=true` give it to the application that runs already."""
     if config.update:
         status = update_running(config)
         sys.stdout.write(f"{status.problem or f'{status.serving} is served'}\n")

@@ -14,7 +14,7 @@ from expertree.studies.registry import StudyConfig, run_study
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the settings, run the study, print its tables; gives the exit code."""
+    """Read the settings, run the study, print its tables and return the exit code."""
     return run_verb(arguments, verb="study", text=__doc__ or "", cls=StudyConfig, run=_study)
 
 

@@ -1,4 +1,4 @@
-"""The field's data sets in their usual folders: pairs of images, and how each is measured.
+"""Image restoration data sets in their usual folders: pairs of images, and how to measure them.
 
 Nothing is downloaded. `docs/DATASETS.md` says where each set comes from and under which terms.
 

@@ -1,6 +1,6 @@
-"""Finding images in folders: the layouts that a set comes in, tried in order, and pairing by name.
+"""Find a set's images in the folder layouts that it comes in, and pair them by name.
 
-What is missing is said with numbers and the first names, because most sets are unpacked by hand.
+Errors say how many images are missing and name the first, because most sets are unpacked by hand.
 """
 
 import dataclasses
@@ -20,36 +20,39 @@ _NUMBER = re.compile(r"(\d+)(?:x2)?(?:_[a-z]+)?$")
 
 
 def by_stem(path: Path) -> str:
-    """Partners have the same name but for the suffix."""
+    """Return the name without its suffix, which partners share."""
     return path.stem
 
 
 def by_number(path: Path) -> str:
-    """Partners have the same number: `rain-001`, `norain-1`, `rain-001_rainy`, `norain-001x2`."""
+    """Return the number in the name, which partners share.
+
+    For example `rain-001`, `norain-1`, `rain-001_rainy` and `norain-001x2`.
+    """
     match = _NUMBER.search(path.stem)
     return str(int(match[1])) if match else path.stem
 
 
 def by_first_part(path: Path) -> str:
-    """Partners have the same name up to the first underscore: `0001_0.8_0.2` and `0001`."""
+    """Return the name up to the first underscore, as in `0001_0.8_0.2` and `0001`."""
     return path.stem.partition("_")[0]
 
 
 def by_scene(path: Path) -> str:
-    """Partners have the same name in sibling folders: `scene/blur/1` and `scene/sharp/1`."""
+    """Return scene and name, which partners share: `scene/blur/1` and `scene/sharp/1`."""
     return f"{path.parts[-3]}/{path.stem}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """Where pairs are, relative to the root of a set, as globs.
+    """A folder layout of a set: globs of its images, relative to its root, and how they pair up.
 
     Attributes:
-        lq: The degraded images.
-        gt: The clean images.
-        lq_key: What a degraded image's partner is found by.
-        gt_key: Likewise for a clean one; no two of them may have the same.
-        name: What a pair is called, from its degraded image.
+        lq: Glob of the degraded images.
+        gt: Glob of the clean images.
+        lq_key: Key of a degraded image, which its clean partner shares.
+        gt_key: Key of a clean image; no two of them may have the same.
+        name: Name of a pair, from the path of its degraded image.
     """
 
     lq: str
@@ -59,7 +62,7 @@ class Layout:
     name: Key = by_stem
 
     def inside(self, folder: str) -> "Layout":
-        """The same below a folder; an empty one is the root itself."""
+        """Return the layout below a folder; an empty name stands for the root itself."""
         if not folder:
             return self
         return dataclasses.replace(self, lq=f"{folder}/{self.lq}", gt=f"{folder}/{self.gt}")
@@ -67,13 +70,13 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """What is looked for where; begins every error.
+    """The part of a data set that is looked for, and the folder that is searched.
 
     Attributes:
         dataset: Name of the set.
-        split: Which part.
+        split: Name of the part.
         root: The folder that the user named.
-        partial: Whether less than the whole set will do: clean images without a degraded one.
+        partial: Whether part of the set is enough: clean images may lack a degraded one.
     """
 
     dataset: str
@@ -82,12 +85,12 @@ class Place:
     partial: bool
 
     def error(self, problem: str) -> DatasetError:
-        """An error about this place."""
+        """Return an error that names the data set and the split."""
         return DatasetError(f"data set {self.dataset}, split {self.split}: {problem}")
 
 
 def find_pairs(place: Place, layouts: Sequence[Layout]) -> list[tuple[str, Path, Path]]:
-    """Pairs in the first of the layouts that is there.
+    """Find the pairs in the first layout that is there.
 
     Returns:
         Name, degraded file, clean file; sorted by name.
@@ -110,10 +113,10 @@ def find_pairs(place: Place, layouts: Sequence[Layout]) -> list[tuple[str, Path,
 
 
 def find_images(place: Place, globs: Sequence[str]) -> list[Path]:
-    """Images at the first of the globs that has any, sorted.
+    """Find the images at the first glob that matches any, sorted.
 
     Raises:
-        DatasetError: If none has.
+        DatasetError: If no glob matches an image.
     """
     for pattern in globs:
         images = _images(place.root, pattern)
@@ -123,7 +126,7 @@ def find_images(place: Place, globs: Sequence[str]) -> list[Path]:
 
 
 def first_names(names: Iterable[str]) -> str:
-    """Some names for an error: the first ones and how many more."""
+    """Return some names for an error: the first ones and how many more there are."""
     listed = list(names)
     more = f" and {len(listed) - _NUM_NAMED} more" if len(listed) > _NUM_NAMED else ""
     return ", ".join(listed[:_NUM_NAMED]) + more

@@ -21,13 +21,15 @@ _CutU8: TypeAlias = UInt8[np.ndarray, "cut_height cut_width 3"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
-    """How a set is measured, so that numbers can be laid beside published ones.
+    """The rules by which a set is measured, so that scores compare with published ones.
 
     Attributes:
-        channels: PSNR and SSIM over R, G and B, or of the luma (BT.601).
-        multiple_px: Both images are cut around their centre to a multiple of it first.
-        border_px: Cut from each side before measuring; the network sees it.
-        gt_has_frame: The clean image is larger all around; its centre belongs to the degraded one.
+        channels: Channels of PSNR and SSIM: R, G and B, or the luma (BT.601).
+        multiple_px: Number of pixels of which the sides are made a multiple first, by a cut around
+            the centre.
+        border_px: Pixels cut from each side before measuring; the network sees them.
+        gt_has_frame: Whether the clean image is larger all around; its centre belongs to the
+            degraded one.
     """
 
     channels: Channels = "rgb"
@@ -41,10 +43,10 @@ class Pair:
     """One clean image, and the degraded one: a file, or a recipe that makes it.
 
     Attributes:
-        name: Unique in its set.
+        name: Name, unique in its set.
         gt: The clean image's file.
         lq: The degraded image's file.
-        recipe: What makes the degraded image of the clean one, where there is no file. With
+        recipe: Recipe of the degraded image, made from the clean one, where there is no file. With
             neither, the pair is a clean image only.
         tasks: The degradations, by their names in `degradation.registry`; empty if unknown.
     """
@@ -61,10 +63,10 @@ class Dataset:
     """A split of a data set: its pairs by name, each read when it is asked for.
 
     Attributes:
-        name: In the registry.
-        split: Which part.
-        protocol: How it is measured.
-        pairs: Sorted by name.
+        name: Name in the registry.
+        split: Name of the part.
+        protocol: Rules by which it is measured.
+        pairs: The pairs, sorted by name.
     """
 
     name: str
@@ -73,23 +75,23 @@ class Dataset:
     pairs: tuple[Pair, ...]
 
     def __len__(self) -> int:
-        """The number of pairs."""
+        """Return the number of pairs."""
         return len(self.pairs)
 
     def __iter__(self) -> Iterator[Pair]:
-        """The pairs, by name."""
+        """Iterate over the pairs, by name."""
         return iter(self.pairs)
 
 
 def read_pair(pair: Pair, protocol: Protocol) -> tuple[ImageU8, ImageU8]:
-    """Read, or make, the degraded image, and the clean one.
+    """Read or make the degraded image of a pair, and read the clean one.
 
     Args:
-        pair: Of a data set.
-        protocol: Its data set's, of which the cuts are applied.
+        pair: A pair of a data set.
+        protocol: The data set's protocol; its `multiple_px` and `gt_has_frame` are applied.
 
     Returns:
-        Two images of one size, uint8 `[height, width, 3]` RGB.
+        The degraded and the clean image, of one size, uint8 `[height, width, 3]` RGB.
 
     Raises:
         DatasetError: If a file cannot be read, the sizes differ, or there is no degraded image.
@@ -128,7 +130,7 @@ def _to_multiple(image: ImageU8, multiple_px: int) -> _CutU8:
 
 
 def _centre(image: ImageU8, height_px: int, width_px: int) -> _CutU8:
-    """The middle of an image; of an image that is smaller all that there is."""
+    """Cut the middle of an image; return all of an image that is smaller."""
     top = max(0, (image.shape[0] - height_px) // 2)
     left = max(0, (image.shape[1] - width_px) // 2)
     return np.ascontiguousarray(image[top : top + height_px, left : left + width_px])

@@ -1,4 +1,4 @@
-"""What finds the pairs of a set: files that belong together, or clean images and a recipe."""
+"""Find the pairs of a set: files that belong together, or clean images and a recipe."""
 
 import dataclasses
 import hashlib
@@ -29,7 +29,7 @@ class Split:
 
     Attributes:
         find: Finds its pairs.
-        num_pairs: How many there are when nothing is missing; None if that varies.
+        num_pairs: Number of pairs when nothing is missing; None if that varies.
     """
 
     find: Find
@@ -38,11 +38,11 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSpec:
-    """A data set.
+    """A data set: its parts, and how it is measured.
 
     Attributes:
         splits: Its parts by name; the first is the usual one.
-        protocol: How it is measured.
+        protocol: Rules by which it is measured.
     """
 
     splits: Mapping[str, Split]
@@ -62,7 +62,7 @@ CDD11: Mapping[str, tuple[str, ...]] = {
     "low_haze_rain": ("low_light", "rain", "haze"),
     "low_haze_snow": ("low_light", "snow", "haze"),
 }
-"""Its folders, and the degradations of each in physical order."""
+"""Folders of the set CDD-11, and the degradations of each in physical order."""
 
 PAIRED_FOLDERS = (
     ("input", "target"),
@@ -76,11 +76,11 @@ PAIRED_FOLDERS = (
     ("rain", "norain"),
     ("degraded", "clean"),
 )
-"""Names of the two folders of `paired`."""
+"""Names that the two folders of the set `paired` may have."""
 
 
 def pairs_of_files(tasks: tuple[str, ...], *layouts: Layout) -> Find:
-    """Pairs of files in one of some layouts."""
+    """Return a function that finds pairs of files in one of some layouts."""
 
     def find(place: Place) -> list[Pair]:
         return [
@@ -92,7 +92,7 @@ def pairs_of_files(tasks: tuple[str, ...], *layouts: Layout) -> Find:
 
 
 def clean_images(*globs: str) -> Find:
-    """Clean images only."""
+    """Return a function that finds clean images, without degraded ones."""
 
     def find(place: Place) -> list[Pair]:
         images = find_images(place, globs)
@@ -102,7 +102,10 @@ def clean_images(*globs: str) -> Find:
 
 
 def made_of(clean: Find, task: str, parameters: Parameters) -> Find:
-    """Clean images with a degradation that depends on the set, the split and the name alone."""
+    """Return a function that finds clean images and gives each a recipe to degrade it.
+
+    The recipe's seed depends on the set, the split and the image's name alone.
+    """
 
     def find(place: Place) -> list[Pair]:
         return [
@@ -122,7 +125,7 @@ def made_of(clean: Find, task: str, parameters: Parameters) -> Find:
 
 
 def combinations(folders: Sequence[str]) -> Find:
-    """The eleven combinations of CDD-11, which share their clean images."""
+    """Return a function that finds CDD-11's eleven combinations, which share clean images."""
 
     def find(place: Place) -> list[Pair]:
         present = [folder for folder in folders if (place.root / folder).is_dir()]
@@ -146,7 +149,7 @@ def combinations(folders: Sequence[str]) -> Find:
 
 
 def noisy_set(num_images: int | None, usual: str, *globs: str) -> DatasetSpec:
-    """A set of clean images that noise of 15, 25 and 50 is added to."""
+    """Return a set of clean images, with splits that add noise of deviation 15, 25 and 50."""
     clean = clean_images(*globs)
     splits = {
         f"noise{sigma}": Split(
@@ -160,7 +163,7 @@ def noisy_set(num_images: int | None, usual: str, *globs: str) -> DatasetSpec:
 
 
 def jpeg_set(num_images: int, *globs: str) -> DatasetSpec:
-    """A set of clean images that are coded as JPEG at quality 10 to 40."""
+    """Return a set of clean images, with splits that code them as JPEG at quality 10 to 40."""
     clean = clean_images(*globs)
     splits = {
         f"jpeg{quality}": Split(
@@ -172,7 +175,7 @@ def jpeg_set(num_images: int, *globs: str) -> DatasetSpec:
 
 
 def rain_set(weight: str, num_train: int, protocol: Protocol) -> DatasetSpec:
-    """Rain100L and Rain100H: as first published, as in MPRNet's archive, or as updated."""
+    """Return Rain100L or Rain100H: as first published, as in MPRNet's archive, or as updated."""
 
     def split(name: str, number: int) -> Split:
         layouts = (
@@ -200,7 +203,10 @@ def rain_set(weight: str, num_train: int, protocol: Protocol) -> DatasetSpec:
 
 
 def hazy_pairs(*folders: tuple[str, str]) -> Find:
-    """Several hazy images for a clear one, told by the name up to the first underscore."""
+    """Return a function that finds hazy images, several for a clear one.
+
+    Partners have the same name up to the first underscore.
+    """
     layouts = [
         Layout(lq=lq, gt=gt, lq_key=by_first_part, gt_key=by_first_part) for lq, gt in folders
     ]
@@ -208,7 +214,7 @@ def hazy_pairs(*folders: tuple[str, str]) -> Find:
 
 
 def reside_set() -> DatasetSpec:
-    """RESIDE's training parts, in their own archives or one above."""
+    """Return RESIDE's training parts, in folders of their own or at the root."""
     indoor = hazy_pairs(
         ("ITS/hazy/*", "ITS/clear/*"),
         ("ITS/train/ITS_haze/*", "ITS/train/ITS_clear/*"),
@@ -227,7 +233,7 @@ def reside_set() -> DatasetSpec:
 
 
 def sots_set(place: str, protocol: Protocol) -> DatasetSpec:
-    """SOTS indoor or outdoor, as published or as in the all-in-one papers' archive."""
+    """Return SOTS indoor or outdoor, as published or as in the all-in-one papers' archive."""
     folders = [f"{place}/nyuhaze500/", f"{place}/", f"SOTS/{place}/", ""]
     find = hazy_pairs(
         *((f"{x}hazy/*", f"{x}gt/*") for x in folders),
@@ -237,7 +243,7 @@ def sots_set(place: str, protocol: Protocol) -> DatasetSpec:
 
 
 def gopro_split(name: str, number: int) -> Split:
-    """GoPro by scenes, as published, or in two folders."""
+    """Return a part of GoPro: by scenes, as published, or in two folders."""
     by_scenes = Layout(lq="*/blur/*", gt="*/sharp/*", lq_key=by_scene, gt_key=by_scene)
     layouts = (
         dataclasses.replace(by_scenes, name=by_scene),
@@ -249,13 +255,13 @@ def gopro_split(name: str, number: int) -> Split:
 
 
 def snow_split(number: int, *folders: str) -> Split:
-    """A part of Snow100K in one of some folders."""
+    """Return a part of Snow100K, in one of some folders."""
     layouts = [Layout(lq="synthetic/*", gt="gt/*").inside(folder) for folder in folders]
     return Split(find=pairs_of_files(("snow",), *layouts), num_pairs=number)
 
 
 def snow_test_split(size: str, number: int) -> Split:
-    """A test set of Snow100K, also below the folders that its archive unpacks to."""
+    """Return a test set of Snow100K, also below the folders that its archive unpacks to."""
     folder = f"Snow100K-{size}"
     return snow_split(
         number, f"test/{folder}", folder, f"media/jdway/GameSSD/overlapping/test/{folder}"
@@ -263,13 +269,13 @@ def snow_test_split(size: str, number: int) -> Split:
 
 
 def low_light_split(folder: str, number: int) -> Split:
-    """A part of LOL."""
+    """Return a part of LOL."""
     layout = Layout(lq="low/*", gt="high/*").inside(folder)
     return Split(find=pairs_of_files(("low_light",), layout), num_pairs=number)
 
 
 def paired_set() -> DatasetSpec:
-    """Any two folders of one of the usual names, at the root or in a folder for each split."""
+    """Return a set of two folders with usual names, at the root or in a folder for each split."""
 
     def split(folder: str) -> Split:
         layouts = (Layout(lq=f"{lq}/*", gt=f"{gt}/*").inside(folder) for lq, gt in PAIRED_FOLDERS)

@@ -78,7 +78,7 @@ def open_dataset(name: str, root: str | Path, split: str = "", *, partial: bool 
         name: A key of `DATASETS`.
         root: The folder it was unpacked to.
         split: A part of it; by default the usual one, mostly the test set.
-        partial: Whether less than the whole set will do. Its numbers are then not those of the set.
+        partial: Whether part of the set is enough. Its scores are then not those of the set.
 
     Raises:
         ConfigError: If the name or the split is unknown.

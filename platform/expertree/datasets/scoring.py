@@ -1,4 +1,4 @@
-"""PSNR and SSIM of whatever restores images, over a data set under its protocol."""
+"""Score any restoration of a data set by PSNR and SSIM, under the set's protocol."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,16 +10,16 @@ from expertree.images import metrics
 from expertree.images.arrays import ImageU8
 
 RestoreImage: TypeAlias = Callable[[ImageU8], ImageU8]
-"""From a degraded image, uint8 `[height, width, 3]` RGB, to a restored one of the same size."""
+"""Function of a degraded image, uint8 `[height, width, 3]` RGB, to a restored one of its size."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Quality:
-    """What an image reaches against the clean one, in the protocol's channels.
+    """The quality of an image against the clean one, in the protocol's channels.
 
     Attributes:
-        psnr: dB, 8 bit.
-        ssim: In [-1, 1].
+        psnr: PSNR in dB, of 8-bit values.
+        ssim: SSIM in [-1, 1].
     """
 
     psnr: float
@@ -31,10 +31,10 @@ class PairScore:
     """One pair's scores.
 
     Attributes:
-        name: The pair's.
+        name: Name of the pair.
         tasks: Its degradations.
-        degraded: Of the degraded image itself.
-        restored: Of the restored image.
+        degraded: Quality of the degraded image itself.
+        restored: Quality of the restored image.
     """
 
     name: str
@@ -44,14 +44,14 @@ class PairScore:
 
 
 def evaluate(dataset: Dataset, restore: RestoreImage) -> dict[str, Any]:
-    """Restore every image of a data set, and average.
+    """Restore every image of a data set, and average the scores.
 
     Args:
-        dataset: From `open_dataset`.
-        restore: For example `lambda image: restorer.restore(image).image`.
+        dataset: A data set from `open_dataset`.
+        restore: Restores an image, for example `lambda image: restorer.restore(image).image`.
 
     Returns:
-        As `summarise`.
+        The means, as `summarise` returns them.
 
     Raises:
         DatasetError: If a pair cannot be read, or the split has no degraded images.
@@ -60,7 +60,7 @@ def evaluate(dataset: Dataset, restore: RestoreImage) -> dict[str, Any]:
 
 
 def score_pairs(dataset: Dataset, restore: RestoreImage) -> Iterator[PairScore]:
-    """Score one pair after the other.
+    """Restore and score one pair after the other.
 
     Raises:
         DatasetError: If a pair cannot be read, or has no degraded image.
@@ -76,7 +76,7 @@ def score_pairs(dataset: Dataset, restore: RestoreImage) -> Iterator[PairScore]:
 
 
 def measure(image_u8: ImageU8, gt_u8: ImageU8, protocol: Protocol) -> Quality:
-    """One image against the clean one under a protocol.
+    """Measure an image against the clean one under a protocol.
 
     Raises:
         ValueError: If the sizes differ, or nothing is left inside the border.
@@ -90,7 +90,7 @@ def measure(image_u8: ImageU8, gt_u8: ImageU8, protocol: Protocol) -> Quality:
 
 
 def summarise(dataset: Dataset, scores: Iterable[PairScore]) -> dict[str, Any]:
-    """Means over the images of a data set, as plain data.
+    """Return means over the images of a data set, as plain data.
 
     Returns:
         `dataset`, `split`, `protocol`, and under `groups` for each combination of degradations, and
@@ -109,7 +109,7 @@ def summarise(dataset: Dataset, scores: Iterable[PairScore]) -> dict[str, Any]:
 
 
 def table_of(summary: Mapping[str, Any]) -> str:
-    """The means as lines of text: degraded beside restored, by degradation."""
+    """Return the means as lines of text: degraded beside restored, by degradation."""
     channels = {"rgb": "RGB", "y": "Y"}[summary["protocol"]["channels"]]
     lines = [f"{summary['dataset']} {summary['split']}, PSNR (dB) / SSIM, {channels}"]
     groups = summary["groups"]

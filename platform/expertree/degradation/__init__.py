@@ -1,1 +1,1 @@
-"""How a clean photograph is spoiled, reproducibly: physics, parameters, captions, the table."""
+"""Reproducible degradation of clean photographs: formulas, parameters, captions, the table."""

@@ -1,4 +1,4 @@
-"""Degrees in words: what the extractor's text tower reads (paper 000, appendix C)."""
+"""Captions of degrees, which the extractor's text tower reads (paper 000, appendix C)."""
 
 from expertree.degradation.parameters import Parameters
 from expertree.degradation.recipe import Recipe
@@ -7,14 +7,14 @@ from expertree.degradation.registry import REGISTRY
 SEPARATOR = ", "
 
 CLEAN_CAPTION = "no degradation"
-"""Of a picture with which nothing is wrong; not one of the paper's 18 degrees."""
+"""Caption of a clean picture; not one of the paper's 18 degrees."""
 
 
 def degree(task: str, parameters: Parameters) -> str:
-    """The degree caption of one degradation, for example `medium noise`.
+    """Return the degree caption of one degradation, for example `medium noise`.
 
     Raises:
-        ValueError: If the task is unknown or the parameters are not its.
+        ValueError: If the task is unknown or has other parameters.
     """
     if task not in REGISTRY:
         raise ValueError(f"unknown degradation {task!r}; known are {', '.join(REGISTRY)}")
@@ -23,7 +23,7 @@ def degree(task: str, parameters: Parameters) -> str:
 
 
 def caption(recipe: Recipe) -> str:
-    """The caption of an image: its degrees, joined in physical order."""
+    """Return the caption of an image: its degrees, joined in physical order."""
     if not recipe.tasks:
         return CLEAN_CAPTION
     return SEPARATOR.join(degree(task, recipe.parameters[task]) for task in recipe.tasks)

@@ -1,4 +1,4 @@
-"""Which part of which real map lies on a patch: drawn for a row, found again from its recipe."""
+"""Choosing parts of real maps for a row of the table, and reading them again from its recipe."""
 
 import functools
 from pathlib import Path
@@ -14,8 +14,8 @@ from expertree.errors import PhotoError
 from expertree.images.arrays import Field
 
 MASK_SCALES = (0.8, 1.25)
-"""Side of a mask's part over the side of the patch. Flakes and streaks keep about their size, so
-that small snow stays small."""
+"""Range of the side of a mask's part over that of the patch. Flakes and streaks keep about their
+size, so that small snow stays small."""
 
 _CACHED_MAPS = 24
 
@@ -24,7 +24,7 @@ class MapCuts:
     """The real maps of one photograph's rows; each file is read once.
 
     Args:
-        files: What the rows may use.
+        files: Maps that the rows may use.
     """
 
     def __init__(self, files: MapFiles) -> None:
@@ -36,17 +36,17 @@ class MapCuts:
     ) -> tuple[dict[str, MapCut], Maps]:
         """Choose the maps that a recipe's tasks take, and the part of each.
 
-        Maps of the photograph are cut where the patch was; a mask is drawn, and a square of it.
+        Maps of the photograph are cut where the patch was; a mask and a square of it are drawn.
 
         Args:
-            rng: Of masks and of where they are cut.
-            recipe: Of the row, without maps.
+            rng: Source of the draws of masks and squares.
+            recipe: Recipe of the row, without maps.
             top_px: First row of the patch in its photograph.
-            left_px: First column.
+            left_px: First column of the patch.
             side_px: Side of the patch.
 
         Returns:
-            For the recipe the parts by the names of `Maps`, and the maps themselves.
+            The parts by the names of `Maps`, for the recipe, and the maps themselves.
         """
         patch = {"top_px": top_px, "left_px": left_px, "height_px": side_px, "width_px": side_px}
         cuts: dict[str, MapCut] = {}
@@ -81,13 +81,13 @@ def maps_of(recipe: Recipe, config: MapsConfig, *, height_px: int, width_px: int
     """Read the maps that a recipe names, to make its image again.
 
     Args:
-        recipe: From a row of the patch table.
+        recipe: Recipe from a row of the patch table.
         config: The folders.
-        height_px: Of the image.
-        width_px: Of the image.
+        height_px: Height of the image.
+        width_px: Width of the image.
 
     Raises:
-        PhotoError: If a folder is not given, or a file in it is gone or another one.
+        PhotoError: If a folder is not given, or a file in it is missing or has changed.
     """
     fields = {}
     for name, cut in recipe.maps.items():
@@ -102,10 +102,10 @@ def maps_of(recipe: Recipe, config: MapsConfig, *, height_px: int, width_px: int
 
 
 def read_cut(folder: str, cut: MapCut, height_px: int, width_px: int) -> Field:
-    """Read a map's file and bring the part of it to an image's size.
+    """Read a map's file and scale a part of it to an image's size.
 
     Raises:
-        PhotoError: If the file is gone or another one.
+        PhotoError: If the file is missing or has changed.
     """
     whole = read_map(Path(folder).expanduser() / cut.file, cut.sha256, cut.meaning)
     return cut_map(whole, cut, height_px, width_px)
@@ -114,7 +114,7 @@ def read_cut(folder: str, cut: MapCut, height_px: int, width_px: int) -> Field:
 def cut_map(
     whole: Float32[np.ndarray, "map_height map_width"], cut: MapCut, height_px: int, width_px: int
 ) -> Field:
-    """Cut a part of a map and bring it to an image's size, linearly.
+    """Cut a part out of a map and scale it linearly to an image's size.
 
     Raises:
         ValueError: If the part does not lie inside the map.
@@ -143,7 +143,7 @@ def _square(rng: np.random.Generator, file: MapFile, side_px: int) -> dict[str, 
 
 
 def folder_of(name: str, recipe: Recipe, config: MapsConfig) -> str:
-    """Say which of the configured folders has a recipe's map of that name."""
+    """Return the configured folder that has a recipe's map of that name."""
     if name == "snow_mask":
         return str(getattr(config.snow, str(recipe.parameters["snow"]["size"])))
     return {

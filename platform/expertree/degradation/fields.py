@@ -1,8 +1,8 @@
-"""Procedural stand-ins for what the paper takes from other projects.
+"""Procedural maps in place of those that the paper takes from other projects.
 
 Depth instead of MegaDepth's estimate, illumination instead of Retinexformer's, flakes instead of
-Snow100K's masks, and rain layers. Each gives float32 `[height, width]` in [0, 1], and a real map
-can take its place (`registry.Maps`). Computed in float64, as `physics.py` explains.
+Snow100K's masks, and rain layers. Each is float32 `[height, width]` in [0, 1], and a real map can
+take its place (`registry.Maps`). They are computed in float64, as `physics.py` explains.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ FLAKE_LAYERS: dict[str, tuple[FlakeLayer, ...]] = {
 
 
 def depth_field(height_px: int, width_px: int, rng: np.random.Generator) -> Field:
-    """A smooth depth map: a ground that recedes towards the top, and soft relief on it.
+    """Draw a smooth depth map: a ground that recedes towards the top, and soft relief on it.
 
     Returns:
         Depth as `physics.add_haze` takes it: least 0.05 to 0.35, greatest 0.75 to 1.
@@ -70,7 +70,7 @@ def depth_field(height_px: int, width_px: int, rng: np.random.Generator) -> Fiel
 
 
 def illumination_map(image: Image) -> Field:
-    """The light on each pixel: the maximum over R, G and B, smoothed within edges.
+    """Estimate the light on each pixel: the maximum over R, G and B, smoothed within edges.
 
     The smoothing is a guided filter with the maximum as its own guide (He et al. 2010); a plain
     blur leaves bright rims along edges when the image is darkened.
@@ -95,13 +95,13 @@ def rain_layer(
     length_px: int,
     width_of_streak_px: int,
 ) -> Field:
-    """Rain streaks: thresholded noise, blurred along a direction (MiOIR's construction).
+    """Draw rain streaks: thresholded noise, blurred along a direction (MiOIR's construction).
 
     Args:
         height_px: Height of the layer.
         width_px: Width of the layer.
         rng: Source of the noise.
-        strength: 100 lets one pixel in 256 be a drop, as in MiOIR.
+        strength: Amount of rain; at 100 one pixel in 256 is a drop, as in MiOIR.
         angle_deg: Direction of fall from the vertical, -45 to 45.
         length_px: Length of a streak.
         width_of_streak_px: Size of the Gaussian window across a streak, odd.
@@ -119,7 +119,7 @@ def rain_layer(
 
 
 def scaled_streaks(streaks: Field, *, strength: float) -> Field:
-    """Real streaks for a strength: as they are at 100, where `rain_layer` has MiOIR's number."""
+    """Scale real streaks in proportion to a strength; at 100 they stay as they are."""
     scaled = streaks.astype(np.float64) * (strength / 100.0)
     return np.minimum(scaled, 1.0).astype(np.float32)
 
@@ -133,7 +133,7 @@ def snow_mask(
     density: float,
     angle_deg: float,
 ) -> Field:
-    """Falling snow: soft flakes of several sizes, each with a short trail.
+    """Draw falling snow: soft flakes of several sizes, each with a short trail.
 
     Args:
         height_px: Height of the mask.
@@ -174,7 +174,7 @@ def _cover(clear: _Plane, rng: np.random.Generator, flakes: _Plane) -> None:
 
 
 def _streak_kernel(angle_deg: float, length_px: int, width_px: int) -> _Plane:
-    """One drop's streak, brightest in the middle; a wider one is fainter, peak 1 at width 3."""
+    """Return one drop's streak, brightest in the middle, with peak 1 at width 3, less if wider."""
     # OpenCV's own rule for the deviation that belongs to a window of this size.
     sigma = 0.3 * ((width_px - 1) * 0.5 - 1.0) + 0.8
     radius = length_px // 2 + int(np.ceil(2 * sigma))
@@ -185,7 +185,7 @@ def _streak_kernel(angle_deg: float, length_px: int, width_px: int) -> _Plane:
 
 
 def _flake_kernel(radius_px: float, travel_px: float, angle_deg: float) -> _Plane:
-    """A soft disc swept along its fall: a capsule with an edge of a pixel and more."""
+    """Return a soft disc swept along its fall: a capsule with an edge of a pixel or more."""
     softness = 1.0 + radius_px / 3.0
     reach = int(np.ceil(radius_px + travel_px / 2 + softness))
     along, across = _fall_grid(reach, angle_deg)
@@ -195,7 +195,7 @@ def _flake_kernel(radius_px: float, travel_px: float, angle_deg: float) -> _Plan
 
 
 def _fall_grid(radius_px: int, angle_deg: float) -> tuple[_Plane, _Plane]:
-    """Coordinates along and across a direction that is given from the vertical."""
+    """Return coordinates along and across a direction that is given from the vertical."""
     steps = np.arange(-radius_px, radius_px + 1, dtype=np.float64)
     x, y = steps[None, :], steps[:, None]
     cosine, sine = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))

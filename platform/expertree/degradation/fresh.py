@@ -1,4 +1,4 @@
-"""A patch degraded anew: the same kind and the same parameters, other noise, streaks and flakes."""
+"""Degrading a patch again: the same kind and parameters, but other noise, streaks and flakes."""
 
 import dataclasses
 import functools
@@ -15,18 +15,18 @@ from expertree.degradation.synthesis import degrade
 from expertree.images.arrays import Field, ImageU8
 
 _MAPS = 1
-"""Tells the generator of a draw's masks from that of everything else."""
+"""Part of a seed that keeps the generator of masks apart from all others."""
 
 _CACHED_CUTS = 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RealMaps:
-    """Where real maps come from, for whoever degrades patches again.
+    """The real maps that are used when patches are degraded again.
 
     Attributes:
-        folders: Of the maps that belong to photographs.
-        masks: What rain and snow are drawn from; without any, a recipe keeps the masks it names.
+        folders: Folders in which the maps that a recipe names are found.
+        masks: Masks that rain and snow are drawn from; without any, a recipe keeps its own.
     """
 
     folders: MapsConfig = MapsConfig()
@@ -34,19 +34,19 @@ class RealMaps:
 
     @classmethod
     def of(cls, folders: MapsConfig, found: MapFiles) -> Self:
-        """Take what `list_maps` found; a few kilobytes where masks are few."""
+        """Make it from what `list_maps` found; it takes a few kilobytes if masks are few."""
         return cls(folders=folders, masks=dataclasses.replace(found, depth={}, illumination={}))
 
 
 NO_REAL_MAPS = RealMaps()
-"""No real ones."""
+"""No real maps: all are procedural."""
 
 
 class FreshDegradation:
-    """Degrades clean patches of a table again, each time with other random parts.
+    """A function that degrades clean patches of a table again, with other random parts each time.
 
-    What belongs to the photograph stays: its depth and its light. Masks of rain and snow are drawn
-    anew, like everything that is random in the formulas.
+    The photograph's own depth and light stay the same. Masks of rain and snow are drawn anew, like
+    everything that is random in the formulas.
     """
 
     def __init__(self, maps: RealMaps) -> None:
@@ -59,10 +59,10 @@ class FreshDegradation:
         """Degrade a clean patch.
 
         Args:
-            clean_u8: The whole clean patch, uint8 `[height, width, 3]`: the maps that its recipe
-                names fit it.
-            recipe: From the patch's row.
-            seed: Of everything random, at least 0 and below 2^63, in place of the recipe's.
+            clean_u8: The whole clean patch, uint8 `[height, width, 3]`, as its recipe's maps have
+                its size.
+            recipe: Recipe in the patch's row.
+            seed: Seed of everything random, at least 0 and below 2^63, in place of the recipe's.
 
         Returns:
             The degraded patch; the same arguments give the same bits.

@@ -1,4 +1,4 @@
-"""What photographs are like before anything is wrong with them: colours, and a camera's JPEG.
+"""Looks of photographs that are no degradation: colours, and JPEG coding of good quality.
 
 People's photographs are also black and white, toned or pale, and most were coded as JPEG once. None
 of that is a degradation: it is kept. A share of the training pictures gets such a look, so that
@@ -18,7 +18,7 @@ from expertree.images.io import SUBSAMPLINGS, jpeg_round_trip
 Colours = Literal["natural", "pale", "grey", "toned"]
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""BT.601."""
+"""Weights of R, G and B in the luma of BT.601."""
 
 _TONES = np.array(
     [[1.00, 0.89, 0.72], [1.00, 0.95, 0.86], [0.87, 0.95, 1.00], [0.92, 1.00, 0.94]],
@@ -29,7 +29,7 @@ _TONES = np.array(
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LooksConfig:
-    """How often a training picture gets which look. The shares of colours add up to at most 1."""
+    """Shares of the training pictures that get each look; those of colours sum to at most 1."""
 
     pale_share: float = 0.15
     """Share of pictures whose saturation is lowered, to anything between none and all of it."""
@@ -41,18 +41,18 @@ class LooksConfig:
     """Share without colour, printed on toned paper: sepia and the like."""
 
     camera_share: float = 0.15
-    """Share that a camera coded as JPEG before anything was wrong: the clean picture has it too."""
+    """Share that is coded as JPEG before it is degraded: the clean picture has this too."""
 
     saved_share: float = 0.15
-    """Share that was saved as JPEG after everything that is wrong: the clean picture lacks it. A
-    picture whose degradation is JPEG is not saved twice."""
+    """Share that is saved as JPEG after it is degraded: the clean picture lacks this. A picture
+    whose degradation is JPEG is not saved twice."""
 
     quality: tuple[int, int] = (75, 98)
     """Least and greatest JPEG quality of cameras and programs; colours at half resolution (4:2:0)
     or at all of it (4:4:4), equally often."""
 
     def __post_init__(self) -> None:
-        """Refuse shares and qualities that do not exist."""
+        """Raise ValueError unless shares and their sum are in [0, 1] and qualities in 1 to 100."""
         for name in ("pale_share", "grey_share", "toned_share", "camera_share", "saved_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
@@ -69,19 +69,19 @@ class LooksConfig:
 NATURAL = LooksConfig(
     pale_share=0.0, grey_share=0.0, toned_share=0.0, camera_share=0.0, saved_share=0.0
 )
-"""Photographs as they are."""
+"""No looks: photographs as they are."""
 
 
 def draw_look(image_u8: ImageU8, rng: np.random.Generator, config: LooksConfig) -> ImageU8:
-    """Give a clean picture the colours and the camera's JPEG of some photograph.
+    """Draw colours and a camera's JPEG coding, and give them to a clean picture.
 
     Args:
         image_u8: uint8 `[height, width, 3]`, RGB.
-        rng: Decides; a number of draws that depends on the look.
-        config: How often there is which.
+        rng: Source of the draws, whose number depends on the look.
+        config: Shares of the looks.
 
     Returns:
-        The picture that counts as clean from here on.
+        The picture with its look, which counts as clean.
     """
     share = rng.random()
     if share < config.grey_share:
@@ -97,7 +97,7 @@ def draw_look(image_u8: ImageU8, rng: np.random.Generator, config: LooksConfig) 
 
 
 def draw_saved(rng: np.random.Generator, config: LooksConfig) -> SavedAs | None:
-    """How a degraded picture was saved, if not without loss."""
+    """Draw the JPEG coding in which a degraded picture is saved; None if without loss."""
     return _draw_saved(rng, config) if rng.random() < config.saved_share else None
 
 
@@ -116,12 +116,12 @@ def desaturate(image_u8: ImageU8, saturation: float) -> ImageU8:
 def tone(
     image_u8: ImageU8, white: np.ndarray[tuple[int], np.dtype[np.float32]], strength: float
 ) -> ImageU8:
-    """Print a picture in one colour.
+    """Turn a picture grey, and tint it as if printed in one colour.
 
     Args:
         image_u8: uint8 `[height, width, 3]`, RGB.
         white: What white becomes at full strength, float32 `[3]`.
-        strength: 0 is grey.
+        strength: Strength of the tint, in [0, 1]; 0 is grey.
     """
     luma = (from_u8(image_u8) @ _LUMA)[..., None]
     return to_u8(luma * (1.0 + np.float32(strength) * (white - 1.0)))

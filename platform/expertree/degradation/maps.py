@@ -1,7 +1,7 @@
-"""Real maps in place of the procedural ones: where they are, and reading them.
+"""Finding and reading real maps, which take the place of the procedural ones.
 
 Depth and illumination belong to a photograph, which has a file of the same name in a folder of
-maps. Rain streaks and snow are masks of their own, of which a row of the table draws one.
+maps. Rain streaks and snow are separate masks, of which each row of the table draws one.
 """
 
 import dataclasses
@@ -28,22 +28,22 @@ MAP_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
 _SECTION = "photographs.maps"
 _NUM_NAMED = 3
 _FAR_DISPARITY_PERCENT = 1.0
-"""The farthest percent of the known disparities is the far end: depth is their reciprocal, and one
-wrong pixel near 0 would put everything else at the camera."""
+"""Percent of the known disparities that count as the far end. Depth is the reciprocal, so that one
+wrong pixel near 0 would otherwise put everything else at the camera."""
 
 _Plane: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DepthConfig:
-    """Where the depth of haze comes from."""
+    """The source of the depth maps for haze."""
 
     folder: str = PROCEDURAL
     """`procedural`, or a folder that has for each photograph a map of the same path and stem:
     `.npy`, or an image of 8 or 16 bits, of the photograph's size."""
 
     meaning: DepthMeaning = "depth"
-    """What a value says: `depth` is 0 at the camera; `nearness` is largest at the camera and falls
+    """Meaning of a value: `depth` is 0 at the camera; `nearness` is largest at the camera and falls
     linearly; `disparity` is proportional to 1 / depth, and 0 where it is not known. The scale does
     not matter: the farthest point of a photograph becomes 1."""
 
@@ -56,21 +56,21 @@ class SnowMasksConfig:
     """`procedural`, or a folder of grey images, white where a flake is opaque."""
 
     medium: str = PROCEDURAL
-    """Likewise."""
+    """As `small`, with medium flakes."""
 
     large: str = PROCEDURAL
-    """Likewise; these are out of distribution."""
+    """As `small`, with large flakes, which are out of distribution."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class MapsConfig:
-    """Which maps are real."""
+    """The folders of real maps; all other maps are procedural."""
 
     depth: DepthConfig = DepthConfig()
 
     illumination: str = PROCEDURAL
-    """`procedural`, or a folder that has for each photograph the light on each pixel, as for depth;
-    the largest value of the file's type (1 in a `.npy` of floats) is full light."""
+    """`procedural`, or a folder that has for each photograph a map of its light, named as for
+    depth; the largest value of the file's type (1 in a `.npy` of floats) is full light."""
 
     rain: str = PROCEDURAL
     """`procedural`, or a folder of grey images of streaks on black. They are added as they are at
@@ -81,12 +81,12 @@ class MapsConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class MapFile:
-    """A map that was read once and found good.
+    """A map's file, which was decoded once and is valid.
 
     Attributes:
         name: Path inside its folder.
-        location: The file.
-        sha256: Of the file's bytes.
+        location: Absolute path of the file.
+        sha256: SHA-256 of the file's bytes.
         height_px: Its height.
         width_px: Its width.
     """
@@ -100,14 +100,14 @@ class MapFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class MapFiles:
-    """All maps that were found; nothing where a map is procedural.
+    """All real maps that were found; a field is empty if its maps are procedural.
 
     Attributes:
-        depth: By the photograph's name.
-        meaning: What the values of the depth maps say.
-        illumination: By the photograph's name.
-        rain: Masks.
-        snow: Masks by the size of their flakes.
+        depth: Depth maps by the photograph's name.
+        meaning: Meaning of the depth maps' values.
+        illumination: Illumination maps by the photograph's name.
+        rain: Masks of rain streaks.
+        snow: Masks of snow by the size of their flakes.
     """
 
     depth: Mapping[str, MapFile] = dataclasses.field(default_factory=dict)
@@ -118,7 +118,7 @@ class MapFiles:
 
     @property
     def key(self) -> str | None:
-        """A hash of everything about the maps that results depend on; None without any."""
+        """A hash of everything about the maps that results depend on; None without maps."""
         if not (self.depth or self.illumination or self.rain or self.snow):
             return None
 
@@ -139,7 +139,7 @@ class MapFiles:
         )
 
     def of_photos(self, names: Iterable[str]) -> "MapFiles":
-        """The maps that patches of some photographs need; all masks."""
+        """Return the maps of some photographs and all masks, as their patches need them."""
         photos = tuple(names)
         return dataclasses.replace(
             self,
@@ -148,7 +148,7 @@ class MapFiles:
         )
 
     def sample(self, rng: np.random.Generator, num_masks: int) -> "MapFiles":
-        """The same with at most so many masks of each kind."""
+        """Return the same maps with at most `num_masks` masks of each kind, drawn at random."""
 
         def some(files: tuple[MapFile, ...]) -> tuple[MapFile, ...]:
             if len(files) <= num_masks:
@@ -163,7 +163,7 @@ NO_MAPS = MapFiles()
 
 
 def list_maps(config: MapsConfig, photos: Sequence[Photo], *, patch_px: int) -> MapFiles:
-    """Find all maps; every file is decoded, so a damaged one is known here.
+    """Find all maps, and decode every file, so that a damaged one is refused here.
 
     Args:
         config: The folders.
@@ -194,20 +194,20 @@ def list_maps(config: MapsConfig, photos: Sequence[Photo], *, patch_px: int) -> 
 
 
 def load_map(file: MapFile, meaning: MapMeaning) -> Field:
-    """Read a map.
+    """Read a listed map.
 
     Returns:
         float32 `[height, width]` in [0, 1]: depth as `physics.add_haze` takes it, light, or the
         opacity of a mask.
 
     Raises:
-        PhotoError: If the file is gone, or is not the one that was listed.
+        PhotoError: If the file is missing, or has changed since it was listed.
     """
     return read_map(Path(file.location), file.sha256, meaning)
 
 
 def read_map(path: Path, sha256: str, meaning: MapMeaning) -> Field:
-    """Read a map of which the hash is known; see `load_map`."""
+    """Read the map at a path and check its hash; see `load_map`."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -218,14 +218,14 @@ def read_map(path: Path, sha256: str, meaning: MapMeaning) -> Field:
 
 
 def decode_map(data: bytes, meaning: MapMeaning) -> Field:
-    """Decode a map.
+    """Decode the bytes of a map's file.
 
     Args:
         data: `.npy` of two dimensions, or an image of 8 or 16 bits, of which colours are averaged.
-        meaning: What a value says.
+        meaning: Meaning of a value.
 
     Returns:
-        As `load_map`.
+        The map, as `load_map` returns it.
 
     Raises:
         ValueError: If the bytes are no such map; the message can follow the file's name.
@@ -244,7 +244,7 @@ def decode_map(data: bytes, meaning: MapMeaning) -> Field:
 
 
 def _depth_of_disparity(disparity: _Plane) -> _Plane:
-    """Depth up to 1; where the disparity is not known, that of the nearest known pixel."""
+    """Return depth up to 1; an unknown disparity becomes that of the nearest known pixel."""
     known = disparity > 0.0
     _, labels = cv2.distanceTransformWithLabels(
         (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL

@@ -12,9 +12,9 @@ import numpy as np
 Distribution: TypeAlias = Literal["in", "out"]
 Spread: TypeAlias = Distribution | Literal["any"]
 Severity: TypeAlias = Spread | float
-"""What to draw from: parameters in or out of distribution, or of `any` degree; or a point on the
-way from the mildest in distribution, 0, to the severest out of it, 1, where each parameter that
-makes a degree is fixed (paper 000, figure 5)."""
+"""The range that parameters are drawn from: in or out of distribution, or of `any` degree. A number
+is a point from the mildest in distribution, 0, to the severest out of it, 1, at which each
+parameter that decides a degree is fixed (paper 000, figure 5)."""
 
 Value: TypeAlias = float | int | str
 Parameters: TypeAlias = Mapping[str, Value]
@@ -58,7 +58,7 @@ JPEG_QUALITIES: dict[Spread, tuple[int, ...]] = {
 }
 
 SYNTHETIC_THICK_HAZE_BETA = 1.0
-"""Thick haze begins here, for depths in [0, 1] as `physics.add_haze` takes them.
+"""Least beta of thick haze, for depths in [0, 1] as `physics.add_haze` takes them.
 
 The paper splits at 0.1, which belongs to RESIDE's scale (depth in metres) and would call all of the
 range above thick.
@@ -69,7 +69,7 @@ LARGE_BLUR_SIZE_PX = 15
 
 
 def number(parameters: Parameters, name: str) -> float:
-    """One numeric parameter.
+    """Return a numeric parameter.
 
     Raises:
         ValueError: If it is missing or is not a number.
@@ -81,12 +81,12 @@ def number(parameters: Parameters, name: str) -> float:
 
 
 def draw_low_light(rng: np.random.Generator, severity: Severity) -> Parameters:
-    """`gamma`, the darkening coefficient."""
+    """Draw `gamma`, the darkening coefficient."""
     return {"gamma": uniform(rng, range_at(LOW_LIGHT_GAMMA, severity))}
 
 
 def draw_blur(rng: np.random.Generator, severity: Severity) -> Parameters:
-    """`size_px`, `std_x_px`, `std_y_px`, `angle_deg`; isotropic with probability 0.5."""
+    """Draw `size_px`, `std_x_px`, `std_y_px`, `angle_deg`; isotropic with probability 0.5."""
     size_px = _choice(rng, BLUR_SIZES_PX)
     first, second = (uniform(rng, range_at(BLUR_STD_PX, severity)) for _ in range(2))
     angle_deg = uniform(rng, (0.0, 180.0))
@@ -96,18 +96,18 @@ def draw_blur(rng: np.random.Generator, severity: Severity) -> Parameters:
 
 
 def draw_motion_blur(rng: np.random.Generator, severity: Severity) -> Parameters:
-    """`size_px`, the length of the path, and `angle_deg`."""
+    """Draw `size_px`, the length of the path, and `angle_deg`."""
     size_px = _choice(rng, _options_at(MOTION_SIZES_PX, severity))
     return {"size_px": size_px, "angle_deg": uniform(rng, (0.0, 180.0))}
 
 
 def draw_noise(rng: np.random.Generator, severity: Severity) -> Parameters:
-    """`sigma`, on the scale of 0 to 255."""
+    """Draw `sigma`, on the scale of 0 to 255."""
     return {"sigma": uniform(rng, range_at(NOISE_SIGMA, severity))}
 
 
 def draw_rain(rng: np.random.Generator, severity: Severity) -> Parameters:
-    """`strength`, `angle_deg` from the vertical, `length_px` and `width_px` of a streak."""
+    """Draw `strength`, `angle_deg` from the vertical, `length_px` and `width_px` of a streak."""
     return {
         "strength": uniform(rng, range_at(RAIN_STRENGTH, severity)),
         "angle_deg": uniform(rng, RAIN_ANGLE_DEG),
@@ -117,7 +117,7 @@ def draw_rain(rng: np.random.Generator, severity: Severity) -> Parameters:
 
 
 def draw_snow(rng: np.random.Generator, severity: Severity) -> Parameters:
-    """`size` of the largest flakes, `density` (1 is usual), `angle_deg` from the vertical."""
+    """Draw `size` of the largest flakes, `density` (1 is usual), `angle_deg` from the vertical."""
     sizes = _options_at(SNOW_SIZES, severity)
     return {
         "size": sizes[int(rng.integers(len(sizes)))],
@@ -127,7 +127,7 @@ def draw_snow(rng: np.random.Generator, severity: Severity) -> Parameters:
 
 
 def draw_haze(rng: np.random.Generator, severity: Severity) -> Parameters:
-    """`beta`, for depths in [0, 1], and `airlight`."""
+    """Draw `beta`, for depths in [0, 1], and `airlight`."""
     return {
         "beta": uniform(rng, range_at(HAZE_BETA, severity)),
         "airlight": uniform(rng, HAZE_AIRLIGHT),
@@ -135,17 +135,17 @@ def draw_haze(rng: np.random.Generator, severity: Severity) -> Parameters:
 
 
 def draw_jpeg(rng: np.random.Generator, severity: Severity) -> Parameters:
-    """`quality`, libjpeg's."""
+    """Draw `quality`, libjpeg's."""
     return {"quality": _choice(rng, _options_at(JPEG_QUALITIES, severity))}
 
 
 def low_light_degree(parameters: Parameters) -> str:
-    """Light below gamma 1.5, heavy from there to 3."""
+    """Return `light` below gamma 1.5, `heavy` from there to 3."""
     return _degree(number(parameters, "gamma"), (("light", 1.5), ("heavy", 3.0)))
 
 
 def blur_degree(parameters: Parameters) -> str:
-    """Small up to `LARGE_BLUR_SIZE_PX`, by the width that the Gaussian fills.
+    """Return `small` if the Gaussian is less than `LARGE_BLUR_SIZE_PX` wide, otherwise `large`.
 
     The paper gives degrees for motion blur only. A Gaussian's visible width is six deviations (the
     mean of both axes), or the kernel's size where that cuts it off.
@@ -156,24 +156,24 @@ def blur_degree(parameters: Parameters) -> str:
 
 
 def motion_blur_degree(parameters: Parameters) -> str:
-    """Small below `LARGE_BLUR_SIZE_PX`, large from there."""
+    """Return `small` below `LARGE_BLUR_SIZE_PX`, `large` from there."""
     return "small" if number(parameters, "size_px") < LARGE_BLUR_SIZE_PX else "large"
 
 
 def noise_degree(parameters: Parameters) -> str:
-    """Small below sigma 15, medium below 35, large to 50."""
+    """Return `small` below sigma 15, `medium` below 35, `large` to 50."""
     limits = (("small", 15.0), ("medium", 35.0), ("large", 50.0))
     return _degree(number(parameters, "sigma"), limits)
 
 
 def rain_degree(parameters: Parameters) -> str:
-    """Small below strength 50, medium below 100, large to 150."""
+    """Return `small` below strength 50, `medium` below 100, `large` to 150."""
     limits = (("small", 50.0), ("medium", 100.0), ("large", 150.0))
     return _degree(number(parameters, "strength"), limits)
 
 
 def snow_degree(parameters: Parameters) -> str:
-    """The size of the largest flakes.
+    """Return the size of the largest flakes.
 
     Raises:
         ValueError: If it is not small, medium or large.
@@ -185,18 +185,18 @@ def snow_degree(parameters: Parameters) -> str:
 
 
 def haze_degree(parameters: Parameters) -> str:
-    """Normal below `SYNTHETIC_THICK_HAZE_BETA`, thick from there."""
+    """Return `normal` below `SYNTHETIC_THICK_HAZE_BETA`, `thick` from there."""
     return "normal" if number(parameters, "beta") < SYNTHETIC_THICK_HAZE_BETA else "thick"
 
 
 def jpeg_degree(parameters: Parameters) -> str:
-    """Large compression below quality 15, medium below 35, small to 50."""
+    """Return `large` (compression) below quality 15, `medium` below 35, `small` to 50."""
     limits = (("large", 15.0), ("medium", 35.0), ("small", 50.0))
     return _degree(number(parameters, "quality"), limits)
 
 
 def _degree(value: float, limits: tuple[tuple[str, float], ...]) -> str:
-    """The first name whose limit lies above the value; the last limit belongs to its degree."""
+    """Return the first name whose limit exceeds the value; the last limit belongs to its degree."""
     for name, limit in limits:
         if value < limit:
             return name
@@ -207,12 +207,12 @@ def _degree(value: float, limits: tuple[tuple[str, float], ...]) -> str:
 
 
 def range_at(ranges: Mapping[Spread, _Range], severity: Severity) -> _Range:
-    """The range to draw a number from; of a point on the way, the number itself twice.
+    """Return the range to draw a number from; for a point, the number itself twice.
 
     Args:
-        ranges: By spread; the first number in distribution is the mildest, the last out of it the
-            severest.
-        severity: What to draw from.
+        ranges: Ranges by spread; the first number in distribution is the mildest, the last out of
+            it the severest.
+        severity: The spread to draw from, or the point.
     """
     if isinstance(severity, str):
         return ranges[severity]
@@ -239,7 +239,7 @@ def check_severity(severity: Severity) -> None:
 
 
 def uniform(rng: np.random.Generator, bounds: _Range) -> float:
-    """Draw a number from a range, all parts of it equally often."""
+    """Draw a number uniformly from a range."""
     return float(rng.uniform(*bounds))
 
 

@@ -1,4 +1,4 @@
-"""The rows of a patch set's table: decided from values alone, and made from photographs.
+"""Planning the rows of a patch set's table, and making them from photographs.
 
 `plan_patches` decides every row's identity, seed and kind, and `make_part` makes a part of the
 table from one photograph, on any machine and in any order, always the same bytes.
@@ -42,17 +42,17 @@ SCHEMA = pa.schema(
 """Columns of the patch table; `lq` and `gt` are PNG, RGB, 8 bit."""
 
 _ROWS_PER_PART = 256
-"""A part is one task of a data worker: seconds of work, some ten megabytes."""
+"""Most rows of a part, which is one task of a data worker: seconds of work, some ten megabytes."""
 
 _MASKS_PER_PART = 16
-"""So many masks of each kind may the rows of a part draw from: a part stays small, however many
-masks there are, and decodes few of them."""
+"""Most masks of each kind that the rows of a part draw from, so that a part stays small and decodes
+few masks, however many there are."""
 
 _MIXED, _CLEAN = 0, 1
-"""What a row is beside one of the single degradations, counted from behind the last of them."""
+"""Codes of mixed and clean rows in `PartPlan.kinds`, added to the number of tasks."""
 
 _LOOKS = 1
-"""Tells the generator of a row's look from that of everything else."""
+"""Part of a seed that keeps the generator of a row's look apart from all others."""
 
 _MIN_CONTRAST = 4.0
 _MAX_CROPS = 8
@@ -60,13 +60,13 @@ _MAX_CROPS = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RowPlan:
-    """One row to make.
+    """The plan of one row.
 
     Attributes:
-        id: Unique in the table.
-        seed: Of crop, parameters and recipe; below 2^63.
+        id: Name that is unique in the table.
+        seed: Seed of crop, parameters and recipe; below 2^63.
         kind: `single`, `mixed` or `clean`.
-        tasks: The task of a single row; what a mixed one is drawn from; none of a clean one.
+        tasks: The task of a single row, those that a mixed one is drawn from, none for a clean one.
     """
 
     id: str
@@ -84,13 +84,13 @@ class PartPlan:
         patch_set: Name of the set.
         severity: Ranges of the parameters.
         patch_px: Side of a patch.
-        prefix: What the ids of its rows begin with.
-        seed: Of the set.
+        prefix: Beginning of its rows' ids.
+        seed: Seed of the set.
         first: Number of its first row among those of the photograph.
-        tasks: Of the set.
-        kinds: A byte a row: the place of its task in `tasks`, or beyond them `_MIXED`, `_CLEAN`.
-        maps: Real maps that its rows may take.
-        looks: Colours and JPEG that are no degradation.
+        tasks: Tasks of the set.
+        kinds: One byte for each row: the index of its task, or `_MIXED` or `_CLEAN` above `tasks`.
+        maps: Real maps that its rows may use.
+        looks: Colours and JPEG coding that are no degradation.
     """
 
     photo: Photo
@@ -107,12 +107,12 @@ class PartPlan:
 
     @property
     def num_rows(self) -> int:
-        """How many rows it has."""
+        """Number of its rows."""
         return len(self.kinds)
 
     @property
     def rows(self) -> tuple[RowPlan, ...]:
-        """Its rows, each decided from its number: ten million are not made before they are due."""
+        """The plans of its rows, made on each access, as a table may have ten million rows."""
         return tuple(self._row(place) for place in range(self.num_rows))
 
     def _row(self, place: int) -> RowPlan:
@@ -133,16 +133,16 @@ class PartPlan:
 def plan_patches(
     patch_set: PatchSet, photos: Sequence[Photo], *, seed: int, maps: MapFiles = NO_MAPS
 ) -> list[PartPlan]:
-    """Decide every row of a set's table.
+    """Plan every row of a patch set's table.
 
     The single degradations take turns, and with each turn the photographs move on by one, so that
     every task sees every photograph equally often.
 
     Args:
-        patch_set: Size, tasks and severity.
-        photos: The photographs of its part; their order does not matter.
-        seed: Of everything that is drawn when the parts are made.
-        maps: Real maps, as `list_maps` found them; what is not there is procedural.
+        patch_set: The set, with its size, tasks and severity.
+        photos: The photographs of the set's part; their order does not matter.
+        seed: Seed of everything that is drawn when the parts are made.
+        maps: Real maps, as `list_maps` found them; all others are procedural.
 
     Returns:
         The parts in the order of their rows' ids.
@@ -179,13 +179,13 @@ def plan_patches(
 
 
 def make_part(part: PartPlan, image_u8: ImageU8) -> pa.Table:
-    """Cut and spoil the patches of a part.
+    """Cut the patches of a part out of its photograph, and degrade them.
 
     A crop that is almost one colour (empty sky, the black frame of a medical picture) shows no
     degradation but noise, so up to eight places are tried for each row.
 
     Args:
-        part: From `plan_patches`.
+        part: Part of the plan from `plan_patches`.
         image_u8: Its photograph, from `load_photo(part.photo)`.
 
     Returns:
@@ -193,7 +193,7 @@ def make_part(part: PartPlan, image_u8: ImageU8) -> pa.Table:
 
     Raises:
         ValueError: If the image is smaller than a patch.
-        PhotoError: If a map is gone or has changed.
+        PhotoError: If a map is missing or has changed.
     """
     if min(image_u8.shape[:2]) < part.patch_px:
         raise ValueError(
@@ -234,7 +234,7 @@ def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8, maps: MapCuts) ->
 
 
 def _place(image_u8: ImageU8, patch_px: int, rng: np.random.Generator) -> tuple[int, int]:
-    """The first row and column of a patch that is not of one colour, if a few tries find one."""
+    """Draw the first row and column of a patch that is not of one colour, within a few tries."""
     most_top, most_left = image_u8.shape[0] - patch_px, image_u8.shape[1] - patch_px
     top, left = 0, 0
     for _ in range(_MAX_CROPS):
@@ -250,7 +250,7 @@ def _maps_of_part(maps: MapFiles, seed: int) -> MapFiles:
 
 
 def _assign(patch_set: PatchSet, num_photos: int) -> list[bytes]:
-    """What each row is, by photograph; see `PartPlan.kinds`."""
+    """Return the kinds of the rows of each photograph, coded as in `PartPlan.kinds`."""
     num_mixed = round(patch_set.num_patches * patch_set.mixed_fraction)
     num_clean = round(patch_set.num_patches * patch_set.clean_fraction)
     num_tasks = len(patch_set.tasks)

@@ -1,4 +1,4 @@
-"""Clean photographs: found, checked, and divided so that no photograph is on two sides."""
+"""Finding and checking clean photographs, and dividing them into parts that share none."""
 
 import dataclasses
 import hashlib
@@ -42,19 +42,19 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 _MAX_NAMED_IN_ERROR = 3
 
 _EXAMINED = 1
-"""Version of the notes of good files; raise it when `decode_photo_u8` refuses what it took."""
+"""Version of the notes on valid files; raise it when `decode_photo_u8` refuses more files."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Photo:
-    """A photograph that was decoded once and found good.
+    """A photograph's file, which was decoded once and is valid.
 
     Attributes:
-        name: Unique among the photographs of a source: the path inside it.
-        location: A file, or `bundled:package/path`, which is valid on every machine.
-        sha256: Of the file's bytes.
+        name: Path inside its source, unique among the source's photographs.
+        location: Path of the file, or `bundled:package/path`, which is valid on every machine.
+        sha256: SHA-256 of the file's bytes.
         width_px: Width after the EXIF orientation was applied.
-        height_px: Likewise.
+        height_px: Height after the EXIF orientation was applied.
     """
 
     name: str
@@ -67,15 +67,15 @@ class Photo:
 def list_photographs(
     source: str, *, min_side_px: int, known: Storage | None = None, is_dry: bool = False
 ) -> tuple[list[Photo], list[tuple[str, str]]]:
-    """Find all usable photographs; every file is decoded, so a damaged one is known here.
+    """Find all usable photographs, and decode every file, so that a damaged one is skipped here.
 
     Args:
         source: `bundled` for the photographs that scikit-image and scikit-learn ship, otherwise a
-            folder, searched with all its subfolders. Hidden files are passed over.
+            folder, searched with all its subfolders. Hidden files are ignored.
         min_side_px: Least height and width.
-        known: Where notes of good files are kept; one that has not been touched since (length and
-            times of change) is not read again.
-        is_dry: Take no new notes.
+        known: Storage of notes on valid files; a file with the length and times of change that
+            its note has is not read again.
+        is_dry: Whether to write no new notes.
 
     Returns:
         The photographs by name, and the name and reason of each file that was skipped: not an
@@ -84,7 +84,7 @@ def list_photographs(
     Raises:
         PhotoError: If the folder does not exist or has no usable photograph.
         ArtefactError: If the notes are damaged.
-        StorageError: If they cannot be written.
+        StorageError: If the notes cannot be written.
     """
     found = _bundled() if source == BUNDLED_SOURCE else _in_folder(Path(source).expanduser())
     notes = _Notes(known, source)
@@ -113,7 +113,7 @@ def load_photo(photo: Photo) -> ImageU8:
         uint8 `[height, width, 3]`, RGB.
 
     Raises:
-        PhotoError: If the file is gone or is not the one that was listed.
+        PhotoError: If the file is missing or has changed since it was listed.
     """
     path = _path_of(photo.location)
     try:
@@ -134,13 +134,13 @@ def split_photographs(
     on names or order.
 
     Args:
-        photos: As `list_photographs` gave them.
+        photos: Photographs from `list_photographs`.
         val_fraction: Share kept for validation, in (0, 1).
         route_fraction: Share held back from the experts, to train routers on, in (0, 1).
-        seed: Of the division.
+        seed: Seed of the division.
 
     Returns:
-        For each photograph's name its part.
+        The part of each photograph, by name.
 
     Raises:
         ValueError: If the fractions leave nothing for the experts.
@@ -199,7 +199,7 @@ def _path_of(location: str) -> Path:
 
 
 class _Notes:
-    """What was found of good files, by location: how it was known that one is the same, and it."""
+    """Notes on valid files, by location: a stamp that shows whether one changed, hash and size."""
 
     def __init__(self, directory: Storage | None, source: str) -> None:
         self._directory = directory
@@ -211,7 +211,7 @@ class _Notes:
         self._now: dict[str, list[Any]] = {}
 
     def find(self, location: str, stamp: list[int]) -> tuple[str, int, int] | None:
-        """Hash, width and height of a file that was seen with the same stamp."""
+        """Return hash, width and height of a file that was noted with the same stamp, or None."""
         seen = self._before.get(location)
         if seen is None or seen[0] != stamp:
             return None
@@ -219,18 +219,18 @@ class _Notes:
         return seen[1], seen[2], seen[3]
 
     def add(self, location: str, stamp: list[int], seen: tuple[str, int, int]) -> None:
-        """Note a good file."""
+        """Note a valid file."""
         self._now[location] = [stamp, *seen]
 
     def save(self) -> None:
-        """Keep the notes, if there is news."""
+        """Write the notes if they have changed."""
         if self._directory is not None and self._now != self._before:
             text = json.dumps({"version": _EXAMINED, "files": self._now})
             self._directory.write_bytes(self._name, text.encode())
 
 
 def _examine(found: tuple[str, str], *, min_side_px: int, notes: _Notes) -> Photo | str:
-    """The photograph of that name and location, or why it cannot be used."""
+    """Return the photograph of that name and location, or why it cannot be used."""
     name, location = found
     path = _path_of(location)
     if path.suffix.lower() not in IMAGE_SUFFIXES:

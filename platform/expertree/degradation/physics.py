@@ -24,10 +24,10 @@ _DARKEST_ILLUMINATION = 1e-3
 
 
 def darken(image: Image, *, illumination: Field, gamma: float) -> Image:
-    """Low light: X = Y / I * I^gamma (equation I).
+    """Darken an image: X = Y / I * I^gamma (equation I).
 
     Args:
-        image: Y.
+        image: The image Y.
         illumination: I, `[height, width]` in [0, 1].
         gamma: The darkening coefficient, at least 1; 1 changes nothing.
     """
@@ -37,10 +37,10 @@ def darken(image: Image, *, illumination: Field, gamma: float) -> Image:
 
 
 def blur(image: Image, *, kernel: Kernel) -> Image:
-    """Blur: X = Y * K (equation D), the border reflected.
+    """Blur an image with a kernel: X = Y * K (equation D), the border reflected.
 
     Args:
-        image: Y.
+        image: The image Y.
         kernel: K, odd sides, sum 1.
     """
     blurred = cv2.filter2D(image.astype(np.float64), cv2.CV_64F, kernel, borderType=_BORDER)
@@ -48,10 +48,10 @@ def blur(image: Image, *, kernel: Kernel) -> Image:
 
 
 def blur_isotropic(image: Image, *, size_px: int, std_px: float) -> Image:
-    """What `blur` does with an isotropic `gaussian_kernel`, one axis after the other.
+    """Blur as `blur` does with an isotropic `gaussian_kernel`, but one axis after the other.
 
     Args:
-        image: Y.
+        image: The image Y.
         size_px: Side of the kernel, odd.
         std_px: Standard deviation.
 
@@ -67,7 +67,7 @@ def blur_isotropic(image: Image, *, size_px: int, std_px: float) -> Image:
 def gaussian_kernel(
     *, size_px: int, std_x_px: float, std_y_px: float, angle_deg: float = 0.0
 ) -> Kernel:
-    """A Gaussian blur kernel, isotropic when both deviations are equal.
+    """Return a Gaussian blur kernel, isotropic when both deviations are equal.
 
     Args:
         size_px: Side of the kernel, odd.
@@ -89,7 +89,7 @@ def gaussian_kernel(
 
 
 def motion_kernel(*, size_px: int, angle_deg: float) -> Kernel:
-    """A linear motion blur kernel: a line through the centre, one pixel wide, anti-aliased.
+    """Return a linear motion blur kernel: a line through the centre, one pixel wide, anti-aliased.
 
     Args:
         size_px: Length of the line and side of the kernel, odd.
@@ -107,10 +107,10 @@ def motion_kernel(*, size_px: int, angle_deg: float) -> Kernel:
 
 
 def add_noise(image: Image, *, sigma: float, rng: np.random.Generator) -> Image:
-    """Noise: X = Y + N(0, sigma^2) (equation E), clipped to [0, 1].
+    """Add noise: X = Y + N(0, sigma^2) (equation E), clipped to [0, 1].
 
     Args:
-        image: Y.
+        image: The image Y.
         sigma: Standard deviation on the scale of 0 to 255.
         rng: Source of the noise; `standard_normal` is drawn once, in the image's shape.
     """
@@ -119,30 +119,30 @@ def add_noise(image: Image, *, sigma: float, rng: np.random.Generator) -> Image:
 
 
 def add_rain(image: Image, *, streaks: Field) -> Image:
-    """Rain: X = Y + R (equation F).
+    """Add rain: X = Y + R (equation F).
 
     Args:
-        image: Y.
+        image: The image Y.
         streaks: R, `[height, width]` in [0, 1].
     """
     return _clip(image + streaks[..., None])
 
 
 def add_snow(image: Image, *, mask: Field) -> Image:
-    """Snow: X = Y (1 - M) + M (equation H).
+    """Add snow: X = Y (1 - M) + M (equation H).
 
     Args:
-        image: Y.
+        image: The image Y.
         mask: M, `[height, width]` in [0, 1]; 1 is an opaque flake.
     """
     return _clip(image + (1.0 - image) * mask[..., None])
 
 
 def add_haze(image: Image, *, depth: Field, beta: float, airlight: float) -> Image:
-    """Haze: X = t Y + a (1 - t), t = exp(-beta depth) (equation G).
+    """Add haze: X = t Y + a (1 - t), t = exp(-beta depth) (equation G).
 
     Args:
-        image: Y.
+        image: The image Y.
         depth: `[height, width]`, 0 at the camera and 1 at the far end of the scene. (RESIDE's betas
             belong to depths in metres and are not on this scale.)
         beta: Scattering coefficient for that depth.
@@ -153,27 +153,27 @@ def add_haze(image: Image, *, depth: Field, beta: float, airlight: float) -> Ima
 
 
 def code_jpeg(image: Image, *, quality: int) -> Image:
-    """JPEG: real coding and decoding; the image is rounded to 8 bit before.
+    """Round an image to 8 bit, code it as JPEG and decode it again.
 
     Args:
-        image: Y.
+        image: The image Y.
         quality: libjpeg's quality, 1 to 95.
     """
     return from_u8(jpeg_round_trip(to_u8(image), quality))
 
 
 def from_u8(image_u8: np.ndarray[Any, np.dtype[np.uint8]]) -> Image:
-    """8 bit to float32 in [0, 1]."""
+    """Convert 8 bit to float32 in [0, 1]."""
     return image_u8.astype(np.float32) / np.float32(255.0)
 
 
 def to_u8(image: Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Float in [0, 1] to 8 bit: clip, scale, round half to even."""
+    """Convert float in [0, 1] to 8 bit: clip, scale, round half to even."""
     return np.asarray(np.rint(np.clip(image, 0.0, 1.0) * np.float32(255.0)), dtype=np.uint8)
 
 
 def _rotated_grid(radius_px: int, angle_deg: float) -> tuple[Kernel, Kernel]:
-    """Coordinates of a square of pixels around 0, along and across a direction."""
+    """Return coordinates of a square of pixels around 0, along and across a direction."""
     steps = np.arange(-radius_px, radius_px + 1, dtype=np.float64)
     x, y = steps[None, :], -steps[:, None]
     cosine, sine = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))

@@ -1,4 +1,4 @@
-"""A recipe: everything that made a degraded image out of a clean one."""
+"""Recipes, which hold everything that makes a degraded image out of a clean one."""
 
 import dataclasses
 import json
@@ -25,16 +25,16 @@ _MAX_SEED = 2**63
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class MapCut:
-    """Which part of which file lay on the image, scaled to its size.
+    """The part of a map's file that was scaled to the size of the image.
 
     Attributes:
         file: Path inside its folder of maps.
-        sha256: Of the file's bytes.
-        meaning: What its values say.
+        sha256: SHA-256 of the file's bytes.
+        meaning: Meaning of its values.
         top_px: First row of the part.
-        left_px: First column.
+        left_px: First column of the part.
         height_px: Rows of the part.
-        width_px: Columns.
+        width_px: Columns of the part.
     """
 
     file: str
@@ -48,11 +48,11 @@ class MapCut:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SavedAs:
-    """A JPEG file that is good enough not to count as a degradation.
+    """The coding of a JPEG file that is good enough not to count as a degradation.
 
     Attributes:
-        quality: libjpeg's.
-        subsampling: Of the colours.
+        quality: libjpeg's quality.
+        subsampling: Subsampling of the colours.
     """
 
     quality: int
@@ -64,11 +64,11 @@ class Recipe:
     """Degradations in physical order, their parameters, and the seed of all that is random.
 
     Attributes:
-        tasks: Names from the registry, in its order; none where nothing is wrong.
-        parameters: For each task its parameters.
-        seed: At least 0 and below 2^63.
+        tasks: Names from the registry, in its order; none for a clean image.
+        parameters: Parameters of each task.
+        seed: Seed of everything random, at least 0 and below 2^63.
         maps: Real maps by the name that `registry.Maps` gives them; all others are procedural.
-        saved: How the degraded picture was saved at last; None without loss.
+        saved: JPEG coding in which the degraded picture is saved; None if without loss.
     """
 
     tasks: tuple[str, ...]
@@ -78,7 +78,7 @@ class Recipe:
     saved: SavedAs | None = None
 
     def __post_init__(self) -> None:
-        """Check that the recipe can be cooked.
+        """Raise ValueError unless tasks, parameters, maps and seed fit each other.
 
         Raises:
             ValueError: If a task is unknown, repeated or out of order, if parameters or maps do not
@@ -103,7 +103,7 @@ class Recipe:
             )
 
     def to_json(self) -> str:
-        """Canonical JSON: equal recipes give equal strings, and numbers survive exactly."""
+        """Return canonical JSON: equal recipes give equal strings, and numbers survive exactly."""
         maps = {"maps": self.maps} if self.maps else {}
         saved = {"saved": self.saved} if self.saved is not None else {}
         return canonical_json(
@@ -135,10 +135,10 @@ class Recipe:
 def draw_recipe(
     rng: np.random.Generator, *, tasks: tuple[str, ...], kind: Kind, severity: Severity
 ) -> Recipe:
-    """Draw a recipe.
+    """Choose degradations, and draw their parameters and the recipe's seed.
 
     Args:
-        rng: Source of everything, the recipe's own seed included.
+        rng: Source of all draws, the recipe's own seed included.
         tasks: Degradations to choose from.
         kind: `single` takes one of them; `mixed` opens a gate for each mixable one with
             `GATE_PROBABILITY`, again until at least `MIN_MIXED_TASKS` are open; `clean` takes none.
@@ -157,7 +157,7 @@ def draw_recipe(
 
 
 def mixable(tasks: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the tasks that a mixture may contain, in physical order."""
+    """Return those of the tasks that a mixture may contain, in physical order."""
     return tuple(task for task in MIXABLE if task in tasks)
 
 

@@ -1,6 +1,6 @@
-"""The degradations, by name: one explicit line each.
+"""The registry of degradations by name.
 
-A new one is a formula in `physics.py`, its parameters in `parameters.py`, and an entry here.
+A new one needs a formula in `physics.py`, its parameters in `parameters.py`, and an entry here.
 """
 
 import dataclasses
@@ -33,15 +33,15 @@ class Maps:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Degradation:
-    """One way to spoil an image.
+    """One way to degrade an image.
 
     Attributes:
-        noun: What the caption calls it.
+        noun: Noun for it in captions.
         degrees: Its degrees, from slight to severe.
         draw: Draws parameters of a severity.
-        apply: Spoils an image. Whatever is random beyond the parameters comes from the generator.
-        degree: The degree that parameters amount to; one of `degrees`.
-        takes: The map that it takes, an attribute of `Maps`, if it takes one.
+        apply: Degrades an image. What is random beyond the parameters comes from the generator.
+        degree: Returns the degree of parameters, one of `degrees`.
+        takes: Name of the map that it takes, an attribute of `Maps`; None if it takes none.
     """
 
     noun: str
@@ -187,10 +187,10 @@ REGISTRY: dict[str, Degradation] = {
 """Every degradation, in the physical order in which a mixture applies them."""
 
 MIXABLE = ("low_light", "blur", "noise", "rain", "snow", "haze")
-"""Those that a mixture may contain (paper 000, figure A); the others occur alone."""
+"""Degradations that a mixture may contain (paper 000, figure A); the others occur alone."""
 
 DEFAULT_TASKS = ("low_light", "blur", "noise", "rain", "snow", "haze", "jpeg")
-"""What a data set has unless its configuration says otherwise; motion blur can be added."""
+"""Degradations of a data set unless its configuration names others, such as motion blur."""
 
 
 def check_tasks(tasks: tuple[str, ...]) -> None:

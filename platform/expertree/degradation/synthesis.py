@@ -1,4 +1,4 @@
-"""Degraded images from recipes, the same bits each time."""
+"""Making degraded images from recipes, with the same bits each time."""
 
 import dataclasses
 import zlib
@@ -16,16 +16,16 @@ MAP_NAMES = tuple(field.name for field in dataclasses.fields(Maps))
 
 
 def degrade(image_u8: ImageU8, recipe: Recipe, maps: Maps = PROCEDURAL_MAPS) -> ImageU8:
-    """Spoil a clean image as the recipe says.
+    """Degrade a clean image as the recipe says.
 
     The image is float between the steps and is rounded to 8 bit once, at the end, and then coded as
-    JPEG if the recipe says that it was saved so. Each task draws
-    from a generator of its own, made from the recipe's seed and the task's name, so the result
-    depends on the image, the recipe and the maps alone.
+    JPEG if the recipe says that it was saved so. Each task draws from a generator of its own, made
+    from the recipe's seed and the task's name, so the result depends on the image, the recipe and
+    the maps alone.
 
     Args:
         image_u8: The clean image, uint8 `[height, width, 3]`.
-        recipe: What to do.
+        recipe: The degradations and their parameters.
         maps: Real maps of the image's height and width; `cuts.maps_of` reads those that a recipe
             names.
 

@@ -1,7 +1,7 @@
-"""Patch sets: which patches there are, for experts, for routers, for validation.
+"""The patch sets of a build: for experts, the extractor, routers and validation.
 
-Each set is a table of its own, so that more of one does not make the others anew; `parts` decides
-its rows and makes them.
+Each set is a table of its own, so that a larger set does not change the others; `parts` plans its
+rows and makes them.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ SHIFT_POINTS = tuple(number / 14 for number in range(15))
 to the severest out of it."""
 
 CLEAN_SET = "val_clean"
-"""Name of the set with which nothing is wrong."""
+"""Name of the set of clean patches."""
 
 HALF_GREY = dataclasses.replace(NATURAL, grey_share=0.5)
 
@@ -38,18 +38,18 @@ _LEAST_PATCHES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PatchSet:
-    """Patches for one purpose.
+    """A set of patches for one purpose.
 
     Attributes:
         name: First part of the patches' ids.
-        part: Which of the photographs they are cut from.
+        part: Part of the photographs that they are cut from.
         severity: Ranges of the parameters.
-        num_patches: How many.
-        mixed_fraction: Share of them that has several degradations at once.
+        num_patches: Number of patches.
+        mixed_fraction: Share of the patches that has several degradations at once.
         patch_px: Side of a patch.
         tasks: Single degradations, and what mixtures are made of.
-        clean_fraction: Share of them with which nothing is wrong.
-        looks: Colours and JPEG that are no degradation.
+        clean_fraction: Share of the patches that is clean.
+        looks: Colours and JPEG coding that are no degradation.
     """
 
     name: str
@@ -65,28 +65,28 @@ class PatchSet:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DegradationConfig:
-    """What the patch sets hold.
+    """Sizes and contents of the patch sets.
 
     Attributes:
         patch_px: Side of a patch. The extractor looks at all of it; experts crop from it.
         num_train: Patches to train experts on, and to cluster.
-        num_extractor: Patches of any degree to train the extractor on, of the same photographs.
+        num_extractor: Patches of any degree, from the same photographs, to train the extractor on.
         num_route: Patches to train routers on, from photographs that no expert has seen.
         num_val_in: Validation patches with parameters in distribution.
         num_val_out: Validation patches with parameters out of distribution.
-        num_val_clean: Validation patches with which nothing is wrong, half of them grey: routers
-            should leave them as they are.
+        num_val_clean: Clean validation patches, half of them grey: routers should leave them as
+            they are.
         num_shift: Validation patches at each of 15 points from the mildest in distribution to the
             severest out of it, half of them mixed, for the report's curves; 0 leaves them out.
         mixed_fraction: Share of the experts' and validation sets that has several degradations.
-        chooser_mixed_fraction: The same for the extractor's and the routers' sets, which have to
-            tell mixtures apart: there the choice is hardest, so that more examples are mixed.
-        chooser_clean_fraction: Share of the extractor's and the routers' sets with which nothing is
-            wrong, so that they learn to leave such pictures alone. Experts see none.
-        looks: Colours and JPEG of training pictures that are no degradation; validation pictures
-            are as they are.
-        tasks: Single degradations; each gets the same number of patches. Those that can be mixed
-            are also what mixtures are made of.
+        chooser_mixed_fraction: Share of the extractor's and the routers' sets that has several
+            degradations; it is larger, as mixtures are the hardest to tell apart.
+        chooser_clean_fraction: Share of the extractor's and the routers' sets that is clean, so
+            that they learn to leave such pictures alone. Experts see none.
+        looks: Colours and JPEG coding of training pictures that are no degradation; validation
+            pictures are as they are.
+        tasks: Single degradations; each gets the same number of patches. Mixtures are made of
+            those that can be mixed.
     """
 
     patch_px: int = 128
@@ -104,10 +104,10 @@ class DegradationConfig:
     tasks: tuple[str, ...] = DEFAULT_TASKS
 
     def __post_init__(self) -> None:
-        """Check the values against each other.
+        """Raise ConfigError unless sizes, fractions and tasks can work together.
 
         Raises:
-            ConfigError: If one cannot work; names it.
+            ConfigError: If a value cannot work; names it.
         """
         if self.patch_px < 16:
             raise ConfigError(f"patch_px must be at least 16, got {self.patch_px}")
@@ -137,11 +137,11 @@ class DegradationConfig:
             )
 
     def patch_sets(self) -> dict[str, PatchSet]:
-        """The sets of a build, by name.
+        """Return the sets of a build by name.
 
         Returns:
             `train`, `extractor`, `route`, `val_in`, `val_out`; `val_clean` and the points of shift
-            where there are to be any.
+            if they have patches.
         """
         usual, choosers = self.mixed_fraction, self.chooser_mixed_fraction
         sets = [
@@ -162,10 +162,10 @@ class DegradationConfig:
         return {patch_set.name: patch_set for patch_set in sets} | self.shift_sets()
 
     def select_sets(self) -> dict[str, PatchSet]:
-        """What a search chooses by, by name: `select_in` and `select_out`.
+        """Return the sets by which a search chooses a tree: `select_in` and `select_out`.
 
-        They are like the sets for validation, but other patches: what a report says of the tree
-        that was chosen is then not what it was chosen by.
+        They are like the sets for validation but have other patches, so that a report on the
+        chosen tree does not rest on the patches by which it was chosen.
         """
         usual = self.mixed_fraction
         sets = (
@@ -178,7 +178,7 @@ class DegradationConfig:
         return dataclasses.replace(patch_set, clean_fraction=clean_fraction, looks=self.looks)
 
     def shift_sets(self) -> dict[str, PatchSet]:
-        """The validation sets at the points of shift, mildest first; none if `num_shift` is 0."""
+        """Return the validation sets at the points of shift, mildest first, if they have patches."""
         if self.num_shift == 0:
             return {}
         fraction = SHIFT_MIXED_FRACTION if len(mixable(self.tasks)) >= MIN_MIXED_TASKS else 0.0
@@ -186,14 +186,14 @@ class DegradationConfig:
         return {patch_set.name: patch_set for patch_set in sets}
 
     def shift_set(self, severity: float, num_patches: int, mixed_fraction: float) -> PatchSet:
-        """Validation patches at one point of shift, from 0 (mildest) to 1 (severest)."""
+        """Return the validation set at one point of shift, from 0 (mildest) to 1 (severest)."""
         name = f"shift-{severity:.4f}"
         return self.patch_set(name, "val", severity, num_patches, mixed_fraction)
 
     def patch_set(
         self, name: str, part: Split, severity: Severity, num_patches: int, mixed_fraction: float
     ) -> PatchSet:
-        """A set of patches of this size and with these degradations."""
+        """Return a set with this configuration's patch size and tasks."""
         return PatchSet(
             name=name,
             part=part,

@@ -1,4 +1,4 @@
-"""The degradation extractor: an image in, an embedding of how it is spoiled out.
+"""The degradation extractor, which turns an image into an embedding of how it is degraded.
 
 `extractor.py` is the network that everything downstream calls, `training.py` teaches it with
 captions, `artefact.py` stores it, `accuracy.py` measures it. A new view of the image is one

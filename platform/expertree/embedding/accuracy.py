@@ -1,4 +1,4 @@
-"""How well the extractor tells degrees apart (paper 000, table I)."""
+"""Measure how well the extractor tells degrees of degradation apart (paper 000, table I)."""
 
 from collections.abc import Sequence
 
@@ -16,19 +16,20 @@ def degree_accuracy(
     *,
     candidates: Sequence[str] | None = None,
 ) -> float:
-    """Share of patches whose nearest caption, by cosine, is their own.
+    """Return the share of patches whose nearest caption, by cosine, is their own.
 
     Args:
-        extractor: With its text tower.
+        extractor: An extractor that has its text tower.
         patches: Degraded patches.
-        captions: Their captions.
+        captions: The caption of each patch.
         candidates: Captions to choose from; by default the different ones among `captions`.
 
     Returns:
         A number in [0, 1].
 
     Raises:
-        ValueError: If the extractor has no text tower, or the numbers differ.
+        ValueError: If the extractor has no text tower, there is not one caption for each patch, or
+            there are no captions.
     """
     if extractor.captions is None:
         raise ValueError("the extractor was loaded without its text tower; load it with captions")

@@ -1,4 +1,4 @@
-"""An extractor on disk: `extractor.json`, the image tower, and apart from it the rest.
+"""Write and read extractors: `extractor.json`, the image tower, and what only training needs.
 
 Routing needs the image tower only, so a bundle can leave out the text tower and, of the
 `controller` form, the frozen tower with its links.
@@ -17,13 +17,13 @@ from expertree.errors import ArtefactError, ConfigError
 from expertree.storage import Storage
 
 VERSION = 1
-"""Format of the artefact; a reader refuses any other."""
+"""Format version of the artefact; a reader refuses any other."""
 
 HEADER, IMAGES, CAPTIONS = "extractor.json", "extractor.safetensors", "captions.safetensors"
 CONTENT = "content.safetensors"
 _HASH_PREFIX = "extractor-"
 _APART = {"captions.": CAPTIONS, "content.": CONTENT}
-"""What only training needs: first part of the tensors' names, and file."""
+"""Files of the parts that only training needs, by the prefix of their tensors' names."""
 
 
 def save_extractor(extractor: Extractor, directory: Storage, *, captions: bool = True) -> None:
@@ -31,7 +31,7 @@ def save_extractor(extractor: Extractor, directory: Storage, *, captions: bool =
 
     Args:
         extractor: The extractor.
-        directory: Where.
+        directory: Directory to write to.
         captions: Whether to write the text tower too, and the content tower, if it has them.
     """
     images = safetensors.torch.save(_image_tensors(extractor))
@@ -52,7 +52,7 @@ def load_extractor(directory: Storage, *, captions: bool = False) -> Extractor:
     """Read an extractor and check that its parts belong together.
 
     Args:
-        directory: Where `save_extractor` wrote it.
+        directory: Directory that `save_extractor` wrote.
         captions: Whether to read the text tower too, and the content tower, if it has one.
 
     Returns:
@@ -83,7 +83,7 @@ def load_extractor(directory: Storage, *, captions: bool = False) -> Extractor:
 
 
 def extractor_hash(extractor: Extractor) -> str:
-    """Name an extractor by what decides its embeddings: the image tower's weights and the view.
+    """Hash what decides an extractor's embeddings: the image tower, the view and the head.
 
     Returns:
         A name that a tree keeps, so that it is known which extractor it was built with; see
@@ -94,7 +94,7 @@ def extractor_hash(extractor: Extractor) -> str:
 
 
 def stored_extractor_hash(directory: Storage) -> str:
-    """`extractor_hash` of an extractor on disk, from its header alone.
+    """Return the `extractor_hash` of an extractor on disk, from its header alone.
 
     Raises:
         ArtefactError: If the header is missing, damaged or of another version.
@@ -104,10 +104,9 @@ def stored_extractor_hash(directory: Storage) -> str:
 
 
 def is_extractor_hash(name: str) -> bool:
-    """Whether a tree's extractor is named by `extractor_hash`.
+    """Return whether a tree's name of its extractor comes from `extractor_hash`.
 
-    Trees that were built before that name the stage that trained it, which says nothing of the
-    weights.
+    Older trees name the stage that trained the extractor, which says nothing about the weights.
     """
     return name.startswith(_HASH_PREFIX)
 

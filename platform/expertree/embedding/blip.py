@@ -1,4 +1,4 @@
-"""Captions of clean images by BLIP, from weights that are on this machine."""
+"""Caption clean images with BLIP, from weights that are on this machine."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,12 +16,13 @@ _MOST_TOKENS = 20
 def caption_images(
     folder: str, batches: Iterator[UInt8[Tensor, "b 3 h w"]], *, device: str = "cpu"
 ) -> list[str]:
-    """Say what images show; the same images give the same captions.
+    """Caption what images show; the same images give the same captions.
 
     Args:
-        folder: Of the model and its processor, as transformers saves them. Nothing is downloaded.
+        folder: Path of the model and its processor, as transformers saves them. Nothing is
+            downloaded.
         batches: The images, RGB.
-        device: Where BLIP runs.
+        device: Device that BLIP runs on.
 
     Returns:
         A caption for each image, in order.

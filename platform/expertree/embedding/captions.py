@@ -1,4 +1,4 @@
-"""The text tower: degree captions to embeddings, needed to train and to name, not to route."""
+"""The text tower, which embeds degree captions; training and naming need it, routing does not."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +20,7 @@ def _split(caption: str) -> list[str]:
 
 
 def words_of(captions: Iterable[str]) -> tuple[str, ...]:
-    """The different words of some captions, sorted."""
+    """Return the different words of some captions, sorted."""
     return tuple(sorted({word for caption in captions for word in _split(caption)}))
 
 
@@ -30,9 +30,9 @@ table would be larger than both towers."""
 
 
 class WordTokenizer:
-    """Captions to numbers by a fixed list of words.
+    """A tokenizer that turns captions into numbers by a fixed list of words.
 
-    0 fills up, 1 is any other word, then come the words, and the last number ends a caption: it is
+    0 is padding, 1 is any unknown word, then come the words. The last number ends a caption: it is
     the largest, which is how a CLIP text tower finds the place to read its output.
     """
 
@@ -43,11 +43,11 @@ class WordTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """How many numbers there are."""
+        """The number of different token numbers."""
         return self._end + 1
 
     def __call__(self, captions: Sequence[str]) -> Int64[Tensor, "captions length"]:
-        """Numbers of each caption, int64 [captions, length]; what is too long is cut."""
+        """Return the numbers of each caption, int64 [captions, length]; longer ones are cut."""
         tokens = torch.full((len(captions), self._length), _PAD)
         for row, caption in enumerate(captions):
             known = [self._index_of.get(word, _UNKNOWN) for word in _split(caption)]
@@ -72,7 +72,7 @@ class CaptionTower(nn.Module):
         self.logit_scale = logit_scale
 
     def forward(self, captions: Sequence[str]) -> Float[Tensor, "captions dim"]:
-        """Embeddings of captions, float32 [captions, embed_dim], of length 1."""
+        """Return embeddings of captions, float32 [captions, embed_dim], of length 1."""
         device = self.logit_scale.device
         features: Tensor = self.text(self.tokenizer(captions).to(device))
         return F.normalize(features.float(), dim=-1)

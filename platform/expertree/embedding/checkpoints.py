@@ -1,4 +1,4 @@
-"""Checkpoints of the extractor's training: committed directories, of which the newest counts."""
+"""Save, read and delete checkpoints of the extractor's training, each a committed directory."""
 
 import safetensors.torch
 from torch import Tensor
@@ -16,9 +16,9 @@ def save_checkpoint(
     """Write a checkpoint, then delete all but the newest two.
 
     Args:
-        directory: Of the training.
+        directory: Directory of the training.
         key: Fingerprint of all that decides the result.
-        step: Steps that were taken.
+        step: Number of steps taken.
         tensors: Weights and the optimiser's state.
         losses: The loss of each step.
     """

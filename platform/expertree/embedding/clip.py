@@ -14,7 +14,7 @@ _FROM_SCRATCH_MEAN, _FROM_SCRATCH_STD = (0.45, 0.45, 0.45), (0.25, 0.25, 0.25)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClipConfig:
-    """Which CLIP model the extractor is made of."""
+    """Settings of the CLIP model that the extractor is made of."""
 
     name: str = ""
     """An architecture of open_clip, for example `ViT-B-32`; empty for the small model below."""
@@ -28,22 +28,22 @@ class ClipConfig:
     faster than a ViT does (METHOD section 2)."""
 
     text_width: int = 64
-    """Text tower of the small model: captions have two dozen words."""
+    """Width of the small model's text tower; little is enough for two dozen words."""
 
     text_layers: int = 2
-    """Likewise."""
+    """Layers of the small model's text tower."""
 
     text_heads: int = 4
-    """Likewise."""
+    """Attention heads of the small model's text tower."""
 
     text_length: int = 16
-    """Words that a caption may have, one for its end included; six degrees take 13."""
+    """Most tokens in a caption, the one that ends it included; six degrees take 13."""
 
     words: tuple[str, ...] = DEGREE_WORDS
     """Vocabulary of the small model's text tower."""
 
     def __post_init__(self) -> None:
-        """Check the values against each other."""
+        """Raise ValueError for `pretrained` without `name`."""
         if self.pretrained and not self.name:
             raise ValueError(
                 f"pretrained is {self.pretrained!r}, but name is empty; name the architecture that "
@@ -57,8 +57,8 @@ class Clip(NamedTuple):
     Attributes:
         visual: Image tower: normalised float [B, 3, side, side] to [B, embed_dim].
         captions: Text tower.
-        mean: What to subtract from an image in [0, 1], for R, G and B.
-        std: What to divide it by then.
+        mean: Values to subtract from an image in [0, 1], for R, G and B.
+        std: Values to divide it by then, for R, G and B.
     """
 
     visual: nn.Module
@@ -71,10 +71,11 @@ def build_clip(config: ClipConfig, *, embed_dim: int, side_px: int, load_weights
     """Build a CLIP model.
 
     Args:
-        config: Which one.
+        config: The architecture, and the weights to start from.
         embed_dim: Length of its embeddings.
         side_px: Side of the images that it will see.
-        load_weights: Whether to load `config.pretrained`; not when weights of ours follow.
+        load_weights: Whether to load `config.pretrained`; False where saved weights are loaded
+            next.
 
     Raises:
         ConfigError: If the model is unknown, its weights cannot be had, or its embeddings have

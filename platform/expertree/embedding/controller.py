@@ -37,7 +37,7 @@ class ContentTower(nn.Module):
             self.links.append(link)
 
     def train(self, mode: bool = True) -> "ContentTower":  # noqa: FBT001, FBT002 - torch's own
-        """Change the mode of all but the frozen tower."""
+        """Set the mode of all parts but the frozen tower, which stays in evaluation mode."""
         super().train(mode)
         self.tower.eval()
         return self
@@ -48,9 +48,9 @@ class ContentTower(nn.Module):
         """Embed the content of normalised images.
 
         Args:
-            images: What the controller saw too.
+            images: The images that the controller saw.
             states: The controller's output after each block, as `states_of` collects it; without
-                it the tower is as it was before any training.
+                it the frozen tower works alone.
         """
         added = (
             [link(state) for link, state in zip(self.links, states, strict=True)] if states else []
@@ -63,7 +63,7 @@ class ContentTower(nn.Module):
 
 
 def controller_of(tower: nn.Module) -> nn.Module:
-    """The trainable copy that control starts from.
+    """Return a trainable copy of a tower: the controller before training.
 
     Raises:
         ConfigError: If the tower is no ViT of open_clip.
@@ -91,10 +91,10 @@ def states_of(tower: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def blocks_of(tower: nn.Module) -> list[nn.Module]:
-    """The transformer blocks of a ViT of open_clip, first to last.
+    """Return the transformer blocks of a ViT of open_clip, first to last.
 
     Raises:
-        ConfigError: If the tower is something else.
+        ConfigError: If the tower is no ViT of open_clip.
     """
     blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
     if not isinstance(blocks, nn.ModuleList):
@@ -114,7 +114,7 @@ def _width_of(block: nn.Module) -> int:
 
 @contextmanager
 def _adding(block: nn.Module, extra: Tensor) -> Iterator[None]:
-    """Add something to what a block gives."""
+    """Add a tensor to the output of a block while the context lasts."""
 
     def add(_: nn.Module, __: object, output: Tensor) -> Tensor:
         return output + extra

@@ -1,4 +1,4 @@
-"""The extractor: one interface, a batch of images in, a batch of embeddings out."""
+"""The extractor network, which turns a batch of images into a batch of embeddings."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from expertree.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractorConfig:
-    """What the extractor is, and how it is trained."""
+    """Settings of the extractor: its network, its view of an image and its training."""
 
     clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
-    """The network."""
+    """The CLIP model."""
 
     form: Literal["plain", "controller"] = "plain"
-    """How the network is trained: all of it, or as DA-CLIP does, a copy that controls a frozen one
-    (METHOD section 2), for pretrained ViTs."""
+    """How the network is trained: `plain` trains all of it; `controller`, for pretrained ViTs,
+    trains a copy that controls the frozen network, as DA-CLIP does (METHOD section 2)."""
 
     content_captions: str | None = None
     """Folder of BLIP's weights and processor, as transformers saves them, to caption the clean
@@ -40,25 +40,25 @@ class ExtractorConfig:
     """Length of an embedding, as CLIP ViT-B/32 and the paper have it."""
 
     view: Literal["spread", "centre_crop", "resize", "full", "sliding"] = "spread"
-    """What of an image it looks at; a name in `views.VIEWS`. `spread` takes the mean embedding of
-    up to nine windows over all of a photograph; `centre_crop` is the paper's and sees its middle
-    alone. `resize` and `full` are for comparison (paper 000, table I): the first hides fine
+    """Part of an image that is embedded; a name in `views.VIEWS`. `spread` takes the mean embedding
+    of up to nine windows over all of a photograph; `centre_crop` is the paper's and sees only its
+    middle. `resize` and `full` are for comparison (paper 000, table I): the first hides fine
     degradations, the second costs time in proportion to the image. `sliding` is LoRA-IR's."""
 
     view_px: int = 128
-    """Side of that view, or of a window of `sliding`. The paper's is 224, cut from photographs;
-    patches of a small run have 128."""
+    """Side of the view, or of one window of `spread` and `sliding`, in pixels. The paper's is 224,
+    cut from photographs; patches of a small run have 128."""
 
     head: Literal["linear", "spherical", "type"] = "linear"
-    """What it is trained to say; a name in `heads.HEADS`. `linear` is CLIP's: near the caption of
-    its degree. `spherical` is SLER-IR's, on the unit sphere; `type` is LoRA-IR's, blind to
-    degrees."""
+    """Training objective of the embedding; a name in `heads.HEADS`. `linear` is CLIP's: embeddings
+    come near the caption of their degree. `spherical` is SLER-IR's, on the unit sphere; `type` is
+    LoRA-IR's and ignores degrees."""
 
     recipe: ExtractorRecipe = dataclasses.field(default_factory=ExtractorRecipe)
-    """The training."""
+    """Settings of the training."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Raise ValueError for a size below 1, or settings that exclude each other."""
         for name in ("embed_dim", "view_px"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -72,18 +72,18 @@ _POSITIONS = ("positional_embedding", "pos_embed")
 
 
 class Patches(Protocol):
-    """Degraded patches and the clean ones beneath, by position."""
+    """Degraded patches and their clean versions, by position."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of patches."""
         ...
 
     def lq(self, indices: Sequence[int]) -> UInt8[Tensor, "b 3 h w"]:
-        """The degraded patches at some positions, uint8 BCHW, RGB."""
+        """Return the degraded patches at some positions, uint8 BCHW, RGB."""
         ...
 
     def gt(self, indices: Sequence[int]) -> UInt8[Tensor, "b 3 h w"]:
-        """The clean ones; asked for in training of the `controller` form only."""
+        """Return the clean patches; only training of the `controller` form needs them."""
         ...
 
 
@@ -94,10 +94,11 @@ class Extractor(nn.Module):
     `spherical` head: its length carries information that the routers use (METHOD section 2).
 
     Attributes:
-        config: What it was built from.
+        config: The settings it was built from.
         visual: The image tower.
         captions: The text tower; None where the extractor was loaded to embed images only.
-        content: The frozen tower and its links, in the `controller` form; None likewise.
+        content: The frozen tower and its links, in the `controller` form; None in the other form,
+            or where the extractor was loaded to embed images only.
     """
 
     mean: Tensor
@@ -128,7 +129,7 @@ class Extractor(nn.Module):
 
     @property
     def fixed_px(self) -> int | None:
-        """The only side of a view that the tower takes; None if it takes any."""
+        """The only side of a view that the tower takes, in pixels; None if it takes any."""
         is_fixed = self.config.view != "sliding" and _learnt_positions(self.visual)
         return self.config.view_px if is_fixed else None
 
@@ -149,7 +150,7 @@ class Extractor(nn.Module):
         return self.encode(VIEWS[self.config.view](images, side_px))
 
     def encode(self, views: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
-        """Embed what is already a view, or in training a crop of its own size."""
+        """Embed images that are views already, or training crops of another size."""
         return self._finished(self.visual(self._normalised(views)))
 
     def encode_both(
@@ -167,10 +168,10 @@ class Extractor(nn.Module):
 
     @torch.no_grad()
     def encode_clean(self, views: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
-        """Embed clean views by the frozen tower alone: what a content embedding is to be.
+        """Embed clean views by the frozen tower alone: the targets of content embeddings.
 
         Raises:
-            ValueError: As `encode_both`.
+            ValueError: As for `encode_both`.
         """
         clean: Tensor = self._content_tower()(self._normalised(views))
         return clean.float()
@@ -192,7 +193,7 @@ class Extractor(nn.Module):
 
     @torch.no_grad()
     def embed(self, images: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
-        """Embed images for use: no gradients, and the statistics of training, not of the batch.
+        """Embed images without gradients and in evaluation mode, which it leaves on.
 
         Args:
             images: RGB in [0, 1], BCHW, any height and width, on the extractor's device.
@@ -212,10 +213,10 @@ class Extractor(nn.Module):
 
 
 def _tower(tower: nn.Module, config: ExtractorConfig) -> nn.Module:
-    """The tower that belongs to the view.
+    """Return the tower that belongs to the view.
 
     Raises:
-        ConfigError: If it cannot look at images of any size, as `full` does.
+        ConfigError: If the view is `full` and the tower takes images of one size only.
     """
     if config.view == "sliding":
         return SlidingTower(
@@ -241,8 +242,8 @@ def build_extractor(config: ExtractorConfig, *, seed: int = 0) -> Extractor:
     """Build an extractor with pretrained or with random weights.
 
     Args:
-        config: What to build.
-        seed: Of the random weights; the global generator is left alone.
+        config: Settings of the extractor.
+        seed: Seed of the random weights; the global generator is left alone.
 
     Returns:
         The extractor, in evaluation mode.

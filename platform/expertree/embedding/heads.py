@@ -1,6 +1,6 @@
-"""What an embedding is trained to say, by name: the losses against captions.
+"""Training objectives of the embedding, by name: losses against captions.
 
-All of them take what they compare with from the text tower: captions of degrees, or the nouns of
+All of them compare images with the text tower's embeddings of degree captions, or of the names of
 degradations. So every head's embeddings can be named by their nearest caption.
 """
 
@@ -31,10 +31,10 @@ Loss = Callable[[Float[Tensor, "b dim"], Sequence[str], CaptionTower], Float[Ten
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """What follows the image tower in training.
+    """A training objective of the embedding.
 
     Attributes:
-        loss: Of embeddings, the caption of each, and the text tower.
+        loss: Loss of embeddings, given the caption of each and the text tower.
         unit_length: Whether embeddings have length 1, downstream too.
     """
 
@@ -43,10 +43,10 @@ class Head:
 
 
 def types_of(caption: str) -> list[str]:
-    """The degradations that a caption names, without their degrees.
+    """Return the degradations that a caption names, without their degrees.
 
     Raises:
-        ValueError: If one of its parts is no degree that exists.
+        ValueError: If a part of the caption is no known degree.
     """
     parts = caption.split(SEPARATOR)
     unknown = [part for part in parts if part not in ALL_DEGREES]
@@ -56,7 +56,7 @@ def types_of(caption: str) -> list[str]:
 
 
 def logit_scale(tower: CaptionTower) -> Float[Tensor, ""]:
-    """The factor on cosines, limited."""
+    """Return the factor on cosines, at most `MAX_LOGIT_SCALE`."""
     return tower.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
 

@@ -1,4 +1,4 @@
-"""What training minimises: losses on embeddings and on the embeddings of captions."""
+"""The losses of extractor training, on embeddings of images and of captions."""
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ def multi_positive_loss(
     caption_of: Int64[Tensor, " images"],
     scale: Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
-    """CLIP's symmetric loss where equal captions are one caption, not each other's negatives.
+    """Return CLIP's symmetric loss, with equal captions as one caption instead of as negatives.
 
     Plain InfoNCE on a few dozen captions counts duplicates as negatives and cannot fall below
     ln(batch / captions) (METHOD section 2). Here an image is matched against the batch's different
@@ -42,7 +42,7 @@ def spherical_loss(
     *,
     margin: float,
 ) -> Float[Tensor, ""]:
-    """SLER-IR's losses on the unit sphere (paper 004, section 3.3).
+    """Return the sum of SLER-IR's losses on the unit sphere (paper 004, section 3.3).
 
     Images are classified by their nearest centre; the triplet-constrained contrastive loss
     max(E_N[S] - E_P[S] + margin, 0) compares the mean cosine of pairs of different classes with
@@ -54,7 +54,7 @@ def spherical_loss(
         centres: A centre of length 1 for each class in the batch.
         centre_of: For each image the row of its class.
         scale: Factor on the cosines in the classification.
-        margin: Lambda.
+        margin: Lambda, the margin of the contrastive loss.
     """
     classified = F.cross_entropy(scale * images @ centres.T, centre_of)
     alike = centre_of[:, None] == centre_of[None, :]
@@ -73,19 +73,19 @@ def type_loss(
     shares: Float[Tensor, "images types"],
     scale: Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
-    """LoRA-IR's cross-entropy on the type of degradation (paper 002, section 3.2).
+    """Return LoRA-IR's cross-entropy on the type of degradation (paper 002, section 3.2).
 
     Args:
         images: Image embeddings, any length.
         types: An embedding of length 1 for each type.
-        shares: For each image its types, in sum 1: a mixture belongs to all of its parts.
+        shares: Share of each type in each image, in sum 1: a mixture belongs to all of its parts.
         scale: Factor on the cosines.
     """
     return F.cross_entropy(scale * F.normalize(images, dim=-1) @ types.T, shares)
 
 
 def _crowding(centres: Float[Tensor, "centres dim"]) -> Float[Tensor, ""]:
-    """Mean square of the positive cosines between different centres."""
+    """Return the mean square of the positive cosines between different centres."""
     count = len(centres)
     near = F.relu(centres @ centres.T).square()
     return (near.sum() - near.diagonal().sum()) / max(count * (count - 1), 1)

@@ -1,4 +1,4 @@
-"""Embeddings as a picture: projected onto a plane, and how far apart degradations lie in them."""
+"""Project embeddings onto a plane, and measure how far apart degradations lie in them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from jaxtyping import Float, Float32, Int64
 from threadpoolctl import threadpool_limits
 
 MOST_POINTS = 2000
-"""A picture of more says no more, and t-SNE takes 4 s of one core for these."""
+"""Most points of a picture: more would show no more, and t-SNE takes 4 s of one core for these."""
 
 NUM_NEIGHBOURS = 10
 _PRINCIPAL = 50
@@ -18,10 +18,10 @@ _LEAST_SPREAD = 1e-6
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Picture:
-    """Points of a plane for some embeddings.
+    """Embeddings projected onto a plane.
 
     Attributes:
-        rows: Which embeddings, ascending.
+        rows: Rows of the embeddings that are shown, ascending.
         pca: Their first two principal components.
         tsne: Their places by t-SNE: neighbours stay neighbours, distances mean little.
     """
@@ -33,13 +33,14 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Separation:
-    """How far the samples of one label are from all others.
+    """A measure of how far the samples of one label are from all others.
 
     Attributes:
         label: The label.
-        num_samples: How many there are.
-        silhouette: Mean over them, in [-1, 1]; None where there are no others, or only one.
-        purity: Share of their `NUM_NEIGHBOURS` nearest others that carry the same label.
+        num_samples: Number of samples with this label.
+        silhouette: Their mean silhouette, in [-1, 1]; None where there is one label only, or no
+            label occurs twice.
+        purity: Share of their `NUM_NEIGHBOURS` nearest neighbours that carry the same label.
     """
 
     label: str
@@ -53,10 +54,10 @@ def draw(embeddings: Float[np.ndarray, "samples dim"], *, seed: int = 0) -> Pict
 
     Args:
         embeddings: At least 4 of them; of more than `MOST_POINTS` a random sample is drawn.
-        seed: Of the sample. The same embeddings and seed give the same picture.
+        seed: Seed of the sample and of t-SNE. The same embeddings and seed give the same picture.
 
     Raises:
-        ValueError: If there are fewer.
+        ValueError: If there are fewer than 4 embeddings.
     """
     from sklearn.decomposition import PCA  # noqa: PLC0415 - a second to load
     from sklearn.manifold import TSNE  # noqa: PLC0415 - likewise
@@ -85,15 +86,15 @@ def draw(embeddings: Float[np.ndarray, "samples dim"], *, seed: int = 0) -> Pict
 def separations(
     embeddings: Float[np.ndarray, "samples dim"], labels: Sequence[str], *, seed: int = 0
 ) -> tuple[Separation, ...]:
-    """Silhouette and purity by label, in the order in which labels first occur.
+    """Return silhouette and purity by label, in the order in which labels first occur.
 
     Args:
         embeddings: One for each label; of more than `MOST_POINTS` a random sample is drawn.
-        labels: For example the degradation of each.
-        seed: Of the sample.
+        labels: Label of each embedding, for example its degradation.
+        seed: Seed of the sample.
 
     Raises:
-        ValueError: If the numbers differ, or there are fewer than two.
+        ValueError: If there is not one label for each embedding, or there are fewer than two.
     """
     from sklearn.metrics import silhouette_samples  # noqa: PLC0415 - a second to load
     from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415 - likewise
@@ -122,7 +123,7 @@ def separations(
 
 
 def sample_rows(num_samples: int, *, seed: int) -> Int64[np.ndarray, " points"]:
-    """At most `MOST_POINTS` different rows, ascending."""
+    """Draw at most `MOST_POINTS` different rows, and return them ascending."""
     if num_samples <= MOST_POINTS:
         return np.arange(num_samples)
     chosen = np.random.default_rng(seed).choice(num_samples, MOST_POINTS, replace=False)
@@ -132,6 +133,6 @@ def sample_rows(num_samples: int, *, seed: int) -> Int64[np.ndarray, " points"]:
 def standardised(
     embeddings: Float[np.ndarray, "samples dim"],
 ) -> Float[np.ndarray, "samples dim"]:
-    """Each dimension with mean 0 and deviation 1, as the tree sees them (METHOD section 3)."""
+    """Bring each dimension to mean 0 and deviation 1, as the tree does (METHOD section 3)."""
     spread = np.maximum(embeddings.std(axis=0), _LEAST_SPREAD)
     return np.asarray((embeddings - embeddings.mean(axis=0)) / spread)

@@ -1,4 +1,4 @@
-"""How the extractor is trained, as plain values and pure functions of the step."""
+"""The extractor's training recipe: settings, and pure functions of the step."""
 
 import dataclasses
 import math
@@ -15,49 +15,50 @@ from expertree.passes import indices_at
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractorRecipe:
-    """The training of an extractor."""
+    """Settings of an extractor's training."""
 
     num_steps: int = 600
-    """Batches to learn from."""
+    """Training steps, one batch each."""
 
     batch_size: int = 32
     """Images in a batch."""
 
     crop_px: int = 96
-    """Side of the random crops that are trained on; at most the patches' side. Smaller is faster,
-    and the towers that are trained from scratch average over positions, so that the view may be
-    larger."""
+    """Side of the random crops that are trained on, in pixels; at most the patches' side. Smaller
+    is faster, and towers that are trained from scratch average over positions, so that the view may
+    be larger."""
 
     last_crop_px: int | None = None
-    """Side of the crops in the last quarter of the steps; the same as before where it is left out.
-    Small crops first and large ones last learn what a small one cannot show, such as the density of
-    rain, without paying for it all the time."""
+    """Side of the crops in the last quarter of the steps, in pixels; null keeps `crop_px`. Large
+    crops at the end teach what a small one cannot show, such as the density of rain, without the
+    cost of large crops all the time."""
 
     swapped_share: float = 0.5
-    """Share of the crops whose colours change places: red, green and blue in another order. What is
-    wrong with a picture is rarely a matter of its colours, and few photographs have few of them."""
+    """Share of the crops whose red, green and blue change places at random. Degradations rarely
+    depend on colour, and a small set of photographs shows few colours."""
 
     learning_rate: float = 2e-3
-    """Highest rate of AdamW; reached after the warm-up, then a cosine to 0."""
+    """Highest learning rate of AdamW, reached after the warm-up; a cosine to 0 follows."""
 
     warmup_fraction: float = 0.1
     """Share of the steps in which the rate rises linearly."""
 
     weight_decay: float = 0.05
-    """Of AdamW, on matrices and filters only."""
+    """Weight decay of AdamW, on matrices and filters only."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the image tower's multiplications. `bfloat16` is two to three times as fast where the
-    processor has instructions for it (AMX, or a GPU), and slower where it has none."""
+    """Number format of the image tower's multiplications. `bfloat16` is two to three times as fast
+    where the processor has instructions for it (AMX, or a GPU), and slower where it has none."""
 
     checkpoint_every_steps: int = 200
-    """What is lost at most when the training is killed."""
+    """Steps between checkpoints: the most that is lost when the training is killed."""
 
     num_threads: int = 2
-    """Threads of torch. Part of the recipe: another number adds in another order."""
+    """Threads of torch. Part of the recipe: another number adds in another order, which changes
+    rounding."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Raise ValueError for a count below 1, a share out of range, or a rate of 0 or less."""
         counts = ("num_steps", "batch_size", "crop_px", "checkpoint_every_steps", "num_threads")
         for name in counts:
             if getattr(self, name) < 1:
@@ -73,7 +74,7 @@ class ExtractorRecipe:
 
 
 def learning_rate_at(recipe: ExtractorRecipe, step: int) -> float:
-    """The rate of one step: linear warm-up, then half a cosine to 0."""
+    """Return the learning rate of one step: linear warm-up, then half a cosine to 0."""
     num_warmup = max(1, round(recipe.warmup_fraction * recipe.num_steps))
     if step < num_warmup:
         return recipe.learning_rate * (step + 1) / num_warmup
@@ -82,13 +83,13 @@ def learning_rate_at(recipe: ExtractorRecipe, step: int) -> float:
 
 
 def crop_px_at(recipe: ExtractorRecipe, step: int) -> int:
-    """Side of one step's crops."""
+    """Return the side of one step's crops, in pixels."""
     is_last = recipe.last_crop_px is not None and 4 * step >= 3 * recipe.num_steps
     return recipe.last_crop_px if is_last and recipe.last_crop_px else recipe.crop_px
 
 
 def batch_at(recipe: ExtractorRecipe, step: int, *, num_patches: int, seed: int) -> list[int]:
-    """Positions of one step's patches, a function of seed and step alone.
+    """Return the positions of one step's patches, which depend on seed and step alone.
 
     Each pass over the patches has an order of its own; a batch may cross from one into the next.
     """
@@ -100,9 +101,10 @@ def batch_at(recipe: ExtractorRecipe, step: int, *, num_patches: int, seed: int)
 def crops_at(
     images: UInt8[Tensor, "b c h w"], recipe: ExtractorRecipe, step: int, *, seed: int
 ) -> UInt8[Tensor, "b c crop crop"]:
-    """One step's crops, mirrored and recoloured at random, a function of seed and step alone.
+    """Cut one step's crops, mirrored and recoloured at random by seed and step alone.
 
-    Left and right only: haze grows towards the top of a photograph, and rain never falls level.
+    They are mirrored left to right only: haze grows towards the top of a photograph, and rain never
+    falls level.
 
     Raises:
         ValueError: If the images are smaller than the crops.
@@ -132,7 +134,7 @@ def _crop(
 
 
 def distinct(captions: Sequence[str]) -> tuple[list[str], list[int]]:
-    """The different captions, sorted, and for each caption its place among them."""
+    """Return the different captions, sorted, and the place of each caption among them."""
     found = sorted(set(captions))
     place_of = {caption: place for place, caption in enumerate(found)}
     return found, [place_of[caption] for caption in captions]

@@ -1,4 +1,4 @@
-"""LoRA-IR's way to look at a large image: windows at its own scale, and all of it made small."""
+"""LoRA-IR's image tower for large images: windows at their own scale, and the image made small."""
 
 import torch
 from jaxtyping import Float
@@ -17,18 +17,18 @@ class SlidingTower(nn.Module):
     behind those of the downsampled image, and a two-layer MLP makes the embedding of both.
 
     Attributes:
-        tower: Normalised float [B, 3, side, side] to [B, embed_dim].
+        tower: Image tower, from normalised float [B, 3, side, side] to [B, embed_dim].
         fusion: The MLP.
     """
 
     def __init__(self, tower: nn.Module, *, embed_dim: int, side_px: int, frozen: bool) -> None:
-        """Build it.
+        """Wrap an image tower for images of one size.
 
         Args:
             tower: The image tower.
             embed_dim: Length of its embeddings, and of those made here.
             side_px: Side of a window.
-            frozen: Train the MLP only, as the paper does with pretrained weights.
+            frozen: Whether to train the MLP only, as the paper does with pretrained weights.
         """
         super().__init__()
         self.tower = tower.requires_grad_(not frozen)
@@ -39,7 +39,7 @@ class SlidingTower(nn.Module):
         self._frozen = frozen
 
     def train(self, mode: bool = True) -> "SlidingTower":  # noqa: FBT001, FBT002 - torch's own
-        """Change the mode; a frozen tower keeps the statistics that it came with."""
+        """Set the mode; a frozen tower stays in evaluation mode and keeps its statistics."""
         super().train(mode)
         if self._frozen:
             self.tower.eval()

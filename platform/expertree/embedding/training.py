@@ -1,4 +1,4 @@
-"""Training the extractor against degree captions; exact resume after a kill."""
+"""Train the extractor against degree captions, with exact resume after a kill."""
 
 import math
 import time
@@ -56,10 +56,10 @@ def train_extractor(
         config: Network and recipe.
         patches: Degraded patches to learn from.
         captions: The degree caption of each.
-        directory: Where checkpoints and result go; nobody else's.
-        seed: Of the weights, the batches and the crops.
-        on_progress: See `train_expert`.
-        device: Where to compute.
+        directory: Directory of checkpoints and result; nothing else may use it.
+        seed: Seed of the weights, the batches and the crops.
+        on_progress: Called about once a second, and at the end; see `train_expert`.
+        device: Device to compute on.
 
     Returns:
         The trained extractor, text tower included, in evaluation mode.
@@ -103,7 +103,7 @@ def _take_all(
     on_progress: OnProgress | None,
     save: Callable[[int, "_Training"], None],
 ) -> None:
-    """Take the steps that are left, with a checkpoint every so often and where one is to pause."""
+    """Take the steps that are left; save checkpoints at intervals, and before a pause."""
     pace = _Pace(on_progress, recipe, len(state.losses))
     for step in range(len(state.losses), recipe.num_steps):
         state.take(step)
@@ -146,7 +146,7 @@ class _Training:
         )
 
     def take(self, step: int) -> None:
-        """Learn from one batch."""
+        """Take one training step, on one batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.recipe, step)
         loss = self._loss(step)
@@ -175,7 +175,7 @@ class _Training:
         return loss(embeddings, captions, self._tower()) + self._content_loss(content, rows, step)
 
     def _content_loss(self, content: Tensor, rows: Sequence[int], step: int) -> Tensor:
-        """Of content embeddings against what the clean images show (paper 000, appendix A)."""
+        """Return the loss of content embeddings (paper 000, appendix A)."""
         tower = self._tower()
         if self.content_captions is not None:
             names, target_of = distinct([self.content_captions[row] for row in rows])
@@ -192,7 +192,7 @@ class _Training:
 
     @property
     def content_target(self) -> str | None:
-        """What content embeddings are compared with, in words."""
+        """The target of content embeddings in words; None where there are no such embeddings."""
         if self.extractor.content is None:
             return None
         return "captions by BLIP" if self.content_captions is not None else "clean images"
@@ -208,7 +208,7 @@ class _Training:
         return tower
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that changes, as named tensors."""
+        """Return weights and optimiser state as named tensors."""
         found = {f"model.{n}": t.cpu().contiguous() for n, t in self.extractor.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             for name, tensor in state.items():
@@ -216,7 +216,7 @@ class _Training:
         return found
 
     def resume(self, checkpoint: tuple[int, dict[str, Tensor], list[float]] | None) -> None:
-        """Take over what a checkpoint holds, if there is one."""
+        """Restore the state from a checkpoint, if there is one."""
         if checkpoint is None:
             return
         _, tensors, self.losses = checkpoint
@@ -247,7 +247,7 @@ def _check_crops(extractor: Extractor) -> None:
 def _captioned(
     config: ExtractorConfig, patches: Patches, directory: Storage, key: str, device: str
 ) -> list[str]:
-    """What the clean patches show, by BLIP; kept in the directory, as it takes long."""
+    """Return BLIP's captions of the clean patches; the directory keeps them, as they take long."""
     from expertree.embedding.blip import caption_images  # noqa: PLC0415 - seconds, rarely needed
 
     if directory.exists(_CONTENT):
@@ -264,7 +264,7 @@ def _captioned(
 
 
 def _laid_out_as(weight: Tensor, tensor: Tensor) -> Tensor:
-    """A part of the optimiser's state in its weight's memory format.
+    """Return a tensor of the optimiser's state in its weight's memory format.
 
     The fused step walks through both in memory's order, and safetensors knows one format only.
     """

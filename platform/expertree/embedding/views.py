@@ -1,8 +1,7 @@
-"""What the extractor looks at: views of an image, by name.
+"""The views of an image that the extractor can embed, by name.
 
-A view takes images float BCHW and a side in pixels. None of them changes what a degradation looks
-like unless its name says so: resizing first costs the paper a fifth of its accuracy (paper 000,
-table I).
+A view takes images float BCHW and a side in pixels. Only `resize` changes what a degradation looks
+like, which costs the paper a fifth of its accuracy (paper 000, table I).
 """
 
 from collections.abc import Callable, Mapping
@@ -16,39 +15,39 @@ from torch import Tensor
 View = Callable[[Float[Tensor, "b c h w"], int], Float[Tensor, "b c view_h view_w"]]
 
 SPREAD = 3
-"""Windows along a side, at most, that `spread` looks at."""
+"""Most windows along one side of an image in the view `spread`."""
 
 
 def centre_crop(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b c side side"]:
-    """The middle of each image at its own scale; a smaller image is continued by reflection."""
+    """Cut the middle of each image at its own scale; reflect where an image is smaller."""
     images = at_least(images, side_px)
     top, left = ((length - side_px) // 2 for length in images.shape[-2:])
     return images[..., top : top + side_px, left : left + side_px]
 
 
 def resize(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b c side side"]:
-    """All of each image, squeezed into a square, as CLIP's own preprocessing does it."""
+    """Squeeze all of each image into a square, as CLIP's own preprocessing does it."""
     size = (side_px, side_px)
     return F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
 
 
 def full(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b c view_h view_w"]:
-    """All of each image at its own scale; reflected where it is smaller than a side."""
+    """Return all of each image at its own scale; reflect where it is smaller than a side."""
     return at_least(images, side_px)
 
 
 def windows(
     images: Float[Tensor, "b c h w"], side_px: int, *, most: int | None = None
 ) -> Float[Tensor, "b n c side side"]:
-    """Square windows that cover each image at its own scale.
+    """Cut square windows that cover each image at its own scale.
 
-    As few rows and columns as will do, evenly apart, so that neighbours overlap where the image is
-    no multiple of the side; a smaller image is continued by reflection.
+    Rows and columns are as few as possible and evenly apart, so that neighbours overlap where the
+    image is no multiple of the side. A smaller image is continued by reflection.
 
     Args:
-        images: Any size.
+        images: Images of any size.
         side_px: Side of a window.
-        most: Rows and columns at most, where windows need not cover a large image.
+        most: Most rows, and most columns; with it, windows need not cover a large image.
     """
     images = at_least(images, side_px)
     tops, lefts = (_starts(length, side_px, most) for length in images.shape[-2:])
@@ -59,7 +58,7 @@ def windows(
 
 
 def at_least(images: Float[Tensor, "b c h w"], side_px: int) -> Float[Tensor, "b c new_h new_w"]:
-    """Images continued on all sides by reflection until no side is shorter."""
+    """Continue images on all sides by reflection until no side is shorter than `side_px`."""
     height_px, width_px = images.shape[-2:]
     if min(height_px, width_px) >= side_px:
         return images
@@ -75,17 +74,17 @@ VIEWS: Mapping[str, View] = {
     "sliding": full,
     "spread": full,
 }
-"""What the tower is given, or cut into windows: by the extractor for `spread`, by a tower of its
-own for `sliding` (`sliding.py`)."""
+"""Views by name. For `spread` the extractor cuts the image into windows, for `sliding` a tower of
+its own does (`sliding.py`)."""
 
 
 def visible_part(
     image: Shaped[np.ndarray, "h w 3"], view: str, side_px: int
 ) -> Shaped[np.ndarray, "part_h part_w 3"]:
-    """The part of an image that a view makes use of; the view of the part is the view of the image.
+    """Return the part of an image that a view uses; the view of both is the same.
 
     Args:
-        image: HWC, of any type.
+        image: Image HWC, of any type.
         view: A name in `VIEWS`.
         side_px: Side of the view.
     """
@@ -101,7 +100,7 @@ def visible_part(
 
 
 def _of_windows(length_px: int, side_px: int) -> Int64[np.ndarray, " pixels"]:
-    """The pixels along a side that `spread` looks at, window after window; all of a short side."""
+    """Return the pixels along a side that `spread` uses, by window; all of a short side."""
     if length_px <= SPREAD * side_px:
         return np.arange(length_px)
     return np.concatenate(
@@ -110,7 +109,7 @@ def _of_windows(length_px: int, side_px: int) -> Int64[np.ndarray, " pixels"]:
 
 
 def _starts(length_px: int, side_px: int, most: int | None = None) -> list[int]:
-    """First pixels of the windows along one side."""
+    """Return the first pixels of the windows along one side."""
     num_windows = -(-length_px // side_px)
     num_windows = num_windows if most is None else min(num_windows, most)
     last = length_px - side_px
@@ -118,7 +117,7 @@ def _starts(length_px: int, side_px: int, most: int | None = None) -> list[int]:
 
 
 def _reflected(length_px: int, wanted_px: int) -> Int64[Tensor, " wanted"]:
-    """Indices that continue a row of pixels on both sides by reflection, however short it is."""
+    """Return indices that continue a row of pixels, however short, on both sides by reflection."""
     period = max(2 * (length_px - 1), 1)
     positions = torch.arange(wanted_px) - (wanted_px - length_px) // 2
     folded = positions.remainder(period)

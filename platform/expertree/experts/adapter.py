@@ -1,4 +1,4 @@
-"""Adapters: what an expert changes of the root's network, and putting the two together.
+"""Adapters: an expert's changes to the root's network, and the merging of both.
 
 Only training one (`lora.py`) needs peft; a bundle is opened and used without it.
 """
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from expertree.experts.backbones import BackboneConfig, build_backbone, nafnet_fast, restormer
 
 DOWN, UP = "lora_A", "lora_B"
-"""Under a layer's name: the factors of its change, from its input to `rank` numbers and on to its
-output."""
+"""Names of the two factors of a layer's change: from its input to `rank` numbers, and from these to
+its output."""
 
 NORMS = (nn.LayerNorm, nafnet_fast.ChannelNorm, restormer.ChannelNorm)
-"""The norms of all backbones."""
+"""Classes of the norms in all backbones."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,17 +32,13 @@ class AdapterConfig:
     """Rows of A and columns of B; the paper's (paper 000, appendix C)."""
 
     alpha: int = 16
-    """The change is scaled by `alpha / rank`; the paper's."""
+    """Strength of the change, which is scaled by `alpha / rank`; the paper's."""
 
     train_norms: bool = False
     """Whether layer norms are trained too."""
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work.
-
-        Raises:
-            ValueError: Names the field and the value.
-        """
+        """Raise ValueError for a `rank` or `alpha` below 1; it names the field and the value."""
         for name in ("rank", "alpha"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -53,8 +49,8 @@ class AdapterLayers:
     """The layers of a network that adapters change, by name.
 
     Attributes:
-        factored: Get a change of low rank; their biases stay the root's.
-        whole: Are replaced.
+        factored: Layers that get a change of low rank; their biases stay the root's.
+        whole: Layers that are replaced.
     """
 
     factored: tuple[str, ...]
@@ -63,11 +59,11 @@ class AdapterLayers:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Adapter:
-    """One expert's changes.
+    """One expert's changes to the root's network.
 
     Attributes:
-        config: How they are meant.
-        tensors: As `adapter_shapes` says.
+        config: The settings they were trained with.
+        tensors: Tensors with the names and shapes of `adapter_shapes`.
     """
 
     config: AdapterConfig
@@ -75,21 +71,21 @@ class Adapter:
 
     @property
     def changed(self) -> frozenset[str]:
-        """Names of the network's tensors that it changes."""
+        """Names of the network's tensors that the adapter changes."""
         return frozenset(_changed(name) for name in self.tensors)
 
     def to(self, device: torch.device) -> "Adapter":
-        """The same on a device."""
+        """Return the adapter on a device."""
         moved = {name: value.to(device) for name, value in self.tensors.items()}
         return dataclasses.replace(self, tensors=moved)
 
 
 def adapter_layers(network: nn.Module, config: AdapterConfig) -> AdapterLayers:
-    """Decide which layers an adapter changes.
+    """Return the layers that an adapter changes.
 
     Args:
         network: A backbone in the form that calls every layer as a module.
-        config: How it changes them.
+        config: The adapter's settings.
     """
     factored, whole = [], []
     for name, layer in network.named_modules():
@@ -103,9 +99,10 @@ def adapter_layers(network: nn.Module, config: AdapterConfig) -> AdapterLayers:
 
 
 def adapter_shapes(backbone: BackboneConfig, config: AdapterConfig) -> dict[str, tuple[int, ...]]:
-    """The tensors of an adapter: two factors under each layer's name, or what the layer itself has.
+    """Return the shapes of an adapter's tensors by name.
 
-    No weights are allocated.
+    There are two factors under a layer's name, or the layer's own parameters. No weights are
+    allocated.
 
     Raises:
         ValueError: If the backbone cannot be built.
@@ -125,15 +122,15 @@ def adapter_shapes(backbone: BackboneConfig, config: AdapterConfig) -> dict[str,
 
 
 def merge(root: Mapping[str, Tensor], adapter: Adapter, into: Mapping[str, Tensor]) -> None:
-    """Write what an expert has in place of the root's tensors.
+    """Write the tensors of an expert that differ from the root's.
 
     The result depends on the root and the adapter alone, to the bit, not on what was there before.
 
     Args:
         root: The root's tensors.
-        adapter: The changes.
-        into: Tensors that are written: those that the adapter changes, and no others. They may be
-            the root's own.
+        adapter: The expert's changes.
+        into: Tensors to write to: those that the adapter changes, and no others. They may be the
+            root's own.
     """
     scale = adapter.config.alpha / adapter.config.rank
     for name, value in adapter.tensors.items():
@@ -147,11 +144,11 @@ def merge(root: Mapping[str, Tensor], adapter: Adapter, into: Mapping[str, Tenso
 
 
 def _changed(name: str) -> str:
-    """The network's tensor that an adapter's tensor changes."""
+    """Return the name of the network's tensor that an adapter's tensor changes."""
     layer, _, part = name.rpartition(".")
     return f"{layer}.weight" if part in (DOWN, UP) else name
 
 
 def _matrix(weight: Tensor) -> Tensor:
-    """A kernel as the matrix from its inputs to its outputs; no copy."""
+    """Return a kernel as the matrix from its inputs to its outputs, without a copy."""
     return weight.view(len(weight), -1)

@@ -1,4 +1,4 @@
-"""Checkpoints of one training: written whole, checked when read, the damaged ones passed over."""
+"""Write checkpoints of one training, and read the newest one that is not damaged."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from expertree.storage import Storage
 logger = logging.getLogger(__name__)
 
 NUM_KEPT = 2
-"""The newest, and the one before it for when the newest is damaged."""
+"""Checkpoints that are kept: the newest, and the one before it in case the newest is damaged."""
 
 _FOLDER = "checkpoints"
 
@@ -27,7 +27,7 @@ class Checkpoint:
     Attributes:
         num_seen: Samples seen so far.
         tensors: Weights and the optimiser's state.
-        progress: What else continues, as plain data: the loss curve, seconds.
+        progress: The rest of the state as plain data, such as the loss curve and seconds.
     """
 
     num_seen: int
@@ -39,15 +39,15 @@ class Checkpoints:
     """The checkpoints of one training, in a folder of its result's directory.
 
     The description of a checkpoint (JSON, with the hash of its tensors) is written after the
-    tensors; so what an interrupted write leaves is not a checkpoint.
+    tensors, so an interrupted write leaves no checkpoint.
     """
 
     def __init__(self, directory: Storage, job_fingerprint: str) -> None:
-        """Look at the checkpoints of a directory.
+        """Open the checkpoints in a directory.
 
         Args:
-            directory: Of the result.
-            job_fingerprint: Of the job; a checkpoint of another one is refused.
+            directory: Directory of the result.
+            job_fingerprint: Fingerprint of the job; a checkpoint of another one is refused.
         """
         self._storage = directory.sub(_FOLDER)
         self._job_fingerprint = job_fingerprint
@@ -74,13 +74,13 @@ class Checkpoints:
             self._delete(old)
 
     def newest_valid(self) -> Checkpoint | None:
-        """Read the newest checkpoint whose content is what was written; None if there is none.
+        """Return the newest checkpoint that is not damaged; None if there is none.
 
         A damaged one is named in the log and deleted.
 
         Raises:
             ArtefactError: If a checkpoint belongs to another job.
-            StorageError: If one is there and cannot be read; it is left as it is.
+            StorageError: If a checkpoint exists and cannot be read; it is left as it is.
         """
         for name in self._names():
             try:
@@ -95,7 +95,7 @@ class Checkpoints:
         self._storage.delete()
 
     def _names(self) -> list[str]:
-        """The checkpoints that were finished, newest first."""
+        """Return the names of the checkpoints that were finished, newest first."""
         return [n.removesuffix(".json") for n in reversed(self._storage.list_files(".json"))]
 
     def _read(self, name: str) -> Checkpoint:
@@ -126,7 +126,7 @@ class Checkpoints:
 
 
 class _DamagedError(Exception):
-    """A checkpoint is not what was written."""
+    """The content of a checkpoint is not what was written."""
 
 
 def _name(num_seen: int) -> str:

@@ -1,4 +1,4 @@
-"""A network's trainable weights as one vector."""
+"""Hold a network's trainable weights in one vector."""
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,9 @@ class FlatParameters:
     them by `clear_gradients`, never by setting them to None.
 
     Attributes:
-        vector: The parameters, with zeros between them for alignment; what an optimiser gets.
+        vector: The parameters, with zeros between them for alignment; an optimiser steps on it.
         gradient: Their gradients, laid out alike.
-        spans: Where each parameter and the zeros behind it are: first number and one past the last.
+        spans: Place of each parameter with the zeros behind it: first number, one past the last.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -43,7 +43,7 @@ class FlatParameters:
         self.gradient.zero_()
 
     def clip_gradients(self, max_norm: float) -> Tensor:
-        """Scale the gradient down to a norm of at most `max_norm`; returns the norm it had."""
+        """Scale the gradient down to a norm of at most `max_norm`; return the norm it had."""
         norm: Tensor = torch.linalg.vector_norm(self.gradient)
         self.gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm

@@ -1,4 +1,4 @@
-"""Adapters in training: peft puts them around the layers of a network."""
+"""Put trainable adapters around the layers of a network, by peft."""
 
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
@@ -6,7 +6,7 @@ from torch import nn
 from expertree.experts.adapter import DOWN, UP, AdapterConfig, adapter_layers
 
 _PEFTS_NAME = "default"
-"""peft keeps several adapters apart by name; here there is one."""
+"""Name of the adapter in peft, which can keep several; here there is one."""
 
 
 def attach_adapter(network: nn.Module, config: AdapterConfig) -> dict[str, nn.Parameter]:
@@ -17,10 +17,10 @@ def attach_adapter(network: nn.Module, config: AdapterConfig) -> dict[str, nn.Pa
     Args:
         network: The root's, in the form that calls every layer as a module; changed in place. A
             fast form reads weights past the layers, so the adapter would neither work nor learn.
-        config: How experts differ from the root.
+        config: The adapter's settings.
 
     Returns:
-        All that is left to train, by the names of `adapter_shapes`.
+        The parameters that are left to train, by the names of `adapter_shapes`.
     """
     layers = adapter_layers(network, config)
     wanted = LoraConfig(

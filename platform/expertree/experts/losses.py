@@ -1,4 +1,4 @@
-"""What an expert's training minimises."""
+"""The losses that an expert's training minimises."""
 
 from collections.abc import Callable
 
@@ -14,14 +14,14 @@ _FFT_SHARE = 0.05
 
 
 def l1(restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
-    """Mean absolute error."""
+    """Return the mean absolute error."""
     return torch.nn.functional.l1_loss(restored, clean)
 
 
 def charbonnier(
     restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]
 ) -> Float[Tensor, ""]:
-    """A mean absolute error that is smooth at zero."""
+    """Return a mean absolute error that is smooth at zero."""
     squared = (restored - clean).square()
     return (squared + _CHARBONNIER_EPSILON_SQUARED).sqrt().mean()
 
@@ -29,17 +29,21 @@ def charbonnier(
 def l1_fft(
     restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]
 ) -> Float[Tensor, ""]:
-    """The mean absolute error plus that of the Fourier transform, for errors of fine structure.
+    """Return the mean absolute error plus a share of that of the Fourier transform.
 
-    The transform is orthonormal, so that both terms have the same scale for any size; MIMO-UNet's
-    loss (Cho et al. 2021) weighs an unnormalised one by 0.1.
+    The second term counts errors of fine structure. The transform is orthonormal, so that both
+    terms have the same scale for any size; MIMO-UNet's loss (Cho et al. 2021) weighs an
+    unnormalised one by 0.1.
     """
     error = torch.view_as_real(torch.fft.rfft2(restored - clean, norm="ortho"))
     return l1(restored, clean) + _FFT_SHARE * error.abs().mean()
 
 
 def psnr(restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
-    """NAFNet's loss, the negative PSNR in dB, up to a constant: each image counts by its ratio."""
+    """Return NAFNet's loss, the mean negative PSNR in dB, up to a constant.
+
+    An image counts by the ratio by which its error changes, not by the size of the error.
+    """
     errors = (restored - clean).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(errors + _PSNR_FLOOR).mean()
 

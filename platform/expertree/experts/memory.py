@@ -1,13 +1,13 @@
-"""Memory that a training step frees, kept for the next one."""
+"""Keep the memory that a training step frees for the next step."""
 
 import ctypes
 import platform
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Names of glibc's `mallopt`, malloc.h."""
+"""Numbers of two parameters of glibc's `mallopt`, from malloc.h."""
 
 _MMAP_THRESHOLD_BYTES = 32 << 20
-"""The most that glibc takes."""
+"""The largest threshold that glibc accepts."""
 
 _TRIM_THRESHOLD_BYTES = 1 << 30
 
@@ -17,10 +17,10 @@ def keep_freed_memory() -> bool:
 
     A step on a CPU allocates and frees the same activations again and again. By default glibc
     returns them each time, and the kernel clears some 8,000 pages a step to hand them out anew:
-    a sixth of the step of a small network. It stays so for the rest of the process.
+    a sixth of the step of a small network. The setting holds for the rest of the process.
 
     Returns:
-        Whether the C library knows how; only glibc does.
+        Whether the C library took the setting; only glibc does.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,8 +1,8 @@
-"""What moves the weights: AdamW, or Muon for the matrices and AdamW for the rest.
+"""The optimisers of training: AdamW, or Muon for the matrices and AdamW for the rest.
 
 Muon (Jordan et al. 2024) replaces the averaged gradient of a matrix by the nearest orthogonal one,
-so that every direction of it moves by the same amount. For the small networks of a CPU's minutes
-that is worth more than the time it takes (docs/LOG.md).
+so that every direction of it moves by the same amount. For small networks that train for minutes on
+a CPU, that gains more than the time it costs (docs/LOG.md).
 """
 
 from collections.abc import Sequence
@@ -30,16 +30,16 @@ class Optimizer:
     """Moves a network's flat weights along their flat gradient.
 
     Attributes:
-        learning_rate: That of the last step; what AdamW was given.
+        learning_rate: AdamW's learning rate in the last step.
     """
 
     def __init__(self, network: nn.Module, flat: FlatParameters, recipe: RecipeConfig) -> None:
-        """Start without any average.
+        """Start with empty averages.
 
         Args:
             network: The network; its trainable weights are views into `flat`.
             flat: Weights and gradient.
-            recipe: Which optimiser, and its settings.
+            recipe: The choice of optimiser, and its settings.
         """
         self._recipe = recipe
         self.learning_rate = recipe.learning_rate
@@ -58,10 +58,10 @@ class Optimizer:
         )
 
     def step(self, share: float) -> None:
-        """Move the weights.
+        """Move the weights by one step along the gradient.
 
         Args:
-            share: What the recipe's rates are multiplied by.
+            share: Factor on the recipe's learning rates.
         """
         self.learning_rate = self._recipe.learning_rate * share
         self._adamw.param_groups[0]["lr"] = self.learning_rate
@@ -70,7 +70,7 @@ class Optimizer:
             group.step(self._recipe.matrix_learning_rate * share, self._recipe.weight_decay)
 
     def state(self) -> dict[str, Tensor]:
-        """All that the next step depends on, by name; to be written."""
+        """Return the tensors that the next step depends on, by name, for a checkpoint."""
         found = {
             f"{name}.{number}": self._adamw.state[vector][name]
             for number, vector in enumerate(self._vectors)
@@ -82,7 +82,7 @@ class Optimizer:
         }
 
     def resume(self, state: dict[str, Tensor]) -> None:
-        """Become what was written."""
+        """Restore the tensors that `state` returned."""
         for number, vector in enumerate(self._vectors):
             self._adamw.state[vector] = {name: state[f"{name}.{number}"] for name in _ADAMW}
         for number, group in enumerate(self._groups):
@@ -112,7 +112,7 @@ def orthogonalise(matrices: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n
     """Set all singular values of matrices to about 1 (Newton-Schulz, in float32).
 
     Args:
-        matrices: Any; a zero one stays zero.
+        matrices: Any matrices; a zero one stays zero.
     """
     x: Tensor = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + _EPSILON)
     is_tall = x.shape[1] > x.shape[2]
@@ -125,7 +125,7 @@ def orthogonalise(matrices: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n
 
 
 def _divide(network: nn.Module, flat: FlatParameters) -> tuple[list[_Group], list[tuple[int, int]]]:
-    """The matrices by shape, and the spans of the flat vector that are left to AdamW."""
+    """Return the matrices by shape, and the spans of the flat vector that are left to AdamW."""
     by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
     rest: list[tuple[int, int]] = []
     for parameter, (begin, end) in zip(_trainable(network), flat.spans, strict=True):
@@ -146,10 +146,10 @@ def _trainable(network: nn.Module) -> list[nn.Parameter]:
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:
-    """Whether it mixes channels, and is not the image's own three (the last layer).
+    """Return whether Muon moves a parameter: it mixes channels and is not the last layer's.
 
-    A depth-wise kernel, a bias and a scale are vectors to Muon; the last layer, which starts at
-    zero, is left to AdamW, as heads are.
+    A depth-wise kernel, a bias and a scale are vectors to Muon. The last layer, which gives the
+    image's three channels and starts at zero, is left to AdamW, as heads are.
     """
     return parameter.ndim >= 2 and parameter.shape[1] > 1 and parameter.shape[0] > 3
 

@@ -1,4 +1,4 @@
-"""Decoded patches that are kept in memory: one budget for all sets of a process."""
+"""Keep decoded patches in memory, within one budget for all sets of a process."""
 
 import dataclasses
 import threading
@@ -19,7 +19,7 @@ DEFAULT_CACHE_BYTES = 1 << 30
 
 @dataclasses.dataclass(slots=True)
 class _Kept:
-    """What is kept of one set."""
+    """The values of one set that are kept."""
 
     values: dict[Key, Value] = dataclasses.field(default_factory=dict)
     num_bytes: int = 0
@@ -29,21 +29,21 @@ class _Kept:
 class PatchCache:
     """Keeps what sets of patches have decoded; safe for several threads.
 
-    A set takes room from those that were used longest ago, but never from itself: each pass over a
-    set is a permutation, and in a set twice as large as the budget who throws away the oldest finds
-    15 of 100 patches again, and who keeps the first that came finds 50. What is kept of a set goes
-    with the set.
+    A set takes room from those that were used longest ago, but never from itself. Each pass over a
+    set is a permutation: of a set twice as large as the budget, 15 of 100 patches are found again
+    if the oldest are thrown away, and 50 if the first ones are kept. The values of a set are
+    dropped with the set.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
-        """Keep at most so many bytes of values."""
+        """Make a cache that keeps at most `max_bytes` of values."""
         self.max_bytes = max_bytes
         self.num_bytes = 0
         self._lock = threading.RLock()
         self._sets: dict[int, _Kept] = {}
 
     def add_set(self, patches: object) -> int:
-        """Make room for a set; gives the number that it is known by from now on."""
+        """Register a set, and return the number that other calls name it by."""
         with self._lock:
             number = max(self._sets, default=-1) + 1
             self._sets[number] = _Kept()
@@ -51,13 +51,13 @@ class PatchCache:
         return number
 
     def find(self, number: int, keys: Iterable[Key]) -> dict[Key, Value]:
-        """Those of some values of a set that are kept; the set is the last to be evicted now."""
+        """Return those of some values that are kept; their set is now the last to be evicted."""
         with self._lock:
             kept = self._sets[number] = self._sets.pop(number)
             return {key: kept.values[key] for key in keys if key in kept.values}
 
     def has_room(self, number: int) -> bool:
-        """Whether one more value of a set can be kept."""
+        """Return whether one more value of a set can be kept."""
         with self._lock:
             kept = self._sets[number]
             return kept.num_bytes + kept.most_bytes <= self.max_bytes
@@ -98,4 +98,4 @@ class PatchCache:
 
 
 SHARED_CACHE = PatchCache()
-"""Of all sets of this process that are not given another one."""
+"""The cache of all sets of this process that are not given another one."""

@@ -1,4 +1,4 @@
-"""Paired patches from Parquet files: exactly the files one expert needs, and little of those.
+"""Read paired patches from Parquet files: only those that one expert needs, and little of each.
 
 The samples of a tree node are a list of files. Their ids are read when they are opened, everything
 else when it is asked for: other columns whole, images and recipes a row group at a time while there
@@ -37,7 +37,7 @@ class PairedPatches:
 
     Attributes:
         ids: The patches' ids, a string array, ascending; an index is a position in it.
-        maps: Real maps that its degradation takes when it is made anew.
+        maps: Real maps for degrading the clean patches anew.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class PairedPatches:
         self._check_ids(len(files))
 
     def __len__(self) -> int:
-        """The number of patches."""
+        """Return the number of patches."""
         return len(self.ids)
 
     @property
@@ -81,13 +81,13 @@ class PairedPatches:
         return [names[place] for place in found.indices.to_numpy().tolist()]
 
     def recipes(self, indices: Sequence[int]) -> list[str]:
-        """What made the degraded patches at some indices (`degradation.recipe.Recipe`), as JSON."""
+        """Return recipes (`degradation.recipe.Recipe`) of degraded patches, as JSON, by index."""
         return [value.tobytes().decode() for value in self._values("recipe", indices)]
 
     def pair(
         self, indices: Sequence[int]
     ) -> tuple[UInt8[Tensor, "b 3 h w"], UInt8[Tensor, "b 3 h w"]]:
-        """The degraded and the clean images at some indices, uint8 BCHW in channels_last memory.
+        """Return degraded and clean images at some indices, uint8 BCHW in channels_last memory.
 
         Raises:
             ValueError: If the images differ in size.
@@ -96,15 +96,15 @@ class PairedPatches:
         return self.lq(indices), self.gt(indices)
 
     def lq(self, indices: Sequence[int]) -> UInt8[Tensor, "b 3 h w"]:
-        """The degraded images at some indices; reads no clean one."""
+        """Return the degraded images at some indices; read no clean one."""
         return _stack(self.images("lq", indices))
 
     def gt(self, indices: Sequence[int]) -> UInt8[Tensor, "b 3 h w"]:
-        """The clean images at some indices; reads no degraded one."""
+        """Return the clean images at some indices; read no degraded one."""
         return _stack(self.images("gt", indices))
 
     def images(self, side: Side, indices: Sequence[int]) -> list[ImageU8]:
-        """Decoded images, uint8 HWC, shared with the cache: treat them as read-only.
+        """Return decoded images, uint8 HWC, shared with the cache: treat them as read-only.
 
         Raises:
             ArtefactError: If a file cannot be read or decoded.
@@ -115,7 +115,7 @@ class PairedPatches:
         return self._groups.column(name).take(pa.array(self._rows))
 
     def _values(self, column: Column, indices: Sequence[int]) -> list[Value]:
-        """Take what is kept of some values, and read the others, several row groups at a time."""
+        """Return some values: cached ones, and others read several row groups at a time."""
         wanted = [(column, int(index)) for index in indices]
         found = self._cache.find(self._number, wanted)
         missing = np.array(sorted({i for _, i in wanted if (column, i) not in found}), np.int64)
@@ -174,10 +174,10 @@ def read_patches(
     """Open the patches of a tree node, or of any list of Parquet files.
 
     Args:
-        storage: Where the files are.
+        storage: Storage that holds the files.
         files: Names within `storage`; exactly these are read.
         cache: Keeps decoded pixels; what does not fit is read again each time.
-        maps: Real maps for whoever degrades the clean patches anew.
+        maps: Real maps for degrading the clean patches anew.
 
     Returns:
         The patches, sorted by id.

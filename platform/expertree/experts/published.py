@@ -1,4 +1,4 @@
-"""Weights that others published: files of a state dict, under the names of the public code."""
+"""Read weights that others published: files of a state dict, under the public code's names."""
 
 import dataclasses
 import hashlib
@@ -18,24 +18,24 @@ from expertree.storage import Storage
 
 SAFETENSORS = ".safetensors"
 PICKLED = (".pth", ".pt", ".ckpt", ".bin")
-"""Read by torch's weights-only reader, which runs no code of the file."""
+"""Suffixes of files that torch's weights-only reader reads, which runs no code of the file."""
 
 CONTAINERS = ("params_ema", "params", "state_dict")
-"""Under these keys public training code saves the weights: BasicSR's average, BasicSR, others."""
+"""Keys under which public training code saves the weights: BasicSR's average, BasicSR, others."""
 
 WRAPPERS = ("module.", "net.")
-"""What DataParallel, and the Lightning modules of this field, put before every name."""
+"""Prefixes that DataParallel, and the Lightning modules of this field, put before every name."""
 
 _MAX_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedWeights:
-    """A file of weights, by content.
+    """A file of weights, identified by its content.
 
     Attributes:
-        uri: Where it lies; whoever trains from it must see it.
-        sha256: Of the file.
+        uri: Address of the file; every process that trains from it must be able to read it.
+        sha256: SHA-256 of the file.
     """
 
     uri: str
@@ -43,7 +43,7 @@ class PublishedWeights:
 
 
 def find_published(uri: str) -> PublishedWeights:
-    """Name a file of weights by its content.
+    """Return a file of weights with the hash of its content.
 
     Raises:
         ArtefactError: If it cannot be read.
@@ -83,11 +83,11 @@ def read_published(weights: PublishedWeights) -> dict[str, Tensor]:
 
 
 def load_published(network: nn.Module, backbone: BackboneConfig, weights: PublishedWeights) -> None:
-    """Give a network published weights.
+    """Load published weights into a network.
 
     Args:
-        network: Changed in place.
-        backbone: Which network it is.
+        network: The network; changed in place.
+        backbone: Its settings.
         weights: The file.
 
     Raises:
@@ -110,7 +110,7 @@ def check_published(backbone: BackboneConfig, weights: PublishedWeights) -> None
 
 
 def _used(backbone: BackboneConfig, weights: PublishedWeights) -> dict[str, Tensor]:
-    """The weights of a file without those of layers that the network never uses."""
+    """Return the weights of a file without those of layers that the network never uses."""
     unused = published_unused(backbone)
     content = read_published(weights)
     return {name: value for name, value in content.items() if not name.startswith(unused)}

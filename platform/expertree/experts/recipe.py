@@ -1,4 +1,4 @@
-"""How an expert is trained, as plain values and pure functions of the number of samples seen."""
+"""The recipe of an expert's training: settings, and pure functions of the samples seen."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ class PatchStage:
     Attributes:
         from_fraction: Share of the samples after which it begins, in (0, 1).
         patch_px: Side of the crops.
-        batch_size: Samples a step.
+        batch_size: Samples in a step.
     """
 
     from_fraction: float
@@ -30,11 +30,7 @@ class PatchStage:
     batch_size: int
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work.
-
-        Raises:
-            ValueError: Names the field and the value.
-        """
+        """Raise ValueError for a value out of range; it names the field and the value."""
         if not 0.0 < self.from_fraction < 1.0:
             raise ValueError(f"from_fraction must lie in (0, 1), got {self.from_fraction}")
         for name in ("patch_px", "batch_size"):
@@ -44,10 +40,10 @@ class PatchStage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RecipeConfig:
-    """Everything about training but the network, the samples and their number."""
+    """Settings of the training, without the network, the samples and their number."""
 
     batch_size: int = 4
-    """Samples a step. The paper has 8; with as few samples as a CPU sees, more steps are worth more
+    """Samples in a step. The paper has 8; with as few samples as a CPU sees, more steps gain more
     than larger ones."""
 
     patch_px: int = 64
@@ -59,45 +55,45 @@ class RecipeConfig:
 
     micro_batch_size: int | None = None
     """Samples that go through the network at once; gradients are summed up to the batch. Null: all
-    of a batch, halved as often as the memory asks for."""
+    of a batch, halved until it fits into memory."""
 
     precision: Precision = "float32"
-    """Of the network's multiplications; weights, their average and the optimiser stay float32.
+    """Number format of multiplications; weights, their average and the optimiser stay float32.
     `bfloat16` pays on GPUs, and on processors with instructions for it (AMX)."""
 
     compile: bool = False
-    """Compile the network by torch.compile: minutes at the start of each lane for faster steps."""
+    """Whether to use torch.compile: faster steps, for minutes at the start of each lane."""
 
     augment: bool = True
-    """Flips and quarter turns, drawn for each sample."""
+    """Whether to flip samples and turn them by quarters at random."""
 
     fresh: bool = True
-    """Degrade the clean patch anew each time a sample is seen: same kind, same parameters, other
-    noise, streaks or flakes. False shows the stored degraded patch each time."""
+    """Whether to degrade the clean patch anew each time a sample is seen: same kind, same
+    parameters, other noise, streaks or flakes. False shows the stored degraded patch each time."""
 
     start: Start = "identity"
-    """What a network with fresh weights computes before its first step. `identity`: its input, as
+    """Output of a network with fresh weights before its first step. `identity`: its input, as
     the last layer is zero. `random`: noise, by the last layer's usual initial weights. Ignored
     where training starts from another expert or from published weights."""
 
     loss: Loss = "psnr"
     """`l1` is the mean absolute error; `charbonnier` is sqrt(e^2 + 1e-6); `l1_fft` adds
     a twentieth of the mean absolute error of the Fourier transform; `psnr` is NAFNet's, the
-    logarithm of each image's mean squared error: in the others haze and low light, whose errors are
-    ten times larger, decide alone."""
+    logarithm of each image's mean squared error: the others are dominated by haze and low light,
+    whose errors are ten times larger."""
 
     optimizer: OptimizerName = "muon"
     """`adamw` for all weights; `muon` for those that mix channels, AdamW for the rest
     (`optimizers.py`)."""
 
     learning_rate: float = 2e-3
-    """AdamW's, at the end of the warm-up."""
+    """AdamW's learning rate at the end of the warm-up."""
 
     matrix_learning_rate: float = 0.015
-    """Muon's, which rises and falls with `learning_rate`."""
+    """Muon's learning rate, which rises and falls with `learning_rate`."""
 
     final_learning_rate_ratio: float = 1e-3
-    """Where the cosine ends, as a share of `learning_rate`."""
+    """Learning rate at the end of the cosine, as a share of `learning_rate`."""
 
     warmup_samples: int = 200
     """Samples until the full learning rate, from zero, linearly."""
@@ -116,16 +112,16 @@ class RecipeConfig:
     expert. 0 keeps no average."""
 
     checkpoint_every_samples: int = 2048
-    """What an interruption can cost at most."""
+    """Samples between checkpoints: the most that an interruption can cost."""
 
     num_threads: int = 1
-    """Of torch on a CPU. Part of the recipe: sums are split by threads, so it changes rounding."""
+    """Threads of torch on a CPU. Part of the recipe: sums are split by threads, so it changes
+    rounding."""
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work.
+        """Raise ValueError for a value out of range or `progressive` parts out of order.
 
-        Raises:
-            ValueError: Names the field and the value.
+        The message names the field and the value.
         """
         for name in ("batch_size", "patch_px", "checkpoint_every_samples", "num_threads"):
             if getattr(self, name) < 1:
@@ -159,8 +155,8 @@ PAPER_RECIPE = RecipeConfig(
     warmup_samples=0,
     ema_decay=0.0,
 )
-"""The paper's recipe, at the rate that suits a small network and few samples: what `bench=recipe`
-measures others against, and what experts were trained by before 0.1."""
+"""The paper's recipe, at the rate that suits a small network and few samples: `bench=recipe`
+measures others against it, and experts were trained by it before 0.1."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,13 +166,13 @@ class ExpertJob:
     Attributes:
         key: Name of the result; it only appears in messages and in `expert.json`.
         backbone: The network.
-        recipe: How to train it.
+        recipe: Settings of its training.
         num_samples: Samples to see, counted with repetition.
-        seed: Of initial weights, order, crops, flips.
+        seed: Seed of initial weights, order, crops and flips.
         init: URI of the directory of an expert whose weights to start from.
         published: A file of weights to start from, in place of `init`.
-        adapter: Leave the weights of `init` as they are and train an adapter on them; None trains
-            all weights.
+        adapter: Settings of an adapter that is trained on the unchanged weights of `init`; None
+            trains all weights.
     """
 
     key: str
@@ -189,11 +185,7 @@ class ExpertJob:
     adapter: AdapterConfig | None = None
 
     def __post_init__(self) -> None:
-        """Refuse two beginnings, and an adapter on nothing.
-
-        Raises:
-            ValueError: If there are.
-        """
+        """Raise ValueError for `init` together with `published`, or an adapter without `init`."""
         if self.init is not None and self.published is not None:
             raise ValueError(
                 f"expert {self.key} cannot start from {self.init} and {self.published}"
@@ -203,10 +195,10 @@ class ExpertJob:
 
     @property
     def fingerprint(self) -> str:
-        """Names the job by content.
+        """The name of the job by its content.
 
-        One without an adapter has the name that it had before there were any, so that checkpoints
-        of that time are taken up.
+        A job without an adapter has the name that it had before adapters existed, so that older
+        checkpoints are still used.
         """
         content = dataclasses.asdict(self)
         if self.adapter is None:
@@ -215,7 +207,7 @@ class ExpertJob:
 
 
 def sizes_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> tuple[int, int]:
-    """Patch side and batch size of the step that starts after `num_seen` of `num_samples`."""
+    """Return patch side and batch size of the step after `num_seen` of `num_samples`."""
     for stage in reversed(recipe.progressive):
         if num_seen >= stage.from_fraction * num_samples:
             return stage.patch_px, stage.batch_size
@@ -223,7 +215,7 @@ def sizes_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> tuple[int
 
 
 def rate_share_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> float:
-    """The share of the learning rates in the step that starts after `num_seen` of `num_samples`.
+    """Return the factor on the learning rates in the step after `num_seen` of `num_samples`.
 
     Linear warm-up, then half a cosine to `final_learning_rate_ratio`.
     """
@@ -236,10 +228,10 @@ def rate_share_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> floa
 
 
 def average_decay_at(recipe: RecipeConfig, num_seen: int) -> float:
-    """The share of the old average that the step after `num_seen` samples keeps.
+    """Return the share of the old average that the step after `num_seen` samples keeps.
 
-    `ema_decay` at most, and little at first: an average over a hundred steps would otherwise hold
-    the initial weights for hundreds of them.
+    It is `ema_decay` at most, and less at first: an average over a hundred steps would otherwise
+    hold the initial weights for hundreds of them.
     """
     num_steps = num_seen / recipe.batch_size
     return min(recipe.ema_decay, (1 + num_steps) / (10 + num_steps))

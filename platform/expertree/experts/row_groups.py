@@ -1,4 +1,4 @@
-"""Parquet files as one column of rows: a row is addressed by its number, and read by itself."""
+"""Read single rows of several Parquet files, addressed by one number through all files."""
 
 import contextlib
 import dataclasses
@@ -18,17 +18,17 @@ from expertree.storage import Storage, read_together, storage_errors
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 _KEPT_FOOTERS = 1024
-"""A footer takes some ten kilobytes of memory."""
+"""Most footers of files that are kept; one takes some ten kilobytes of memory."""
 
 
 class RowGroups:
     """The row groups of some Parquet files; rows are numbered through the files in their order.
 
-    A value of an uncompressed column lies in its file as it is. Where, is found when its row group
-    is read for the first time; from then on the value can be read without its neighbours.
+    A value of an uncompressed column lies in its file as it is. Its place is found when its row
+    group is read for the first time; from then on the value can be read without its neighbours.
 
     Attributes:
-        starts: The number of the first row of each row group, and that of all rows.
+        starts: The number of the first row of each row group, and last the number of all rows.
         keys: The column that was asked for when the files were opened, in the order of the rows.
         num_bytes_read: Bytes read from storage so far.
     """
@@ -58,15 +58,15 @@ class RowGroups:
 
     @property
     def num_rows(self) -> int:
-        """Rows of all files."""
+        """The number of rows in all files."""
         return int(self.starts[-1])
 
     def groups_of(self, rows: Rows) -> Rows:
-        """The row group of each of some rows."""
+        """Return the row group of each of some rows."""
         return np.searchsorted(self.starts, rows, side="right") - 1
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A whole column, in the order of the rows."""
+        """Return a whole column, in the order of the rows."""
 
         def read(file: int) -> pa.ChunkedArray:
             with self._open(file) as (parquet, _):
@@ -78,7 +78,7 @@ class RowGroups:
         return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
 
     def read_group(self, group: int, name: str) -> list[bytes]:
-        """The values of a column in a row group."""
+        """Return the values of a column in a row group."""
         file = int(self._file_of[group])
         with self._open(file) as (parquet, stream):
             stream.pieces = []
@@ -89,7 +89,7 @@ class RowGroups:
         return values
 
     def read_rows(self, group: int, name: str, rows: Rows) -> list[bytes] | None:
-        """Single values of a column in a row group; None if it is not known where they lie."""
+        """Return single values of a column in a row group; None if their places are unknown."""
         places = self._places.get(name)
         if places is None or (places.offsets[rows] < 0).any():
             return None
@@ -154,14 +154,14 @@ class RowGroups:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Places:
-    """Where the values of a column lie in their files; an offset below 0 is not known."""
+    """Places of a column's values in their files; an offset below 0 stands for an unknown place."""
 
     offsets: Rows
     lengths: np.ndarray[Any, np.dtype[np.int32]]
 
     @classmethod
     def unknown(cls, num_rows: int) -> "_Places":
-        """Of so many rows."""
+        """Return unknown places of `num_rows` rows."""
         return cls(np.full(num_rows, -1, dtype=np.int64), np.zeros(num_rows, dtype=np.int32))
 
 

@@ -1,4 +1,4 @@
-"""How good an expert is, patch by patch."""
+"""Score an expert, patch by patch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -15,10 +15,10 @@ from expertree.images.metrics import psnr_rgb, psnr_y, ssim
 Scores: TypeAlias = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 Restoration: TypeAlias = Callable[[ImageU8, tuple[str, ...]], ImageU8]
-"""From a degraded image and its degradations to a restored one, uint8 HWC RGB."""
+"""Function of a degraded image and its degradations to a restored one, uint8 HWC RGB."""
 
 _READ_AT_ONCE = 64
-"""Pairs that are held at once where no network batches them."""
+"""Pairs that are held in memory at once where no network batches them."""
 
 _METRICS = {"psnr_rgb": psnr_rgb, "psnr_y": psnr_y, "ssim": ssim}
 
@@ -47,12 +47,12 @@ def score_expert(network: nn.Module, patches: PairedPatches, *, batch_size: int 
 
 
 def score_inputs(patches: PairedPatches) -> Scores:
-    """The same for the degraded patches as they are."""
+    """Score the degraded patches as they are, as `score_expert` does."""
     return score_restoration(lambda image_u8, _: image_u8, patches)
 
 
 def score_restoration(restore: Restoration, patches: PairedPatches) -> Scores:
-    """The same for a function of an image and its degradations in order."""
+    """Score a function of an image and its degradations in order, as `score_expert` does."""
     return _columns(
         [
             _compare(restore(degraded, patches.tasks[start + place]), clean)

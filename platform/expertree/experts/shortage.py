@@ -1,16 +1,17 @@
-"""Memory that does not suffice: how to tell, and what to do before another try with less."""
+"""Recognise a lack of memory, and free memory before another try with less."""
 
 import torch
 
 _WORDS = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
-"""Of the CPU's allocator on Linux and on Windows, of CUDA itself, and of cuBLAS and cuDNN."""
+"""Messages of the CPU's allocator on Linux and on Windows, of CUDA itself, and of cuBLAS and
+cuDNN."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice.
+    """Return whether an error says that memory ran out.
 
     PyTorch has a class for that on a GPU. On a CPU, and where a library of CUDA's asks for memory
-    by itself, it is a RuntimeError like any other but for its words.
+    by itself, it is a RuntimeError that only its message tells from others.
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
@@ -18,7 +19,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_cached_memory() -> None:
-    """Give a GPU's memory back that PyTorch keeps for later, in pieces of the sizes that failed.
+    """Give back the GPU memory that PyTorch keeps for later, in pieces of the sizes that failed.
 
     Call it outside the `except` block: until that ends, the error's frames hold their tensors.
     """

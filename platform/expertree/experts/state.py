@@ -1,4 +1,4 @@
-"""What one expert's training keeps from step to step: stored, read back, and written at the end."""
+"""The state of one expert's training: saved, restored, and written as an expert at the end."""
 
 import contextlib
 import math
@@ -23,7 +23,7 @@ _CURVE_POINTS = 100
 
 
 class NotFiniteError(Exception):
-    """The loss is not a number any more."""
+    """The loss or a weight is not finite any more."""
 
 
 class TrainingState:
@@ -33,15 +33,15 @@ class TrainingState:
         network: The network; its trainable weights are views into `flat`.
         flat: These weights and their gradient as vectors.
         num_seen: Samples seen.
-        seconds: Time in the loop, all attempts that led here together.
-        waited_s: Of it, what steps have waited for data.
+        seconds: Time in the training loop, in all attempts that led here.
+        waited_s: Part of this time in which steps waited for data.
         curve: Samples seen and mean loss, a hundredth of the training apart.
-        rate_scale: What the recipe's learning rate is multiplied by: less after going back.
-        notes: What happened, for the log.
+        rate_scale: Factor on the recipe's learning rate; lower after going back to a checkpoint.
+        notes: Events of the training, for the log.
     """
 
     def __init__(self, job: ExpertJob, device: torch.device) -> None:
-        """The state before the first step.
+        """Make the state before the first step.
 
         Raises:
             ArtefactError: If the weights that the job starts from cannot be read, or do not fit.
@@ -68,12 +68,12 @@ class TrainingState:
 
     @property
     def learning_rate(self) -> float:
-        """That of the last step."""
+        """AdamW's learning rate in the last step."""
         return self._optimizer.learning_rate
 
     @property
     def shown_loss(self) -> float:
-        """The loss of the curve's last point once there is one; it may be not finite."""
+        """The loss of the curve's last point, or before it the mean loss; it may be not finite."""
         if self.curve:
             return self.curve[-1][1]
         return float(self._window_loss) / self._window_samples
@@ -105,10 +105,10 @@ class TrainingState:
             self._window_samples = 0
 
     def checkpoint(self) -> Checkpoint:
-        """The state, to be written.
+        """Return the state as a checkpoint.
 
         Raises:
-            NotFiniteError: If loss or weights are not: what follows is not worth keeping.
+            NotFiniteError: If loss or weights are not finite: such a state is not worth keeping.
         """
         self._mean_loss()
         if not bool(self.flat.vector.isfinite().all()):
@@ -134,7 +134,7 @@ class TrainingState:
         )
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Become what was stored."""
+        """Restore the state from a checkpoint."""
         tensors = {name: value.to(self._device) for name, value in checkpoint.tensors.items()}
         self.flat.vector.data.copy_(tensors["parameters"])
         self._window_loss = tensors["window_loss"]
@@ -168,7 +168,7 @@ class TrainingState:
         directory.write_json(LOG, log)
 
     def _mean_loss(self) -> float:
-        """Mean loss since the last point of the curve; NotFiniteError if it is not finite."""
+        """Return the mean loss since the curve's last point; raise NotFiniteError if not finite."""
         if self._window_samples == 0:
             return self.curve[-1][1]
         mean = float(self._window_loss) / self._window_samples
@@ -178,7 +178,7 @@ class TrainingState:
 
 
 def _beginning(job: ExpertJob) -> tuple[nn.Module, dict[str, nn.Parameter]]:
-    """The network before the first step, and the adapter's part of it (nothing without one)."""
+    """Return the network before the first step, and its adapter's parameters (none without one)."""
     network = _initial_network(job)
     if job.adapter is None:
         return network, {}
@@ -189,7 +189,7 @@ def _beginning(job: ExpertJob) -> tuple[nn.Module, dict[str, nn.Parameter]]:
 
 
 def _initial_network(job: ExpertJob) -> nn.Module:
-    """Fresh weights from the job's seed, or those that it starts from."""
+    """Return a network with fresh weights from the job's seed, or those that the job names."""
     with _seeded(job.seed):
         network = build_backbone(job.backbone, fast=job.adapter is None)
     if job.published is not None:
@@ -211,7 +211,7 @@ def _initial_network(job: ExpertJob) -> nn.Module:
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Draw from torch's global generator as from a new one, and leave it as it was."""
+    """Seed torch's global generator while the context lasts, and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""An expert on disk: its weights under the published names, and what they are the weights of.
+"""Write and read experts: weights under the published names, and a card that describes them.
 
 An expert that is an adapter (METHOD section 4) is stored as its changes to the root's weights; it
 opens together with the root, which it names by the hash of its weights.
@@ -35,11 +35,11 @@ _VERSION = 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Root:
-    """The expert that an adapter is on.
+    """The expert whose weights an adapter changes.
 
     Attributes:
         key: Name of its result.
-        sha256: Of its weights' file.
+        sha256: SHA-256 of its weights' file.
     """
 
     key: str
@@ -48,17 +48,17 @@ class Root:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
-    """What an expert is, as `expert.json` says.
+    """The description of an expert in `expert.json`.
 
     Attributes:
-        version: Of the file.
+        version: Format version of the file.
         key: Name of the result.
         backbone: The network, every size given.
         num_samples: Samples seen in its own training.
         num_parameters: Scalars in the weights' file.
-        sha256: Of the weights' file.
-        adapter: How it changes the root's network; None if it is a whole network by itself.
-        root: What it changes; None if it is a whole network.
+        sha256: SHA-256 of the weights' file.
+        adapter: Settings of the adapter; None if the expert is a whole network by itself.
+        root: The root that the adapter changes; None if the expert is a whole network.
     """
 
     version: int
@@ -71,7 +71,7 @@ class Card:
     root: Root | None = None
 
     def __post_init__(self) -> None:
-        """Refuse half an adapter, and a network that cannot be built."""
+        """Raise ValueError for an adapter or a root alone, or a network that cannot be built."""
         resolve_backbone(self.backbone)
         if (self.adapter is None) != (self.root is None):
             raise ValueError("an adapter and its root come together")
@@ -89,12 +89,12 @@ def save_expert(
     *,
     num_samples: int | None = None,
 ) -> str:
-    """Write an expert. The same weights give the same bytes, whenever and wherever.
+    """Write an expert; the same weights always give the same bytes.
 
     Args:
-        directory: Where to.
+        directory: Directory to write to.
         weights: A state dict, or an adapter's tensors.
-        job: What was trained.
+        job: The job that trained it.
         num_samples: Samples that it has seen; all of the job's by default.
 
     Returns:
@@ -102,7 +102,7 @@ def save_expert(
 
     Raises:
         ArtefactError: If the job's root cannot be read.
-        StorageError: If it cannot be written.
+        StorageError: If the expert cannot be written.
     """
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     data = safetensors.torch.save(plain)
@@ -128,8 +128,8 @@ def load_expert(directory: Storage, *, root: Storage | None = None) -> nn.Module
     """Open an expert as a network of its own.
 
     Args:
-        directory: Where `save_expert` wrote it.
-        root: Where the expert is that it is an adapter on; a whole network needs none.
+        directory: Directory that `save_expert` wrote.
+        root: Directory of the root, if the expert is an adapter; a whole network needs none.
 
     Returns:
         The network in evaluation mode, on the CPU; an adapter is merged into the root's weights.
@@ -156,7 +156,7 @@ def load_expert(directory: Storage, *, root: Storage | None = None) -> nn.Module
 
 
 def load_weights(network: nn.Module, directory: Storage) -> None:
-    """Give a network the weights of a stored expert that is a whole network.
+    """Load the weights of a stored expert that is a whole network into a network.
 
     Raises:
         ArtefactError: If a file is missing or damaged, it is an adapter, or the weights have other
@@ -187,10 +187,10 @@ def read_adapter(directory: Storage) -> Adapter:
 
 
 def read_card(directory: Storage) -> Card:
-    """What a stored expert is.
+    """Read the card of a stored expert.
 
     Raises:
-        ArtefactError: If its card cannot be read.
+        ArtefactError: If the card cannot be read.
     """
     where, data = directory.path(CARD), directory.read_json(CARD)
     if not isinstance(data, dict) or data.get("version") != _VERSION:

@@ -1,4 +1,4 @@
-"""Several processes that train one network: each sees a share of every batch."""
+"""Let several processes train one network, each on a share of every batch."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,25 +18,25 @@ class Workers:
     the same calls in the same order.
 
     Attributes:
-        rank: This one's number, from 0.
-        count: How many there are.
+        rank: Number of this process, from 0.
+        count: Number of processes.
     """
 
     rank: int = 0
     count: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse a rank that does not exist."""
+        """Raise ValueError for a rank that does not exist."""
         if not 0 <= self.rank < self.count:
             raise ValueError(f"rank {self.rank} does not exist among {self.count} workers")
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes files and speaks for all."""
+        """Whether this is the process that writes files and reports for all."""
         return self.rank == 0
 
     def share(self, positions: Sequence[int]) -> Sequence[int]:
-        """This worker's part of a batch; may be empty."""
+        """Return this worker's part of a batch, which may be empty."""
         return positions[self.rank :: self.count]
 
     def sum_(self, values: Tensor) -> None:
@@ -45,12 +45,12 @@ class Workers:
             dist.all_reduce(values)
 
     def wait(self) -> None:
-        """Wait until all are here."""
+        """Wait until all workers have called this."""
         if self.count > 1:
             dist.barrier()
 
     def agree_on(self, value: T) -> T:
-        """The first worker's value, for all; it must be picklable."""
+        """Return the first worker's value in every worker; it must be picklable."""
         if self.count == 1:
             return value
         shared = [value]

@@ -1,4 +1,4 @@
-"""A tree on disk: `tree.json` and `tree.safetensors`, checked when they are read."""
+"""Write a tree to `tree.json` and `tree.safetensors`, and read and check it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from expertree.hierarchy.tree import Metric, Node, Tree
 from expertree.storage import Storage
 
 VERSION = 2
-"""Format of the artefact."""
+"""Format version of the artefact, as written."""
 
 READABLE = (1, 2)
-"""Formats that a reader takes, and it refuses any other; 1 had no splits."""
+"""Format versions that can be read; others are refused. Version 1 had no splits."""
 
 _HEADER, _ARRAYS = "tree.json", "tree.safetensors"
 _PLAIN, _SPLITS = ("centroids", "mean", "std"), "split_centroids"
@@ -25,7 +25,7 @@ _PLAIN, _SPLITS = ("centroids", "mean", "std"), "split_centroids"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Header:
-    """What `tree.json` holds; the arrays are beside it."""
+    """The content of `tree.json`; the arrays are in `tree.safetensors`."""
 
     version: int
     groups: tuple[int, ...]

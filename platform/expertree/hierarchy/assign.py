@@ -1,4 +1,4 @@
-"""Finding the group of an embedding by the decisions with which the tree was built."""
+"""Find the leaf of an embedding by the decisions with which the tree was built."""
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
@@ -16,8 +16,8 @@ def assign(
     """Find the leaf of each embedding by the decisions with which the tree was built.
 
     At each level the nearest centroid among the children of the node above is taken (METHOD section
-    3), which is not always the nearest leaf; in a cut of a dendrogram, at each split the nearer
-    half.
+    3), which does not always lead to the nearest leaf. In a tree with a dendrogram, the nearer half
+    is taken at each split.
 
     Args:
         tree: The tree.

@@ -1,4 +1,4 @@
-"""Cutting embeddings into a tree, top-down (METHOD section 3)."""
+"""Cut embeddings into a tree, top-down (METHOD section 3)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def build_tree(
 
 
 def draw_rows(num_rows: int, config: HierarchyConfig) -> Int64[np.ndarray, " sample"]:
-    """Which of so many embeddings a tree is fitted on: all, or a random sample; ascending."""
+    """Choose the embeddings that a tree is fitted on: all, or a random sample; rows ascending."""
     if num_rows <= config.fit_samples:
         return np.arange(num_rows)
     rng = np.random.default_rng(config.seed)
@@ -53,10 +53,10 @@ def draw_rows(num_rows: int, config: HierarchyConfig) -> Int64[np.ndarray, " sam
 def fit_tree(
     sample: Float32[np.ndarray, "sample dim"], config: HierarchyConfig, *, extractor: str
 ) -> Tree:
-    """Standardise a sample and cut it level by level; its nodes count the sample.
+    """Standardise a sample and cut it level by level; the tree's nodes count the sample.
 
-    At scale the sample is all of the embeddings that is in memory at once: it is drawn with
-    `draw_rows`, the others are assigned in batches, and `with_counts` counts them.
+    With many embeddings only the sample is in memory at once: `draw_rows` draws it, the others are
+    assigned in batches, and `with_counts` counts them.
 
     Args:
         sample: float32 [sample, dim], as the extractor gives them.
@@ -65,7 +65,7 @@ def fit_tree(
 
     Raises:
         ValueError: If the embeddings are not a finite matrix.
-        GroupingError: See `build_tree`.
+        GroupingError: If the sample cannot be cut into that many groups.
     """
     _check_embeddings(sample, config)
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -86,12 +86,12 @@ def fit_tree(
 
 
 def count_leaves(tree: Tree, leaves: Int64[np.ndarray, " samples"]) -> Int64[np.ndarray, " leaves"]:
-    """How many samples each leaf has."""
+    """Return the number of samples in each leaf."""
     return np.bincount(leaves, minlength=tree.num_leaves)
 
 
 def with_counts(tree: Tree, counts: Int64[np.ndarray, " leaves"]) -> Tree:
-    """The same tree with `num_samples` from the number of samples of each leaf."""
+    """Return the tree with each node's `num_samples` set from the number of samples per leaf."""
     nodes = tuple(
         dataclasses.replace(node, num_samples=int(counts[list(node.leaves)].sum()))
         for node in tree.nodes

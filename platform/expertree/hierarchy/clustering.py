@@ -1,8 +1,8 @@
 """Ways to cut one group of points into several, by name.
 
 A cutter takes points [samples, dim] (float32), the number of groups, and its settings, and returns
-the groups' centroids; a point then belongs to the nearest one. A further one is one function and
-one line in `CUTTERS`.
+the groups' centroids; a point then belongs to the nearest one. A further cutter is one function
+and one line in `CUTTERS`.
 """
 
 import dataclasses
@@ -16,10 +16,10 @@ from jaxtyping import Float32, Int64
 from expertree.hierarchy.nearest import nearest, one_thread
 
 NUM_NEIGHBOURS = 10
-"""Of each point in the graph of spectral clustering; scikit-learn's default."""
+"""Neighbours of each point in the graph of spectral clustering; scikit-learn's default."""
 
 SPECTRAL_SAMPLES = 5_000
-"""Points of a group that its graph is made of; beyond it a random sample is drawn. Finding their
+"""Most points in the graph of a group; of a larger group a random sample is drawn. Finding their
 neighbours takes a second and the eigenvectors another."""
 
 Points = Float32[np.ndarray, "samples dim"]
@@ -28,13 +28,13 @@ Centroids = Float32[np.ndarray, "groups dim"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSettings:
-    """What a clustering method may use besides the points.
+    """Settings of one clustering, besides the points and the number of groups.
 
     Attributes:
-        seed: Of its random choices; the same seed gives the same centroids.
+        seed: Seed of the random choices; the same seed gives the same centroids.
         num_iterations: Most rounds of one attempt.
         num_restarts: Attempts from different starts; the best one counts.
-        spherical: Keep centroids at length 1, for the metric `cosine`.
+        spherical: Whether to keep centroids at length 1, for the metric `cosine`.
     """
 
     seed: int
@@ -69,8 +69,8 @@ def spectral(points: Points, num_groups: int, settings: ClusterSettings) -> Cent
 
     The rows of the lowest eigenvectors of the normalised Laplacian are clustered by k-means. Where
     the graph falls into more pieces than groups are wanted, any union of pieces is a perfect cut,
-    and near pieces are joined. A tree sends samples on by centroids, so what is returned are
-    the means of the groups: a point on the border may lie nearer to another group's mean.
+    and near pieces are joined. A tree assigns samples by centroids, so the means of the groups are
+    returned: a point on the border may lie nearer to another group's mean.
     """
     from sklearn.neighbors import kneighbors_graph  # noqa: PLC0415 - a second to load
 
@@ -107,7 +107,7 @@ def _eigenvectors(graph: Any, count: int, seed: int) -> Points:  # noqa: ANN401 
 
 
 def _pieces(graph: Any) -> Int64[np.ndarray, " samples"]:  # noqa: ANN401 - SciPy has no types
-    """The connected piece of each point, numbered from 0."""
+    """Return the connected piece of each point, numbered from 0."""
     first, second = graph.nonzero()
     lowest = np.arange(graph.shape[0])
     while True:
@@ -120,7 +120,7 @@ def _pieces(graph: Any) -> Int64[np.ndarray, " samples"]:  # noqa: ANN401 - SciP
 
 
 def _means(points: Points, labels: Int64[np.ndarray, " samples"]) -> Centroids:
-    """The mean of the points of each label that occurs, in the order of the labels."""
+    """Return the mean of the points of each label that occurs, in the order of the labels."""
     return np.stack([points[labels == label].mean(axis=0) for label in np.unique(labels)])
 
 
@@ -137,4 +137,4 @@ CUTTERS: Mapping[str, Callable[[Points, int, ClusterSettings], Centroids]] = {
     "spectral": spectral,
     "adaptive": kmeans,
 }
-"""What cuts one group, by the name of the method that decides which groups are cut."""
+"""The cutter of one group, by the name of the method that decides which groups are cut."""

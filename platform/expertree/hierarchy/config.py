@@ -1,4 +1,4 @@
-"""How a hierarchy is cut: the settings."""
+"""Settings for cutting embeddings into a hierarchy."""
 
 import dataclasses
 from typing import Literal
@@ -8,19 +8,22 @@ from expertree.hierarchy.tree import Metric, check_growing
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class AdaptiveConfig:
-    """Where the data say how many groups there are (paper 000, appendix E)."""
+    """Settings of `method=adaptive`, in which the data decide how many groups there are.
+
+    Paper 000, appendix E.
+    """
 
     max_parts: int = 6
-    """A group is cut into 2 to this many parts; the silhouette chooses. The paper's list."""
+    """Most parts of a group; the silhouette chooses a number from 2 to this. The paper's list."""
 
     min_samples: int = 200
-    """No group is smaller, in fitted samples; the paper's number."""
+    """Fewest fitted samples in a group; the paper's number."""
 
     min_silhouette: float = 0.1
-    """A group whose best cut scores less stays whole."""
+    """Lowest silhouette of a cut; a group whose best cut scores less stays whole."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Raise ValueError for too few parts or samples, or a silhouette outside of [-1, 1)."""
         if self.max_parts < 2 or self.min_samples < 1:
             raise ValueError(
                 f"max_parts must be at least 2 and min_samples at least 1, got {self.max_parts} "
@@ -34,13 +37,13 @@ class AdaptiveConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class HierarchyConfig:
-    """How the hierarchy is cut."""
+    """Settings for cutting embeddings into a tree."""
 
     groups: tuple[int, ...] = (1, 4, 8)
     """Number of groups on each level, coarse to fine; the paper's small tree. With `adaptive`, the
-    most that a level may have: how many there are, and how many levels, is up to the data. A shape
-    that does not begin with 1, such as 4, 8, is cut from everything too, but its routers never
-    choose the expert for everything (paper 000, table 8)."""
+    most groups on each level; the data decide how many there are, and how many levels. A tree whose
+    shape does not begin with 1, such as 4, 8, has a root too, but its routers never choose the
+    root's expert (paper 000, table 8)."""
 
     method: Literal["kmeans", "bisecting", "spectral", "adaptive"] = "kmeans"
     """How groups are cut: `kmeans` top-down (the paper); `bisecting`, cuts of one dendrogram, so
@@ -51,7 +54,7 @@ class HierarchyConfig:
     """Distance between standardised embeddings."""
 
     seed: int = 0
-    """Of the sample and of each clustering."""
+    """Seed of the sample and of each clustering."""
 
     num_iterations: int = 50
     """Most rounds of one k-means attempt."""
@@ -60,18 +63,18 @@ class HierarchyConfig:
     """Attempts for each cut; the best is kept, because k-means stops in local minima."""
 
     fit_samples: int = 100_000
-    """Embeddings that centroids are fitted on; beyond it a random sample is drawn, and the others
-    are only assigned. 100,000 of 512 floats are 195 MiB."""
+    """Most embeddings that centroids are fitted on; of more a random sample is drawn, and the
+    others are only assigned. 100,000 of 512 floats are 195 MiB."""
 
     min_group_samples: int = 8
-    """No group is smaller, in fitted samples: an expert needs at least one batch. Fewer samples
-    that lie apart are outliers, which join the nearest group."""
+    """Fewest fitted samples in a group: an expert needs at least one batch. Fewer samples that lie
+    apart are outliers, which join the nearest group."""
 
     adaptive: AdaptiveConfig = AdaptiveConfig()
-    """For `method=adaptive`."""
+    """Settings of `method=adaptive`."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Raise ValueError for groups that do not grow, a number below 1, or nothing to cut."""
         check_growing(self.groups)
         for name in ("num_iterations", "num_restarts", "fit_samples", "min_group_samples"):
             if getattr(self, name) < 1:
@@ -81,29 +84,29 @@ class HierarchyConfig:
 
     @property
     def has_root(self) -> bool:
-        """Whether routers may choose the expert for everything."""
+        """Whether routers may choose the root's expert."""
         return self.groups[0] == 1
 
     @property
     def cut_groups(self) -> tuple[int, ...]:
-        """Number of groups on each level of the tree, which always begins with everything."""
+        """Number of groups on each level of the tree, which always begins with the root."""
         return self.groups if self.has_root else (1, *self.groups)
 
     @property
     def fewest_groups(self) -> int:
-        """Groups on the finest level, at least."""
+        """The fewest groups that the finest level may have."""
         if self.method == "adaptive":
             return 2
         return self.groups[-1]
 
     @property
     def smallest_group(self) -> int:
-        """Fitted samples in each group, at least."""
+        """The fewest fitted samples that a group may have."""
         if self.method == "adaptive":
             return max(self.adaptive.min_samples, self.min_group_samples)
         return self.min_group_samples
 
     @property
     def fewest_samples(self) -> int:
-        """Samples without which it cannot be cut."""
+        """The fewest samples that can be cut into a hierarchy."""
         return self.fewest_groups * self.smallest_group

@@ -1,4 +1,4 @@
-"""One group cut into parts, by k-means or spectral clustering."""
+"""Cut one group into parts, by k-means or spectral clustering."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ class Group:
     """Samples of one node while the tree grows.
 
     Attributes:
-        rows: Their rows in the standardised sample.
-        centroid: float32 [dim].
+        rows: Rows of these samples among all standardised samples.
+        centroid: Centroid of the group, float32 [dim].
         parent: Position of the group it was cut from, on the level above.
     """
 
@@ -28,14 +28,14 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Cut:
-    """One group cut into some number of parts, largest first; None parts if it cannot be done."""
+    """One group cut into a number of parts, largest first; `parts` is None if it cannot be done."""
 
     parts: tuple[Group, ...] | None
     sum_of_squares: float
 
 
 def everything(points: Float32[np.ndarray, "sample dim"]) -> Group:
-    """The root's group."""
+    """Return the root's group, which holds all points."""
     return Group(rows=np.arange(len(points)), centroid=points.mean(axis=0), parent=0)
 
 
@@ -48,15 +48,15 @@ def cut(
     seed: Sequence[int],
     config: HierarchyConfig,
 ) -> Cut:
-    """Cut a group.
+    """Cut a group into a number of parts.
 
     Args:
         points: All standardised samples.
-        group: What to cut.
-        num_parts: Into how many; 1 gives the group itself.
-        position: Of the group on its level, the `parent` of the parts.
-        seed: What makes this cut's random choices different from those of others.
-        config: How.
+        group: The group to cut.
+        num_parts: Number of parts; 1 gives the group itself.
+        position: Position of the group on its level, the `parent` of the parts.
+        seed: Numbers that make this cut's random choices different from those of others.
+        config: Method and settings.
     """
     members = points[group.rows]
     settings = ClusterSettings(
@@ -79,7 +79,7 @@ def cut(
 
 
 def gain(coarse: Cut, fine: Cut) -> float:
-    """How much the finer of two cuts of a group lowers the sum of squares."""
+    """Return how much the finer of two cuts of a group lowers the sum of squares."""
     return -np.inf if fine.parts is None else coarse.sum_of_squares - fine.sum_of_squares
 
 
@@ -89,7 +89,7 @@ def _fit(
     config: HierarchyConfig,
     settings: ClusterSettings,
 ) -> Float32[np.ndarray, "parts dim"] | None:
-    """Centroids whose groups all have enough members; None if there are none.
+    """Return centroids whose groups all have enough members; None if there are none.
 
     Members that would form a group too small for an expert are outliers: the centroids are fitted
     again without them, and in the end they join the nearest group.

@@ -1,8 +1,8 @@
-"""Splits in two that lead to the leaves of a tree, where the tree is a cut of them.
+"""The dendrogram of a tree: the splits in two that lead a sample to its leaf.
 
-Trees of `bisecting` are cuts of one dendrogram. Their own nodes do not tell how a sample is sent
-on: in a tree {1, 8} the nearest of eight leaves is not always the one that three splits in a row
-lead to, as they do in {1, 2, 4, 8}. Shapes share groups because all follow the same splits.
+Trees of `bisecting` are cuts of one dendrogram. Their own nodes do not tell which leaf a sample
+belongs to: in a tree {1, 8} the nearest of eight leaves is not always the one that three splits in
+a row lead to, as they do in {1, 2, 4, 8}. Shapes share groups because all follow the same splits.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ from expertree.hierarchy.nearest import nearest
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Dendrogram:
-    """Splits in two, each after the one that it goes on from.
+    """A list of splits in two, each listed after the split that leads to it.
 
-    With L leaves there are L - 1 splits. An element below L is a leaf number, one from L on is the
-    split of that number less L.
+    With L leaves there are L - 1 splits. An element e below L is leaf e, and from L on it is split
+    e - L.
 
     Attributes:
         halves: The two elements that each split leads to.
-        centroids: float32 [splits, 2, dim], of the two, in the standardised space.
+        centroids: Centroids of both elements, float32 [splits, 2, dim], in the standardised space.
     """
 
     halves: tuple[tuple[int, int], ...]
@@ -57,11 +57,11 @@ class Dendrogram:
 
     @property
     def num_leaves(self) -> int:
-        """Leaves that the splits lead to."""
+        """The number of leaves that the splits lead to."""
         return len(self.halves) + 1
 
     def groups(self) -> frozenset[tuple[int, ...]]:
-        """The sets of leaves below each element: those that a node of a cut can hold."""
+        """Return the set of leaves below each element, as a node of a cut can have."""
         below: dict[int, tuple[int, ...]] = {leaf: (leaf,) for leaf in range(self.num_leaves)}
         for split in reversed(range(len(self.halves))):
             first, second = self.halves[split]
@@ -69,7 +69,7 @@ class Dendrogram:
         return frozenset(below.values())
 
     def assign(self, points: Float32[np.ndarray, "samples dim"]) -> Int64[np.ndarray, " samples"]:
-        """The leaf of each standardised point: at each split the nearer centroid."""
+        """Return the leaf of each standardised point, with the nearer half taken at each split."""
         elements = np.full(len(points), self.num_leaves, dtype=np.int64)
         for split, pair in enumerate(self.halves):
             rows = np.flatnonzero(elements == self.num_leaves + split)
@@ -85,11 +85,11 @@ class Dendrogram:
         numbers: Sequence[int],
         added: int,
     ) -> "Dendrogram":
-        """The dendrogram with one split more, of a leaf.
+        """Return the dendrogram with one more split, which divides a leaf.
 
         Args:
-            leaf: The leaf.
-            centroids: float32 [2, dim], of what it was and of the leaf that is added.
+            leaf: The leaf to split.
+            centroids: Centroids of the old and of the added leaf, float32 [2, dim].
             numbers: The new number of each old leaf.
             added: The number of the leaf that is added.
         """

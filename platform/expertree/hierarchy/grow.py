@@ -1,9 +1,9 @@
-"""New samples in an existing tree: assigned, and where a group of them fits no leaf, one leaf more.
+"""Add leaves to an existing tree for groups of new samples that fit no leaf.
 
-What is there stays: no centroid moves, and no node loses the expert that it has. A sample lies
-outside if it is further from its leaf's centroid than nearly all samples that the leaf was made of.
-What lies outside of a leaf is cut into groups, and a group becomes a leaf if it is large enough and
-takes next to nothing from the leaves around it (METHOD section 3).
+Old centroids do not move, and no node loses its expert. A sample lies outside of its leaf if it is
+further from the leaf's centroid than nearly all samples that the leaf was made of. The samples
+outside of a leaf are cut into groups, and a group becomes a leaf if it is large enough and takes
+next to nothing from the leaves around it (METHOD section 3).
 """
 
 import dataclasses
@@ -22,30 +22,30 @@ from expertree.hierarchy.nearest import nearest
 from expertree.hierarchy.tree import Node, Tree
 
 SETTLING_ROUNDS = 10
-"""Most rounds in which the centroids of new leaves move to the means of what is nearest to them."""
+"""Most rounds in which the centroids of new leaves move to the means of their nearest samples."""
 
 APART = 4.0
-"""Two groups are two if their centroids are so many standard deviations apart, along the line
-between them. The halves of a round cloud are 2.7 apart, those of a uniform stretch 3.5."""
+"""Least distance between the centroids of two separate groups, in standard deviations along the
+line between them. The halves of a round cloud are 2.7 apart, those of a uniform stretch 3.5."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GrowthLimits:
-    """When new samples make a new leaf."""
+    """Limits that decide when new samples get a new leaf."""
 
     quantile: float = 0.99
     """A sample lies outside of its leaf if this share of the leaf's old samples is nearer to the
     centroid."""
 
     min_samples: int = 64
-    """A new leaf has at least so many new samples: an expert is trained on them."""
+    """Fewest new samples in a new leaf: an expert is trained on them."""
 
     max_moved: float = 0.05
-    """Most of any leaf's old samples that may go to new leaves, as a share. A leaf that is wider on
-    all sides would lose many to any new one, and stays as it is."""
+    """Largest share of any leaf's old samples that may go to new leaves. A leaf whose new samples
+    lie on all sides of it would lose more, and gets no new leaf beside it."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Raise ValueError for a share out of range, or fewer than 1 sample."""
         if not 0.0 < self.quantile < 1.0:
             raise ValueError(f"quantile must lie in (0, 1), got {self.quantile}")
         if self.min_samples < 1:
@@ -56,13 +56,13 @@ class GrowthLimits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Growth:
-    """A tree that has grown, or not.
+    """A tree after growing, and how its nodes follow from the old ones.
 
     Attributes:
         tree: The tree; the old one itself if nothing was added.
-        nodes: For each old node its number now.
-        beside: For each expert that was added the one beside it: that of the leaf which its
-            samples went to before. Both by node.
+        nodes: The new index of each old node.
+        beside: For the node of each added expert, the node of the expert that served its samples
+            before.
     """
 
     tree: Tree
@@ -71,16 +71,16 @@ class Growth:
 
     @property
     def leaves(self) -> tuple[int, ...]:
-        """The leaves that were added."""
+        """The numbers of the leaves that were added."""
         return tuple(self.tree.nodes[node].leaves[0] for node in sorted(self.beside))
 
     def leaves_of(self, old: Tree) -> Int64[np.ndarray, " leaves"]:
-        """For each leaf of the old tree its number now."""
+        """Return the new number of each leaf of the old tree."""
         first_old, first = (len(t.nodes) - t.num_leaves for t in (old, self.tree))
         return np.array([self.nodes[first_old + n] - first for n in range(old.num_leaves)])
 
     def then(self, later: "Growth") -> "Growth":
-        """This, and then what was added to the tree of this."""
+        """Return this growth and a later growth of its tree as one."""
         moved = {later.nodes[new]: later.nodes[old] for new, old in self.beside.items()}
         return Growth(
             tree=later.tree,
@@ -101,16 +101,16 @@ def grow(
 
     Args:
         tree: The tree.
-        known: float32 [known, dim], what the tree was built from, or a sample of it.
-        new: float32 [new, dim], new ones by the same extractor.
-        limits: What makes a new leaf.
-        seed: Of the clustering.
+        known: Embeddings that the tree was built from, or a sample of them, float32 [known, dim].
+        new: New embeddings by the same extractor, float32 [new, dim].
+        limits: Limits that decide what gets a new leaf.
+        seed: Seed of the clustering.
 
     Returns:
         The tree with new leaves. Old ones keep `num_samples`, new ones count their new samples.
 
     Raises:
-        GroupingError: If the tree is one group.
+        GroupingError: If the tree has a root only.
         ValueError: If embeddings have another length than the tree's, or are not finite.
     """
     if tree.num_levels == 1:
@@ -124,7 +124,7 @@ def grow(
 def leaf_radii(
     tree: Tree, embeddings: Float32[np.ndarray, "samples dim"], quantile: float
 ) -> Float32[np.ndarray, " leaves"]:
-    """How far from its leaf's centroid a share of each leaf's samples lies at most.
+    """Return the distance from each leaf's centroid within which a share of its samples lies.
 
     Returns:
         float32 [leaves], in the standardised space; infinite where a leaf has no samples.
@@ -146,7 +146,7 @@ def add_leaf(tree: Tree, leaf: int, centroid: Float32[np.ndarray, " dim"]) -> Gr
     Args:
         tree: The tree, of two levels at least.
         leaf: The old leaf.
-        centroid: float32 [dim], of the new leaf, in the standardised space.
+        centroid: Centroid of the new leaf, float32 [dim], in the standardised space.
 
     Returns:
         The tree with a new leaf of no samples.
@@ -195,7 +195,7 @@ def _nodes(
     children: Mapping[int, tuple[int, ...]],
     number: Mapping[int, int],
 ) -> tuple[Node, ...]:
-    """The nodes of a grown tree, from names by level, and names' children and numbers."""
+    """Return the nodes of a grown tree, from names by level and each name's children and number."""
     parents = {child: name for name, below in children.items() for child in below}
     leaves: dict[int, tuple[int, ...]] = {name: (place,) for place, name in enumerate(levels[-1])}
     for names in reversed(levels[:-1]):
@@ -218,7 +218,7 @@ def _nodes(
 def _distances(
     tree: Tree, embeddings: Float32[np.ndarray, "samples dim"]
 ) -> Float32[np.ndarray, " samples"]:
-    """From each embedding to the centroid of its leaf."""
+    """Return the distance from each embedding to the centroid of its leaf."""
     leaves = assign(tree, embeddings)
     away = tree.standardise(embeddings) - tree.leaf_centroids[leaves]
     distances: Float32[np.ndarray, " samples"] = np.sqrt(np.einsum("nd,nd->n", away, away))
@@ -226,7 +226,7 @@ def _distances(
 
 
 def _separation(points: Float32[np.ndarray, "samples dim"], one: Group, other: Group) -> float:
-    """How far apart two groups are, in their own standard deviations along the line between."""
+    """Return how far apart two groups are, in standard deviations along the line between them."""
     line = other.centroid - one.centroid
     spreads = [np.var(points[group.rows] @ line) for group in (one, other)]
     weights = [len(group.rows) for group in (one, other)]
@@ -255,9 +255,10 @@ class _Growing:
         self._growth = Growth(tree=tree, nodes=same, beside={})
 
     def try_widest_leaf(self) -> bool:
-        """Put what it can beside the leaf that most samples lie outside of; false if none is left.
+        """Add leaves beside the one that most samples lie outside of; return False if none is left.
 
-        Leaves take turns, because one that was added may take what lay outside of others.
+        Leaves are tried one after the other, because an added leaf may take samples that lay
+        outside of others.
         """
         leaves = self._old_leaves()
         far = (leaves >= 0) & (_distances(self._growth.tree, self._new) > self._radii[leaves])
@@ -273,7 +274,7 @@ class _Growing:
         return True
 
     def counted(self) -> Growth:
-        """The growth; old leaves with the samples that they had, new ones with their new ones."""
+        """Return the growth: old leaves keep their `num_samples`, new ones count new samples."""
         if not self._growth.beside:
             return self._growth
         tree = self._growth.tree
@@ -284,13 +285,13 @@ class _Growing:
         return dataclasses.replace(self._growth, tree=with_counts(tree, counts))
 
     def _old_leaves(self) -> Int64[np.ndarray, " new"]:
-        """The leaf of each new sample as the tree is now; -1 for one that was added."""
+        """Return the old number of each new sample's leaf in the tree as it is; -1 if added."""
         names = np.full(self._growth.tree.num_leaves, -1, dtype=np.int64)
         names[self._growth.leaves_of(self._old)] = np.arange(self._old.num_leaves)
         return np.take(names, assign(self._growth.tree, self._new))
 
     def _cut(self, points: Float32[np.ndarray, "far dim"]) -> Float32[np.ndarray, "groups dim"]:
-        """The centroids of what lies outside of a leaf: halved as long as the halves are apart."""
+        """Return centroids of points outside of a leaf, halved while the halves are separate."""
         config = HierarchyConfig(
             metric=self._old.metric,
             seed=self._seed,
@@ -314,7 +315,7 @@ class _Growing:
         points: Float32[np.ndarray, "members dim"],
         centroids: Float32[np.ndarray, "groups dim"],
     ) -> Float32[np.ndarray, "groups dim"]:
-        """Lloyd's steps with the leaf's own centroid held: what is the leaf's pulls at none."""
+        """Move new centroids by Lloyd's steps; the leaf's own stays and keeps its points."""
         held = self._old.leaf_centroids[leaf][None]
         for _ in range(SETTLING_ROUNDS):
             labels = nearest(points, np.concatenate([held, centroids]))[0] - 1

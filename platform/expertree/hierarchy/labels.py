@@ -1,4 +1,4 @@
-"""What is said of each of many samples, where there are few things to say."""
+"""Labels of many samples, stored compactly where few of them differ."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
@@ -15,17 +15,17 @@ class Labels(Sequence[T], Generic[T]):
 
     Attributes:
         values: The different labels.
-        codes: For each sample the place of its label among them.
+        codes: The place of each sample's label in `values`.
     """
 
     def __init__(self, values: Sequence[T], codes: Int64[np.ndarray, " samples"]) -> None:
-        """Take different labels, and which of them each sample has."""
+        """Take the different labels, and the place of each sample's label among them."""
         self.values = tuple(values)
         self.codes = codes
 
     @classmethod
     def of(cls, labels: Sequence[T]) -> "Labels[T]":
-        """The same labels; hashable ones."""
+        """Return labels in this form; they must be hashable."""
         if isinstance(labels, Labels):
             return labels
         places: dict[T, int] = {}
@@ -34,21 +34,21 @@ class Labels(Sequence[T], Generic[T]):
 
     @classmethod
     def join(cls, parts: Sequence["Labels[T]"]) -> "Labels[T]":
-        """Labels of several sets, one after the other."""
+        """Return the labels of several sets, one after the other."""
         starts = np.cumsum([0, *(len(part.values) for part in parts)])
         values = [value for part in parts for value in part.values]
         codes = [part.codes + start for part, start in zip(parts, starts, strict=False)]
         return cls(values, np.concatenate(codes)).map(lambda value: value)
 
     def map(self, change: Callable[[T], U]) -> "Labels[U]":
-        """Change each label."""
+        """Return the labels with each one changed by a function."""
         changed = Labels.of([change(value) for value in self.values])
         return Labels(changed.values, changed.codes[self.codes])
 
     def counts(
         self, groups: Int64[np.ndarray, " samples"], num_groups: int
     ) -> Int64[np.ndarray, "groups values"]:
-        """How often each label occurs in each group of samples.
+        """Count how often each label occurs in each group of samples.
 
         Raises:
             ValueError: If there is not one group for each label.
@@ -60,11 +60,11 @@ class Labels(Sequence[T], Generic[T]):
         return flat.reshape(num_groups, num_values)
 
     def __len__(self) -> int:
-        """The number of samples."""
+        """Return the number of samples."""
         return len(self.codes)
 
     def __iter__(self) -> Iterator[T]:
-        """The label of each sample."""
+        """Iterate over the label of each sample."""
         return (self.values[code] for code in self.codes.tolist())
 
     @overload
@@ -72,7 +72,7 @@ class Labels(Sequence[T], Generic[T]):
     @overload
     def __getitem__(self, index: slice) -> "Labels[T]": ...
     def __getitem__(self, index: Any) -> Any:
-        """The label of a sample, or those of some."""
+        """Return the label of one sample, or the labels of a slice."""
         if isinstance(index, slice):
             return Labels(self.values, self.codes[index])
         return self.values[self.codes[index]]

@@ -1,4 +1,4 @@
-"""Which groups are cut, and into how many parts: one function for each method (METHOD section 3).
+"""Decide which groups are cut into how many parts: one function a method (METHOD section 3).
 
 `shared_out` is given the number of groups on each level, `by_silhouette` finds it, and `bisected`
 cuts one dendrogram at the given numbers.
@@ -18,8 +18,8 @@ from expertree.hierarchy.dendrogram import Dendrogram
 Points = Float32[np.ndarray, "sample dim"]
 
 MAX_SILHOUETTE_SAMPLES = 4_000
-"""Members of a group by which the number of its parts is chosen: all pairwise distances, five times
-a group."""
+"""Most members of a group that the silhouette is computed on, as it takes all pairwise distances,
+five times for a group; of more a random sample is drawn."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -27,8 +27,8 @@ class Levels:
     """The groups of each level, coarse to fine, children of one group beside each other.
 
     Attributes:
-        groups: By level.
-        dendrogram: What sends a sample to its leaf, where that is not the groups' centroids.
+        groups: The groups by level.
+        dendrogram: The splits that lead a sample to its leaf; None where the groups' centroids do.
     """
 
     groups: tuple[tuple[Group, ...], ...]
@@ -36,7 +36,7 @@ class Levels:
 
 
 def shared_out(points: Points, config: HierarchyConfig) -> Levels:
-    """Share each level's groups out: the next cut goes where it lowers the sum of squares most.
+    """Cut each level into its number of groups, always where it lowers the sum of squares most.
 
     Raises:
         GroupingError: If the samples do not fall into that many groups.
@@ -77,8 +77,8 @@ def _share_level_out(
 def bisected(points: Points, config: HierarchyConfig) -> Levels:
     """Cut one dendrogram: always split the group whose halves lower the sum of squares most.
 
-    The first splits are the same however many follow, and a level of k groups is what k - 1 splits
-    leave; so a group of one shape is a group of each other shape whose levels meet it.
+    The first splits are the same however many follow, and a level of k groups is the result of
+    k - 1 splits. So trees of different shapes share groups.
 
     Raises:
         GroupingError: If the samples do not fall into that many groups.
@@ -94,7 +94,7 @@ def bisected(points: Points, config: HierarchyConfig) -> Levels:
 
 
 class _Growing:
-    """A dendrogram while it grows. Element 0 is everything, split s makes 2 s + 1 and 2 s + 2."""
+    """A dendrogram while it grows: element 0 is the root, split s makes 2 s + 1 and 2 s + 2."""
 
     def __init__(self, points: Points, config: HierarchyConfig) -> None:
         self.front = [0]
@@ -106,7 +106,7 @@ class _Growing:
         self._halves: dict[int, tuple[int, int]] = {}
 
     def split(self) -> bool:
-        """Split one element more; false if none can be split."""
+        """Split one more element; return False if none can be split."""
         gains = [gain(*self._cut(element)) for element in self.front]
         place = int(np.argmax(gains))
         element = self.front[place]
@@ -120,7 +120,7 @@ class _Growing:
         return True
 
     def _cut(self, element: int) -> tuple[Cut, Cut]:
-        """An element as it is, and in two; its random choices depend on the element alone."""
+        """Return an element whole and cut in two; random choices depend on the element alone."""
         if element not in self._cuts:
             whole, halved = (
                 cut(
@@ -137,7 +137,7 @@ class _Growing:
         return self._cuts[element]
 
     def levels(self, fronts: Sequence[Sequence[int]]) -> Levels:
-        """The groups of each front, and the splits that lead to the last one."""
+        """Return the groups of each front, and the splits that lead to the last one."""
         parent_of = {half: element for element, pair in self._halves.items() for half in pair}
         places = [{element: place for place, element in enumerate(front)} for front in fronts]
 
@@ -172,12 +172,12 @@ class _Growing:
 def by_silhouette(points: Points, config: HierarchyConfig) -> Levels:
     """Cut each group into the number of parts with the best silhouette, or leave it whole.
 
-    Where a level may not have as many groups as that gives, the groups whose cuts score best are
-    cut first. The levels end before those that were asked for when no group can be cut any more
-    (paper 000, appendix E; there the number is found by binary search, here all are tried).
+    Where that gives more groups than the level may have, the groups whose cuts score best are cut
+    first. The tree has fewer levels than asked for when no group can be cut any more (paper 000,
+    appendix E; there the number is found by binary search, here all are tried).
 
     Raises:
-        GroupingError: If not even everything can be cut.
+        GroupingError: If not even the root can be cut.
     """
     levels: list[tuple[Group, ...]] = [(everything(points),)]
     for level in range(1, len(config.cut_groups)):
@@ -219,7 +219,7 @@ def _cut_by_silhouette(
 def _scored_cuts(
     points: Points, group: Group, position: int, level: int, config: HierarchyConfig
 ) -> Iterator[tuple[float, tuple[Group, ...]]]:
-    """Silhouette and parts of each cut of a group that is good enough."""
+    """Yield the silhouette and the parts of each cut of a group that is good enough."""
     limits = config.adaptive
     for num_parts in range(2, limits.max_parts + 1):
         seed = [level, position, num_parts]

@@ -1,4 +1,4 @@
-"""The nearest centroid of each point, by faiss on one thread."""
+"""Find the nearest centroid of each point, by faiss on one thread."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 def nearest(
     points: Float32[np.ndarray, "samples dim"], centroids: Float32[np.ndarray, "groups dim"]
 ) -> tuple[Int64[np.ndarray, " samples"], Float32[np.ndarray, " samples"]]:
-    """The nearest centroid of each point by faiss, with its squared distance."""
+    """Return the nearest centroid of each point, by faiss, and its squared distance."""
     import faiss  # noqa: PLC0415 - half a second to load, and a restorer needs no tree's cut
 
     with one_thread():

@@ -1,4 +1,4 @@
-"""How good the groups of a tree are: silhouette by level, and what each group is made of."""
+"""Measure the groups of a tree: silhouette by level, and the labels in each group."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,16 +10,17 @@ from expertree.hierarchy.labels import Labels
 from expertree.hierarchy.tree import Tree
 
 MAX_SILHOUETTE_SAMPLES = 10_000
-"""Beyond this a sample is scored: the silhouette needs every pairwise distance."""
+"""Most samples that are scored, as the silhouette needs every pairwise distance; of more a random
+sample is drawn."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Composition:
-    """What one node's samples are.
+    """The labels of one node's samples.
 
     Attributes:
         node: Index of the node.
-        num_samples: Samples in it.
+        num_samples: Number of samples in the node.
         shares: (label, share of the node's samples), most frequent first.
     """
 
@@ -31,9 +32,9 @@ class Composition:
 def silhouette_rows(
     num_samples: int, *, max_samples: int = MAX_SILHOUETTE_SAMPLES, seed: int = 0
 ) -> Int64[np.ndarray, " rows"]:
-    """Which of so many samples `silhouettes` scores: all, or a random sample; ascending.
+    """Choose the samples that `silhouettes` scores: all, or a random sample; rows ascending.
 
-    Whoever has more embeddings than fit in memory reads these alone and has them scored.
+    Where not all embeddings fit in memory, read and score only these.
     """
     if num_samples <= max_samples:
         return np.arange(num_samples)
@@ -49,17 +50,18 @@ def silhouettes(
     max_samples: int = MAX_SILHOUETTE_SAMPLES,
     seed: int = 0,
 ) -> tuple[float | None, ...]:
-    """Mean silhouette of each level's groups, in [-1, 1], in the tree's space and metric.
+    """Return the mean silhouette of each level's groups, in the tree's space and metric.
 
     Args:
         tree: The tree.
         embeddings: [samples, embed_dim], not standardised.
         leaves: The leaf of each, as `assign` gives it.
         max_samples: Most samples to score; beyond it a random sample is drawn.
-        seed: Of that sample.
+        seed: Seed of that sample.
 
     Returns:
-        One number a level; None where fewer than two groups have samples, as on level 0.
+        One number a level, in [-1, 1]; None where fewer than two groups have samples, as on level
+        0.
     """
     from sklearn.metrics import silhouette_score  # noqa: PLC0415 - a second to load
 
@@ -78,7 +80,7 @@ def silhouettes(
 def compositions(
     tree: Tree, leaves: Int64[np.ndarray, " samples"], labels: Sequence[str]
 ) -> tuple[Composition, ...]:
-    """What each node is made of, in node order.
+    """Return the labels of each node's samples, in node order.
 
     Args:
         tree: The tree.
@@ -101,7 +103,7 @@ def compositions(
 def purity(
     tree: Tree, leaves: Int64[np.ndarray, " samples"], labels: Sequence[str]
 ) -> tuple[float, ...]:
-    """For each level, the share of samples that carry their group's most frequent label."""
+    """Return the share of samples that carry their group's most frequent label, for each level."""
     if not len(leaves):
         raise ValueError("purity needs at least one sample")
     found = compositions(tree, leaves, labels)
@@ -115,6 +117,6 @@ def purity(
 def nodes_at_level(
     tree: Tree, leaves: Int64[np.ndarray, " samples"], level: int
 ) -> Int64[np.ndarray, " samples"]:
-    """The node of each sample on one level."""
+    """Return the node of each sample on one level."""
     nodes = [tree.node_at(leaf, level) for leaf in range(tree.num_leaves)]
     return np.take(np.asarray(nodes, dtype=np.int64), leaves)

@@ -19,7 +19,7 @@ from expertree.hierarchy.dendrogram import Dendrogram
 Metric = Literal["l2", "cosine"]
 
 ROOT = 0
-"""Index of the node that holds everything."""
+"""Index of the root, the node that holds all samples."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,11 +28,11 @@ class Node:
 
     Attributes:
         index: Its place in `Tree.nodes`.
-        level: 0 for the root, which holds everything.
+        level: Number of its level; 0 for the root, which holds all samples.
         parent: Index of the group it was cut from; None for the root.
         children: Indices of the groups cut from it; empty at the finest level.
         leaves: Numbers of the finest groups below it (or itself), ascending.
-        num_samples: How many of the embeddings that the tree was built from fell into it.
+        num_samples: Number of embeddings in it, of those that the tree was built from.
     """
 
     index: int
@@ -54,12 +54,13 @@ class Tree:
         metric: `l2`, or `cosine`: standardised embeddings are scaled to length 1.
         extractor: Name of the extractor whose embeddings were clustered, by content; of older
             trees, by the stage that trained it.
-        nodes: Breadth first, so that a node's children are neighbours.
-        centroids: float32 [num_nodes, embed_dim], in the standardised space.
-        mean: float32 [embed_dim], of the embeddings.
-        std: float32 [embed_dim], of the embeddings; positive.
-        dendrogram: The splits that lead to the leaves, where the tree is a cut of them; None where
-            the nodes' own centroids do.
+        nodes: The nodes, breadth first, so that a node's children are neighbours.
+        centroids: Centroids of the nodes, float32 [num_nodes, embed_dim], in the standardised
+            space.
+        mean: Mean of the embeddings, float32 [embed_dim].
+        std: Standard deviation of the embeddings, float32 [embed_dim]; positive.
+        dendrogram: The splits that lead a sample to its leaf, where the tree is a cut of them; None
+            where the nodes' own centroids do.
     """
 
     groups: tuple[int, ...]
@@ -85,12 +86,12 @@ class Tree:
 
     @property
     def num_levels(self) -> int:
-        """Levels, the root's included."""
+        """The number of levels, the root's included."""
         return len(self.groups)
 
     @property
     def num_leaves(self) -> int:
-        """Groups on the finest level."""
+        """The number of groups on the finest level."""
         return self.groups[-1]
 
     @property
@@ -119,13 +120,13 @@ class Tree:
         return standardise(embeddings, self.mean, self.std, self.metric)
 
     def nodes_of_level(self, level: int) -> tuple[Node, ...]:
-        """The nodes of one level, in order."""
+        """Return the nodes of one level, in order."""
         self._check_level(level)
         first = sum(self.groups[:level])
         return self.nodes[first : first + self.groups[level]]
 
     def path(self, leaf: int) -> tuple[int, ...]:
-        """Node indices from the root to a leaf, one a level."""
+        """Return the node indices from the root to a leaf, one a level."""
         if not 0 <= leaf < self.num_leaves:
             raise ValueError(
                 f"leaf {leaf} does not exist; the tree has leaves 0 to {self.num_leaves - 1}"
@@ -138,12 +139,12 @@ class Tree:
         return tuple(reversed(path))
 
     def node_at(self, leaf: int, level: int) -> int:
-        """Index of the node where a level meets the path to a leaf."""
+        """Return the index of the node on one level of the path to a leaf."""
         self._check_level(level)
         return self.path(leaf)[level]
 
     def expert_of(self, node: int) -> int:
-        """The node whose expert serves this node.
+        """Return the node whose expert serves a node.
 
         A node with one child holds the same samples as the child, so a chain of such nodes has one
         expert, named by its coarsest node.
@@ -154,11 +155,11 @@ class Tree:
         return current.index
 
     def experts(self) -> tuple[int, ...]:
-        """The nodes that have an expert of their own, coarse to fine."""
+        """Return the nodes that have an expert of their own, coarse to fine."""
         return tuple(node.index for node in self.nodes if self.expert_of(node.index) == node.index)
 
     def levels_of_expert(self, expert: int) -> tuple[int, ...]:
-        """The levels on which an expert serves a node.
+        """Return the levels on which an expert serves a node.
 
         Raises:
             ValueError: If the node has no expert of its own.
@@ -170,7 +171,7 @@ class Tree:
         return tuple(node.level for node in self.nodes if self.expert_of(node.index) == expert)
 
     def parent_expert(self, expert: int) -> int | None:
-        """The expert that an expert is trained from; None for the root's."""
+        """Return the expert that an expert is trained from; None for the root's."""
         parent = self.nodes[expert].parent
         return None if parent is None else self.expert_of(parent)
 
@@ -298,7 +299,7 @@ def _check_dendrogram(tree: Tree) -> None:
 
 
 def check_growing(groups: tuple[int, ...]) -> None:
-    """Check a shape, which may leave out the level of everything.
+    """Check that a shape grows from level to level; it may leave out the root's level.
 
     Raises:
         ValueError: If it does not grow from level to level.
@@ -310,7 +311,7 @@ def check_growing(groups: tuple[int, ...]) -> None:
 
 
 def check_groups(groups: tuple[int, ...]) -> None:
-    """Check a tree's shape.
+    """Check that a tree's shape starts with 1 and grows from level to level.
 
     Raises:
         ValueError: If it does not start with 1 and grow from level to level.

@@ -1,1 +1,1 @@
-"""Images as arrays: reading, writing, measuring."""
+"""Reading, writing and measuring images as arrays."""

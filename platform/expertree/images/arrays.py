@@ -1,4 +1,4 @@
-"""What an image is, in each of the forms that the package passes around."""
+"""Types of the arrays in which the package passes images around."""
 
 from typing import TypeAlias
 
@@ -12,4 +12,4 @@ Image: TypeAlias = Float32[np.ndarray, "height width 3"]
 """An image to compute with on the CPU: RGB in [0, 1], HWC."""
 
 Field: TypeAlias = Float32[np.ndarray, "height width"]
-"""One value a pixel in [0, 1]: a depth map, an illumination map, a mask."""
+"""One value per pixel in [0, 1]: a depth map, an illumination map, a mask."""

@@ -1,7 +1,7 @@
-"""What encoded photographs consist of: PNG chunks, JPEG segments, WebP chunks, TIFF directories.
+"""Parsing the structure of image files: PNG and WebP chunks, JPEG segments, TIFF directories.
 
-Nothing here decodes a pixel. A file's kind is what its first bytes say, never its name, and the
-size that it claims is known before anything is allocated for it: 65 bytes of PNG may claim 81
+Nothing here decodes a pixel. A file's format follows from its first bytes, never from its name, and
+the size that it claims is known before anything is allocated for it: 65 bytes of PNG may claim 81
 megapixels.
 """
 
@@ -16,7 +16,7 @@ from expertree.errors import DamagedImageError, UnsupportedFormatError
 from expertree.images.tags import BITS, HEIGHT, REDUCED, SUBFILE, WIDTH, read_directory
 
 PhotoFormat: TypeAlias = Literal["png", "jpeg", "webp", "avif", "bmp", "tiff"]
-"""The kinds of files that are read and written."""
+"""The formats that are read and written."""
 
 PHOTO_FORMATS: tuple[PhotoFormat, ...] = get_args(PhotoFormat)
 
@@ -24,7 +24,7 @@ KINDS_READ = "PNG, JPEG, WebP, AVIF, BMP or TIFF"
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE_BYTES = 16 << 20
-"""A colour profile in a PNG is compressed; what inflates to more than this is no profile."""
+"""Most bytes of a PNG's colour profile, which is compressed; what inflates to more is none."""
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, PNG_SIGNATURE, "png"),
@@ -62,15 +62,15 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What a file claims to be.
+    """The format and size that a file claims to have.
 
     Attributes:
-        format: By its first bytes.
-        width_px: As stored, before any orientation.
-        height_px: Likewise.
-        depth: Bits a channel, as claimed.
+        format: Format by the file's first bytes.
+        width_px: Width as stored, before any orientation.
+        height_px: Height as stored, before any orientation.
+        depth: Bits per channel.
         num_frames: More than 1 for an animation or a document of several pages; 2 stands for any
-            number of them.
+            number above 1.
     """
 
     format: PhotoFormat
@@ -81,10 +81,10 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Read what a file claims, without decoding it.
+    """Read the format and size that a file claims, without decoding it.
 
     Raises:
-        UnsupportedFormatError: If it is of no kind that is read here.
+        UnsupportedFormatError: If its format is not supported.
         DamagedImageError: If its header is cut off or makes no sense.
     """
     kind = identify(data)
@@ -108,10 +108,10 @@ def read_header(data: bytes) -> Header:
 
 
 def identify(data: bytes) -> PhotoFormat:
-    """The kind of a file, by its first bytes.
+    """Return the format of a file by its first bytes.
 
     Raises:
-        UnsupportedFormatError: If it is none that is read here; names what it seems to be.
+        UnsupportedFormatError: If the format is not supported; names what it seems to be.
     """
     for offset, magic, kind in _MAGIC:
         if data.startswith(magic, offset):
@@ -123,7 +123,7 @@ def identify(data: bytes) -> PhotoFormat:
 
 
 def png_chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
-    """The chunks of a PNG: name and payload. What follows the last one is ignored.
+    """Return name and payload of each chunk of a PNG; what follows the last one is ignored.
 
     Raises:
         DamagedImageError: If one is cut off or its checksum is wrong.
@@ -145,7 +145,7 @@ def png_chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
 
 
 def join_png(chunks: Sequence[tuple[bytes, bytes | memoryview]]) -> bytes:
-    """A PNG of these chunks."""
+    """Return a PNG of these chunks."""
     parts: list[bytes | memoryview] = [PNG_SIGNATURE]
     for name, payload in chunks:
         checksum = zlib.crc32(payload, zlib.crc32(name))
@@ -154,7 +154,7 @@ def join_png(chunks: Sequence[tuple[bytes, bytes | memoryview]]) -> bytes:
 
 
 def inflate_profile(payload: bytes) -> bytes | None:
-    """The colour profile in the payload of an iCCP chunk; None if it is none."""
+    """Return the colour profile in the payload of an iCCP chunk; None if it is invalid."""
     _, _, rest = payload.partition(b"\0")
     inflater = zlib.decompressobj()
     try:
@@ -165,7 +165,7 @@ def inflate_profile(payload: bytes) -> bytes | None:
 
 
 def jpeg_segments(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
-    """The segments of a JPEG before its first scan, and where that begins.
+    """Return the segments of a JPEG before its first scan, and where that begins.
 
     Returns:
         Marker (its second byte) and payload of each; the position of the scan's marker.
@@ -191,9 +191,10 @@ def jpeg_segments(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
 
 
 def is_coding(marker: int, payload: bytes) -> bool:
-    """Whether a JPEG's segment says how pixels are coded: all but comments and applications' own.
+    """Return whether a JPEG's segment says how pixels are coded.
 
-    Of these, JFIF and Adobe say what the channels are, and MPF (CIPA DC-007) where in the file
+    All do but comments and applications' own segments. Three of the latter count too: JFIF and
+    Adobe, which say what the channels are, and MPF (CIPA DC-007), which says where in the file
     further pictures lie.
     """
     if marker == _COMMENT:
@@ -204,7 +205,7 @@ def is_coding(marker: int, payload: bytes) -> bool:
 
 
 def join_jpeg(segments: list[tuple[int, bytes]], rest: bytes) -> bytes:
-    """A JPEG of these segments and what comes from the first scan on.
+    """Return a JPEG of these segments and of the bytes from the first scan on.
 
     Raises:
         ValueError: If a segment is too long for a JPEG.
@@ -221,7 +222,7 @@ def join_jpeg(segments: list[tuple[int, bytes]], rest: bytes) -> bytes:
 
 
 def webp_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The chunks of a WebP by name, of each the first.
+    """Return the chunks of a WebP by name; the first one of each name.
 
     Raises:
         DamagedImageError: If the file is shorter than it says.
@@ -279,7 +280,7 @@ def _webp_header(data: bytes) -> Header:
 
 
 def _avif_header(data: bytes) -> Header:
-    """By the properties of its items (ISO/IEC 23008-12): the largest, since parts have them too."""
+    """Read the largest size of its items (ISO/IEC 23008-12), since parts have sizes too."""
     sizes, depths = [(0, 0)], [8]
     for name, start, _ in _boxes(data, *_box(data, *_box(data, *_meta(data), b"iprp"), b"ipco")):
         if name == b"ispe":
@@ -303,7 +304,7 @@ def _meta(data: bytes) -> tuple[int, int]:
 
 
 def _box(data: bytes, start: int, stop: int, wanted: bytes) -> tuple[int, int]:
-    """Where the content of the first box of a name lies."""
+    """Return where the content of the first box of a name begins and ends."""
     for name, begin, end in _boxes(data, start, stop):
         if name == wanted:
             return begin, end
@@ -311,7 +312,7 @@ def _box(data: bytes, start: int, stop: int, wanted: bytes) -> tuple[int, int]:
 
 
 def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes between two positions: name, and where the content lies (ISO/IEC 14496-12)."""
+    """Yield each box between two positions: name, begin and end of content (ISO/IEC 14496-12)."""
     while start + 8 <= stop:
         size, name = struct.unpack_from(">I4s", data, start)
         begin = start + 8

@@ -1,9 +1,9 @@
-"""Colour profiles: to sRGB, as the networks know colour, and back.
+"""Converting colours from ICC profiles to sRGB, which networks take, and back.
 
-Of the profiles that photographs carry (sRGB, Adobe RGB, Display P3, ProPhoto, Rec. 2020, grey) all
-are a curve for each channel and a matrix (ICC.1:2022, section 8.3.3, 8.4.3); these are computed
-here in double precision, since Pillow's colour management knows 8 bits only. A profile that is a
-table has no exact inverse and is left alone.
+The usual profiles of photographs (sRGB, Adobe RGB, Display P3, ProPhoto, Rec. 2020, grey) are a
+curve for each channel and a matrix (ICC.1:2022, section 8.3.3, 8.4.3). They are computed here in
+double precision, since Pillow's colour management knows 8 bits only. A profile that is a table has
+no exact inverse and is ignored.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ from jaxtyping import Float64, UInt
 _Table: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 SAME_CURVE, SAME_MATRIX = 0.5 / 255, 2e-3
-"""A profile whose curves are sRGB's within half a grey level, and its matrix too, is sRGB by
-another name: what such profiles say differs by rounding."""
+"""Largest differences from sRGB's curves (half a grey level) and matrix at which a profile counts
+as sRGB, as such profiles differ by rounding."""
 
 # The primaries of sRGB at D50, as columns (ICC's sRGB profile; Bradford adaptation).
 _SRGB_TO_XYZ = np.array(
@@ -34,7 +34,7 @@ class ColourSpace:
     """The colours of one profile, at one depth.
 
     Attributes:
-        curves: For each channel the linear light of each code, rising from 0 to 1.
+        curves: Linear light of each pixel value, by channel, rising from 0 to 1.
         to_linear_srgb: Matrix from the profile's linear light to sRGB's; the identity for grey.
     """
 
@@ -42,12 +42,12 @@ class ColourSpace:
     to_linear_srgb: _Table
 
     def to_srgb(self, codes: UInt[np.ndarray, "h w c"]) -> Float64[np.ndarray, "h w c"]:
-        """Codes as sRGB, nominally in [0, 1]; what sRGB cannot show lies outside."""
+        """Convert pixel values to sRGB, in [0, 1]; colours that sRGB cannot show lie outside."""
         light = np.stack([curve[codes[..., i]] for i, curve in enumerate(self.curves)], axis=-1)
         return _encode(light @ self.to_linear_srgb.T)
 
     def from_srgb(self, values: Float64[np.ndarray, "h w c"]) -> Float64[np.ndarray, "h w c"]:
-        """The codes, not rounded, whose `to_srgb` is this; clipped to what the profile shows."""
+        """Convert sRGB to pixel values, not rounded, and clipped to what the profile can show."""
         light = _decode(values) @ np.linalg.inv(self.to_linear_srgb).T
         codes = np.arange(len(self.curves[0]), dtype=np.float64)
         return np.stack(
@@ -56,16 +56,16 @@ class ColourSpace:
 
 
 def read_colour_space(profile: bytes, *, num_channels: int, depth: int) -> ColourSpace | None:
-    """What a profile says of an image's codes.
+    """Read the colour space of an image from its profile.
 
     Args:
-        profile: ICC, of any version.
-        num_channels: 1 or 3.
-        depth: Bits a channel.
+        profile: ICC profile of any version.
+        num_channels: Channels of the image, 1 or 3.
+        depth: Bits per channel.
 
     Returns:
-        None where there is nothing to convert: the profile is sRGB's, is for images of another
-        kind, is a table, or is broken.
+        The colour space; None if there is nothing to convert: the profile is sRGB's, is for images
+        of another kind, is a table, or is broken.
     """
     try:
         space = _read(profile, num_channels, 2**depth)
@@ -77,7 +77,7 @@ def read_colour_space(profile: bytes, *, num_channels: int, depth: int) -> Colou
 
 
 def _is_srgb(space: ColourSpace) -> bool:
-    """Whether this is sRGB up to rounding, of which profiles hold much in their matrices."""
+    """Return whether this is sRGB up to the rounding of its curves and matrix."""
     light = _encode(np.stack(space.curves))
     is_curve = np.abs(light - np.linspace(0.0, 1.0, light.shape[1])).max() <= SAME_CURVE
     mixed = np.abs(space.to_linear_srgb - np.eye(len(space.curves))).max()
@@ -119,7 +119,7 @@ def _xyz(tag: bytes) -> tuple[float, float, float]:
 
 
 def _curve(tag: bytes, num_codes: int) -> _Table:
-    """The linear light of each code, by a `curv` or `para` tag."""
+    """Return the linear light of each pixel value, by a `curv` or `para` tag."""
     x = np.linspace(0.0, 1.0, num_codes)
     if tag[:4] == b"curv":
         (count,) = struct.unpack_from(">I", tag, 8)
@@ -135,7 +135,7 @@ def _curve(tag: bytes, num_codes: int) -> _Table:
 
 
 def _parametric(x: _Table, tag: bytes) -> _Table:
-    """`parametricCurveType` (ICC.1:2022, table 68): (a x + b) ** g + e from d on, else c x + f."""
+    """Return (a x + b) ** g + e from d on, else c x + f, by a `para` tag (ICC.1:2022, table 68)."""
     (kind,) = struct.unpack_from(">H", tag, 8)
     num_values = (1, 3, 4, 5, 7)[kind]
     values = [value / 65536 for value in struct.unpack_from(f">{num_values}i", tag, 12)]
@@ -151,14 +151,14 @@ def _parametric(x: _Table, tag: bytes) -> _Table:
 
 
 def _is_rising(curve: _Table) -> bool:
-    """Whether a curve can be undone: it never falls, and goes from dark to light."""
+    """Return whether a curve can be undone: it never falls, and goes from dark to light."""
     return bool(
         np.isfinite(curve).all() and (np.diff(curve) >= 0).all() and curve[-1] > 0.5 > curve[0]
     )
 
 
 def _encode(light: _Table) -> _Table:
-    """Linear light to sRGB (IEC 61966-2-1), odd around 0 so that nothing is lost below it."""
+    """Convert linear light to sRGB (IEC 61966-2-1), odd around 0 to keep negative values."""
     size = np.abs(light)
     coded = np.where(size <= 0.0031308, size * 12.92, 1.055 * size ** (1 / 2.4) - 0.055)
     return np.asarray(np.copysign(coded, light))

@@ -1,4 +1,4 @@
-"""Encoded bytes to pixels and back, and pixels to tensors and back."""
+"""Converting encoded bytes to pixels, pixels to tensors, and both back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Subsampling: TypeAlias = Literal["4:2:0", "4:4:4"]
-"""How many of a JPEG's colours are kept: a quarter, or all."""
+"""Subsampling of a JPEG's colours: a quarter of them is kept (4:2:0), or all (4:4:4)."""
 
 SUBSAMPLINGS: tuple[Subsampling, ...] = get_args(Subsampling)
 
@@ -75,12 +75,12 @@ def decode_photo_u8(data: bytes) -> ImageU8:
 
 
 def encode_png(image_u8: ImageU8, level: int = 1) -> bytes:
-    """Encode an image without loss.
+    """Encode an image as PNG, without loss.
 
     Args:
         image_u8: uint8 `[height, width, 3]`, RGB.
-        level: zlib's level, 0 (none) to 9. At 1 runs alone are matched, which for patches of
-            photographs is faster than zlib's own choice and smaller.
+        level: zlib's level, 0 (none) to 9. At 1 only runs are matched, which for patches of
+            photographs is faster and smaller than zlib's default.
 
     Raises:
         ValueError: If the image has another shape or type.
@@ -103,7 +103,7 @@ def jpeg_round_trip(
     Args:
         image_u8: uint8 `[height, width, 3]`, RGB.
         quality: libjpeg's quality, 1 to 100.
-        subsampling: Of the colours; `4:2:0` as cameras and the web do, `4:4:4` not at all.
+        subsampling: Subsampling of the colours; `4:2:0` as cameras and the web do, `4:4:4` none.
     """
     check_image_u8(image_u8)
     stream = io.BytesIO()
@@ -115,7 +115,7 @@ def jpeg_round_trip(
 
 
 def to_float(image_u8: ImageU8) -> Float32[Tensor, "3 height width"]:
-    """Make a decoded image a tensor.
+    """Convert a decoded image to a tensor.
 
     Args:
         image_u8: uint8 `[height, width, 3]`, RGB.
@@ -131,7 +131,7 @@ def to_float(image_u8: ImageU8) -> Float32[Tensor, "3 height width"]:
 
 
 def to_u8(image: Float32[Tensor, "3 height width"]) -> ImageU8:
-    """Make a tensor an image: clip to [0, 1], scale, round half to even.
+    """Convert a tensor to an image: clip to [0, 1], scale, round half to even.
 
     Args:
         image: float `[3, height, width]`, on any device.

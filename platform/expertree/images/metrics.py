@@ -1,7 +1,7 @@
 """PSNR and SSIM as the restoration field computes them: on 8-bit images, without a border cut.
 
-All take two images of one shape, uint8 `[height, width, 3]` RGB, and give one number for the pair;
-a data set's number is the mean over its images.
+All take two images of one shape, uint8 `[height, width, 3]` RGB, and return one number for the
+pair; a data set's number is the mean over its images.
 """
 
 from typing import Any, TypeAlias
@@ -15,7 +15,7 @@ from expertree.images.io import check_image_u8
 _Plane: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 PSNR_CAP_DB = 100.0
-"""What identical images score; without a cap one of them makes every mean infinite."""
+"""PSNR of identical images; without a cap one such pair makes every mean infinite."""
 
 SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5
@@ -27,7 +27,7 @@ _LUMA_BLACK = 16.0
 
 
 def psnr_rgb(a_u8: ImageU8, b_u8: ImageU8) -> float:
-    """Peak signal-to-noise ratio over all three channels, in dB, at most `PSNR_CAP_DB`.
+    """Return the peak signal-to-noise ratio over all channels, in dB, at most `PSNR_CAP_DB`.
 
     Raises:
         ValueError: If the images differ in shape or are not 8-bit RGB.
@@ -38,7 +38,7 @@ def psnr_rgb(a_u8: ImageU8, b_u8: ImageU8) -> float:
 
 
 def psnr_y(a_u8: ImageU8, b_u8: ImageU8) -> float:
-    """Peak signal-to-noise ratio of the luma (BT.601 studio swing), in dB, peak 255.
+    """Return the peak signal-to-noise ratio of the luma (BT.601 studio swing), in dB, peak 255.
 
     Raises:
         ValueError: If the images differ in shape or are not 8-bit RGB.
@@ -49,7 +49,7 @@ def psnr_y(a_u8: ImageU8, b_u8: ImageU8) -> float:
 
 
 def ssim(a_u8: ImageU8, b_u8: ImageU8) -> float:
-    """Structural similarity: Gaussian window 11 / 1.5, valid region, mean over R, G and B.
+    """Return structural similarity: Gaussian window 11 / 1.5, valid region, mean over R, G and B.
 
     Wang et al. 2004, with the population covariance.
 
@@ -64,7 +64,7 @@ def ssim(a_u8: ImageU8, b_u8: ImageU8) -> float:
 
 
 def ssim_y(a_u8: ImageU8, b_u8: ImageU8) -> float:
-    """Structural similarity of the luma (BT.601 studio swing); otherwise as `ssim`.
+    """Return the structural similarity of the luma (BT.601 studio swing); otherwise as `ssim`.
 
     Raises:
         ValueError: As `ssim`.
@@ -88,7 +88,7 @@ def _ssim_of(a: _Plane, b: _Plane) -> float:
 
 
 def _window_mean(plane: _Plane) -> _Plane:
-    """Gaussian-weighted mean around each pixel whose window lies inside the image."""
+    """Return the Gaussian-weighted mean around each pixel whose window lies in the image."""
     taps = cv2.getGaussianKernel(SSIM_WINDOW_PX, SSIM_SIGMA_PX, cv2.CV_64F)
     radius = SSIM_WINDOW_PX // 2
     blurred = cv2.sepFilter2D(plane, cv2.CV_64F, taps, taps)

@@ -1,4 +1,4 @@
-"""How strongly a restoration shows: the mix of an image and what became of it."""
+"""Mixing an image with its restoration, at a strength that the user chooses."""
 
 from typing import Any, TypeAlias, TypeVar
 
@@ -14,11 +14,7 @@ _BLOCK_ROWS = 64
 
 
 def check_strength(strength: float) -> None:
-    """Refuse what is no strength.
-
-    Raises:
-        ValueError: If it is not in [0, 1].
-    """
+    """Raise ValueError unless a strength is in [0, 1]."""
     if not 0.0 <= strength <= 1.0:
         raise ValueError(f"strength must be from 0 to 1, got {strength!r}")
 
@@ -29,8 +25,8 @@ def mix(before: ImageT, after: ImageT, strength: float) -> ImageT:
     Args:
         before: The image, uint8 or float.
         after: The restoration, of the same type and shape.
-        strength: In [0, 1]. 0 gives `before` and 1 `after`, to the bit and not copied. Between,
-            uint8 is rounded to the nearest value, and up from the middle of two.
+        strength: In [0, 1]. 0 returns `before` and 1 `after`, to the bit and not copied. Between,
+            uint8 is rounded to the nearest value, with halves rounded up.
 
     Raises:
         ValueError: If the strength is not in [0, 1], or the images differ in shape or type.

@@ -1,4 +1,4 @@
-"""Pixels into a photograph's file, with what travels beside them."""
+"""Encoding pixels and metadata as a photograph's file."""
 
 import io
 import struct
@@ -32,8 +32,8 @@ from expertree.images.photo_pixels import DECODER_ERRORS, TIFF_STRUCTURE, JpegCo
 _Pixels: TypeAlias = UInt[np.ndarray, "h w c"]
 
 DEFAULT_QUALITY = 95
-"""Of JPEG, WebP and AVIF where the photograph's own coding was no finer: what an expert mends must
-not be spoiled again by coding it as coarsely as before."""
+"""Quality of JPEG, WebP and AVIF unless the photograph's own coding was finer: a restored image
+must not be degraded again by coding it as coarsely as before."""
 
 MAX_SIDE_PX: Mapping[PhotoFormat, int] = {"jpeg": 65_500, "webp": 16_383, "avif": 65_536}
 """Longest side that a format can hold, where there is such a limit."""
@@ -54,15 +54,16 @@ def encode(
     jpeg: JpegCoding | None = None,
     is_lossless: bool = True,
 ) -> bytes:
-    """Encode pixels as a file of one kind.
+    """Encode pixels and metadata as a file of one format.
 
     Args:
-        kind: Of file.
+        kind: Format of the file.
         pixels: uint8 or, for PNG and TIFF, uint16 `[h, w, c]`: grey, grey and alpha, RGB, RGB and
             alpha.
-        metadata: What goes along, as far as the kind of file can hold it.
-        quality: Of JPEG, WebP and AVIF, 1 to 100; `DEFAULT_QUALITY`, or as fine as it was.
-        jpeg: How the photograph was coded as a JPEG.
+        metadata: Metadata to write, as far as the format can hold it.
+        quality: Quality of JPEG, WebP and AVIF, 1 to 100; by default `DEFAULT_QUALITY`, or as
+            fine as the photograph's.
+        jpeg: Coding of the photograph's file if that was a JPEG.
         is_lossless: Whether a WebP without a given quality keeps every pixel.
 
     Raises:
@@ -100,7 +101,7 @@ def _encode_png(pixels: _Pixels, metadata: Metadata) -> bytes:
 
 
 def _png_of_pixels(pixels: _Pixels) -> bytes:
-    """The pixels alone; OpenCV has no grey with alpha."""
+    """Encode the pixels alone; OpenCV cannot encode grey with alpha."""
     if pixels.shape[2] == 2:
         return _png_of_grey_and_alpha(pixels)
     return _by_opencv(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL])
@@ -147,7 +148,7 @@ def _encode_jpeg(
 
 
 def _jpeg_metadata(metadata: Metadata) -> list[tuple[int, bytes]]:
-    """EXIF first, as the standard wants it, then XMP, the profile in pieces, and the rest."""
+    """Return EXIF first, as the standard wants it, then XMP, the profile in pieces, the rest."""
     segments: list[tuple[int, bytes]] = []
     if metadata.exif is not None:
         segments.append((0xE1, EXIF_PREFIX + metadata.exif))
@@ -164,7 +165,7 @@ def _jpeg_metadata(metadata: Metadata) -> list[tuple[int, bytes]]:
 
 
 def _is_finer(coding: JpegCoding) -> bool:
-    """Whether a photograph was coded at least as finely as our own default."""
+    """Return whether a photograph was coded at least as finely as at `DEFAULT_QUALITY`."""
     stream = io.BytesIO()
     PillowImage.new("L", (8, 8)).save(stream, format="JPEG", quality=DEFAULT_QUALITY)
     with PillowImage.open(stream) as ours:
@@ -217,7 +218,7 @@ def _encode_bmp(pixels: _Pixels, metadata: Metadata) -> bytes:
 
 
 def _encode_tiff(pixels: _Pixels, metadata: Metadata) -> bytes:
-    """A TIFF of deflated strips of differences; Pillow writes its tags, of any depth of pixels."""
+    """Encode a TIFF of deflated strips of differences, of any depth; Pillow writes its tags."""
     height, width, channels = pixels.shape
     num_rows = max(1, _STRIP_BYTES // (width * channels * pixels.dtype.itemsize))
     strips = [_deflated(pixels[start : start + num_rows]) for start in range(0, height, num_rows)]
@@ -244,14 +245,14 @@ def _encode_tiff(pixels: _Pixels, metadata: Metadata) -> bytes:
 
 
 def _deflated(rows: _Pixels) -> bytes:
-    """Rows as differences from the pixel to the left (TIFF 6.0, section 14), compressed."""
+    """Compress rows as differences from the pixel to the left (TIFF 6.0, section 14)."""
     differences = rows.astype(rows.dtype.newbyteorder("<"))
     differences[:, 1:] -= rows[:, :-1]
     return zlib.compress(differences.tobytes(), 6)
 
 
 def _photograph_tags(metadata: Metadata) -> dict[int, Any]:
-    """EXIF, XMP and profile as the tags of a TIFF."""
+    """Return EXIF, XMP and profile as the tags of a TIFF."""
     tags: dict[int, Any] = {}
     if metadata.exif is not None:
         exif = PillowImage.Exif()

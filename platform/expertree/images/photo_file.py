@@ -1,8 +1,8 @@
-"""A user's photograph: read so that nothing is lost, and written again with other pixels.
+"""Reading a user's photograph so that nothing is lost, and writing it again with other pixels.
 
-Upright sRGB goes to the network. What else the file holds waits here: its depth, transparency,
-colour profile, EXIF, text and resolution. Colours that sRGB cannot show go around the network: what
-it changed is added to them.
+The network gets upright sRGB. `Photo` keeps what else the file holds: its depth, transparency,
+colour profile, EXIF, text and resolution. Colours that sRGB cannot show are not clipped: what the
+network changed is added to the original ones.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ DEEP_FORMATS: frozenset[PhotoFormat] = frozenset({"png", "tiff"})
 """Formats that hold 16 bits a channel."""
 
 LOSSY_FORMATS: frozenset[PhotoFormat] = frozenset({"jpeg", "webp", "avif"})
-"""Formats to which a quality means something."""
+"""Formats that are written at a quality."""
 
 _STRIP_PX = 1 << 20
-"""Pixels that are computed with at a time: a photograph in double precision would be large."""
+"""Pixels that are converted at a time, as a whole photograph in double precision is large."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""BT.601, as grey images were made of colour ones."""
+"""Weights of R, G and B in the luma of BT.601, by which a restored image becomes grey again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Photo:
-    """A photograph, upright.
+    """An upright photograph, with what else its file holds.
 
     Attributes:
-        format: Of its file, by the first bytes.
+        format: Format of its file, by the first bytes.
         colour: uint8 or uint16 `[height, width, 1]` (grey) or `[height, width, 3]` (RGB), in the
             colours of its profile.
-        alpha: Of the same depth, `[height, width]`; None where nothing is transparent.
+        alpha: Transparency at the same depth, `[height, width]`; None if the file has none.
         is_grey: Whether there is no colour in it, however it is stored.
-        metadata: What travels with the pixels.
-        jpeg: How it was coded, if it is a JPEG.
-        is_lossless: Whether its file kept every pixel.
-        notes: What could not be kept as it was, in words.
+        metadata: Metadata of its file, for upright pixels.
+        jpeg: Coding of its file if that is a JPEG, otherwise None.
+        is_lossless: Whether the coding of its file keeps every pixel.
+        notes: Notes in words on what could not be kept as it was.
     """
 
     format: PhotoFormat
@@ -79,16 +79,16 @@ class Photo:
 
     @property
     def depth(self) -> int:
-        """Bits a channel: 8 or 16."""
+        """Bits per channel: 8 or 16."""
         return 8 * self.colour.dtype.itemsize
 
     @property
     def is_srgb(self) -> bool:
-        """Whether its codes are sRGB as they are: by its profile, or without one."""
+        """Whether its values count as sRGB: by its profile, or for lack of a usable one."""
         return _colour_space(self) is None
 
     def tensor(self) -> Float32[Tensor, "3 height width"]:
-        """The photograph as a network wants it: upright, sRGB, in [0, 1]; 16 bits are kept."""
+        """Return the photograph as networks take it: upright, sRGB, in [0, 1]; 16 bits are kept."""
         import torch  # noqa: PLC0415 - seconds to load, and listing files needs none
 
         values = torch.empty(3, self.height_px, self.width_px)
@@ -103,8 +103,8 @@ class Photo:
 def read_photo(data: bytes, *, max_pixels: int | None) -> Photo:
     """Read a photograph from a user's file.
 
-    What it claims is judged before anything is decoded. A file that is cut off is an error; what
-    follows its end is ignored. Palettes, CMYK and black-and-white become RGB or grey, with a note.
+    The header is checked before anything is decoded. A truncated file is an error; what follows
+    its end is ignored. Palettes, CMYK and black-and-white become RGB or grey, with a note.
 
     Args:
         data: PNG, JPEG, WebP, AVIF, BMP or TIFF; of several pictures in a JPEG (MPO) the first.
@@ -147,15 +147,15 @@ def write_photo(
     format: PhotoFormat | None = None,  # noqa: A002 - as users call it
     quality: int | None = None,
 ) -> bytes:
-    """Write a photograph's file again, with other pixels.
+    """Return a photograph's file with restored pixels.
 
     Args:
         photo: The photograph.
-        restored: What `photo.tensor()` became: sRGB in [0, 1], of the same size.
-        format: Of the file; the photograph's own by default. Only PNG and TIFF hold more than 8
-            bits.
-        quality: Of JPEG, WebP and AVIF, 1 to 100. By default lossless stays lossless, and lossy is
-            coded at 95 or as finely as it was.
+        restored: The restored `photo.tensor()`: sRGB in [0, 1], of the same size.
+        format: Format of the file; the photograph's own by default. Only PNG and TIFF hold more
+            than 8 bits.
+        quality: Quality of JPEG, WebP and AVIF, 1 to 100. By default lossless stays lossless, and
+            lossy is coded at 95 or as finely as it was.
 
     Raises:
         ValueError: If `restored` has another size or values that are no numbers, the format is
@@ -185,7 +185,7 @@ def write_photo(
 def _codes(
     photo: Photo, restored: Float32[Tensor, "3 height width"], depth: int
 ) -> UInt[np.ndarray, "height width channels"]:
-    """What the network made, as codes of the photograph's channels in its colours."""
+    """Convert restored sRGB to pixel values in the photograph's channels and colours."""
     dtype = np.uint8 if depth == 8 else np.uint16
     codes = np.empty(photo.colour.shape, dtype=dtype)
     scale = (2**depth - 1) / (2**photo.depth - 1)
@@ -216,7 +216,7 @@ def _to_srgb(
 
 
 def _colour_space(photo: Photo) -> ColourSpace | None:
-    """The colours of the photograph's profile; None if they need no conversion."""
+    """Return the colour space of the photograph's profile; None if it needs no conversion."""
     if photo.metadata.icc is None:
         return None
     return read_colour_space(
@@ -227,7 +227,7 @@ def _colour_space(photo: Photo) -> ColourSpace | None:
 def _with_alpha(
     codes: UInt[np.ndarray, "h w c"], photo: Photo, depth: int, kind: PhotoFormat
 ) -> UInt[np.ndarray, "h w d"]:
-    """Colour and alpha side by side, where there is alpha."""
+    """Append the alpha channel to the colours, if there is one."""
     if photo.alpha is None:
         return codes
     opaque = 2**photo.depth - 1
@@ -244,7 +244,7 @@ def _with_alpha(
 def _turned(
     pixels: np.ndarray[Any, np.dtype[Any]], orientation: int
 ) -> np.ndarray[Any, np.dtype[Any]]:
-    """Pixels as EXIF's orientation means them to be seen (CIPA DC-008, tag 274)."""
+    """Turn pixels upright by EXIF's orientation (CIPA DC-008, tag 274)."""
     if orientation >= 5:  # stored by columns
         pixels = pixels.swapaxes(0, 1)
     flip_rows, flip_columns = orientation in {3, 4, 7, 8}, orientation in {2, 3, 6, 7}

@@ -1,4 +1,4 @@
-"""What a photograph's file carries beside its pixels, read from each kind of file."""
+"""Reading the metadata of a photograph's file, in each format."""
 
 import dataclasses
 import math
@@ -23,14 +23,14 @@ PNG_XMP = b"XML:com.adobe.xmp\0"
 
 METRES_PER_INCH = 0.0254
 MAX_DPI = 65535.0
-"""What JPEG's two bytes hold; a larger claim is no resolution."""
+"""Largest resolution that JPEG's two bytes hold; larger ones are ignored."""
 
 _APP0, _APP1, _APP2 = 0xE0, 0xE1, 0xE2
 
 _PNG_KEPT = frozenset(
     {b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt", b"zTXt", b"iTXt"}
 )
-"""PNG chunks that say something of the photograph and not of how its pixels are coded."""
+"""PNG chunks about the photograph, not about how its pixels are coded."""
 _PNG_READ = _PNG_KEPT | {b"eXIf", b"iCCP", b"pHYs"}
 
 _LEGACY_EXIF = b"Raw profile type exif\0"
@@ -39,15 +39,15 @@ _LEGACY_EXIF = b"Raw profile type exif\0"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Metadata:
-    """What travels with the pixels.
+    """The metadata of a file, which is written again with the restored pixels.
 
     Attributes:
-        exif: A block without prefix: orientation 1, no thumbnail, the rest as it was.
+        exif: EXIF block without prefix: orientation 1, no thumbnail, the rest as it was.
         icc: The colour profile of the pixels.
         xmp: The XMP packet; its orientation is 1 too.
-        dpi: Pixels an inch, across and down.
+        dpi: Pixels per inch, across and down.
         png_chunks: Text, gamma and the like, for PNG alone.
-        jpeg_segments: IPTC, comments and what else applications left, for JPEG alone.
+        jpeg_segments: IPTC, comments and other segments of applications, for JPEG alone.
     """
 
     exif: bytes | None = None
@@ -59,7 +59,7 @@ class Metadata:
 
 
 def read_metadata(data: bytes, header: Header) -> Metadata:
-    """Collect it from a PNG, JPEG, WebP or BMP, as it is there: `upright` is a step of its own.
+    """Read the metadata of a PNG, JPEG, WebP or BMP as stored; `upright` adapts its orientation.
 
     Raises:
         DamagedImageError: If the file's structure is broken.
@@ -72,7 +72,7 @@ def read_metadata(data: bytes, header: Header) -> Metadata:
 
 
 def upright(metadata: Metadata) -> tuple[Metadata, int, tuple[str, ...]]:
-    """Metadata for upright pixels.
+    """Return the metadata as it must be once the pixels are upright.
 
     Returns:
         The metadata, the orientation that it asked for, and notes: an EXIF block that cannot be
@@ -91,7 +91,7 @@ def upright(metadata: Metadata) -> tuple[Metadata, int, tuple[str, ...]]:
 
 
 def upright_xmp(packet: bytes) -> bytes:
-    """The packet with its orientation, which some viewers follow, made 1."""
+    """Return the packet with its orientation, which some viewers follow, set to 1."""
     return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", packet)
 
 
@@ -117,7 +117,7 @@ def _of_png(data: bytes) -> Metadata:
 
 
 def _legacy_exif(payload: bytes) -> bytes | None:
-    """EXIF as hexadecimal lines after two of a heading (ImageMagick's `Raw profile type`)."""
+    """Decode EXIF from hexadecimal lines below a heading (ImageMagick's `Raw profile type`)."""
     try:
         lines = payload.removeprefix(_LEGACY_EXIF).split(b"\n")
         return bytes.fromhex(b"".join(lines[3:]).decode("ascii")).removeprefix(EXIF_PREFIX) or None

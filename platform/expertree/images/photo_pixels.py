@@ -1,7 +1,7 @@
-"""Pixels out of a photograph's file, at the depth and with the channels that it has.
+"""Decoding a photograph's file at the depth and with the channels that it has.
 
-Pillow decodes 8 bits, strictly: what is cut off is an error and not half a picture. It reads 16-bit
-colour as 8 bits without a word, so that OpenCV decodes what is deeper.
+Pillow decodes 8 bits, strictly: a truncated file is an error and not half a picture. It silently
+reads 16-bit colour as 8 bits, so OpenCV decodes deeper files.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ DECODER_ERRORS = (
     *(RuntimeError, OverflowError, AttributeError, struct.error, zlib.error, ZeroDivisionError),
     PillowImage.DecompressionBombError,
 )
-"""What Pillow raises, somewhere, on bytes that nobody meant it to read."""
+"""Errors that Pillow raises on damaged or hostile files."""
 
 TIFF_STRUCTURE = frozenset(
     {
@@ -66,7 +66,7 @@ TIFF_STRUCTURE = frozenset(
         *(529, 530, 531, 532, 700, 34675),
     }
 )
-"""Tags that say how a TIFF's pixels are coded, or that `Metadata` has in another place."""
+"""Tags that say how a TIFF's pixels are coded, or that `Metadata` has in another field."""
 
 _XMP, _RESOLUTION = 700, 282
 
@@ -78,16 +78,16 @@ _DEEP_TIFF: dict[int, tuple[int, frozenset[int]]] = {
     338: (2, frozenset({0, 2})),  # extra samples: not premultiplied
     339: (1, frozenset({1})),  # sample format: unsigned
 }
-"""Tags of a 16-bit TIFF that must have certain values: the default, and those."""
+"""Tags of a 16-bit TIFF, each with its default and the values that are supported."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JpegCoding:
-    """How a JPEG was coded.
+    """The coding of a JPEG.
 
     Attributes:
         tables: Quantisation tables, in zigzag order as Pillow gives them.
-        subsampling: Pillow's number of it; -1 if unknown.
+        subsampling: Pillow's number of the subsampling; -1 if unknown.
         is_progressive: Whether the scans refine each other.
     """
 
@@ -98,16 +98,16 @@ class JpegCoding:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Decoded:
-    """What a file holds: pixels as stored, metadata as it is once they are upright.
+    """The contents of a file: pixels as stored, and metadata for upright pixels.
 
     Attributes:
         colour: uint8 or uint16 `[h, w, 1]` (grey) or `[h, w, 3]` (RGB).
-        alpha: Of the same depth, `[h, w]`; None where there is none.
-        orientation: What has yet to be done to the pixels, EXIF's number.
-        metadata: For upright pixels.
-        jpeg: How it was coded, if it is a JPEG.
+        alpha: Transparency at the same depth, `[h, w]`; None if there is none.
+        orientation: EXIF's number of the turn that the pixels still need.
+        metadata: Metadata for upright pixels.
+        jpeg: Coding of the file if it is a JPEG, otherwise None.
         is_lossless: Whether its coding keeps every pixel.
-        notes: What could not be kept as it was, in words.
+        notes: Notes in words on what could not be kept as it was.
     """
 
     colour: np.ndarray[Any, np.dtype[Any]]
@@ -120,10 +120,10 @@ class Decoded:
 
 
 def decode(data: bytes, header: Header) -> Decoded:
-    """Decode a file whose header has been judged.
+    """Decode a file whose header has been checked.
 
     Raises:
-        UnsupportedFormatError: If its kind of pixels is not read.
+        UnsupportedFormatError: If its kind of pixels is not supported.
         DamagedImageError: If it cannot be decoded whole.
     """
     if header.depth not in {1, 2, 4, 8, 16}:
@@ -162,7 +162,7 @@ def decode(data: bytes, header: Header) -> Decoded:
 def _upright_metadata(
     image: ImageFile, data: bytes, header: Header
 ) -> tuple[Metadata, int, tuple[str, ...]]:
-    """As `upright`; of TIFF and AVIF, Pillow has read it already."""
+    """Return what `upright` does; for TIFF and AVIF, from the metadata that Pillow has read."""
     if header.format == "tiff":
         return _tiff_metadata(image), orientation_of(data), ()
     if header.format == "avif":
@@ -173,7 +173,7 @@ def _upright_metadata(
 
 
 def _load(data: bytes, header: Header) -> ImageFile:
-    """Decode 8 bits with Pillow; whatever is wrong is one error."""
+    """Decode 8 bits with Pillow, whose errors all become DamagedImageError."""
     try:
         if header.format == "tiff":
             data = made_upright(data)  # Pillow would turn the pixels, of this format alone
@@ -192,13 +192,13 @@ def _load(data: bytes, header: Header) -> ImageFile:
 
 
 def _without_metadata(data: bytes) -> bytes:
-    """A JPEG of what its decoder needs: Pillow would parse EXIF too, and warn if it is broken."""
+    """Return a JPEG without metadata: Pillow would parse EXIF, and warn if it is broken."""
     segments, scan = jpeg_segments(data)
     return join_jpeg([segment for segment in segments if is_coding(*segment)], data[scan:])
 
 
 def _plain_mode(image: ImageFile, icc: bytes | None) -> tuple[PillowImage.Image, tuple[str, ...]]:
-    """The image as L, LA, RGB or RGBA, and notes on what that changed."""
+    """Return the image as L, LA, RGB or RGBA, and notes on what that changed."""
     mode, has_key = image.mode, "transparency" in image.info
     if mode in {"L", "RGB"} and not has_key:
         return image, ()
@@ -218,7 +218,7 @@ def _plain_mode(image: ImageFile, icc: bytes | None) -> tuple[PillowImage.Image,
 
 
 def _cmyk_to_srgb(image: ImageFile, icc: bytes | None) -> PillowImage.Image:
-    """By the image's own profile where it has a whole one."""
+    """Convert CMYK to RGB, by the image's own profile if that is valid."""
     if icc is None:
         return image.convert("RGB")
     try:
@@ -231,7 +231,7 @@ def _cmyk_to_srgb(image: ImageFile, icc: bytes | None) -> PillowImage.Image:
 
 
 def _decode_deep(data: bytes, header: Header) -> Decoded:
-    """Decode 16 bits with OpenCV, which says nothing of metadata."""
+    """Decode 16 bits with OpenCV, and read the metadata apart from it."""
     if header.format == "png":
         metadata, orientation, notes = upright(read_metadata(data, header))
         alpha_key = _png_alpha_key(data)
@@ -268,7 +268,7 @@ def _decode_deep(data: bytes, header: Header) -> Decoded:
 def _split_bgr(
     pixels: UInt[np.ndarray, "..."], *, is_grey: bool
 ) -> tuple[UInt[np.ndarray, "h w c"], UInt[np.ndarray, "h w"] | None]:
-    """OpenCV's channels as colour (grey or RGB) and alpha."""
+    """Split OpenCV's channels into colour (grey or RGB) and alpha."""
     if pixels.ndim == 2:
         return pixels[..., None], None
     num_colours = 1 if pixels.shape[2] == 2 else 3
@@ -280,14 +280,14 @@ def _split_bgr(
 
 
 def _is_stored_grey(data: bytes, header: Header) -> bool:
-    """Whether the file has one channel of colour, beside alpha perhaps."""
+    """Return whether the file has one channel of colour, with or without alpha."""
     if header.format == "png":
         return data[25] in {0, 4}  # the colour type of IHDR: grey, grey with alpha
     return False  # OpenCV keeps the channels of a TIFF
 
 
 def _png_alpha_key(data: bytes) -> np.ndarray[Any, np.dtype[np.uint16]] | None:
-    """The one colour that is transparent, of a PNG without alpha (tRNS)."""
+    """Return the one transparent colour of a PNG without alpha (tRNS); None if it has none."""
     for name, payload in png_chunks(data):
         if name == b"tRNS" and len(payload) in {2, 6}:
             return np.frombuffer(bytes(payload), dtype=">u2").astype(np.uint16)
@@ -297,9 +297,9 @@ def _png_alpha_key(data: bytes) -> np.ndarray[Any, np.dtype[np.uint16]] | None:
 
 
 def _deep_tiff(data: bytes) -> tuple[bytes, Metadata]:
-    """The file with its orientation taken out, which OpenCV would half apply, and its metadata.
+    """Return the file with orientation 1, as OpenCV would half apply another, and its metadata.
 
-    OpenCV reads what else there is in TIFF too, some of it wrongly and without a word.
+    Other kinds of 16-bit TIFF are refused, since OpenCV silently reads some of them wrongly.
     """
     directory = read_directory(data)
     for tag, (default, allowed) in _DEEP_TIFF.items():
@@ -317,7 +317,7 @@ def _deep_tiff(data: bytes) -> tuple[bytes, Metadata]:
 
 
 def _tiff_metadata(image: PillowImage.Image) -> Metadata:
-    """The tags of a TIFF that are not about its coding, as an EXIF block."""
+    """Return the metadata of a TIFF, with the tags that are not about its coding as EXIF."""
     exif = image.getexif()
     for tag in TIFF_STRUCTURE & set(exif):
         del exif[tag]

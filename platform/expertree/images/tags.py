@@ -1,7 +1,7 @@
-"""The directories of TIFF, which EXIF blocks use too: read, and patched where they lie.
+"""Reading the tag directories of TIFF files and EXIF blocks, and patching them in place.
 
-A block is changed in place, never written anew: makers' notes hold absolute offsets that would
-point elsewhere, and what nobody here understands stays as it was, byte by byte.
+A block is never written anew: makers' notes hold absolute offsets, which would then be wrong, and
+unknown tags stay as they were, byte by byte.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Directory:
-    """One directory: which tags it has and where their entries lie.
+    """One directory: its tags and the positions of their entries.
 
     Attributes:
         order: Byte order, as `struct` writes it.
         entries: Position of each tag's entry of 12 bytes.
-        next_position: Where the offset of the next directory lies.
-        next_offset: That offset; 0 for none.
+        next_position: Position of the offset of the next directory.
+        next_offset: Offset of the next directory; 0 for none.
     """
 
     order: Literal["<", ">"]
@@ -40,7 +40,7 @@ class Directory:
     next_offset: int
 
     def number(self, data: bytes, tag: int, default: int) -> int:
-        """The first integer of a tag, or the default where there is none."""
+        """Return the first integer of a tag, or the default if there is none."""
         position = self.entries.get(tag)
         if position is None:
             return default
@@ -62,7 +62,7 @@ def read_directory(data: bytes, offset: int | None = None) -> Directory:
 
     Args:
         data: The whole file or block.
-        offset: Where the directory begins; the first one by default.
+        offset: Position of the directory; the first one's by default.
 
     Raises:
         DamagedImageError: If it is cut off, or this is no TIFF.
@@ -89,7 +89,7 @@ def read_directory(data: bytes, offset: int | None = None) -> Directory:
 
 
 def orientation_of(block: bytes) -> int:
-    """The orientation that a TIFF or EXIF block asks for, 1 to 8; 1 if it asks for none.
+    """Return the orientation that a TIFF or EXIF block asks for, 1 to 8; 1 if it asks for none.
 
     Raises:
         DamagedImageError: If the block cannot be read.
@@ -99,9 +99,9 @@ def orientation_of(block: bytes) -> int:
 
 
 def made_upright(block: bytes) -> bytes:
-    """The block of an image whose orientation has been applied to its pixels.
+    """Return the block for pixels to which its orientation has been applied.
 
-    Orientation becomes 1, and the stored width and height change places if the sides do.
+    The orientation becomes 1, and the stored width and height change places if the sides do.
 
     Raises:
         DamagedImageError: If the block cannot be read.
@@ -120,7 +120,7 @@ def made_upright(block: bytes) -> bytes:
 
 
 def without_thumbnail(block: bytes) -> bytes:
-    """An EXIF block whose thumbnail is gone: it would show the photograph as it was before.
+    """Return an EXIF block without its thumbnail, which would show the photograph unrestored.
 
     Raises:
         DamagedImageError: If the block cannot be read.

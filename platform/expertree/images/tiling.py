@@ -44,11 +44,11 @@ class TilePlan:
         return len(self.rows) * len(self.columns)
 
     def tiles(self) -> Iterator[tuple[int, int]]:
-        """Indices (row, column) of the tiles, from the upper left, row by row."""
+        """Return indices (row, column) of the tiles, from the upper left, row by row."""
         return ((row, col) for row in range(len(self.rows)) for col in range(len(self.columns)))
 
     def extent(self, place: tuple[int, int]) -> tuple[slice, slice]:
-        """Rows and columns of pixels of the tile at a row and column of the plan."""
+        """Return rows and columns of pixels of the tile at a row and column of the plan."""
         rows, columns = self.rows[place[0]], self.columns[place[1]]
         return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
 
@@ -89,7 +89,7 @@ def plan_tiles(
 
 
 def smallest_tile_px(overlap_px: int, multiple: int) -> int:
-    """The smallest tile that `plan_tiles` takes for an image that is larger than one."""
+    """Return the smallest tile that `plan_tiles` takes for an image larger than one tile."""
     overlap = math.ceil(overlap_px / multiple) * multiple
     return overlap + max(overlap, 2 * multiple)
 
@@ -110,7 +110,7 @@ def _plan_spans(
 def span_weights(
     spans: tuple[Span, ...], overlap_px: int, device: torch.device | None = None
 ) -> list[Float[Tensor, " size"]]:
-    """Blending weights along one axis, one vector for each span, summing to one over the axis.
+    """Return blending weights along one axis, a vector for each span, that sum to one everywhere.
 
     Span i weighs `rise(x - start_i) - rise(x - start_{i+1})`, rise being a squared sine over the
     middle of the overlap: the sum telescopes to one, whatever the spans.
@@ -118,7 +118,7 @@ def span_weights(
     Args:
         spans: The axis' spans in order.
         overlap_px: Overlap of neighbouring spans.
-        device: Where the weights are needed.
+        device: Device of the weights.
 
     Returns:
         Float32 vectors in [0, 1]; the i-th is as long as the i-th span.
@@ -152,13 +152,13 @@ def restore_tiled(
     """Apply an operator tile by tile and blend the results.
 
     Args:
-        operator: Keeps its input's size and number of channels.
-        image: Any range; one tile is handed to the operator at a time.
-        plan: From `plan_tiles` for this image's size.
-        on_tile: Called with the number of tiles done after each; it may raise to stop.
+        operator: Operator that keeps its input's size and number of channels.
+        image: Image of any range; one tile is handed to the operator at a time.
+        plan: Plan from `plan_tiles` for this image's size.
+        on_tile: Called after each tile with the number of tiles done; it may raise to stop.
 
     Returns:
-        As `image`. With a plan of one tile exactly `operator(image)`.
+        The result, shaped as `image`; with a plan of one tile exactly `operator(image)`.
     """
     if plan.num_tiles == 1:
         output = operator(image)
@@ -175,12 +175,12 @@ def restore_tiled(
 
 
 class Canvas:
-    """Blends tiles that were restored one by one, whoever restored them.
+    """A canvas that blends tiles which were restored one by one, in any process.
 
     Tiles added in the order of the plan give the same image to the bit.
 
     Attributes:
-        blended: BCHW, what has been added so far.
+        blended: The tiles added so far, BCHW.
     """
 
     def __init__(
@@ -191,13 +191,13 @@ class Canvas:
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
     ) -> None:
-        """Start with nothing blended.
+        """Start with an empty image.
 
         Args:
-            shape: BCHW, of the image.
-            plan: From `plan_tiles` for this size.
-            dtype: Of the blended image.
-            device: Where the tiles will be.
+            shape: Shape of the image, BCHW.
+            plan: Plan from `plan_tiles` for this size.
+            dtype: Type of the blended image.
+            device: Device of the tiles.
         """
         self._plan = plan
         self._row_weights = span_weights(plan.rows, plan.overlap_px, device)
@@ -205,7 +205,7 @@ class Canvas:
         self.blended = torch.zeros(tuple(shape), dtype=dtype, device=device)
 
     def add(self, place: tuple[int, int], restored: Float[Tensor, "b c tile_h tile_w"]) -> None:
-        """Blend the tile at a row and column of the plan in."""
+        """Blend in the restored tile at a row and column of the plan."""
         row, column = place
         rows, columns = self._plan.extent(place)
         window = self._row_weights[row][:, None] * self._column_weights[column][None, :]

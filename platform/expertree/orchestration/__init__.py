@@ -1,5 +1,6 @@
-"""The only place for Ray: lanes that train, pipelines that move images, stages that store results.
+"""The only package that imports Ray: lanes that train, data pipelines, searches and serving.
 
-Read `build.py` first (the order of the stages), then `stages.py` (how results are stored),
-`lanes.py` and `schedule.py` (how many networks are trained at once), `pipelines.py` (Ray Data).
+Read `pipeline/build.py` first (the order of the stages), then `pipeline/stages.py` (how results are
+stored), `lanes.py` and `scheduling/schedule.py` (how many networks are trained at once), `data.py`
+(Ray Data).
 """

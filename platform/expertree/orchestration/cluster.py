@@ -1,4 +1,4 @@
-"""The Ray cluster that a job runs on: its own, or one that it was told to join."""
+"""The Ray cluster that a job runs on: a private one, or a running one that it joins."""
 
 import contextlib
 import logging
@@ -13,13 +13,13 @@ from expertree.errors import ResourceError
 from expertree.pipeline.cluster_config import ClusterConfig
 
 CPUS_PER_CORE = 2
-"""Logical CPUs for each core of a cluster of our own: lanes hold theirs while they train or wait,
-and the data tasks between need room beside them (Ray Data hangs without)."""
+"""Logical CPUs for each core of a private cluster. Lanes hold theirs while they train or wait, and
+the data tasks between need room beside them (Ray Data hangs without it)."""
 
 
 @contextlib.contextmanager
 def connect(config: ClusterConfig) -> Iterator[None]:
-    """Be connected to a cluster inside the block; stop it afterwards only if it was started here.
+    """Connect to a cluster, or start one, for the block; keep a connection that was there before.
 
     Raises:
         ResourceError: If the cluster cannot be reached or lacks what the config asks for.
@@ -36,7 +36,10 @@ def connect(config: ClusterConfig) -> Iterator[None]:
 
 
 def check_resources(config: ClusterConfig) -> None:
-    """Fail now, not by waiting for ever: Ray keeps a request that nothing can satisfy pending.
+    """Raise `ResourceError` unless the connected cluster has room for a lane.
+
+    Without this check the job would wait for ever: Ray keeps a request that nothing can satisfy
+    pending.
 
     Raises:
         ResourceError: If the connected cluster lacks the GPUs or CPUs of even one lane.
@@ -59,12 +62,12 @@ def check_resources(config: ClusterConfig) -> None:
 
 
 def resources() -> dict[str, float]:
-    """What the connected cluster has in all, by Ray's names."""
+    """Return the total resources of the connected cluster, by Ray's names."""
     return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
 
 
 def num_lanes(config: ClusterConfig) -> int:
-    """How many networks the connected cluster trains at once, before the tasks are counted.
+    """Return how many lanes the connected cluster runs at once, however many tasks there are.
 
     Lanes never take more than half of the CPUs of a CPU-only cluster, so that data tasks run.
     """
@@ -78,7 +81,7 @@ def num_lanes(config: ClusterConfig) -> int:
 
 
 def nodes_that_stay() -> dict[str, dict[str, float]]:
-    """What each node of the connected cluster has in all, without those to be taken away."""
+    """Return the total resources of each node, by its id, without nodes to be taken away."""
     leaving = _leaving()
     return {
         node["NodeID"]: node["Resources"]
@@ -88,7 +91,7 @@ def nodes_that_stay() -> dict[str, dict[str, float]]:
 
 
 def is_leaving() -> bool:
-    """Whether the node of this process was announced to be taken away."""
+    """Return whether it was announced that this process's node will be taken away."""
     return ray.get_runtime_context().get_node_id() in _leaving()
 
 
@@ -101,12 +104,12 @@ def _leaving() -> Container[str]:
 def roomiest(
     nodes: Mapping[str, Mapping[str, float]], need: Mapping[str, float], taken: Iterable[str | None]
 ) -> str | None:
-    """The node with room for the most further lanes; None if no node has room for one.
+    """Return the node with room for the most further lanes; None if no node has room for one.
 
     Args:
-        nodes: What each has in all, by its id.
-        need: What a lane takes.
-        taken: The nodes of the lanes that there are.
+        nodes: Total resources of each node, by its id.
+        need: Resources that a lane takes.
+        taken: Nodes of the lanes that exist already.
     """
     used = Counter(taken)
     room = {
@@ -119,7 +122,7 @@ def roomiest(
 
 
 def num_data_workers() -> int:
-    """How many data workers are worth starting: one for each core."""
+    """Return how many data workers are worth starting: one for each core."""
     return max(1, int(resources().get("CPU", 1.0) // CPUS_PER_CORE))
 
 

@@ -2,7 +2,7 @@
 
 `for_each` runs units that write files, `stream` units that return numbers. Image bytes never travel
 through the object store, every output file has one writer and a name that depends on the plan
-alone, and a stage that was killed goes on behind the files that are there.
+alone, and a stage that was killed resumes after the files that it has written.
 """
 
 import json
@@ -60,14 +60,14 @@ def for_each(
 def stream(
     work: Callable[[int], Mapping[str, np.ndarray[Any, Any]]], num_units: int
 ) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
-    """Run `work` with each number below `num_units` in tasks, and give the columns it returns.
+    """Run `work` with each number below `num_units` in tasks, and yield the columns it returns.
 
-    They come in any order, and those of several units together, while other units are at work; the
+    The columns come in any order, those of several units together, while other units still run. The
     object store holds what has not been taken yet.
 
     Args:
-        work: Picklable; returns columns of equal length, at least one row.
-        num_units: How many.
+        work: Picklable function; returns columns of equal length, at least one row.
+        num_units: Number of units.
     """
     size = min(num_data_workers(), num_units)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -90,7 +90,7 @@ def _run_unit(
 
 
 def _told(item: Mapping[str, Any], written: Written | None) -> dict[str, Any]:
-    """What a unit wrote, as text: rows of a data set have columns, and files any names."""
+    """Return what a unit wrote, as text: rows of a data set have columns, and files any names."""
     return {"written": json.dumps([item["directory"].uri if written else "", written])}
 
 

@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 2.0
 
 _COLLECTIVE_TIMEOUT_S = 24 * 3600
-"""Workers wait for their first one while it waits for a task, maybe for hours; that one of them has
-died they learn from Ray Train."""
+"""Timeout of collective calls. Workers wait for their first one while it waits for a task, maybe
+for hours; they learn from Ray Train if one of them has died."""
 
 Handle: TypeAlias = Any
 """A handle on the dispatcher actor; Ray's own types do not know the methods behind it."""
 
 
 class LeaseLostError(ExpertreeError):
-    """This lane was silent for too long, and another one has its task now."""
+    """Raised in a lane that no longer holds its task, as after a long silence."""
 
 
 def pack(tasks: Iterable[TrainingTask]) -> list[TrainingTask]:
-    """The tasks with their work as bytes, which the dispatcher hands on without unpacking."""
+    """Return the tasks with their work as bytes, which the dispatcher passes on as they are."""
     return [dataclasses.replace(task, work=_pack(task.work)) for task in tasks]
 
 
@@ -52,17 +52,17 @@ def _pack(work: Work) -> bytes:
 
 
 def resources_of(config: ClusterConfig) -> dict[str, float]:
-    """What each worker of a lane reserves."""
+    """Return the resources that each worker of a lane reserves, by Ray's names."""
     gpus = {"GPU": float(config.gpus_per_lane)} if config.use_gpu else {}
     return {"CPU": float(config.cpus_per_lane), **gpus}
 
 
 @ray.remote(max_retries=-1, retry_exceptions=False)
 def fit_lane(name: str, dispatcher: Handle, config: ClusterConfig, directory: Storage) -> None:
-    """One Ray Train run, in a task, which Ray starts again when its process or its node dies.
+    """Run a lane as one Ray Train run, in a task that Ray restarts if its process or node dies.
 
-    A lane of one worker trains right here, in Ray Train's local mode: a controller, and what it
-    starts around a worker, are six processes more that import for half a minute of a core.
+    A lane of one worker trains in this process, in Ray Train's local mode: a controller, and what
+    it starts around a worker, are six more processes, whose imports take half a minute of a core.
     """
     lane: dict[str, Any] = {"train_loop_config": {"lane": name, "dispatcher": dispatcher}}
     if config.workers_per_lane == 1:
@@ -86,7 +86,7 @@ def fit_lane(name: str, dispatcher: Handle, config: ClusterConfig, directory: St
 
 
 def _lane_loop(config: dict[str, Any]) -> None:
-    """What each worker of a lane does: lease (the first one, for all), train, hand in, again."""
+    """Lease, train and hand in one task after the other; the first worker leases for all."""
     # Here, so that the process that only starts a lane does not import the networks.
     from expertree.experts.workers import Workers  # noqa: PLC0415
 
@@ -109,10 +109,10 @@ def _lane_loop(config: dict[str, Any]) -> None:
 
 
 def run_task(tenant: Tenant, dispatcher: Handle, task: TrainingTask, workers: "Workers") -> bool:
-    """Run a task and tell the dispatcher how it ended; False if the lane is to end too.
+    """Run a task and tell the dispatcher how it ended; return False if the lane must end too.
 
-    An error stays with the task, unless there are other workers: they wait for this one somewhere
-    in the middle of it, so it is raised, and Ray Train starts all of the lane's workers again.
+    In a lane of one worker, an error fails the task alone. Other workers would wait for this one in
+    the middle of the task, so with them the error is raised, and Ray Train restarts all workers.
     """
     # Several workers would have to stop at the same step: they go on from the last checkpoint when
     # their node is gone.
@@ -142,11 +142,11 @@ def _unpack(task: TrainingTask) -> Work:
 
 
 def _say_nothing(progress: Mapping[str, Any]) -> None:
-    """The first worker speaks for all."""
+    """Drop the progress: only the first worker of a lane reports it."""
 
 
 class _Pulse:
-    """Tells the dispatcher that the lane lives, with the newest progress."""
+    """The heartbeat of a lane, which sends the newest progress to the dispatcher."""
 
     def __init__(self, tenant: Tenant, dispatcher: Handle, key: str, *, may_pause: bool) -> None:
         self._tenant, self._dispatcher, self._key = tenant, dispatcher, key
@@ -162,7 +162,7 @@ class _Pulse:
             raise PausedError(f"{self._tenant.lane}: its node {self._tenant.node} goes away")
 
     def beat(self) -> None:
-        """Report once; that the dispatcher is out of reach is no reason to stop the training.
+        """Send one report; a dispatcher that is out of reach does not stop the training.
 
         Raises:
             RayTaskError: If the dispatcher cannot deal with the report.

@@ -35,7 +35,7 @@ POLL_S = 0.5
 _ANSWER_S = 60.0
 
 STARTING_S = 60.0
-"""After which other lanes wait no longer for one that has not asked for a task yet."""
+"""Seconds after which a lane that has not asked for a task yet no longer counts as starting."""
 
 Ref: TypeAlias = Any
 """A reference to what a Ray call will return."""
@@ -52,14 +52,14 @@ def train_all(
     """Train networks in parallel lanes until each is done or has failed for good.
 
     Args:
-        tasks: What to train; `work` of each is a `Work`.
-        config: How many lanes, and what each reserves.
-        directory: Where Ray Train keeps the runs' state; deleted at the end.
+        tasks: Tasks to run; `work` of each is a `Work`.
+        config: Number of lanes, and what each reserves.
+        directory: Folder for the state of Ray Train's runs; deleted at the end.
         on_picture: Called about twice a second with the state of all tasks.
-        budget: A cap on what they may cost.
+        budget: A cap on what the tasks may cost.
 
     Returns:
-        The last picture; nothing in it has failed.
+        The last snapshot, in which no task has failed.
 
     Raises:
         TrainingError: If a task failed for good or was too dear (the others were finished first),
@@ -81,7 +81,7 @@ class _Lane:
 
 
 class LanePool:
-    """Lanes at work, and the dispatcher that they ask for it.
+    """Running lanes, and the dispatcher that gives them tasks.
 
     Attributes:
         dispatcher: A handle on the actor, which anyone may add tasks to.
@@ -96,7 +96,7 @@ class LanePool:
 
     @property
     def room(self) -> int:
-        """How many lanes the cluster has room for now."""
+        """The number of lanes that the cluster has room for now."""
         return num_lanes(self._config)
 
     def num_done(self) -> int:
@@ -108,14 +108,15 @@ class LanePool:
         return int(ray.get(self.dispatcher.num_done.remote(), timeout=_ANSWER_S))
 
     def keep_up(self, wanted: int, *, num_done: int) -> None:
-        """Start lanes until so many work, as many now as their nodes start at a time.
+        """Start lanes until `wanted` run, at once only as many as their nodes start at a time.
 
         Args:
-            wanted: How many.
-            num_done: Tasks that are done; lanes that broke before another one was are forgiven.
+            wanted: Number of lanes that should run.
+            num_done: Number of tasks that are done; when it grows, earlier broken lanes are no
+                longer counted.
 
         Raises:
-            TrainingError: If all have ended by an error, one after the other.
+            TrainingError: If no lane is left and too many in a row have ended by an error.
         """
         if num_done > self._num_done:
             self._num_broken, self._num_done = 0, num_done
@@ -136,7 +137,7 @@ class LanePool:
             self._start(node)
 
     def _num_starting(self, node: str) -> int:
-        """Lanes of a node that have not asked for a task yet."""
+        """Return the number of lanes on a node that have not asked for a task yet."""
         here = [lane for lane in self._working.values() if lane.node == node]
         if not here:
             return 0
@@ -156,7 +157,7 @@ class LanePool:
         self._working[lane] = _Lane(name, node, time.time())
 
     def wait(self, timeout_s: float) -> None:
-        """Wait a while; a lane that has ended makes room for another."""
+        """Wait up to `timeout_s` for lanes to end; those that have make room for others."""
         lanes = list(self._working)
         if not lanes:
             return
@@ -190,15 +191,15 @@ def open_lanes(
     budget: Budget | None = None,
     name: str | None = None,
 ) -> Iterator[LanePool]:
-    """Lanes that work inside the block, on these tasks and on what is added; gone after it.
+    """Run lanes for the block, on these tasks and on those that are added; end them after it.
 
     Args:
-        tasks: What to train first; `work` of each is a `Work`.
-        count: How many lanes to begin with.
-        config: What each reserves.
-        directory: Where Ray Train keeps the runs' state; deleted at the end.
+        tasks: Tasks to begin with; `work` of each is a `Work`.
+        count: Number of lanes to begin with.
+        config: What each lane reserves.
+        directory: Folder for the state of Ray Train's runs; deleted at the end.
         budget: A cap on what the tasks may cost.
-        name: By which others find the dispatcher, in `NAMESPACE`.
+        name: Name by which others find the dispatcher, in `NAMESPACE`; None for no name.
     """
     named = {} if name is None else {"name": name, "namespace": NAMESPACE}
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -230,5 +231,5 @@ def _watch(pool: LanePool, on_picture: Callable[[Picture], None]) -> Picture:
 
 
 def _starts_at_once(node: Mapping[str, float]) -> int:
-    """How many lanes a node starts at a time: each keeps a core busy."""
+    """Return how many lanes a node starts at a time: one per core, as each keeps one busy."""
     return max(1, int(node.get("CPU", 0.0) // CPUS_PER_CORE))

@@ -1,7 +1,7 @@
-"""Photographs restored on a Ray cluster: Ray Data hands files to actors that hold the model.
+"""Restoration of photographs on a Ray cluster: Ray Data hands files to actors with the model.
 
 Pixels never travel: an actor reads a file and writes another, in folders that every node sees, and
-only what became of it comes back.
+only a record of it comes back.
 """
 
 import json
@@ -26,10 +26,10 @@ from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.restorer import Restorer
 
 OWN_CLUSTER = "local"
-"""In place of an address: a cluster on this machine that ends with the batch."""
+"""Value in place of an address, for a cluster on this machine that ends with the batch."""
 
 _MAX_FILES_PER_BLOCK = 32
-"""Files that an actor takes at once, and what is done again if the driver is killed meanwhile."""
+"""Most files that an actor takes at once; they are done again if the driver is killed meanwhile."""
 
 _BLOCKS_PER_WORKER = 4
 
@@ -38,7 +38,7 @@ def on_cluster(task: Task, on_tile: OnItemTile) -> Iterator[Record]:  # noqa: AR
     """Restore the files of a task on the cluster that its configuration names.
 
     Yields:
-        What became of each file, in the order in which that is known.
+        The record of each file, in the order in which the files are done.
 
     Raises:
         ConfigError: If a certain GPU is asked for.
@@ -65,11 +65,11 @@ def on_cluster(task: Task, on_tile: OnItemTile) -> Iterator[Record]:  # noqa: AR
 
 
 def num_gpus_for(device: str | None, num_gpus: int) -> int:
-    """How many GPUs of a cluster restore, one for each worker; 0 for workers on CPUs.
+    """Return how many GPUs of a cluster restore, one for each worker; 0 for workers on CPUs.
 
     Args:
-        device: That was asked for; None for GPUs if there are any.
-        num_gpus: Of the cluster.
+        device: The device that was asked for; None for GPUs if there are any.
+        num_gpus: Number of GPUs of the cluster.
 
     Raises:
         ConfigError: If a certain GPU is asked for: the cluster hands them out.
@@ -85,7 +85,7 @@ def num_gpus_for(device: str | None, num_gpus: int) -> int:
 
 
 def _blocks(items: tuple[Item, ...], num_workers: int) -> list[pa.Table]:
-    """The files in portions that workers take one after the other."""
+    """Split the files into blocks that workers take one after the other."""
     fair = math.ceil(len(items) / (num_workers * _BLOCKS_PER_WORKER))
     size = min(max(fair, 1), _MAX_FILES_PER_BLOCK)
     rows = [{"item": canonical_json(item)} for item in items]  # names of files may be no text

@@ -1,4 +1,4 @@
-"""One run of the build job: progress for people, events for the record, the report at the end."""
+"""One run of the build job, with its progress display, its event log and its report."""
 
 import dataclasses
 import sys
@@ -41,13 +41,13 @@ BUNDLE = "bundle"
 
 
 def run_build(config: BuildConfig) -> int:
-    """Build, report, and print the results.
+    """Build a tree, write its report, and print the results.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        ExpertreeError: In one sentence, what is wrong and what to do.
+        ExpertreeError: If the build fails; says in one sentence what is wrong and what to do.
     """
     begin = time.time()
     config = inherit(config)
@@ -88,10 +88,9 @@ def run_build(config: BuildConfig) -> int:
 
 
 class Recorder:
-    """Turns what stages and lanes say into events and into the picture that people see."""
+    """Turns the reports of stages and lanes into events and into the progress display."""
 
     def __init__(self, title: str, events: EventLog) -> None:
-        """See the class."""
         self.view = ProgressView()
         self._title = title
         self._events = events
@@ -104,7 +103,7 @@ class Recorder:
         self._said: set[tuple[str, str]] = set()
 
     def on_stage(self, name: str, state: str, num_done: int, num_total: int) -> None:
-        """A stage began, went on, or ended."""
+        """Record that a stage began, made progress, or ended."""
         begin = self._stage_begin.setdefault(name, time.time())
         self._stages[name] = StageState(
             name=name,
@@ -118,7 +117,7 @@ class Recorder:
         self._show()
 
     def on_picture(self, picture: Picture) -> None:
-        """The experts' training went on."""
+        """Record the progress of the experts' training."""
         self._experts = tuple(
             ExpertState(
                 label=task.label,
@@ -154,7 +153,7 @@ class Recorder:
             self._noted[name] = attempt.outcome
 
     def _say_once(self, label: str, note: str) -> None:
-        """What happened to an expert, such as a rollback."""
+        """Log once what happened to an expert, such as a rollback."""
         if (label, note) not in self._said:
             self._said.add((label, note))
             self._events.emit("expert_note", label=label, note=note)
@@ -199,16 +198,16 @@ def remaining_s(status: Iterable[TaskStatus], num_lanes: int) -> float | None:
 
 
 def time_of_work(events: Sequence[Mapping[str, Any]]) -> float:
-    """Seconds in stages that made something, over however many starts of the job."""
+    """Return the seconds spent in stages that made something, over all starts of the job."""
     done = [event for event in events if event["event"] == "stage_done" and not event["cached"]]
     return float(sum(event["seconds"] for event in done))
 
 
 def timeline(events: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """All attempts at training experts in an event log, over however many starts of the job.
+    """Yield all attempts at training experts in an event log, over all starts of the job.
 
     Args:
-        events: From `read_events`.
+        events: Events, as `read_events` returns them.
 
     Yields:
         `expert` (its label), `lane`, `node`, `start_s` and `end_s` since the first attempt began,
@@ -247,7 +246,7 @@ def timeline(events: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _open_events(output: Storage) -> EventLog:
-    """The event log in a local output folder, else in a temporary one until the end."""
+    """Open the event log in a local output folder, else in a temporary one until the end."""
     local = Path(output.uri)
     if "://" in output.uri:
         local = Path(tempfile.mkdtemp(prefix="expertree-"))
@@ -262,7 +261,7 @@ def _publish_events(events: EventLog, output: Storage) -> None:
 
 
 def _copy(bundle: Storage, target: Storage) -> None:
-    """Put the bundle beside the report; the manifest, which makes it one, last."""
+    """Copy the bundle beside the report; its manifest comes last, and marks it as complete."""
     names = [name for name in bundle.done()["files"] if name != "manifest.json"]
     old = set(target.list_files())
     if "manifest.json" in old:

@@ -1,4 +1,4 @@
-"""A build's work on a Ray cluster: one of this machine, started when needed, or a running one."""
+"""The runner that does a build's work on a Ray cluster, a private or a running one."""
 
 import contextlib
 import dataclasses
@@ -33,8 +33,8 @@ def runner_of(cluster: ClusterConfig, events: EventLog | None = None) -> Runner:
     """Make the runner that a configuration asks for.
 
     Args:
-        cluster: What it may use.
-        events: Where the start of a cluster is noted.
+        cluster: Settings of the runner, and of what it may use.
+        events: Log that notes the start of a cluster.
     """
     return LocalRunner(cluster) if cluster.runner == "local" else RayRunner(cluster, events)
 
@@ -46,27 +46,27 @@ class _InStore(Generic[T]):
     ref: list[Any]  # in a list, or Ray would replace it by its value on the way
 
     def get(self) -> T:
-        """See `Shared`."""
+        """Fetch the value from the object store."""
         value: T = ray.get(self.ref[0])
         return value
 
 
 class RayRunner:
-    """Maps in Ray Data's tasks and pools, trains in lanes.
+    """A runner that maps in Ray Data's tasks and pools of actors, and trains in lanes.
 
     Attributes:
         cluster: How to reach or start the cluster, and what lanes reserve.
     """
 
     def __init__(self, cluster: ClusterConfig, events: EventLog | None = None) -> None:
-        """Start nothing yet; `events` is told of the cluster's start."""
+        """Start nothing yet; the start of the cluster will be noted in `events`."""
         self.cluster = cluster
         self._events = events
         self._resources = contextlib.ExitStack()
         self._is_open = False
 
     def open(self) -> None:
-        """Connect, or start a cluster; only once."""
+        """Connect to the cluster, or start one; later calls do nothing."""
         if not self._is_open:
             self._note("cluster_starting")
             self._resources.enter_context(connect(self.cluster))
@@ -91,17 +91,17 @@ class RayRunner:
         on_gpu: bool = False,
         arguments: tuple[Any, ...] = (),
     ) -> Files:
-        """See `Runner`; tasks for a function, a pool of actors for a class."""
+        """Run a unit of work for each item: a function in tasks, a class in a pool of actors."""
         self.open()
         return for_each(work, items, on_done, on_gpu=on_gpu, arguments=arguments)
 
     def stream(self, work: Callable[[int], Columns], num_units: int) -> Iterator[Columns]:
-        """See `Runner`."""
+        """Run `work` with each number below `num_units` in tasks; yield the columns it returns."""
         self.open()
         return stream(work, num_units)
 
     def share(self, value: T) -> Shared[T]:
-        """See `Runner`."""
+        """Put a value into the object store, where all units of work find it."""
         self.open()
         return _InStore([ray.put(value)])
 
@@ -114,7 +114,7 @@ class RayRunner:
         at_once: int | None = None,
         budget: Budget | None = None,
     ) -> Picture:
-        """See `Runner`; `at_once=1` is one lane of one worker."""
+        """Train networks in lanes; with `at_once`, in so many lanes of one worker each."""
         if tasks:
             self.open()
         config = self.cluster

@@ -1,1 +1,1 @@
-"""A build: stages by content hash, from photographs to a bundle; what runs them is a `Runner`."""
+"""The stages of a build, from photographs to a bundle; each result is stored by content hash."""

@@ -1,6 +1,6 @@
-"""A build: from photographs to a bundle and a report, stage by stage.
+"""Runs a build, from photographs to a bundle, stage by stage.
 
-Each stage's result is stored by the hash of what made it, so a build that was killed goes on where
+Each stage's result is stored by the hash of what made it. So a build that was killed goes on where
 it was, a second one finds everything, and one with another setting makes only what that changes.
 """
 
@@ -56,9 +56,9 @@ class Built:
     """Everything that a build made; directories are results in the store.
 
     `serving` has the expert that restores for each node: its own, unless that was pruned.
-    `classical` has the classical method of each degradation, by name.
-    `past` is the build that was grown, and `training` has tables and embeddings of all that experts
-    were trained on: this build's, and then those of the builds before.
+    `classical` has the name of the classical method of each degradation.
+    `past` is the finished build that was grown, or None. `training` has the tables and embeddings
+    of all patches that experts were trained on: this build's, then those of the builds before.
     """
 
     material: Material
@@ -89,14 +89,14 @@ class Built:
 
 
 def prepare(config: BuildConfig, *, is_dry: bool = False) -> Material:
-    """Check what can be checked before any work starts, and list the photographs.
+    """Check the configuration before any work starts, and list the photographs.
 
     Args:
-        config: Of the build.
-        is_dry: Leave nothing in the store, not even notes of the photographs.
+        config: Configuration of the build.
+        is_dry: Whether to leave nothing in the store, not even notes of the photographs.
 
     Raises:
-        ExpertreeError: In one sentence, what is wrong and what to do.
+        ExpertreeError: If the build cannot run; one sentence says what is wrong and what to do.
     """
     Storage.open(config.store).check_writable()
     Storage.open(config.output).check_writable()
@@ -191,7 +191,7 @@ def _tree(
     extractor: Storage,
     embeddings: Storage,
 ) -> tuple[Hierarchy, Kept | None]:
-    """A new tree; or an earlier build's, grown, and the experts of it that stay."""
+    """Cut a new tree, or grow an earlier build's; then return also the experts that it keeps."""
     if past is None:
         return cut_tree(config, bench, extractor, embeddings), None
     hierarchy, growth = grow_tree(bench, config, past, embeddings)
@@ -227,12 +227,12 @@ def _train_experts(
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Given:
-    """What routers are trained on: by name, tables and embeddings of sets like `route`.
+    """The patches that routers are trained on, and those that experts were trained on.
 
     Attributes:
-        tables: By name.
-        embeddings: By name, in the same order.
-        training: See `Built`.
+        tables: Table of each patch set like `route`, by name.
+        embeddings: Embeddings of the same sets, by name, in the same order.
+        training: Tables and embeddings of what experts were trained on; see `Built`.
     """
 
     tables: Mapping[str, Storage]
@@ -245,7 +245,7 @@ def _given_to_routers(
     embeddings: Mapping[str, Storage],
     past: FinishedBuild | None,
 ) -> _Given:
-    """The routers of a tree that has grown still know what came before."""
+    """Return the routers' patch sets: this build's, then those of the builds it was grown from."""
     before = {name: past.all_sets(name) if past is not None else [] for name in ("route", "train")}
     # Growing on the same photographs and degradations may give a set that was there before.
     routes, training = (
@@ -271,7 +271,7 @@ def _wanted_scores(
     validation: Sequence[str],
     classical: Mapping[str, str],
 ) -> tuple[dict[str, Scored], list[tuple[str, str]]]:
-    """Whom to score, and on which patch sets: not the comparisons on those of the routers."""
+    """Return what to score and on which patch sets; comparisons skip the routers' sets."""
     experts: dict[str, Scored] = {INPUTS: None, CLASSICAL: classical}
     wanted = [(INPUTS, name) for name in (*given.tables, *validation)]
     wanted += [(CLASSICAL, name) for name in VALIDATION]

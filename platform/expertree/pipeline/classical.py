@@ -1,4 +1,4 @@
-"""The stage of classical restoration: which method each degradation gets."""
+"""The stage that picks a classical restoration method for each degradation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,14 +14,14 @@ from expertree.pipeline.stages import Workbench, key_of
 from expertree.storage import Storage
 
 NUM_JUDGED = 48
-"""Patches of a degradation, at most, that its methods are compared on."""
+"""Most patches of a degradation that its methods are compared on."""
 
 
 def choose_classical(bench: Workbench, tasks: Sequence[str], table: Storage) -> dict[str, str]:
-    """The classical method of each degradation, by name: the best one on the routers' patches.
+    """Return the name of each degradation's best classical method on the routers' patches.
 
-    Chosen once, by mean PSNR over patches that have this degradation alone, from photographs that
-    nothing is measured on; a degradation that never occurs alone there gets its first method.
+    It is chosen once, by mean PSNR over patches that have this degradation alone, from photographs
+    that nothing is measured on. A degradation that never occurs alone there gets its first method.
 
     Args:
         bench: The workbench.
@@ -48,10 +48,10 @@ def choose_classical(bench: Workbench, tasks: Sequence[str], table: Storage) -> 
 def best_method(
     methods: Sequence[Method], pairs: Sequence[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
 ) -> tuple[str, dict[str, float]]:
-    """The method that restores images best on average, and the mean PSNR (dB) of each.
+    """Return the name of the method with the best mean PSNR, and the mean PSNR (dB) of each.
 
     Args:
-        methods: At least one; of equals the first is taken, and of no images the first of all.
+        methods: At least one. The first of equals is taken, and the first of all without images.
         pairs: Degraded and clean images, uint8 HWC RGB.
     """
     reached = {

@@ -1,4 +1,4 @@
-"""Where a job runs and what it may use: the settings."""
+"""The settings for where a job runs and which resources it may use."""
 
 import dataclasses
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterConfig:
-    """Where the job runs and what it may use.
+    """Settings for where the job runs and which resources it may use.
 
     Attributes:
         runner: `ray` for a cluster, of this machine or of many; `local` for this process alone, one
@@ -14,21 +14,22 @@ class ClusterConfig:
         address: A running cluster to join (`auto`, `host:port`); None joins the one that
             `RAY_ADDRESS` names (as inside `ray job submit`), else starts a private one.
         num_cores: Cores of a private cluster; None takes all of this machine.
-        use_gpu: Train and embed on GPUs.
-        gpus_may_come: The cluster starts GPU nodes on demand, so that none may be there yet.
+        use_gpu: Whether to train and embed on GPUs.
+        gpus_may_come: Whether the cluster starts GPU nodes on demand, so that none may be there
+            yet.
         num_lanes: Networks trained at once; None takes as many as the resources allow.
         workers_per_lane: Processes that train one network together, each on a share of every batch.
         cpus_per_lane: CPUs that each worker of a lane reserves.
         gpus_per_lane: GPUs that each worker of a lane reserves when `use_gpu` is set.
-        lease_s: A lane that is silent for so long loses its task to another one.
-        dashboard: Start Ray's dashboard with a private cluster; without it Ray Train loses track of
-            what lanes of several workers that ended abruptly have reserved.
+        lease_s: Seconds of silence after which a lane loses its task to another one.
+        dashboard: Whether to start Ray's dashboard with a private cluster. Without it Ray Train
+            loses track of what a lane of several workers has reserved if it ends abruptly.
         max_attempts: How often a network is started before it counts as failed. A start that got
             further than all before it, and was cut short by its machine or by an error that may
             pass, does not count.
         max_device_hours: Most hours of GPUs (of CPUs without `use_gpu`) that training the experts
             may take in one start of the job; what would take more is not begun. Null for no limit.
-        price_per_device_hour: What such an hour costs, in any currency; shown in plans.
+        price_per_device_hour: Price of such an hour, in any currency; shown in plans.
     """
 
     runner: Literal["ray", "local"] = "ray"
@@ -47,7 +48,7 @@ class ClusterConfig:
     price_per_device_hour: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can never run."""
+        """Raise ValueError for a number out of range, or cluster settings with `runner=local`."""
         for name in ("workers_per_lane", "cpus_per_lane", "gpus_per_lane", "max_attempts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -68,6 +69,6 @@ class ClusterConfig:
 
     @property
     def devices_per_lane(self) -> int:
-        """GPUs that a lane holds; its CPUs where it uses no GPU."""
+        """Number of GPUs that a lane holds, or of CPUs where it uses no GPU."""
         each = self.gpus_per_lane if self.use_gpu else self.cpus_per_lane
         return each * self.workers_per_lane

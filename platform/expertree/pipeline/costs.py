@@ -1,4 +1,4 @@
-"""How fast experts were trained before, and so what those that are missing will cost."""
+"""Estimates what missing experts will cost from how fast finished ones were trained."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from expertree.scheduling.budget import Budget
 
 
 def rates_of(plans: Sequence[ExpertPlan]) -> dict[str, float]:
-    """Samples a second by kind of network and recipe, the mean of the finished experts'."""
+    """Return the finished experts' mean samples a second, by kind of network and recipe."""
     found: dict[str, list[float]] = {}
     for plan in plans:
         if plan.result.is_done():
@@ -21,16 +21,16 @@ def rates_of(plans: Sequence[ExpertPlan]) -> dict[str, float]:
 
 
 def seconds_of(plan: ExpertPlan, rates: Mapping[str, float]) -> float | None:
-    """Expected seconds of a lane; None as long as no expert of its kind has a rate."""
+    """Return the seconds that a lane will need; None if no expert of this kind has a rate yet."""
     return plan.job.num_samples / rates[plan.kind] if plan.kind in rates else None
 
 
 def budget_of(config: ClusterConfig, plans: Sequence[ExpertPlan]) -> Budget | None:
-    """The cap on what the missing experts may cost; None without one.
+    """Return the cap on what the missing experts may cost, or None if there is none.
 
     Raises:
-        ResourceError: If it is known before any work that the cap is not enough for any of the
-            experts that could begin; the root alone, as a rule.
+        ResourceError: If the cap is known to be too small for every expert that could begin, which
+            is the root alone as a rule.
     """
     if config.max_device_hours is None:
         return None

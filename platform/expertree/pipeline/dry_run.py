@@ -1,4 +1,4 @@
-"""What a build would do, shown in place of doing it (`--dry-run`)."""
+"""Describes what a build would do, without doing it (`--dry-run`)."""
 
 import math
 import os
@@ -30,7 +30,7 @@ def describe_plan(config: BuildConfig) -> str:
     """Say what a build of this configuration would find in the store, and what it would make.
 
     Raises:
-        ExpertreeError: What the build itself would refuse.
+        ExpertreeError: If the build itself would refuse to run.
     """
     material = prepare(config, is_dry=True)
     lines = [f"plan     {config.output}, nothing is started"]
@@ -59,7 +59,7 @@ def describe_plan(config: BuildConfig) -> str:
 
 
 def lanes_of(config: ClusterConfig) -> int:
-    """How many lanes there would be, as far as it can be known without a cluster."""
+    """Return how many lanes there would be; 1 where only the cluster could tell."""
     if config.runner == "local":
         return 1
     if config.num_lanes is not None:
@@ -73,7 +73,7 @@ def lanes_of(config: ClusterConfig) -> int:
 def play(
     plans: Sequence[ExpertPlan], rates: Mapping[str, float], *, num_lanes: int
 ) -> Simulated | None:
-    """The missing experts on some lanes; None as long as no expert of their kind has a rate."""
+    """Simulate training the missing experts; None if the rate of one's kind is not known yet."""
     missing = [plan for plan in plans if not plan.result.is_done()]
     tasks = []
     for plan in missing:
@@ -86,10 +86,10 @@ def play(
 
 
 def training_bytes(num_parameters: int, num_trained: int, recipe: RecipeConfig) -> int:
-    """Memory for weights, gradients, AdamW's two averages and the weights' own average.
+    """Return the bytes of weights, gradients, AdamW's two averages and the weights' own average.
 
-    Muon keeps one average less of what it moves: this is a bound. Activations come on top; they
-    depend on patch and batch.
+    For Muon, which keeps one average less, this is an upper bound. Activations come on top; they
+    depend on the sizes of patch and batch.
     """
     copies = 3 + (recipe.ema_decay > 0)
     return _BYTES_PER_PARAMETER * (num_parameters + copies * num_trained)

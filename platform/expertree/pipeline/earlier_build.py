@@ -1,4 +1,4 @@
-"""A finished build, opened to study it or to grow it: its tree, embeddings, experts, scores."""
+"""Opens a finished build, to study or to grow it: its tree, embeddings, experts and scores."""
 
 import dataclasses
 from typing import Any
@@ -19,10 +19,10 @@ from expertree.storage import Storage
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ScoredSet:
-    """A patch set as the routers see it.
+    """A patch set with what routers are trained on: embeddings, and PSNR of experts and inputs.
 
     Attributes:
-        tasks: For each patch its degradations in order.
+        tasks: Degradations of each patch, in order.
         embeddings: float32 [patches, dim], not standardised.
         psnr: PSNR of each node's expert on each patch, in dB.
         inputs: PSNR of each patch as it is, in dB.
@@ -35,28 +35,28 @@ class ScoredSet:
 
     @property
     def is_mixed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Where several degradations are at work."""
+        """Whether each patch has several degradations, bool [patches]."""
         return np.array([len(tasks) > 1 for tasks in self.tasks])
 
 
 class FinishedBuild:
-    """What a build left in its store, found through its report.
+    """The stored results of a finished build, found through its report.
 
     Attributes:
-        tree: Its tree.
-        report: Its `report.json`.
+        tree: Tree of the build.
+        report: Content of its `report.json`.
     """
 
     def __init__(self, place: str | None, *, key: str) -> None:
         """Open a build.
 
         Args:
-            place: Its output folder.
-            key: The configuration key that it was given by, for messages.
+            place: Output folder of the build.
+            key: Configuration key that the folder was given by, for error messages.
 
         Raises:
-            ConfigError: If it was not given.
-            ArtefactError: If there is no finished build.
+            ConfigError: If the folder was not given.
+            ArtefactError: If there is no finished build in it.
         """
         if place is None:
             raise ConfigError(f"{key} is not set; give the output folder of a finished build")
@@ -68,7 +68,7 @@ class FinishedBuild:
         self.tree: Tree = load_tree(self.directory("tree"))
 
     def directory(self, name: str) -> Storage:
-        """A result that the report names, for example `embed/train` or `router`.
+        """Return a stored result that the report names, for example `embed/train` or `router`.
 
         Raises:
             ArtefactError: If the report does not name it; the build is of an older version.
@@ -79,12 +79,12 @@ class FinishedBuild:
 
     @property
     def store(self) -> Storage:
-        """The root of the store."""
+        """The root of the store that holds the results."""
         return self.directory("tree").above(2)
 
     @property
     def key(self) -> str:
-        """A hash of what the study of this build depends on: its bundle and its scored sets."""
+        """The keys of what a study of this build depends on: its tree, bundle and embeddings."""
         names = [name for name in sorted(self._stored) if name.startswith("embed/")]
         return "-".join(key_of(self.directory(name)) for name in ("tree", "bundle", *names))
 
@@ -111,7 +111,7 @@ class FinishedBuild:
 
     @property
     def trail(self) -> list[dict[str, str]]:
-        """Where the patch sets lie that its tree and routers come from.
+        """The URIs of the patch sets that its tree and routers come from, build by build.
 
         One entry for each build that it was grown from, the first one first, and one for itself.
         """
@@ -120,21 +120,21 @@ class FinishedBuild:
         return [*earlier, {name: self.directory(name).uri for name in own}]
 
     def all_sets(self, name: str) -> list[tuple[Storage, Storage]]:
-        """Table and embeddings of the patch set `train` or `route`, of each build of the trail."""
+        """Return tables and embeddings of the set `train` or `route`, for each build of `trail`."""
         return [
             (Storage.open(one[f"degrade/{name}"]), Storage.open(one[f"embed/{name}"]))
             for one in self.trail
         ]
 
     def guide(self) -> Guide:
-        """What its leaves were trained on, by name."""
+        """Return the guide: what the training patches of each leaf were made with, by name."""
         sets = self.all_sets("train")
         leaves = [assign_here(self.tree, found) for _, found in sets]
         names = Labels.join([read_names(table) for table, _ in sets])
         return make_guide(self.tree, np.concatenate(leaves), names)
 
     def scored(self, name: str) -> ScoredSet:
-        """A patch set with the scores of inputs and experts: `route`, `val_in` or `val_out`.
+        """Return `route`, `val_in` or `val_out` with the scores of its inputs and the experts.
 
         Raises:
             ArtefactError: If scores are not in the store.
@@ -142,7 +142,7 @@ class FinishedBuild:
         return self.scored_at(self.directory(f"degrade/{name}"), self.directory(f"embed/{name}"))
 
     def scored_at(self, table: Storage, embeddings: Storage) -> ScoredSet:
-        """The same for the table and embeddings of any patch set that was scored like those.
+        """Return any patch set whose scores are stored, given its table and embeddings.
 
         Raises:
             ArtefactError: If scores are not in the store.

@@ -1,4 +1,4 @@
-"""What a build came to: the evaluation, stored like any stage, and the record for the report."""
+"""The stage that evaluates a build, and the record that its report is rendered from."""
 
 import dataclasses
 import datetime as dt
@@ -55,7 +55,7 @@ VERSIONED = ("expertree", "torch", "ray", "open_clip_torch", "spandrel", "pyarro
 
 
 def evaluate(config: BuildConfig, bench: Workbench, built: Built) -> Storage:
-    """Evaluate in and out of distribution; `evaluation.json` and the pictures beside it."""
+    """Evaluate in and out of distribution; store `evaluation.json` and the example pictures."""
     spec = {
         "bundle": key_of(built.bundle),
         "scores": sorted(key_of(column) for column in built.scores.values()),
@@ -82,7 +82,7 @@ def run_record(
     wall_s: float,
     timeline: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The record that the report renders, and its pictures."""
+    """Return the record that the report renders, and its pictures by name."""
     logs = {plan.key: plan.result.read_json("log.json") for plan in built.experts}
     nodes = {plan.key: node for node, plan in own_experts(built.experts).items()}
     images = {
@@ -245,7 +245,7 @@ def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:
 
 
 def _embedding_record(built: Built, seed: int) -> dict[str, Any]:
-    """Validation patches as the extractor sees them; the picture's part in the report."""
+    """Return the report's picture of the embeddings: validation patches on a plane."""
     splits = [f"val_{name}" for name in DISTRIBUTIONS]
     vectors = np.concatenate([read_embeddings(built.embeddings[split])[1] for split in splits])
     named = [
@@ -272,10 +272,10 @@ def _degrees(names: Sequence[str]) -> Sequence[str]:
 
 
 def _given(built: Built, validation: Evaluated) -> dict[str, dict[str, Any]]:
-    """What each row of a table was given: samples seen in training, and the cost of a picture.
+    """Return the training samples and the cost of an image for each row of a table.
 
-    Where nodes have different networks, the cost is the mean over the pictures of the set, and
-    the samples are those of the longest path. A picture that is left as it is costs the choice.
+    Where nodes have different networks, the cost is the mean over the images of the set, and the
+    samples are those of the longest path. An image that is left as it is costs only the choice.
     """
     networks = {plan.role: describe_backbone(plan.job.backbone) for plan in built.experts}
     extractor = load_extractor(built.extractor).eval()
@@ -290,7 +290,7 @@ def _given(built: Built, validation: Evaluated) -> dict[str, dict[str, Any]]:
     tree, seen = built.hierarchy.tree, _samples_seen(built.experts)
 
     def cost(roles: Sequence[int | str | None], extra: Mapping[str, int]) -> dict[str, int]:
-        """Means over pictures; None is no network."""
+        """Return the most samples and the mean costs over images; None runs no network."""
         return {"num_samples": max((seen[r] for r in roles if r is not None), default=0)} | {
             name: more
             + round(sum(getattr(networks[r], name) for r in roles if r is not None) / len(roles))
@@ -307,7 +307,7 @@ def _given(built: Built, validation: Evaluated) -> dict[str, dict[str, Any]]:
 
 
 def _samples_seen(plans: Sequence[ExpertPlan]) -> dict[int | str, int]:
-    """Samples that went into each expert's weights, those of what it started from included."""
+    """Return the samples behind each network's weights, those that it started from included."""
     seen: dict[str, int] = {}
     for plan in plans:
         before = seen[plan.parent] if plan.parent is not None else 0

@@ -1,4 +1,4 @@
-"""The pictures of a report: validation photographs, degraded and restored by the bundle itself."""
+"""Makes a report's example pictures: validation photographs, degraded and then restored."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,10 +27,10 @@ EXAMPLE_PX = 256
 def make_examples(
     config: BuildConfig, built: Built
 ) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-    """Whole crops of validation photographs, as they come, restored, and clean.
+    """Make the examples: crops of validation photographs, degraded, restored by the bundle, clean.
 
-    Beside the routed result there is that of the network which the tree is compared with; of
-    several, the one that was trained longest.
+    Each also has the result of the network that the tree is compared with; of several, the one
+    that was trained longest.
 
     Returns:
         A record for each example, and the pictures that it names, as PNG.
@@ -68,7 +68,7 @@ def make_examples(
 
 
 def _wanted(config: BuildConfig) -> Iterator[tuple[Distribution, int, Kind, tuple[str, ...]]]:
-    """For each example its distribution, its number there, and what it may be made of."""
+    """Yield each example's distribution, its number there, and the kind and tasks to draw from."""
     tasks = config.degradation.tasks
     wanted: list[tuple[Kind, tuple[str, ...]]] = [("single", (task,)) for task in tasks]
     if config.degradation.mixed_fraction > 0:
@@ -79,7 +79,7 @@ def _wanted(config: BuildConfig) -> Iterator[tuple[Distribution, int, Kind, tupl
 
 
 def _photo(built: Built, number: int) -> tuple[str, ImageU8]:
-    """A photograph of validation, by turns: its name, and its centre."""
+    """Return the name and the centre of a validation photograph; numbers take them in turn."""
     photos = [p for p in built.material.photos if built.material.splits[p.name] == "val"]
     photos.sort(key=lambda photo: photo.sha256)
     photo = photos[number % len(photos)]

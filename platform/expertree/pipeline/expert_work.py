@@ -1,4 +1,4 @@
-"""Training one expert, as a lane does it. Apart, so that a lane imports only what it needs."""
+"""The work of a lane that trains an expert; apart, so that a lane imports only what it needs."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from expertree.threads import threads
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExpertWork:
-    """Training one expert, as a lane does it."""
+    """The training of one expert, as work for a lane."""
 
     job: ExpertJob
     shards: Storage
@@ -28,7 +28,7 @@ class ExpertWork:
     maps: RealMaps = NO_REAL_MAPS
 
     def run(self, on_progress: OnProgress, workers: Workers) -> None:
-        """See `Work`."""
+        """Train the expert and commit its result; do nothing if it is in the store."""
         if workers.agree_on(self.directory.is_done()):
             return
         with threads(1):  # Degrading anew goes on beside the steps.

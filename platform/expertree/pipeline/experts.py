@@ -1,4 +1,4 @@
-"""The stage of the experts: which there are, by content hash, and training what is missing."""
+"""The stage of the experts: plans those of a tree by content hash, and trains the missing ones."""
 
 import dataclasses
 import functools
@@ -29,12 +29,12 @@ from expertree.tracking import RunIdentity
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Kept:
-    """Experts that are there already, of a build whose tree has grown.
+    """The experts of a finished build that stay when its tree grows.
 
     Attributes:
-        experts: Where each is stored, by its node.
-        comparisons: Where the networks that the tree was compared with are, by method.
-        beside: For each node that has none yet the one whose expert it starts from.
+        experts: Stored result of each expert, by node of the grown tree.
+        comparisons: Stored networks that the tree was compared with, by method.
+        beside: Node whose expert each new node's expert starts from, by new node.
     """
 
     experts: Mapping[int, Storage]
@@ -44,17 +44,17 @@ class Kept:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExpertPlan:
-    """One expert to have: what it is trained on and where its result is.
+    """The plan of one expert: what it is trained on and where its result is stored.
 
     Attributes:
-        role: Its node; or, of a network that the tree is compared with, the method that it is.
-        label: What the user calls it.
+        role: Node of the expert; or the method, for a network that the tree is compared with.
+        label: Name shown to users.
         job: Everything that its weights depend on, for the training loop.
-        files: The shard files that it reads.
-        result: Where it is stored.
+        files: Shard files that it reads.
+        result: Directory of its result in the store.
         parent: Key of the expert that it starts from.
-        start: What it starts from, in words.
-        spec: What its key is the hash of.
+        start: Weights that it starts from, in words.
+        spec: Plain data that its key is the hash of.
     """
 
     role: int | str
@@ -68,33 +68,33 @@ class ExpertPlan:
 
     @property
     def node(self) -> int | None:
-        """Its node; None for a comparison."""
+        """The expert's node; None for a comparison."""
         return self.role if isinstance(self.role, int) else None
 
     @property
     def comparison(self) -> str | None:
-        """The method that it is where the tree is compared with it; None for a node's expert."""
+        """The method that it is in comparisons with the tree; None for a node's expert."""
         return self.role if isinstance(self.role, str) else None
 
     @property
     def key(self) -> str:
-        """Content hash."""
+        """The content hash under which the expert is stored."""
         return key_of(self.result)
 
     @property
     def kind(self) -> str:
-        """Experts of one kind are trained at one speed."""
+        """The network, recipe and adapter as text; experts of one kind train at one speed."""
         return f"{self.job.backbone} {self.job.recipe} {self.job.adapter}"
 
     @property
     def network(self) -> str:
-        """Its network in words."""
+        """The name of its network, with the adapter's rank if it is an adapter."""
         name, adapter = self.job.backbone.name, self.job.adapter
         return name if adapter is None else f"{name}, adapter of rank {adapter.rank}"
 
 
 def own_experts(plans: Sequence[ExpertPlan]) -> dict[int, ExpertPlan]:
-    """The experts among some plans by their nodes, without what the tree is compared with."""
+    """Return the plans of nodes' experts, by node; comparisons are left out."""
     return {plan.node: plan for plan in plans if plan.node is not None}
 
 
@@ -109,20 +109,20 @@ def plan_experts(
     kept: Kept | None = None,
     shard_leaves: Mapping[int, Sequence[int]] | None = None,
 ) -> list[ExpertPlan]:
-    """Every expert that the tree needs, parents first, and what it is compared with last.
+    """Plan every expert that the tree needs, parents first, then what it is compared with.
 
     An expert's key depends on the samples of its node and not on the tree around it, so trees that
-    share a group share its expert. Those that are kept have the keys that they had.
+    share a group share its expert. Experts that are kept also keep their keys.
 
     Args:
         bench: The workbench.
-        config: What experts are.
+        config: Configuration of the build.
         tree: The tree.
         leaf_of: The leaf of each training patch.
         table: The training patches.
-        shards: The same by leaf.
-        kept: Experts that are there already.
-        shard_leaves: For each leaf those of `shards`, where these are the shards of a finer tree.
+        shards: The training patches by leaf.
+        kept: Experts of an earlier build that stay.
+        shard_leaves: Leaves of `shards` that make up each leaf, if they are of a finer tree.
     """
     place = _Place(bench, config, leaf_of, table, shards, shard_leaves)
     plans: dict[int | str, ExpertPlan] = {}
@@ -154,7 +154,7 @@ def plan_experts(
 
 
 class _Place:
-    """Finds where the network of a unit is, or will be, stored: the hash of what makes it."""
+    """Plans the network of a unit, and finds by content hash where it is, or will be, stored."""
 
     def __init__(
         self,
@@ -230,11 +230,11 @@ def train_experts(
         bench: The workbench.
         plans: Every expert of the tree.
         shards: What they are trained on.
-        on_picture: Told how it goes.
-        config: Where their runs are tracked, among the rest.
+        on_picture: Called with the state of all trainings.
+        config: Configuration of the build, with where runs are tracked.
         tree: Key of the tree, which groups the runs.
-        budget: A cap on what they may cost.
-        maps: Real maps for what experts degrade anew.
+        budget: Cap on what they may cost.
+        maps: Real maps for patches that are degraded anew during training.
     """
     missing = {plan.key: plan for plan in plans if not plan.result.is_done()}
     folder = tracking_folder(config.tracking, config.output)
@@ -281,7 +281,7 @@ def _tracked(
 
 
 def _keep(tree: Tree, role: int | str, result: Storage) -> ExpertPlan:
-    """An expert that is there, as it was planned when it was trained."""
+    """Return the plan of a stored expert, as it was when the expert was trained."""
     spec = result.done()["spec"]
     adapter = load(AdapterConfig, spec["adapter"]) if "adapter" in spec else None
     root = None if adapter is None else sibling(result, "expert", spec["parent"]).uri
@@ -306,7 +306,7 @@ def _keep(tree: Tree, role: int | str, result: Storage) -> ExpertPlan:
 
 
 def _as_beside(config: BuildConfig, node: int, plan: ExpertPlan) -> NetworkChoice:
-    """The network of a new leaf: that of the leaf which its samples went to before."""
+    """Return the network of a new leaf: that of the leaf its samples went to before."""
     if plan.job.adapter is not None:
         return NetworkChoice(
             backbone=plan.job.backbone,
@@ -326,6 +326,6 @@ def _as_beside(config: BuildConfig, node: int, plan: ExpertPlan) -> NetworkChoic
 
 
 def _shares(tree: Tree, leaf_of: LeafTable, table: Storage) -> dict[int, dict[str, float]]:
-    """What each node is made of, by the labels that rules name."""
+    """Return the shares of each node's training samples, by the labels that rules name."""
     found = compositions(tree, leaf_of.leaves, read_labels(table).map(label_of))
     return {made.node: dict(made.shares) for made in found}

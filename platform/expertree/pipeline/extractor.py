@@ -1,4 +1,4 @@
-"""The stages of the extractor: training it on a lane, and embedding the patch table with it."""
+"""The stages that train the extractor on a lane and embed patch tables with it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ EMBED_BATCH = 32
 def train_extractor_stage(
     bench: Workbench, config: BuildConfig, table: Storage, result: Storage, on_done: OnDone
 ) -> None:
-    """Train the extractor, with the retries that experts have too."""
+    """Train the extractor on a lane, with the same retries as an expert."""
     work = ExtractorWork(
         config=config.extractor,
         table=table,
@@ -49,7 +49,7 @@ def make_extractor(
     tables: Mapping[str, Storage],
     past: FinishedBuild | None = None,
 ) -> Storage:
-    """The extractor, trained on the patch set that is for it; of a tree that grows, its own."""
+    """Return the extractor, trained on its own patch set; a growing tree keeps the one it has."""
     if past is not None:
         with bench.timed("extractor", cached=True):
             return past.directory("extractor")
@@ -71,16 +71,16 @@ def embed(
     extractor: Storage,
     on_done: OnDone,
 ) -> Mapping[Storage, Written]:
-    """Embed every degraded image; the files mirror the tables', with `id` and `embedding`.
+    """Embed every degraded image; each table file gets one with `id` and `embedding`.
 
     Args:
-        runner: Who embeds them.
-        tables: For each patch set its table, and where its embeddings go.
+        runner: Runner that does the work.
+        tables: Table of each patch set, and the directory for its embeddings.
         extractor: The extractor.
-        on_done: Told of files written.
+        on_done: Called with files done and files in all.
 
     Returns:
-        The files that were written now, by where embeddings go.
+        The files that this call wrote, by directory.
     """
     items = [
         {"name": name, "table": table, "directory": result}
@@ -93,7 +93,7 @@ def embed(
 
 
 class _Embedder:
-    """An actor that holds the extractor."""
+    """A worker that holds the extractor and embeds a file at each call."""
 
     def __init__(self, extractor: Storage, use_gpu: bool) -> None:  # noqa: FBT001
         torch.set_num_threads(1)

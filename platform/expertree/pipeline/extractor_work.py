@@ -1,4 +1,4 @@
-"""Training the extractor, as a lane does it. Apart, so that a lane imports only what it needs."""
+"""The work of a lane that trains the extractor; apart, so that it imports only what it needs."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from expertree.storage import Storage
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractorWork:
-    """Training the extractor, as a lane does it."""
+    """The training of the extractor, as work for a lane."""
 
     config: ExtractorConfig
     table: Storage
@@ -20,10 +20,10 @@ class ExtractorWork:
     device: str
 
     def run(self, on_progress: OnProgress, workers: Workers) -> None:
-        """See `lanes.Work`; the extractor is trained by one worker.
+        """Train the extractor with the lane's only worker.
 
         Raises:
-            ValueError: If there are more.
+            ValueError: If the lane has several workers.
         """
         if workers.count > 1:
             raise ValueError(f"one worker trains the extractor, not {workers.count}")

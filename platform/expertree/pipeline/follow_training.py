@@ -1,4 +1,4 @@
-"""An expert's training as others follow it: scalars, pictures, what it was made from."""
+"""Reports an expert's training to a tracker: scalars, pictures and what it was made from."""
 
 import dataclasses
 import time
@@ -21,19 +21,19 @@ from expertree.tracking import RunIdentity, Tracker, TrackingConfig, check_track
 FOLDER = "tracking"
 
 SCALARS = ("loss", "learning_rate", "samples_per_s", "waited_share")
-"""What of a training's progress is recorded."""
+"""The values of a training's progress that are recorded."""
 
 _NUM_PICTURED = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrackedRun:
-    """Where an expert's run goes; a lane opens it.
+    """The description of an expert's tracked run, which a lane opens.
 
     Attributes:
-        config: The backend, and how.
-        identity: What to call the run.
-        directory: A folder of the run's own, on every node.
+        config: Settings of tracking, such as the backend.
+        identity: Name, id and group of the run.
+        directory: Folder of this run alone, which every node can write.
     """
 
     config: TrackingConfig
@@ -46,7 +46,7 @@ class TrackedRun:
 
 
 class Follower:
-    """Hands an expert's training to a tracker.
+    """Passes an expert's training on to a tracker.
 
     Args:
         run: The run; it is opened here.
@@ -54,7 +54,6 @@ class Follower:
     """
 
     def __init__(self, run: TrackedRun, patches: PairedPatches) -> None:
-        """See the class."""
         self._every = run.config.images_every_samples
         self._patches = patches
         self._pictured = self._seen = 0
@@ -74,7 +73,7 @@ class Follower:
             self._tracker.image(num_seen, "patches", encode_png(picture(network, self._patches)))
 
     def __enter__(self) -> Self:
-        """The run is open."""
+        """Return the follower; its run is open already."""
         return self
 
     def __exit__(
@@ -83,13 +82,13 @@ class Follower:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Record what it took, and close the run, however the training ended."""
+        """Record the seconds it took, and close the run, however the training ended."""
         self._tracker.log(self._seen, {"cost.seconds": time.perf_counter() - self._begin})
         self._tracker.finish(error="" if kind is None else f"{kind.__name__}: {error}")
 
 
 def picture(network: nn.Module, patches: PairedPatches) -> ImageU8:
-    """Up to four patches below one another: degraded, restored, clean."""
+    """Return a picture of up to four patches, a row each: degraded, restored, clean."""
     indices = np.linspace(0, len(patches) - 1, min(_NUM_PICTURED, len(patches))).astype(int)
     device = next(network.parameters()).device
     was_training = network.training
@@ -105,20 +104,20 @@ def picture(network: nn.Module, patches: PairedPatches) -> ImageU8:
 
 
 def prepare_tracking(config: TrackingConfig, output: str) -> None:
-    """Check what can be checked of tracking before any work starts.
+    """Check the settings of tracking before any work starts.
 
     Raises:
-        ConfigError: Runs could not be kept, or not be sent.
+        ConfigError: If runs could not be kept or not be sent.
     """
     tracking_folder(config, output)
     check_tracking(config)
 
 
 def tracking_folder(config: TrackingConfig, output: str) -> str | None:
-    """Where runs keep their files; None if nothing is tracked.
+    """Return the folder where runs keep their files; None if nothing is tracked.
 
     Raises:
-        ConfigError: If that cannot be a folder.
+        ConfigError: If it is a URI and not a folder.
     """
     if config.backend == "null":
         return None

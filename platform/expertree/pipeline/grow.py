@@ -1,4 +1,4 @@
-"""Growing a finished build: what is taken from it, what must fit, and where its tree gets leaves.
+"""Grows a finished build: takes over what it made, and adds leaves where new images fit none.
 
 Extractor, tree and experts of the finished build stay as they are, by their keys. New photographs
 or degradations are embedded and assigned; groups of them that fit no leaf become leaves, and only
@@ -33,13 +33,13 @@ _MOST_NAMED = 3
 
 
 def inherit(config: BuildConfig) -> BuildConfig:
-    """The configuration with what the build that is grown decides; the same if none is grown.
+    """Return the configuration with the settings of the build that is grown, if there is one.
 
-    The sections of extractor and hierarchy are that build's, and so are the experts' settings
-    unless others were given: they then hold for new experts.
+    The sections of extractor and hierarchy are that build's. So are the experts' settings, unless
+    others were given: they then hold for new experts.
 
     Raises:
-        ConfigError: If a section that is decided was given otherwise, or a folder does not fit.
+        ConfigError: If extractor or hierarchy was given otherwise, or a folder does not fit.
         ArtefactError: If the build is not finished, or something of it is gone from the store.
     """
     past = past_of(config)
@@ -63,17 +63,17 @@ def inherit(config: BuildConfig) -> BuildConfig:
 
 
 def past_of(config: BuildConfig) -> FinishedBuild | None:
-    """The build that is grown, if one is."""
+    """Return the build that is grown, or None if the tree is new."""
     if config.grow.build is None:
         return None
     return FinishedBuild(config.grow.build, key="grow.build")
 
 
 def check_photographs(past: FinishedBuild, material: Material) -> None:
-    """Check that no expert was trained on what routers are trained and validated on.
+    """Check that no expert was trained on photographs now held back for routers and validation.
 
     Raises:
-        PhotoError: If one was; names some of the photographs.
+        PhotoError: If one was; the message names some of the photographs.
     """
     seen = {
         sha256
@@ -133,13 +133,13 @@ def grow_tree(
 
 
 def keep_experts(past: FinishedBuild, growth: Growth) -> Kept:
-    """The experts that are there, at their nodes' numbers now, and beside whom new ones stand."""
+    """Return the experts that stay, by node of the grown tree, and what new ones start from."""
     experts = {growth.nodes[node]: result for node, result in past.experts.items()}
     return Kept(experts=experts, comparisons=past.comparisons, beside=growth.beside)
 
 
 def describe_growth(growth: Growth) -> str:
-    """What came of it, in a sentence."""
+    """Say which leaves were added."""
     if not growth.beside:
         return "Assignment only: no group of new images needs a leaf of its own."
     nodes = growth.tree.nodes
@@ -153,7 +153,7 @@ def describe_growth(growth: Growth) -> str:
 
 
 def growth_record(config: BuildConfig, past: FinishedBuild, growth: Growth) -> dict[str, Any]:
-    """What the report keeps, for people and for the next time that this build is grown."""
+    """Return the report's record of the growth, for people and for growing this build again."""
     return {
         "build": config.grow.build,
         "said": describe_growth(growth),

@@ -25,15 +25,15 @@ ROWS_PER_FILE = 512
 def degrade(
     runner: Runner, sets: Sequence[tuple[Sequence[PartPlan], Storage]], on_done: OnDone
 ) -> Mapping[Storage, Written]:
-    """Make patch sets' tables: `part-00000.parquet`, about 512 rows a file.
+    """Write the tables of patch sets: `part-00000.parquet`, about 512 rows a file.
 
     Args:
-        runner: Who makes them.
-        sets: For each set its parts, and where its table goes.
-        on_done: Told of files written.
+        runner: Runner that does the work.
+        sets: Parts of each set, and the directory for its table.
+        on_done: Called with files done and files in all.
 
     Returns:
-        The files that were written now, by table.
+        The files that this call wrote, by table.
     """
     items = [
         {"name": name, "parts": chunk, "directory": directory}
@@ -44,7 +44,7 @@ def degrade(
 
 
 def table_files(parts: Sequence[PartPlan]) -> list[tuple[str, list[PartPlan]]]:
-    """Which parts go into which file; the parts keep their order."""
+    """Return the name and the parts of each file; the parts keep their order."""
     files: list[tuple[str, list[PartPlan]]] = []
     num_rows = 0
     for part in parts:
@@ -78,15 +78,15 @@ def shard(
     A node of any level reads the directories of its leaves, and nothing else.
 
     Args:
-        runner: Who writes them.
+        runner: Runner that does the work.
         table: The patch table.
         leaf_of: The leaf of each patch.
-        leaves: Whose images are wanted.
-        result: Where to.
-        on_done: Told of files of the table that are through.
+        leaves: Leaves to write the images of.
+        result: Directory for the files.
+        on_done: Called with files of the table done and in all.
 
     Returns:
-        The files that were written.
+        The files that this call wrote.
 
     Raises:
         ExpertreeError: If a wanted leaf has no image.

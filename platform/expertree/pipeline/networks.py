@@ -1,4 +1,4 @@
-"""Which network each node's expert is, and what its training starts from: pure decisions."""
+"""Decides which network each node's expert is, and which weights its training starts from."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,20 +12,19 @@ from expertree.pipeline.settings import CLEAN, MIXED, ExpertsConfig, NodeRule
 from expertree.storage import Storage
 
 Shares = Mapping[int, Mapping[str, float]]
-"""For each node, the share of its samples that are of each degradation alone, or `mixed`."""
+"""The shares of each node's samples that are of each degradation alone, `mixed` or `clean`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkChoice:
-    """What one node's expert is, and what it starts from: at most one of `parent` and `file`.
+    """The network of a node's expert and its first weights: at most one of `parent` and `file`.
 
     Attributes:
-        backbone: Every size given.
-        parent: The node from whose expert's weights it starts.
-        file: The published weights that it starts from.
-        adapter: How it changes the network of `parent`, which is the root; None where it is a whole
-            network.
-        start: What it starts from, in words.
+        backbone: Backbone with every size given.
+        parent: Node of the expert that it starts from.
+        file: File of published weights that it starts from.
+        adapter: Adapter on the network of `parent`, which is the root; None for a whole network.
+        start: Weights that it starts from, in words.
     """
 
     backbone: BackboneConfig
@@ -36,12 +35,12 @@ class NetworkChoice:
 
 
 def choose_networks(config: ExpertsConfig, tree: Tree, shares: Shares) -> dict[int, NetworkChoice]:
-    """Decide for every node that has an expert, parents first.
+    """Choose the network of every node that has an expert, parents first.
 
     Args:
-        config: The rules, and what holds where none fits.
+        config: Rules, and the defaults where none fits.
         tree: The tree.
-        shares: What each node is made of.
+        shares: Shares of each node's samples, by label.
 
     Raises:
         ConfigError: If a rule names a node that the tree does not have.
@@ -60,7 +59,7 @@ def check_weights(config: ExpertsConfig) -> None:
     """Check that published weights fit their networks, before any work starts.
 
     Raises:
-        ArtefactError: If they do not; says which names, and how many.
+        ArtefactError: If they do not; the message says which weights, and how many.
     """
     default = NodeRule(backbone=config.backbone, init=config.init)
     for rule in (default, *config.rules):
@@ -71,7 +70,7 @@ def check_weights(config: ExpertsConfig) -> None:
 def _choose_adapter(
     config: ExpertsConfig, rule: NodeRule, root: NetworkChoice | None
 ) -> NetworkChoice | None:
-    """An adapter on the root, if there are to be any and the rule leaves the root's network."""
+    """Return an adapter on the root; None where none is wanted or the rule forbids it."""
     if config.adapter is None or root is None or rule.init is not None:
         return None
     if resolve_backbone(rule.backbone or config.backbone) != root.backbone:
@@ -91,7 +90,7 @@ def _choose(
     above: tuple[int, NetworkChoice] | None,
     root: NetworkChoice | None,
 ) -> NetworkChoice:
-    """A whole network."""
+    """Return a whole network, with the weights that it starts from."""
     usual = resolve_backbone(config.backbone)
     backbone = resolve_backbone(rule.backbone) if rule.backbone is not None else usual
     file = rule.init or (config.init if backbone == usual else None)
@@ -146,7 +145,7 @@ def _check_nodes(config: ExpertsConfig, tree: Tree) -> None:
 
 
 def label_of(tasks: tuple[str, ...]) -> str:
-    """What a sample counts as among a node's shares."""
+    """Return the label of a sample: its only degradation, `mixed` or `clean`."""
     if not tasks:
         return CLEAN
     return tasks[0] if len(tasks) == 1 else MIXED

@@ -21,7 +21,7 @@ from expertree.storage import Storage, Written
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Material:
-    """Photographs that were found, and what is done with each."""
+    """The photographs of a build, with the split and the maps of each."""
 
     photos: Sequence[Photo]
     skipped: Sequence[tuple[str, str]]
@@ -29,14 +29,14 @@ class Material:
     maps: MapFiles
 
     def photos_of(self, part: Split) -> list[Photo]:
-        """The photographs of one part."""
+        """Return the photographs of one split."""
         return [photo for photo in self.photos if self.splits[photo.name] == part]
 
 
 def table_specs(
     sets: Mapping[str, PatchSet], material: Material, *, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Everything that the table of each patch set depends on: contents, not folders."""
+    """Return everything that each patch set's table depends on: contents, not folders."""
     specs: dict[str, dict[str, Any]] = {}
     for name, patch_set in sets.items():
         photos = material.photos_of(patch_set.part)
@@ -52,7 +52,7 @@ def table_specs(
 
 
 def _record(patch_set: PatchSet) -> dict[str, Any]:
-    """The set as plain data; without what changes nothing, as it was before there was such."""
+    """Return the set as plain data; newer fields at their defaults are left out, to keep keys."""
     record = to_dict(patch_set)
     if patch_set.clean_fraction == 0.0:
         del record["clean_fraction"]
@@ -64,7 +64,7 @@ def _record(patch_set: PatchSet) -> dict[str, Any]:
 def make_tables(
     bench: Workbench, sets: Mapping[str, PatchSet], material: Material, *, seed: int
 ) -> dict[str, Storage]:
-    """The table of each patch set."""
+    """Return the table of each patch set, from the store or made now."""
 
     def make(missing: Mapping[str, Storage], on_done: OnDone) -> Mapping[Storage, Written]:
         plans = {
@@ -83,7 +83,7 @@ def make_tables(
 def embed_tables(
     bench: Workbench, tables: Mapping[str, Storage], extractor: Storage
 ) -> dict[str, Storage]:
-    """The embeddings of each patch set."""
+    """Return the embeddings of each patch set, from the store or made now."""
     specs = {
         name: {"table": key_of(table), "extractor": key_of(extractor)}
         for name, table in tables.items()
@@ -102,13 +102,13 @@ def score_tables(
     experts: Mapping[str, Scored],
     wanted: Sequence[tuple[str, str]],
 ) -> dict[tuple[str, str], Storage]:
-    """Scores by (expert's key, patch set).
+    """Return scores by (expert's key, patch set), from the store or made now.
 
     Args:
         bench: The workbench.
-        tables: By patch set.
-        experts: What is scored, by key.
-        wanted: Which expert to score on which set.
+        tables: Table of each patch set, by name.
+        experts: Experts, classical methods or inputs to score, by key.
+        wanted: Pairs of an expert's key and the patch set to score it on.
     """
     specs = {
         (key, name): _scored_by(key, experts[key]) | {"table": key_of(tables[name])}
@@ -126,7 +126,7 @@ def score_tables(
 
 
 def _scored_by(key: str, scored: Scored) -> dict[str, Any]:
-    """What scores depend on beside the patches."""
+    """Return what scores depend on besides the patches."""
     if not isinstance(scored, Mapping):
         return {"expert": key}
     return {"expert": key, "methods": VERSION, "chosen": dict(scored)}

@@ -1,11 +1,11 @@
-"""Which source a result was made by."""
+"""Finds the source commit that results are made with."""
 
 import subprocess
 from pathlib import Path
 
 
 def source_commit() -> str | None:
-    """The commit of the source, if it lies in a git checkout; `-dirty` if that was changed."""
+    """Return the source's commit, with `-dirty` if changed; None outside of a git checkout."""
     here = Path(__file__).resolve().parent
     asked = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 - git of the PATH

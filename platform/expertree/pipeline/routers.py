@@ -1,4 +1,4 @@
-"""Which expert serves each node: its own, or the one above where that is better."""
+"""Decides which expert serves each node, its own or a better one above, and trains the routers."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,16 @@ def serving_plans(
     scores: Mapping[tuple[str, str], Storage],
     prune: bool,
 ) -> dict[int, ExpertPlan]:
-    """The expert of each node that has one.
+    """Return the expert that serves each node that has one.
 
     Args:
         tree: The tree.
-        plans: Its experts, and what it is compared with, which serves nobody.
-        embeddings: Of the sets of patches that routers are trained on (those of earlier builds too
-            where a tree has grown), which no expert was trained on and which validation does not
-            see either: whoever is pruned by validation's patches would look better there.
-        scores: Of the experts on those patches, by key and name of the set.
+        plans: Experts of the tree; comparisons among them serve no node.
+        embeddings: Embeddings of the patch sets that routers are trained on, by name (those of
+            earlier builds too where a tree has grown). No expert was trained on them, and
+            validation does not see them: a tree pruned on validation's patches would look better
+            there than it is.
+        scores: Scores of the experts on those patches, by key and name of the set.
         prune: Whether a node whose expert does not beat its parent's gets the parent's.
     """
     own = own_experts(plans)
@@ -51,14 +52,14 @@ def serving_plans(
 
 
 def servers(tree: Tree, gains: Mapping[int, float]) -> dict[int, int]:
-    """For each expert's node the node whose expert serves it.
+    """Return the node whose expert serves each expert's node, by node.
 
-    An expert that loses against its parent's gives way to whoever serves the parent. That one may
-    have given way itself: what is compared is each expert with the one it was trained from.
+    An expert that is worse than its parent's is replaced by the expert that serves the parent,
+    which may not be the parent's own. Each expert is compared with the one it was trained from.
 
     Args:
         tree: The tree.
-        gains: Held-out PSNR over the parent's expert in dB; experts without one stay.
+        gains: Held-out PSNR over the parent's expert in dB, by node; experts without one stay.
     """
     serving: dict[int, int] = {}
     for node in tree.experts():
@@ -78,16 +79,16 @@ def train_router_on(
     inputs: Sequence[Storage],
     training: Sequence[tuple[Storage, Storage]],
 ) -> Storage:
-    """The routers of a tree, from what its experts made of the routers' patches.
+    """Train the routers of a tree on its experts' scores on the routers' patches.
 
     Args:
-        config: How they are trained.
+        config: Configuration of the build.
         bench: The workbench.
         hierarchy: The tree.
-        embeddings: Of the patches, set by set.
-        columns: For each expert that may be chosen, by node, its scores on the same sets.
-        inputs: The scores of the patches themselves, set by set.
-        training: See `Built`.
+        embeddings: Embeddings of the patches, set by set.
+        columns: Scores on the same sets of each expert that may be chosen, by node.
+        inputs: Scores of the patches themselves, set by set.
+        training: Tables and embeddings of what experts were trained on; see `Built`.
     """
     tree = hierarchy.tree
     spec = {
@@ -121,13 +122,13 @@ def train_router_on(
 
 
 def _psnr(columns: Sequence[Storage]) -> Float[np.ndarray, " patches"]:
-    """The PSNR of scores on several sets, one after the other."""
+    """Return the PSNR of scores on several sets, one after the other."""
     return join_scores([read_scores(column) for column in columns]).psnr_rgb
 
 
 def leaves_of_training(
     hierarchy: Hierarchy, training: Sequence[tuple[Storage, Storage]]
 ) -> Int64[np.ndarray, " patches"]:
-    """The leaf of each patch that experts were trained on, set after set; see `Built`."""
+    """Return the leaf of each patch that experts were trained on, set after set; see `Built`."""
     earlier = [assign_here(hierarchy.tree, found) for _, found in training[1:]]
     return np.concatenate([hierarchy.leaves, *earlier])

@@ -1,7 +1,7 @@
-"""Who does a build's work: one interface, and the one that does it all in this process.
+"""The interface that a build's work is done through, and the runner that does it in this process.
 
-A build maps functions over items and trains networks. `RayRunner` (`ray_runner.py`) does both on a
-cluster; `LocalRunner` one thing after the other right here, for tests and for laptops.
+A build maps functions over items and trains networks. `RayRunner` (`orchestration/runner.py`) does
+both on a cluster; `LocalRunner` does one thing after the other here, for tests and for laptops.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ T = TypeVar("T")
 V_co = TypeVar("V_co", covariant=True)
 
 OnDone: TypeAlias = Callable[[int, int], None]
-"""Told of units done, and of units in all."""
+"""A callback that takes units done and units in all."""
 
 OnPicture: TypeAlias = Callable[[Picture], None]
-"""Told where all trainings stand."""
+"""A callback that takes the state of all trainings."""
 
 Files: TypeAlias = dict[Storage, dict[str, FileRecord]]
 """Files that were written, by directory and name."""
@@ -44,7 +44,7 @@ class Shared(Protocol[V_co]):
     """A value that every unit of work may ask for; picklable, and small itself."""
 
     def get(self) -> V_co:
-        """Give the value."""
+        """Return the value."""
         ...
 
 
@@ -53,15 +53,15 @@ class Runner(Protocol):
 
     @property
     def cluster(self) -> ClusterConfig:
-        """What it may use."""
+        """The settings of the resources it may use."""
         ...
 
     def open(self) -> None:
-        """Get ready, where that has not been done; the rest does it when it is needed first."""
+        """Start what the work needs; later calls do nothing, and other methods do it if needed."""
         ...
 
     def close(self) -> None:
-        """Give back what was taken."""
+        """Release what was started or reserved."""
         ...
 
     def for_each(
@@ -78,24 +78,24 @@ class Runner(Protocol):
         Args:
             work: A function of an item, or a class that is built once a worker and then called.
             items: What to work on.
-            on_done: Told of units done.
+            on_done: Called with units done and units in all.
             on_gpu: Whether each worker of a class holds a GPU.
-            arguments: What the class is built with.
+            arguments: Arguments that the class is built with.
 
         Returns:
-            The files that units wrote, by the item's `directory`, from those units that say so.
+            The files that units report as written, by the item's `directory`.
         """
         ...
 
     def stream(self, work: Callable[[int], Columns], num_units: int) -> Iterator[Columns]:
-        """Run `work` with each number below `num_units`, and give the columns that it returns.
+        """Run `work` with each number below `num_units`, and yield the columns that it returns.
 
-        They come in any order, and those of several units together.
+        They come in any order; those of several units may come together.
         """
         ...
 
     def share(self, value: T) -> Shared[T]:
-        """Put a value where all units of work find it."""
+        """Make a value available to all units of work."""
         ...
 
     def train(
@@ -110,17 +110,18 @@ class Runner(Protocol):
         """Train networks until each is done or has failed for good.
 
         Args:
-            tasks: What to train; `work` of each is a `lane.Work`.
-            directory: Where the state of trainings may be kept; deleted at the end.
-            on_picture: Told where all tasks stand.
-            at_once: How many, at most, at the same time; null for as many as there is room.
-            budget: A cap on what they may cost.
+            tasks: Networks to train; `work` of each is a `scheduling.work.Work`.
+            directory: Directory for the state of trainings; deleted at the end.
+            on_picture: Called with the state of all tasks.
+            at_once: Most tasks at the same time; None for as many as there is room.
+            budget: Cap on what they may cost.
 
         Returns:
-            The last picture; nothing in it has failed.
+            The last state of all tasks, none of which has failed.
 
         Raises:
-            TrainingError: If a task failed for good or was too dear; the others were finished.
+            TrainingError: If a task failed for good or was over the budget; the others were
+                finished.
         """
         ...
 
@@ -130,7 +131,7 @@ class _Here(Generic[T]):
     value: T
 
     def get(self) -> T:
-        """See `Shared`."""
+        """Return the value."""
         return self.value
 
 
@@ -138,17 +139,17 @@ class LocalRunner:
     """Does everything in this process, one thing after the other.
 
     Attributes:
-        cluster: Whether to use a GPU, and how often a training is tried.
+        cluster: Settings; they say whether to use a GPU, and how often a training is tried.
     """
 
     def __init__(self, cluster: ClusterConfig = _LOCAL) -> None:
         self.cluster = cluster
 
     def open(self) -> None:
-        """Nothing has to be started."""
+        """Do nothing: there is nothing to start."""
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: nothing was started."""
 
     def for_each(
         self,
@@ -159,7 +160,7 @@ class LocalRunner:
         on_gpu: bool = False,  # noqa: ARG002 - there is one process
         arguments: tuple[Any, ...] = (),
     ) -> Files:
-        """See `Runner`."""
+        """Run the units one after the other; a class is built once."""
         written: Files = {}
         with _own_threads():
             run = work(*arguments) if isinstance(work, type) else work
@@ -171,11 +172,11 @@ class LocalRunner:
         return written
 
     def stream(self, work: Callable[[int], Columns], num_units: int) -> Iterator[Columns]:
-        """See `Runner`."""
+        """Return an iterator that runs each unit in turn, when its columns are asked for."""
         return (work(number) for number in range(num_units))
 
     def share(self, value: T) -> Shared[T]:
-        """See `Runner`."""
+        """Wrap the value, which units in this process can read as it is."""
         return _Here(value)
 
     def train(
@@ -187,7 +188,7 @@ class LocalRunner:
         at_once: int | None = None,  # noqa: ARG002 - it is one
         budget: Budget | None = None,
     ) -> Picture:
-        """See `Runner`."""
+        """Train the tasks one after the other; a failed one is tried again as on a cluster."""
         attempts = self.cluster.max_attempts
         schedule = Schedule(tasks, lease_s=float("inf"), max_attempts=attempts, budget=budget)
         while not schedule.finished:
@@ -228,9 +229,9 @@ def _train_one(schedule: Schedule, task: TrainingTask, on_picture: OnPicture) ->
 
 
 def told(error: Exception) -> tuple[str, bool]:
-    """Say an error in words, and whether another attempt may go well.
+    """Return an error's message, and whether another attempt may go well.
 
-    What this package raises on purpose, another attempt would raise again.
+    An error of this package would be raised again, unless it is a transient one of the storage.
     """
     is_ours = isinstance(error, ExpertreeError)
     message = str(error) if is_ours else f"{type(error).__name__}: {error}"
@@ -238,10 +239,10 @@ def told(error: Exception) -> tuple[str, bool]:
 
 
 def check_picture(picture: Picture) -> Picture:
-    """Give the last picture of some trainings back, if nothing in it has failed.
+    """Return the last picture of some trainings as it is, if none of them has failed.
 
     Raises:
-        TrainingError: Names those that failed, and why the first one did.
+        TrainingError: If some have; the message names them, and says why the first one failed.
     """
     failed = [task for task in picture.tasks if task.state is State.FAILED]
     if failed:
@@ -254,7 +255,7 @@ def check_picture(picture: Picture) -> Picture:
 
 @contextlib.contextmanager
 def _own_threads() -> Iterator[None]:
-    """Leave the process's numbers of threads as they were; units of work set their own."""
+    """Restore the process's numbers of threads at the end; units of work set their own."""
     import torch  # noqa: PLC0415 - seconds; a driver of a cluster needs none
 
     from expertree.threads import threads  # noqa: PLC0415 - likewise

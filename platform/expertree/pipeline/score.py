@@ -1,4 +1,4 @@
-"""The stage that scores experts, and classical methods, one stored column a patch set."""
+"""The stage that scores experts and classical methods, a stored column for each patch set."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -27,16 +27,16 @@ from expertree.pipeline.tables import write_table
 from expertree.storage import Storage
 
 SCORE_BATCH = 4
-"""Patches at once. On a CPU the activations of four still fit its cache; 16 took a fifth longer."""
+"""Patches in a batch. On a CPU the activations of four fit its cache; 16 took a fifth longer."""
 
 INPUTS = "input"
-"""Stands for the degraded inputs themselves, in place of an expert."""
+"""The key of the degraded inputs themselves, in place of an expert's."""
 
 CLASSICAL = "classical"
-"""Stands for the best classical method of each degradation, in place of an expert."""
+"""The key of the best classical method of each degradation, in place of an expert's."""
 
 Scored: TypeAlias = Storage | Mapping[str, str] | None
-"""An expert's directory, or by degradation the name of a classical method, or the inputs."""
+"""An expert's directory, the names of classical methods by degradation, or None for the inputs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,10 +44,10 @@ class Column:
     """One network's scores on one patch set, to be made and stored.
 
     Attributes:
-        expert: What is scored.
-        table: The patch set.
-        directory: Where `scores.parquet` goes.
-        spec: What the column is made from.
+        expert: Expert, classical methods or inputs to score.
+        table: Table of the patch set.
+        directory: Directory for `scores.parquet`.
+        spec: Plain data that says what the column is made from.
     """
 
     expert: Scored
@@ -73,7 +73,7 @@ def write_scores(
 
 
 def open_expert(result: Storage) -> nn.Module:
-    """Open a stored expert; if it is an adapter, with its root out of the same store.
+    """Open a stored expert; an adapter is opened with its root from the same store.
 
     Raises:
         ArtefactError: If one of them is damaged.
@@ -83,7 +83,7 @@ def open_expert(result: Storage) -> nn.Module:
 
 
 def restoration(chosen: Mapping[str, str]) -> Restoration:
-    """Classical restoration by the names of the methods, told what is wrong with an image."""
+    """Return a function that restores an image with the named method of each degradation."""
     by_task = {
         task: next(method for method in methods_of(task) if method.name == name)
         for task, name in chosen.items()
@@ -92,7 +92,7 @@ def restoration(chosen: Mapping[str, str]) -> Restoration:
 
 
 class _Scorer:
-    """An actor that holds the decoded patches of the sets it has met."""
+    """A worker that scores columns and keeps the decoded patches of the sets it has met."""
 
     def __init__(self, use_gpu: bool) -> None:  # noqa: FBT001
         torch.set_num_threads(1)

@@ -16,15 +16,15 @@ from expertree.routing import RouterConfig
 from expertree.tracking import TrackingConfig
 
 CLEAN = "clean"
-"""Stands for no degradation, where one is named."""
+"""The name of no degradation, where one is named."""
 
 MIXED = "mixed"
-"""Stands for several degradations at once, where one is named."""
+"""The name of several degradations at once, where one is named."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PhotographsConfig:
-    """Which clean photographs to train and validate on."""
+    """The clean photographs to train and validate on."""
 
     source: str = "bundled"
     """`bundled` for the photographs that scikit-image and scikit-learn ship, or a folder, which
@@ -44,13 +44,13 @@ class PhotographsConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class NodeRule:
-    """What some nodes have in place of the usual network or beginning.
+    """A rule that gives some nodes another network or other weights to start from.
 
     Attributes:
         nodes: Nodes by the numbers that the report shows; empty for any.
-        degradation: Only where this degradation makes up at least `min_share` of the node's
-            training samples, by itself; `mixed` stands for several at once; null for any.
-        min_share: See `degradation`.
+        degradation: Degradation that alone makes up at least `min_share` of a node's training
+            samples; `mixed` stands for several at once; null for any.
+        min_share: Least share of the node's samples, in (0, 1]; see `degradation`.
         backbone: The network of these nodes; null for the usual one.
         init: A file of published weights to start from, in place of the parent's weights.
     """
@@ -62,7 +62,7 @@ class NodeRule:
     init: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can never hold."""
+        """Raise ValueError for an impossible backbone, share or node number."""
         if self.backbone is not None:
             resolve_backbone(self.backbone)
         if not 0.0 < self.min_share <= 1.0:
@@ -76,7 +76,7 @@ class Comparison:
     """One network trained on everything, to compare the tree with: a row of the tables.
 
     Attributes:
-        name: What its row is called.
+        name: Name of its row.
         num_samples: Samples that it sees; `path` for as many as any path through the tree, `tree`
             for as many as all its experts together.
         backbone: The network; null for the root's.
@@ -87,7 +87,7 @@ class Comparison:
     backbone: BackboneConfig | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can never be trained, and names that other rows have."""
+        """Raise ValueError for an impossible backbone, no samples, or another row's name."""
         if self.backbone is not None:
             resolve_backbone(self.backbone)
         if isinstance(self.num_samples, int) and self.num_samples < 1:
@@ -98,7 +98,7 @@ class Comparison:
             raise ValueError(f"comparisons need names of their own, got {self.name!r}")
 
     def count(self, *, path: int, tree: int) -> int:
-        """The samples that it sees, given those of a path and of the whole tree."""
+        """Return the samples that it sees, given those of a path and of the whole tree."""
         if isinstance(self.num_samples, int):
             return self.num_samples
         return path if self.num_samples == "path" else tree
@@ -113,10 +113,10 @@ class ExpertsConfig:
     """The experts: their network, and how long each level trains."""
 
     backbone: BackboneConfig = BackboneConfig()
-    """The network, where no rule gives another."""
+    """Network of the experts, where no rule gives another."""
 
     recipe: RecipeConfig = RecipeConfig()
-    """How each is trained."""
+    """Recipe that each expert is trained by."""
 
     num_samples: tuple[int, ...] = (9600, 3200, 3200)
     """Samples that an expert of each level sees, coarse to fine. A node that serves several levels
@@ -131,12 +131,11 @@ class ExpertsConfig:
     """Start each expert from the weights that `start_from` names, not from random ones."""
 
     start_from: Literal["parent", "root"] = "parent"
-    """Whose weights an expert starts from: those of the expert above it, or those of the root's,
-    which are the same in all trees of the same images."""
+    """Source of an expert's first weights: the expert above it, or the root's, which is the same in
+    all trees of the same images."""
 
     prune: bool = False
-    """Where an expert is no better than its parent's on the routers' patches, restore by the
-    parent's in its place."""
+    """Restore with the parent's expert where a node's own is worse on the routers' patches."""
 
     init: str | None = None
     """A file of published weights (`.pth`, safetensors) to start from in place of random ones: a
@@ -151,11 +150,11 @@ class ExpertsConfig:
     By default the root's, once on the samples of a path and once on those of the whole tree."""
 
     rules: tuple[NodeRule, ...] = ()
-    """Networks and beginnings by node; the first rule that fits a node holds. An expert whose
+    """Networks and first weights by node; the first rule that fits a node holds. An expert whose
     network is not its parent's cannot start from its parent's weights."""
 
     def __post_init__(self) -> None:
-        """Refuse a network that cannot be built, and an expert that would see nothing."""
+        """Raise ValueError for an impossible network, or fewer samples than a batch."""
         resolve_backbone(self.backbone)
         names = [one.name for one in self.comparisons]
         if len(set(names)) != len(names):
@@ -184,7 +183,7 @@ class ExpertsConfig:
         return self.samples_per_expert is not None and not from_above and not self.rules
 
     def samples_of_path(self, num_levels: int) -> int:
-        """Samples behind the weights at the end of a path, those that it starts from included."""
+        """Return the samples behind the weights at a path's end, with those it started from."""
         if self.samples_per_expert is None:
             return sum(self.num_samples)
         if not self.warm_start or num_levels == 1:
@@ -195,32 +194,32 @@ class ExpertsConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GrowConfig:
-    """An existing tree for new photographs or degradations, in place of a new one."""
+    """The existing tree to grow with new photographs or degradations, in place of a new one."""
 
     build: str | None = None
     """Output folder of a finished build: its extractor, tree and experts are kept, and leaves are
     added where new images fit none. It must have the same `store`."""
 
     limits: GrowthLimits = GrowthLimits()
-    """When new images make a new leaf."""
+    """Limits beyond which new images make a new leaf."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BuildConfig:
-    """All of a build."""
+    """The whole configuration of a build."""
 
     title: str = "A tree of restoration experts"
     """Heading of the report."""
 
     seed: int = 0
-    """Of everything that is drawn."""
+    """Seed of every random draw in the build."""
 
     output: str = "runs/default"
-    """Where the report, the bundle and the event log go: a folder or a URI."""
+    """Folder or URI for the report, the bundle and the event log."""
 
     store: str = "runs/store"
-    """Where results are kept by the hash of what made them; shared by all builds, a folder or a URI
-    that every node of the cluster can write."""
+    """Folder or URI where results are kept by the hash of what made them; shared by all builds.
+    Every node of the cluster must be able to write it."""
 
     photographs: PhotographsConfig = PhotographsConfig()
     degradation: DegradationConfig = DegradationConfig()
@@ -233,13 +232,13 @@ class BuildConfig:
     tracking: TrackingConfig = TrackingConfig()
 
     dry_run: bool = False
-    """Say what would be found in the store and what made, and start nothing; also `--dry-run`."""
+    """Only say what is in the store and what would be made; also `--dry-run`."""
 
     num_examples: int = 2
     """Before-and-after pictures in the report, for each degradation and distribution."""
 
     def __post_init__(self) -> None:
-        """Check the sections against each other."""
+        """Raise ConfigError unless the sections fit each other: levels, patch sizes, samples."""
         levels, given = len(self.hierarchy.cut_groups), len(self.experts.num_samples)
         if given != levels and self.experts.samples_per_expert is None:
             raise ConfigError(
@@ -257,7 +256,7 @@ class BuildConfig:
             self._check_new_tree()
 
     def _check_new_tree(self) -> None:
-        """Check what only a tree that is cut from these patches needs."""
+        """Raise ConfigError for too few patches, or a rule with a degradation that is not made."""
         cut = self.hierarchy
         if self.degradation.num_train < cut.fewest_samples:
             raise ConfigError(

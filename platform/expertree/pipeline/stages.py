@@ -36,7 +36,7 @@ not every edit of a comment, is what makes stored results of the stage worthless
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StageTime:
-    """How long a stage took, and whether it was found in the store."""
+    """The seconds that a stage took, and whether its result was found in the store."""
 
     name: str
     seconds: float
@@ -44,28 +44,27 @@ class StageTime:
 
 
 class NotMadeError(Exception):
-    """A dry run has come to results that are not in the store.
+    """Raised when a dry run needs results that are not in the store.
 
     Attributes:
         stage: The first stage that would make something.
-        experts: The experts of the tree, where that is known: see `ExpertPlan`.
+        experts: Plans of the tree's experts, where the tree is known; see `ExpertPlan`.
     """
 
     def __init__(self, stage: str, experts: Sequence[Any] = ()) -> None:
-        """See the class."""
         super().__init__(stage)
         self.stage, self.experts = stage, experts
 
 
 class Workbench:
-    """What a build works with: the store, the event log, and who does the work.
+    """The store, the event log and the runner that a build works with.
 
     Args:
         store: Root of all stored results.
         events: The run's event log.
-        runner: Who does the work; closed at the end.
-        on_stage: Told of each stage as it begins and ends: name, state, units done, units in all.
-        is_dry: Make nothing: raise `NotMadeError` where something would be made.
+        runner: Runner that does the work; closed at the end.
+        on_stage: Called as each stage goes on: name, state, units done, units in all.
+        is_dry: Whether to raise `NotMadeError` where something would be made.
     """
 
     def __init__(
@@ -77,7 +76,6 @@ class Workbench:
         on_stage: Callable[[str, str, int, int], None],
         is_dry: bool = False,
     ) -> None:
-        """See the class."""
         self.is_dry = is_dry
         self.store = store
         self.events = events
@@ -86,30 +84,30 @@ class Workbench:
         self._on_stage = on_stage
 
     def __enter__(self) -> Self:
-        """Start nothing: a build that finds all its results needs no Ray."""
+        """Return the workbench, nothing started: a build that finds all results needs no Ray."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Let the runner give back what it has taken."""
+        """Close the runner."""
         self.runner.close()
 
     @property
     def cluster(self) -> ClusterConfig:
-        """What the runner may use."""
+        """The settings of the resources that the runner may use."""
         return self.runner.cluster
 
     @property
     def lanes(self) -> Storage:
-        """Where Ray Train keeps the state of lanes while they run."""
+        """The directory where Ray Train keeps the state of lanes while they run."""
         return self.store.sub("lanes")
 
     def place(self, stage: str, spec: Mapping[str, Any]) -> Storage:
-        """Where the result of a stage with this spec is, or will be."""
+        """Return the directory where a stage's result with this spec is, or will be."""
         return self.store.sub(stage, stage_key(stage, spec))
 
     @contextlib.contextmanager
     def timed(self, name: str, *, cached: bool) -> Iterator[Callable[[int, int], None]]:
-        """Announce, time and log a stage; gives a function to report units done and in all."""
+        """Announce, time and log a stage; yield a function to report units done and in all."""
         begin = time.time()
         self._on_stage(name, "running", 0, 0)
         self.events.emit("stage_started", stage=name, cached=cached)
@@ -130,13 +128,13 @@ class Workbench:
         spec: Mapping[str, Any],
         make: Callable[[Storage, Callable[[int, int], None]], Written | None],
     ) -> Storage:
-        """The result of a stage: from the store, or made now and committed.
+        """Return the result of a stage, from the store or made and committed now.
 
         Args:
-            stage: Its name, a key of `VERSIONS`.
+            stage: Name of the stage, a key of `VERSIONS`.
             spec: Everything that the result depends on, as plain data.
-            make: Writes the result's files; told to go on where files of a killed attempt are. May
-                give the hashes of files that it wrote, which are then not read again.
+            make: Writes the result's files; goes on where files of a killed attempt are. May
+                return the hashes of files that it wrote, which are then not read again.
         """
 
         def make_one(
@@ -154,13 +152,13 @@ class Workbench:
             [Mapping[K, Storage], Callable[[int, int], None]], Mapping[Storage, Written] | None
         ],
     ) -> dict[K, Storage]:
-        """Several results of one stage: those that are not in the store are made together.
+        """Return several results of one stage; those not in the store are made together.
 
         Args:
-            stage: Its name, a key of `VERSIONS`.
-            specs: For each result, everything that it depends on, as plain data.
-            make: Writes the files of the missing results; may commit some of them itself, and give
-                the hashes of files that it wrote, by result.
+            stage: Name of the stage, a key of `VERSIONS`.
+            specs: Everything that each result depends on, as plain data.
+            make: Writes the files of the missing results; may commit some of them itself, and
+                return the hashes of files that it wrote, by result.
         """
         results = {name: self.place(stage, spec) for name, spec in specs.items()}
         missing = {name: result for name, result in results.items() if not result.is_done()}
@@ -176,22 +174,22 @@ class Workbench:
 
 
 def stage_key(stage: str, spec: Mapping[str, Any]) -> str:
-    """The name of a result: a hash of the stage, the version of its code, and its spec."""
+    """Return the key of a result: a hash of the stage, the version of its code, and its spec."""
     return fingerprint({"stage": stage, "version": VERSIONS[stage], "spec": dict(spec)})
 
 
 def key_of(result: Storage) -> str:
-    """The key under which a result is stored."""
+    """Return the key under which a result is stored."""
     return result.name
 
 
 def sibling(result: Storage, stage: str, key: str) -> Storage:
-    """Another stage's result in the store where one is."""
+    """Return the result of a stage by its key, in the same store as another result."""
     return result.above(2).sub(stage, key)
 
 
 def check_whole(result: Storage) -> None:
-    """Check a finished result's hashes.
+    """Check that a result is finished and its files have the hashes they had then.
 
     Raises:
         ArtefactError: If it is not done, or a file differs from what was committed.

@@ -1,4 +1,4 @@
-"""What stages leave as Parquet files, and reading it back."""
+"""Writes and reads the Parquet files of stages."""
 
 import bisect
 import dataclasses
@@ -21,12 +21,12 @@ ROW_GROUP_ROWS = 64
 """Small row groups let a reader take a few rows without reading the rest."""
 
 _LEAF_ROWS = 1 << 16
-"""Nobody reads a few of the leaves."""
+"""Rows of a group in the table of leaves, which is never read in part."""
 
 _HASHED_AT_ONCE = 1 << 16
 
 _PART, _COLUMN = "\x1f", "\x1e"
-"""Between the parts of a column, and between columns, where they are one text."""
+"""Separators of the parts of a column, and of columns, where they are joined to one text."""
 
 
 def read_table(directory: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -44,7 +44,7 @@ def read_table(directory: Storage, name: str, columns: Sequence[str] | None = No
 
 
 def count_rows(directory: Storage, name: str) -> int:
-    """Rows of a Parquet file, by its footer.
+    """Return the number of rows of a Parquet file, by its footer.
 
     Raises:
         ArtefactError: If it is not there.
@@ -58,7 +58,7 @@ def count_rows(directory: Storage, name: str) -> int:
 def write_table(
     directory: Storage, name: str, table: pa.Table, *, row_group_rows: int = ROW_GROUP_ROWS
 ) -> FileRecord:
-    """Write a Parquet file whole: encoded images uncompressed, in small row groups."""
+    """Write a Parquet file whole, in small row groups; uncompressed, as images are encoded."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="NONE", row_group_size=row_group_rows)
     data = sink.getvalue()
@@ -78,27 +78,27 @@ def read_tables(directory: Storage, names: Sequence[str], columns: Sequence[str]
 
 
 def read_embeddings(result: Storage) -> tuple[pa.StringArray, Float32[np.ndarray, "patches dim"]]:
-    """The ids and embeddings of a patch set, sorted by id; all of them in memory."""
+    """Read all ids and embeddings of a patch set into memory, sorted by id."""
     table = pa.concat_tables([read_table(result, name) for name in result.list_files(".parquet")])
     table = table.take(pc.sort_indices(table["id"]))
     return table["id"].combine_chunks(), vectors_of(table)
 
 
 def vectors_of(table: pa.Table) -> Float32[np.ndarray, "patches dim"]:
-    """The embeddings of a table, in its order."""
+    """Return the embeddings of a table, in its order."""
     flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, dtype=np.float32).reshape(table.num_rows, -1)
 
 
 def read_labels(table: Storage) -> Labels[tuple[str, ...]]:
-    """The degradations of each patch of a set, in the order of the ids."""
+    """Read the degradations of each patch of a set, in the order of the ids."""
     return _read_texts(table, "tasks").map(_parts)
 
 
 def read_names(table: Storage) -> Labels[tuple[str, ...]]:
-    """The degradations of each patch of a set, and their degrees, in the order of the ids.
+    """Read the degradations and degrees of each patch of a set, in the order of the ids.
 
-    A patch with which nothing is wrong has its caption alone.
+    A clean patch has its caption alone.
     """
 
     def names(text: str) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def read_names(table: Storage) -> Labels[tuple[str, ...]]:
 
 
 def _read_texts(table: Storage, *columns: str) -> Labels[str]:
-    """The columns of each patch joined to a text; few texts differ, so that each is kept once."""
+    """Read columns as one text for each patch; the few different texts are kept once each."""
     rows = read_tables(table, table.list_files(".parquet"), ["id", *columns])
     texts = [
         pc.binary_join(rows[name], _PART) if pa.types.is_list(rows[name].type) else rows[name]
@@ -129,15 +129,15 @@ class LeafTable:
     """The leaf of each training patch.
 
     Attributes:
-        ids: Of the patches, ascending.
-        leaves: The leaf of each.
+        ids: Ids of the patches, ascending.
+        leaves: Leaf of each patch.
     """
 
     ids: pa.StringArray
     leaves: Int64[np.ndarray, " patches"]
 
     def hash_of(self, leaves: Iterable[int], *, head: str) -> str:
-        """The SHA-256 of a line and of the ids in some leaves, a line each."""
+        """Return the SHA-256 of the line `head` and of the ids in some leaves, a line each."""
         found = hashlib.sha256(head.encode())
         inside = np.isin(self.leaves, list(leaves))
         for start in range(0, len(self.ids), _HASHED_AT_ONCE):
@@ -147,9 +147,9 @@ class LeafTable:
         return found.hexdigest()
 
     def find(self, ids: pa.StringArray) -> Int64[np.ndarray, " rows"]:
-        """The leaf of each of some patches; -1 where it has none.
+        """Return the leaf of each of some patches; -1 where it has none.
 
-        Patches of a file are neighbours here too, so that few of all are looked at.
+        Patches of a file are neighbours here too, so that only a small part is searched.
         """
         first, last = (
             bisect.bisect(range(len(self.ids)), key, key=lambda n: self.ids[n].as_py())
@@ -179,24 +179,24 @@ def read_leaves(directory: Storage) -> LeafTable:
 
 
 def leaf_directory(leaf: int) -> str:
-    """The directory of one leaf's images."""
+    """Return the name of the directory of a leaf's images."""
     return f"leaf={leaf:03d}"
 
 
 def leaf_files(names: Sequence[str], leaves: Sequence[int]) -> list[str]:
-    """The files, among those of the shard stage, of some leaves."""
+    """Return those files of the shard stage that belong to some leaves."""
     wanted = {leaf_directory(leaf) for leaf in leaves}
     return [name for name in names if name.partition("/")[0] in wanted]
 
 
 def join_scores(parts: Sequence[Scores]) -> Scores:
-    """Scores of one expert on several sets, one after the other."""
+    """Join the scores of one expert on several sets, one after the other."""
     names = [f.name for f in dataclasses.fields(Scores)]
     return Scores(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
 
 def read_scores(directory: Storage) -> Scores:
-    """A column of scores, in the order of the patches' ids."""
+    """Read a column of scores, in the order of the patches' ids."""
     table = read_table(directory, "scores.parquet")
     return Scores(
         **{f.name: table[f.name].to_numpy().astype(np.float64) for f in dataclasses.fields(Scores)}

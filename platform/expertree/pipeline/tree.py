@@ -1,4 +1,4 @@
-"""The stage of the tree: fitted on a sample, and every embedding assigned, in a stream at scale.
+"""The stage that fits the tree on a sample of the embeddings, and assigns all of them to leaves.
 
 Up to `hierarchy.fit_samples` embeddings all are read at once, and no cluster is needed. Beyond that
 they stay in blocks that workers read: one pass brings the sample here, the tree is fitted on it,
@@ -40,7 +40,7 @@ Rows = Int64[np.ndarray, " rows"]
 Vectors = Float32[np.ndarray, "rows dim"]
 Work = Callable[[int], Mapping[str, np.ndarray[Any, Any]]]
 Each = Callable[[Work, int], Iterable[Mapping[str, np.ndarray[Any, Any]]]]
-"""Runs a function for each number below the second argument; the results come in any order."""
+"""A function that runs work for each number below a count; the results come in any order."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -48,10 +48,10 @@ class Hierarchy:
     """The tree, where it is stored, and the leaf of each training patch.
 
     Attributes:
-        result: Where the tree is stored.
+        result: Result in the store that holds the tree.
         tree: The tree.
         leaf_of: The leaf of each training patch.
-        growth: How the tree came from that of the build that is grown; None where it is new.
+        growth: Growth of an earlier build's tree into this one; None for a new tree.
     """
 
     result: Storage
@@ -70,11 +70,11 @@ class Blocks(Protocol):
 
     @property
     def sizes(self) -> Sequence[int]:
-        """Rows of each block."""
+        """The number of rows of each block."""
         ...
 
     def read(self, block: int) -> Vectors:
-        """The embeddings of one block, float32 [rows, dim]."""
+        """Return the embeddings of one block, float32 [rows, dim]."""
         ...
 
 
@@ -84,8 +84,8 @@ class EmbeddingFiles:
 
     Attributes:
         directory: The result of the stage that embeds.
-        names: Its files.
-        sizes: Rows of each.
+        names: Names of its files.
+        sizes: Number of rows of each file.
     """
 
     directory: Storage
@@ -94,7 +94,7 @@ class EmbeddingFiles:
 
     @classmethod
     def of(cls, directory: Storage) -> Self:
-        """Find them; reads footers only."""
+        """Find the files of a result and their sizes; reads footers only."""
         names = tuple(directory.list_files(".parquet"))
         return cls(
             directory=directory,
@@ -103,11 +103,11 @@ class EmbeddingFiles:
         )
 
     def read(self, block: int) -> Vectors:
-        """See `Blocks`."""
+        """Return the embeddings of one file, float32 [rows, dim]."""
         return vectors_of(read_table(self.directory, self.names[block], ["embedding"]))
 
     def ids(self) -> pa.ChunkedArray:
-        """The ids of all rows, file after file."""
+        """Return the ids of all rows, file after file."""
         return read_tables(self.directory, self.names, ["id"])["id"]
 
 
@@ -118,9 +118,9 @@ def cut_embeddings(
 
     Args:
         directory: The result of the stage that embeds.
-        config: Shape and method; `fit_samples` is what may be in memory at once.
+        config: Shape and method; at most `fit_samples` embeddings are in memory at once.
         extractor: Hash of the extractor, kept in the tree.
-        runner: Who reads them where they are too many to be here at once.
+        runner: Runner that reads them if they are more than `fit_samples`.
 
     Returns:
         The tree, and the leaf of each patch: the same in memory and in a stream.
@@ -132,7 +132,7 @@ def cut_embeddings(
 
 
 def sample_embeddings(directory: Storage, config: HierarchyConfig, runner: Runner) -> Vectors:
-    """The embeddings of a patch set in the order of their ids, or a sample of `fit_samples`."""
+    """Return a patch set's embeddings in the order of their ids, or a sample of `fit_samples`."""
     files = EmbeddingFiles.of(directory)
     if sum(files.sizes) <= config.fit_samples:
         return read_embeddings(directory)[1]
@@ -143,7 +143,7 @@ def sample_embeddings(directory: Storage, config: HierarchyConfig, runner: Runne
 def assign_embeddings(
     tree: Tree, directory: Storage, config: HierarchyConfig, runner: Runner
 ) -> LeafTable:
-    """The leaf of each patch of a set; up to `fit_samples` without Ray."""
+    """Return the leaf of each patch of a set; up to `fit_samples` no cluster is needed."""
     files = EmbeddingFiles.of(directory)
     if sum(files.sizes) <= config.fit_samples:
         found, vectors = read_embeddings(directory)
@@ -157,18 +157,18 @@ def assign_embeddings(
 
 
 def assign_here(tree: Tree, directory: Storage) -> Rows:
-    """The leaf of each patch of a set in the order of the ids, without Ray, a file at a time."""
+    """Return the leaf of each patch of a set by id, found in this process a file at a time."""
     files = EmbeddingFiles.of(directory)
     leaves: Rows = _assign_all(tree, files, _here)[_order(files.ids())]
     return leaves
 
 
 def read_rows(directories: Sequence[Storage], rows: Rows) -> Vectors:
-    """Some embeddings of several patch sets, without Ray, a file at a time.
+    """Read some embeddings of several patch sets, in this process, a file at a time.
 
     Args:
         directories: The results of the stage that embeds, at least one.
-        rows: Which, counted through the sets and in each in the order of the ids; ascending.
+        rows: Rows to read, ascending, counted through the sets, in each in the order of the ids.
     """
     parts, start = [], 0
     for directory in directories:
@@ -186,17 +186,17 @@ def _order(ids: pa.ChunkedArray) -> Rows:
 
 
 def _here(work: Work, num_units: int) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
-    """Like `stream`, but in this process."""
+    """Run work for each number in this process, as `Runner.stream` does on a cluster."""
     return (work(number) for number in range(num_units))
 
 
 def draw_in_stream(runner: Runner, blocks: Blocks, rows: Rows) -> Vectors:
-    """Bring some embeddings here.
+    """Read some embeddings into this process, through the runner's workers.
 
     Args:
-        runner: Who reads the blocks.
+        runner: Runner whose workers read the blocks.
         blocks: All embeddings.
-        rows: Which, counted through all blocks; in any order, none twice.
+        rows: Rows to read, counted through all blocks; in any order, none twice.
 
     Returns:
         float32 [rows, dim], in the order of `rows`.
@@ -222,7 +222,7 @@ def _draw_all(blocks: Blocks, rows: Rows, each: Each) -> Vectors:
 
 
 def assign_in_stream(runner: Runner, tree: Tree, blocks: Blocks) -> Rows:
-    """The leaf of every embedding, block after block, found where the blocks are read."""
+    """Return the leaf of every embedding, block after block, found where the blocks are read."""
     return _assign_all(tree, blocks, runner.stream)
 
 
@@ -236,7 +236,7 @@ def _assign_all(tree: Tree, blocks: Blocks, each: Each) -> Rows:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Draw:
-    """Reads a block and keeps the rows that are wanted: (block, their places, their rows in it)."""
+    """A unit of work that reads wanted rows; a part is (block, places in the result, its rows)."""
 
     blocks: Blocks
     parts: tuple[tuple[int, Rows, Rows], ...]
@@ -248,7 +248,7 @@ class _Draw:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Assign:
-    """Reads a block and finds the leaf of each row."""
+    """A unit of work that reads a block and finds the leaf of each row."""
 
     tree: Tree
     blocks: Blocks
@@ -262,7 +262,7 @@ class _Assign:
 def cut_tree(
     config: BuildConfig, bench: Workbench, extractor: Storage, embeddings: Storage
 ) -> Hierarchy:
-    """The tree of some embeddings."""
+    """Cut embeddings into a tree, or find that tree in the store."""
 
     def make(result: Storage, _: OnDone) -> None:
         tree, leaf_of = cut_embeddings(
@@ -280,7 +280,7 @@ def cut_tree(
 
 
 def shard_tree(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storage:
-    """The training images by leaf; of a tree that has grown, those of the new leaves."""
+    """Write the training images by leaf; for a tree that has grown, those of the new leaves."""
     growth = hierarchy.growth
     leaves = range(hierarchy.tree.num_leaves) if growth is None else growth.leaves
 

@@ -1,4 +1,4 @@
-"""What a build trains: units, each a network and its samples; a tree makes many of them."""
+"""The units that a build trains, each a network and the samples that it sees."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +15,11 @@ class Unit:
     """One network to train.
 
     Attributes:
-        role: Its node; or, of a network that the tree is compared with, the method that it is.
-        label: What the user calls it.
-        leaves: Whose training samples it sees.
-        num_samples: How many of them, one after the other, each as often as it comes.
-        network: What it is, and the role that it starts from.
+        role: Node of the expert; or the method, for a network that the tree is compared with.
+        label: Name shown to users.
+        leaves: Leaves that its training samples are from.
+        num_samples: Number of samples that it sees, repeats included.
+        network: Network, and the node that it starts from.
     """
 
     role: int | str
@@ -32,7 +32,7 @@ class Unit:
 def units_of_tree(
     config: ExpertsConfig, tree: Tree, networks: Mapping[int, NetworkChoice]
 ) -> Iterator[Unit]:
-    """The experts of a tree, parents first: of the nodes for which networks are given."""
+    """Yield the experts of those nodes of a tree that networks are given for, parents first."""
     for node in tree.experts():
         if node not in networks:
             continue
@@ -55,13 +55,13 @@ def units_of_tree(
 def units_compared(
     config: ExpertsConfig, tree: Tree, root: NetworkChoice, num_samples: int
 ) -> Iterator[Unit]:
-    """The networks for everything that a tree is compared with.
+    """Yield the networks, each trained on everything, that a tree is compared with.
 
     Args:
-        config: Which they are.
+        config: Settings that name them.
         tree: The tree.
-        root: Its root's network.
-        num_samples: Those of all experts of the tree together.
+        root: Network of its root.
+        num_samples: Samples of all experts of the tree together.
     """
     path = config.samples_of_path(tree.num_levels)
     for one in config.comparisons:
@@ -75,7 +75,7 @@ def units_compared(
 
 
 def _network_of(comparison: Comparison, root: NetworkChoice) -> NetworkChoice:
-    """The root's, or the one that is asked for, from random weights."""
+    """Return the root's network, or the comparison's own, which starts from random weights."""
     if comparison.backbone is None:
         return root
     return NetworkChoice(
@@ -88,11 +88,11 @@ def _network_of(comparison: Comparison, root: NetworkChoice) -> NetworkChoice:
 
 
 def _num_samples(tree: Tree, expert: int, by_level: Sequence[int], *, from_root: bool) -> int:
-    """What an expert sees: the samples of each level that it serves.
+    """Return the number of samples that an expert sees: those of each level that it serves.
 
     A leaf also serves the levels that the data did not give (`hierarchy.method=adaptive`). One that
-    starts from the root, and not from its parent, sees the samples of the levels between too: as
-    many stand behind its weights as behind those of an expert that starts from its parent.
+    starts from the root, and not from its parent, also sees the samples of the levels between. So
+    as many samples stand behind its weights as if it had started from its parent.
     """
     levels = tree.levels_of_expert(expert)
     beyond = by_level[tree.num_levels :] if tree.num_levels - 1 in levels else ()
@@ -102,7 +102,7 @@ def _num_samples(tree: Tree, expert: int, by_level: Sequence[int], *, from_root:
 
 
 def label_of_role(tree: Tree, role: int | str) -> str:
-    """What people call a node's expert, or a network that the tree is compared with."""
+    """Return the name of a node's expert, or of a network that the tree is compared with."""
     if isinstance(role, str):
         return described(role).name
     if role == ROOT:

@@ -1,18 +1,16 @@
 """A choice for each tile: where a photograph is dark in one corner and hazy in another."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from expertree.images.mixing import check_strength, mix
+from expertree.images.mixing import mix
 from expertree.images.tiling import TilePlan, plan_tiles, restore_tiled
 from expertree.restorer.restorer import OnTile, Restorer
 from expertree.restorer.tiles import OVERLAP_PX
-from expertree.routing import Route
+from expertree.routing import Route, Wish
 
 TILE_PX = 512
 """Tile of `auto`: large enough to show how it is spoiled, small enough to differ from the next."""
@@ -44,10 +42,8 @@ class TileRoute:
 def restore_per_tile(
     restorer: Restorer,
     image: Float[Tensor, "3 height width"],
-    choose: Callable[[Tensor], Route],
+    wish: Wish,
     *,
-    strength: float = 1.0,
-    tile_px: int | Literal["auto"] = "auto",
     overlap_px: int = OVERLAP_PX,
     on_tile: OnTile | None = None,
 ) -> tuple[Float[Tensor, "3 height width"], tuple[TileRoute, ...]]:
@@ -56,9 +52,7 @@ def restore_per_tile(
     Args:
         restorer: What restores.
         image: In [0, 1].
-        choose: Chooses the expert for a tile: `restorer.route`, its options filled in.
-        strength: How much of the restoration is mixed into the image; see `Restorer.restore`.
-        tile_px: Largest side of a tile; 0 for the whole image at once.
+        wish: What the caller wants for each tile.
         overlap_px: Overlap of neighbouring tiles, over which experts fade into each other.
         on_tile: Told of each tile when it is done; it may raise to stop.
 
@@ -69,9 +63,8 @@ def restore_per_tile(
     Raises:
         ValueError: As `Restorer.restore`.
     """
-    check_strength(strength)
     height_px, width_px = image.shape[-2:]
-    side_px = TILE_PX if tile_px == "auto" else tile_px or max(height_px, width_px)
+    side_px = TILE_PX if wish.tile_px == "auto" else wish.tile_px or max(height_px, width_px)
     plan = plan_tiles(
         height_px,
         width_px,
@@ -83,9 +76,9 @@ def restore_per_tile(
     routes: list[TileRoute] = []
 
     def operator(tile: Tensor) -> Tensor:
-        route = choose(tile)
+        route = restorer.route(tile, wish)
         routes.append(_routed_at(plan, places[len(routes)], route))
-        if route.expert is None or strength == 0.0:
+        if route.expert is None or wish.strength == 0.0:
             return tile
         return restorer.apply(route.expert, tile, overlap_px=overlap_px).image
 
@@ -97,7 +90,7 @@ def restore_per_tile(
         restored = restore_tiled(operator, image[None], plan, on_tile=told)
     if all(route.expert is None for route in routes):
         return image.clone(), tuple(routes)
-    return mix(image, restored[0], strength).clone(), tuple(routes)
+    return mix(image, restored[0], wish.strength).clone(), tuple(routes)
 
 
 def _routed_at(plan: TilePlan, place: tuple[int, int], route: Route) -> TileRoute:

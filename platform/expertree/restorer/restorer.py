@@ -5,8 +5,8 @@ import dataclasses
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, cast
+from collections.abc import Callable, Iterator
+from typing import Generic, Self, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from expertree.experts.shortage import free_cached_memory, is_out_of_memory
 from expertree.hierarchy import ROOT, Tree
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float, to_u8
-from expertree.images.mixing import check_strength, mix
+from expertree.images.mixing import mix
 from expertree.images.tiling import TilePlan, restore_tiled
 from expertree.restorer.bundle import Bundle, open_bundle
 from expertree.restorer.switching import SwitchedNetwork
 from expertree.restorer.tiles import OVERLAP_PX, plans_to_try
-from expertree.routing import Route, RouterOutput, decide, level_of_confidence
+from expertree.routing import AUTOMATIC, Route, RouterOutput, Wish, choose
 from expertree.storage import Storage
 
 ImageT = TypeVar("ImageT", ImageU8, Tensor)
@@ -104,36 +104,19 @@ class Restorer:
         """The tree of experts."""
         return self.bundle.tree
 
-    def route(
-        self,
-        image: ImageU8 | Tensor,
-        *,
-        level: int | None = None,
-        expert: int | None = None,
-        instruction: Sequence[str] = (),
-        confidence: int | None = None,
-        insist: bool = False,
-    ) -> Route:
+    def route(self, image: ImageU8 | Tensor, wish: Wish = AUTOMATIC) -> Route:
         """Choose the expert for an image, or to leave it as it is, without restoring it.
 
         Args:
             image: As for `restore`.
-            level: Take this level; 0 is the root's.
-            expert: Take this expert, by its node.
-            instruction: What is wrong with the image, by names of `bundle.guide`; leaves that hold
-                little of it are not chosen.
-            confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
-            insist: Choose an expert even if none is predicted to make the image better. Whoever
-                gives a level, an expert, an instruction or a confidence insists too.
+            wish: What the caller wants of the choice.
 
         Raises:
             ValueError: If the image is not one, or the level, expert, confidence or a name of the
                 instruction does not exist.
         """
-        wish = self._wish(level, expert, instruction, confidence, insist=insist)
-        batch = _to_batch(image)
-        with torch.inference_mode():
-            return self._route(batch, wish)
+        (route,) = self.choose(self.judge(_to_batch(image)), wish)
+        return route
 
     def judge(self, images: Float[Tensor, "b 3 h w"]) -> RouterOutput:
         """What the routers say of a batch of images of one size, before anything is chosen.
@@ -147,35 +130,19 @@ class Restorer:
             output: RouterOutput = self._router(points.to(self.device))
             return output
 
-    def choose(
-        self,
-        output: RouterOutput,
-        *,
-        level: int | None = None,
-        expert: int | None = None,
-        instruction: Sequence[str] = (),
-        confidence: int | None = None,
-        insist: bool = False,
-    ) -> list[Route]:
-        """The choice for each image that `judge` has seen; the other arguments are as for `route`.
+    def choose(self, output: RouterOutput, wish: Wish = AUTOMATIC) -> list[Route]:
+        """Choose for each image that `judge` has seen.
 
         Raises:
             ValueError: As `route`.
         """
-        wish = self._wish(level, expert, instruction, confidence, insist=insist)
-        return decide(output, self.tree, **wish)
+        return choose(output, self.tree, self.bundle.guide, wish)
 
-    def restore(  # noqa: PLR0913 - all that users may want, by name
+    def restore(
         self,
         image: ImageT,
+        wish: Wish = AUTOMATIC,
         *,
-        level: int | None = None,
-        expert: int | None = None,
-        instruction: Sequence[str] = (),
-        confidence: int | None = None,
-        insist: bool = False,
-        strength: float = 1.0,
-        tile_px: int | Literal["auto"] = "auto",
         overlap_px: int = OVERLAP_PX,
         on_tile: OnTile | None = None,
     ) -> Restoration[ImageT]:
@@ -184,35 +151,21 @@ class Restorer:
         Args:
             image: RGB: uint8 numpy `[height, width, 3]`, or a float tensor in [0, 1], `[3, height,
                 width]` or `[1, 3, height, width]`.
-            level: Take this level; 0 is the root's.
-            expert: Take this expert, by its node.
-            instruction: What is wrong with the image, by names of `bundle.guide`; leaves that hold
-                little of it are not chosen.
-            confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
-            insist: Choose an expert even if none is predicted to make the image better; see
-                `route`.
-            strength: How much of the restoration is mixed into the image, from 0 (the image to the
-                bit; no expert runs) to 1 (the restoration to the bit); see `images.mixing.mix`.
-            tile_px: Largest side of a tile; 0 for the whole image at once; `auto` starts with large
-                tiles and halves them while memory runs out.
+            wish: What the caller wants of the choice and of the work.
             overlap_px: Overlap of neighbouring tiles.
             on_tile: Told of each tile when it is done; it may raise to stop.
 
         Raises:
             ValueError: If the image is not one, the level, expert, confidence or a name of the
-                instruction does not exist, the strength is not in [0, 1], or the tiles are too
-                small for their overlap.
+                instruction does not exist, or the tiles are too small for their overlap.
         """
-        check_strength(strength)
-        wish = self._wish(level, expert, instruction, confidence, insist=insist)
         batch = _to_batch(image)
-        with torch.inference_mode():
-            route = self._route(batch, wish)
-            applied = Applied(image=batch, num_tiles=0, num_retries=0)
-            if route.expert is not None and strength > 0.0:
-                applied = self._run(route.expert, batch, tile_px, overlap_px, on_tile)
+        (route,) = self.choose(self.judge(batch), wish)
+        applied = Applied(image=batch, num_tiles=0, num_retries=0)
+        if route.expert is not None:
+            applied = self._run(route.expert, batch, wish, overlap_px, on_tile)
         return Restoration(
-            image=_mixed(image, applied, strength),
+            image=_mixed(image, applied, wish.strength),
             route=route,
             num_tiles=applied.num_tiles,
             num_retries=applied.num_retries,
@@ -222,9 +175,8 @@ class Restorer:
         self,
         expert: int,
         image: ImageT,
+        wish: Wish = AUTOMATIC,
         *,
-        strength: float = 1.0,
-        tile_px: int | Literal["auto"] = "auto",
         overlap_px: int = OVERLAP_PX,
         on_tile: OnTile | None = None,
     ) -> Applied[ImageT]:
@@ -233,50 +185,21 @@ class Restorer:
         Args:
             expert: The expert, by its node.
             image: As for `restore`, like all that follows.
-            strength: How much of the restoration is mixed into the image.
-            tile_px: Largest side of a tile.
+            wish: What the caller wants of the work; nothing of the choice is looked at.
             overlap_px: Overlap of neighbouring tiles.
             on_tile: Told of each tile when it is done; it may raise to stop.
 
         Raises:
-            ValueError: If the image is not one, the expert does not exist, the strength is not in
-                [0, 1], or the tiles are too small for their overlap.
+            ValueError: If the image is not one, the expert does not exist, or the tiles are too
+                small for their overlap.
         """
-        check_strength(strength)
         batch = _to_batch(image)
-        self.bundle.entry(expert)
-        with torch.inference_mode():
-            applied = Applied(image=batch, num_tiles=0, num_retries=0)
-            if strength > 0.0:
-                applied = self._run(expert, batch, tile_px, overlap_px, on_tile)
+        applied = self._run(expert, batch, wish, overlap_px, on_tile)
         return Applied(
-            image=_mixed(image, applied, strength),
+            image=_mixed(image, applied, wish.strength),
             num_tiles=applied.num_tiles,
             num_retries=applied.num_retries,
         )
-
-    def _wish(
-        self,
-        level: int | None,
-        expert: int | None,
-        instruction: Sequence[str],
-        confidence: int | None,
-        *,
-        insist: bool,
-    ) -> dict[str, Any]:
-        """What the caller wants of the choice, as `decide` takes it."""
-        if confidence is not None:
-            if level is not None:
-                raise ValueError(
-                    f"level {level} and confidence {confidence} both pick the level; give one"
-                )
-            level = level_of_confidence(confidence, self.tree.num_levels)
-        mask = self.bundle.guide.leaf_mask(instruction) if instruction else None
-        return {"level": level, "expert": expert, "leaf_mask": mask, "insist": insist}
-
-    def _route(self, batch: Float[Tensor, "1 3 h w"], wish: Mapping[str, Any]) -> Route:
-        (route,) = decide(self.judge(batch), self.tree, **wish)
-        return route
 
     @contextlib.contextmanager
     def expert(self, node: int) -> Iterator[nn.Module]:
@@ -309,21 +232,25 @@ class Restorer:
     def _adapter(self, node: int) -> Adapter:
         return self.bundle.load_adapter(node).to(self.device)
 
+    @torch.inference_mode()
     def _run(
         self,
         node: int,
         batch: Float[Tensor, "1 3 h w"],
-        tile_px: int | Literal["auto"],
+        wish: Wish,
         overlap_px: int,
         on_tile: OnTile | None,
     ) -> Applied[Tensor]:
+        entry = self.bundle.entry(node)
+        if wish.strength == 0.0:
+            return Applied(image=batch, num_tiles=0, num_retries=0)
         height_px, width_px = batch.shape[-2:]
         *larger, last = plans_to_try(
             height_px,
             width_px,
-            tile_px=tile_px,
+            tile_px=wish.tile_px,
             overlap_px=overlap_px,
-            multiple_px=self.bundle.entry(node).multiple_px,
+            multiple_px=entry.multiple_px,
         )
         for num_retries, plan in enumerate(larger):
             try:

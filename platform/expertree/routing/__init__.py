@@ -1,8 +1,8 @@
 """Routing: from an image's embedding to the one expert that restores it, or to none.
 
 `router.py` is the network, `losses.py` what it is trained on, `training.py` the training on a table
-of scores, `decision.py` the choice for an image, `guide.py` what a user's
-words leave to choose from, `audit.py` what a better choice would have gained.
+of scores, `decision.py` the choice for an image, `wish.py` what a user wants of it, `guide.py`
+what a user's words leave to choose from, `audit.py` what a better choice would have gained.
 """
 
 from expertree.routing.audit import Audit, audit_routes, node_table, routed_scores
@@ -16,8 +16,10 @@ from expertree.routing.guide import (
 )
 from expertree.routing.router import Router, RouterOutput, RouterShape, load_router, save_router
 from expertree.routing.training import RouterConfig, RouterEpoch, TrainedRouter, train_router
+from expertree.routing.wish import AUTOMATIC, TilePx, Wish, choose
 
 __all__ = [
+    "AUTOMATIC",
     "Audit",
     "Guide",
     "Route",
@@ -26,8 +28,11 @@ __all__ = [
     "RouterEpoch",
     "RouterOutput",
     "RouterShape",
+    "TilePx",
     "TrainedRouter",
+    "Wish",
     "audit_routes",
+    "choose",
     "decide",
     "level_of_confidence",
     "load_guide",

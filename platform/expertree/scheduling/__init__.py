@@ -1,1 +1,1 @@
-"""Which training a lane gets next, and what it may cost: values, without a cluster."""
+"""The scheduling of training tasks on lanes, within a budget, as plain values without Ray."""

@@ -1,4 +1,4 @@
-"""What a group of trainings may cost, and what is said when that is not enough."""
+"""The cap on what a group of trainings may cost, and the message when it is too small."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ _SECONDS_AN_HOUR = 3600.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """A cap on the hours of devices: GPUs, or CPUs where no GPU is used.
+    """A cap on device hours: of GPUs, or of CPUs where no GPU is used.
 
     Attributes:
-        device_hours: The cap.
-        devices_per_lane: Devices that a lane holds.
-        rates: Samples a second of a lane, by kind of task, as far as they are known before.
+        device_hours: The cap, in device hours.
+        devices_per_lane: Number of devices that a lane holds.
+        rates: Samples per second of a lane by kind of task, for the kinds whose speed is known.
     """
 
     device_hours: float
@@ -22,11 +22,11 @@ class Budget:
 
     @property
     def lane_s(self) -> float:
-        """The cap in seconds of lanes."""
+        """The cap in seconds of lane time."""
         return self.device_hours * _SECONDS_AN_HOUR / self.devices_per_lane
 
     def refuse(self, *, spent_s: float, wanted_s: float) -> str:
-        """Why a task is not trained, after some seconds of lanes, and what to do."""
+        """Return the message that says why a task is not trained, and what to do."""
         spent, wanted = (device_hours(s, self.devices_per_lane) for s in (spent_s, wanted_s))
         return (
             f"cluster.max_device_hours={self.device_hours:g} is not enough: {spent:.3g} are spent "
@@ -36,5 +36,5 @@ class Budget:
 
 
 def device_hours(lane_s: float, devices_per_lane: int) -> float:
-    """Seconds of lanes as hours of devices."""
+    """Convert seconds of lane time to device hours."""
     return lane_s * devices_per_lane / _SECONDS_AN_HOUR

@@ -1,7 +1,7 @@
-"""The schedule as an actor: it answers lanes, and is asked by the driver for pictures.
+"""The actor that holds the schedule: it leases tasks to lanes and reports to the driver.
 
-It lives apart from the lanes so that its process starts without torch, and it hands on each task's
-work as the bytes that it came in.
+The module is apart from the lanes, so that the actor's process starts without torch. The actor
+passes on each task's work as packed bytes.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from expertree.scheduling.schedule import Attempt, Schedule, TaskStatus, Trainin
 
 POLL_S = 0.25
 NAMESPACE = "expertree"
-"""Of actors that are found by name."""
+"""Ray namespace of the actors that are found by name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """A group of tasks at one moment."""
+    """A snapshot of a group of tasks and their attempts."""
 
     tasks: Sequence[TaskStatus]
     history: Sequence[Attempt]
@@ -28,7 +28,7 @@ class Picture:
 
 
 def picture_of(schedule: Schedule) -> Picture:
-    """Take a picture of a schedule."""
+    """Return a snapshot of a schedule."""
     return Picture(
         tasks=schedule.status(), history=list(schedule.history), finished=schedule.finished
     )
@@ -36,11 +36,11 @@ def picture_of(schedule: Schedule) -> Picture:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Tenant:
-    """Who leases tasks.
+    """The process of a lane that leases tasks.
 
     Attributes:
-        lane: The lane.
-        incarnation: Which of its processes; a new one after each restart.
+        lane: Name of the lane.
+        incarnation: Id of the lane's process; a new one after each restart.
         node: The machine that it runs on.
     """
 
@@ -50,10 +50,10 @@ class Tenant:
 
 
 class Dispatcher:
-    """The schedule as an actor: it answers lanes and is asked by the driver for pictures.
+    """An actor that leases tasks to lanes and reports the state of all tasks to the driver.
 
-    A lane that was restarted has a new process, and for a while maybe the old one too, whose
-    controller was lost: what that one says is not listened to, save that a task is done.
+    After a restart, the old process of a lane, whose controller was lost, may live on for a while
+    beside the new one. Its reports are ignored, except that a task is done.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Dispatcher:
         self._closed = False
 
     async def lease(self, tenant: Tenant) -> TrainingTask | None:
-        """The next task, as soon as there is one; None when the lane may go home."""
+        """Wait for a task for the lane and return it; None tells the calling process to end."""
         self._incarnations[tenant.lane] = tenant.incarnation
         self._asked_s[tenant.lane] = time.time()
         while not self._closed:
@@ -83,48 +83,48 @@ class Dispatcher:
         return None
 
     async def add(self, tasks: Sequence[TrainingTask]) -> None:
-        """See `Schedule.add`."""
+        """Add tasks while lanes run; see `Schedule.add`."""
         self._schedule.add(tasks)
 
     async def withdraw(self, keys: Sequence[str]) -> list[str]:
-        """See `Schedule.withdraw`."""
+        """Forget queued tasks and return their keys; see `Schedule.withdraw`."""
         return self._schedule.withdraw(keys)
 
     async def heartbeat(self, tenant: Tenant, key: str, progress: Mapping[str, Any]) -> bool:
-        """See `Schedule.heartbeat`."""
+        """Note that a lane is alive; return False if it must stop its task."""
         return self._is_current(tenant) and self._schedule.heartbeat(
             tenant.lane, key, time.time(), progress
         )
 
     async def finish(self, tenant: Tenant, key: str) -> None:
-        """See `Schedule.finish`."""
+        """Mark a task as done, whichever process reports it."""
         self._schedule.finish(tenant.lane, key, time.time())
 
     async def fail(self, tenant: Tenant, key: str, error: str, *, retry: bool) -> None:
-        """See `Schedule.fail`."""
+        """Record a task's error and queue it anew if `retry`; see `Schedule.fail`."""
         if self._is_current(tenant):
             self._schedule.fail(tenant.lane, key, time.time(), error, retry=retry)
 
     async def release(self, tenant: Tenant, key: str) -> None:
-        """See `Schedule.release`."""
+        """Queue a task anew that its lane gives back; this is no failure of the task."""
         if self._is_current(tenant):
             self._schedule.release(tenant.lane, key, time.time())
 
     async def picture(self) -> Picture:
-        """Where all tasks stand."""
+        """Take expired leases back, and return a snapshot of all tasks."""
         self._schedule.expire(time.time())
         return picture_of(self._schedule)
 
     async def num_done(self) -> int:
-        """See `Schedule.num_done`."""
+        """Return how many tasks are done."""
         return self._schedule.num_done
 
     async def asked_s(self) -> dict[str, float]:
-        """When each lane last asked for a task, in seconds since 1970."""
+        """Return when each lane last asked for a task, in seconds since 1970."""
         return dict(self._asked_s)
 
     async def close(self) -> None:
-        """Send all lanes home."""
+        """Lease no more tasks, so that all lanes end."""
         self._closed = True
 
     def _is_current(self, tenant: Tenant) -> bool:

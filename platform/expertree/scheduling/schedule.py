@@ -1,4 +1,4 @@
-"""Which training task runs next: a pure state machine, tested without Ray.
+"""The schedule of training tasks: a pure state machine, which is tested without Ray.
 
 Lanes (workers that train one network after the other) lease tasks, report while they run, and hand
 in the outcome. A lane that dies says nothing; its lease runs out, and the task goes to the next
@@ -14,15 +14,16 @@ from expertree.errors import TrainingError
 from expertree.scheduling.budget import Budget
 
 _TRIAL_S = 60.0
-"""How long a task of unknown cost runs before its speed is believed."""
+"""Seconds that a task of unknown speed runs before its measured speed is used."""
 
 _REST_S, _REST_GROWTH, _LONGEST_REST_S = 10.0, 6.0, 600.0
-"""How long a task that failed is left alone before it is tried again: longer each time, so that
-three attempts are not all spent within the minute that a storage or a device is away."""
+"""Seconds before a failed task is tried again: the first pause, its growth, the longest pause.
+The pauses grow, so that three attempts are not all spent within the minute that a storage or a
+device is away."""
 
 
 class State(enum.StrEnum):
-    """Where a task stands."""
+    """The state of a task."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -36,13 +37,13 @@ class TrainingTask:
 
     Attributes:
         key: Content hash of everything that its weights depend on.
-        label: What the user calls it, such as `level 1, group 2`.
+        label: Name for users, such as `level 1, group 2`.
         cost: Expected effort in samples; the scale does not matter, only ratios.
         after: Keys of tasks that must be done before (a warm start needs its parent).
-        work: What the lane needs to do it; opaque here.
-        kind: Tasks of one kind run at one speed.
-        goes_first: Before all that do not, however long those are; for short work that others
-            outside of the schedule wait for.
+        work: The work that a lane runs; opaque here.
+        kind: Name that tasks of the same speed share.
+        goes_first: Whether it comes before all tasks without this flag, however long those are; for
+            short work that others outside of the schedule wait for.
     """
 
     key: str
@@ -88,13 +89,13 @@ class _Entry:
 
     @property
     def samples(self) -> float:
-        """Samples seen, as far as they were reported."""
+        """The number of samples that the task has seen, by its last report."""
         return float(self.progress.get("samples", 0.0))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TaskStatus:
-    """A task as a picture of the moment shows it."""
+    """The state of a task in a snapshot."""
 
     key: str
     label: str
@@ -110,13 +111,13 @@ class Schedule:
     """The queue of one group of tasks.
 
     Args:
-        tasks: With dependencies among them only; keys that are not in the group count as done.
-        lease_s: A lane that is silent for so long has lost its task.
-        max_attempts: How often a task may be started before it fails for good. An attempt that had
-            got further than all before it, when its machine was lost or an error came that may
-            pass, does not count: long trainings outlive any number of machines and hiccups.
-        budget: A cap on what all of them may cost. A task whose cost is not known is begun alone of
-            its kind, and shows it in its first minute.
+        tasks: The tasks of the group. Keys in `after` that are not in the group count as done.
+        lease_s: Seconds of silence after which a lane loses its task.
+        max_attempts: Number of starts after which a task fails for good. An attempt does not count
+            if it got further than all before it and ended with its machine or by an error that may
+            pass. So long trainings survive any number of those.
+        budget: A cap on what all tasks may cost. Of a kind of unknown speed, only one task runs at
+            first; its first minute gives the speed.
     """
 
     def __init__(
@@ -127,7 +128,6 @@ class Schedule:
         max_attempts: int = 3,
         budget: Budget | None = None,
     ) -> None:
-        """See the class."""
         self._entries = {task.key: _Entry(task=task) for task in tasks}
         self._lease_s = lease_s
         self._max_attempts = max_attempts
@@ -137,9 +137,9 @@ class Schedule:
         self.history: list[Attempt] = []
 
     def add(self, tasks: Iterable[TrainingTask]) -> None:
-        """Take in more tasks while lanes run; those that are known stay as they are.
+        """Add tasks while lanes run; those that are known stay as they are.
 
-        A task that had failed for good is tried anew.
+        A known task that has failed for good is tried anew.
         """
         for task in tasks:
             known = self._entries.get(task.key)
@@ -148,12 +148,13 @@ class Schedule:
         self._urgency = self._urgencies()
 
     def withdraw(self, keys: Iterable[str]) -> list[str]:
-        """Forget tasks that nobody needs any more, unless a lane is at them or has done them.
+        """Forget those of the tasks that are still queued.
 
-        One whose lane was silent too long is forgotten too; that lane learns so when it reports.
+        This includes tasks that were taken back from a silent lane; that lane is told when it
+        reports.
 
         Returns:
-            Keys of those that were forgotten.
+            Keys of the tasks that were forgotten.
         """
         queued = [k for k in keys if k in self._entries and self._entries[k].state is State.QUEUED]
         for key in queued:
@@ -167,15 +168,14 @@ class Schedule:
 
     @property
     def num_done(self) -> int:
-        """How many tasks are done; it never falls."""
+        """The number of tasks that are done; it never falls."""
         return sum(entry.state is State.DONE for entry in self._entries.values())
 
     def lease(self, lane: str, now: float, node: str = "") -> TrainingTask | None:
-        """Give a lane its next task: the one with the longest way still to go behind it.
+        """Give a lane its next task, the one that starts the longest chain; None if none is ready.
 
-        Those that go first come before it.
-
-        A lane that asks while it holds a task has been restarted: that task is given up first.
+        Tasks with `goes_first` come before all others. A lane that asks while it holds a task has
+        been restarted, so that task is given up first.
         """
         for entry in self._entries.values():
             if entry.state is State.RUNNING and entry.lane == lane:
@@ -195,7 +195,7 @@ class Schedule:
         return entry.task
 
     def heartbeat(self, lane: str, key: str, now: float, progress: Mapping[str, Any]) -> bool:
-        """Note that a lane is alive.
+        """Note that a lane is alive, and its newest progress.
 
         Returns:
             False if the lane no longer holds the task (it was silent too long, or the task turns
@@ -211,16 +211,17 @@ class Schedule:
         return entry.state is State.RUNNING
 
     def release(self, lane: str, key: str, now: float) -> None:
-        """A lane gives its task back, whose machine is taken away; that is no failure."""
+        """Queue a task anew whose lane's machine is taken away; this is no failure of the task."""
         entry = self._held(lane, key)
         if entry is not None:
             self._close(entry, now, "moved")
             entry.state, entry.lane = State.QUEUED, ""
 
     def finish(self, lane: str, key: str, now: float) -> None:
-        """A task is done. Who did it does not matter: the result is named by its content.
+        """Mark a task as done, whichever lane did it: the result is named by its content.
 
-        One that was withdrawn meanwhile stays forgotten; whoever adds it again finds the result.
+        A task that was withdrawn meanwhile stays forgotten; if it is added again, its result is
+        found.
         """
         entry = self._entries.get(key)
         if entry is None or entry.state is State.DONE:
@@ -229,9 +230,9 @@ class Schedule:
         self._close(entry, now, "done", lane=lane)
 
     def fail(self, lane: str, key: str, now: float, error: str, *, retry: bool) -> None:
-        """A task raised an error: try again if that can help, else fail it and all behind it.
+        """Record a task's error: queue it anew if `retry`, else fail it and all tasks behind it.
 
-        It is not tried again at once: what was wrong has some time to pass.
+        It is tried again after a pause, so that what was wrong has time to pass.
         """
         entry = self._held(lane, key)
         if entry is None:
@@ -252,7 +253,7 @@ class Schedule:
                 self._give_up(entry, now, f"its lane was silent for {now - entry.seen:.0f} s")
 
     def status(self) -> list[TaskStatus]:
-        """All tasks in the order in which they were given."""
+        """Return the status of all tasks, in the order in which they were added."""
         return [
             TaskStatus(
                 key=e.task.key,
@@ -268,7 +269,7 @@ class Schedule:
         ]
 
     def _held(self, lane: str, key: str) -> _Entry | None:
-        """The task, if it is known (it may have been withdrawn) and this lane is at it."""
+        """Return the task if this lane holds it; else None, as for one that was withdrawn."""
         entry = self._entries.get(key)
         is_held = entry is not None and entry.state is State.RUNNING and entry.lane == lane
         return entry if is_held else None
@@ -283,9 +284,9 @@ class Schedule:
         return all(other.state is State.DONE for other in needed)
 
     def _affordable(self, ready: list[_Entry], now: float) -> list[_Entry]:
-        """Those of the tasks that are ready which the budget is enough for.
+        """Return the ready tasks that the budget allows.
 
-        When it is enough for none, and nothing runs any more, they fail.
+        If it allows none, and nothing runs any more, they all fail.
         """
         if self._budget is None or not ready:
             return ready
@@ -312,12 +313,12 @@ class Schedule:
         return sum((now if a.end is None else a.end) - a.start for a in self.history)
 
     def _left_s(self, entry: _Entry) -> float | None:
-        """Expected seconds of a lane until a task is done; None if its speed is not known."""
+        """Return the expected seconds until a task is done; None if its speed is not known."""
         rate = self._rates.get(entry.task.kind)
         return None if rate is None else max(entry.task.cost - entry.samples, 0.0) / rate
 
     def _learn_rate(self, entry: _Entry, now: float) -> None:
-        """From a task that was begun without knowing its cost; it stops if that is too much."""
+        """Learn a kind's speed from a running task; fail the task if its cost is too high."""
         if self._budget is None or entry.task.kind in self._rates:
             return
         if entry.first_report is None:
@@ -368,7 +369,7 @@ class Schedule:
 
 
 def critical_path(tasks: Iterable[TrainingTask]) -> dict[str, float]:
-    """For each task, its cost plus that of the longest chain of tasks that wait for it.
+    """Return each task's cost plus that of the longest chain of tasks that wait for it.
 
     Running the largest first is the classic list schedule: no task that others wait for, and no
     long task, is left to the end.

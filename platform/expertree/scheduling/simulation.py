@@ -1,4 +1,4 @@
-"""The schedule played through on paper: who trains what when, without a cluster."""
+"""A simulation of the schedule: which lane trains which task when, without a cluster."""
 
 import dataclasses
 import heapq
@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from expertree.scheduling.schedule import Schedule, TrainingTask, critical_path
 
 OnPreemption = Callable[[str, int], float | None]
-"""For a task's key and the number of its attempt: the share of what is left of it after which its
-lane is taken away, or None if it is not."""
+"""Takes a task's key and the number of its attempt. Returns the share of the task's remaining work
+after which its lane is taken away, or None if it is not."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """One attempt; seconds since the beginning."""
+    """One attempt at a task; its times are seconds since the beginning."""
 
     key: str
     lane: int
@@ -25,12 +25,12 @@ class Span:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Simulated:
-    """What a schedule would give.
+    """The result of a simulation.
 
     Attributes:
-        spans: All attempts, by their beginning.
-        wall_s: Until the last task is done.
-        bound_s: No schedule is shorter: the longest chain, or all tasks shared out evenly.
+        spans: All attempts, sorted by their beginning.
+        wall_s: Seconds until the last task is done.
+        bound_s: Lower bound of `wall_s`: the longest chain, or all tasks shared out evenly.
     """
 
     spans: tuple[Span, ...]
@@ -47,15 +47,15 @@ def simulate(
     restart_s: float = 0.0,
     preempt: OnPreemption = lambda _key, _attempt: None,
 ) -> Simulated:
-    """Play the schedule of `tasks`, whose costs are seconds, on some lanes.
+    """Simulate the schedule of `tasks`, whose costs are seconds, on a number of lanes.
 
     Args:
-        tasks: As for `Schedule`.
-        num_lanes: Lanes.
-        between_s: What a lane needs before each task.
-        repeated_s: Work that is lost with a lane: half of the time between two checkpoints.
-        restart_s: Until a lane that was taken away is there again.
-        preempt: Which attempts lose their lane, and when.
+        tasks: The tasks, as for `Schedule`.
+        num_lanes: Number of lanes.
+        between_s: Seconds that a lane needs before each task.
+        repeated_s: Seconds of work lost with a lane: half of the time between two checkpoints.
+        restart_s: Seconds until a lane that was taken away is back.
+        preempt: Tells which attempts lose their lane, and when.
 
     Raises:
         ValueError: If there is no lane.
@@ -75,7 +75,7 @@ def simulate(
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class _Event:
-    """When a lane ends an attempt, or with `key` None is there again."""
+    """The end of an attempt on a lane or, if `key` is None, the return of a lane."""
 
     at_s: float
     number: int
@@ -86,7 +86,7 @@ class _Event:
 
 
 class _Play:
-    """Lanes, the time, and what ends next."""
+    """The state of a simulation: its clock, its idle lanes and the events to come."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class _Play:
         self.spans: list[Span] = []
 
     def advance(self) -> bool:
-        """Give idle lanes what is ready, and go to the next event; False if there is none."""
+        """Give ready tasks to idle lanes, and go to the next event; False if there is none."""
         while self._idle and (task := self._schedule.lease(str(self._idle[0]), self._now_s)):
             self._begin(self._idle.pop(0), task.key)
         if not self._events:
@@ -156,7 +156,7 @@ class _Play:
 
 
 def bound_s(tasks: Sequence[TrainingTask], *, num_lanes: int) -> float:
-    """No schedule of tasks, whose costs are seconds, is shorter than this."""
+    """Return the lower bound, in seconds, of any schedule of tasks whose costs are seconds."""
     return max(
         max(critical_path(tasks).values(), default=0.0),
         sum(task.cost for task in tasks) / num_lanes,

@@ -1,4 +1,4 @@
-"""What a training task carries: work that a lane can run, wherever the lane is."""
+"""The interface of the work that a training task carries and a lane runs."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -10,12 +10,12 @@ OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
 class Work(Protocol):
-    """What a task's `work` is: a picklable value that a lane can run."""
+    """The `work` of a training task: a picklable value that a lane can run."""
 
     def run(self, on_progress: OnProgress, workers: "Workers") -> None:
-        """Do all of it; call `on_progress` often, which raises when the work is to stop.
+        """Do all of the work; call `on_progress` often, which raises when the work must stop.
 
         Args:
-            on_progress: Takes the newest progress.
+            on_progress: Called with the newest progress.
             workers: This worker among the lane's; all of them run the same work at once.
         """

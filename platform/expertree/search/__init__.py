@@ -1,1 +1,1 @@
-"""Search over trees: spaces, rungs, shared costs, what was found. Pure; Ray is elsewhere."""
+"""Search over trees: spaces, rungs, shared costs and results; nothing here imports Ray."""

@@ -1,4 +1,4 @@
-"""The best tree of a search as a configuration that the build job takes."""
+"""Writes the best tree of a search as a configuration that the build job takes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,12 +23,12 @@ defaults:
 
 
 def best_yaml(config: BuildConfig, trial: Trial, *, command: str) -> str:
-    """A primary configuration for Hydra: what differs from the defaults.
+    """Return a primary configuration for Hydra: what differs from the defaults.
 
     Args:
-        config: Of the tree's build.
-        trial: That found it.
-        command: What builds it.
+        config: Configuration of the tree's build.
+        trial: Trial that found the tree.
+        command: Command that builds the tree.
     """
     what = f"Trial {trial['number']}: {trial['shape']}"
     if trial["objectives"] is not None:
@@ -39,13 +39,13 @@ def best_yaml(config: BuildConfig, trial: Trial, *, command: str) -> str:
 
 
 def build_command(output: str) -> str:
-    """The command that builds the best tree of the search in a folder."""
+    """Return the command that builds the best tree of the search in a folder."""
     name = BEST.removesuffix(".yaml")
     return f"expertree build --config-dir {output} --config-name {name}"
 
 
 def difference(data: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What of some plain data differs from defaults with the same keys."""
+    """Return the part of some plain data that differs from defaults with the same keys."""
     found: dict[str, Any] = {}
     for key, value in data.items():
         default = defaults[key]

@@ -1,4 +1,4 @@
-"""Draws at random, and as Optuna's trials: where a trial's values come from."""
+"""The sources of a trial's values: a random generator, or a trial of Optuna."""
 
 import math
 from collections.abc import Sequence
@@ -11,63 +11,61 @@ from expertree.search.space import Space
 
 
 class RandomDraws:
-    """Values from a generator: the same seed gives the same trial."""
+    """Random draws from a generator: the same seed gives the same trial."""
 
     def __init__(self, seed: Sequence[int]) -> None:
-        """See the class."""
         self._rng = np.random.default_rng(list(seed))
 
     def choice(self, key: str, values: Sequence[Any]) -> Any:  # noqa: ANN401, ARG002 - any value
-        """See `space.Draws`."""
+        """Draw one of some values, each as likely."""
         return values[int(self._rng.integers(len(values)))]
 
     def whole(self, key: str, low: int, high: int) -> int:  # noqa: ARG002 - the order decides
-        """See `space.Draws`."""
+        """Draw a whole number, both ends included."""
         return int(self._rng.integers(low, high + 1))
 
     def real(self, key: str, low: float, high: float, *, log: bool) -> float:  # noqa: ARG002
-        """See `space.Draws`."""
+        """Draw a number, evenly on the range or on its logarithm."""
         if log:
             return float(math.exp(self._rng.uniform(math.log(low), math.log(high))))
         return float(self._rng.uniform(low, high))
 
 
 def random_trials(space: Space, count: int, *, seed: int) -> list[dict[str, Any]]:
-    """Trials drawn at random: the first ones of a longer search are those of a shorter one."""
+    """Draw trials at random: a longer search begins with the trials of a shorter one."""
     return [space.draw(RandomDraws([seed, number])) for number in range(count)]
 
 
 class Asked(Protocol):
-    """What is used of an Optuna trial."""
+    """The part of an Optuna trial that is used here."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401
-        """One of some scalars."""
+        """Return one of some scalars."""
 
     def suggest_int(self, name: str, low: int, high: int) -> int:
-        """A whole number."""
+        """Return a whole number, both ends included."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
-        """A number."""
+        """Return a number of the range."""
 
 
 class OptunaDraws:
-    """Values that an Optuna trial suggests; lists are shown to Optuna as JSON."""
+    """Draws that an Optuna trial suggests; lists are shown to Optuna as JSON."""
 
     def __init__(self, trial: Asked) -> None:
-        """See the class."""
         self._trial = trial
 
     def choice(self, key: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - any plain value
-        """See `space.Draws`."""
+        """Return one of some values, as Optuna suggests."""
         by_name = {_name(value): value for value in values}
         return by_name[self._trial.suggest_categorical(key, list(by_name))]
 
     def whole(self, key: str, low: int, high: int) -> int:
-        """See `space.Draws`."""
+        """Return a whole number, both ends included, as Optuna suggests."""
         return int(self._trial.suggest_int(key, low, high))
 
     def real(self, key: str, low: float, high: float, *, log: bool) -> float:
-        """See `space.Draws`."""
+        """Return a number of the range, as Optuna suggests."""
         return float(self._trial.suggest_float(key, low, high, log=log))
 
 

@@ -1,4 +1,4 @@
-"""What a search would take, before anything is trained: `--dry-run`, and a budget's sanity."""
+"""Estimates what a search would take, for `--dry-run` and to refuse a budget that is too small."""
 
 import dataclasses
 import time
@@ -38,18 +38,18 @@ _SECONDS_AN_HOUR = 3600.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Rate:
-    """How fast an expert trains.
+    """The speed of training an expert.
 
     Attributes:
-        samples_per_s: On one lane.
-        source: How that is known, in words.
+        samples_per_s: Samples a second on one lane.
+        source: How the speed is known, in words.
     """
 
     samples_per_s: float
     source: str
 
     def hours(self, num_samples: int, *, workers: int) -> float:
-        """Of lanes, for training on so many samples."""
+        """Return the hours of training on some samples, summed over a lane's workers."""
         return num_samples / self.samples_per_s * workers / _SECONDS_AN_HOUR
 
 
@@ -57,7 +57,7 @@ def describe_search(config: SearchConfig, spaces: Path) -> str:
     """Say what a search would train, and start nothing.
 
     Raises:
-        ExpertreeError: What the search itself would refuse.
+        ExpertreeError: If the search itself would refuse to run.
     """
     space = open_space(config.search_space, spaces)
     check_space(config, space)
@@ -70,11 +70,11 @@ def describe_search(config: SearchConfig, spaces: Path) -> str:
 
 
 def likely_trials(config: SearchConfig, space: Space) -> tuple[list[dict[str, Any]], bool]:
-    """The trials of a search, or ones like them.
+    """Return the trials of a search, or random ones in their place.
 
     Returns:
-        Their overrides, and whether they are the very ones: what Optuna proposes depends on what
-        trials reach, so that as many random ones stand in.
+        Their overrides, and whether they are the search's own. What Optuna proposes depends on what
+        trials reach, so as many random ones stand in.
     """
     settings, size = config.search, space.size()
     if settings.searcher == "grid" or (size is not None and size <= settings.num_trials):
@@ -85,10 +85,10 @@ def likely_trials(config: SearchConfig, space: Space) -> tuple[list[dict[str, An
 
 
 def check_budget(config: SearchConfig, space: Space, rate: Rate | None) -> None:
-    """Refuse a budget that does not train one expert.
+    """Check that the budget is enough to train one expert.
 
     Raises:
-        ConfigError: If it does not.
+        ConfigError: If it is not.
     """
     budget = config.search.budget_hours
     if budget is None or rate is None:
@@ -111,7 +111,7 @@ def _of(config: SearchConfig, overrides: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def rate_of(config: BuildConfig) -> Rate | None:
-    """How fast experts train: as those in the store did, else timed here; None if elsewhere."""
+    """Return how fast experts train: by those stored, else timed here; None if it runs elsewhere."""
     stored = list(_stored_rates(config))
     if stored:
         mean = sum(stored) / len(stored)
@@ -138,7 +138,7 @@ def _stored_rates(config: BuildConfig) -> Iterator[float]:
 
 
 def _timed(config: BuildConfig) -> float:
-    """Samples a second of one step after a first one that warms up; on random images."""
+    """Return the samples a second of a step on random images, after one step to warm up."""
     recipe = config.experts.recipe
     network = build_backbone(config.experts.backbone, fast=config.experts.adapter is None).train()
     images = torch.rand(recipe.batch_size, 3, recipe.patch_px, recipe.patch_px)
@@ -195,7 +195,7 @@ def _lines(
 
 
 def _stored(config: SearchConfig, space: Space) -> Iterator[str]:
-    """What there is already: of the search, and of what it needs."""
+    """Yield lines on what is stored already, of the search and of what it needs."""
     state = SearchState(Storage.open(config.output))
     if state.trials:
         ended = sum(trial["end_s"] is not None for trial in state.trials.values())

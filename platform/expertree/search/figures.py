@@ -1,4 +1,4 @@
-"""The charts of a search as plotly's plain data, and its parallel coordinates as ours."""
+"""The charts of a search as plain data: for plotly, and parallel coordinates for our own script."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ from expertree.search.words import (
 
 PSNR = ("psnr_in", "psnr_out")
 LOG_FROM = 30.0
-"""An axis of positive numbers is logarithmic when the largest is so many times the smallest."""
+"""The ratio of largest to smallest from which an axis of positive numbers is logarithmic."""
 
 MOST_TICKS = 9
 _CHART_PX = 430
@@ -28,9 +28,9 @@ class Axis:
     """One axis of the parallel coordinates.
 
     Attributes:
-        places: Each trial's place on it, 0 below to 1 above; None where the trial has no value.
-        texts: Each trial's value in words.
-        ticks: Places and words.
+        places: Place of each trial, 0 at the bottom to 1 at the top; None where it has no value.
+        texts: Value of each trial in words.
+        ticks: Place and text of each tick.
         is_result: Whether it was measured, not chosen.
     """
 
@@ -43,7 +43,7 @@ class Axis:
 
 
 def axes(record: Search) -> list[Axis]:
-    """Parameters that differ between trials, the number of experts, and the objectives."""
+    """Return axes for parameters that differ, the number of experts, and the objectives."""
     keys = [*record["parameters"]]
     if "tree.num_experts" not in keys:
         keys.append("tree.num_experts")
@@ -60,7 +60,7 @@ def axes(record: Search) -> list[Axis]:
 
 
 def front_figures(record: Search) -> list[Figure]:
-    """PSNR against the cost of training the tree, one chart for each distribution."""
+    """Return charts of PSNR against the cost of training the tree, one for each distribution."""
     done = [t for t in record["trials"] if t["status"] == "completed" and t["objectives"]]
     if not done:
         return []
@@ -68,7 +68,7 @@ def front_figures(record: Search) -> list[Figure]:
 
 
 def rung_figures(record: Search) -> list[Figure]:
-    """What each trial reached at each rung, one chart for each distribution."""
+    """Return charts of what each trial reached at each rung, one for each distribution."""
     if not any(trial["reached"] for trial in record["trials"]):
         return []
     return [_rung_figure(record, key) for key in PSNR]
@@ -112,7 +112,7 @@ def _number_scale(numbers: Sequence[float]) -> tuple[Any, list[tuple[float, str]
 
 
 def _round_numbers(low: float, high: float, *, is_log: bool) -> list[float]:
-    """Round numbers from one to another; both ends are always there to be read."""
+    """Return round numbers between two numbers, and always those two as well."""
     if is_log:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         found = [m * 10.0**power for power in powers for m in (1, 3)]
@@ -195,7 +195,7 @@ def _front_marks(name: str, trials: Sequence[Trial], key: str, colour: str) -> d
 
 
 def _stairs(done: Sequence[Trial], key: str) -> dict[str, Any]:
-    """The most that could be had for at most so many hours."""
+    """Return the trace of the best PSNR for at most so many hours."""
     x, y, best = [], [], -math.inf
     for trial in sorted(done, key=lambda t: (_objective(t, "gpu_hours") or 0, -_psnr(t, key))):
         if _psnr(trial, key) > best:
@@ -274,7 +274,7 @@ def _rung_trace(trial: Trial, key: str, *, is_front: bool) -> dict[str, Any]:
 
 
 def parallel_data(record: Search) -> dict[str, Any]:
-    """What the page's script draws parallel coordinates from."""
+    """Return the data that the page's script draws parallel coordinates from."""
     means = [mean_psnr(t["objectives"]) if t["objectives"] else None for t in record["trials"]]
     done = [
         mean
@@ -300,7 +300,7 @@ def parallel_data(record: Search) -> dict[str, Any]:
 
 
 def spent(record: Search) -> list[tuple[str, str, float, str]]:
-    """Hours of training as bars: a class, words, a share of the longest, and hours in words."""
+    """Return hours of training as bars: a class, words, share of the longest, hours in words."""
     cost = record["cost"]
     rows = [
         ("shared", "this search", cost["shared_hours"]),

@@ -1,4 +1,4 @@
-"""A search's record as runs, one for each trial, written while the search goes on."""
+"""Writes a search's record as tracked runs, one for each trial, while the search goes on."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,29 +11,29 @@ from expertree.tracking.sweep import Sweep, SweepIdentity
 from expertree.tracking.tracker import Tracker
 
 ENDED = ("completed", "stopped", "failed")
-"""What a trial can be when nothing more will happen to it."""
+"""The statuses of a trial that has ended."""
 
 
 class TrackedSearch:
-    """Follows a search: `update` takes its record whenever something has changed.
+    """The tracked runs of a search: `update` takes its record whenever something has changed.
 
-    One process writes all runs, the search's own, so none is lost with the worker of a trial. A
-    trial whose run is whole on disk is not written again; one that was cut off is, from its
-    beginning: the record has all of it.
+    The search's own process writes all runs, so none is lost with the worker of a trial. A trial
+    whose run is whole on disk is not written again. One that was cut off is written again from its
+    beginning, as the record has all of it.
     """
 
     def __init__(self, sweep: Sweep) -> None:
-        """Begin, or go on.
+        """Begin to follow a search, or go on.
 
         Args:
-            sweep: Where the runs go.
+            sweep: Sweep that the runs belong to.
         """
         self._sweep = sweep
         self._open: dict[int, _TrialRun] = {}
         self._done: set[int] | None = None
 
     def update(self, record: Search) -> None:
-        """Write what is new.
+        """Write what is new in the record of the search.
 
         Args:
             record: The search as it is now.
@@ -57,7 +57,7 @@ class TrackedSearch:
         """Write what is left, end all runs, and check that each is on disk.
 
         Raises:
-            ArtefactError: Trials have no whole run file.
+            ArtefactError: If trials have no whole run file.
         """
         self.update(record)
         for run in self._open.values():
@@ -73,7 +73,7 @@ class TrackedSearch:
 
 
 class _TrialRun:
-    """The run of one trial."""
+    """The tracked run of one trial."""
 
     def __init__(self, sweep: Sweep, record: Search, trial: Trial) -> None:
         name = f"{trial['number']:03d} {trial['shape']}"
@@ -84,7 +84,7 @@ class _TrialRun:
             self._tracker.image(0, "tree", tree_png(trial["tree"]))
 
     def follow(self, trial: Trial) -> None:
-        """Write the rungs that are new, and the end if this is it."""
+        """Write the rungs that are new, and finish the run if the trial has ended."""
         for reached in trial["reached"][self._num_logged :]:
             self._tracker.log(reached["rung"], rung_scalars(reached))
             self._num_logged += 1
@@ -99,11 +99,11 @@ class _TrialRun:
 
 
 def sweep_identity(record: Search, parameters: Mapping[str, Mapping[str, Any]]) -> SweepIdentity:
-    """What a tracker calls a search.
+    """Return the id, name and parameters of a search, for a tracker.
 
     Args:
-        record: It, as it began.
-        parameters: What is searched: `values`, or `min` and `max`, by dotted key.
+        record: Record of the search as it began.
+        parameters: Searched parameters by dotted key: `values`, or `min` and `max`.
     """
     origin = {name: record[name] for name in ("space", "created")}
     name = f"{record['space']}-{fingerprint(origin)[:8]}"
@@ -111,7 +111,7 @@ def sweep_identity(record: Search, parameters: Mapping[str, Mapping[str, Any]]) 
 
 
 def trial_config(record: Search, trial: Trial) -> dict[str, Any]:
-    """What was chosen for a trial, as scalars by dotted key."""
+    """Return the values chosen for a trial, as scalars by dotted key."""
     return {
         "search.space": record["space"],
         "search.searcher": record["searcher"],
@@ -122,7 +122,7 @@ def trial_config(record: Search, trial: Trial) -> dict[str, Any]:
 
 
 def tree_scalars(trial: Trial) -> dict[str, float]:
-    """A trial's parameters that are numbers, and the smallest group of each level of its tree.
+    """Return a trial's numeric parameters, and the smallest group of each level of its tree.
 
     W&B's panels read a run's summary by its plain dotted names, and its configuration by a path in
     which dots part sections: so the numbers stand in both.
@@ -139,7 +139,7 @@ def tree_scalars(trial: Trial) -> dict[str, float]:
 
 
 def rung_scalars(reached: Reached) -> dict[str, float]:
-    """What a trial reached at a rung."""
+    """Return what a trial reached at a rung, as scalars by dotted key."""
     objectives = reached["objectives"]
     return {
         "rung.fraction": reached["fraction"],
@@ -150,7 +150,7 @@ def rung_scalars(reached: Reached) -> dict[str, float]:
 
 
 def objective_scalars(objectives: Objectives) -> dict[str, float]:
-    """What a trial is judged by; `psnr.mean` is the mean of both."""
+    """Return the objectives as scalars by dotted key; `psnr.mean` is the mean of both PSNRs."""
     return {
         "psnr.in": objectives["psnr_in"],
         "psnr.out": objectives["psnr_out"],
@@ -160,7 +160,7 @@ def objective_scalars(objectives: Objectives) -> dict[str, float]:
 
 
 def end_scalars(trial: Trial) -> dict[str, float]:
-    """How a trial ended, and what it took."""
+    """Return how a trial ended and what it took, as scalars by dotted key."""
     return {
         **trial.get("measured", {}),
         **{f"trial.{status}": float(trial["status"] == status) for status in ENDED},

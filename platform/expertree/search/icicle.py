@@ -1,4 +1,4 @@
-"""Where the groups of a tree lie in a small picture of it: rows are levels, widths samples."""
+"""Lays out a tree as a small picture: a row for each level, widths by number of samples."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from expertree.search.record import Node
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """A node's place: from `left` to `right` of a picture that is 1 wide, in its level's row."""
+    """The place of a node: `left` to `right` in its level's row, in a picture that is 1 wide."""
 
     node: Node
     left: float
@@ -19,7 +19,7 @@ def icicle(nodes: Sequence[Node]) -> list[Block]:
     """Lay a tree out; children fill their parent's width.
 
     Args:
-        nodes: Parents before children.
+        nodes: Nodes of the tree, parents before children.
     """
     blocks: dict[int | None, Block] = {}
     next_left: dict[int | None, float] = {None: 0.0}

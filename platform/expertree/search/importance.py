@@ -1,9 +1,9 @@
-"""How much each parameter says about an objective, and how far to trust that for so few trials.
+"""Measures how much each parameter says about an objective, and how far to trust that.
 
 The share of the objective's variance that lies between a parameter's values (the correlation ratio,
-Pearson 1905) needs no model, and with few trials it is large for any parameter with many values. So
-beside it stands what chance would give: the same share after the objective's values were dealt out
-anew to the trials, a thousand times.
+Pearson 1905) needs no model, but with few trials it is large for any parameter with many values. So
+it is compared with what chance would give: the same share after the objective's values were
+permuted among the trials, a thousand times.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,7 +16,7 @@ from expertree.search.record import Importance, Scalar
 
 NUM_DEALS = 1000
 NUM_BINS = 3
-"""Of a parameter whose values hardly repeat: low, middle, high."""
+"""Bins of a parameter whose values hardly repeat: low, middle, high."""
 
 CLEAR_P, WEAK_P = 0.01, 0.1
 
@@ -27,15 +27,15 @@ def importances(
     *,
     seed: int = 0,
 ) -> list[Importance]:
-    """The importance of every parameter that differs between trials, for each objective.
+    """Return the importance of every parameter that differs between trials, for each objective.
 
     Args:
-        parameters: Of each trial, flattened; not all trials have all.
-        objectives: By name, the value of each trial.
-        seed: Of the deals.
+        parameters: Flattened parameters of each trial; not all trials have all.
+        objectives: Value of each trial, by name of the objective.
+        seed: Seed of the permutations.
 
     Returns:
-        By objective, the largest share first; nothing for fewer than three trials.
+        Importances by objective, the largest share first; none for fewer than three trials.
     """
     if len(parameters) < 3:
         return []
@@ -52,7 +52,7 @@ def importances(
 
 
 def differing(parameters: Sequence[Mapping[str, Scalar]]) -> list[str]:
-    """Names of parameters that differ between trials, in the order in which they come."""
+    """Return the names of parameters that differ between trials, in order of appearance."""
     names = list(dict.fromkeys(name for own in parameters for name in own))
     return [name for name in names if len({_hashable(own.get(name)) for own in parameters}) > 1]
 
@@ -87,7 +87,7 @@ def _trust(p_value: float) -> Literal["clear", "weak", "none"]:
 
 
 def _share(labels: Int64[np.ndarray, " trials"], values: Float[np.ndarray, " trials"]) -> float:
-    """The share of the variance between groups; 0 where nothing varies."""
+    """Return the share of the variance that lies between groups; 0 where nothing varies."""
     total = float(((values - values.mean()) ** 2).sum())
     if total <= 0.0:
         return 0.0
@@ -97,7 +97,7 @@ def _share(labels: Int64[np.ndarray, " trials"], values: Float[np.ndarray, " tri
 
 
 def _labels(values: Sequence[Scalar]) -> Int64[np.ndarray, " trials"]:
-    """Values as numbers from 0; those of a range as low, middle and high."""
+    """Return values as whole numbers from 0; those of a range become low, middle and high."""
     numbers = [v for v in values if isinstance(v, float | int) and not isinstance(v, bool)]
     if len(numbers) == len(values) and len(set(numbers)) > max(NUM_BINS, len(values) // 2):
         cuts = np.quantile(numbers, np.arange(1, NUM_BINS) / NUM_BINS)

@@ -1,4 +1,4 @@
-"""One trial of a search, where the networks are: what its tree reaches."""
+"""Judges a trial of a search: trains its routers, and measures what its tree reaches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,14 +41,14 @@ def judge_trial(
     num_samples: Mapping[int, int],
     runner: Runner,
 ) -> Judged:
-    """Train a trial's routers on what its experts make of the routers' patches, and judge it.
+    """Train a trial's routers on its experts' scores, and measure what the tree reaches.
 
     Args:
         setup: What all trials have in common.
-        overrides: Of the trial.
-        experts: By node, all that were needed, as they are at a rung; their columns are stored.
-        num_samples: By node, those that its expert sees in full.
-        runner: Who makes what is missing.
+        overrides: Overrides of the trial.
+        experts: Experts that it needs as they are at a rung, by node; their scores are stored.
+        num_samples: Samples that each expert sees in full, by node.
+        runner: Runner that makes what is missing.
     """
     config = trial_config(setup.config, overrides)
     with quiet_bench(config, runner) as bench:
@@ -96,7 +96,7 @@ def _judge(
     router: Storage,
     validation: Mapping[str, Mapping[int, Storage]],
 ) -> dict[str, Any]:
-    """What the routed tree reaches on each validation set, stored by what that depends on."""
+    """Return what the routed tree reaches on each validation set, from the store or made now."""
     spec = {
         "router": key_of(router),
         "scores": {
@@ -126,7 +126,7 @@ def _reached(
     name: str,
     columns: Mapping[int, Storage],
 ) -> dict[str, Any]:
-    """What a trial reaches on a patch set.
+    """Return what a trial reaches on a patch set.
 
     Returns:
         `routed` and `best_level`: mean PSNR (dB) over degradations, and with the best level of each
@@ -155,7 +155,10 @@ def _reached(
 
 
 def _sent(tree: Tree, tasks: Sequence[tuple[str, ...]], levels: Sequence[int]) -> dict[str, float]:
-    """`routed.<degradation>.<level>`: the share of its patches, of single degradations."""
+    """Return the shares of single degradations' patches sent to each level.
+
+    Keys are `routed.<degradation>.<level>`.
+    """
     by_task: dict[str, list[int]] = {}
     for names, level in zip(tasks, levels, strict=True):
         if len(names) == 1:
@@ -168,7 +171,7 @@ def _sent(tree: Tree, tasks: Sequence[tuple[str, ...]], levels: Sequence[int]) -
 
 
 def _hours_in_full(expert: Storage, num_samples: int, config: BuildConfig) -> float:
-    """What training an expert on all its samples takes, by how long it took so far."""
+    """Return the hours of training an expert on all its samples, by how long it took so far."""
     log = expert.read_json(LOG)
     seconds = float(log["seconds"]) / max(1, int(log["num_samples"])) * num_samples
     return seconds * config.cluster.workers_per_lane / _SECONDS_AN_HOUR

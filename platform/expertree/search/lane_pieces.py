@@ -1,4 +1,4 @@
-"""What a lane does for a search: a part of an expert's training, and scoring what it gave."""
+"""The work of a lane for a search: training an expert in parts, and scoring it."""
 
 import dataclasses
 import functools
@@ -18,14 +18,13 @@ from expertree.threads import threads
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PieceWork:
-    """Training one expert up to a rung; on the way it leaves itself as it is at those before.
+    """The training of one expert up to a rung, with a snapshot at each rung on the way.
 
     Attributes:
-        expert: The training, all of it.
-        parts: Rungs before the end, in order: samples, where the expert goes as it is there, and
-            what that is made from.
+        expert: Work of the whole training.
+        parts: Rungs before the end, in order: samples, directory of the snapshot, its spec.
         in_full: Whether it is trained to its end after them.
-        notes: Where a note is left of each piece that was trained.
+        notes: Directory for a note of each piece that was trained.
     """
 
     expert: ExpertWork
@@ -34,7 +33,7 @@ class PieceWork:
     notes: Storage
 
     def run(self, on_progress: OnProgress, workers: Workers) -> None:
-        """See `lanes.Work`."""
+        """Train the pieces that are not stored yet, and commit each."""
         if workers.agree_on(self.expert.directory.is_done()):
             return
         with threads(1):  # Degrading anew goes on beside the steps.
@@ -76,12 +75,12 @@ class PieceWork:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreWork:
-    """Scoring an expert on patch sets.
+    """The scoring of one expert on patch sets.
 
     Attributes:
-        expert: Where it is.
-        columns: What is wanted of it.
-        device: Where to compute.
+        expert: Result in the store that holds the expert.
+        columns: Columns of scores to make.
+        device: Device to compute on.
     """
 
     expert: Storage
@@ -89,7 +88,7 @@ class ScoreWork:
     device: str
 
     def run(self, on_progress: OnProgress, workers: Workers) -> None:
-        """See `lanes.Work`."""
+        """Make the columns that are not stored yet; the first worker does it alone."""
         if not workers.is_first:
             return
         missing = [column for column in self.columns if not column.directory.is_done()]
@@ -107,5 +106,5 @@ class ScoreWork:
 
 @functools.lru_cache(maxsize=4)
 def _patches(table: Storage) -> PairedPatches:
-    """The patches of a set, kept by the lane, which meets them again with the next expert."""
+    """Read the patches of a set; kept by the lane, which scores the next expert on them too."""
     return read_patches(table, table.list_files(".parquet"))

@@ -1,4 +1,4 @@
-"""A search as one HTML page that needs nothing but itself."""
+"""Renders a search as one HTML page that needs no other file."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from expertree.search.icicle import icicle
 from expertree.search.record import Importance, Node, Search, Trial
 
 MOST_SHARED = 6
-"""So many of the experts that most trials use are named."""
+"""Most experts that are named among those that most trials use."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +30,7 @@ class Box:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SmallTree:
-    """A tree in little: a row a level, a box a group."""
+    """A small drawing of a tree: a row for each level, a box for each group."""
 
     num_levels: int
     boxes: tuple[Box, ...]
@@ -38,12 +38,12 @@ class SmallTree:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A trial in words.
+    """A trial as a line of the page's table, in words.
 
     Attributes:
-        chosen: Its parameters beside its shape, as names and values.
-        rungs: For each rung of the search whether it was reached.
-        sort: What the table's columns are sorted by.
+        chosen: Names and values of its parameters besides the shape.
+        rungs: Whether each rung of the search was reached.
+        sort: Values that the table's columns are sorted by.
     """
 
     trial: Trial
@@ -61,7 +61,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Weight:
-    """How much one parameter says about an objective, in words and percent."""
+    """The importance of one parameter for an objective, in words and percent."""
 
     name: str
     share_percent: float
@@ -72,7 +72,7 @@ class Weight:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
-    """All parameters' weights on one objective."""
+    """The importance of all parameters for one objective."""
 
     title: str
     rows: tuple[Weight, ...]
@@ -86,7 +86,7 @@ TRUST: Mapping[str, str] = {
 
 
 def render_search_page(record: Search) -> str:
-    """Make the page.
+    """Render the page of a search.
 
     Args:
         record: The search, running or ended.
@@ -136,7 +136,7 @@ def render_search_page(record: Search) -> str:
 
 
 def small_tree(nodes: Sequence[Node], colours: Mapping[str, str]) -> SmallTree | None:
-    """Draw a tree in little; None if it was not cut yet."""
+    """Return a small drawing of a tree; None if the tree was not cut yet."""
     if not nodes:
         return None
     boxes = []
@@ -192,14 +192,14 @@ def _line(record: Search, trial: Trial, colours: Mapping[str, str]) -> Line:
 
 
 def _front(record: Search, lines: Mapping[int, Line]) -> list[Line]:
-    """Trials on the front from cheap to dear."""
+    """Return the trials on the front, the cheapest first."""
     return sorted(
         (lines[number] for number in record["pareto"]), key=lambda line: line.sort["gpu_hours"]
     )
 
 
 def _champions(record: Search) -> list[tuple[str, Trial, str]]:
-    """The best by each single objective: words, trial, value."""
+    """Return the best by each single objective: words, trial, value in words."""
     trials = words.trials_by_number(record)
     return [
         (
@@ -242,7 +242,7 @@ def _weight(one: Importance) -> Weight:
 
 
 def _most_shared(record: Search) -> list[tuple[str, int, str, str]]:
-    """Experts that most trials use: label, number of trials, hours, where it came from."""
+    """Return the experts that most trials use: label, number of trials, hours, origin."""
     experts = sorted(record["experts"], key=lambda e: (-len(e["trials"]), e["label"]))
     return [
         (
@@ -257,7 +257,7 @@ def _most_shared(record: Search) -> list[tuple[str, int, str, str]]:
 
 
 def _degradations(record: Search) -> list[str]:
-    """All single degradations that name a group, the usual ones first, so colours stay."""
+    """Return all degradations that name a group, the usual ones first, so that colours stay."""
     named = {
         kind for trial in record["trials"] for node in trial["tree"] for kind, _ in node["dominant"]
     }

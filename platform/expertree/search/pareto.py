@@ -1,4 +1,4 @@
-"""Which trials no other one beats in every objective."""
+"""Finds the Pareto front: the trials that no other one beats."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -10,11 +10,11 @@ DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {
     "psnr_out": "maximize",
     "gpu_hours": "minimize",
 }
-"""What is wanted of each objective."""
+"""Whether each objective is to be maximised or minimised."""
 
 
 def by_name(objectives: Objectives) -> dict[str, float]:
-    """The objectives by name, in the order of `DIRECTIONS`."""
+    """Return the objectives by name, in the order of `DIRECTIONS`."""
     return {
         "psnr_in": objectives["psnr_in"],
         "psnr_out": objectives["psnr_out"],
@@ -23,7 +23,7 @@ def by_name(objectives: Objectives) -> dict[str, float]:
 
 
 def gains(objectives: Objectives) -> tuple[float, ...]:
-    """The objectives in the order of `DIRECTIONS`, each so that more is better."""
+    """Return the objectives in the order of `DIRECTIONS`, signed so that more is better."""
     return tuple(
         value if DIRECTIONS[name] == "maximize" else -value
         for name, value in by_name(objectives).items()
@@ -31,7 +31,7 @@ def gains(objectives: Objectives) -> tuple[float, ...]:
 
 
 def front(trials: Mapping[int, Objectives]) -> list[int]:
-    """Numbers of the trials that no other one beats, ascending; of equals all."""
+    """Return the numbers of the trials that no other one beats, ascending, all equal ones too."""
     points = {number: gains(objectives) for number, objectives in trials.items()}
     return sorted(
         number

@@ -1,4 +1,4 @@
-"""One trial of a search, where the networks are: its tree, and which experts that needs."""
+"""Plans a trial of a search: cuts its tree, and finds which experts it needs."""
 
 import contextlib
 import dataclasses
@@ -37,7 +37,7 @@ which no report reads."""
 
 _NUM_DOMINANT = 3
 _NUM_SILHOUETTE = 2_000
-"""A silhouette compares all pairs of so many samples: a second, and good to a hundredth."""
+"""Samples that a silhouette compares all pairs of; takes a second, and is good to a hundredth."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,14 +45,14 @@ class SearchSetup:
     """What all trials have in common, made by the driver before the first.
 
     Attributes:
-        config: Of the search.
-        tables: By patch set.
-        embeddings: By patch set.
+        config: Configuration of the search.
+        tables: Table of each patch set, by name.
+        embeddings: Embeddings of each patch set, by name.
         inputs: Scores of the patches as they are, by patch set.
-        extractor: Whose embeddings they are.
-        most_groups: Groups on the finest level of any trial; None where that is not known.
-        notes: Where lanes leave a note of each piece that they trained.
-        maps: Real maps for what experts degrade anew.
+        extractor: Extractor that made the embeddings.
+        most_groups: Most groups on the finest level of any trial; None where that is not known.
+        notes: Directory where lanes leave a note of each piece that they trained.
+        maps: Real maps for patches that are degraded anew during training.
     """
 
     config: SearchConfig
@@ -67,7 +67,7 @@ class SearchSetup:
 
 @contextlib.contextmanager
 def quiet_bench(config: BuildConfig, runner: Runner | None) -> Iterator[Workbench]:
-    """A workbench that tells nobody of its stages; without a runner it makes nothing."""
+    """Open a workbench that reports no stages; without a runner it makes nothing."""
     with tempfile.TemporaryDirectory(prefix="expertree-") as folder:
         bench = Workbench(
             store=Storage.open(config.store),
@@ -81,9 +81,9 @@ def quiet_bench(config: BuildConfig, runner: Runner | None) -> Iterator[Workbenc
 
 
 def plan_stored(setup: SearchSetup, trials: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
-    """How many of the experts of trials are in the store, and how many there are.
+    """Return how many of the experts of trials are in the store, and how many there are.
 
-    Of trials whose trees are in the store; nothing is made.
+    Only trials whose trees are in the store count; nothing is made.
     """
     found: dict[str, bool] = {}
     for overrides in trials:
@@ -100,11 +100,11 @@ def plan_trial(
 
     Args:
         setup: What all trials have in common.
-        overrides: Of the trial.
-        runner: Who cuts it and copies its images; without one nothing is made.
+        overrides: Overrides of the trial.
+        runner: Runner that cuts the tree and copies its images; without one nothing is made.
 
     Raises:
-        ExpertreeError: In one sentence, why there can be no such tree.
+        ExpertreeError: If there can be no such tree; one sentence says why.
     """
     config = trial_config(setup.config, overrides)
     table = setup.tables[TRAIN]
@@ -138,7 +138,7 @@ def plan_trial(
 def _shards(
     setup: SearchSetup, config: BuildConfig, bench: Workbench, hierarchy: Hierarchy
 ) -> tuple[Storage, dict[int, list[int]] | None]:
-    """Training images by leaf, and for each leaf of a tree those of the shards.
+    """Return the training images by leaf, and which of their leaves each leaf of the tree is.
 
     Cuts of one dendrogram share the shards of the finest cut, so that images are written once.
     """
@@ -163,11 +163,11 @@ def _shards(
 def leaves_below(
     leaves: np.ndarray[Any, np.dtype[np.int64]], finer: np.ndarray[Any, np.dtype[np.int64]]
 ) -> dict[int, list[int]] | None:
-    """For each leaf of a tree the leaves of a finer one that make it up; None if none do.
+    """Return the leaves of a finer tree that make up each leaf; None if they do not nest.
 
     Args:
-        leaves: Of each sample.
-        finer: Of the same samples in the finer tree.
+        leaves: Leaf of each sample.
+        finer: Leaf of each of the same samples in the finer tree.
     """
     pairs = np.unique(np.stack([finer, leaves], axis=1), axis=0)
     if len(np.unique(pairs[:, 0])) < len(pairs):
@@ -179,7 +179,7 @@ def leaves_below(
 
 
 def _with_parents(plans: Mapping[int, ExpertPlan], served: set[int]) -> set[int]:
-    """Nodes of the experts that are chosen, and of those that they start from."""
+    """Return the nodes of experts that may be chosen, and of those that they start from."""
     node_of = {plan.key: node for node, plan in plans.items()}
     needed = set(served)
     waiting = list(served)
@@ -279,7 +279,7 @@ def _stop(
 
 
 def _silhouettes(setup: SearchSetup, hierarchy: Hierarchy) -> dict[str, float]:
-    """How well the groups of each level are apart."""
+    """Return the silhouette of each level's groups, by `tree.silhouette.<level>`."""
     rows = silhouette_rows(len(hierarchy.leaves), max_samples=_NUM_SILHOUETTE)
     sample = read_rows([setup.embeddings[TRAIN]], rows)
     found = silhouettes(hierarchy.tree, sample, hierarchy.leaves[rows])

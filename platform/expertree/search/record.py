@@ -1,4 +1,4 @@
-"""What a search leaves for its report, W&B and people: the content of `search.json`.
+"""The record of a search for its report, W&B and people: the content of `search.json`.
 
 It is written again whenever something changes, so a search that runs, or that was killed, has one.
 """
@@ -9,15 +9,15 @@ from typing import Literal, NotRequired, TypeAlias, TypedDict
 Scalar: TypeAlias = str | int | float | bool | None
 
 Status = Literal["waiting", "running", "completed", "stopped", "failed"]
-"""Of a trial. `completed` has reached the last rung; `stopped` was given up on before, by a rung or
-the budget, and `failed` ended with an error: both with a `reason`."""
+"""The status of a trial. `completed` has reached the last rung; `stopped` was ended before that by
+a rung or the budget, and `failed` ended with an error: both with a `reason`."""
 
 VERSION = 1
-"""Of the format."""
+"""The version of the format."""
 
 
 class Objectives(TypedDict):
-    """What a trial is judged by.
+    """The values that a trial is judged by.
 
     `psnr_in` and `psnr_out` are the mean PSNR (dB, RGB) of the routed experts over the degradations
     of the validation sets in and out of distribution, to be maximised. `gpu_hours` is what training
@@ -31,7 +31,7 @@ class Objectives(TypedDict):
 
 
 class Reached(TypedDict):
-    """A trial at one rung.
+    """The results of a trial at one rung.
 
     `fraction` is the share of their samples that its experts have been trained on; `objectives` is
     what the tree reaches there, and `best_level_in`, `best_level_out` what the best level of each
@@ -68,24 +68,24 @@ class Trial(TypedDict):
     """One tree that was tried.
 
     Attributes:
-        number: From 0, in the order in which they began; of the Optuna study too.
+        number: Number from 0, in the order in which trials began; the Optuna study uses it too.
         shape: Groups by level in words, such as `{1, 4, 8}`.
-        parameters: What was drawn, and what came of it, flattened to scalars: `tree.levels`,
-            `tree.k1`, `tree.k2`, ..., `tree.num_experts`, `router.alpha`, ... Not all trials have
-            all.
+        parameters: Values that were drawn or follow from those, flattened to scalars:
+            `tree.levels`, `tree.k1`, `tree.k2`, ..., `tree.num_experts`, `router.alpha`, ... Not
+            all trials have all.
         overrides: The same as configuration keys and values, as `expertree build` takes them.
         status: See `Status`.
         reason: Why it was stopped or failed, in a sentence.
-        reached: By rung; empty until the first.
-        objectives: Those of the last rung that it reached; None before the first.
-        measured: What else is known of it, as scalars: `tree.silhouette.1` (by level),
+        reached: Results by rung; empty until the first.
+        objectives: Objectives at the last rung that it reached; None before the first.
+        measured: Other measurements, as scalars: `tree.silhouette.1` (by level),
             `tree.num_parameters` (of all its experts), `routed.noise.2` (the share of noisy images
             in distribution that are sent to level 2), ...
-        tree: Its nodes, breadth first; empty until it was cut.
+        tree: Nodes of its tree, breadth first; empty until it was cut.
         experts: Keys of the experts that it needs.
         trained_hours: Hours of lanes that were spent on the experts which it was the first to need.
-        begin_s: When it began, from the beginning of the search.
-        end_s: When it ended; None while it runs.
+        begin_s: Seconds from the beginning of the search until it began.
+        end_s: Seconds from the beginning of the search until it ended; None while it runs.
     """
 
     number: int
@@ -109,7 +109,8 @@ class Expert(TypedDict):
 
     `trials` are the numbers of those that need it. `samples` of `num_samples` have been trained on,
     in `hours` of a lane; `in_store` says that it was there in full before the search began.
-    `repeated` counts how often it was trained to a rung where it had been: 0 if all is well.
+    `repeated` counts how often it was trained again to a rung that it had reached: 0 if all is
+    well.
     """
 
     key: str
@@ -123,11 +124,12 @@ class Expert(TypedDict):
 
 
 class Cost(TypedDict):
-    """What sharing saved. Hours are of lanes; `naive_*` is each trial training its own experts.
+    """The cost of a search, with experts shared (`shared_*`) and without (`naive_*`).
 
-    Both count what the trials reached: a trial stopped at a quarter costs a quarter, in `naive` as
-    in `shared`; `naive_full_hours` is without stopping too. `duplicates` counts pieces of experts
-    that were trained more than once.
+    Hours are of lanes. Without sharing each trial trains its own experts. Both count what the
+    trials reached: a trial stopped at a quarter costs a quarter, in `naive` as in `shared`;
+    `naive_full_hours` is without stopping too. `duplicates` counts pieces of experts that were
+    trained more than once.
     """
 
     shared_trainings: int
@@ -140,7 +142,7 @@ class Cost(TypedDict):
 
 
 class Importance(TypedDict):
-    """How much a parameter says about an objective, over the trials that reached the last rung.
+    """The importance of a parameter for an objective, over trials that reached the last rung.
 
     `share` is the share of the objective's variance between values of the parameter alone, `chance`
     the share that a parameter without any influence would have on average with as many values and
@@ -167,30 +169,30 @@ class Best(TypedDict):
 
 
 class Search(TypedDict):
-    """A whole search.
+    """The record of a whole search.
 
     Attributes:
-        version: Of the format.
-        title: Heading.
+        version: Version of the format.
+        title: Heading of the page.
         space: Name of the search space, such as `granularity`.
         searcher: `optuna`, `random` or `grid`.
         created: When it began, ISO 8601.
-        commit: Of the source.
+        commit: Commit of the source.
         status: `running`, `done`, `stopped` (by the budget) or `interrupted`.
-        seconds: It has taken, over all starts of the job.
+        seconds: Seconds that it has taken, over all starts of the job.
         num_starts: How often the job was started.
-        size: How many different trials the space has; None if infinitely many.
-        num_trials: How many are wanted.
+        size: Number of different trials in the space; None if infinitely many.
+        num_trials: Number of trials wanted.
         parameters: Names of flattened parameters that differ between trials, in order.
         fractions: The share of its samples that an expert has seen at each rung; the last is 1.
         trials: All trials so far, by number.
         experts: All experts so far.
-        cost: What sharing saved.
+        cost: Cost with and without sharing.
         pareto: Numbers of completed trials that no other one beats in every objective.
-        importance: Of the parameters, by objective and then share.
-        best: By each objective.
-        best_command: What builds the best tree (by `mean`); None as long as there is none.
-        unit: What an hour is one of: `GPU` or `CPU`.
+        importance: Importance of the parameters, by objective and then share.
+        best: Best trial by each objective.
+        best_command: Command that builds the best tree (by `mean`); None as long as there is none.
+        unit: Device that hours are counted of: `GPU` or `CPU`.
     """
 
     version: int
@@ -217,5 +219,5 @@ class Search(TypedDict):
 
 
 def shape_in_words(groups: Sequence[int]) -> str:
-    """The groups of a tree's levels as people write them, such as `{1, 4, 8}`."""
+    """Return the groups of a tree's levels as people write them, such as `{1, 4, 8}`."""
     return "{" + ", ".join(str(count) for count in groups) + "}"

@@ -1,7 +1,7 @@
-"""Which trials go on training: successive halving without waiting (ASHA, Li et al. 2020).
+"""Decides which trials train on: successive halving without waiting (ASHA, Li et al. 2020).
 
-A trial that has reached a rung goes on if it is among the best there so far; nobody waits for those
-that come later, so an early one may go on that a late one would have kept from it.
+A trial that has reached a rung goes on if it is among the best there so far. It does not wait for
+later trials, so an early one may go on that would have been stopped had they come first.
 """
 
 import math
@@ -10,24 +10,24 @@ from collections.abc import Sequence
 from expertree.search.record import Objectives
 
 LEAST = 0.01
-"""Of a training: before that its loss curve has no point."""
+"""The least share of a training for a rung: before that its loss curve has no point."""
 
 
 def value_of(objectives: Objectives) -> float:
-    """What rungs compare: the mean of PSNR in and out of distribution, in dB.
+    """Return what rungs compare: the mean of PSNR in and out of distribution, in dB.
 
-    Not the cost: a small tree is cheap to go on with.
+    The cost does not count: a small tree is cheap to go on with.
     """
     return (objectives["psnr_in"] + objectives["psnr_out"]) / 2.0
 
 
 def goes_on(value: float, others: Sequence[float], *, reduction: float) -> bool:
-    """Whether a trial goes on into the next rung.
+    """Return whether a trial goes on into the next rung.
 
     Args:
-        value: What it reached at this rung; more is better.
-        others: What other trials reached at it before.
-        reduction: One of so many goes on; rounded up, so that the first one always does.
+        value: Value that it reached at this rung; more is better.
+        others: Values that other trials reached at it before.
+        reduction: One trial in so many goes on; rounded up, so that the first one always does.
     """
     places = math.ceil((len(others) + 1) / reduction)
     return sum(other > value for other in others) < places

@@ -1,4 +1,4 @@
-"""The configuration of a search: that of a build, and what is searched how."""
+"""The configuration of a search: that of a build, and how a space is searched."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from expertree.search.space import Space, apply, read_space
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSettings:
-    """How a space is searched."""
+    """Settings of how a space is searched."""
 
     searcher: Literal["optuna", "random", "grid"] = "optuna"
     """`optuna` proposes by what trials have reached, for all objectives at once; `random` draws;
@@ -27,26 +27,26 @@ class SearchSettings:
     """Trials at most; a grid may have fewer."""
 
     concurrent: int = 4
-    """Trials at a time. They only wait: what trains at a time is up to the lanes."""
+    """Trials at a time. They only wait: how many experts train at a time is up to the lanes."""
 
     fractions: tuple[float, ...] = (0.25, 0.5, 1.0)
     """Shares of the training after which trials are compared, the rungs; only 1.0 stops none."""
 
     reduction: float = 3.0
-    """Of so many trials at a rung one goes on."""
+    """One trial in so many at a rung goes on."""
 
     budget_hours: float | None = None
     """Hours of lanes (GPUs, or CPUs without them) for training in all; also `--budget`. What trains
     when they are spent is finished, and nothing more begins. Null for no limit."""
 
     seed: int = 0
-    """Of what is drawn."""
+    """Seed of the draws of trials."""
 
     build_best: bool = False
     """Build the best tree at the end, from the experts that are there, with report and bundle."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Raise ValueError for rungs that do not grow to 1, or a number out of range."""
         check_fractions(self.fractions)
         for name in ("num_trials", "concurrent"):
             if getattr(self, name) < 1:
@@ -59,28 +59,28 @@ class SearchSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SearchConfig(BuildConfig):
-    """All of a search: what trials have in common is given as for a build."""
+    """The whole configuration of a search; what trials have in common is given as for a build."""
 
     title: str = "A search over trees"
     """Heading of the report."""
 
     output: str = "runs/search"
-    """Where the record, the study and the best tree's configuration go: a folder or a URI."""
+    """Folder or URI for the record, the study and the best tree's configuration."""
 
     experts: ExpertsConfig = ExpertsConfig(comparisons=(SAMPLES_OF_A_PATH,))
-    """As for a build. Trials are compared with each other and train no network beside the tree; the
-    best tree's build has the cheaper one."""
+    """Experts as for a build. Trials are compared with each other and train no network besides the
+    tree; the best tree's build has the cheaper one."""
 
     search_space: str = "granularity"
-    """The name of one that comes along (`search_spaces`), or a path to a user's own YAML file."""
+    """Name of a space that comes with the package (`search_spaces`), or path of a YAML file."""
 
     search: SearchSettings = SearchSettings()
 
     def __post_init__(self) -> None:
-        """Refuse what a search cannot do, beside what a build cannot.
+        """Check the configuration as for a build, and that the runner is Ray.
 
         Raises:
-            ConfigError: Says what to change.
+            ConfigError: If it is impossible; the message says what to change.
         """
         BuildConfig.__post_init__(self)
         if self.cluster.runner == "local":
@@ -91,7 +91,7 @@ class SearchConfig(BuildConfig):
 
 
 def base_of(config: SearchConfig) -> dict[str, Any]:
-    """What trials have in common, as a build's configuration in plain data."""
+    """Return what trials have in common, as a build's configuration in plain data."""
     data = to_dict(config)
     for name in ("search_space", "search"):
         del data[name]
@@ -99,23 +99,23 @@ def base_of(config: SearchConfig) -> dict[str, Any]:
 
 
 def trial_config(config: SearchConfig, overrides: Mapping[str, Any]) -> BuildConfig:
-    """The configuration of one trial's build.
+    """Return the configuration of one trial's build.
 
     Raises:
-        ConfigError: If it cannot be.
+        ConfigError: If there can be no such build.
     """
     return load(BuildConfig, apply(BuildConfig, base_of(config), overrides))
 
 
 def check_trials(config: SearchConfig, trials: Iterable[Mapping[str, Any]]) -> None:
-    """Check that trials can be, as far as that is known before anything was made.
+    """Check that trials are possible, as far as that is known before anything is made.
 
     Args:
         config: The search.
-        trials: Overrides of each.
+        trials: Overrides of each trial.
 
     Raises:
-        ConfigError: If one cannot be; says which and why.
+        ConfigError: If one is impossible; the message says which and why.
     """
     for overrides in trials:
         try:
@@ -131,11 +131,11 @@ def open_space(name: str, folder: Path) -> Space:
     """Read a space by its name or path.
 
     Args:
-        name: Of a file in `folder` without `.yaml`, or a path that ends with it.
-        folder: Where the spaces are.
+        name: Name of a file in `folder` without `.yaml`, or a path that ends with it.
+        folder: Folder of the named spaces.
 
     Raises:
-        ConfigError: If there is none, or it cannot be searched.
+        ConfigError: If there is no such space, or it cannot be searched.
     """
     is_path = name.endswith((".yaml", ".yml"))
     path = Path(name) if is_path else folder / f"{name}.yaml"
@@ -152,7 +152,7 @@ def open_space(name: str, folder: Path) -> Space:
 
 
 def demands(config: BuildConfig) -> list[Demand]:
-    """The experts that one tree needs, by level; a group that is not cut counts on each."""
+    """Return the experts that one tree needs, by level; a group not cut further counts on each."""
     hierarchy, experts = config.hierarchy, config.experts
     cut, own = hierarchy.cut_groups, experts.samples_per_expert
     shares_groups = hierarchy.method == "bisecting" and experts.is_apart

@@ -1,4 +1,4 @@
-"""What trials of a search have in common: checked, and made before the first."""
+"""Checks a search's space, and makes what its trials have in common before the first."""
 
 import dataclasses
 
@@ -24,10 +24,10 @@ _NUM_CHECKED = 64
 
 
 def check_space(config: SearchConfig, space: Space) -> None:
-    """Check that a space's trials can be, as far as that is known before anything was made.
+    """Check that a space's trials are possible, as far as is known before anything is made.
 
     Raises:
-        ConfigError: If one cannot be, or there are none.
+        ConfigError: If one is impossible, or there are none.
     """
     if config.grow.build is not None:
         raise ConfigError("grow.build grows one tree; a search cuts new ones: leave it out")

@@ -1,4 +1,4 @@
-"""How many experts trials need, each for itself and together, before any is trained."""
+"""Counts the experts that trials need, each for itself and together, before any is trained."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,8 @@ class Demand:
     Attributes:
         kind: Everything that their weights depend on, short of the images: trials that name the
             same kind share its experts.
-        count: How many, at most.
-        num_samples: That each of them sees.
+        count: Most experts of this kind.
+        num_samples: Samples that each of them sees.
     """
 
     kind: str
@@ -22,14 +22,14 @@ class Demand:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Needed:
-    """What trials need in all.
+    """The experts and samples that trials need in all.
 
     Attributes:
-        naive_experts: Each trial by itself.
-        shared_experts: Together, each once; at most, since a group that two levels have in common
-            is counted for both.
-        naive_samples: Trained on, each trial by itself.
-        shared_samples: Trained on together.
+        naive_experts: Experts if each trial trains its own.
+        shared_experts: Experts if each is trained once; at most, since a group that two levels have
+            in common is counted for both.
+        naive_samples: Samples to train on if each trial trains its own experts.
+        shared_samples: Samples to train on if experts are shared.
     """
 
     naive_experts: int

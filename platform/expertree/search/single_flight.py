@@ -1,4 +1,4 @@
-"""One run for each key, however many ask while it lasts."""
+"""Makes callers that ask for the same key at the same time share one run."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,16 +8,15 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Joins those who ask for the same key; an error goes to all of them and is not kept."""
+    """Joins callers that ask for the same key; an error goes to all of them and is not kept."""
 
     def __init__(self) -> None:
-        """See the class."""
         self._flights: dict[str, asyncio.Task[T]] = {}
 
     async def do(self, key: str, make: Callable[[], Awaitable[T]]) -> T:
-        """What `make` gives; started only if no run for the key is under way.
+        """Return what `make` returns; it is started only if no run for the key is under way.
 
-        Whoever stops waiting does not stop the run.
+        A caller that stops waiting does not stop the run.
         """
         flight = self._flights.get(key)
         if flight is None:

@@ -8,9 +8,9 @@
       hierarchy.groups[2]: {int: [7, 16], when: {tree.levels: 3}}
       router.alpha: {log_uniform: [0.01, 1.0]}
 
-A key is one of the configuration's, with an index where one entry of a list is meant; `tree.levels`
-is the one name besides, to hang conditions on.  Groups grow from level to level: a draw of one
-level's begins above the number drawn for the level before.
+A key is one of the configuration's, with an index where one entry of a list is meant. The only
+other name is `tree.levels`, for use in conditions. Groups grow from level to level: the draw for a
+level begins above the number drawn for the level before.
 """
 
 import dataclasses
@@ -25,26 +25,26 @@ from expertree.errors import ConfigError
 from expertree.search.record import Scalar, shape_in_words
 
 SPACES = Path(__file__).with_name("spaces")
-"""The spaces that have names. In a clone a link to its folder `search_spaces`; a wheel has them."""
+"""The folder of the named spaces: a link to `search_spaces` in a clone, a folder in a wheel."""
 
 GROUPS = "hierarchy.groups"
 LEVELS = "tree.levels"
 SECTIONS = ("hierarchy", "experts", "router")
-"""What a space may vary: what comes before, images and embeddings, all trials have in common."""
+"""The sections that a space may vary; images and embeddings are the same for all trials."""
 
 _INDEXED = re.compile(r"^(?P<key>[\w.]+)\[(?P<index>\d+)\]$")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """One of some values, each as likely."""
+    """A distribution over some values, each as likely."""
 
     values: tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Whole:
-    """A whole number of a range, both ends included."""
+    """A distribution over the whole numbers of a range, both ends included."""
 
     low: int
     high: int
@@ -52,7 +52,7 @@ class Whole:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Real:
-    """A number of a range, evenly on it or on its logarithm."""
+    """A distribution over the numbers of a range, even on it or on its logarithm."""
 
     low: float
     high: float
@@ -68,8 +68,8 @@ class Parameter:
 
     Attributes:
         key: A configuration key, maybe with an index, or `tree.levels`.
-        distribution: What is drawn.
-        when: By the key of an earlier parameter, the values of it with which this one exists.
+        distribution: Distribution that its values are drawn from.
+        when: Values of earlier parameters, by their keys, with which this one exists.
     """
 
     key: str
@@ -77,21 +77,21 @@ class Parameter:
     when: Mapping[str, tuple[Any, ...]]
 
     def exists(self, values: Mapping[str, Any]) -> bool:
-        """Whether it is drawn, given what was drawn before it."""
+        """Return whether it is drawn, given what was drawn before it."""
         return all(key in values and values[key] in fits for key, fits in self.when.items())
 
 
 class Draws(Protocol):
-    """Where drawn values come from."""
+    """A source of drawn values."""
 
     def choice(self, key: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - any plain value
-        """One of some values."""
+        """Return one of some values."""
 
     def whole(self, key: str, low: int, high: int) -> int:
-        """A whole number, both ends included."""
+        """Return a whole number, both ends included."""
 
     def real(self, key: str, low: float, high: float, *, log: bool) -> float:
-        """A number."""
+        """Return a number of the range, even on it or on its logarithm."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,9 +99,9 @@ class Space:
     """A search space.
 
     Attributes:
-        name: What the user calls it.
-        fixed: Configuration keys that all trials have in common.
-        parameters: What is drawn, in order.
+        name: Name that the user gives it.
+        fixed: Configuration keys and values that all trials have in common.
+        parameters: Parameters that are drawn, in order.
     """
 
     name: str
@@ -141,13 +141,13 @@ class Space:
         return low
 
     def size(self) -> int | None:
-        """How many different trials there are; None if infinitely many."""
+        """Return the number of different trials; None if infinitely many."""
         if any(isinstance(parameter.distribution, Real) for parameter in self.parameters):
             return None
         return sum(1 for _ in self.grid())
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """All trials, in the order of the file; impossible ones are left out.
+        """Yield all trials, in the order of the file; impossible ones are left out.
 
         Raises:
             ConfigError: If there are infinitely many.
@@ -183,7 +183,7 @@ class Space:
         return ()
 
     def overrides(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Configuration keys and values of a trial, the fixed ones first."""
+        """Return the configuration keys and values of a trial, the fixed ones first."""
         found = dict(self.fixed)
         lists: dict[str, dict[int, Any]] = {}
         for key, value in values.items():
@@ -200,7 +200,7 @@ class Space:
         return found
 
     def most_groups(self) -> int | None:
-        """The largest number of groups that a level of any trial can have; None if not varied."""
+        """Return the most groups that a level of any trial can have; None if not given."""
         numbers: list[int] = []
         for key, distribution in self._all():
             if key.partition("[")[0] == GROUPS:
@@ -208,7 +208,7 @@ class Space:
         return max(numbers, default=None)
 
     def ranges(self) -> dict[str, dict[str, Any]]:
-        """What is drawn, as others name it: `values`, or `min` and `max`, by flattened key."""
+        """Return what is drawn, by flattened key: `values`, or `min` and `max`."""
         return {_flat_key(own.key): _range(own) for own in self.parameters}
 
     def _all(self) -> Iterator[tuple[str, Distribution]]:
@@ -219,11 +219,11 @@ class Space:
 
 
 def read_space(name: str, data: object, cls: type) -> Space:
-    """A search space from plain data.
+    """Read a search space from plain data.
 
     Args:
-        name: What the user calls it.
-        data: What its YAML file holds.
+        name: Name that the user gives it.
+        data: Content of its YAML file.
         cls: The configuration's dataclass.
 
     Raises:
@@ -248,7 +248,7 @@ def read_space(name: str, data: object, cls: type) -> Space:
 
 
 def flatten(overrides: Mapping[str, Any], *, num_experts: int | None) -> dict[str, Scalar]:
-    """A trial's overrides as scalars: the shape as `tree.levels`, `tree.k1`, ..., lists as JSON."""
+    """Return overrides as scalars: the shape as `tree.levels`, `tree.k1`, ..., lists as JSON."""
     groups = list(overrides.get(GROUPS, ()))
     flat: dict[str, Scalar] = {}
     if groups:
@@ -264,7 +264,7 @@ def flatten(overrides: Mapping[str, Any], *, num_experts: int | None) -> dict[st
 
 
 def _flat_key(key: str) -> str:
-    """The name that `flatten` gives a parameter: `tree.k2` for `hierarchy.groups[1]`."""
+    """Return the name that `flatten` gives a parameter: `tree.k2` for `hierarchy.groups[1]`."""
     indexed = _INDEXED.match(key)
     if indexed is None or indexed["key"] != GROUPS:
         return "tree.shape" if key == GROUPS else key
@@ -286,12 +286,12 @@ def _range(parameter: Parameter) -> dict[str, Any]:
 
 
 def apply(cls: type, base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as plain data with some dotted keys changed.
+    """Return a configuration as plain data with some dotted keys changed.
 
     Args:
-        cls: Its dataclass; a section that is null gets its defaults where a key lies below it.
-        base: All of it.
-        overrides: By dotted key.
+        cls: Dataclass of it; a section that is null gets its defaults where a key lies below it.
+        base: The whole configuration.
+        overrides: New values by dotted key.
     """
     data: dict[str, Any] = _copied(base)
     for key, value in overrides.items():
@@ -311,7 +311,7 @@ def _copied(value: Any) -> Any:  # noqa: ANN401 - any plain data
 
 
 def _groups_before(key: str, values: Mapping[str, Any]) -> int:
-    """Groups of the level before an entry of the shape; 0 where there is none."""
+    """Return the groups of the level before an entry of the shape; 0 where there is none."""
     indexed = _INDEXED.match(key)
     if indexed is None or indexed["key"] != GROUPS:
         return 0

@@ -1,4 +1,4 @@
-"""What a search remembers between its starts: trials, experts and pieces, one small file each."""
+"""Keeps a search's trials, experts and pieces between its starts, in one small file each."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -14,11 +14,10 @@ class SearchState:
 
     Args:
         output: The search's output folder.
-        workers_per_lane: Processes that train one network together, which hours count.
+        workers_per_lane: Processes that train one network together; hours count each of them.
     """
 
     def __init__(self, output: Storage, *, workers_per_lane: int = 1) -> None:
-        """See the class."""
         self._trials = output.sub("trials")
         self._experts = output.sub("experts")
         self._notes = output.sub("pieces")
@@ -36,16 +35,16 @@ class SearchState:
 
     @property
     def notes(self) -> Storage:
-        """Where lanes leave a note of each piece of an expert that they trained."""
+        """The directory where lanes leave a note of each piece of an expert that they trained."""
         return self._notes
 
     def save(self, trial: Trial) -> None:
-        """Keep a trial as it is now."""
+        """Store a trial as it is now."""
         self.trials[trial["number"]] = trial
         self._trials.write_json(f"{trial['number']:05d}.json", trial)
 
     def plan_expert(self, key: str, *, label: str, num_samples: int, in_store: bool) -> None:
-        """Remember what an expert is called, and whether it was there before the search."""
+        """Store an expert's label and samples, and whether it was made before the search."""
         if key not in self._about:
             self._about[key] = {"label": label, "num_samples": num_samples, "in_store": in_store}
             self._experts.write_json(f"{key}.json", self._about[key])
@@ -53,21 +52,20 @@ class SearchState:
     def refresh(self) -> None:
         """Read the notes that lanes left since the last time.
 
-        May run on a thread of its own, beside whoever asks for hours and experts.
+        May run on a thread of its own while others call `hours` and `experts`.
         """
         known = self._known_notes
         fresh = [name for name in self._notes.list_files(".json") if name not in known]
         self._known_notes = known | {name: self._notes.read_json(name) for name in fresh}
 
     def hours(self) -> float:
-        """Hours of lanes that went into finished pieces, over all starts; see `refresh`."""
+        """Return the hours of lanes spent on finished pieces, over all starts; see `refresh`."""
         return sum(self._hours_of(notes) for notes in self._by_expert().values())
 
     def begin_again(self) -> list[Trial]:
-        """Trials that have not come to an end of their own, as ones to go on with.
+        """Set unfinished trials back to waiting, and return them.
 
-        Those that were cut off, those that the budget stopped, and those that failed: its cause may
-        be gone.
+        These were cut off, stopped by the budget, or failed with an error that may be gone.
         """
         found = []
         for number, trial in sorted(self.trials.items()):
@@ -78,7 +76,7 @@ class SearchState:
         return found
 
     def experts(self) -> list[Expert]:
-        """All experts that trials need, by key."""
+        """Return all experts that trials need, sorted by key."""
         by_expert = self._by_expert()
         users: dict[str, list[int]] = {}
         for number, trial in sorted(self.trials.items()):
@@ -109,6 +107,6 @@ class SearchState:
         return found
 
     def _hours_of(self, notes: Iterable[Mapping[str, Any]]) -> float:
-        """A note has the seconds since the training began, so the last one has all of them."""
+        """Return an expert's hours: its last note has the seconds since the training began."""
         seconds = max((float(note["seconds"]) for note in notes), default=0.0)
         return seconds * self._workers / _SECONDS_AN_HOUR

@@ -1,4 +1,4 @@
-"""From trials and experts to the record of a search. Pure functions."""
+"""Makes the record of a search from its trials and experts, with pure functions."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ SearchStatus = Literal["running", "done", "stopped", "interrupted"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class About:
-    """What does not come from trials; see `record.Search` for each."""
+    """The part of a record that does not come from trials; see `record.Search` for each."""
 
     title: str
     space: str
@@ -38,7 +38,7 @@ def summarise(
     status: SearchStatus,
     seconds: float,
 ) -> Search:
-    """The record of a search, as far as it has come."""
+    """Return the record of a search, as far as it has come."""
     completed = {
         trial["number"]: trial["objectives"]
         for trial in trials
@@ -80,7 +80,7 @@ def summarise(
 
 
 def cost(trials: Sequence[Trial], experts: Sequence[Expert], *, budget_hours: float | None) -> Cost:
-    """What sharing saved; an expert that was in the store before counts for nobody."""
+    """Return the cost with and without sharing; experts made before the search do not count."""
     by_key = {expert["key"]: expert for expert in experts if not expert["in_store"]}
     naive_trainings, naive_hours, naive_full_hours = 0, 0.0, 0.0
     for trial in trials:
@@ -105,7 +105,7 @@ def cost(trials: Sequence[Trial], experts: Sequence[Expert], *, budget_hours: fl
 
 
 def best(completed: Mapping[int, Objectives]) -> list[Best]:
-    """The best completed trial by the mean of both PSNRs, and by each objective."""
+    """Return the best completed trial by the mean of both PSNRs, and by each objective."""
     if not completed:
         return []
     found = [_best(completed, "mean", {n: value_of(own) for n, own in completed.items()})]
@@ -118,13 +118,13 @@ def best(completed: Mapping[int, Objectives]) -> list[Best]:
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """The trial to build: the best completed one by the mean of both PSNRs."""
+    """Return the trial to build: the best completed one by the mean of both PSNRs."""
     completed = [t for t in trials if t["status"] == "completed" and t["objectives"] is not None]
     return max(completed, key=_mean_of, default=None)
 
 
 def _mean_of(trial: Trial) -> tuple[float, int]:
-    """Of equals the first."""
+    """Return the mean PSNR to compare trials by, and a number that puts the first of equals up."""
     value = value_of(trial["objectives"]) if trial["objectives"] is not None else float("-inf")
     return value, -trial["number"]
 
@@ -137,12 +137,12 @@ def _best(completed: Mapping[int, Objectives], name: str, gains: Mapping[int, fl
 
 
 def _hours_in_full(expert: Expert) -> float:
-    """An expert trained to its end, by how long it took so far."""
+    """Return the hours of training an expert to its end, by how long it took so far."""
     return expert["hours"] / expert["samples"] * expert["num_samples"] if expert["samples"] else 0.0
 
 
 def _owned(trials: Sequence[Trial]) -> dict[int, list[str]]:
-    """The experts that each trial was the first to need."""
+    """Return the experts that each trial was the first to need."""
     seen: set[str] = set()
     owned: dict[int, list[str]] = {}
     for trial in sorted(trials, key=lambda own: own["begin_s"]):

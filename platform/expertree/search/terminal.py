@@ -1,4 +1,4 @@
-"""What a search found, for the terminal."""
+"""Renders what a search found for the terminal."""
 
 from rich.console import RenderableType
 from rich.table import Table as RichTable
@@ -10,7 +10,7 @@ from expertree.search import words
 from expertree.search.record import Search
 
 MOST_LINES = 12
-"""Trials on the front that are listed; the page has all."""
+"""Most trials on the front that are listed; the page has all."""
 
 
 def search_summary(record: Search, *, width: int | None = None, colour: bool = False) -> str:

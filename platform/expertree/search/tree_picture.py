@@ -1,4 +1,4 @@
-"""A tree as a small picture: a row for each level, a box for each group, as wide as its samples."""
+"""Draws a tree as a small picture: a row a level, a box a group, as wide as its samples."""
 
 import io
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from expertree.search.record import Node
 WIDTH_PX, ROW_PX, GAP_PX, MARGIN_PX = 640, 64, 2, 8
 TEXT_PX = 13
 FILLS = ("#1d3b53", "#0a6c74", "#4e9f8f", "#93bf85")
-"""By level, coarse to fine; deeper ones share the last."""
+"""Colours by level, coarse to fine; deeper levels share the last."""
 UNSERVED, INK, PAPER = "#e4e0d7", "#1d1c1a", "#ffffff"
 
 
 def tree_png(nodes: Sequence[Node]) -> bytes:
-    """Draw a tree.
+    """Draw a tree as a small picture.
 
     Args:
         nodes: Its nodes, parents before children.

@@ -1,4 +1,4 @@
-"""What a trial of a search needs, and what it reaches with that.
+"""The records of what a trial of a search needs, and of what it reaches.
 
 Nothing here imports the networks, so that the registry's process starts without them.
 """
@@ -16,12 +16,12 @@ class Stop:
     """One expert at one rung.
 
     Attributes:
-        key: Of the task that trains it so far.
-        num_samples: That it has seen there.
-        result: Where it is stored as it is there.
-        train: The task.
-        score: The task that scores it; there is nothing to do where its columns are stored.
-        columns: Where those are, by patch set.
+        key: Key of the task that trains it to this rung.
+        num_samples: Samples that it has seen there.
+        result: Result in the store that holds it as it is there.
+        train: Task that trains it to this rung.
+        score: Task that scores it; there is nothing to do where its columns are stored.
+        columns: Directories of its columns of scores, by patch set.
     """
 
     key: str
@@ -37,12 +37,12 @@ class Need:
     """One expert that a trial needs.
 
     Attributes:
-        key: Content hash.
-        label: What the user calls it.
-        node: Its node.
+        key: Content hash of the expert.
+        label: Name shown to users.
+        node: Node of the expert.
         served: Whether routers may choose it; else others only start from it.
         parent: Key of the expert that it starts from.
-        stops: It at each rung, the last one in full.
+        stops: The expert at each rung; at the last one it is trained in full.
     """
 
     key: str
@@ -54,7 +54,7 @@ class Need:
 
     @property
     def num_samples(self) -> int:
-        """That it sees in full."""
+        """The samples that it sees in full."""
         return self.stops[-1].num_samples
 
 
@@ -63,7 +63,7 @@ class TrialPlan:
     """One trial's tree and the experts that it needs, parents first.
 
     Attributes:
-        measured: What is known of the tree before its experts are; see `record.Trial`.
+        measured: Measurements of the tree before its experts are trained; see `record.Trial`.
     """
 
     tree: tuple[Node, ...]
@@ -73,10 +73,10 @@ class TrialPlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    """What a tree reaches with its experts as they are at a rung; PSNR in dB.
+    """The results of a tree with its experts as they are at a rung; PSNR in dB.
 
     Attributes:
-        measured: What else; see `record.Trial`.
+        measured: Other measurements; see `record.Trial`.
     """
 
     psnr_in: float

@@ -1,4 +1,4 @@
-"""What a search is called on its page and in the terminal."""
+"""The words for a search on its page and in the terminal."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ STATUSES: Mapping[str, str] = {
     "running": "running",
     "waiting": "waiting",
 }
-"""In the order in which they are counted."""
+"""The statuses in words, in the order in which they are counted."""
 
 _ORDINALS = {1: "1st", 2: "2nd", 3: "3rd"}
 _PARAMETERS: Mapping[str, str] = {
@@ -31,7 +31,7 @@ _PARAMETERS: Mapping[str, str] = {
 
 
 def parameter_name(key: str) -> str:
-    """A flattened parameter in words: the last two of its key where there are no better ones."""
+    """Return a flattened parameter's name in words, by default the last two of its key."""
     place = key.removeprefix("tree.k")
     if place != key and place.isdigit():
         return f"groups, {_ORDINALS.get(int(place), f'{place}th')} level"
@@ -39,7 +39,7 @@ def parameter_name(key: str) -> str:
 
 
 def scalar(value: Scalar) -> str:
-    """A parameter's value, numbers to three digits."""
+    """Return a parameter's value in words, fractions to three digits."""
     if value is None:
         return formatting.NOT_MEASURED
     if isinstance(value, bool):
@@ -50,34 +50,34 @@ def scalar(value: Scalar) -> str:
 
 
 def hours(value: float | None) -> str:
-    """Hours of training as a time."""
+    """Return hours of training as a time in words."""
     return formatting.duration(None if value is None else 3600 * value)
 
 
 def mean_psnr(objectives: Objectives) -> float:
-    """What `best` calls the mean: of PSNR in and out of distribution (dB)."""
+    """Return the mean of PSNR in and out of distribution (dB), which `best` calls `mean`."""
     return (objectives["psnr_in"] + objectives["psnr_out"]) / 2
 
 
 def trials_by_number(record: Search) -> dict[int, Trial]:
-    """The trials of a search by their numbers."""
+    """Return the trials of a search by their numbers."""
     return {trial["number"]: trial for trial in record["trials"]}
 
 
 def best_trial(record: Search) -> Trial | None:
-    """The one to build: the best by the mean of both PSNRs."""
+    """Return the trial to build: the best by the mean of both PSNRs."""
     found = [best["trial"] for best in record["best"] if best["objective"] == "mean"]
     return trials_by_number(record)[found[0]] if found else None
 
 
 def status_counts(record: Search) -> list[tuple[str, int]]:
-    """How many trials came to which end, in words; those that there are."""
+    """Return each status that trials have, in words, and the number of those trials."""
     states = [trial["status"] for trial in record["trials"]]
     return [(words, states.count(key)) for key, words in STATUSES.items() if key in states]
 
 
 def times_fewer(record: Search) -> float | None:
-    """How many times as many trainings there would be without sharing; None before the first."""
+    """Return how many times more trainings there were without sharing; None before the first."""
     cost = record["cost"]
     shared = cost["shared_trainings"]
     return cost["naive_trainings"] / shared if shared else None

@@ -1,4 +1,4 @@
-"""The files of a search's report."""
+"""Writes the files of a search's report."""
 
 import csv
 import io
@@ -32,14 +32,14 @@ def write_search(record: Search, directory: Storage) -> None:
     """Write a search's report; see `render_search`.
 
     Raises:
-        StorageError: The directory cannot be written.
+        StorageError: If the directory cannot be written.
     """
     for name, data in render_search(record).items():
         directory.write_bytes(name, data)
 
 
 def trials_csv(record: Search) -> str:
-    """A line for each trial: its parameters, what it reached, how it ended."""
+    """Return CSV with a line for each trial: its parameters, what it reached, how it ended."""
     keys = sorted({key for trial in record["trials"] for key in trial["parameters"]})
     results = ("psnr_in", "psnr_out", "gpu_hours")
     stream = io.StringIO()

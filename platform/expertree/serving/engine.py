@@ -6,36 +6,16 @@ that passes between them can be pickled, since an engine may be many processes o
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from expertree.images.arrays import Image, ImageU8
+from expertree.routing import Wish
 
 Pixels: TypeAlias = ImageU8 | Image
 """RGB, `[height, width, 3]`: uint8, or float32 in [0, 1] where 8 bits are not enough."""
 
 OnTile: TypeAlias = Callable[[int, int], None]
 """Told, on the event loop, how many tiles are done and how many there are. Both may start again."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    """What a caller wants of the choice and of the work; see `Restorer.restore`.
-
-    Attributes:
-        level: Take this level; 0 is the root's.
-        expert: Take this expert, by its node.
-        instruction: What is wrong with the image, by `Model.names`.
-        confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
-        insist: Choose an expert even if none is predicted to make the image better.
-        tile_px: Largest side of a tile, 0 for the whole image at once.
-    """
-
-    level: int | None = None
-    expert: int | None = None
-    instruction: tuple[str, ...] = ()
-    confidence: int | None = None
-    insist: bool = False
-    tile_px: int | Literal["auto"] = "auto"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,15 +174,15 @@ class Engine(Protocol):
 
     All may raise, from `expertree.errors`: `OverloadError` where too many wait, `UnavailableError`
     where nothing is loaded or something was lost on the way, `DeadlineError`, `OptionError` for
-    options that the serving model does not have.
+    a wish that the serving model cannot meet. Mixing by `strength` is up to the caller.
     """
 
-    async def route(self, pixels: Pixels, options: Options) -> Routed:
+    async def route(self, pixels: Pixels, wish: Wish) -> Routed:
         """Choose the expert for an image, without restoring it."""
         ...
 
     async def restore(
-        self, pixels: Pixels, options: Options, *, on_tile: OnTile | None = None
+        self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
     ) -> Restored:
         """Restore an image with one expert, or leave it as it is if that is the choice.
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from expertree.errors import MemoryShortageError, OptionError, OverloadError
 from expertree.experts.shortage import is_out_of_memory
 from expertree.images.arrays import Image
 from expertree.restorer import Restorer
+from expertree.routing import Wish
 from expertree.serving.describe import describe_model, describe_route
 from expertree.serving.engine import (
     Model,
     OnTile,
-    Options,
     Pixels,
     Restored,
     Routed,
@@ -66,16 +66,16 @@ class LocalEngine:
         self._places = num_threads + max_queued
         self._taken = 0
 
-    async def route(self, pixels: Pixels, options: Options) -> Routed:
+    async def route(self, pixels: Pixels, wish: Wish) -> Routed:
         """See `Engine`."""
 
         def work(queue_s: float, _: threading.Event) -> Routed:
-            return self._route(pixels, options, queue_s)
+            return self._route(pixels, wish, queue_s)
 
         return await self._in_thread(work)
 
     async def restore(
-        self, pixels: Pixels, options: Options, *, on_tile: OnTile | None = None
+        self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
     ) -> Restored:
         """See `Engine`."""
         loop = asyncio.get_running_loop()
@@ -87,7 +87,7 @@ class LocalEngine:
                 if on_tile is not None:
                     loop.call_soon_threadsafe(on_tile, num_done, num_tiles)
 
-            return self._restore(pixels, options, queue_s, tile_done)
+            return self._restore(pixels, wish, queue_s, tile_done)
 
         return await self._in_thread(work)
 
@@ -125,16 +125,11 @@ class LocalEngine:
         finally:
             self._taken -= 1
 
-    def _route(self, pixels: Pixels, options: Options, queue_s: float) -> Routed:
+    def _route(self, pixels: Pixels, wish: Wish, queue_s: float) -> Routed:
         begin = time.perf_counter()
         with named_errors():
             route = self.restorer.route(
-                pixels if pixels.dtype == np.uint8 else _to_tensor(pixels),
-                level=options.level,
-                expert=options.expert,
-                instruction=options.instruction,
-                confidence=options.confidence,
-                insist=options.insist,
+                pixels if pixels.dtype == np.uint8 else _to_tensor(pixels), wish
             )
         bundle = self.restorer.bundle
         return describe_route(
@@ -145,16 +140,14 @@ class LocalEngine:
             seconds={"queue": queue_s, "route": time.perf_counter() - begin},
         )
 
-    def _restore(
-        self, pixels: Pixels, options: Options, queue_s: float, on_tile: OnTile
-    ) -> Restored:
-        routed = self._route(pixels, options, queue_s)
+    def _restore(self, pixels: Pixels, wish: Wish, queue_s: float, on_tile: OnTile) -> Restored:
+        routed = self._route(pixels, wish, queue_s)
         if routed.expert is None:
             return untouched(pixels, routed)
         begin = time.perf_counter()
         with named_errors():
             pixels, num_tiles, num_retries = apply_expert(
-                self.restorer, routed.expert, pixels, options.tile_px, on_tile
+                self.restorer, routed.expert, pixels, wish, on_tile
             )
         return Restored(
             pixels=pixels,
@@ -169,7 +162,7 @@ def apply_expert(
     restorer: Restorer,
     expert: int,
     pixels: Pixels,
-    tile_px: int | Literal["auto"],
+    wish: Wish,
     on_tile: OnTile | None = None,
 ) -> tuple[Pixels, int, int]:
     """Run one expert on pixels, without judging them.
@@ -178,9 +171,9 @@ def apply_expert(
         The restored pixels, the number of tiles, and the times that memory ran out.
     """
     if pixels.dtype == np.uint8:
-        done = restorer.apply(expert, pixels, tile_px=tile_px, on_tile=on_tile)
+        done = restorer.apply(expert, pixels, wish, on_tile=on_tile)
         return done.image, done.num_tiles, done.num_retries
-    exact = restorer.apply(expert, _to_tensor(pixels), tile_px=tile_px, on_tile=on_tile)
+    exact = restorer.apply(expert, _to_tensor(pixels), wish, on_tile=on_tile)
     restored = np.ascontiguousarray(exact.image.permute(1, 2, 0).numpy())
     return restored, exact.num_tiles, exact.num_retries
 

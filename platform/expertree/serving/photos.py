@@ -101,7 +101,7 @@ def encode(decoded: Decoded, restored: Restored, wanted: Wanted) -> RestoredFile
         raise OptionError(f"{kind} is without loss and has no quality; leave it out")
     if restored.num_tiles == 0 and kind == photo.format:
         return _file(decoded, restored, kind, decoded.data, begin)
-    pixels = np.ascontiguousarray(mix(decoded.pixels, restored.pixels, wanted.strength))
+    pixels = np.ascontiguousarray(mix(decoded.pixels, restored.pixels, wanted.wish.strength))
     if pixels.dtype == np.uint8:
         tensor = to_float(pixels)
     else:

@@ -25,11 +25,11 @@ from expertree.errors import (
 )
 from expertree.images.tiling import Canvas, TilePlan
 from expertree.restorer.tiles import plans_to_try
+from expertree.routing import Wish
 from expertree.serving.deployments import GatewayConfig
 from expertree.serving.engine import (
     Model,
     OnTile,
-    Options,
     Pixels,
     Restored,
     Routed,
@@ -125,17 +125,17 @@ class ReleaseEngine:
         """See `Engine`."""
         return self._current is not None
 
-    async def route(self, pixels: Pixels, options: Options) -> Routed:
+    async def route(self, pixels: Pixels, wish: Wish) -> Routed:
         """See `Engine`."""
         with self._pinned() as release:
-            return await self._judge(release, pixels, options)
+            return await self._judge(release, pixels, wish)
 
     async def restore(
-        self, pixels: Pixels, options: Options, *, on_tile: OnTile | None = None
+        self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
     ) -> Restored:
         """See `Engine`."""
         with self._pinned() as release:
-            return await self._restore(release, pixels, options, on_tile)
+            return await self._restore(release, pixels, wish, on_tile)
 
     @contextlib.contextmanager
     def _pinned(self) -> Iterator[Release]:
@@ -148,10 +148,10 @@ class ReleaseEngine:
         finally:
             self._in_use[release.app] -= 1
 
-    async def _judge(self, release: Release, pixels: Pixels, options: Options) -> Routed:
+    async def _judge(self, release: Release, pixels: Pixels, wish: Wish) -> Routed:
         begin = time.perf_counter()
         part = visible_part(pixels, release.view, release.view_px)
-        question = Question(part=np.ascontiguousarray(part), options=options)
+        question = Question(part=np.ascontiguousarray(part), wish=wish)
         answer = await self._insist(lambda: self._backend.judge(release, question), patient=False)
         if isinstance(answer, OptionError):
             raise answer
@@ -160,14 +160,14 @@ class ReleaseEngine:
         return dataclasses.replace(answer, seconds={"queue": queue_s, "route": route_s})
 
     async def _restore(
-        self, release: Release, pixels: Pixels, options: Options, on_tile: OnTile | None
+        self, release: Release, pixels: Pixels, wish: Wish, on_tile: OnTile | None
     ) -> Restored:
-        routed = await self._judge(release, pixels, options)
+        routed = await self._judge(release, pixels, wish)
         if routed.expert is None:
             return untouched(pixels, routed)
         begin = time.perf_counter()
         work = _Image(pixels=pixels, expert=routed.expert, on_tile=on_tile)
-        plans = _plans(pixels, options.tile_px, release.multiples_px[routed.expert])
+        plans = _plans(pixels, wish.tile_px, release.multiples_px[routed.expert])
         for num_retries, plan in enumerate(plans):
             restored, network_s = await self._tiles(release, work, plan)
             if restored is None:

@@ -15,9 +15,9 @@ from expertree.errors import ArtefactError, OptionError
 from expertree.experts.shortage import free_cached_memory, is_out_of_memory
 from expertree.images.io import to_float, to_u8
 from expertree.restorer import Restorer
-from expertree.routing import RouterOutput
+from expertree.routing import RouterOutput, Wish
 from expertree.serving.describe import describe_route
-from expertree.serving.engine import Options, Pixels, Routed
+from expertree.serving.engine import Pixels, Routed
 
 Group: TypeAlias = tuple[int, tuple[int, ...], str]
 """Expert, shape and type."""
@@ -67,11 +67,11 @@ class Question:
 
     Attributes:
         part: What the extractor's view makes use of; see `views.visible_part`.
-        options: What its caller wants.
+        wish: What its caller wants.
     """
 
     part: Pixels
-    options: Options
+    wish: Wish
 
 
 class Judge:
@@ -98,8 +98,7 @@ class Judge:
             output = self._restorer.judge(images)
             outputs |= {place: output.rows([row]) for row, place in enumerate(places)}
         answers = [
-            self._choose(outputs[place], question.options)
-            for place, question in enumerate(questions)
+            self._choose(outputs[place], question.wish) for place, question in enumerate(questions)
         ]
         seconds = {"route": (time.perf_counter() - begin) / len(questions)}
         return [
@@ -107,16 +106,9 @@ class Judge:
             for answer in answers
         ]
 
-    def _choose(self, output: RouterOutput, options: Options) -> Routed | OptionError:
+    def _choose(self, output: RouterOutput, wish: Wish) -> Routed | OptionError:
         try:
-            (route,) = self._restorer.choose(
-                output,
-                level=options.level,
-                expert=options.expert,
-                instruction=options.instruction,
-                confidence=options.confidence,
-                insist=options.insist,
-            )
+            (route,) = self._restorer.choose(output, wish)
         except ValueError as error:
             return OptionError(str(error))
         bundle = self._restorer.bundle

@@ -1,5 +1,6 @@
 """What an endpoint does with a photograph, whichever way it was asked: decode, ask, encode."""
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -7,8 +8,9 @@ from typing import TypeVar
 from expertree.errors import MemoryShortageError, OptionError, TooLargeError, UnavailableError
 from expertree.experts.shortage import is_out_of_memory
 from expertree.images.containers import Header, read_header
+from expertree.routing import Wish
 from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
-from expertree.serving.engine import Engine, Model, OnTile, Options, Routed, untouched
+from expertree.serving.engine import Engine, Model, OnTile, Routed, untouched
 from expertree.serving.http.options import Wanted
 from expertree.serving.photos import Decoded, RestoredFile, decode, encode
 from expertree.serving.settings import Limits
@@ -43,20 +45,20 @@ class Service:
             raise UnavailableError("the model is still loading; come back in a moment", 5.0)
         return models[0]
 
-    async def route(self, image: bytes, options: Options, share: Share) -> tuple[Routed, Decoded]:
+    async def route(self, image: bytes, wish: Wish, share: Share) -> tuple[Routed, Decoded]:
         """Choose the expert for a photograph.
 
         Args:
             image: Its file.
-            options: For the engine.
+            wish: What the caller wants of the choice.
             share: Of the memory; grows by what the image takes as long as that is in work.
 
         Raises:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
         """
-        with share.grown(self._num_bytes(image, options)):
+        with share.grown(self._num_bytes(image, wish)):
             decoded = await self._decode(image)
-            return await self.engine.route(decoded.pixels, options), decoded
+            return await self.engine.route(decoded.pixels, wish), decoded
 
     async def restore(
         self, image: bytes, wanted: Wanted, share: Share, *, on_tile: OnTile | None = None
@@ -65,27 +67,28 @@ class Service:
 
         Args:
             image: Its file.
-            wanted: For the engine and of the answer's file.
+            wanted: What the caller wants, and of the answer's file.
             share: Of the memory; grows by what the image takes as long as that is in work.
             on_tile: Told of tiles.
 
         Raises:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
         """
-        with share.grown(self._num_bytes(image, wanted.options)):
+        with share.grown(self._num_bytes(image, wanted.wish)):
             decoded = await self._decode(image)
-            pixels, options = decoded.pixels, wanted.options
-            if wanted.strength == 0.0:
-                restored = untouched(pixels, await self.engine.route(pixels, options))
+            pixels, wish = decoded.pixels, wanted.wish
+            if wish.strength == 0.0:
+                restored = untouched(pixels, await self.engine.route(pixels, wish))
             else:
-                restored = await self.engine.restore(pixels, options, on_tile=on_tile)
+                whole = dataclasses.replace(wish, strength=1.0)
+                restored = await self.engine.restore(pixels, whole, on_tile=on_tile)
             return await self._in_thread(lambda: encode(decoded, restored, wanted))
 
     def close(self) -> None:
         """Take no more."""
         self._codecs.shutdown(wait=False, cancel_futures=True)
 
-    def check(self, image: bytes, options: Options) -> Header:
+    def check(self, image: bytes, wish: Wish) -> Header:
         """Look at what a file claims to be, before anything is decoded.
 
         Raises:
@@ -102,16 +105,16 @@ class Service:
                 f"which at most {self.limits.max_pixels:,} are allowed"
             )
         longest_px = max(header.width_px, header.height_px)
-        if options.tile_px == 0 and longest_px > self.limits.max_tile_px:
+        if wish.tile_px == 0 and longest_px > self.limits.max_tile_px:
             raise OptionError(
                 f"without tiles (tile=0) an image has at most {self.limits.max_tile_px} pixels on "
                 f"a side, and this one {longest_px}"
             )
         return header
 
-    def _num_bytes(self, image: bytes, options: Options) -> int:
+    def _num_bytes(self, image: bytes, wish: Wish) -> int:
         """What an image takes beside its file while it is in work; refuses it as `check` does."""
-        header = self.check(image, options)
+        header = self.check(image, wish)
         return BYTES_PER_PIXEL * header.width_px * header.height_px
 
     async def _decode(self, image: bytes) -> Decoded:

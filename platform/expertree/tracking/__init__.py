@@ -1,4 +1,4 @@
-"""A run's scalars and images, for whoever watches: nothing, a file, or Weights & Biases."""
+"""Tracking of a run's scalars and images: not at all, in a file, or at Weights & Biases."""
 
 from expertree.tracking.backends import check_tracking, open_tracker
 from expertree.tracking.sweep import Sweep, SweepIdentity, open_sweep

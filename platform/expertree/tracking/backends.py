@@ -1,4 +1,4 @@
-"""Which backend a configuration names."""
+"""Functions that choose the tracking backend that a configuration names."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ def open_tracker(config: TrackingConfig, identity: RunIdentity, directory: Path)
     """Begin a run on the configured backend.
 
     Args:
-        config: Which backend, and how.
-        identity: What to call the run.
+        config: The backend and its settings.
+        identity: Name, id, group and config of the run.
         directory: A local directory of the run's own; made when it is missing.
     """
     if config.backend == "wandb":
@@ -27,11 +27,11 @@ def open_tracker(config: TrackingConfig, identity: RunIdentity, directory: Path)
 
 
 def is_finished(config: TrackingConfig, directory: Path) -> bool:
-    """Whether the run in a directory is whole on disk, up to its end.
+    """Return whether the run in a directory is complete on disk, up to its end.
 
     Args:
-        config: Which backend wrote it; what keeps nothing lacks nothing.
-        directory: The run's own.
+        config: The backend that wrote it; for `null`, which keeps nothing, the answer is True.
+        directory: The run's directory.
     """
     if config.backend == "wandb":
         from expertree.tracking import wandb  # noqa: PLC0415 - see above
@@ -41,10 +41,10 @@ def is_finished(config: TrackingConfig, directory: Path) -> bool:
 
 
 def check_tracking(config: TrackingConfig) -> None:
-    """Refuse what could not be tracked, before any work starts.
+    """Raise an error, before any work starts, if runs could not be tracked.
 
     Raises:
-        ConfigError: W&B is wanted online, and there is no key for it.
+        ConfigError: If W&B is to be used online and there is no key for it.
     """
     if config.backend == "wandb" and config.mode == "online":
         from expertree.tracking.wandb import check_key  # noqa: PLC0415 - see above

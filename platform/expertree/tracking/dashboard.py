@@ -1,6 +1,6 @@
 """The dashboard of searches at Weights & Biases, as code.
 
-Panels read summaries of runs by the names that `trials.py` and an expert's training give them.
+Panels read summaries of runs by the names that `search/followed.py` and experts' training log.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ CHOSEN = (
     "tree.num_experts",
     "gpu_hours",
 )
-"""Axes of the parallel coordinates, before what they lead to."""
+"""Axes of the parallel coordinates that show choices; the axes of `JUDGED` follow them."""
 
 JUDGED = ("psnr.in", "psnr.out")
 NAMES = {"psnr.in": "PSNR in distribution (dB)", "psnr.out": "PSNR out of distribution (dB)"}
@@ -37,27 +37,27 @@ NAMES = {"psnr.in": "PSNR in distribution (dB)", "psnr.out": "PSNR out of distri
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DashboardConfig:
-    """A dashboard, and the search that it is for."""
+    """Settings of a dashboard, and of the search that it is for."""
 
     project: str = TrackingConfig().project
-    """W&B's project."""
+    """The W&B project."""
 
     entity: str = ""
     """User or team that owns the project; empty for the one that the API key belongs to."""
 
     name: str = "expertree searches"
-    """Heading."""
+    """Heading of the dashboard."""
 
     search: str | None = None
-    """Folder of the tracked runs of a search (`tracking` in its output), sent with `wandb sync`
-    before: they are made a sweep. Null: no sweep is made."""
+    """Folder of a search's tracked runs (`tracking` in its output), sent with `wandb sync` before.
+    A sweep is made of them. Null: no sweep is made."""
 
     dry_run: bool = False
     """Print the dashboard's JSON; needs neither server nor key."""
 
 
 def dashboard(config: DashboardConfig) -> ws.Workspace:
-    """Lay the dashboard out; asks no server."""
+    """Return the layout of the dashboard, without asking a server."""
     return ws.Workspace(
         entity=config.entity or "entity",
         project=config.project,
@@ -73,7 +73,7 @@ def dashboard(config: DashboardConfig) -> ws.Workspace:
 
 
 def dashboard_json(config: DashboardConfig) -> dict[str, Any]:
-    """The dashboard as W&B stores it."""
+    """Return the dashboard as the JSON that W&B stores."""
     # The library has no public way to its JSON.
     spec = dashboard(config)._to_model().spec  # noqa: SLF001
     return cast(
@@ -82,14 +82,14 @@ def dashboard_json(config: DashboardConfig) -> dict[str, Any]:
 
 
 def publish(config: DashboardConfig) -> tuple[str, str]:
-    """Save the dashboard at the server, and make a sweep of the runs of a search that was sent.
+    """Save the dashboard at the server, and make a sweep of the search's runs if one is given.
 
     Returns:
         Addresses of the dashboard, and of the sweep (empty if there is none).
 
     Raises:
-        ConfigError: There is no key.
-        ArtefactError: The folder has no tracked search.
+        ConfigError: If there is no key, or the folder has no runs.
+        ArtefactError: If the folder has no tracked search.
     """
     check_key()
     found = dataclasses.replace(config, entity=config.entity or default_entity())

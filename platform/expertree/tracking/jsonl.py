@@ -11,7 +11,7 @@ IMAGES_FOLDER = "images"
 
 
 class JsonlTracker:
-    """Appends to `metrics.jsonl`; `events.read_events` reads it back.
+    """A tracker that appends to `metrics.jsonl`; `events.read_events` reads it back.
 
     The lines are `run` (name, group, sweep, config), `scalars` (step, values; null is NaN), `image`
     (step, name, the picture's path below the directory) and `finished` (error, or empty).
@@ -31,13 +31,13 @@ class JsonlTracker:
         )
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """See `Tracker`."""
+        """Append the scalars of a step to the file."""
         checked = self._gate.scalars(step, scalars)
         values = {name: json_number(value) for name, value in checked.items()}
         self._log.emit("scalars", step=step, values=values)
 
     def image(self, step: int, name: str, png: bytes) -> None:
-        """See `Tracker`."""
+        """Write an image to a file of its own, and append its path."""
         data = self._gate.png(step, name, png)
         path = Path(IMAGES_FOLDER) / f"{name.replace('/', '-')}-{step}.png"
         (self._directory / path).parent.mkdir(parents=True, exist_ok=True)
@@ -45,12 +45,12 @@ class JsonlTracker:
         self._log.emit("image", step=step, name=name, path=path.as_posix())
 
     def finish(self, error: str = "") -> None:
-        """See `Tracker`."""
+        """Append the end of the run, with its error; later calls do nothing."""
         if self._gate.close():
             self._log.emit("finished", error=error)
 
 
 def is_finished(directory: Path) -> bool:
-    """Whether the run in a directory was finished, the last time that it was begun."""
+    """Return whether the run in a directory was finished the last time that it was begun."""
     events = read_events(directory / SCALARS_FILE)
     return bool(events) and events[-1]["event"] == "finished"

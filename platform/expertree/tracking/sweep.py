@@ -1,4 +1,4 @@
-"""The trials of a search: each a run of its own, all of one sweep."""
+"""Tracking of a search: each trial is a run of its own, and all belong to one sweep."""
 
 import dataclasses
 import json
@@ -15,12 +15,12 @@ SWEEP_FILE = "sweep.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SweepIdentity:
-    """What a tracker calls a search.
+    """The id, name and parameters of a search, for a tracker.
 
     Attributes:
-        search: Its id, the same when it is gone on with; groups its runs.
-        name: For people.
-        parameters: What is searched: `values`, or `min` and `max`, by dotted key.
+        search: Id of the search, the same when it is resumed; it groups the runs.
+        name: Name for people.
+        parameters: Searched parameters by dotted key: `values`, or `min` and `max`.
     """
 
     search: str
@@ -30,13 +30,13 @@ class SweepIdentity:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
-    """A search whose trials are tracked. Plain values: it may be sent to where a trial runs.
+    """A search whose trials are tracked, as plain values that can be sent to a trial's process.
 
     Attributes:
-        config: The backend, and how.
-        identity: What to call it.
-        sweep: Its id at W&B; empty while it has none.
-        directory: Keeps the trials' runs, a folder each; every node can write it.
+        config: The backend and its settings.
+        identity: Id, name and parameters of the search.
+        sweep: Id of the sweep at W&B; empty while it has none.
+        directory: Folder with a folder for each trial's run; every node can write it.
     """
 
     config: TrackingConfig
@@ -45,19 +45,19 @@ class Sweep:
     directory: Path
 
     def run_id(self, number: int) -> str:
-        """The id of a trial's run."""
+        """Return the id of a trial's run."""
         return f"{self.identity.search}-{number:04d}"
 
     def trial(self, number: int, name: str, config: Mapping[str, Any]) -> Tracker:
-        """Begin the run of a trial, or begin it again.
+        """Begin the run of a trial, or begin it again, and return its tracker.
 
         Args:
-            number: The trial's, from 0.
-            name: For people.
-            config: What was chosen, scalars by dotted key.
+            number: Number of the trial, from 0.
+            name: Name for people.
+            config: Chosen values, scalars by dotted key.
 
         Raises:
-            TypeError: A value is not a scalar; W&B's panels could not plot it.
+            TypeError: If a value is not a scalar; W&B's panels could not plot it.
         """
         for key, value in config.items():
             if not isinstance(value, str | int | float | bool | None):
@@ -75,7 +75,7 @@ class Sweep:
         )
 
     def unfinished(self, numbers: Iterable[int]) -> list[int]:
-        """Those of some trials that have no whole, finished run file; empty if all is well."""
+        """Return the numbers of those trials that have no complete, finished run file."""
         return [n for n in numbers if not is_finished(self.config, self._folder(n))]
 
     def _folder(self, number: int) -> Path:
@@ -83,16 +83,16 @@ class Sweep:
 
 
 def open_sweep(config: TrackingConfig, identity: SweepIdentity, directory: Path) -> Sweep:
-    """Begin a sweep, or go on with it: the directory remembers which it was.
+    """Begin a sweep, or resume the one that the directory records.
 
     Args:
-        config: The backend, and how; online, W&B makes the sweep here.
-        identity: What to call it.
+        config: The backend and its settings; online, W&B makes the sweep in this call.
+        identity: Id, name and parameters of the search.
         directory: A folder that every node can write.
 
     Raises:
-        ConfigError: Online, and there is no key.
-        ArtefactError: The directory is another search's.
+        ConfigError: If W&B is to be used online and there is no key.
+        ArtefactError: If the directory belongs to another search.
     """
     sweep = _remembered(identity, directory) or config.sweep or ""
     if config.backend == "wandb" and config.mode == "online" and not sweep:
@@ -106,7 +106,7 @@ def open_sweep(config: TrackingConfig, identity: SweepIdentity, directory: Path)
 
 
 def remember(identity: SweepIdentity, sweep: str, directory: Path) -> None:
-    """Write down what a sweep is, beside its runs."""
+    """Write the id of a sweep and its search's identity to `sweep.json` in the directory."""
     directory.mkdir(parents=True, exist_ok=True)
     record = {"sweep": sweep, **dataclasses.asdict(identity)}
     part = directory / f"{SWEEP_FILE}.part"

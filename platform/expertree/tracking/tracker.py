@@ -1,4 +1,4 @@
-"""What a run tells the outside while it goes on."""
+"""The interface of trackers, which record a run's scalars and images."""
 
 import dataclasses
 import math
@@ -14,31 +14,31 @@ MODES = ("offline", "online")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrackingConfig:
-    """Where a run's scalars and images go."""
+    """Settings of where a run's scalars and images go."""
 
     backend: str = "null"
     """`null` keeps nothing, `jsonl` writes a file, `wandb` is Weights & Biases."""
 
     project: str = "expertree"
-    """W&B's project."""
+    """The W&B project."""
 
     mode: str = "offline"
-    """W&B's mode: `offline` needs no account and no network; `wandb sync` sends it later."""
+    """W&B's mode: `offline` needs no account and no network; `wandb sync` sends runs later."""
 
     directory: str | None = None
-    """Where runs keep their files: a folder that every node can write. Null: `tracking` in the
-    output folder, where that is one."""
+    """Folder for the runs' files, which every node can write. Null: `tracking` in the output, which
+    must then be a folder."""
 
     sweep: str | None = None
-    """W&B's sweep that a search's trials belong to, made before with `wandb sweep`. Null: `online`
-    makes one; W&B gives sweeps their names at its server alone, so `offline` has none until its
-    runs are sent (`expertree dashboard`)."""
+    """The W&B sweep of a search's trials, made before with `wandb sweep`. Null: `online` makes one;
+    `offline` has none until its runs are sent (`expertree dashboard`), because only W&B's server
+    names sweeps."""
 
     images_every_samples: int = 4096
-    """Pictures of restored training patches come this often, at checkpoints; 0 for none."""
+    """Samples between images of restored training patches, taken at checkpoints; 0 for none."""
 
     def __post_init__(self) -> None:
-        """Refuse names that do not exist."""
+        """Raise `ConfigError` for an unknown backend or mode, or a negative number of samples."""
         for field, known in (("backend", BACKENDS), ("mode", MODES)):
             value = getattr(self, field)
             if value not in known:
@@ -53,14 +53,14 @@ class TrackingConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RunIdentity:
-    """What a tracker calls a run.
+    """The name, id, group and config of a run, for a tracker.
 
     Attributes:
-        name: For people.
-        id: The same when the run is gone on with; empty for a new one each time.
-        group: Runs of one search or one tree share it; empty for none.
+        name: Name for people.
+        id: Id that stays the same when the run is resumed; empty for a new one each time.
+        group: Name that runs of one search or one tree share; empty for none.
         sweep: The W&B sweep it belongs to; empty for none.
-        config: What the run was made from, as plain data.
+        config: Configuration of the run, as plain data.
     """
 
     name: str
@@ -71,39 +71,39 @@ class RunIdentity:
 
 
 class Tracker(Protocol):
-    """Takes a run's scalars and images. Every backend accepts and refuses the same calls."""
+    """A recorder of a run's scalars and images. All backends accept and refuse the same calls."""
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Record numbers.
+        """Record scalars at a step.
 
         Args:
-            step: Where on the run's axis; may repeat and need not grow by one.
+            step: Position on the run's axis; may repeat and need not grow by one.
             scalars: Numbers by name, a dotted path such as `experts.loss`; NaN is allowed.
 
         Raises:
-            TypeError: A value is not a number.
-            ValueError: The step is negative, or the run is finished.
+            TypeError: If a value is not a number.
+            ValueError: If the step is negative, or the run is finished.
         """
         ...
 
     def image(self, step: int, name: str, png: bytes) -> None:
-        """Record a picture.
+        """Record an image at a step.
 
         Args:
-            step: As in `log`.
-            name: As the names of scalars.
+            step: Position on the run's axis, as in `log`.
+            name: Name of the image, a dotted path like those of scalars.
             png: The PNG file.
 
         Raises:
-            ValueError: The step is negative, the bytes are no PNG, or the run is finished.
+            ValueError: If the step is negative, the bytes are no PNG, or the run is finished.
         """
         ...
 
     def finish(self, error: str = "") -> None:
-        """Write what is left and close the run. May be repeated.
+        """Write what is left and close the run. May be called again.
 
         Args:
-            error: Why it failed, in a sentence; empty if it did not.
+            error: Reason for a failure, in a sentence; empty if there was none.
         """
         ...
 
@@ -117,7 +117,7 @@ class Gate:
         self._is_open = True
 
     def scalars(self, step: int, scalars: Mapping[str, object]) -> dict[str, float]:
-        """Check a call of `log`; gives plain floats."""
+        """Check a call of `log`, and return its scalars as plain floats."""
         self._check(step)
         checked: dict[str, float] = {}
         for name, value in scalars.items():
@@ -130,14 +130,14 @@ class Gate:
         return checked
 
     def png(self, step: int, name: str, png: bytes) -> bytes:
-        """Check a call of `image`."""
+        """Check a call of `image`, and return its PNG file."""
         self._check(step)
         if not png.startswith(b"\x89PNG\r\n\x1a\n"):
             raise ValueError(f"run '{self._name}': image '{name}' is not a PNG file")
         return png
 
     def close(self) -> bool:
-        """Close the gate; whether it was open."""
+        """Close the gate, and return whether it was open."""
         was_open, self._is_open = self._is_open, False
         return was_open
 
@@ -149,25 +149,25 @@ class Gate:
 
 
 class NullTracker:
-    """Keeps nothing, but refuses what every tracker refuses."""
+    """A tracker that keeps nothing, but refuses what every tracker refuses."""
 
     def __init__(self, identity: RunIdentity) -> None:
         """Begin a run."""
         self._gate = Gate(identity.name)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """See `Tracker`."""
+        """Check the scalars and drop them."""
         self._gate.scalars(step, scalars)
 
     def image(self, step: int, name: str, png: bytes) -> None:
-        """See `Tracker`."""
+        """Check the image and drop it."""
         self._gate.png(step, name, png)
 
     def finish(self, error: str = "") -> None:  # noqa: ARG002 - the interface's
-        """See `Tracker`."""
+        """Close the run, which takes nothing more."""
         self._gate.close()
 
 
 def json_number(value: float) -> float | None:
-    """A number as JSON has it: NaN and infinity are null."""
+    """Return a number as JSON can hold it: None for NaN and infinity."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""A tracker on Weights & Biases, and its sweeps; the only file that knows it."""
+"""A tracker at Weights & Biases, and its sweeps; the only module that imports `wandb`."""
 
 import contextlib
 import io
@@ -21,13 +21,13 @@ STEP = "step"
 
 
 class WandbTracker:
-    """One W&B run. Its axis is a metric of ours, so that steps may repeat or come late."""
+    """A tracker of one W&B run, whose axis is a metric, so that steps may repeat or come late."""
 
     def __init__(self, identity: RunIdentity, directory: Path, config: TrackingConfig) -> None:
         """Begin a run.
 
         Args:
-            identity: Name, group and config.
+            identity: Name, id, group, sweep and config of the run.
             directory: Gets the folder `wandb` with the run's files.
             config: Project and mode.
         """
@@ -53,16 +53,16 @@ class WandbTracker:
         self._run.define_metric("*", step_metric=STEP)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """See `Tracker`."""
+        """Log the scalars of a step to the W&B run."""
         self._run.log({STEP: step, **self._gate.scalars(step, scalars)})
 
     def image(self, step: int, name: str, png: bytes) -> None:
-        """See `Tracker`."""
+        """Log an image to the W&B run."""
         with Image.open(io.BytesIO(self._gate.png(step, name, png))) as picture:
             self._run.log({STEP: step, name: wandb.Image(picture, file_type="png")})
 
     def finish(self, error: str = "") -> None:
-        """See `Tracker`; W&B shows the error as the run's note."""
+        """Close the W&B run, with the error as its note; later calls do nothing."""
         if self._gate.close():
             if error:
                 self._run.notes = error
@@ -70,10 +70,12 @@ class WandbTracker:
 
 
 def check_key() -> None:
-    """Refuse online mode without a key: W&B would ask for one on a terminal, or fail much later.
+    """Raise `ConfigError` unless there is an API key for W&B's server.
+
+    Without a key W&B would ask for one on a terminal, or fail much later.
 
     Raises:
-        ConfigError: There is none for W&B's server, or it cannot be one.
+        ConfigError: If there is no key, or the one that was found cannot be valid.
     """
     host = wandb_setup.singleton().settings.base_url
     try:
@@ -97,13 +99,13 @@ def create_sweep(
     parameters: Mapping[str, Mapping[str, Any]],
     runs: Sequence[str] = (),
 ) -> str:
-    """Make a sweep whose trials somebody else chooses.
+    """Make a sweep at W&B's server whose trials W&B does not choose.
 
     Args:
-        config: The project.
-        name: For people.
-        parameters: What is searched: `values`, or `min` and `max`, by name.
-        runs: Ids of runs that are at the server already and join it.
+        config: Settings with the project.
+        name: Name for people.
+        parameters: Searched parameters by name: `values`, or `min` and `max`.
+        runs: Ids of runs that are at the server already and join the sweep.
 
     Returns:
         The sweep's id.
@@ -121,12 +123,12 @@ def create_sweep(
 
 
 def default_entity() -> str:
-    """The user or team that the API key belongs to."""
+    """Return the user or team that the API key belongs to."""
     return str(wandb.Api().default_entity)
 
 
 def is_finished(directory: Path) -> bool:
-    """Whether the newest file of the run in a directory is whole: it says how the run ended."""
+    """Return whether the newest file of the run in a directory is complete, up to the run's end."""
     files = directory.glob("wandb/*run-*/*.wandb")
     # Folders are called offline-run-<time>-<id> and run-<time>-<id>.
     newest = max(files, key=lambda file: file.parent.name.removeprefix("offline-"), default=None)

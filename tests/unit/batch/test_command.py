@@ -22,6 +22,7 @@ from expertree.batch.command import in_this_process, parse, run
 from expertree.batch.manifest import MANIFEST
 from expertree.images.io import to_u8
 from expertree.images.photo_file import read_photo
+from expertree.routing import Wish
 from scarce import KINDS, run_out_of_memory
 
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
@@ -101,7 +102,7 @@ def test_the_files_hold_what_the_restorer_makes(photos, tmp_path, restore, bundl
     restore(photos, "-t", "0")
     restorer = Restorer.load(bundle_path)
     image = read_photo((photos / "c.png").read_bytes(), max_pixels=None).tensor()
-    expected = to_u8(restorer.restore(image, tile_px=0).image)
+    expected = to_u8(restorer.restore(image, Wish(tile_px=0)).image)
     np.testing.assert_array_equal(np.array(opened(tmp_path / "out" / "c.png"))[..., :3], expected)
     assert not np.array_equal(expected, photo_u8())
 
@@ -212,10 +213,10 @@ def test_a_photograph_that_memory_does_not_suffice_for_fails_alone(
 ) -> None:
     apply = Restorer.apply
 
-    def limited(self, expert, image, **options):
+    def limited(self, expert, image, wish, **options):
         if image.shape[-1] == 20:
             run_out_of_memory(kind)
-        return apply(self, expert, image, **options)
+        return apply(self, expert, image, wish, **options)
 
     (photos / "broken.png").unlink()
     monkeypatch.setattr(Restorer, "apply", limited)
@@ -459,10 +460,8 @@ def test_half_precision_gives_nearly_the_same(photos, tmp_path, restore, dtype: 
         (["--level", "9"], "level 9 does not exist"),
         (["--expert", "99"], "99"),
         (["--instruction", "fog"], "unknown degradation 'fog'"),
-        (["--confidence", "1", "--level", "1"], "give one"),
         (["-t", "16", "--overlap", "32"], "tile_px=16"),
         (["--quality", "0"], "quality must be 1 to 100"),
-        (["--strength", "1.2"], "strength must be from 0 to 1, got 1.2"),
         (["--bundle", "nowhere"], "nowhere is not a bundle"),
     ],
 )
@@ -470,6 +469,23 @@ def test_options_that_cannot_work_are_refused_before_any_work(
     photos, tmp_path, restore, capsys, flags, message
 ) -> None:
     assert restore(photos, *flags) == USAGE
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--confidence", "1", "--level", "1"], "both pick the level; give one"),
+        (["--strength", "1.2"], "strength must be from 0 to 1, got 1.2"),
+    ],
+)
+def test_wishes_that_cannot_be_are_a_wrong_command_line(
+    photos, tmp_path, restore, capsys, flags, message
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        restore(photos, *flags)
+    assert stop.value.code == USAGE
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -70,8 +70,8 @@ def test_routers_of_a_grown_tree_are_trained_on_what_came_before_too(tmp_path: P
     alone, grown = (_given_to_routers(sets, sets, one) for one in (None, past))
     assert list(alone.tables) == ["route"]
     assert list(grown.embeddings.values()) == [sets["route"], old[0][1], old[1][1]]
-    experts, wanted = _wanted_scores(plans, grown, validation)
-    assert set(experts) == {"input", "key-0", "key-1", "key-None"}
+    experts, wanted = _wanted_scores(plans, grown, validation, {})
+    assert set(experts) == {"input", "classical", "key-0", "key-1", "key-None"}
     of_one = {name for key, name in wanted if key == "key-1"}
     seen_by_all = {"val_in", "val_out", "shift-1.0000"}
     assert of_one == seen_by_all | {"route", "route, earlier 0", "route, earlier 1"}

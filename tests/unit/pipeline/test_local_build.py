@@ -12,6 +12,7 @@ from expertree.config import load
 from expertree.events import read_events
 from expertree.orchestration.run import run_build
 from expertree.pipeline.settings import BuildConfig
+from expertree.routing import Wish
 
 SMALL = {
     "degradation": {
@@ -71,7 +72,7 @@ def test_the_bundle_restores_each_patch_as_the_evaluation_said(build: Path, spli
 def test_its_bundle_restores_an_image(build: Path) -> None:
     restorer = Restorer.load(str(build / "out" / "bundle"))
     image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
-    restoration = restorer.restore(image, insist=True)
+    restoration = restorer.restore(image, Wish(insist=True))
     assert restoration.image.shape == image.shape
     assert restoration.route.expert in {0, 1, 2}
 

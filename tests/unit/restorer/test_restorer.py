@@ -21,6 +21,7 @@ from expertree.images.io import to_float, to_u8
 from expertree.restorer import restorer as module
 from expertree.restorer.bundle import MANIFEST
 from expertree.restorer.per_tile import restore_per_tile
+from expertree.routing import Wish
 from scarce import KINDS, run_out_of_memory
 
 NETWORK_ATOL = 0.5 / 255
@@ -71,12 +72,12 @@ def test_every_expert_and_level_can_be_asked_for(restorer: Restorer) -> None:
     image = random_u8(33, 33)
     results = {}
     for expert in restorer.tree.experts():
-        restoration = restorer.restore(image, expert=expert)
+        restoration = restorer.restore(image, Wish(expert=expert))
         assert restoration.route.expert == expert
         results[expert] = restoration.image.tobytes()
     assert len(set(results.values())) == len(results)
     for level in range(restorer.tree.num_levels):
-        assert restorer.restore(image, level=level).route.level == level
+        assert restorer.restore(image, Wish(level=level)).route.level == level
 
 
 def test_an_instruction_chooses_among_the_leaves_that_hold_what_it_names(
@@ -84,24 +85,24 @@ def test_an_instruction_chooses_among_the_leaves_that_hold_what_it_names(
 ) -> None:
     image = random_u8(33, 33)
     for leaf, name in enumerate(restorer.bundle.guide.names):
-        assert restorer.route(image, instruction=[name]).leaf == leaf
-        assert restorer.restore(image, instruction=[name]).route.leaf == leaf
+        assert restorer.route(image, Wish(instruction=[name])).leaf == leaf
+        assert restorer.restore(image, Wish(instruction=[name])).route.leaf == leaf
 
 
 def test_an_instruction_that_names_nothing_known_lists_what_is(restorer: Restorer) -> None:
     with pytest.raises(ValueError, match="unknown degradation 'fog'; this model knows haze, noise"):
-        restorer.route(random_u8(33, 33), instruction=["haze", "fog"])
+        restorer.route(random_u8(33, 33), Wish(instruction=["haze", "fog"]))
 
 
 def test_a_confidence_picks_the_level(restorer: Restorer) -> None:
     image = random_u8(33, 33)
     for confidence in (0, 1, 2):
-        route = restorer.route(image, instruction=["rain"], confidence=confidence)
+        route = restorer.route(image, Wish(instruction=["rain"], confidence=confidence))
         assert (route.leaf, route.level) == (2, confidence)
     with pytest.raises(ValueError, match="confidence must be 0, 1 or 2, got 3"):
-        restorer.route(image, confidence=3)
+        restorer.route(image, Wish(confidence=3))
     with pytest.raises(ValueError, match="give one"):
-        restorer.restore(image, confidence=1, level=1)
+        restorer.restore(image, Wish(confidence=1, level=1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
@@ -135,8 +136,8 @@ def test_a_restored_tensor_may_be_changed_and_differentiated(restorer: Restorer)
 @pytest.mark.parametrize("overlap_px", [16, 32])
 def test_tiles_give_the_same_image_as_the_whole(restorer: Restorer, overlap_px: int) -> None:
     image = torch.rand(3, 150, 201, generator=torch.Generator().manual_seed(0))
-    whole = restorer.restore(image, tile_px=0)
-    tiled = restorer.restore(image, tile_px=96, overlap_px=overlap_px)
+    whole = restorer.restore(image, Wish(tile_px=0))
+    tiled = restorer.restore(image, Wish(tile_px=96), overlap_px=overlap_px)
     assert whole.num_tiles == 1
     assert tiled.num_tiles > 1
     assert tiled.route == whole.route
@@ -170,7 +171,7 @@ def test_automatic_tiles_shrink_while_memory_runs_out(
 ) -> None:
     restorer = Restorer.load(bundle_path)
     image = torch.rand(3, 200, 260, generator=torch.Generator().manual_seed(0))
-    expected = restorer.restore(image, tile_px=0).image
+    expected = restorer.restore(image, Wish(tile_px=0)).image
     small, tried = on_a_small_device(restorer, 100, monkeypatch, kind)
     restoration = small.restore(image)
     assert tried[0] == 260
@@ -178,7 +179,7 @@ def test_automatic_tiles_shrink_while_memory_runs_out(
     assert max(tried[-restoration.num_tiles :]) <= 100
     torch.testing.assert_close(restoration.image, expected, rtol=0, atol=NETWORK_ATOL)
     with pytest.raises((RuntimeError, MemoryError), match=r"allocate"):
-        small.restore(image, tile_px=128)
+        small.restore(image, Wish(tile_px=128))
 
 
 def test_memory_that_runs_out_at_512_ends_at_256_with_the_same_image(
@@ -186,8 +187,8 @@ def test_memory_that_runs_out_at_512_ends_at_256_with_the_same_image(
 ) -> None:
     restorer = Restorer.load(bundle_path)
     image = torch.rand(3, 512, 384, generator=torch.Generator().manual_seed(0))
-    whole = restorer.restore(image, tile_px=0).image
-    tiled = restorer.restore(image, tile_px=256)
+    whole = restorer.restore(image, Wish(tile_px=0)).image
+    tiled = restorer.restore(image, Wish(tile_px=256))
     small, tried = on_a_small_device(restorer, 511, monkeypatch)
     restoration = small.restore(image)
     assert tried[0] == 512
@@ -200,7 +201,7 @@ def test_memory_that_runs_out_at_512_ends_at_256_with_the_same_image(
 def test_progress_is_told_by_tile(restorer: Restorer) -> None:
     seen: list[tuple[int, int]] = []
     restoration = restorer.restore(
-        random_u8(100, 100), tile_px=72, on_tile=lambda *counts: seen.append(counts)
+        random_u8(100, 100), Wish(tile_px=72), on_tile=lambda *counts: seen.append(counts)
     )
     total = restoration.num_tiles
     assert seen == [(done, total) for done in range(1, total + 1)]
@@ -229,7 +230,7 @@ def test_experts_are_read_when_first_needed_and_kept(
     restorer = Restorer.load(bundle_path)
     assert read == []
     for expert in (1, 0, 1, 0):
-        restorer.restore(random_u8(8, 8), expert=expert)
+        restorer.restore(random_u8(8, 8), Wish(expert=expert))
     assert read == [1, 0]
 
 
@@ -261,7 +262,7 @@ def test_what_is_no_image_is_refused(
 )
 def test_impossible_options_are_refused(restorer: Restorer, options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(options.values())))):
-        restorer.restore(random_u8(90, 90), **options)
+        restorer.restore(random_u8(90, 90), Wish(**options))
 
 
 def test_a_path_without_a_bundle_is_named(tmp_path: Path) -> None:
@@ -333,14 +334,14 @@ def test_whoever_insists_or_names_what_is_wrong_gets_an_expert(
 ) -> None:
     spoiled, good = two_kinds
     left = careful.route(good)
-    insisted = careful.restore(good, insist=True)
+    insisted = careful.restore(good, Wish(insist=True))
     assert insisted.route.expert == careful.tree.expert_of(left.node)
     assert insisted.route.gain_db == left.gain_db
     assert np.array_equal(insisted.image, careful.apply(insisted.route.expert, good).image)
     for wish in ({"level": 1}, {"confidence": 2}, {"expert": 0}, {"instruction": ["rain"]}):
-        assert careful.route(good, **wish).expert is not None
-    assert careful.route(spoiled, insist=True) == dataclasses.replace(
-        careful.route(spoiled), confidence=careful.route(spoiled, insist=True).confidence
+        assert careful.route(good, Wish(**wish)).expert is not None
+    assert careful.route(spoiled, Wish(insist=True)) == dataclasses.replace(
+        careful.route(spoiled), confidence=careful.route(spoiled, Wish(insist=True)).confidence
     )
 
 
@@ -350,34 +351,35 @@ def test_strength_mixes_image_and_restoration_exact_at_both_ends(
     spoiled, _ = two_kinds
     whole = careful.restore(spoiled).image
     careful.num_runs = 0
-    nothing = careful.restore(spoiled, strength=0.0)
+    nothing = careful.restore(spoiled, Wish(strength=0.0))
     assert np.array_equal(nothing.image, spoiled)
     assert nothing.route.expert is not None
     assert (nothing.num_tiles, careful.num_runs) == (0, 0)
-    assert np.array_equal(careful.restore(spoiled, strength=1.0).image, whole)
-    part = careful.restore(spoiled, strength=0.4)
+    assert np.array_equal(careful.restore(spoiled, Wish(strength=1.0)).image, whole)
+    part = careful.restore(spoiled, Wish(strength=0.4))
     expected = np.floor(spoiled + 0.4 * (whole.astype(np.float64) - spoiled) + 0.5)
     assert np.array_equal(part.image, expected)
-    assert np.array_equal(careful.apply(part.route.expert, spoiled, strength=0.4).image, expected)
-    tensor = careful.restore(to_float(spoiled), strength=0.4).image
+    assert np.array_equal(
+        careful.apply(part.route.expert, spoiled, Wish(strength=0.4)).image, expected
+    )
+    tensor = careful.restore(to_float(spoiled), Wish(strength=0.4)).image
     # Rounded twice in uint8: the restoration, of which four tenths count, and the mix.
     assert float(abs(tensor - to_float(part.image)).max()) <= 1.4 * NETWORK_ATOL + 1e-6
 
 
 @pytest.mark.parametrize("strength", [-0.01, 1.01, float("nan")])
-def test_a_strength_that_cannot_be_is_refused(restorer: Restorer, strength: float) -> None:
-    for ask in (restorer.restore, functools.partial(restorer.apply, 0)):
-        with pytest.raises(ValueError, match="strength must be from 0 to 1"):
-            ask(random_u8(9, 9), strength=strength)
+def test_a_strength_that_cannot_be_is_refused(strength: float) -> None:
+    with pytest.raises(ValueError, match="strength must be from 0 to 1"):
+        Wish(strength=strength)
 
 
 def test_each_tile_decides_whether_it_is_left_as_it_is(
     careful: _CountingRestorer, two_kinds: tuple[np.ndarray, np.ndarray]
 ) -> None:
     spoiled, good = (np.tile(image, (4, 4, 1))[:128, :128] for image in two_kinds)
-    alone = functools.partial(restore_per_tile, careful, tile_px=64, overlap_px=0)
+    alone = functools.partial(restore_per_tile, careful, overlap_px=0)
     image = to_float(np.concatenate([good, spoiled], axis=1))
-    restored, routes = alone(image, careful.route)
+    restored, routes = alone(image, Wish(tile_px=64))
     stays = [route.expert is None for route in routes]
     assert any(stays)
     assert not all(stays)
@@ -388,9 +390,11 @@ def test_each_tile_decides_whether_it_is_left_as_it_is(
         # Blending divides by the sum of weights, which is 1 to a few units of float32.
         is_same = bool(torch.allclose(made, tile, atol=1e-6))
         assert is_same == (route.expert is None)
-    same, _ = alone(image, lambda tile: dataclasses.replace(careful.route(tile), expert=None))
-    assert torch.equal(same, image)
-    assert torch.equal(alone(image, careful.route, strength=0.0)[0], image)
+    assert torch.equal(alone(image, Wish(tile_px=64, strength=0.0))[0], image)
+    left = to_float(np.concatenate([good, good], axis=1))
+    same, routes = alone(left, Wish(tile_px=64))
+    assert all(route.expert is None for route in routes)
+    assert torch.equal(same, left)
 
 
 def test_tiles_of_their_own_experts_start_where_every_expert_works(bundle_path: Path) -> None:
@@ -402,6 +406,6 @@ def test_tiles_of_their_own_experts_start_where_every_expert_works(bundle_path: 
     manifest = dataclasses.replace(bundle.manifest, experts=entries)
     restorer = Restorer(dataclasses.replace(bundle, manifest=manifest))
     image = torch.rand(3, 200, 230, generator=torch.Generator().manual_seed(0))
-    _, tiles = restore_per_tile(restorer, image, restorer.route, tile_px=80, overlap_px=8)
+    _, tiles = restore_per_tile(restorer, image, Wish(tile_px=80), overlap_px=8)
     assert len(tiles) > 4
     assert {start % 12 for tile in tiles for start in (tile.top_px, tile.left_px)} == {0}

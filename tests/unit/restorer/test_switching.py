@@ -19,6 +19,7 @@ from expertree.images.io import to_float, to_u8
 from expertree.restorer import open_bundle
 from expertree.restorer.bundle import Bundle
 from expertree.restorer.switching import NUM_KEPT, SwitchedNetwork
+from expertree.routing import Wish
 from expertree.storage import Storage
 
 
@@ -54,7 +55,7 @@ def test_an_image_is_restored_as_by_pefts_unmerged_network(
             value.data.copy_(adapter.tensors[name])
         with torch.no_grad():
             expected = network.eval()(to_float(image)[None])[0].clamp(0, 1)
-        restored = restorer.restore(to_float(image), expert=node).image
+        restored = restorer.restore(to_float(image), Wish(expert=node)).image
         torch.testing.assert_close(restored, expected, rtol=0, atol=1e-5)
 
 
@@ -62,10 +63,10 @@ def test_experts_are_the_same_to_the_bit_however_they_are_switched(
     restorer: Restorer, adapter_parts: Any
 ) -> None:
     image, nodes = random_u8(), restorer.tree.experts()
-    first = {node: restorer.restore(image, expert=node).image for node in nodes}
+    first = {node: restorer.restore(image, Wish(expert=node)).image for node in nodes}
     assert len({result.tobytes() for result in first.values()}) == len(nodes)
     for node in (*reversed(nodes), *nodes, nodes[-1], 0, nodes[-1]):
-        assert np.array_equal(restorer.restore(image, expert=node).image, first[node])
+        assert np.array_equal(restorer.restore(image, Wish(expert=node)).image, first[node])
     for node in nodes:
         alone = load_expert(adapter_parts.experts[node], root=adapter_parts.experts[0])
         with torch.inference_mode():
@@ -74,7 +75,7 @@ def test_experts_are_the_same_to_the_bit_however_they_are_switched(
 
 def test_all_experts_together_need_twice_the_roots_memory(restorer: Restorer) -> None:
     for node in restorer.tree.experts():
-        restorer.restore(random_u8(), expert=node)
+        restorer.restore(random_u8(), Wish(expert=node))
     assert list(restorer._experts) == [0]
     root, switched = restorer._experts[0], restorer._switched
     assert switched is not None
@@ -104,10 +105,10 @@ def test_few_adapters_are_kept_and_none_is_read_twice_in_a_row(
 
 def test_threads_that_want_different_experts_get_what_one_alone_gets(restorer: Restorer) -> None:
     image, nodes = random_u8(), [node for node in restorer.tree.experts() if node != 0]
-    expected = {node: restorer.restore(image, expert=node).image for node in nodes}
+    expected = {node: restorer.restore(image, Wish(expert=node)).image for node in nodes}
     wanted = nodes * 4
     with ThreadPoolExecutor(4) as pool:
-        got = list(pool.map(lambda node: restorer.restore(image, expert=node).image, wanted))
+        got = list(pool.map(lambda node: restorer.restore(image, Wish(expert=node)).image, wanted))
     assert all(
         np.array_equal(image, expected[node]) for node, image in zip(wanted, got, strict=True)
     )
@@ -137,7 +138,7 @@ def test_an_adapter_that_cannot_be_read_leaves_the_others_as_they_were(
     restorer: Restorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = random_u8()
-    expected = restorer.restore(image, expert=1).image
+    expected = restorer.restore(image, Wish(expert=1)).image
 
     def fail(*_: object) -> None:
         raise OSError("the disk is gone")
@@ -145,8 +146,8 @@ def test_an_adapter_that_cannot_be_read_leaves_the_others_as_they_were(
     with monkeypatch.context() as patch:
         patch.setattr(Bundle, "load_adapter", fail)
         with pytest.raises(OSError, match="gone"):
-            restorer.restore(image, expert=2)
-    assert np.array_equal(restorer.restore(image, expert=1).image, expected)
+            restorer.restore(image, Wish(expert=2))
+    assert np.array_equal(restorer.restore(image, Wish(expert=1)).image, expected)
 
 
 def test_a_bundle_of_adapters_is_used_without_peft(
@@ -154,4 +155,4 @@ def test_a_bundle_of_adapters_is_used_without_peft(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     restorer = Restorer.load(adapter_bundle_path)
-    assert restorer.restore(random_u8(), expert=1).image.shape == (40, 50, 3)
+    assert restorer.restore(random_u8(), Wish(expert=1)).image.shape == (40, 50, 3)

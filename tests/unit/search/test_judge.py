@@ -17,6 +17,7 @@ from expertree.embedding import (
 )
 from expertree.experts.state import LOG
 from expertree.hierarchy import assign, load_tree
+from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.score import INPUTS
 from expertree.pipeline.stages import key_of
 from expertree.pipeline.tables import write_table
@@ -94,7 +95,7 @@ def test_patches_that_are_left_as_they_are_count_with_their_inputs(
         maps=NO_REAL_MAPS,
     )
     experts: dict[int, Storage] = {}
-    with quiet_bench(config) as bench:
+    with quiet_bench(config, LocalRunner(config.cluster)) as bench:
         tree = load_tree(cut_tree(config, bench, setup.extractor, made[TRAIN][1]).result)
         assert tree.extractor == extractor_hash(load_extractor(extractor))
         for node in tree.experts():
@@ -109,7 +110,7 @@ def test_patches_that_are_left_as_they_are_count_with_their_inputs(
                 own = np.isin(leaves, tree.nodes[node].leaves) & (node != 0)
                 psnr = np.where(labels_of(seed) == 0, 28.0, 22.0) + 2.0 * own
                 write_scores(bench.place("score", spec), spec, psnr)
-    judged = judge_trial(setup, {}, experts, dict.fromkeys(experts, 8))
+    judged = judge_trial(setup, {}, experts, dict.fromkeys(experts, 8), LocalRunner())
     assert judged.gpu_hours == pytest.approx(len(experts) * 2.0 / 3600)
     assert judged.psnr_in == pytest.approx(reached_db, abs=0.2)
     assert judged.psnr_out == pytest.approx(reached_db, abs=0.2)

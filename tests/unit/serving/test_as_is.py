@@ -9,6 +9,7 @@ import pytest
 
 from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
+from expertree.routing import Wish
 from expertree.serving import HttpConfig, LocalEngine, create_app
 from expertree.serving.metrics import Measurement
 
@@ -54,7 +55,7 @@ def test_whoever_insists_or_names_something_gets_an_expert(
     ask_careful: Any, careful: Restorer, two_kinds: TwoKinds
 ) -> None:
     _, good = two_kinds
-    png, expected = encode_png(good), careful.restore(good, insist=True)
+    png, expected = encode_png(good), careful.restore(good, Wish(insist=True))
     query = ask_careful("POST", "/v1/restore?insist=true", content=png)
     form = ask_careful(
         "POST", "/v1/restore", files={"image": ("a.png", png)}, data={"insist": "true"}
@@ -80,7 +81,7 @@ def test_strength_mixes_to_the_bit(
     whole = ask_careful("POST", "/v1/restore?strength=1", content=png)
     assert np.array_equal(decode_u8(whole.content), careful.restore(spoiled).image)
     part = ask_careful("POST", "/v1/restore?strength=0.4", content=png)
-    expected = careful.restore(spoiled, strength=0.4).image
+    expected = careful.restore(spoiled, Wish(strength=0.4)).image
     assert np.array_equal(decode_u8(part.content), expected)
     body = {"image": base64.b64encode(png).decode(), "strength": 0.4}
     assert ask_careful("POST", "/v1/restore", json=body).content == part.content

@@ -15,6 +15,7 @@ import uvicorn
 
 from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
+from expertree.routing import Wish
 from expertree.serving import HttpConfig, LocalEngine, create_app
 
 CLIENT = Path(__file__).parents[3] / "serve" / "client.py"
@@ -51,7 +52,7 @@ def test_it_restores_and_says_the_route(
     client: ModuleType, url: str, restorer: Restorer, photo: np.ndarray, png: bytes
 ) -> None:
     restored, route = client.Endpoint(url).restore(png, {"expert": "0"})
-    assert np.array_equal(decode_u8(restored), restorer.restore(photo, expert=0).image)
+    assert np.array_equal(decode_u8(restored), restorer.restore(photo, Wish(expert=0)).image)
     assert route.startswith("expert=0, ")
 
 
@@ -61,7 +62,7 @@ def test_it_follows_a_job_to_its_file(
     large = cv2.resize(photo, (300, 200))
     job = client.Endpoint(url).restore_as_job(encode_png(large), {"tile": "128"}, "a-key")
     *_, last = job
-    expected = restorer.restore(large, tile_px=128).image
+    expected = restorer.restore(large, Wish(tile_px=128)).image
     assert np.array_equal(decode_u8(last["file"]), expected)
 
 

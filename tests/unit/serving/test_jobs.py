@@ -13,8 +13,9 @@ import pytest
 from expertree.errors import OverloadError
 from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
+from expertree.routing import Wish
 from expertree.serving import HttpConfig, JobLimits, Key, LocalEngine, create_app
-from expertree.serving.engine import Options, Routed
+from expertree.serving.engine import Routed
 from expertree.serving.http.options import Wanted
 from expertree.serving.http.problems import ProblemError
 from expertree.serving.jobs import JobTable, LocalJobs, Order, make_order
@@ -39,7 +40,7 @@ LIMITS = JobLimits(max_bytes=100, max_jobs=4, max_jobs_per_key=3, kept_s=1000.0,
 
 
 def order(image: bytes = b"image", owner: str = "alice", level: int | None = None) -> Order:
-    return make_order(owner, image, Wanted(options=Options(level=level)))
+    return make_order(owner, image, Wanted(wish=Wish(level=level)))
 
 
 def result(data: bytes = b"result") -> RestoredFile:
@@ -176,7 +177,7 @@ def test_a_job_is_asked_for_followed_fetched_and_deleted(ask: Any, restorer: Res
             done = await follow(client, where, "done")
             assert done["tiles_done"] == done["num_tiles"] == 6
             file = await client.get(done["result"])
-            expected = restorer.restore(decode_u8(png), tile_px=128)
+            expected = restorer.restore(decode_u8(png), Wish(tile_px=128))
             assert np.array_equal(decode_u8(file.content), expected.image)
             assert file.headers["x-restore-tiles"] == "6"
             assert done["route"]["expert"] == expected.route.expert
@@ -257,9 +258,9 @@ def test_a_deleted_job_stops_between_tiles(restorer: Restorer, asker: Any) -> No
     cancelled = asyncio.Event()
 
     class Watched(LocalEngine):
-        async def restore(self, pixels: Any, options: Options, *, on_tile: Any = None) -> Any:
+        async def restore(self, pixels: Any, wish: Wish, *, on_tile: Any = None) -> Any:
             try:
-                return await engine.restore(pixels, options, on_tile=on_tile)
+                return await engine.restore(pixels, wish, on_tile=on_tile)
             except asyncio.CancelledError:
                 cancelled.set()
                 raise
@@ -287,9 +288,9 @@ def test_a_gateway_that_dies_leaves_its_jobs_to_the_one_that_is_asked_next(
     jobs = LocalJobs(JobTable(limits, clock=clock))
 
     class Stuck(LocalEngine):
-        async def restore(self, pixels: Any, options: Options, *, on_tile: Any = None) -> Any:
+        async def restore(self, pixels: Any, wish: Wish, *, on_tile: Any = None) -> Any:
             await asyncio.sleep(3600)
-            return await super().restore(pixels, options, on_tile=on_tile)
+            return await super().restore(pixels, wish, on_tile=on_tile)
 
     config = HttpConfig(jobs=limits)
     dying = asker(create_app(Stuck(restorer), config, jobs=jobs))

@@ -16,12 +16,12 @@ import pytest
 from expertree.errors import ConfigError
 from expertree.images.io import encode_png
 from expertree.restorer import Restorer
+from expertree.routing import Wish
 from expertree.serving import (
     HttpConfig,
     Key,
     Limits,
     LocalEngine,
-    Options,
     check_binding,
     create_app,
 )
@@ -224,13 +224,13 @@ def test_what_takes_too_long_is_stopped(asker: Any, restorer: Restorer, png: byt
     stopped = threading.Event()
 
     class Slow(LocalEngine):
-        async def route(self, pixels: Any, options: Options) -> Any:
+        async def route(self, pixels: Any, wish: Wish) -> Any:
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
                 stopped.set()
                 raise
-            return await super().route(pixels, options)
+            return await super().route(pixels, wish)
 
     config = HttpConfig(limits=Limits(deadline_s=0.05))
     ask = asker(create_app(Slow(restorer), config))
@@ -243,14 +243,14 @@ def test_a_caller_who_leaves_stops_the_work(restorer: Restorer, png: bytes) -> N
     measured: list[Measurement] = []
 
     class Slow(LocalEngine):
-        async def restore(self, pixels: Any, options: Options, *, on_tile: Any = None) -> Any:
+        async def restore(self, pixels: Any, wish: Wish, *, on_tile: Any = None) -> Any:
             begun.set()
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
                 stopped.set()
                 raise
-            return await super().restore(pixels, options, on_tile=on_tile)
+            return await super().restore(pixels, wish, on_tile=on_tile)
 
     class Metrics:
         def record(self, measurement: Measurement) -> None:

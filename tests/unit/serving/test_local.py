@@ -10,7 +10,8 @@ import pytest
 from expertree.errors import MemoryShortageError, OptionError, OverloadError
 from expertree.images.io import to_float
 from expertree.restorer import Restorer
-from expertree.serving import LocalEngine, Options
+from expertree.routing import AUTOMATIC, Wish
+from expertree.serving import LocalEngine
 from scarce import KINDS, run_out_of_memory
 
 
@@ -21,8 +22,8 @@ def random_u8(height_px: int, width_px: int) -> np.ndarray:
 
 def test_its_images_and_routes_are_those_of_the_restorer(restorer: Restorer) -> None:
     image = random_u8(40, 50)
-    expected = restorer.restore(image, confidence=2, instruction=["rain"])
-    options = Options(confidence=2, instruction=("rain",))
+    expected = restorer.restore(image, Wish(confidence=2, instruction=["rain"]))
+    options = Wish(confidence=2, instruction=("rain",))
     answer = asyncio.run(LocalEngine(restorer).restore(image, options))
     assert np.array_equal(answer.pixels, expected.image)
     assert answer.route.expert == expected.route.expert
@@ -35,7 +36,7 @@ def test_its_images_and_routes_are_those_of_the_restorer(restorer: Restorer) -> 
 def test_float_pixels_keep_what_is_between_grey_levels(restorer: Restorer) -> None:
     tensor = to_float(random_u8(20, 30))
     exact = np.ascontiguousarray(tensor.permute(1, 2, 0).numpy())
-    answer = asyncio.run(LocalEngine(restorer).restore(exact, Options()))
+    answer = asyncio.run(LocalEngine(restorer).restore(exact, AUTOMATIC))
     expected = restorer.restore(tensor).image.permute(1, 2, 0).numpy()
     assert np.array_equal(answer.pixels, expected)
 
@@ -50,7 +51,7 @@ def test_the_model_says_what_its_groups_hold(restorer: Restorer) -> None:
 
 
 def test_alternatives_are_all_other_experts_by_what_the_gates_give_them(restorer: Restorer) -> None:
-    routed = asyncio.run(LocalEngine(restorer).route(random_u8(30, 30), Options()))
+    routed = asyncio.run(LocalEngine(restorer).route(random_u8(30, 30), AUTOMATIC))
     nodes = [other.expert for other in routed.alternatives]
     assert {routed.expert, *nodes} == set(restorer.tree.experts())
     probabilities = [other.probability for other in routed.alternatives]
@@ -60,7 +61,7 @@ def test_alternatives_are_all_other_experts_by_what_the_gates_give_them(restorer
 
 def test_options_that_the_model_does_not_have_are_the_callers_mistake(restorer: Restorer) -> None:
     engine = LocalEngine(restorer)
-    for options in (Options(level=9), Options(expert=99), Options(instruction=("fog",))):
+    for options in (Wish(level=9), Wish(expert=99), Wish(instruction=("fog",))):
         with pytest.raises(OptionError):
             asyncio.run(engine.restore(random_u8(8, 8), options))
 
@@ -82,20 +83,20 @@ def test_a_caller_who_leaves_stops_the_work_between_tiles(restorer: Restorer) ->
                 second.set()
                 task.cancel()
 
-        await engine.restore(pixels, Options(tile_px=72), on_tile=on_tile)
+        await engine.restore(pixels, Wish(tile_px=72), on_tile=on_tile)
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(leave())
     engine.close()  # waits for the thread
     assert second.is_set()
-    assert seen[-1][0] < seen[-1][1] == restore(0, pixels, tile_px=72).num_tiles
+    assert seen[-1][0] < seen[-1][1] == restore(0, pixels, Wish(tile_px=72)).num_tiles
 
 
 def test_one_too_many_is_refused_and_the_others_are_answered(restorer: Restorer) -> None:
     engine = LocalEngine(restorer, max_queued=1)
 
     async def three() -> list[object]:
-        calls = (engine.route(random_u8(9, 9), Options()) for _ in range(3))
+        calls = (engine.route(random_u8(9, 9), AUTOMATIC) for _ in range(3))
         return await asyncio.gather(*calls, return_exceptions=True)
 
     answers = asyncio.run(three())
@@ -103,7 +104,7 @@ def test_one_too_many_is_refused_and_the_others_are_answered(restorer: Restorer)
     assert len(refused) == 1
     again = pickle.loads(pickle.dumps(refused[0]))
     assert (str(again), again.retry_after_s) == (str(refused[0]), refused[0].retry_after_s)
-    assert asyncio.run(engine.route(random_u8(9, 9), Options()))
+    assert asyncio.run(engine.route(random_u8(9, 9), AUTOMATIC))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,4 +116,4 @@ def test_too_little_memory_has_a_name(
 
     monkeypatch.setattr(restorer, "apply", fail)
     with pytest.raises(MemoryShortageError, match="tile=auto"):
-        asyncio.run(LocalEngine(restorer).restore(random_u8(9, 9), Options()))
+        asyncio.run(LocalEngine(restorer).restore(random_u8(9, 9), AUTOMATIC))

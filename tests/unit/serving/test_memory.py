@@ -17,10 +17,10 @@ import pytest
 from expertree.errors import OverloadError
 from expertree.images.io import encode_png
 from expertree.restorer import Restorer
+from expertree.routing import AUTOMATIC
 from expertree.serving import HttpConfig, JobLimits, Limits, LocalEngine, create_app, service
 from expertree.serving import jobs as jobs_module
 from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
-from expertree.serving.engine import Options
 from expertree.serving.http.options import Wanted
 from expertree.serving.job_runner import JobRunner
 from expertree.serving.jobs import JobTable, LocalJobs, Order, make_order
@@ -30,7 +30,7 @@ from expertree.serving.threads import run_in_thread
 
 SIDE_PX = 40
 PIXEL_BYTES = BYTES_PER_PIXEL * SIDE_PX * SIDE_PX
-WANTED = Wanted(options=Options())
+WANTED = Wanted(wish=AUTOMATIC)
 
 
 @pytest.fixture
@@ -169,14 +169,14 @@ def test_a_restoration_whose_caller_left_keeps_its_place_until_its_thread_is_fre
     pixels = np.zeros((8, 8, 3), dtype=np.uint8)
 
     async def leave() -> None:
-        first = asyncio.create_task(engine.route(pixels, Options()))
+        first = asyncio.create_task(engine.route(pixels, AUTOMATIC))
         await until(lambda: gate.reached.acquire(blocking=False))
         first.cancel()
         await asyncio.sleep(0.02)
-        second = asyncio.create_task(engine.route(pixels, Options()))
+        second = asyncio.create_task(engine.route(pixels, AUTOMATIC))
         await asyncio.sleep(0.02)
         with pytest.raises(OverloadError):
-            await engine.route(pixels, Options())
+            await engine.route(pixels, AUTOMATIC)
         gate.opened.set()
         await second
         assert first.cancelled()

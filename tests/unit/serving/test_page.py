@@ -19,7 +19,8 @@ from skimage import data
 from expertree.errors import OverloadError
 from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
-from expertree.serving import HttpConfig, Key, LocalEngine, Options, Pixels, Restored, create_app
+from expertree.routing import Wish
+from expertree.serving import HttpConfig, Key, LocalEngine, Pixels, Restored, create_app
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -155,7 +156,7 @@ def test_another_expert_restores_the_photo_and_the_first_is_kept(
     click(page, "#more-experts")
     click(page, f"[data-expert='{other}']")
     page.until(f"document.querySelector('[data-expert=\"{other}\"]').ariaPressed === 'true'")
-    assert np.array_equal(pixels(page, "after"), restorer.restore(photo, expert=other).image)
+    assert np.array_equal(pixels(page, "after"), restorer.restore(photo, Wish(expert=other)).image)
     num_asked = len(page.addresses)
     click(page, f"[data-expert='{first}']")
     page.until(f"document.querySelector('[data-expert=\"{first}\"]').ariaPressed === 'true'")
@@ -172,7 +173,7 @@ def test_words_about_the_photo_prune_the_tree(
     page.evaluate("document.getElementById('confidence').value = '2'")
     click(page, "#instruct button[type=submit]")
     settle(page)
-    expected = restorer.restore(photo, instruction=[name], confidence=2)
+    expected = restorer.restore(photo, Wish(instruction=[name], confidence=2))
     assert np.array_equal(pixels(page, "after"), expected.image)
 
 
@@ -227,11 +228,11 @@ class BusyAtFirst(LocalEngine):
 
     num_asked = 0
 
-    async def restore(self, pixels: Pixels, options: Options, **more: Any) -> Restored:
+    async def restore(self, pixels: Pixels, wish: Wish, **more: Any) -> Restored:
         self.num_asked += 1
         if self.num_asked == 1:
             raise OverloadError("too many wait", retry_after_s=1.0)
-        return await super().restore(pixels, options, **more)
+        return await super().restore(pixels, wish, **more)
 
 
 def test_a_key_is_asked_for_and_a_busy_endpoint_waited_for(
@@ -324,7 +325,7 @@ def test_what_is_better_left_as_it_is_is_said_and_one_can_insist_and_go_back(
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     click(page, "#insist")
     settle(page)
-    expected = careful.restore(good, insist=True)
+    expected = careful.restore(good, Wish(insist=True))
     assert "insist=true" in asked(page)[-1]
     assert np.array_equal(pixels(page, "after"), expected.image)
     assert expert_on_screen(page) == expected.route.expert
@@ -360,7 +361,7 @@ def test_strength_mixes_on_the_screen_and_in_the_download_without_another_reques
     assert text(page, "#after-tag").startswith("mixed")
     click(page, "#download")
     mixed = decode_u8(downloaded(tmp_path / "restored-cat.png"))
-    assert np.array_equal(mixed, restorer.restore(photo, strength=0.4).image)
+    assert np.array_equal(mixed, restorer.restore(photo, Wish(strength=0.4)).image)
     set_strength(page, 0)
     click(page, "#download")
     assert np.array_equal(decode_u8(downloaded(tmp_path / "restored-cat.png")), photo)

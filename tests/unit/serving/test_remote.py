@@ -17,9 +17,10 @@ from expertree.errors import (
     OverloadError,
     UnavailableError,
 )
+from expertree.routing import AUTOMATIC, Wish
 from expertree.serving.deployments import GatewayConfig
 from expertree.serving.describe import describe_model
-from expertree.serving.engine import Options, Pixels, Routed
+from expertree.serving.engine import Pixels, Routed
 from expertree.serving.remote import LostError, Release, ReleaseEngine
 from expertree.serving.replica_work import Judge, Question, Tile, TileDone, TileWorker
 from scarce import KINDS, run_out_of_memory
@@ -100,7 +101,7 @@ def test_a_whole_image_is_the_restorers_to_the_bit(
 ) -> None:
     image = random_u8(height_px, width_px)
     expected = restorer.restore(image)
-    restored = asyncio.run(engine_of(replicas, restorer).restore(image, Options()))
+    restored = asyncio.run(engine_of(replicas, restorer).restore(image, AUTOMATIC))
     assert np.array_equal(restored.pixels, expected.image)
     assert restored.route.expert == expected.route.expert
     assert (restored.num_tiles, restored.num_retries) == (1, 0)
@@ -116,13 +117,13 @@ def test_tiles_in_any_order_and_side_by_side_give_the_restorers_image_to_the_bit
     if kind == "float32":
         image = (image / 255.0).astype(np.float32)
         tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
-        expected = restorer.restore(tensor, tile_px=96).image.permute(1, 2, 0).numpy()
+        expected = restorer.restore(tensor, Wish(tile_px=96)).image.permute(1, 2, 0).numpy()
     else:
-        expected = restorer.restore(whole, tile_px=96).image
+        expected = restorer.restore(whole, Wish(tile_px=96)).image
     told: list[tuple[int, int]] = []
     engine = engine_of(replicas, restorer)
     restored = asyncio.run(
-        engine.restore(image, Options(tile_px=96), on_tile=lambda *done: told.append(done))
+        engine.restore(image, Wish(tile_px=96), on_tile=lambda *done: told.append(done))
     )
     assert restored.pixels.dtype == image.dtype
     assert np.array_equal(restored.pixels, expected)
@@ -136,9 +137,9 @@ def test_tiles_shrink_while_memory_runs_out_and_the_image_stays_the_same(
     restorer: Restorer, replicas: Replicas, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     image = random_u8(260, 200)
-    expected = restorer.restore(image, tile_px=65)
+    expected = restorer.restore(image, Wish(tile_px=65))
     limit_memory(replicas, monkeypatch, largest_px=70, kind=kind)
-    restored = asyncio.run(engine_of(replicas, restorer).restore(image, Options()))
+    restored = asyncio.run(engine_of(replicas, restorer).restore(image, AUTOMATIC))
     assert restored.num_retries == 2
     assert restored.num_tiles == expected.num_tiles
     assert np.array_equal(restored.pixels, expected.image)
@@ -151,7 +152,7 @@ def test_too_little_memory_for_the_smallest_tiles_is_said(
     limit_memory(replicas, monkeypatch, largest_px=8)
     engine = engine_of(replicas, restorer)
     with pytest.raises(MemoryShortageError, match="not enough memory"):
-        asyncio.run(engine.restore(random_u8(260, 200), Options(tile_px=tile_px)))
+        asyncio.run(engine.restore(random_u8(260, 200), Wish(tile_px=tile_px)))
 
 
 def limit_memory(
@@ -190,13 +191,13 @@ def test_questions_of_several_sizes_are_judged_as_each_by_itself(
     restorer: Restorer, replicas: Replicas
 ) -> None:
     images = [random_u8(64, 64), random_u8(20, 30), random_u8(64, 64) // 4, random_u8(90, 64)]
-    wishes = [Options(), Options(level=0), Options(expert=99), Options(instruction=("rain",))]
+    wishes = [AUTOMATIC, Wish(level=0), Wish(expert=99), Wish(instruction=("rain",))]
     pairs = zip(images, wishes, strict=True)
-    answers = replicas.judging.judge([Question(part=part, options=wish) for part, wish in pairs])
+    answers = replicas.judging.judge([Question(part=part, wish=wish) for part, wish in pairs])
     assert isinstance(answers[2], OptionError)
     for place in (0, 1, 3):
         route = restorer.route(
-            images[place], level=wishes[place].level, instruction=wishes[place].instruction
+            images[place], Wish(level=wishes[place].level, instruction=wishes[place].instruction)
         )
         answer = answers[place]
         assert isinstance(answer, Routed)
@@ -211,8 +212,8 @@ def test_a_lost_piece_is_done_by_another_replica(restorer: Restorer, replicas: R
             raise LostError("gone")
 
     replicas.before = lose
-    restored = asyncio.run(engine_of(replicas, restorer).restore(image, Options(tile_px=96)))
-    assert np.array_equal(restored.pixels, restorer.restore(image, tile_px=96).image)
+    restored = asyncio.run(engine_of(replicas, restorer).restore(image, Wish(tile_px=96)))
+    assert np.array_equal(restored.pixels, restorer.restore(image, Wish(tile_px=96)).image)
 
 
 def test_a_piece_that_is_lost_again_and_again_ends_the_request(
@@ -223,7 +224,7 @@ def test_a_piece_that_is_lost_again_and_again_ends_the_request(
 
     replicas.before = lose
     with pytest.raises(UnavailableError, match="went away") as caught:
-        asyncio.run(engine_of(replicas, restorer).restore(random_u8(8, 8), Options()))
+        asyncio.run(engine_of(replicas, restorer).restore(random_u8(8, 8), AUTOMATIC))
     assert caught.value.retry_after_s > 0
 
 
@@ -239,9 +240,9 @@ def test_a_full_queue_refuses_a_new_image_but_not_the_rest_of_one(
 
     replicas.before = refuse
     with pytest.raises(OverloadError, match="full"):
-        asyncio.run(engine.restore(image, Options()))
-    restored = asyncio.run(engine.restore(image, Options(tile_px=96)))
-    assert np.array_equal(restored.pixels, restorer.restore(image, tile_px=96).image)
+        asyncio.run(engine.restore(image, AUTOMATIC))
+    restored = asyncio.run(engine.restore(image, Wish(tile_px=96)))
+    assert np.array_equal(restored.pixels, restorer.restore(image, Wish(tile_px=96)).image)
 
 
 def test_a_caller_who_leaves_stops_the_work_between_tiles(
@@ -249,7 +250,7 @@ def test_a_caller_who_leaves_stops_the_work_between_tiles(
 ) -> None:
     async def scenario() -> None:
         engine = engine_of(replicas, restorer)
-        work = asyncio.create_task(engine.restore(random_u8(300, 300), Options(tile_px=96)))
+        work = asyncio.create_task(engine.restore(random_u8(300, 300), Wish(tile_px=96)))
         while len(replicas.tiles) < 6:
             await asyncio.sleep(0.001)
         work.cancel()
@@ -264,24 +265,24 @@ def test_a_caller_who_leaves_stops_the_work_between_tiles(
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("wish", "message"),
     [
-        (Options(level=9), "level 9 does not exist"),
-        (Options(instruction=("fog",)), "unknown degradation 'fog'"),
-        (Options(tile_px=40), "tiles must be at least"),
+        (Wish(level=9), "level 9 does not exist"),
+        (Wish(instruction=("fog",)), "unknown degradation 'fog'"),
+        (Wish(tile_px=40), "tiles must be at least"),
     ],
 )
 def test_options_that_do_not_exist_are_named(
-    restorer: Restorer, replicas: Replicas, options: Options, message: str
+    restorer: Restorer, replicas: Replicas, wish: Wish, message: str
 ) -> None:
     with pytest.raises(OptionError, match=message):
-        asyncio.run(engine_of(replicas, restorer).restore(random_u8(99, 99), options))
+        asyncio.run(engine_of(replicas, restorer).restore(random_u8(99, 99), wish))
 
 
 def test_without_a_release_callers_are_told_to_come_again(replicas: Replicas) -> None:
     engine = ReleaseEngine(replicas, CONFIG)
     with pytest.raises(UnavailableError, match="still loading"):
-        asyncio.run(engine.restore(random_u8(8, 8), Options()))
+        asyncio.run(engine.restore(random_u8(8, 8), AUTOMATIC))
     assert asyncio.run(engine.models()) == ()
     assert not asyncio.run(engine.ready())
 
@@ -293,7 +294,7 @@ def test_a_request_stays_on_its_release_while_new_ones_go_to_the_next(
         engine = engine_of(replicas, restorer)
         first = engine.current
         assert first is not None
-        work = asyncio.create_task(engine.restore(random_u8(150, 201), Options(tile_px=96)))
+        work = asyncio.create_task(engine.restore(random_u8(150, 201), Wish(tile_px=96)))
         while not replicas.tiles:
             await asyncio.sleep(0.001)
         engine.switch(dataclasses.replace(first, app="next"))
@@ -301,7 +302,7 @@ def test_a_request_stays_on_its_release_while_new_ones_go_to_the_next(
         await work
         assert engine.in_use() == ()
         assert replicas.apps == {"app"}
-        await engine.route(random_u8(8, 8), Options())
+        await engine.route(random_u8(8, 8), AUTOMATIC)
         assert replicas.apps == {"app", "next"}
 
     asyncio.run(scenario())
@@ -314,12 +315,12 @@ def test_what_is_left_as_it_is_reaches_no_expert(
     replicas = Replicas(careful)
     engine = engine_of(replicas, careful)
     spoiled, good = two_kinds
-    left = asyncio.run(engine.restore(good, Options(tile_px=64)))
+    left = asyncio.run(engine.restore(good, Wish(tile_px=64)))
     assert left.pixels is good
     assert (left.route.expert, left.num_tiles) == (None, 0)
     assert replicas.tiles == []
-    insisted = asyncio.run(engine.restore(good, Options(insist=True)))
-    assert np.array_equal(insisted.pixels, careful.restore(good, insist=True).image)
-    restored = asyncio.run(engine.restore(spoiled, Options()))
+    insisted = asyncio.run(engine.restore(good, Wish(insist=True)))
+    assert np.array_equal(insisted.pixels, careful.restore(good, Wish(insist=True)).image)
+    restored = asyncio.run(engine.restore(spoiled, AUTOMATIC))
     assert np.array_equal(restored.pixels, careful.restore(spoiled).image)
     assert len(replicas.tiles) == 2

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from expertree.errors import ArtefactError
-from expertree.serving import updates
+from expertree.serving import updates as module
 from expertree.serving.remote import Release
 from expertree.serving.updates import Updates
 
@@ -16,7 +16,7 @@ BETWEEN_LOOKS_S = 0.01
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(updates, "_SECONDS_BETWEEN_LOOKS", BETWEEN_LOOKS_S)
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_LOOKS", BETWEEN_LOOKS_S)
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -168,7 +168,7 @@ def test_a_gateway_that_is_silent_for_long_holds_nothing_up(
         await until(lambda: "app-two" in stage.up)
         await updates.drain()
         assert "app-one" in stage.up
-        monkeypatch.setattr(updates, "SILENT_S", 0.0)
+        monkeypatch.setattr(module, "SILENT_S", 0.0)
         assert (await updating).serving == "two"
         await updates.drain()
         assert stage.up == ["app-two"]
@@ -250,7 +250,7 @@ def test_a_fault_of_ours_leaves_the_old_bundle_serving_and_says_what_it_was() ->
 def test_gateways_that_came_and_went_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         updates = Updates(Stage())
-        monkeypatch.setattr(updates, "SILENT_S", 0.0)
+        monkeypatch.setattr(module, "SILENT_S", 0.0)
         for number in range(1000):
             updates.check_in(f"g{number}", seen=None, in_use=frozenset())
         await updates.update("one")

@@ -1,1 +1,1 @@
-"""A search on Ray: trials by Ray Tune, experts by lanes that all trials share."""
+"""A search on Ray: Ray Tune runs trials, and lanes that all trials share train their experts."""

@@ -1,9 +1,9 @@
-"""The registry of a search: every expert is trained once, however many trials wait for it.
+"""The registry of a search, which has each expert trained once, however many trials need it.
 
-An actor that the driver makes, outside of any trial's resources.  It asks lanes for what a trial's
-tree needs and nobody has, and answers trials when their experts have come to the next rung.  The
-work belongs to the lanes, and what was reached lies in the store and in small files, so a registry
-that dies is started again by Ray and goes on where it was; so does the trial that had asked.
+It is an actor that the driver starts, outside of any trial's resources. It asks lanes for the
+experts that a trial's tree needs and nobody has trained, and answers trials when their experts have
+reached the next rung. Lanes do the work, and results lie in the store and in small files. So when
+the registry dies, Ray restarts it and it goes on where it was, as does the trial that had asked.
 """
 
 import asyncio
@@ -35,28 +35,28 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.3
 _MOST_FAILURES = 30
-"""After so many polls in a row that failed nobody waits any longer."""
+"""Failed polls in a row after which no trial waits any longer."""
 
 Answer: TypeAlias = dict[str, Any]
-"""To a trial: `status`, and what it has reached at the rung that it asked for."""
+"""Answer to a trial: its `status`, and what it has reached at the rung that it asked for."""
 
 
 class BudgetSpentError(ExpertreeError):
-    """The hours that the search may take are spent."""
+    """Raised when the hours that the search may take are spent."""
 
 
 class Registry:
-    """See the module.
+    """The registry of a search; see the module.
 
     Args:
-        setup: What all trials have in common, packed.
-        dispatcher: Of the lanes.
+        setup: Setup that all trials have in common, packed.
+        dispatcher: Handle on the dispatcher of the lanes.
         output: The search's output folder.
         fractions: Shares of the training at which trials are compared.
-        reduction: One of so many trials at a rung goes on.
-        budget_hours: Of lanes; None for no limit.
-        workers_per_lane: Which hours count.
-        begin_s: When the search began, Unix time less what earlier starts took.
+        reduction: Factor of the selection: one of so many trials at a rung goes on.
+        budget_hours: Cap on the hours of the lanes' workers; None for no limit.
+        workers_per_lane: Number of workers of a lane, each of whose hours counts.
+        begin_s: Start of the search as Unix time, less the seconds that earlier starts took.
     """
 
     def __init__(
@@ -71,7 +71,6 @@ class Registry:
         workers_per_lane: int,
         begin_s: float,
     ) -> None:
-        """See the class."""
         self._setup, self._dispatcher = setup, dispatcher
         self._state = SearchState(output, workers_per_lane=workers_per_lane)
         self._fractions, self._reduction = fractions, reduction
@@ -86,16 +85,16 @@ class Registry:
         self._watch: asyncio.Task[None] | None = None
 
     async def reach(self, number: int, overrides: Mapping[str, Any], rung: int) -> Answer:
-        """Bring a trial to a rung, and say whether it goes on.
+        """Bring a trial to a rung, and return whether it goes on.
 
         Args:
-            number: Of the trial.
-            overrides: Its configuration.
-            rung: From 0; one that it has been at is answered at once.
+            number: Number of the trial.
+            overrides: Configuration of the trial.
+            rung: Rung to reach, from 0; one that was reached before is answered at once.
 
         Returns:
-            `status` of the trial after it, `reason` where it ends there, `objectives` if it came
-            there.
+            `status` of the trial after the rung, `reason` if it ended there, `objectives` if it got
+            there, and `is_out_of_budget`.
         """
         if self._watch is None:
             self._watch = asyncio.create_task(self._follow())
@@ -123,7 +122,7 @@ class Registry:
         return self._note(trial, rung, judged)
 
     async def state(self) -> dict[str, Any]:
-        """All trials and experts as they are now, and the hours that pieces took."""
+        """Return all trials and experts as they are now, and the hours of training so far."""
         await asyncio.to_thread(self._state.refresh)
         return {
             "trials": [trial for _, trial in sorted(self._state.trials.items())],
@@ -132,7 +131,7 @@ class Registry:
         }
 
     async def give_up(self, reason: str) -> None:
-        """Let all trials fail that wait for lanes: there are none any more."""
+        """Fail all trials that wait for lanes, because there are none any more."""
         self._requests.give_up(reason)
 
     def _begin(self, number: int, overrides: Mapping[str, Any]) -> Trial:
@@ -160,7 +159,7 @@ class Registry:
         return trial
 
     async def _plan(self, trial: Trial) -> TrialPlan:
-        """The trial's tree and experts; trials that differ in their routers alone share it."""
+        """Plan a trial's tree and experts; trials that differ only in routers share a plan."""
         overrides = trial["overrides"]
         shared = {key: own for key, own in overrides.items() if not key.startswith("router.")}
         key = fingerprint(shared)
@@ -192,7 +191,11 @@ class Registry:
         return plan
 
     async def _train(self, trial: Trial, plan: TrialPlan, rung: int) -> dict[int, Storage]:
-        """Wait until all experts of a trial are at a rung, or further, and scored."""
+        """Wait until all experts of a trial are at a rung, or further, and scored.
+
+        Returns:
+            The experts' places in the store, by node.
+        """
         needs = {need.key: need for need in plan.needs}
         waiting = [
             asyncio.ensure_future(self._bring(trial["number"], needs, need, rung))
@@ -209,7 +212,7 @@ class Registry:
     async def _bring(
         self, number: int, needs: Mapping[str, Need], need: Need, rung: int
     ) -> Storage:
-        """One expert at a rung or beyond it, with its columns; gives where it is."""
+        """Have an expert trained to a rung or further and scored; return its place in the store."""
         stop = self._standing(need, rung)
         if stop is None:
             await self._requests.have(
@@ -224,14 +227,14 @@ class Registry:
         return at.result
 
     def _standing(self, need: Need, rung: int) -> int | None:
-        """The rung at which an expert stands in the store: the wanted one, else the last."""
+        """Return the rung that the store has of an expert: `rung`, else the last, else None."""
         for place in (rung, len(need.stops) - 1):
             if need.stops[place].result.is_done():
                 return place
         return None
 
     def _target(self, need: Need, rung: int) -> int:
-        """How far to train: as far as a lane is under way with it already, at least to the rung."""
+        """Return the rung to train to: the next, from `rung`, that was asked for, else `rung`."""
         under_way = [
             place
             for place in range(rung, len(need.stops))
@@ -240,7 +243,7 @@ class Registry:
         return min(under_way, default=rung)
 
     def _to_ask(self, needs: Mapping[str, Need], need: Need, target: int) -> list[TrainingTask]:
-        """The task that brings an expert to a rung, last, after that of the one it starts from."""
+        """Return the task that brings an expert to a rung, after the tasks of its ancestors."""
         after = [stop.key for stop in need.stops[:target] if stop.key in self._requests]
         tasks = []
         if need.parent is not None and need.parent in needs:
@@ -255,7 +258,7 @@ class Registry:
         return [*tasks, _after(at.train, after)]
 
     def _budget(self, key: str) -> None:
-        """Refuse what is not under way yet once the hours are spent."""
+        """Raise `BudgetSpentError` if the hours are spent, unless the task was asked for before."""
         if self._budget_hours is None or key in self._requests:
             return
         spent = self._overspent()
@@ -272,7 +275,7 @@ class Registry:
         )
 
     async def _keep_to_budget(self) -> None:
-        """Take back what no lane has begun once the hours are spent."""
+        """Withdraw the tasks that no lane has begun, once the hours are spent."""
         await asyncio.to_thread(self._state.refresh)
         spent = self._overspent()
         if spent is None:
@@ -280,9 +283,9 @@ class Registry:
         await self._requests.take_back(self._trained, spent)
 
     async def _follow(self) -> None:
-        """Hear from the dispatcher what became of tasks, for as long as the registry lives.
+        """Poll the dispatcher for the outcome of tasks, for as long as the registry lives.
 
-        Where that fails, and goes on to, those who wait are told so: they would wait for ever.
+        If polls keep failing, the trials that wait fail too: they would wait for ever.
         """
         num_failures = 0
         while True:
@@ -314,7 +317,7 @@ class Registry:
         return await self._judgements.do(key, make)
 
     def _note(self, trial: Trial, rung: int, judged: Judged) -> Answer:
-        """Keep what a trial has reached, and decide whether it goes on."""
+        """Record what a trial has reached, and decide whether it goes on."""
         objectives = Objectives(
             psnr_in=round(judged.psnr_in, 4),
             psnr_out=round(judged.psnr_out, 4),
@@ -357,19 +360,19 @@ class Registry:
 
 
 class RegistryActor(Registry):
-    """The registry as Ray starts it, as often as it must.
+    """The registry as an actor, which Ray restarts when it dies.
 
     It finds the dispatcher by name: Ray may lose a handle among the arguments of an actor before
     that is started again.
     """
 
     def __init__(self, setup: PackedSetup, dispatcher: str, **settings: Any) -> None:
-        """See `Registry`."""
+        """Find the dispatcher by its name; for `settings` see `Registry`."""
         super().__init__(setup, ray.get_actor(dispatcher, namespace=NAMESPACE), **settings)
 
 
 def _answer(trial: Trial, rung: int = -1) -> Answer:
-    """What a trial has reached, at its last rung or at an earlier one."""
+    """Return the answer to a trial: what it has reached at a rung, by default its last one."""
     reached = trial["reached"][rung] if trial["reached"] else None
     return {
         "status": trial["status"],
@@ -388,7 +391,7 @@ def _after(task: TrainingTask, keys: Sequence[str]) -> TrainingTask:
 
 
 def _sentence(error: Exception) -> str:
-    """An error as a sentence; of one that a task raised, its cause."""
+    """Return an error as a sentence; for an error from a task, that of its cause."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, ExpertreeError):
         return str(cause)

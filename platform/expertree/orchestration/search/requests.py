@@ -1,7 +1,7 @@
-"""What the trials of a search ask of the lanes: each task once, for as long as somebody wants it.
+"""The tasks that a search's trials ask of the lanes: each once, for as long as a trial wants it.
 
-Asking and taking back wait for each other: a trial that asks for a task while it is being taken
-back from the lanes, because another trial ended, gets a new one and does not wait for ever.
+Asking and withdrawing wait for each other. So a trial that asks for a task while it is withdrawn
+from the lanes, because another trial ended, gets a new one and does not wait for ever.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class Requests:
     """The tasks that trials wait for, and which trials those are.
 
     Args:
-        dispatcher: Of the lanes.
+        dispatcher: Handle on the dispatcher of the lanes.
     """
 
     def __init__(self, dispatcher: Handle) -> None:
@@ -35,20 +35,20 @@ class Requests:
         self._dealing = asyncio.Lock()
 
     def __contains__(self, key: str) -> bool:
-        """Whether a task was asked for, and not taken back since; it may have ended."""
+        """Return whether a task was asked for and not withdrawn since; it may have ended."""
         return key in self._tasks
 
     def is_open(self, key: str) -> bool:
-        """Whether a task was asked for and has not ended."""
+        """Return whether a task was asked for and has not ended."""
         return key in self._tasks and not self._tasks[key].done()
 
     async def have(self, number: int, choose: Callable[[], Sequence[TrainingTask]]) -> None:
-        """Wait until a task is done.
+        """Ask for a task, and wait until it is done.
 
         Args:
-            number: Of the trial that waits.
-            choose: Gives the task, last, and those that it starts from; called while nothing is
-                taken back. Lanes get those that they do not have.
+            number: Number of the trial that waits.
+            choose: Returns the task, last, after those that it starts from; called while nothing is
+                withdrawn. Lanes get those that they do not have.
 
         Raises:
             TrainingError: If the task failed, or no lane is left.
@@ -59,7 +59,7 @@ class Requests:
         await asyncio.shield(wanted)
 
     async def let_go(self, number: int) -> None:
-        """Forget that a trial waits: what no other one waits for is not begun."""
+        """Forget that a trial waits, and withdraw the tasks that no other trial waits for."""
         async with self._dealing:
             for users in self._wanted.values():
                 users.discard(number)
@@ -75,7 +75,7 @@ class Requests:
                 )
 
     async def take_back(self, keys: Iterable[str], error: ExpertreeError) -> None:
-        """Withdraw what no lane has begun; who waits for it gets the error.
+        """Withdraw those of the tasks that no lane has begun; whoever waits gets the error.
 
         Raises:
             RayError: If the dispatcher does not answer.
@@ -84,7 +84,7 @@ class Requests:
             await self._withdraw(keys, error)
 
     def hear(self, picture: Picture) -> None:
-        """Tell those who wait what became of their tasks."""
+        """Pass the outcome of tasks on to the trials that wait for them."""
         for task in picture.tasks:
             if not self.is_open(task.key):
                 continue
@@ -95,12 +95,12 @@ class Requests:
                 self._tasks[task.key].set_exception(TrainingError(message))
 
     def give_up(self, reason: str) -> None:
-        """Let all who wait fail; who asks later asks lanes anew."""
+        """Fail all trials that wait; trials that ask later ask the lanes anew."""
         for key in [key for key in self._tasks if self.is_open(key)]:
             self._tasks.pop(key).set_exception(TrainingError(reason))
 
     async def _ask(self, number: int, tasks: Sequence[TrainingTask]) -> asyncio.Future[None]:
-        """Give lanes what they do not have; gives what becomes of the last task."""
+        """Give lanes the tasks that they do not have; return a future of the last task's end."""
         for task in tasks:
             self._wanted.setdefault(task.key, set()).add(number)
         fresh = [task for task in tasks if task.key not in self._tasks]

@@ -1,4 +1,4 @@
-"""A search: what trials share is made, they run, and what they found is written down."""
+"""One run of a search: make what its trials share, run them, and write down what they found."""
 
 import contextlib
 import dataclasses
@@ -65,24 +65,24 @@ _JOURNAL = "study.journal"
 _SECONDS_BETWEEN_RECORDS = 2.0
 _SECONDS_BETWEEN_PAGES = 30.0
 _MAX_RESTARTS = 8
-"""Of a trial whose process dies; it only waits, so that this costs nothing."""
+"""Most restarts of a trial whose process dies; a trial only waits, so a restart costs nothing."""
 
 OnRecord = Callable[[Search], None]
 
 
 def run_search(config: SearchConfig, spaces: Path, on_record: OnRecord = lambda _: None) -> Search:
-    """Search, or go on with a search that was cut off.
+    """Run a search, or go on with one that was cut off.
 
     Args:
-        config: What is searched, and how.
+        config: Settings of the search.
         spaces: The folder of search spaces.
-        on_record: Told of the record whenever it was written.
+        on_record: Called with the record whenever it was written.
 
     Returns:
         The record, which is also in the output folder.
 
     Raises:
-        ExpertreeError: In one sentence, what is wrong and what to do.
+        ExpertreeError: If the search fails; says in one sentence what is wrong and what to do.
     """
     space = open_space(config.search_space, spaces)
     check_space(config, space)
@@ -122,7 +122,7 @@ def run_search(config: SearchConfig, spaces: Path, on_record: OnRecord = lambda 
 
 
 def _track(config: SearchConfig, space: Space, about: About) -> TrackedSearch | None:
-    """The runs of the search's trials; None if nothing is tracked."""
+    """Open the tracked runs of the search's trials; None if nothing is tracked."""
     folder = tracking_folder(config.tracking, config.output)
     if folder is None:
         return None
@@ -132,7 +132,7 @@ def _track(config: SearchConfig, space: Space, about: About) -> TrackedSearch | 
 
 
 def _status_of(trials: Sequence[Trial]) -> SearchStatus:
-    """How a search ended whose trials have ended or were cut off."""
+    """Return how a search ended whose trials have ended or were cut off."""
     if any(trial["status"] in ("waiting", "running") for trial in trials):
         return "interrupted"
     lets_on = [not trial["reached"] or trial["reached"][-1]["goes_on"] for trial in trials]
@@ -143,7 +143,7 @@ def _status_of(trials: Sequence[Trial]) -> SearchStatus:
 
 
 def _start_registry(config: SearchConfig, setup: SearchSetup, name: str, *, begin_s: float) -> Any:  # noqa: ANN401 - see `Handle`
-    """Start the actor that knows all trials; lanes are found under its name."""
+    """Start the registry as an actor; it finds the dispatcher under the name `lanes-{name}`."""
     packed: bytes = cloudpickle.dumps(setup)  # type: ignore[no-untyped-call]
     actor = ray.remote(RegistryActor).options(
         name=name,
@@ -218,7 +218,7 @@ def _run_trials(
 
 
 class _Writer:
-    """Writes the record and what is made of it, and says what happened since the last one."""
+    """Writes a search's record and page, and prints what has changed since the last record."""
 
     def __init__(
         self, about: About, output: Storage, *, begin_s: float, on_record: OnRecord
@@ -251,7 +251,7 @@ class _Writer:
 
 
 class _Upkeep:
-    """Writes the record while trials run, and sees that there are lanes."""
+    """Writes the record while trials run, and keeps lanes running."""
 
     def __init__(self, registry: Any, pool: LanePool, writer: _Writer) -> None:  # noqa: ANN401
         self._registry, self._pool, self._writer = registry, pool, writer
@@ -260,8 +260,8 @@ class _Upkeep:
     def look(self) -> None:
         """Write the record, and start lanes in place of those that ended.
 
-        Where none is left, trials fail: those that wait now, and at the next look those that have
-        asked since.
+        If none is left, the trials that wait now fail, and at the next look those that have asked
+        since.
         """
         self._write()
         try:
@@ -271,7 +271,7 @@ class _Upkeep:
             self._registry.give_up.remote(str(error))
 
     def _write(self) -> None:
-        """Write how it stands; a disk or a tracker that fails does not stop what it follows."""
+        """Write the current record; a disk or a tracker that fails does not stop the search."""
         try:
             now = ray.get(self._registry.state.remote(), timeout=60)
             self._writer.write(now["trials"], now["experts"], "running")
@@ -285,7 +285,7 @@ class _Upkeep:
 
 
 def line_of(trial: Trial) -> str:
-    """A trial in one line, for the terminal."""
+    """Return a trial as one line for the terminal."""
     words = [f"trial {trial['number']:>3}", trial["shape"], trial["status"]]
     if trial["objectives"] is not None:
         own = trial["objectives"]
@@ -321,7 +321,7 @@ def _proposals(
 
 
 def _about(config: SearchConfig, space: Space, output: Storage) -> tuple[About, float]:
-    """What the record says of the search, and the seconds of earlier starts.
+    """Return what the record says of the search, and the seconds that earlier starts took.
 
     Raises:
         ConfigError: If another search is in the folder.

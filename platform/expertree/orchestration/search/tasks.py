@@ -1,6 +1,6 @@
 """The tasks that plan and judge trials, for the registry of a search.
 
-Nothing is imported here that imports the networks, so that the registry's process starts without.
+Nothing is imported here that imports the networks, so that the registry starts without them.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ from expertree.search.trial_plan import Judged, TrialPlan
 from expertree.storage import Storage
 
 PackedSetup: TypeAlias = bytes
-"""A `SearchSetup` as bytes, which only those unpack who have imported the networks."""
+"""A `SearchSetup` as bytes, which only processes that have imported the networks unpack."""
 
 
 # Without a CPU of its own: it waits for tasks of Ray Data, which need those that there are.
 @ray.remote(num_cpus=0, max_retries=3, scheduling_strategy="DEFAULT")
 def plan(setup: PackedSetup, overrides: Mapping[str, Any]) -> TrialPlan:
-    """Cut a trial's tree and say which experts it needs."""
+    """Cut a trial's tree, and return its plan with the experts that it needs."""
     from expertree.orchestration.runner import runner_of  # noqa: PLC0415
     from expertree.search.planning import plan_trial  # noqa: PLC0415
 
@@ -29,7 +29,7 @@ def plan(setup: PackedSetup, overrides: Mapping[str, Any]) -> TrialPlan:
 
 
 def _packed(plan: TrialPlan) -> TrialPlan:
-    """The same with the work of each task as bytes, which the registry hands on."""
+    """Return the plan with the work of each task as bytes, which the registry passes on."""
     from expertree.orchestration.lane import pack  # noqa: PLC0415
 
     needs = []
@@ -49,7 +49,7 @@ def judge(
     experts: Sequence[tuple[int, Storage]],
     num_samples: Mapping[int, int],
 ) -> Judged:
-    """Train a trial's routers on what its experts make of the routers' patches, and judge it."""
+    """Train a trial's routers on its experts' scores, and return what its tree reaches."""
     from expertree.orchestration.runner import runner_of  # noqa: PLC0415
     from expertree.search.judge import judge_trial  # noqa: PLC0415
 

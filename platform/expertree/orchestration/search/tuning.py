@@ -1,4 +1,4 @@
-"""Ray Tune's part in a search: where trials come from, and what one of them does."""
+"""Ray Tune's part in a search: the sources of trials, and the function that runs one."""
 
 import json
 import warnings
@@ -18,55 +18,54 @@ from expertree.search.record import Trial
 from expertree.search.space import Space
 
 PER_TRIAL = {"CPU": 0.01}
-"""A trial only waits, but Ray Tune refuses one that asks for nothing."""
+"""Resources of a trial; it only waits, but Ray Tune refuses one that asks for nothing."""
 
 
 FINISHED = cast("dict[str, Any]", Searcher.FINISHED)
-"""What Ray Tune takes for the end of all trials: a string, against its own annotation."""
+"""Value that tells Ray Tune that no trial is left: a string, against its own annotation."""
 
 
 class Proposals(Protocol):
-    """Where trials come from, and who hears what became of them."""
+    """A source of trials, which is told what they reach."""
 
     def propose(self) -> tuple[int, dict[str, Any]] | None:
-        """The number of the next trial and its values; None if there is none any more."""
+        """Return the number of the next trial and its values; None if there is none any more."""
 
     def tell(self, number: int, objectives: Mapping[str, float] | None) -> None:
-        """What a trial has come to; None if it failed."""
+        """Take the objectives that a trial has reached; None if it failed."""
 
 
 class Listed:
-    """Trials of a list, such as a grid's.
+    """Proposals of the trials in a list, such as a grid.
 
     Args:
-        trials: Their values.
-        known: Numbers of those that were proposed before.
+        trials: Values of each trial.
+        known: Numbers of the trials that were proposed before.
     """
 
     def __init__(self, trials: Sequence[Mapping[str, Any]], known: Sequence[int]) -> None:
-        """See the class."""
         taken = set(known)
         self._left: Iterator[tuple[int, dict[str, Any]]] = (
             (number, dict(values)) for number, values in enumerate(trials) if number not in taken
         )
 
     def propose(self) -> tuple[int, dict[str, Any]] | None:
-        """See `Proposals`."""
+        """Return the next trial of the list; None at its end."""
         return next(self._left, None)
 
     def tell(self, number: int, objectives: Mapping[str, float] | None) -> None:
-        """See `Proposals`; a list does not learn."""
+        """Do nothing: a list does not learn."""
 
 
 class FromOptuna:
-    """Trials that an Optuna study proposes, whose journal lies beside the search.
+    """Proposals of an Optuna study, whose journal lies beside the search.
 
     Args:
-        space: What is drawn, define-by-run.
+        space: Search space that values are drawn from, define-by-run.
         journal: The study's file; optuna-dashboard opens it while the search runs.
-        name: Of the study.
-        seed: Of the sampler.
-        num_trials: Trials at most.
+        name: Name of the study.
+        seed: Seed of the sampler.
+        num_trials: Most trials, those of earlier starts included.
         known: Trials of earlier starts.
     """
 
@@ -80,7 +79,6 @@ class FromOptuna:
         num_trials: int,
         known: Sequence[Trial],
     ) -> None:
-        """See the class."""
         # Here, because it takes a second and a search by grid does without it.
         import optuna  # noqa: PLC0415
         from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415
@@ -106,7 +104,7 @@ class FromOptuna:
         self._catch_up(known)
 
     def propose(self) -> tuple[int, dict[str, Any]] | None:
-        """See `Proposals`."""
+        """Ask the study for the next trial; None after `num_trials`."""
         if self._num_left <= 0:
             return None
         self._num_left -= 1
@@ -114,7 +112,7 @@ class FromOptuna:
         return asked.number, self._space.draw(OptunaDraws(asked))
 
     def tell(self, number: int, objectives: Mapping[str, float] | None) -> None:
-        """See `Proposals`."""
+        """Tell the study what a trial has reached, unless it knows already."""
         if self._study.trials[number].state.is_finished():
             return
         if objectives is None:
@@ -123,7 +121,7 @@ class FromOptuna:
             self._study.tell(number, [float(objectives[name]) for name in DIRECTIONS])
 
     def _catch_up(self, known: Sequence[Trial]) -> None:
-        """Tell what a start that was cut off did not; a trial that nobody knows has failed."""
+        """Tell the study what an earlier start did not; a trial without a record has failed."""
         by_number = {trial["number"]: trial for trial in known}
         for asked in self._study.get_trials(deepcopy=False):
             trial = by_number.get(asked.number)
@@ -136,14 +134,14 @@ class FromOptuna:
 
 
 class TrialSource(Searcher):
-    """Hands Ray Tune the trials that are to go on, then new ones.
+    """A Ray Tune searcher that gives the trials to resume first, then new ones.
 
     Args:
         again: Trials of earlier starts that have not come to an end.
-        proposals: Where new ones come from.
-        overrides_of: Values as configuration.
-        registry: Name of the registry.
-        num_rungs: How far a trial goes.
+        proposals: Source of new trials.
+        overrides_of: Turns drawn values into overrides of the configuration.
+        registry: Name of the registry's actor.
+        num_rungs: Number of rungs that a trial may reach.
     """
 
     def __init__(
@@ -155,7 +153,6 @@ class TrialSource(Searcher):
         registry: str,
         num_rungs: int,
     ) -> None:
-        """See the class."""
         super().__init__()
         self._again = list(again)
         self._proposals = proposals
@@ -165,11 +162,11 @@ class TrialSource(Searcher):
         self._is_over = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray Tune keeps a copy to restore from, which nobody does."""
+        """Return nothing: Ray Tune keeps a copy to restore from, which is never done."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """See Ray Tune."""
+        """Return the configuration of the next trial; `FINISHED` if there is none any more."""
         if self._is_over:
             return FINISHED
         if self._again:
@@ -190,7 +187,7 @@ class TrialSource(Searcher):
         result: dict[str, Any] | None = None,
         error: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
-        """See Ray Tune."""
+        """Tell the proposals what a trial reached; end the search if its budget is spent."""
         objectives = None
         if result is not None and not error:
             self._is_over = self._is_over or bool(result.get("is_out_of_budget"))
@@ -199,15 +196,15 @@ class TrialSource(Searcher):
         self._proposals.tell(self._numbers[trial_id], objectives)
 
     def save(self, checkpoint_path: str) -> None:
-        """An empty file: what a search remembers is in its own."""
+        """Write an empty file: a search keeps its state in files of its own."""
         Path(checkpoint_path).write_bytes(b"")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing; see `save`."""
+        """Do nothing; `save` keeps nothing."""
 
 
 def run_trial(config: dict[str, Any]) -> None:
-    """What one trial does: wait, rung after rung, for the registry to bring its experts there."""
+    """Run one trial: wait at each rung for the registry to bring its experts there, and report."""
     registry: Any = ray.get_actor(config["registry"], namespace=NAMESPACE)
     overrides = json.loads(config["overrides"])
     for rung in range(config["num_rungs"]):

@@ -1,12 +1,12 @@
 """The application of Ray Serve: `build` for `serve deploy`, `serving` for a program of our own.
 
-    gateway   HTTP: decodes, asks, blends tiles, encodes; as many replicas as requests need
-    control   which bundle is current, and puts the next one up beside it; the table of jobs
+    gateway   answers HTTP: decodes, asks replicas, blends tiles, encodes; scales with requests
+    control   knows the current bundle, starts the next one beside it, and holds the table of jobs
 
 and, for each bundle, an application of its own (`replicas.build_release`):
 
-    router    extractor and routers, in batches
-    pool-...  experts
+    router    runs the extractor and the routers, in batches
+    pool-...  runs experts
 """
 
 import contextlib
@@ -44,7 +44,7 @@ _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 
 
 def build(args: Mapping[str, Any]) -> serve.Application:
-    """Make the application from what stands under `args` in a file for `serve deploy`.
+    """Make the application from the `args` in a file for `serve deploy`.
 
     Raises:
         ConfigError: If a key is unknown or a value cannot work; the message has its path.
@@ -53,10 +53,10 @@ def build(args: Mapping[str, Any]) -> serve.Application:
 
 
 def build_application(config: ServingConfig) -> serve.Application:
-    """Make the application.
+    """Make the application of gateway and control from their configuration.
 
     Raises:
-        ConfigError: If strangers can reach it and there are no keys.
+        ConfigError: If other machines can reach it, there are no keys, and this was not allowed.
     """
     check_binding(config.http)
     # Not even the gateway is made anew for another bundle: it comes as user_config, see Control.
@@ -70,7 +70,7 @@ def build_application(config: ServingConfig) -> serve.Application:
 
 
 def url_of(config: ServingConfig) -> str:
-    """Where an application answers."""
+    """Return the URL at which an application answers."""
     return f"http://{config.http.host}:{config.http.port}"
 
 
@@ -78,27 +78,27 @@ class Running:
     """An application that is served.
 
     Attributes:
-        url: Where it answers.
-        address: Of the Ray that it runs on.
+        url: URL at which it answers.
+        address: Address of the Ray cluster that it runs on.
     """
 
     def __init__(self, url: str) -> None:
-        """Find its control.
+        """Get a handle on the application's control.
 
         Args:
-            url: Where it answers.
+            url: URL at which it answers.
         """
         self.url = url
         self.address: str = ray.get_runtime_context().gcs_address
         self._control: DeploymentHandle[Any] = serve.get_deployment_handle(CONTROL, APP)
 
     def update(self, bundle: str) -> UpdateStatus:
-        """Serve another bundle; returns when it is served, or known why not."""
+        """Serve another bundle; return when it is served or has failed."""
         status: UpdateStatus = self._control.update.remote(bundle).result()
         return status
 
     def status(self) -> UpdateStatus:
-        """What is served, and how the last update went."""
+        """Return what is served, and how the last update went."""
         status: UpdateStatus = self._control.status.remote().result()
         return status
 
@@ -106,7 +106,7 @@ class Running:
         """Wait until requests are answered.
 
         Raises:
-            ResourceError: If the first bundle cannot be served, or not where it should; says why.
+            ResourceError: If the first bundle cannot be served, or not at the URL; says why.
         """
         while (status := self.status()).serving is None:
             if status.problem is not None:
@@ -135,7 +135,7 @@ class Running:
 
 @contextlib.contextmanager
 def serving(config: ServeConfig) -> Iterator[Running]:
-    """Serve inside the block, on a cluster of our own or one that is running.
+    """Serve an application for the block, on a private cluster or a running one.
 
     Raises:
         ConfigError: If no bundle is given.

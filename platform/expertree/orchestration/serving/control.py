@@ -17,12 +17,12 @@ from expertree.orchestration.serving.handles import Handles
 from expertree.orchestration.serving.jobs import ask_table
 from expertree.orchestration.serving.replicas import ROUTER, build_release
 from expertree.restorer import open_bundle
+from expertree.routing import AUTOMATIC
 from expertree.serving.deployments import (
     GatewayConfig,
     ServingConfig,
     place_experts,
 )
-from expertree.serving.engine import Options
 from expertree.serving.jobs import JobTable
 from expertree.serving.remote import Release, ReleaseEngine
 from expertree.serving.replica_work import SELF_TEST_PX
@@ -35,11 +35,12 @@ CONTROL = "control"
 DRAIN_EVERY_S = 1.0
 
 STATUS_EVERY_S = 2.0
-"""Serve's status costs up to half a second of a core (it pickles each deployment's request router
-anew): asked without a pause it takes what replicas need that are being started."""
+"""Seconds between requests for Serve's status. Each costs up to half a second of a core (it pickles
+each deployment's request router anew), which replicas need while they start."""
 
 START_S = 600.0
-"""How long the replicas of a new bundle may take: an autoscaler may have to find machines."""
+"""Most seconds that the replicas of a new bundle may take to start: an autoscaler may have to find
+machines."""
 
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 
@@ -53,7 +54,7 @@ _logger = logging.getLogger("ray.serve")
     ray_actor_options={"num_cpus": 0},  # it waits
 )
 class Control:
-    """Puts releases up beside each other and tells gateways which one is current.
+    """Starts releases beside each other, and tells gateways which one is current.
 
     The bundle comes as `user_config`, which Serve changes without a restart: `serve deploy` with
     another bundle reaches `reconfigure` here and touches no other replica. Versions of deployments
@@ -63,10 +64,10 @@ class Control:
     """
 
     def __init__(self, config: ServingConfig) -> None:
-        """Find out what is served already.
+        """Begin to find out what is served already.
 
         Args:
-            config: Of the application; its bundle counts for nothing here.
+            config: Configuration of the application; its bundle is ignored here.
         """
         self._updates = Updates(_Applications(config))
         self._table = JobTable(config.http.jobs)
@@ -75,7 +76,7 @@ class Control:
         self._updating: set[asyncio.Task[UpdateStatus]] = set()
 
     async def reconfigure(self, user_config: dict[str, str]) -> None:
-        """Begin to serve the bundle under `bundle`; returns at once, and raises nothing.
+        """Begin to serve the bundle under the key `bundle`; return at once, and raise nothing.
 
         A failed `reconfigure` would have Serve restart this replica for ever.
         """
@@ -85,7 +86,7 @@ class Control:
             task.add_done_callback(self._updating.discard)
 
     async def update(self, bundle: str) -> UpdateStatus:
-        """Serve another bundle; returns when it does, or has failed."""
+        """Serve another bundle; return when it is served or has failed."""
         await self._adopted
         status = await self._updates.update(bundle)
         if status.problem is not None:
@@ -93,18 +94,18 @@ class Control:
         return status
 
     async def status(self) -> UpdateStatus:
-        """How far the last update is."""
+        """Return how far the last update is."""
         return self._updates.status()
 
     async def check_in(
         self, gateway: str, seen: str | None, in_use: frozenset[str]
     ) -> Release | None:
-        """See `Updates.check_in`; None also where nothing has changed."""
+        """Note which releases a gateway uses; return the current one if it must switch to it."""
         current = self._updates.check_in(gateway, seen=seen, in_use=in_use)
         return None if current is None or current.app == seen else current
 
     async def jobs(self, method: str, arguments: tuple[Any, ...]) -> object:
-        """A method of the table of jobs, for `SharedJobs`."""
+        """Call a method of the table of jobs, for `SharedJobs`."""
         return ask_table(self._table, method, arguments)
 
     async def _adopt(self) -> None:
@@ -127,7 +128,7 @@ class Control:
 
 
 class _Applications:
-    """The `Stage` of Serve: an application for each release, with no route of its own."""
+    """The `Stage` on Serve, where each release is an application with no route of its own."""
 
     def __init__(self, config: ServingConfig) -> None:
         self._config = config
@@ -162,7 +163,7 @@ class _Applications:
         await asyncio.to_thread(serve.delete, app)
 
     def _check(self, bundle: str) -> str:
-        """Read all of a bundle, before anything is started for it."""
+        """Read all of a bundle, before anything is started for it, and return its digest."""
         opened = open_bundle(Storage.open(bundle))
         place_experts(opened.tree, self._config.pools)
         return opened.manifest.digest
@@ -198,7 +199,7 @@ class _Applications:
 
 
 async def _restore_one(release: Release) -> None:
-    """Send an image all the way, as gateways will.
+    """Restore a test image through all of a release, as gateways will.
 
     Raises:
         ArtefactError: If what comes back is not an image of its size.
@@ -207,13 +208,13 @@ async def _restore_one(release: Release) -> None:
     engine = ReleaseEngine(Handles(config.retry_after_s), config)
     engine.switch(release)
     image = np.random.default_rng(0).integers(0, 256, (SELF_TEST_PX, SELF_TEST_PX, 3), np.uint8)
-    restored = await engine.restore(image, Options())
+    restored = await engine.restore(image, AUTOMATIC)
     if restored.pixels.shape != image.shape:
         raise ArtefactError(f"{release.bundle} does not restore an image to its size")
 
 
 def _reason(overview: ApplicationStatusOverview) -> str:
-    """Why an application failed: the last error that one of its deployments names."""
+    """Return why an application failed: the last error that one of its deployments names."""
     text = "\n".join([overview.message, *(own.message for own in overview.deployments.values())])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if "Error: " in line]

@@ -1,4 +1,4 @@
-"""The deployment that speaks HTTP."""
+"""The deployment that answers HTTP requests."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from expertree.serving.http.app import create_app
 from expertree.serving.remote import Release, ReleaseEngine
 
 CHECK_IN_EVERY_S = 1.0
-"""How soon a gateway hears of another bundle."""
+"""Seconds between a gateway's questions for the current release."""
 
 _logger = logging.getLogger("ray.serve")
 
@@ -24,14 +24,14 @@ _logger = logging.getLogger("ray.serve")
 @serve.deployment(name="gateway")
 @serve.ingress()
 class Gateway:
-    """A replica of the HTTP contract, over the replicas of the current release."""
+    """A replica that serves the HTTP contract with the replicas of the current release."""
 
     def __init__(self, config: ServingConfig, control: DeploymentHandle[Any]) -> None:
-        """Ask for the current release, and go on asking.
+        """Begin to ask for the current release, again and again.
 
         Args:
-            config: Of the application.
-            control: Knows which release is current.
+            config: Configuration of the application.
+            control: Handle on the deployment that knows which release is current.
         """
         self._config, self._control = config, control
         self._handles = Handles(config.gateway.retry_after_s)
@@ -40,7 +40,7 @@ class Gateway:
         self._checking_in = asyncio.create_task(self._check_in())
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """The application that answers."""
+        """Return the FastAPI application that answers requests."""
         jobs = SharedJobs(self._control)
         return create_app(
             self._engine,

@@ -21,26 +21,26 @@ from expertree.serving.replica_work import Question, Tile, TileDone
 
 
 class Handles:
-    """The `Backend` of gateways."""
+    """The `Backend` of gateways, which calls replicas over Serve's handles."""
 
     def __init__(self, retry_after_s: float) -> None:
-        """Know no release yet.
+        """Begin without a handle.
 
         Args:
-            retry_after_s: When those that are refused may come again.
+            retry_after_s: Seconds after which requests that are refused may come again.
         """
         self._retry_after_s = retry_after_s
         self._handles: dict[tuple[str, str], DeploymentHandle[Any]] = {}
 
     async def judge(self, release: Release, question: Question) -> Routed | OptionError:
-        """See `Backend`."""
+        """Have a router replica choose the expert for an image."""
         with self._named_errors():
             handle = self._handle(release, ROUTER)
             answer: Routed | OptionError = await handle.judge.remote(question)
             return answer
 
     async def restore(self, release: Release, tile: Tile) -> TileDone:
-        """See `Backend`."""
+        """Have a replica of the expert's pool restore a tile."""
         with self._named_errors():
             pool = release.pools[tile.expert]
             handle = self._handle(release, pool)
@@ -53,7 +53,7 @@ class Handles:
         """Drop the handles of releases that are gone.
 
         Args:
-            keep: Applications of those that are not.
+            keep: Applications of the releases that are not.
         """
         self._handles = {key: handle for key, handle in self._handles.items() if key[0] in keep}
 
@@ -67,7 +67,7 @@ class Handles:
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """Serve's errors under the names that engines know."""
+        """Turn Serve's errors, in the block, into errors that engines know."""
         try:
             yield
         except BackPressureError as error:

@@ -18,13 +18,13 @@ from expertree.serving.photos import RestoredFile
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Raised:
-    """An error on its way back: as an exception it would arrive wrapped in a traceback."""
+    """An error that is returned: as an exception it would arrive wrapped in a traceback."""
 
     error: ExpertreeError
 
 
 def ask_table(table: JobTable, method: str, arguments: tuple[Any, ...]) -> object:
-    """What a method of the table says, errors included."""
+    """Call a method of the table; return its answer, or its error as `_Raised`."""
     try:
         answer: object = getattr(table, method)(*arguments)
     except ExpertreeError as error:
@@ -33,42 +33,42 @@ def ask_table(table: JobTable, method: str, arguments: tuple[Any, ...]) -> objec
 
 
 class SharedJobs:
-    """The `Jobs` of gateways."""
+    """The `Jobs` of gateways, which ask the table in control."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        """Ask over a handle of `Control`."""
+        """Ask over a handle on `Control`."""
         self._handle = handle
 
     async def submit(self, order: Order, idempotency_key: str | None) -> str:
-        """See `JobTable.submit`."""
+        """Add a job and return its id; see `JobTable.submit`."""
         return cast("str", await self._ask("submit", order, idempotency_key))
 
     async def claim(self, job_id: str, worker: str) -> int | None:
-        """See `JobTable.claim`."""
+        """Claim a job for a worker and return its image's size in bytes; see `JobTable.claim`."""
         return cast("int | None", await self._ask("claim", job_id, worker))
 
     async def order(self, job_id: str, worker: str) -> Order | None:
-        """See `JobTable.order`."""
+        """Return what a worker shall do; None if the job is not the worker's any more."""
         return cast("Order | None", await self._ask("order", job_id, worker))
 
     async def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
-        """See `JobTable.tell`."""
+        """Report that a worker still has a job; return whether to go on with it."""
         return cast("bool", await self._ask("tell", job_id, worker, tiles))
 
     async def finish(self, job_id: str, worker: str, outcome: RestoredFile | Problem) -> None:
-        """See `JobTable.finish`."""
+        """Keep what came of a job, if it is still this worker's."""
         await self._ask("finish", job_id, worker, outcome)
 
     async def view(self, job_id: str, owner: str) -> JobView | None:
-        """See `JobTable.view`."""
+        """Return how a job stands; None if its owner has no such job."""
         return cast("JobView | None", await self._ask("view", job_id, owner))
 
     async def result(self, job_id: str, owner: str) -> RestoredFile | None:
-        """See `JobTable.result`."""
+        """Return the result of a job; None if there is no such job or it is not done."""
         return cast("RestoredFile | None", await self._ask("result", job_id, owner))
 
     async def delete(self, job_id: str, owner: str) -> bool:
-        """See `JobTable.delete`."""
+        """Forget a job; return False if there is none."""
         return cast("bool", await self._ask("delete", job_id, owner))
 
     async def _ask(self, method: str, *arguments: object) -> object:

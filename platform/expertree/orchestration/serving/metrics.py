@@ -1,4 +1,4 @@
-"""What gateways and replicas count, exported by Ray; `serve/grafana.json` shows it."""
+"""The metrics of gateways and replicas, exported by Ray and shown by `serve/grafana.json`."""
 
 from typing import Any
 
@@ -8,45 +8,45 @@ from expertree.serving.http.responses import AS_IS
 from expertree.serving.metrics import Measurement
 
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds of buckets of time."""
+"""Upper bounds of the buckets of times, in seconds."""
 
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Upper bounds of buckets of sizes of batches."""
+"""Upper bounds of the buckets of batch sizes."""
 
 
 class Count:
-    """A number that grows."""
+    """A counter, with tags."""
 
     def __init__(self, name: str, description: str, *tags: str) -> None:
-        """Register it with Ray.
+        """Register the counter with Ray.
 
         Args:
-            name: Of the metric.
+            name: Name of the metric.
             description: What is counted.
-            tags: Names of what tells counts apart.
+            tags: Names of the tags that tell counts apart.
         """
         keys: Any = tags  # Ray's annotation allows a single one
         self._tags = tags
         self._counter = metrics.Counter(name, description=description, tag_keys=keys)
 
     def add(self, value: float, *tags: object) -> None:
-        """Count, under a value for each tag."""
+        """Add to the count, under a value for each tag."""
         self._counter.inc(value, tags=_named(self._tags, tags))
 
 
 class Distribution:
-    """Values in buckets."""
+    """A histogram, with tags."""
 
     def __init__(
         self, name: str, description: str, *tags: str, buckets: tuple[float, ...] = SECONDS
     ) -> None:
-        """Register it with Ray.
+        """Register the histogram with Ray.
 
         Args:
-            name: Of the metric.
+            name: Name of the metric.
             description: What is measured.
-            tags: Names of what tells measurements apart.
-            buckets: Their upper bounds.
+            tags: Names of the tags that tell measurements apart.
+            buckets: Upper bounds of the buckets.
         """
         keys: Any = tags
         self._tags = tags
@@ -55,15 +55,15 @@ class Distribution:
         )
 
     def add(self, value: float, *tags: object) -> None:
-        """Measure, under a value for each tag."""
+        """Add a measurement, under a value for each tag."""
         self._histogram.observe(value, tags=_named(self._tags, tags))
 
 
 class RayMetrics:
-    """The `Metrics` of gateways."""
+    """The `Metrics` of gateways, exported by Ray."""
 
     def __init__(self) -> None:
-        """Register them with Ray."""
+        """Register the metrics with Ray."""
         self._requests = Count(
             "expertree_requests", "Requests answered, and jobs done.", "endpoint", "code"
         )
@@ -83,7 +83,7 @@ class RayMetrics:
         )
 
     def record(self, measurement: Measurement) -> None:
-        """See `Metrics`."""
+        """Count a request or job, its time and its image; see `Metrics.record`."""
         endpoint = measurement.endpoint or "none"
         self._requests.add(1, endpoint, measurement.code)
         self._seconds.add(measurement.seconds, endpoint)

@@ -34,22 +34,22 @@ from expertree.serving.replica_work import (
 )
 
 ROUTER = "router"
-"""Name of the routers' deployment; a pool's is its own name behind `POOL`."""
+"""Name of the routers' deployment; that of a pool is `POOL` followed by the pool's name."""
 
 POOL = "pool-"
 
 
 @serve.deployment(name=ROUTER)
 class RouterReplica:
-    """Judges images, in batches, in a thread of its own."""
+    """Chooses experts for images, in batches, in a thread of its own."""
 
     def __init__(self, bundle: str, config: ServingConfig, *_pools: DeploymentHandle[Any]) -> None:
         """Open the bundle and check all of it.
 
         Args:
-            bundle: The bundle.
-            config: Of the application.
-            _pools: Named here so that they are part of the release's application.
+            bundle: Directory or URI of the bundle.
+            config: Configuration of the application.
+            _pools: Handles that make the pools part of the release's application; not called.
         """
         router = config.router
         self._bundle, self._config = bundle, config
@@ -76,7 +76,7 @@ class RouterReplica:
         return await loop.run_in_executor(self._thread, self._judge.judge, questions)
 
     def describe(self) -> Release:
-        """What this application serves, for those who send requests to it."""
+        """Return what this application serves, for those who send requests to it."""
         bundle, extractor = self._restorer.bundle, self._restorer.bundle.extractor.config
         placed = place_experts(bundle.tree, self._config.pools)
         return Release(
@@ -104,7 +104,7 @@ class ExpertReplica:
         however many there are.
 
         Raises:
-            ArtefactError: If the bundle is damaged, or an expert makes no image of an image.
+            ArtefactError: If the bundle is damaged, or an expert does not restore a test image.
         """
         restorer = Restorer.load(bundle, device=pool.device)
         placed = place_experts(restorer.bundle.tree, config.pools)
@@ -149,7 +149,7 @@ class ExpertReplica:
         return done
 
     def _multiplexed(self, max_experts: int) -> Callable[[str], Awaitable[nn.Module]]:
-        """Serve's cache of models, which tells routers of requests what is in it."""
+        """Return a loader of experts that is a Serve cache, whose content request routers know."""
 
         async def load(model_id: str) -> nn.Module:
             return await asyncio.get_running_loop().run_in_executor(
@@ -168,7 +168,7 @@ class ExpertReplica:
 
 
 def build_release(bundle: str, config: ServingConfig) -> serve.Application:
-    """The application of one bundle: its routers, and its experts in their pools."""
+    """Return the application of one bundle: its routers, and its experts in their pools."""
     pools = [
         deployment(ExpertReplica, pool, name=POOL + pool.name).bind(bundle, config, pool)
         for pool in config.pools
@@ -177,11 +177,11 @@ def build_release(bundle: str, config: ServingConfig) -> serve.Application:
 
 
 def deployment(cls: type, replicas: Replicas, **options: object) -> serve.Deployment:
-    """A class that `serve.deployment` decorates, with replicas in the words of Serve.
+    """Return a class's deployment with the options of Serve for its replicas.
 
     Args:
-        cls: The class; its decorator is annotated as if it left it as it is.
-        replicas: How many, and what each takes.
+        cls: Class under `serve.deployment`, whose annotation hides that it returns a deployment.
+        replicas: How many replicas, and what each takes.
         options: Other options of a deployment.
     """
     decorated = cast("serve.Deployment", cls)
@@ -214,7 +214,7 @@ def _options(replicas: Replicas) -> dict[str, Any]:
 
 
 def one_thread(replicas: Replicas) -> ThreadPoolExecutor:
-    """The thread that networks run in: never the event loop, which answers health checks."""
+    """Return the thread that networks run in: the event loop must answer health checks."""
     return ThreadPoolExecutor(
         1, "networks", initializer=torch.set_num_threads, initargs=(replicas.threads,)
     )

@@ -150,7 +150,7 @@ class Endpoints:
     async def route(self, request: Request) -> Response:
         """Say which expert the image would get, and why."""
         asked = await self._intake.asked(request, ROUTE_NAMES)
-        options, service = asked.wanted.options, self._intake.service
+        options, service = asked.wanted.wish, self._intake.service
         routed, decoded = await self._intake.wait_for(
             request, service.route(asked.image, options, asked.share)
         )
@@ -195,7 +195,7 @@ class Endpoints:
     def _answer_kind(self, request: Request, asked: Asked) -> tuple[str, Wanted]:
         """The media type of the answer, and the options with the format that follows from it."""
         wanted = asked.wanted
-        own = self._intake.service.check(asked.image, wanted.options).format
+        own = self._intake.service.check(asked.image, wanted.wish).format
         accept = ", ".join(request.headers.getlist("accept"))
         media = acceptable(accept, own, wanted.format)
         if media is None:

@@ -112,7 +112,7 @@ class JobEndpoints:
             )
         owner = owner_of(request)
         asked = await self._intake.asked(request, NAMES)
-        self._intake.service.check(asked.image, asked.wanted.options)
+        self._intake.service.check(asked.image, asked.wanted.wish)
         order = await asyncio.to_thread(make_order, owner, asked.image, asked.wanted)
         job_id = await self._jobs.submit(order, key)
         await self.runner.take(job_id)

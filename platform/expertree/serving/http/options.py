@@ -4,12 +4,13 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from expertree.errors import OptionError
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
+from expertree.routing import AUTOMATIC, TilePx, Wish
 from expertree.routing.guide import CONFIDENCES
-from expertree.serving.engine import Model, Options
+from expertree.serving.engine import Model
 from expertree.serving.http.problems import ProblemError
 from expertree.serving.settings import Limits
 
@@ -17,8 +18,6 @@ T = TypeVar("T")
 
 ReadText: TypeAlias = Callable[[str, tuple[str, ...]], tuple[str, ...]]
 """From words and the names that a model knows to those that are meant; `OptionError` if none is."""
-
-TilePx: TypeAlias = int | Literal["auto"]
 
 MIN_TILE_PX = 64
 """Smallest tile that may be asked for."""
@@ -41,15 +40,13 @@ class Wanted:
     """All that a request's options say.
 
     Attributes:
-        options: For the engine.
-        strength: How much of the restoration is mixed into the image, from 0 to 1.
+        wish: What is wanted of the choice and of the work.
         format: Of the answer's file; None for what `Accept` says, or else the photograph's own.
         quality: Of JPEG and WebP, 1 to 100.
         explain: Whether the answer says why the expert was chosen.
     """
 
-    options: Options = Options()
-    strength: float = 1.0
+    wish: Wish = AUTOMATIC
     format: PhotoFormat | None = None
     quality: int | None = None
     explain: bool = False
@@ -90,15 +87,15 @@ def read_options(
     if "level" in single and "confidence" in single:
         raise _wrong("level", "Level and confidence both pick the level; give one.")
     return Wanted(
-        options=Options(
+        wish=Wish(
             level=_get(single, "level", lambda text: _level(text, model), None),
             expert=_get(single, "expert", lambda text: _expert(text, model), None),
             instruction=_instruction(values.get("instruction", []), model.names, read_text),
             confidence=_get(single, "confidence", _confidence, None),
             insist=_get(single, "insist", _flag, default=False),
-            tile_px=_get(single, "tile", lambda text: _tile(text, limits), "auto"),
+            strength=_get(single, "strength", _strength, AUTOMATIC.strength),
+            tile_px=_get(single, "tile", lambda text: _tile(text, limits), AUTOMATIC.tile_px),
         ),
-        strength=_get(single, "strength", _strength, 1.0),
         format=_get(single, "format", _format, None),
         quality=_get(single, "quality", _quality, None),
         explain=_get(single, "explain", _flag, default=False),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from expertree.errors import TrainingError
-from expertree.orchestration.search import requests
+from expertree.orchestration.search import requests as module
 from expertree.orchestration.search.requests import Requests
 from expertree.scheduling.dispatcher import Dispatcher
 from expertree.scheduling.schedule import TrainingTask
@@ -26,7 +26,7 @@ class Lanes:
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any) -> Any:
             if self.is_away:
-                raise requests.RayError
+                raise module.RayError
             return await getattr(self.dispatcher, name)(*arguments)
 
         return SimpleNamespace(remote=lambda *arguments: asyncio.ensure_future(call(*arguments)))
@@ -89,7 +89,7 @@ def test_a_dispatcher_out_of_reach_is_an_error_and_what_was_asked_of_it_is_asked
         lanes = Lanes()
         requests = Requests(lanes)
         lanes.is_away = True
-        with pytest.raises(requests.RayError):
+        with pytest.raises(module.RayError):
             await requests.have(0, lambda: [TASK])
         lanes.is_away = False
         await ask(requests, 0)

@@ -14,7 +14,8 @@ from PIL import Image
 
 from expertree.images.io import decode_u8
 from expertree.restorer import Restorer
-from expertree.serving import HttpConfig, LocalEngine, Options, create_app
+from expertree.routing import Wish
+from expertree.serving import HttpConfig, LocalEngine, create_app
 
 
 def test_a_raw_body_is_answered_by_the_restored_file(
@@ -42,7 +43,7 @@ def test_a_raw_body_is_answered_by_the_restored_file(
 def test_a_form_and_json_carry_the_image_and_the_options(
     ask: Any, restorer: Restorer, photo: np.ndarray, png: bytes
 ) -> None:
-    expected = restorer.restore(photo, expert=0).image
+    expected = restorer.restore(photo, Wish(expert=0)).image
     form = ask("POST", "/v1/restore", files={"image": ("a.png", png)}, data={"expert": "0"})
     assert np.array_equal(decode_u8(form.content), expected)
     body = {"image": base64.b64encode(png).decode(), "expert": 0}
@@ -93,7 +94,7 @@ def test_a_route_is_told_without_a_restoration(
     ask: Any, restorer: Restorer, photo: np.ndarray, png: bytes
 ) -> None:
     answer = ask("POST", "/v1/route?confidence=2&explain=1", content=png).json()
-    expected = restorer.route(photo, confidence=2)
+    expected = restorer.route(photo, Wish(confidence=2))
     assert (answer["route"]["expert"], answer["route"]["level"]) == (expected.expert, 2)
     assert (answer["height_px"], answer["width_px"]) == photo.shape[:2]
     assert "explanation" in answer
@@ -148,7 +149,7 @@ def test_an_instruction_by_names_chooses_among_their_leaves(
 ) -> None:
     for query in ("instruction=rain,noise", "instruction=rain&instruction=noise"):
         answer = ask("POST", f"/v1/route?{query}", content=png).json()
-        expected = restorer.route(photo, instruction=["rain", "noise"])
+        expected = restorer.route(photo, Wish(instruction=["rain", "noise"]))
         assert answer["route"]["leaf_probabilities"] == list(expected.leaf_probabilities)
 
 
@@ -194,8 +195,8 @@ def test_a_mistake_of_ours_says_no_more_than_its_id(
     ask: Any, restorer: Restorer, png: bytes
 ) -> None:
     class Broken(LocalEngine):
-        async def route(self, pixels: Any, options: Options) -> Any:
-            raise KeyError("a secret", pixels, options)
+        async def route(self, pixels: Any, wish: Wish) -> Any:
+            raise KeyError("a secret", pixels, wish)
 
     app = create_app(Broken(restorer), HttpConfig())
 

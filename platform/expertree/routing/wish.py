@@ -1,0 +1,77 @@
+"""What a caller wants: one value from the command line and from HTTP to the decision."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from expertree.hierarchy import Tree
+from expertree.images.mixing import check_strength
+from expertree.routing.decision import Route, decide
+from expertree.routing.guide import Guide, level_of_confidence
+from expertree.routing.router import RouterOutput
+
+TilePx: TypeAlias = int | Literal["auto"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What a caller wants for an image: which expert, and how much of its work.
+
+    Attributes:
+        level: Take this level of the tree; 0 is the root's.
+        expert: Take this expert, by its node.
+        instruction: What is wrong with the image, by names of `bundle.guide`; leaves that hold
+            little of it are not chosen.
+        confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
+        insist: Choose an expert even if none is predicted to make the image better. Whoever gives a
+            level, an expert, an instruction or a confidence insists too.
+        strength: How much of the restoration is mixed into the image, from 0 (the image to the
+            bit; no expert runs) to 1 (the restoration to the bit); see `images.mixing.mix`.
+        tile_px: Longest side of a tile; 0 for the whole image at once; `auto` starts with large
+            tiles and halves them while memory runs out.
+    """
+
+    level: int | None = None
+    expert: int | None = None
+    instruction: Sequence[str] = ()
+    confidence: int | None = None
+    insist: bool = False
+    strength: float = 1.0
+    tile_px: TilePx = "auto"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where two wishes exclude each other, or the strength is none."""
+        check_strength(self.strength)
+        if self.level is not None and self.confidence is not None:
+            raise ValueError(
+                f"level {self.level} and confidence {self.confidence} both pick the level; give one"
+            )
+
+
+AUTOMATIC = Wish()
+"""All of it is left to the routers."""
+
+
+def choose(output: RouterOutput, tree: Tree, guide: Guide, wish: Wish) -> list[Route]:
+    """Decide for each sample of a batch as a caller wishes; see `decide`.
+
+    Args:
+        output: What the routers say.
+        tree: The tree that they were trained for.
+        guide: What its leaves hold, by name.
+        wish: What the caller wants.
+
+    Raises:
+        ValueError: If the level, expert, confidence or a name of the instruction does not exist.
+    """
+    level = wish.level
+    if wish.confidence is not None:
+        level = level_of_confidence(wish.confidence, tree.num_levels)
+    return decide(
+        output,
+        tree,
+        level=level,
+        expert=wish.expert,
+        leaf_mask=guide.leaf_mask(wish.instruction) if wish.instruction else None,
+        insist=wish.insist,
+    )
