@@ -13,7 +13,7 @@ RESERVED_FIELDS = frozenset({"t", "event"})
 
 
 class EventLog:
-    """Appends events to a file.
+    """A log that appends events to a file.
 
     Each event is one ``write`` to a file opened for appending, so several processes of one machine
     may hold a log on the same path. The object carries only its path and can be pickled.

@@ -28,7 +28,7 @@ from expertree.orchestration.lanes import train_all
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.expert_work import ExpertWork
 from expertree.pipeline.tables import write_table
-from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import Attempt, TrainingTask
 from expertree.storage import Storage
 from killing import kill_one_called
@@ -126,12 +126,12 @@ class Training:
     pause_s: float = 0.05
     victims: list[Attempt] = dataclasses.field(default_factory=list)
 
-    def run(self, names: Sequence[str], *, wanted_nodes: int, **config: Any) -> Picture:
+    def run(self, names: Sequence[str], *, wanted_nodes: int, **config: Any) -> TrainingStatus:
         """Train; disturb whenever experts run on so many nodes."""
 
-        def on_picture(picture: Picture) -> None:
-            running = [attempt for attempt in picture.history if attempt.end is None]
-            ripe = [attempt for attempt in running if self.is_ripe(picture, attempt)]
+        def on_status(status: TrainingStatus) -> None:
+            running = [attempt for attempt in status.history if attempt.end is None]
+            ripe = [attempt for attempt in running if self.is_ripe(status, attempt)]
             if self.disturbances and ripe and len({a.node for a in running}) >= wanted_nodes:
                 self.victims.append(ripe[0])
                 self.disturbances.pop(0)(ripe[0])
@@ -140,7 +140,7 @@ class Training:
             [self.task(name) for name in names],
             config=ClusterConfig(lease_s=10, **config),
             directory=Storage.open(self.folder / "lanes"),
-            on_picture=on_picture,
+            on_status=on_status,
         )
 
     def task(self, name: str) -> TrainingTask:
@@ -155,14 +155,14 @@ class Training:
         slowed: Any = Slowed(work, str(self.folder / f"{name}.trace"), self.pause_s)
         return TrainingTask(key=name, label=name, cost=float(NUM_SAMPLES), work=slowed)
 
-    def is_ripe(self, picture: Picture, attempt: Attempt) -> bool:
+    def is_ripe(self, status: TrainingStatus, attempt: Attempt) -> bool:
         """Whether an attempt, undisturbed as yet, has left a checkpoint of its own."""
         before = {(victim.key, victim.start) for victim in self.victims}
         is_begun = (self.folder / f"{attempt.key}.trace").exists()
         if not is_begun or (attempt.key, attempt.start) in before:
             return False
         trained = self.attempts(attempt.key)
-        leases = [a for a in picture.history if a.key == attempt.key]
+        leases = [a for a in status.history if a.key == attempt.key]
         _, seen = trained[-1]
         return len(trained) == len(leases) and seen[-1] - seen[0] > INTERVAL
 
@@ -181,11 +181,11 @@ class Training:
         done = {name: Storage.open(self.folder / name).done()["files"] for name in names}
         return {name: files["expert.safetensors"]["sha256"] for name, files in done.items()}
 
-    def check(self, picture: Picture, names: Sequence[str], expected: dict[str, str]) -> None:
+    def check(self, status: TrainingStatus, names: Sequence[str], expected: dict[str, str]) -> None:
         """All disturbances came, each cost one attempt, and nothing of what was trained."""
         assert not self.disturbances
         assert self.weights(names) == expected
-        lost = [a.key for a in picture.history if a.outcome == "lost"]
+        lost = [a.key for a in status.history if a.outcome == "lost"]
         assert lost == [victim.key for victim in self.victims]
         for name in names:
             assert all(0 <= again <= INTERVAL for again in self.repeated(name))
@@ -222,8 +222,8 @@ def test_whatever_of_a_lane_is_killed_the_weights_are_the_same(
 ) -> None:
     run: Training
     run = training([lambda victim: os.kill(run.pid_of(victim), signal.SIGKILL)] * 2)
-    picture = run.run(EXPERTS, wanted_nodes=1, num_lanes=1, max_attempts=3)
-    run.check(picture, EXPERTS, expected)
+    status = run.run(EXPERTS, wanted_nodes=1, num_lanes=1, max_attempts=3)
+    run.check(status, EXPERTS, expected)
 
 
 @pytest.mark.usefixtures("one_node")
@@ -242,8 +242,8 @@ def test_whatever_of_a_lane_of_two_workers_is_killed_the_weights_are_the_same(
             lambda _: kill("ray::fit_lane"),
         ]
     )
-    picture = run.run(EXPERTS, max_attempts=4, **lane)
-    run.check(picture, EXPERTS, undisturbed.weights(EXPERTS))
+    status = run.run(EXPERTS, max_attempts=4, **lane)
+    run.check(status, EXPERTS, undisturbed.weights(EXPERTS))
 
 
 def test_a_node_that_is_killed_costs_its_expert_at_most_one_interval(
@@ -253,10 +253,10 @@ def test_a_node_that_is_killed_costs_its_expert_at_most_one_interval(
         two_nodes.remove_node(node_of(two_nodes, victim), allow_graceful=False)
 
     run = training([kill])
-    picture = run.run(EXPERTS, wanted_nodes=2)
+    status = run.run(EXPERTS, wanted_nodes=2)
     assert run.weights(EXPERTS) == expected
     (victim,) = run.victims
-    assert [a.key for a in picture.history if a.outcome == "lost"] == [victim.key]
+    assert [a.key for a in status.history if a.outcome == "lost"] == [victim.key]
     again = {name: run.repeated(name) for name in EXPERTS}
     assert 0 <= again.pop(victim.key)[0] <= INTERVAL
     assert not any(again.values())
@@ -282,25 +282,25 @@ def test_a_node_that_is_drained_hands_its_expert_on_with_nothing_lost(
         assert done.returncode == 0, done.stdout + done.stderr
 
     run = training([drain], pause_s=0.2)
-    picture = run.run(EXPERTS, wanted_nodes=2, max_attempts=1)
+    status = run.run(EXPERTS, wanted_nodes=2, max_attempts=1)
     assert run.weights(EXPERTS) == expected
     (victim,) = run.victims
-    outcomes = {a.outcome: a for a in picture.history}
+    outcomes = {a.outcome: a for a in status.history}
     assert set(outcomes) == {"done", "moved"}
     moved = outcomes["moved"]
     assert moved.key == victim.key
     assert run.repeated(moved.key) == [0]
-    assert moved.node not in {a.node for a in picture.history if a.start > moved.start}
+    assert moved.node not in {a.node for a in status.history if a.start > moved.start}
 
 
 def test_a_node_that_joins_gets_a_lane(
     two_nodes: Cluster, training: Callable[..., Training], expected: dict[str, str]
 ) -> None:
     run = training([lambda _: two_nodes.add_node(num_cpus=2)], pause_s=0.3)
-    picture = run.run(EXPERTS, wanted_nodes=2)
+    status = run.run(EXPERTS, wanted_nodes=2)
     assert run.weights(EXPERTS) == expected
-    assert len({a.lane for a in picture.history}) == 3
-    assert len({a.node for a in picture.history}) == 3
+    assert len({a.lane for a in status.history}) == 3
+    assert len({a.node for a in status.history}) == 3
 
 
 def node_of(cluster: Cluster, attempt: Attempt) -> Any:

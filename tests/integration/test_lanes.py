@@ -16,7 +16,7 @@ from expertree.errors import TrainingError, TransientStorageError
 from expertree.experts.workers import Workers
 from expertree.orchestration.lanes import train_all
 from expertree.pipeline.cluster_config import ClusterConfig
-from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import TrainingTask
 from expertree.storage import Storage
 
@@ -94,13 +94,13 @@ def test_two_nodes_share_the_tasks_and_every_misfortune_stays_with_its_own(tmp_p
         Sleep("cannot", str(traces), 1.0, "cannot"),
     ]
     heir = task(Sleep("heir", str(traces), 1.0), after=("cannot",))
-    last: list[Picture] = []
+    last: list[TrainingStatus] = []
     with pytest.raises(TrainingError, match="not trained: cannot, heir; cannot: the loss is NaN"):
         train_all(
             [*(task(work) for work in (*plain, *unlucky)), heir],
             config=ClusterConfig(),
             directory=Storage.open(tmp_path / "lanes"),
-            on_picture=last.append,
+            on_status=last.append,
         )
     expected = {work.name: 1 for work in plain} | {"dies": 2, "raises": 2, "cannot": 1}
     assert attempts(traces) == dict(sorted(expected.items()))
@@ -116,12 +116,12 @@ def test_workers_of_a_lane_work_together_and_start_again_together(tmp_path: Path
     traces = tmp_path / "traces"
     traces.mkdir()
     works = [Together("whole", str(traces)), Together("broken", str(traces), second_dies=True)]
-    pictures: list[Picture] = []
+    pictures: list[TrainingStatus] = []
     train_all(
         [task(work) for work in works],
         config=ClusterConfig(num_lanes=1, workers_per_lane=2),
         directory=Storage.open(tmp_path / "lanes"),
-        on_picture=pictures.append,
+        on_status=pictures.append,
     )
     sums = {path.name: path.read_text().split() for path in sorted(traces.iterdir())}
     assert sums == {
@@ -143,8 +143,8 @@ def test_a_lost_node_loses_no_task(two_nodes: Cluster, tmp_path: Path) -> None:
     works = [Sleep(f"work-{i}", str(traces), 4.0) for i in range(6)]
     killed: list[Any] = []
 
-    def kill_once(picture: Picture) -> None:
-        running = [a for a in picture.history if a.end is None]
+    def kill_once(status: TrainingStatus) -> None:
+        running = [a for a in status.history if a.end is None]
         if not killed and len({a.node for a in running}) == 2:
             victim = next(
                 n for n in two_nodes.worker_nodes if n.node_id.startswith(running[0].node)
@@ -152,14 +152,14 @@ def test_a_lost_node_loses_no_task(two_nodes: Cluster, tmp_path: Path) -> None:
             two_nodes.remove_node(victim, allow_graceful=False)
             killed.append(running[0])
 
-    picture = train_all(
+    status = train_all(
         [task(work) for work in works],
         config=ClusterConfig(lease_s=10),
         directory=Storage.open(tmp_path / "lanes"),
-        on_picture=kill_once,
+        on_status=kill_once,
     )
     assert killed
-    assert picture.finished
-    lost = [a for a in picture.history if a.outcome == "lost"]
+    assert status.finished
+    lost = [a for a in status.history if a.outcome == "lost"]
     assert [a.key for a in lost] == [killed[0].key]
     assert sorted(attempts(traces)) == [work.name for work in works]

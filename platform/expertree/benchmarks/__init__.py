@@ -1,4 +1,4 @@
-"""Benchmarks: each compares two ways in one run, and returns one JSON object of what it found.
+"""Benchmarks, each of which compares two ways in one run and returns one JSON object of results.
 
-A new one is a module beside this file and a line in `registry.BENCHMARKS`.
+A new one needs a module beside this file and a line in `registry.BENCHMARKS`.
 """

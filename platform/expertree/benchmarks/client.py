@@ -1,4 +1,4 @@
-"""A caller of a served application, who keeps one connection."""
+"""An HTTP client of a served application, which keeps one connection."""
 
 import dataclasses
 import http.client
@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What came back.
+    """The answer to a request.
 
     Attributes:
         status: The HTTP status.
-        headers: By name, in any case.
-        body: All of it.
+        headers: Headers by name, in upper or lower case.
+        body: The whole body.
     """
 
     status: int
@@ -23,11 +23,11 @@ class Answer:
 
 
 class Client:
-    """Asks one question after the other; a context manager, for its connection.
+    """A client that sends one request after the other; a context manager, for its connection.
 
     Args:
-        url: Of the application.
-        timeout_s: That each answer may take.
+        url: URL of the application.
+        timeout_s: Seconds that each answer may take.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 300.0) -> None:
@@ -43,11 +43,11 @@ class Client:
         self._connection.close()
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        """Ask, and read the whole answer.
+        """Send a request, and read the whole answer.
 
         Args:
-            method: Of HTTP.
-            path: With its query.
+            method: HTTP method.
+            path: Path with its query.
             body: A PNG, if there is one.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Clustering at scale: made embeddings, cut into a tree as a build cuts its own in a stream."""
+"""Benchmark of clustering at scale: synthetic embeddings, cut into a tree as a build does."""
 
 import contextlib
 import dataclasses
@@ -25,34 +25,34 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClusteringConfig:
-    """The embeddings that are made, and the tree that they are cut into."""
+    """The synthetic embeddings, and the tree that they are cut into."""
 
     num_embeddings: tuple[int, ...] = (1_000_000, 3_000_000, 10_000_000)
-    """How many, one run each, ascending; `growth` compares the last with the first."""
+    """Numbers of embeddings, ascending, a run for each; `growth` compares the last and first."""
 
     embed_dim: int = 512
     """Length of an embedding, the paper's."""
 
     num_components: int = 64
-    """Round clouds that the embeddings are drawn from; more than there are leaves."""
+    """Number of round Gaussians that the embeddings are drawn from, more than there are leaves."""
 
     spread: float = 0.5
-    """Standard deviation of the clouds' centres in each dimension; a cloud's own is 1."""
+    """Standard deviation of the Gaussians' centres in each dimension; that of each is 1."""
 
     block_rows: int = 16_384
-    """Embeddings that a worker makes and assigns at a time: 32 MiB of 512."""
+    """Embeddings that a worker makes and assigns at a time: 32 MiB at 512 dimensions."""
 
     hierarchy: HierarchyConfig = HierarchyConfig(groups=(1, 7, 19))
-    """Shape, method, and the size of the sample; the shape is the paper's large tree."""
+    """Shape and method of the tree, and size of the sample; the shape is the paper's large one."""
 
     seed: int = 0
-    """Of the embeddings."""
+    """Seed of the embeddings."""
 
     num_cores: int | None = None
     """Cores that work; by default all."""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no embeddings."""
+        """Raise ValueError unless all sizes and numbers of embeddings are at least 1."""
         for name in ("embed_dim", "num_components", "block_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -62,11 +62,11 @@ class ClusteringConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class MadeEmbeddings:
-    """A mixture of Gaussians, made where it is read: a block is a function of seed and number.
+    """Embeddings from a mixture of Gaussians; a block is made when read, from seed and number.
 
     Attributes:
-        num_rows: Embeddings in all.
-        config: How they are made.
+        num_rows: Number of embeddings in all.
+        config: Settings of the mixture.
     """
 
     num_rows: int
@@ -74,12 +74,12 @@ class MadeEmbeddings:
 
     @property
     def sizes(self) -> Sequence[int]:
-        """See `tree.Blocks`."""
+        """Rows of each block."""
         whole, rest = divmod(self.num_rows, self.config.block_rows)
         return [self.config.block_rows] * whole + [rest] * bool(rest)
 
     def read(self, block: int) -> Float32[np.ndarray, "rows dim"]:
-        """See `tree.Blocks`."""
+        """Make the embeddings of one block, float32 [rows, dim]."""
         config, rows = self.config, self.sizes[block]
         shape = config.num_components, config.embed_dim
         centres = np.random.default_rng(config.seed).standard_normal(shape, dtype=np.float32)
@@ -90,11 +90,11 @@ class MadeEmbeddings:
 
 
 def measure_clustering(config: ClusteringConfig) -> dict[str, Any]:
-    """Cut so many embeddings into a tree, for each size, by the functions of the tree's stage.
+    """Cut each number of embeddings into a tree, by the functions of the tree's stage.
 
-    `seconds` are those of the two passes, each of which makes all embeddings anew as another reads
-    them; `fit_seconds` those between, on the sample. `peak_gib` is the largest resident memory that
-    any process had, Ray's own included.
+    `seconds` are those of the two passes, each of which makes all embeddings anew where a build
+    reads them; `fit_seconds` are those of fitting the sample between them. `peak_gib` is the
+    largest resident memory that any process had, Ray's own included.
     """
     with _watched() as peaks, connect(ClusterConfig(num_cores=config.num_cores)):
         # Workers start and import before anything is timed.
@@ -146,10 +146,10 @@ _DRIVER = "driver"
 
 @contextlib.contextmanager
 def _watched() -> Iterator[Mapping[str, int]]:
-    """Look at this process and all below it until the block ends: most resident bytes by name.
+    """Yield the most resident bytes of this process and all below it, kept up to date in the block.
 
-    The kernel keeps each process's mark, so looking now and then misses only what a process that
-    ended took in its last moments.
+    The kernel keeps the peak of each process, so looking now and then misses only what a process
+    that ended took in its last moments.
     """
     peaks: dict[str, int] = {}
 
@@ -163,7 +163,7 @@ def _watched() -> Iterator[Mapping[str, int]]:
 
 
 def resident_peaks(root: int) -> list[tuple[str, int]]:
-    """Name and most resident bytes so far of a process, called `driver`, and all below it."""
+    """Return name and most resident bytes so far of a process, called `driver`, and all below."""
     return [
         (_DRIVER if pid == root else f"{status['Name']} {pid}", num_bytes(status["VmHWM"]))
         for pid, status in family(root).items()

@@ -1,4 +1,4 @@
-"""How fast images are spoiled, and whether that keeps up with training an expert on them."""
+"""Benchmark of the speed of degrading images against that of training an expert on them."""
 
 import dataclasses
 import statistics
@@ -35,22 +35,22 @@ MIXED = "mixed"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DegradeConfig:
-    """What to time."""
+    """The images and the training to time."""
 
     size_px: int = 256
     """Sides of the images of `images_per_s`."""
 
     num_images: int = 40
-    """Images for each degradation and distribution; a round on every one is done first."""
+    """Images for each degradation and distribution, after an untimed one of each photograph."""
 
     num_pairs: int = 3
-    """Timed pairs, in turns: some rows made, a training step on them. One pair before warms up."""
+    """Timed pairs of making rows and a training step on them, after one pair to warm up."""
 
     batch_size: int = 8
-    """Samples a step; the paper's."""
+    """Samples of a training step, as in the paper."""
 
     patch_px: int = 128
-    """Sides of what is trained on, and made for that; the paper's."""
+    """Side of the patches that are made and trained on, as in the paper."""
 
     backbone: BackboneConfig = LITE_NAF
     """The expert's network."""
@@ -62,11 +62,11 @@ class DegradeConfig:
     """Cores for each side: torch's threads when it trains on a CPU, workers that make samples."""
 
     device: str = "cpu"
-    """Where the expert trains; with `cuda`, `num_cores` are those that feed it."""
+    """Device on which the expert trains; with `cuda`, `num_cores` are those that feed it."""
 
 
 def measure_degradation(config: DegradeConfig) -> dict[str, Any]:
-    """Time every degradation alone; then in turns the table as a worker makes it, and training.
+    """Time every degradation alone; then in turns making the table as a worker does, and training.
 
     The ratio is the median over pairs, so that a slow moment of the machine hits both sides. A
     worker that makes samples runs on one core, and workers share nothing: their rate is one's rate
@@ -104,7 +104,7 @@ def _pair(
     photographs: Sequence[ImageU8],
     table: Storage,
 ) -> tuple[float, float]:
-    """Samples a second: made and written, and trained on."""
+    """Return the samples per second that are made and written, and that are trained on."""
     names = [f"part-{number:05d}.parquet" for number in range(len(parts))]
     begin = time.perf_counter()
     for name, part, image in zip(names, parts, photographs, strict=True):
@@ -136,7 +136,7 @@ def _plan(config: DegradeConfig) -> list[PartPlan]:
 
 
 def _images_per_s(name: str, config: DegradeConfig, photographs: Sequence[ImageU8]) -> float:
-    """One core's rate for one degradation, or for mixtures, by the time that the core was ours."""
+    """Return one core's images per second of one degradation or mixtures, by processor time."""
     kind: Kind = "mixed" if name == MIXED else "single"
     tasks = tuple(REGISTRY) if name == MIXED else (name,)
     rng = np.random.default_rng(0)

@@ -27,14 +27,14 @@ def fresh_bundle(
     *,
     seed: int | None = None,
 ) -> Storage:
-    """Write a bundle whose tree has the default shape.
+    """Write a bundle of untrained networks whose tree has the default shape.
 
     Args:
-        folder: Receives the parts and the bundle.
+        folder: Directory for the parts and the bundle.
         backbone: The experts' network.
-        adapter: How the experts change the root's; None for whole networks.
-        seed: Makes each whole network unlike the others and no identity, as images are told apart
-            by it; None for one network many times.
+        adapter: The experts' adapters on the root's network; None for whole networks.
+        seed: Seed of weights that differ between whole networks, so that each gives other images
+            and none is the identity; None for one network many times.
 
     Returns:
         The bundle's directory.
@@ -75,7 +75,7 @@ def fresh_bundle(
 
 
 def _unlike(backbone: BackboneConfig, *, seed: int) -> dict[str, Tensor]:
-    """Weights none of which is zero, as scales of residuals are at first."""
+    """Return weights with noise, so that none is zero as scales of residuals are at first."""
     generator = torch.Generator().manual_seed(seed)
     weights = build_backbone(backbone).state_dict()
     return {

@@ -1,4 +1,4 @@
-"""A served bundle under load: mixed images, nonsense between them, replicas killed, one update."""
+"""Load test of a served bundle: mixed images, invalid requests, replicas killed, one update."""
 
 import dataclasses
 import hashlib
@@ -44,24 +44,24 @@ TOO_MANY = (429, 503)
 MAX_TRIES = 200
 
 _DRAINED_S = 60.0
-"""How long the old bundle's replicas may take to end."""
+"""Seconds that the old bundle's replicas may take to end."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LoadConfig:
-    """How much of it."""
+    """The size of the load test."""
 
     num_requests: int = 10_000
-    """In all; one in eight is nonsense."""
+    """Requests in all; one in eight is invalid."""
 
     concurrency: int = 32
     """Callers at a time."""
 
     num_kills: int = 2
-    """Replicas of experts that are killed on the way."""
+    """Replicas of experts that are killed during the test."""
 
     num_replicas: int = 2
-    """Of experts."""
+    """Replicas of experts."""
 
     backbone: BackboneConfig = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
     """The experts' network: small, so that most of the time goes into what surrounds it."""
@@ -72,12 +72,12 @@ class LoadConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Case:
-    """A request, and what must come of it.
+    """A request, and the answer that it must get.
 
     Attributes:
-        path: With its query.
-        body: What is posted.
-        hashes: Of the right pixels, by digest of the model; empty where the answer must be 4xx.
+        path: Path with its query.
+        body: Body that is posted.
+        hashes: Hashes of the right pixels by digest of the model; empty if a 4xx must come.
     """
 
     path: str
@@ -86,7 +86,7 @@ class _Case:
 
 
 class _Tally:
-    """What came of all requests; for many threads."""
+    """Counts of what all requests led to; many threads may use it."""
 
     def __init__(self) -> None:
         self.codes: Counter[str] = Counter()
@@ -109,7 +109,7 @@ class _Tally:
 
 
 def measure_load(config: LoadConfig) -> dict[str, Any]:
-    """Ask until all is answered, kill and update on the way, compare every image by its hash."""
+    """Send all requests, kill replicas and update meanwhile, and check each image by its hash."""
     with tempfile.TemporaryDirectory() as folder:
         store = Storage.open(folder)
         bundles = [
@@ -166,7 +166,7 @@ def _served(config: LoadConfig, bundle: str) -> ServeConfig:
 
 
 def _cases(bundles: list[str]) -> list[_Case]:
-    """Images with options, and what each bundle's `Restorer` makes of them."""
+    """Return requests with images and options, and the hashes of each bundle's `Restorer`."""
     restorers = {
         restorer.bundle.manifest.digest: restorer for restorer in map(Restorer.load, bundles)
     }
@@ -187,7 +187,7 @@ def _cases(bundles: list[str]) -> list[_Case]:
 
 
 def _nonsense() -> list[_Case]:
-    """Requests that must be refused, each in its own way."""
+    """Return requests that must be refused, each for another reason."""
     png = encode_png(np.zeros((32, 32, 3), dtype=np.uint8))
     huge = png[:16] + (60_000).to_bytes(4, "big") * 2 + png[24:]
     wrong = [
@@ -205,7 +205,7 @@ def _nonsense() -> list[_Case]:
 
 
 def _shares(config: LoadConfig, cases: list[_Case], nonsense: list[_Case]) -> Iterator[list[_Case]]:
-    """What each caller asks for."""
+    """Yield the requests of each caller."""
     choose = random.Random(0)  # noqa: S311 - nothing is secret
     drawn = [
         choose.choice(nonsense if number % 8 == 7 else cases)
@@ -216,7 +216,7 @@ def _shares(config: LoadConfig, cases: list[_Case], nonsense: list[_Case]) -> It
 
 
 def _call(url: str, share: list[_Case], tally: _Tally) -> None:
-    """One caller's requests, one after the other; it comes again when it is told to."""
+    """Send one caller's requests one after the other, each again when the server says so."""
     for case in share:
         try:
             _ask(url, case, tally)
@@ -241,7 +241,7 @@ def _ask(url: str, case: _Case, tally: _Tally) -> None:
 
 
 def _problem(case: _Case, answer: Answer) -> str | None:
-    """What is wrong with an answer, if anything."""
+    """Return what is wrong with an answer; None if nothing is."""
     model = answer.headers.get("X-Restore-Model")
     if not case.hashes:
         is_right = 400 <= answer.status < 500
@@ -256,9 +256,9 @@ def _problem(case: _Case, answer: Answer) -> str | None:
 def _disturb(
     config: LoadConfig, running: Running, bundle: str, tally: _Tally, memory: dict[str, float]
 ) -> None:
-    """Measure memory after a tenth, update at half, kill at even distances, and say how it goes.
+    """Measure memory after a tenth, update at half, kill at even distances, and print progress.
 
-    Returns when the last request is answered, the update is over and the old bundle gone.
+    Returns when the last request is answered, the update is over and the old bundle is gone.
     """
     update = threading.Thread(target=running.update, args=(bundle,))
     kills = [(n + 1) / (config.num_kills + 1.5) for n in range(config.num_kills)]
@@ -282,12 +282,12 @@ def _disturb(
 
 
 def _replicas() -> list[int]:
-    """Processes of experts, by number."""
+    """Return the process numbers of the experts' replicas."""
     return titled(os.getpid(), ":pool-")
 
 
 def _memory_gib() -> float:
-    """Of all processes of Ray below this one; what they share with nobody."""
+    """Return the memory that Ray's processes below this one share with no other, in GiB."""
     statuses = family(os.getpid())
     own = [status for pid, status in statuses.items() if pid != os.getpid()]
     return sum(num_bytes(status.get("RssAnon", "0 kB")) for status in own) / 2**30

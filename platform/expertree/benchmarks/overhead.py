@@ -1,4 +1,4 @@
-"""What choosing an expert costs: route and restore against the expert alone, on one photograph."""
+"""Benchmark of the cost of routing: route and restore one photograph against the expert alone."""
 
 import dataclasses
 import statistics
@@ -23,7 +23,7 @@ PAPER_RATIO = 1.32
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class OverheadConfig:
-    """What to time."""
+    """The bundle, the photograph and the number of runs to time."""
 
     bundle: str | None = None
     """A bundle; by default one with fresh weights, which take the same time as trained ones."""
@@ -35,14 +35,17 @@ class OverheadConfig:
     """Sides of the photograph."""
 
     num_pairs: int = 15
-    """Timed pairs, one after the other in turns."""
+    """Number of timed pairs: the expert alone, then with routing."""
 
     num_threads: int = 1
-    """Of torch."""
+    """Threads of torch."""
 
 
 def measure_overhead(config: OverheadConfig) -> dict[str, Any]:
-    """Time both in turns; the ratio is the median over pairs, so that a slow moment hits both."""
+    """Time the expert alone and with routing in turns, and return the medians.
+
+    The ratio is the median over pairs, so that a slow moment of the machine hits both.
+    """
     torch.set_num_threads(config.num_threads)
     with tempfile.TemporaryDirectory() as folder:
         where = config.bundle or fresh_bundle(Storage.open(folder), config.backbone).uri

@@ -1,4 +1,4 @@
-"""Processes below one, as the kernel tells of them."""
+"""Reading the status of a process and of all below it from `/proc`."""
 
 import contextlib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ Status = Mapping[str, str]
 
 
 def family(root: int) -> dict[int, Status]:
-    """A process, all that it started, and they; by number, those that ended meanwhile left out."""
+    """Return a process and all below it by number, without those that ended meanwhile."""
     found: dict[int, Status] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended
@@ -25,12 +25,12 @@ def family(root: int) -> dict[int, Status]:
 
 
 def num_bytes(kilobytes: str) -> int:
-    """What a field such as `1024 kB` says."""
+    """Return the bytes that a field such as `1024 kB` means."""
     return int(kilobytes.split(maxsplit=1)[0]) * 1024
 
 
 def titled(root: int, text: str) -> list[int]:
-    """Replicas of Ray Serve, at or below a process, whose title has a text in it, by number."""
+    """Return the numbers of Ray Serve's replicas from `root` down whose title has a text in it."""
     found = []
     for pid in sorted(family(root)):
         with contextlib.suppress(OSError):  # it has ended

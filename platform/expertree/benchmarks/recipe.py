@@ -1,4 +1,4 @@
-"""What a training recipe is worth: PSNR after so many minutes of one core, against the paper's.
+"""Benchmark of a training recipe against the paper's: PSNR after some minutes of one core.
 
 Three small tasks on bundled photographs: an expert for noise, one for haze, one network for all
 seven degradations. Each recipe's speed is measured first, and it is then given the samples that
@@ -44,14 +44,14 @@ from expertree.pipeline.tables import write_table
 from expertree.storage import Storage
 
 ALL = "all"
-"""The task of one network for everything."""
+"""Name of the task of one network for all degradations."""
 
 SIGMAS = (15, 25, 50)
-"""Of the noise on which denoisers are compared."""
+"""Standard deviations of the noise on which denoisers are compared."""
 
 _TOLERANCE = 0.1
-"""Share of the seconds by which a training may miss them; one that misses by more, because the
-machine was slower or faster while its speed was measured, is done again at the speed it had."""
+"""Share by which a training may miss its seconds. One that misses by more, because the machine was
+slower or faster while its speed was measured, is done again at the speed it had."""
 
 _MOST_ATTEMPTS = 3
 
@@ -61,19 +61,19 @@ _FILE = "patches.parquet"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RecipeBenchConfig:
-    """What to train."""
+    """The recipes to compare, and the trainings."""
 
     recipe: RecipeConfig = RecipeConfig()
-    """The one in question."""
+    """The recipe under test."""
 
     against: RecipeConfig = PAPER_RECIPE
-    """The one that it is compared with."""
+    """The recipe that it is compared with."""
 
     backbone: BackboneConfig = BackboneConfig()
-    """The network of both."""
+    """The network of both recipes."""
 
     minutes: tuple[float, ...] = (2.0, 5.0, 10.0)
-    """Of one core; a training for each."""
+    """Minutes of one core; there is a training for each."""
 
     tasks: tuple[str, ...] = ("noise", "haze", ALL)
     """Degradations that an expert is trained for, or `all`."""
@@ -88,7 +88,7 @@ class RecipeBenchConfig:
     """Patches of other photographs to measure on."""
 
     seed: int = 0
-    """Of everything."""
+    """Seed of all draws."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,8 +96,8 @@ class _Task:
     """One task's patches.
 
     Attributes:
-        train: To train on.
-        val: To measure on, by name.
+        train: Patches to train on.
+        val: Patches to measure on, by name.
     """
 
     train: PairedPatches
@@ -105,7 +105,7 @@ class _Task:
 
 
 def measure_recipe(config: RecipeBenchConfig) -> dict[str, Any]:
-    """Train both recipes on each task for each number of minutes; gains are ours over the other."""
+    """Train both recipes on each task for each number of minutes; gains are over `against`."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +134,7 @@ def _train(
     seconds: float,
     directory: Storage,
 ) -> dict[str, Any]:
-    """Train for some seconds, and measure."""
+    """Train by a recipe for some seconds, and measure its PSNR."""
 
     def job(num_samples: int) -> ExpertJob:
         return ExpertJob(
@@ -167,7 +167,7 @@ def _train(
 
 
 def _mean_psnr(scores: Mapping[str, np.ndarray]) -> float:
-    """The mean over patches, in dB."""
+    """Return the mean PSNR over patches, in dB."""
     return round(float(scores["psnr_rgb"].mean()), 3)
 
 
@@ -213,7 +213,7 @@ def _write(place: Storage, rows: list[dict[str, Any]]) -> None:
 
 
 def _with_noise(row: Mapping[str, Any], sigma: int) -> dict[str, Any]:
-    """The clean patch of a row with noise of that deviation, clipped and rounded."""
+    """Return a row whose clean patch has noise of that deviation, clipped and rounded."""
     recipe = Recipe(tasks=("noise",), parameters={"noise": {"sigma": sigma}}, seed=row["seed"])
     spoiled = degrade(np.ascontiguousarray(decode_u8(row["gt"])), recipe)
     return {**row, "recipe": recipe.to_json(), "lq": encode_png(spoiled)}

@@ -20,7 +20,7 @@ from expertree.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BenchConfig:
-    """Which benchmark to run, and a section for each."""
+    """The benchmark to run, and a section of settings for each one."""
 
     bench: str = "overhead"
     cluster: ClusteringConfig = ClusteringConfig()
@@ -36,7 +36,7 @@ class BenchConfig:
     tree: TreeConfig = TreeConfig()
 
     def __post_init__(self) -> None:
-        """Refuse a name that does not exist."""
+        """Raise ConfigError unless the benchmark exists."""
         if self.bench not in BENCHMARKS:
             raise ConfigError(f"bench='{self.bench}' does not exist; there are {list(BENCHMARKS)}")
 

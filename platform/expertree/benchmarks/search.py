@@ -1,4 +1,4 @@
-"""What a search over shapes trains, against each trial training its own, and if poor ones stop."""
+"""Benchmark of what a search trains if trials share experts, and if poor trees stop early."""
 
 import dataclasses
 import itertools
@@ -30,28 +30,28 @@ TABLE_8 = ((1,), (2,), (4,), (8,), (16,), (1, 8), (4, 8), (1, 4, 8), (1, 4, 8, 1
 """The shapes of paper 000, table 8."""
 
 _OF_EXPERTS = ("expert", "snapshot", "score", "router", "judge")
-"""Stages of the store that hang on experts."""
+"""Stages of the store whose results depend on experts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SearchBenchConfig:
-    """What is searched; the experts are as small as can be, for it is they that are counted."""
+    """The searches; their experts are as small as possible, since only their number matters."""
 
     shapes: tuple[tuple[int, ...], ...] = TABLE_8
     """Groups by level of each tree."""
 
     alphas: tuple[float, ...] = (0.0, 0.1, 1.0)
     betas: tuple[float, ...] = (0.0, 0.01, 0.1)
-    """Weights of the routers' losses, each with each."""
+    """Weights of the routers' losses: each of `alphas` with each of `betas`."""
 
     part: tuple[int, ...] = (1, 4)
-    """The tree whose experts are trained by themselves, to know what that takes."""
+    """Groups of the tree whose experts are trained first, to measure how long one takes."""
 
     concurrent: int = 4
-    """Trials at a time."""
+    """Trials that run at a time."""
 
     num_samples: int = 64
-    """That each expert sees."""
+    """Training samples of each expert."""
 
     early_shapes: tuple[tuple[int, ...], ...] = (
         *((4,), (10,), (2,), (8,)),
@@ -60,19 +60,19 @@ class SearchBenchConfig:
     """Trees that share no expert but the root's, of which poor ones are stopped early."""
 
     early_samples: int = 1_000
-    """That each of their experts sees, once the root's has seen as many."""
+    """Training samples of each of their experts, after the root's has seen as many."""
 
     early_fractions: tuple[float, ...] = (0.1, 0.3, 1.0)
-    """Of that, at which the trees are compared."""
+    """Fractions of those samples at which the trees are compared."""
 
     early_reduction: float = 4.0
-    """One of so many goes on."""
+    """Number of trees of which one goes on to the next fraction."""
 
 
 def measure_search(config: SearchBenchConfig) -> dict[str, Any]:
-    """Search over the shapes, then with the losses' weights too, then stop poor ones early.
+    """Search over shapes, then over the losses' weights too, then with poor trees stopped early.
 
-    Each of the three trains its experts anew.
+    Each of the three searches trains its experts anew.
     """
     cluster = ClusterConfig()
     with tempfile.TemporaryDirectory(prefix="et-") as name, connect(cluster):
@@ -109,9 +109,9 @@ def _run(
 
 
 def _stop_early(config: SearchBenchConfig, folder: Path) -> dict[str, Any]:
-    """The search that stops poor trees, and then all of them in full, from where they stopped.
+    """Run a search that stops poor trees, then train all in full from where they stopped.
 
-    The patches are more, and the extractor is trained, so that trees differ in what they reach.
+    There are more patches and the extractor is trained, so that the trees' PSNRs differ.
     """
     _forget_experts(folder)
     common = _wanted(config)
@@ -168,7 +168,7 @@ def _stop_early(config: SearchBenchConfig, folder: Path) -> dict[str, Any]:
 
 
 def _best(record: Search) -> str:
-    """The shape with the highest mean of both PSNRs."""
+    """Return the shape with the highest mean of both PSNRs."""
     (number,) = (best["trial"] for best in record["best"] if best["objective"] == "mean")
     return record["trials"][number]["shape"]
 
@@ -200,7 +200,7 @@ def _plain(values: Any) -> list[Any]:  # noqa: ANN401 - any plain values
 
 
 def _wanted(config: SearchBenchConfig) -> SearchConfig:
-    """What all trials have in common."""
+    """Return the settings that all trials have in common."""
     return SearchConfig(
         search=SearchSettings(searcher="grid", concurrent=config.concurrent, fractions=(1.0,)),
         degradation=DegradationConfig(
@@ -229,7 +229,7 @@ def _wanted(config: SearchBenchConfig) -> SearchConfig:
 
 
 def _counted(record: Search) -> dict[str, Any]:
-    """What a search trained, what its trials would have, and how long it took."""
+    """Return how much a search trained, how much without sharing, and how long it took."""
     cost, trials = record["cost"], record["trials"]
     begin = min(trial["begin_s"] for trial in trials)
     end = max(trial["end_s"] or trial["begin_s"] for trial in trials)

@@ -1,4 +1,4 @@
-"""A served bundle against the same images through `Restorer` in one process, in turns."""
+"""Benchmark of a served bundle against `Restorer` in one process, on the same images."""
 
 import dataclasses
 import os
@@ -29,12 +29,12 @@ from expertree.serving.settings import HttpConfig
 from expertree.storage import Storage
 
 STAGES = ("queue", "route", "restore")
-"""As `Server-Timing` names them."""
+"""Stages of a request, as `Server-Timing` names them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ServeBenchConfig:
-    """What is served and asked for."""
+    """The bundle that is served, and the requests."""
 
     bundle: str | None = None
     """A bundle; by default one with fresh weights, which take the same time as trained ones."""
@@ -49,20 +49,20 @@ class ServeBenchConfig:
     """Callers at a time."""
 
     num_requests: int = 32
-    """Of each round."""
+    """Requests of each round."""
 
     num_rounds: int = 3
-    """Rounds at each concurrency, each beside one of `Restorer` alone."""
+    """Rounds at each concurrency, each after one of `Restorer` alone."""
 
     num_replicas: int | None = None
-    """Of experts, of one thread each; null takes one for each core. `Restorer` has as many threads
-    as there are cores."""
+    """Replicas of experts, of one thread each; null takes one for each core. `Restorer` has as
+    many threads as there are cores."""
 
     port: int = 8765
     """Port to serve on."""
 
     address: str | None = None
-    """A running cluster, of several nodes say; null starts one on this machine."""
+    """Address of a running cluster, of several nodes say; null starts one on this machine."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +72,7 @@ class _Answer:
 
 
 def measure_serving(config: ServeBenchConfig) -> dict[str, Any]:
-    """Take turns: a round of `Restorer`, a round over HTTP; the ratio is the median over rounds."""
+    """Time rounds of `Restorer` and of HTTP in turns; each ratio is the median over rounds."""
     cores = len(os.sched_getaffinity(0))
     num_replicas = config.num_replicas or cores
     torch.set_num_threads(cores)
@@ -129,7 +129,7 @@ def _served(config: ServeBenchConfig, bundle: str, num_replicas: int) -> ServeCo
 
 
 def _photograph(size_px: int, seed: int) -> ImageU8:
-    """Something smooth with noise on it, which codecs find as hard as a noisy photograph."""
+    """Return a smooth image with noise, which is as hard to code as a noisy photograph."""
     rng = np.random.default_rng(seed)
     ramp = np.linspace(0.0, 200.0, size_px)
     across, down = np.meshgrid(ramp, ramp)
@@ -138,7 +138,7 @@ def _photograph(size_px: int, seed: int) -> ImageU8:
 
 
 def _alone(restorer: Restorer, photographs: list[ImageU8], num_requests: int) -> float:
-    """Images a second of `Restorer`, one after the other."""
+    """Return images per second of `Restorer`, one after the other."""
     begin = time.perf_counter()
     for number in range(num_requests):
         restorer.restore(photographs[number % len(photographs)])
@@ -148,7 +148,7 @@ def _alone(restorer: Restorer, photographs: list[ImageU8], num_requests: int) ->
 def _ask_all(
     url: str, bodies: list[bytes], num_requests: int, *, callers: int
 ) -> tuple[float, list[_Answer]]:
-    """Requests a second of callers that ask again as soon as they have their answer."""
+    """Return requests per second of callers that each ask again once answered, and the answers."""
     shares = [range(caller, num_requests, callers) for caller in range(callers)]
 
     def call(share: range) -> list[_Answer]:
@@ -161,7 +161,7 @@ def _ask_all(
 
 
 def _ask(url: str, bodies: list[bytes]) -> Iterator[_Answer]:
-    """One caller's requests, over one connection.
+    """Send one caller's requests over one connection, and yield the times of each.
 
     Raises:
         RuntimeError: If an answer is not an image of the same size.
@@ -177,7 +177,7 @@ def _ask(url: str, bodies: list[bytes]) -> Iterator[_Answer]:
 
 
 def _stages(timing: str) -> dict[str, float]:
-    """Seconds by stage from a header such as `route;dur=12.5, restore;dur=301`."""
+    """Return seconds by stage from a header such as `route;dur=12.5, restore;dur=301`."""
     found = {}
     for entry in timing.split(","):
         name, _, rest = entry.strip().partition(";")

@@ -1,4 +1,4 @@
-"""What an expert reads: the bytes of its own shards against its share of the whole table."""
+"""Benchmark of the bytes that an expert reads of its shards against those of its images."""
 
 import dataclasses
 import tempfile
@@ -31,7 +31,7 @@ class ShardConfig:
     """Rows of the training table."""
 
     groups: tuple[int, ...] = HierarchyConfig().groups
-    """The last is the number of leaves: one for each single degradation, the last one for mixed."""
+    """Groups by level; the last is the number of leaves, of which the last is for mixed patches."""
 
 
 def measure_shards(config: ShardConfig) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _bytes_of(storage: Storage, names: list[str]) -> int:
 
 
 def _image_bytes(table: Storage, names: list[str], ids: set[str]) -> int:
-    """Bytes of the encoded images of some rows: what nobody who needs them can avoid to read."""
+    """Return the bytes of the encoded images of some rows, the least that must be read."""
     total = 0
     for name in names:
         rows = read_table(table, name, ["id", "lq", "gt"])

@@ -1,4 +1,4 @@
-"""What it costs to change from one expert to another where experts are adapters on the root."""
+"""Benchmark of switching from one expert to another where experts are adapters on the root."""
 
 import dataclasses
 import itertools
@@ -23,26 +23,26 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SwitchConfig:
-    """What to time; the weights are fresh."""
+    """The networks to time, with fresh weights, and the image."""
 
     backbone: BackboneConfig = BackboneConfig()
     """The root's network."""
 
     adapter: AdapterConfig = AdapterConfig()
-    """How experts change it."""
+    """The experts' adapters on it."""
 
     size_px: int = 512
-    """Sides of the image that a switch is compared with."""
+    """Side of the image whose forward pass a switch is compared with."""
 
     num_pairs: int = 15
-    """Timed switches, and images."""
+    """Number of timed switches, and of forward passes."""
 
     num_threads: int = 1
-    """Of torch."""
+    """Threads of torch."""
 
 
 def measure_switch(config: SwitchConfig) -> dict[str, Any]:
-    """Time switches in turns with forward passes; medians, in seconds."""
+    """Time switches and forward passes in turns, and return the medians in seconds."""
     torch.set_num_threads(config.num_threads)
     with tempfile.TemporaryDirectory() as folder:
         bundle = open_bundle(fresh_bundle(Storage.open(folder), config.backbone, config.adapter))

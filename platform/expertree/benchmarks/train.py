@@ -1,4 +1,4 @@
-"""Samples a second of an expert's training on a lane, against a bare PyTorch loop."""
+"""Benchmark of an expert's training on a lane against a bare PyTorch loop."""
 
 import dataclasses
 import statistics
@@ -26,30 +26,30 @@ from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 
 PEAK_TERAFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L4": 121.0}
-"""Dense bfloat16 of chips by a part of their names, as their makers give it."""
+"""Peak dense bfloat16 teraflops of chips, by a part of their names, as their makers give it."""
 
 _RATES = "rates.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """What is trained, and how often."""
+    """The network and recipe to train, and the number of turns."""
 
     backbone: BackboneConfig = BackboneConfig(name="nafnet_gopro")
     """The network: NAFNet of width 32 in its GoPro layout, the paper's LiteNAF."""
 
     recipe: RecipeConfig = RecipeConfig(patch_px=64, checkpoint_every_samples=128)
-    """How, with a checkpoint in each turn, 16 times as often as by default; with `precision:
-    bfloat16` and `compile: true` what a GPU can do."""
+    """The recipe, with a checkpoint in each turn, 16 times as often as by default; set `precision:
+    bfloat16` and `compile: true` to measure what a GPU can do."""
 
     num_steps: int = 16
     """Steps in a turn."""
 
     num_turns: int = 4
-    """Turns of each loop, one after the other, after one that is not counted."""
+    """Timed turns of each loop, the loops in turns, after one that is not counted."""
 
     use_gpu: bool = False
-    """Train on a GPU."""
+    """Whether to train on a GPU."""
 
     num_patches: int = 64
     """Training patches, degraded bundled photographs."""
@@ -64,7 +64,7 @@ def measure_training(config: TrainConfig) -> dict[str, Any]:
             _make_table(config, root.sub("table"))
             work = _Turns(config=config, root=root)
             task = TrainingTask(key="bench", label="bench=train", cost=1.0, work=work)
-            train_all([task], config=cluster, directory=root.sub("lanes"), on_picture=_ignore)
+            train_all([task], config=cluster, directory=root.sub("lanes"), on_status=_ignore)
         found = root.read_json(_RATES)
     rates = {name: [turn[name] for turn in found["turns"]] for name in found["turns"][0]}
     ours = statistics.median(rates["ours"])
@@ -93,13 +93,13 @@ def measure_training(config: TrainConfig) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Turns:
-    """All turns, as the work of a lane."""
+    """The turns of all loops, as the work of a lane."""
 
     config: TrainConfig
     root: Storage
 
     def run(self, on_progress: OnProgress, workers: Workers) -> None:
-        """See `lanes.Work`."""
+        """Run all turns and write their rates; see `work.Work.run`."""
         torch.set_num_threads(self.config.recipe.num_threads)
         plain = dataclasses.replace(self.config.recipe, precision="float32", compile=False)
         is_plain = plain == self.config.recipe
@@ -117,7 +117,7 @@ class _Turns:
         return "cuda" if self.config.use_gpu else "cpu"
 
     def _ours(self, turn: int, on_progress: OnProgress, workers: Workers) -> tuple[float, float]:
-        """Samples a second of the expert's training, checkpoints included."""
+        """Return the expert's samples per second, checkpoints included, and the share it waited."""
         table, directory = self.root.sub("table"), self.root.sub(f"expert-{turn}")
         job = ExpertJob(
             key="bench",
@@ -138,7 +138,7 @@ class _Turns:
         return log["samples_per_s"], log["waited_share"]
 
     def _bare(self, recipe: RecipeConfig) -> float:
-        """The loop as one would write it: data in memory already, nothing kept, nothing told."""
+        """Return samples per second of a plain loop: data in memory, no checkpoints, no reports."""
         device = torch.device(self._device)
         network = build_backbone(self.config.backbone).to(device).train()
         called = torch.compile(network) if recipe.compile else network
@@ -174,7 +174,7 @@ def _make_table(config: TrainConfig, table: Storage) -> None:
 
 
 def _flops_per_sample(config: TrainConfig) -> float:
-    """Forward and backward; the backward pass takes twice the forward's."""
+    """Return the operations of a forward and a backward pass, which takes twice as many."""
     scale = (config.recipe.patch_px / 512) ** 2
     return 3 * 2 * describe_backbone(config.backbone).multiply_adds_512 * scale
 
@@ -184,4 +184,4 @@ def _ratio(ours: list[float], other: list[float]) -> float:
 
 
 def _ignore(picture: object) -> None:
-    """Nobody watches."""
+    """Ignore a picture of the schedule."""

@@ -1,4 +1,4 @@
-"""How busy lanes are while the experts of a tree are trained, on waiting work; and on paper."""
+"""Benchmark of how busy lanes are while a tree's experts are trained, measured and simulated."""
 
 import dataclasses
 import itertools
@@ -18,7 +18,7 @@ from expertree.orchestration.cluster import CPUS_PER_CORE, connect
 from expertree.orchestration.lanes import train_all
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.repeating import repeating
-from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import Attempt, TrainingTask
 from expertree.scheduling.simulation import OnPreemption, bound_s, simulate
 from expertree.scheduling.work import OnProgress
@@ -37,21 +37,21 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TreeConfig:
-    """What is run."""
+    """The trees and the lanes."""
 
     num_experts: tuple[int, ...] = (13, 27)
     """Experts of the trees: {1, 4, 8} and {1, 7, 19}."""
 
     num_slots: tuple[int, ...] = (2, 4, 8)
-    """Lanes."""
+    """Numbers of lanes."""
 
     seconds: float = 60.0
-    """Length of each expert's training; it waits and computes nothing, so that the cores of this
-    machine do not matter."""
+    """Seconds of each expert's training, which waits and computes nothing, so that the cores of
+    this machine do not matter."""
 
 
 def measure_tree(config: TreeConfig) -> dict[str, Any]:
-    """Train each tree on each number of lanes, and play the paper's tree through on paper."""
+    """Train each tree on each number of lanes, and simulate the paper's tree."""
     names = ("utilisation", "bound", "seconds", "lanes_begin_s", "memory_gib")
     found: dict[str, Any] = {name: {} for name in names}
     gaps_s: list[float] = []
@@ -63,11 +63,11 @@ def measure_tree(config: TreeConfig) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder, connect(cluster):
             begin = time.time()
             with repeating(memory.look, _SECONDS_BETWEEN_LOOKS):
-                picture = train_all(
+                status = train_all(
                     tasks,
                     config=cluster,
                     directory=Storage.open(folder),
-                    on_picture=_ignore,
+                    on_status=_ignore,
                 )
             wall_s = time.time() - begin
         trained_s = num_experts * config.seconds
@@ -78,8 +78,8 @@ def measure_tree(config: TreeConfig) -> dict[str, Any]:
         found["bound"][name] = round(trained_s / (num_slots * rounds_s), 4)
         found["seconds"][name] = round(wall_s, 1)
         found["memory_gib"][name] = round(memory.peak_bytes / 2**30, 3)
-        begins_s = found["lanes_begin_s"][name] = first_starts(picture.history, begin)
-        gaps_s += gaps(picture.history)
+        begins_s = found["lanes_begin_s"][name] = first_starts(status.history, begin)
+        gaps_s += gaps(status.history)
         # Minutes of waiting are behind this line: say it now, whatever comes after.
         sys.stderr.write(
             f"{name}: {found['utilisation'][name]} in {wall_s:.1f} s, lanes at work after "
@@ -95,7 +95,7 @@ def measure_tree(config: TreeConfig) -> dict[str, Any]:
 
 
 def first_starts(history: Iterable[Attempt], begin: float) -> list[float]:
-    """Seconds after which each lane began its first expert."""
+    """Return the seconds after which each lane began its first expert, sorted."""
     firsts: dict[str, float] = {}
     for attempt in history:
         firsts[attempt.lane] = min(attempt.start - begin, firsts.get(attempt.lane, float("inf")))
@@ -103,7 +103,7 @@ def first_starts(history: Iterable[Attempt], begin: float) -> list[float]:
 
 
 def gaps(history: Iterable[Attempt]) -> Iterator[float]:
-    """Seconds between one expert and the next on the same lane."""
+    """Yield the seconds between one expert and the next on the same lane."""
     by_lane: dict[str, list[Attempt]] = {}
     for attempt in sorted(history, key=lambda attempt: attempt.start):
         by_lane.setdefault(attempt.lane, []).append(attempt)
@@ -114,7 +114,7 @@ def gaps(history: Iterable[Attempt]) -> Iterator[float]:
 
 
 def on_paper() -> dict[str, Any]:
-    """The paper's 27 experts on 8, 27 and 64 GPUs, where one attempt in twenty loses its GPU."""
+    """Simulate the paper's 27 experts on 8, 27 and 64 GPUs; one attempt in 20 loses its GPU."""
     tasks = _tasks(PAPER_EXPERTS, PAPER_HOURS)
     found = {}
     for num_gpus in _GPUS:
@@ -140,7 +140,7 @@ def on_paper() -> dict[str, Any]:
 
 
 def _loses_one_in_twenty(seed: int) -> OnPreemption:
-    """One attempt in twenty is preempted, somewhere in it."""
+    """Return a function that preempts one attempt in twenty, at a random point of it."""
     rng = np.random.default_rng(seed)
 
     def preempt(_key: str, _attempt: int) -> float | None:
@@ -157,7 +157,7 @@ class _Waits:
     seconds: float
 
     def run(self, on_progress: OnProgress, workers: Workers) -> None:  # noqa: ARG002 - one
-        """See `lanes.Work`."""
+        """Wait, and report progress; see `work.Work.run`."""
         end = time.time() + self.seconds
         while (left := end - time.time()) > 0:
             on_progress({"samples": self.seconds - left, "samples_per_s": 1.0})
@@ -165,7 +165,7 @@ class _Waits:
 
 
 def _tasks(num_experts: int, cost: float) -> list[TrainingTask]:
-    """Experts of the same length, none of which waits for another, as in the paper."""
+    """Return experts of the same length, none of which waits for another, as in the paper."""
     return [
         TrainingTask(key=f"{n:03d}", label=f"expert {n}", cost=cost, work=_Waits(seconds=cost))
         for n in range(num_experts)
@@ -174,7 +174,7 @@ def _tasks(num_experts: int, cost: float) -> list[TrainingTask]:
 
 @dataclasses.dataclass(slots=True)
 class _Memory:
-    """The most memory that this process and all that it started were seen to take."""
+    """The most memory that this process and all that it started were seen to use."""
 
     peak_bytes: int = 0
 
@@ -183,9 +183,9 @@ class _Memory:
 
 
 def _own_bytes(root: int) -> int:
-    """Memory that a process and all below it share with nobody."""
+    """Return the memory of a process and all below it that they share with no other process."""
     return sum(num_bytes(status.get("RssAnon", "0 kB")) for status in family(root).values())
 
 
-def _ignore(picture: Picture) -> None:
-    """Nobody watches."""
+def _ignore(status: TrainingStatus) -> None:
+    """Ignore a status of the schedule."""

@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": "Measure a bundle on a data set, under the set's protocol.",
     "bench": "Run one benchmark; its last line is one JSON object.",
     "study": "Run one study; its tables are printed, and written as Markdown and JSON.",
+    "export": "Write experts of a bundle as files of weights that other tools read.",
     "dashboard": "Make the dashboard of searches at Weights & Biases.",
 }
 """The verbs, and the first line of each one's module in this package."""

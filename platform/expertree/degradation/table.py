@@ -178,7 +178,7 @@ class DegradationConfig:
         return dataclasses.replace(patch_set, clean_fraction=clean_fraction, looks=self.looks)
 
     def shift_sets(self) -> dict[str, PatchSet]:
-        """Return the validation sets at the points of shift, mildest first, if they have patches."""
+        """Return the sets at the points of shift, mildest first; none if `num_shift` is 0."""
         if self.num_shift == 0:
             return {}
         fraction = SHIFT_MIXED_FRACTION if len(mixable(self.tasks)) >= MIN_MIXED_TASKS else 0.0

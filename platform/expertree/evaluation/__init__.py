@@ -1,4 +1,4 @@
-"""From scores and routes to the numbers of a run: tables, routing, gains. Pure functions.
+"""Computes the numbers of a run from scores and routes: tables, routing, gains.
 
 `methods.py` names the rows of every table, `scores.py` says what each of them reached on each
 patch, `tables.py` makes the tables and the headline, `routing.py` follows the routes.

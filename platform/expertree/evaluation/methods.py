@@ -1,4 +1,4 @@
-"""The rows of every results table: their names in data, and what people read."""
+"""The methods that are rows of every results table: their names in data and for people."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Described:
-    """What people read of a method.
+    """The name and description of a method for people.
 
     Attributes:
-        name: What it is called where there is room.
-        short: What it is called in a chart or a terminal.
-        note: What it is, in a sentence.
+        name: Name where there is room.
+        short: Name in a chart or a terminal.
+        note: Description in a few words.
         is_bound: Whether it chooses with the clean image at hand, and so is a limit and no method.
     """
 
@@ -72,20 +72,20 @@ METHODS: Mapping[str, Described] = {
 """The methods in the order of the rows, by their names in data."""
 
 ONE_NETWORK, ONE_NETWORK_TREE = "one_network", "one_network_tree"
-"""The root's network on everything: with the samples of a path, and with those of the tree."""
+"""The root's network, trained on everything: with the samples of a path, and of the whole tree."""
 
 
 def described(name: str) -> Described:
-    """What people read of a method; one that is not known is called by its name in data."""
+    """Return the description of a method; an unknown one goes by its name in data."""
     return METHODS.get(name) or Described(name=name, short=name, note="")
 
 
 def gain_over(averages: Mapping[str, float]) -> str:
-    """The method that the headline's gain is measured over.
+    """Return the method that the headline's gain is measured over.
 
-    The better of the input and the one network that saw the samples of the whole tree; of the one
-    network that saw those of a path where the other was not trained, of the input alone where
-    neither was.
+    It is the better one of the input and the network trained on as many samples as the whole tree.
+    Without that network the one trained on the samples of a path takes its place, and without
+    either it is the input.
 
     Args:
         averages: Average PSNR by method, the input's at least.

@@ -1,4 +1,4 @@
-"""Where patches were sent, and what another choice would have given."""
+"""Summarises where patches were sent, and what another choice would have given."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -19,7 +19,7 @@ _SHIFT_METHODS = (
 
 
 def routing(tree: Tree, data: Evaluated, *, task_order: Sequence[str]) -> dict[str, Any]:
-    """Where each degradation was sent, and what the choice of level lost against the best one.
+    """Return where each degradation was sent, and what the choice of level lost against the best.
 
     Returns:
         `rows` (tasks, then `mixed`); by row the share left as it is (`as_is`), and with it, adding
@@ -49,7 +49,7 @@ def routing(tree: Tree, data: Evaluated, *, task_order: Sequence[str]) -> dict[s
 
 
 def shift(tree: Tree, points: Mapping[float, Evaluated]) -> dict[str, Any]:
-    """Levels and PSNR as inputs move out of distribution (paper 000, figure 5).
+    """Return levels and PSNR as inputs move out of distribution (paper 000, figure 5).
 
     Args:
         tree: The hierarchy.
@@ -71,7 +71,7 @@ def shift(tree: Tree, points: Mapping[float, Evaluated]) -> dict[str, Any]:
 
 
 def clean_images(tree: Tree, data: Evaluated) -> dict[str, Any]:
-    """What becomes of images that need nothing.
+    """Return what becomes of clean images, which need no restoration.
 
     Args:
         tree: The hierarchy.
@@ -94,7 +94,7 @@ def clean_images(tree: Tree, data: Evaluated) -> dict[str, Any]:
 def gains_over_parent(
     tree: Tree, leaves: Int[np.ndarray, " patches"], experts: Mapping[int, Scores]
 ) -> dict[int, float]:
-    """Held-out PSNR of each expert minus that of the one above it, on the expert's own patches.
+    """Return each expert's held-out PSNR minus its parent's, on the expert's own patches.
 
     Args:
         tree: The hierarchy.
@@ -102,7 +102,7 @@ def gains_over_parent(
         experts: Scores by node index.
 
     Returns:
-        dB by expert; without the root, and without experts that no patch belongs to.
+        Gain in dB by expert; without the root, and without experts that no patch belongs to.
     """
     gains = {}
     for expert in tree.experts():

@@ -1,4 +1,4 @@
-"""What each network reached on each patch, and what each way of choosing makes of that.
+"""The scores of each network on each patch, and of each way of choosing among the networks.
 
 All networks are scored on all patches once, so that each method of a table (root, routed, best
 level, ...) is only a choice among columns.
@@ -15,20 +15,20 @@ from expertree.routing import Route, node_table
 from expertree.routing.losses import choice_nodes
 
 AS_IS = -1
-"""Stands among nodes for none of them: the picture is left as it is."""
+"""The value in place of a node where the image is left as it is."""
 
 HARM_DB = 0.1
-"""A patch is harmed by what makes it worse than the input by more than this."""
+"""The loss in dB against the input above which a patch counts as harmed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Scores:
-    """What one network (or the input itself) reached on N patches.
+    """The scores of one network (or of the input itself), patch by patch.
 
     Attributes:
         l1: Mean absolute error, of images in [0, 1].
-        psnr_rgb: dB, 8 bit.
-        psnr_y: dB, BT.601 luma.
+        psnr_rgb: PSNR over RGB in dB, 8 bit.
+        psnr_y: PSNR of BT.601 luma in dB.
         ssim: Structural similarity in [-1, 1].
     """
 
@@ -46,7 +46,7 @@ class Evaluated:
     """One evaluation set: its patches, every network's scores on them, and the routes.
 
     Attributes:
-        tasks: For each patch its degradations in order; none for a clean image.
+        tasks: Degradations of each patch in order; none for a clean image.
         inputs: Scores of the inputs as they are.
         comparisons: Scores of the networks that the tree is compared with, by method.
         experts: Scores of each expert, by node index.
@@ -87,10 +87,10 @@ class Evaluated:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Reached:
-    """What a method reached, patch by patch.
+    """The results of a method, patch by patch.
 
     Attributes:
-        scores: Of its results.
+        scores: Scores of its results.
         harmed: 1 where the result is worse than the input by more than `HARM_DB`, else 0; between
             them for a method that chooses at random.
     """
@@ -100,12 +100,12 @@ class Reached:
 
 
 def is_as_is(expert: int | None) -> bool:
-    """Whether a route's expert is none: the picture is left as it is."""
+    """Return whether a route has no expert, so that the image is left as it is."""
     return expert is None
 
 
 def choices(tree: Tree, data: Evaluated) -> dict[str, Int[np.ndarray, " patches"]]:
-    """The node that each way of choosing takes, patch by patch; `AS_IS` for none.
+    """Return the node that each way of choosing takes, patch by patch; `AS_IS` for none.
 
     Returns:
         `root` (the tree's own root expert); `finest_level` (the degradation router alone);
@@ -125,19 +125,19 @@ def choices(tree: Tree, data: Evaluated) -> dict[str, Int[np.ndarray, " patches"
 
 
 def chosen_scores(tree: Tree, data: Evaluated, nodes: Int[np.ndarray, " patches"]) -> Scores:
-    """The scores of a choice: of a node's expert, and the input's where there is none.
+    """Return the scores of a choice: those of the node's expert, or the input's for `AS_IS`.
 
     Args:
         tree: The hierarchy.
         data: The evaluation set.
-        nodes: One a patch, or `AS_IS`.
+        nodes: Chosen node of each patch, or `AS_IS`.
     """
     rows = np.arange(len(nodes))
     return Scores(**{name: _with_input(tree, data, name)[rows, nodes] for name in _FIELDS})
 
 
 def methods(tree: Tree, data: Evaluated) -> dict[str, Reached]:
-    """What each row of a table reached, in the order of the rows; see `METHODS`."""
+    """Return what each method reached, in the order of a table's rows; see `METHODS`."""
     found = {"input": data.inputs}
     if data.classical is not None:
         found["classical"] = data.classical
@@ -155,7 +155,7 @@ def _reached(data: Evaluated, scores: Scores) -> Reached:
 
 
 def _random(tree: Tree, data: Evaluated) -> Reached:
-    """What is to be expected of any of the tree's experts, all of them equally likely."""
+    """Return the mean over the tree's experts, as if one were chosen at random."""
     each = [_reached(data, data.experts[node]) for node in tree.experts()]
     return Reached(
         scores=Scores(
@@ -166,7 +166,7 @@ def _random(tree: Tree, data: Evaluated) -> Reached:
 
 
 def _with_input(tree: Tree, data: Evaluated, name: str) -> Float[np.ndarray, "patches choices"]:
-    """A column a node, and the input's as the last, which `AS_IS` points to."""
+    """Return a column for each node, and last the input's, which the index `AS_IS` takes."""
     by_expert = {node: getattr(scores, name) for node, scores in data.experts.items()}
     return np.column_stack([node_table(by_expert, tree), getattr(data.inputs, name)])
 
@@ -174,6 +174,6 @@ def _with_input(tree: Tree, data: Evaluated, name: str) -> Float[np.ndarray, "pa
 def _best(
     psnr: Float[np.ndarray, "patches choices"], candidates: Int[np.ndarray, "patches candidates"]
 ) -> Int[np.ndarray, " patches"]:
-    """Of each row's candidates the one with the best PSNR; of equals the first."""
+    """Return the candidate with the best PSNR in each row; the first of equals."""
     choice = np.take_along_axis(psnr, candidates, axis=1).argmax(axis=1)
     return np.take_along_axis(candidates, choice[:, None], axis=1)[:, 0]

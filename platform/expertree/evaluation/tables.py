@@ -1,4 +1,4 @@
-"""The results tables and the headline: means of what each method reached."""
+"""Makes the results tables and the headline: means of what each method reached."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -25,7 +25,7 @@ def table(
     task_order: Sequence[str],
     given: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """One table of the report: methods by degradation, and the average over degradations.
+    """Return one table of the report: methods by degradation, and the average over degradations.
 
     Args:
         tree: The hierarchy.
@@ -65,20 +65,20 @@ def average(
     *,
     task_order: Sequence[str],
 ) -> float:
-    """The mean over degradations of the mean over their patches: a table's last column.
+    """Return the mean over degradations of the mean over their patches: a table's last column.
 
     Args:
-        values: One for each patch.
-        tasks: For each patch its degradations.
-        task_order: Degradations by themselves; where there are no such patches, those of several at
-            once are averaged, by how many they are.
+        values: Value of each patch.
+        tasks: Degradations of each patch.
+        task_order: Single degradations to average over. If no patch has one alone, the mean is over
+            mixtures, grouped by their number of degradations.
     """
     groups = columns_of(tasks, "single", task_order) or columns_of(tasks, "mixed", task_order)
     return float(np.mean([values[index].mean() for index in groups.values()]))
 
 
 def summary(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The headline numbers, from the tables (each with `distribution` and `kind` beside).
+    """Return the headline numbers, from tables that also have `distribution` and `kind`.
 
     Returns:
         Averages by metric, distribution and method; `gain_db` of the routed experts by
@@ -106,7 +106,7 @@ def summary(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def columns_of(
     tasks: Sequence[tuple[str, ...]], kind: Literal["single", "mixed"], task_order: Sequence[str]
 ) -> dict[str, Int[np.ndarray, " _"]]:
-    """The patches of each column of a table, by the column's name; without empty columns."""
+    """Return the patches of each column of a table, by the column's name; no empty columns."""
     if kind == "single":
         names = {name: [t == (name,) for t in tasks] for name in task_order}
     else:
@@ -118,7 +118,7 @@ def columns_of(
 def _quartiles(
     input_db: Float[np.ndarray, " patches"], groups: Sequence[Int[np.ndarray, " _"]]
 ) -> list[Int[np.ndarray, " _"]]:
-    """The patches of a table in four equal parts by their input's PSNR, the worst first."""
+    """Return the patches of a table in four equal parts by input PSNR, the worst first."""
     patches = np.concatenate(groups) if groups else np.empty(0, dtype=np.int64)
     if len(patches) < _NUM_QUARTILES:
         return []

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.errors import TrainingError
+from expertree.experts.backbones.spec import Objective
+from expertree.experts.batches import Batch
 from expertree.experts.flat import FlatParameters
 from expertree.experts.losses import LOSSES
 from expertree.experts.recipe import RecipeConfig
@@ -29,6 +31,7 @@ class Gradients:
         flat: FlatParameters,
         recipe: RecipeConfig,
         *,
+        objective: Objective | None = None,
         on_note: Callable[[str], None],
     ) -> None:
         """See the class.
@@ -37,22 +40,20 @@ class Gradients:
             network: The network, as it is to be called.
             flat: Its trainable weights.
             recipe: Loss, precision, size of the pieces.
+            objective: What the network is trained on in place of the loss of its image.
             on_note: Told when the pieces become smaller.
         """
         self._network, self._flat = network, flat
-        self._loss = LOSSES[recipe.loss]
+        self._loss, self._objective = LOSSES[recipe.loss], objective
         self._is_half = recipe.precision == "bfloat16"
         self._on_note = on_note
         self.most = recipe.micro_batch_size
 
-    def compute(
-        self, lq: Float32[Tensor, "b 3 p p"], gt: Float32[Tensor, "b 3 p p"], *, out_of: int
-    ) -> Float[Tensor, ""]:
+    def compute(self, batch: Batch, *, out_of: int) -> Float[Tensor, ""]:
         """Set the flat gradient to that of the mean loss.
 
         Args:
-            lq: Degraded crops; there may be none.
-            gt: Clean ones.
+            batch: The samples; there may be none.
             out_of: Samples of the whole batch, of which these may be one worker's share.
 
         Returns:
@@ -64,26 +65,31 @@ class Gradients:
         while True:
             self._flat.clear_gradients()
             try:
-                return self._sum(lq, gt, out_of)
+                return self._sum(batch, out_of)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._halve(len(lq), tuple(lq.shape[-2:]), error)
+                self._halve(len(batch), tuple(batch.lq.shape[-2:]), error)
             free_cached_memory()
 
-    def _sum(self, lq: Tensor, gt: Tensor, out_of: int) -> Tensor:
-        total = torch.zeros((), device=lq.device)
-        size = max(1, min(self.most or len(lq), len(lq)))
-        for first in range(0, len(lq), size):
-            part = slice(first, first + size)
-            with torch.autocast(lq.device.type, torch.bfloat16, enabled=self._is_half):
-                restored = self._network(lq[part])
-            loss = self._loss(restored.float(), gt[part])
-            share = len(lq[part]) / out_of
+    def _sum(self, batch: Batch, out_of: int) -> Tensor:
+        total = torch.zeros((), device=batch.lq.device)
+        size = max(1, min(self.most or len(batch), len(batch)))
+        for first in range(0, len(batch), size):
+            piece = batch.rows(slice(first, first + size))
+            loss = self._loss_of(piece)
+            share = len(piece) / out_of
             loss = loss if share == 1.0 else loss * share
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _loss_of(self, batch: Batch) -> Tensor:
+        with torch.autocast(batch.lq.device.type, torch.bfloat16, enabled=self._is_half):
+            if self._objective is not None:
+                return self._objective(self._network, batch, self._loss)
+            restored = self._network(batch.lq)
+        return self._loss(restored.float(), batch.gt)
 
     def _halve(self, num_samples: int, sides_px: tuple[int, ...], error: Exception) -> None:
         before = min(self.most or num_samples, num_samples)

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from expertree.degradation.fresh import FreshDegradation
 from expertree.degradation.recipe import Recipe
+from expertree.experts.batches import Batch
 from expertree.experts.patches import PairedPatches
 from expertree.images.arrays import ImageU8
 from expertree.passes import indices_at
@@ -34,7 +34,7 @@ def draw_batch(
     augment: bool,
     seed: int,
     fresh: FreshDegradation | None = None,
-) -> tuple[Float32[Tensor, "b 3 p p"], Float32[Tensor, "b 3 p p"]]:
+) -> Batch:
     """Cut, flip and turn the samples at some positions; pairs are treated alike.
 
     Args:
@@ -45,9 +45,6 @@ def draw_batch(
         seed: Of order, places, orientations, and of what is degraded anew.
         fresh: Degrades the clean patches anew; None takes the stored degraded ones. A patch is
             degraded whole and cut afterwards: blur sees beyond the crop's border, haze its depth.
-
-    Returns:
-        Degraded and clean crops, float32 in [0, 1], in channels_last memory.
 
     Raises:
         ValueError: If a patch is smaller than the crop.
@@ -68,7 +65,7 @@ def draw_batch(
         for n, image in enumerate(images):
             both[side, n] = cut(image, int(bits[n]), patch_px=patch_px, augment=augment)
     lq, gt = torch.from_numpy(both).permute(0, 1, 4, 2, 3).float().div_(255.0)
-    return lq, gt
+    return Batch(lq=lq, gt=gt, tasks=[patches.tasks[index] for index in indices])
 
 
 def cut(image: ImageU8, bits: int, *, patch_px: int, augment: bool) -> UInt8[np.ndarray, "p p 3"]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from expertree.degradation.fresh import FreshDegradation
 from expertree.errors import PausedError, TrainingError
+from expertree.experts.backbones import objective_of
 from expertree.experts.batches import Batch, Batches
 from expertree.experts.checkpoints import Checkpoint, Checkpoints
 from expertree.experts.gradients import Gradients
@@ -169,7 +170,14 @@ class _Training:
         called = state.network
         if self.recipe.compile:
             called = cast("nn.Module", torch.compile(called))
-        return state, Gradients(called, state.flat, self.recipe, on_note=state.notes.append)
+        gradients = Gradients(
+            called,
+            state.flat,
+            self.recipe,
+            objective=objective_of(self.job.backbone),
+            on_note=state.notes.append,
+        )
+        return state, gradients
 
     def _newest(self) -> Checkpoint | None:
         """The checkpoint to go on from, the same for all workers.
@@ -212,10 +220,9 @@ class _Training:
         positions, patch_px = self._plan(self.state.num_seen)
         after = self.state.num_seen + len(positions)
         then = self._share(after) if after < self.job.num_samples else None
-        lq, gt = self.batches.take(self.workers.share(positions), patch_px, then)
+        batch = self.batches.take(self.workers.share(positions), patch_px, then)
         self.state.waited_s = self.batches.waited_s
-        lq, gt = (part.to(self.device, non_blocking=True) for part in (lq, gt))
-        loss = self.gradients.compute(lq, gt, out_of=len(positions))
+        loss = self.gradients.compute(batch.to(self.device), out_of=len(positions))
         self.workers.sum_(self.state.flat.gradient)
         self.workers.sum_(loss)
         self.state.move()
@@ -232,7 +239,7 @@ class _Training:
         return self.workers.share(positions), patch_px
 
     def _draw(self, positions: Sequence[int], patch_px: int) -> Batch:
-        lq, gt = draw_batch(
+        batch = draw_batch(
             self.patches,
             positions,
             patch_px=patch_px,
@@ -240,7 +247,7 @@ class _Training:
             seed=self.job.seed,
             fresh=self.fresh,
         )
-        return (lq.pin_memory(), gt.pin_memory()) if self.device.type == "cuda" else (lq, gt)
+        return batch.pinned() if self.device.type == "cuda" else batch
 
     def _report(self, on_progress: OnProgress, samples_per_s: float) -> None:
         """Say how it goes; leave a checkpoint where the answer is to go on elsewhere."""

@@ -19,7 +19,7 @@ from expertree.orchestration.cluster import is_leaving
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.runner import told
 from expertree.repeating import repeating
-from expertree.scheduling.dispatcher import Tenant
+from expertree.scheduling.dispatcher import LaneIdentity
 from expertree.scheduling.schedule import TrainingTask
 from expertree.scheduling.work import Work
 from expertree.storage import Storage
@@ -94,7 +94,7 @@ def _lane_loop(config: dict[str, Any]) -> None:
     workers = Workers(rank=context.get_world_rank(), count=context.get_world_size())
     dispatcher: Handle = config["dispatcher"]
     node = ray.get_runtime_context().get_node_id()[:8]
-    tenant = Tenant(lane=config["lane"], incarnation=uuid.uuid4().hex, node=node)
+    tenant = LaneIdentity(lane=config["lane"], incarnation=uuid.uuid4().hex, node=node)
     while True:
         task = None
         if workers.is_first:
@@ -108,7 +108,9 @@ def _lane_loop(config: dict[str, Any]) -> None:
             return
 
 
-def run_task(tenant: Tenant, dispatcher: Handle, task: TrainingTask, workers: "Workers") -> bool:
+def run_task(
+    tenant: LaneIdentity, dispatcher: Handle, task: TrainingTask, workers: "Workers"
+) -> bool:
     """Run a task and tell the dispatcher how it ended; return False if the lane must end too.
 
     In a lane of one worker, an error fails the task alone. Other workers would wait for this one in
@@ -148,7 +150,9 @@ def _say_nothing(progress: Mapping[str, Any]) -> None:
 class _Pulse:
     """The heartbeat of a lane, which sends the newest progress to the dispatcher."""
 
-    def __init__(self, tenant: Tenant, dispatcher: Handle, key: str, *, may_pause: bool) -> None:
+    def __init__(
+        self, tenant: LaneIdentity, dispatcher: Handle, key: str, *, may_pause: bool
+    ) -> None:
         self._tenant, self._dispatcher, self._key = tenant, dispatcher, key
         self._may_pause = may_pause
         self._progress: Mapping[str, Any] = {}

@@ -25,9 +25,9 @@ from expertree.errors import StorageError, TrainingError
 from expertree.orchestration.cluster import CPUS_PER_CORE, nodes_that_stay, num_lanes, roomiest
 from expertree.orchestration.lane import Handle, fit_lane, pack, resources_of
 from expertree.pipeline.cluster_config import ClusterConfig
-from expertree.pipeline.runner import check_picture
+from expertree.pipeline.runner import check_status
 from expertree.scheduling.budget import Budget
-from expertree.scheduling.dispatcher import NAMESPACE, Dispatcher, Picture
+from expertree.scheduling.dispatcher import NAMESPACE, Dispatcher, TrainingStatus
 from expertree.scheduling.schedule import State, TrainingTask
 from expertree.storage import Storage
 
@@ -46,16 +46,16 @@ def train_all(
     *,
     config: ClusterConfig,
     directory: Storage,
-    on_picture: Callable[[Picture], None],
+    on_status: Callable[[TrainingStatus], None],
     budget: Budget | None = None,
-) -> Picture:
+) -> TrainingStatus:
     """Train networks in parallel lanes until each is done or has failed for good.
 
     Args:
         tasks: Tasks to run; `work` of each is a `Work`.
         config: Number of lanes, and what each reserves.
         directory: Folder for the state of Ray Train's runs; deleted at the end.
-        on_picture: Called about twice a second with the state of all tasks.
+        on_status: Called about twice a second with the state of all tasks.
         budget: A cap on what the tasks may cost.
 
     Returns:
@@ -66,11 +66,11 @@ def train_all(
             or if no lane is left to work.
     """
     if not tasks:
-        return Picture(tasks=(), history=(), finished=True)
+        return TrainingStatus(tasks=(), history=(), finished=True)
     count = min(num_lanes(config), len(tasks))
     with open_lanes(tasks, count=count, config=config, directory=directory, budget=budget) as pool:
-        picture = _watch(pool, on_picture)
-    return check_picture(picture)
+        status = _watch(pool, on_status)
+    return check_status(status)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class LanePool:
         self.dispatcher = dispatcher
         self._config, self._directory = config, directory
         self._working: dict[Ref, _Lane] = {}
-        self._num_broken, self._num_done = 0, 0
+        self._consecutive_failures, self._num_done = 0, 0
         self._cause = ""
 
     @property
@@ -107,7 +107,7 @@ class LanePool:
         """
         return int(ray.get(self.dispatcher.num_done.remote(), timeout=_ANSWER_S))
 
-    def keep_up(self, wanted: int, *, num_done: int) -> None:
+    def start_missing_lanes(self, wanted: int, *, num_done: int) -> None:
         """Start lanes until `wanted` run, at once only as many as their nodes start at a time.
 
         Args:
@@ -119,8 +119,8 @@ class LanePool:
             TrainingError: If no lane is left and too many in a row have ended by an error.
         """
         if num_done > self._num_done:
-            self._num_broken, self._num_done = 0, num_done
-        if self._num_broken < self._config.max_attempts:
+            self._consecutive_failures, self._num_done = 0, num_done
+        if self._consecutive_failures < self._config.max_attempts:
             self._start_up_to(wanted)
         elif not self._working:
             raise TrainingError(f"no lane is left to train on: {self._cause}")
@@ -141,9 +141,9 @@ class LanePool:
         here = [lane for lane in self._working.values() if lane.node == node]
         if not here:
             return 0
-        asked_s: Mapping[str, float] = ray.get(self.dispatcher.asked_s.remote())
+        asked: Mapping[str, float] = ray.get(self.dispatcher.last_lease_request_s.remote())
         longest_s = time.time() - STARTING_S
-        return sum(max(asked_s.get(own.name, 0.0), longest_s) < own.start_s for own in here)
+        return sum(max(asked.get(own.name, 0.0), longest_s) < own.start_s for own in here)
 
     def _start(self, node: str | None) -> None:
         taken = {lane.name for lane in self._working.values()}
@@ -167,7 +167,7 @@ class LanePool:
             try:
                 ray.get(lane)
             except RayError as error:
-                self._num_broken += 1
+                self._consecutive_failures += 1
                 self._cause = str(error).strip().splitlines()[-1]
 
     def send_home(self) -> None:
@@ -210,7 +210,7 @@ def open_lanes(
     )
     pool = LanePool(dispatcher, config, directory)
     try:
-        pool.keep_up(count, num_done=0)
+        pool.start_missing_lanes(count, num_done=0)
         yield pool
     finally:
         pool.send_home()
@@ -218,15 +218,15 @@ def open_lanes(
             directory.delete()
 
 
-def _watch(pool: LanePool, on_picture: Callable[[Picture], None]) -> Picture:
+def _watch(pool: LanePool, on_status: Callable[[TrainingStatus], None]) -> TrainingStatus:
     while True:
-        picture: Picture = ray.get(pool.dispatcher.picture.remote())
-        on_picture(picture)
-        if picture.finished:
-            return picture
-        states = [task.state for task in picture.tasks]
+        status: TrainingStatus = ray.get(pool.dispatcher.status.remote())
+        on_status(status)
+        if status.finished:
+            return status
+        states = [task.state for task in status.tasks]
         num_open = states.count(State.QUEUED) + states.count(State.RUNNING)
-        pool.keep_up(min(pool.room, num_open), num_done=states.count(State.DONE))
+        pool.start_missing_lanes(min(pool.room, num_open), num_done=states.count(State.DONE))
         pool.wait(POLL_S)
 
 

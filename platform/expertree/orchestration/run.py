@@ -18,7 +18,7 @@ from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench
 from expertree.progress import ExpertState, ProgressView, Snapshot, StageState, State
 from expertree.report import Run, results_table, write_report
-from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import Attempt, TaskStatus
 from expertree.scheduling.schedule import State as TaskState
 from expertree.storage import Storage
@@ -68,7 +68,7 @@ def run_build(config: BuildConfig) -> int:
         on_stage=recorder.on_stage,
     )
     with recorder.view, bench:
-        built = build(config, material, bench, recorder.on_picture)
+        built = build(config, material, bench, recorder.on_status)
         evaluation = evaluate(config, bench, built)
     history = read_events(events.path)
     record, images = run_record(
@@ -116,7 +116,7 @@ class Recorder:
             self._left_s = self._stages[name].left_s
         self._show()
 
-    def on_picture(self, picture: Picture) -> None:
+    def on_status(self, status: TrainingStatus) -> None:
         """Record the progress of the experts' training."""
         self._experts = tuple(
             ExpertState(
@@ -129,14 +129,14 @@ class Recorder:
                 lane=task.lane,
                 attempt=max(task.attempts, 1),
             )
-            for task in picture.tasks
+            for task in status.tasks
         )
-        lanes = {attempt.lane for attempt in picture.history}
-        self._left_s = remaining_s(picture.tasks, len(lanes))
-        labels = {task.key: task.label for task in picture.tasks}
-        for attempt in picture.history:
+        lanes = {attempt.lane for attempt in status.history}
+        self._left_s = remaining_s(status.tasks, len(lanes))
+        labels = {task.key: task.label for task in status.tasks}
+        for attempt in status.history:
             self._note(attempt, labels[attempt.key])
-        for task in picture.tasks:
+        for task in status.tasks:
             for note in task.progress.get("notes", ()):
                 self._say_once(task.label, note)
         num_done = sum(expert.state.is_over for expert in self._experts)

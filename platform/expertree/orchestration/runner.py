@@ -17,12 +17,12 @@ from expertree.pipeline.runner import (
     Files,
     LocalRunner,
     OnDone,
-    OnPicture,
+    OnStatus,
     Runner,
     Shared,
 )
 from expertree.scheduling.budget import Budget
-from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import TrainingTask
 from expertree.storage import Storage
 
@@ -110,10 +110,10 @@ class RayRunner:
         tasks: Sequence[TrainingTask],
         *,
         directory: Storage,
-        on_picture: OnPicture,
+        on_status: OnStatus,
         at_once: int | None = None,
         budget: Budget | None = None,
-    ) -> Picture:
+    ) -> TrainingStatus:
         """Train networks in lanes; with `at_once`, in so many lanes of one worker each."""
         if tasks:
             self.open()
@@ -121,5 +121,5 @@ class RayRunner:
         if at_once is not None:
             config = dataclasses.replace(config, num_lanes=at_once, workers_per_lane=1)
         return train_all(
-            tasks, config=config, directory=directory, on_picture=on_picture, budget=budget
+            tasks, config=config, directory=directory, on_status=on_status, budget=budget
         )

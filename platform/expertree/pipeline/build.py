@@ -27,7 +27,7 @@ from expertree.pipeline.follow_training import prepare_tracking
 from expertree.pipeline.grow import grow_tree, keep_experts, past_of
 from expertree.pipeline.networks import check_weights
 from expertree.pipeline.patch_sets import (
-    Material,
+    SplitPhotographs,
     embed_tables,
     make_tables,
     score_tables,
@@ -43,12 +43,12 @@ from expertree.routing import (
     Router,
     load_router,
 )
-from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.storage import Storage
 
 VALIDATION = ("val_in", "val_out")
 
-OnPicture = Callable[[Picture], None]
+OnStatus = Callable[[TrainingStatus], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,7 +61,7 @@ class Built:
     of all patches that experts were trained on: this build's, then those of the builds before.
     """
 
-    material: Material
+    material: SplitPhotographs
     tables: Mapping[str, Storage]
     extractor: Storage
     embeddings: Mapping[str, Storage]
@@ -73,7 +73,7 @@ class Built:
     scores: Mapping[tuple[str, str], Storage]
     router_result: Storage
     bundle: Storage
-    picture: Picture
+    status: TrainingStatus
     past: FinishedBuild | None
     training: Sequence[tuple[Storage, Storage]]
 
@@ -88,7 +88,7 @@ class Built:
         return {plan.comparison: plan for plan in self.experts if plan.comparison is not None}
 
 
-def prepare(config: BuildConfig, *, is_dry: bool = False) -> Material:
+def prepare(config: BuildConfig, *, is_dry: bool = False) -> SplitPhotographs:
     """Check the configuration before any work starts, and list the photographs.
 
     Args:
@@ -121,11 +121,11 @@ def prepare(config: BuildConfig, *, is_dry: bool = False) -> Material:
         seed=config.seed,
     )
     maps = list_maps(config.photographs.maps, photos, patch_px=config.degradation.patch_px)
-    return Material(photos=photos, skipped=skipped, splits=splits, maps=maps)
+    return SplitPhotographs(photos=photos, skipped=skipped, splits=splits, maps=maps)
 
 
 def build(
-    config: BuildConfig, material: Material, bench: Workbench, on_picture: OnPicture
+    config: BuildConfig, material: SplitPhotographs, bench: Workbench, on_status: OnStatus
 ) -> Built:
     """Run all stages up to the bundle."""
     past = past_of(config)
@@ -147,8 +147,8 @@ def build(
         shards=shards,
         kept=kept,
     )
-    picture = _train_experts(
-        config, bench, material, hierarchy, plans, shards=shards, on_picture=on_picture
+    status = _train_experts(
+        config, bench, material, hierarchy, plans, shards=shards, on_status=on_status
     )
     given = _given_to_routers(tables, embeddings, past)
     classical = choose_classical(bench, config.degradation.tasks, tables["route"])
@@ -178,7 +178,7 @@ def build(
         scores=scores,
         router_result=router_result,
         bundle=bundle,
-        picture=picture,
+        status=status,
         past=past,
         training=given.training,
     )
@@ -191,7 +191,7 @@ def _tree(
     extractor: Storage,
     embeddings: Storage,
 ) -> tuple[Hierarchy, Kept | None]:
-    """Cut a new tree, or grow an earlier build's; then return also the experts that it keeps."""
+    """Return a new tree and None, or an earlier build's tree grown, and the experts it keeps."""
     if past is None:
         return cut_tree(config, bench, extractor, embeddings), None
     hierarchy, growth = grow_tree(bench, config, past, embeddings)
@@ -201,13 +201,13 @@ def _tree(
 def _train_experts(
     config: BuildConfig,
     bench: Workbench,
-    material: Material,
+    material: SplitPhotographs,
     hierarchy: Hierarchy,
     plans: Sequence[ExpertPlan],
     *,
     shards: Storage,
-    on_picture: OnPicture,
-) -> Picture:
+    on_status: OnStatus,
+) -> TrainingStatus:
     cached = all(plan.result.is_done() for plan in plans)
     if bench.is_dry and not cached:
         raise NotMadeError("experts", plans)
@@ -217,7 +217,7 @@ def _train_experts(
             bench,
             plans,
             shards,
-            on_picture,
+            on_status,
             config=config,
             tree=key_of(hierarchy.result),
             budget=budget,

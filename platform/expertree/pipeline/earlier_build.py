@@ -84,7 +84,7 @@ class FinishedBuild:
 
     @property
     def key(self) -> str:
-        """The keys of what a study of this build depends on: its tree, bundle and embeddings."""
+        """The joined keys of what a study of this build depends on: tree, bundle, embeddings."""
         names = [name for name in sorted(self._stored) if name.startswith("embed/")]
         return "-".join(key_of(self.directory(name)) for name in ("tree", "bundle", *names))
 

@@ -21,7 +21,7 @@ from expertree.pipeline.stages import Workbench, key_of, sibling
 from expertree.pipeline.tables import LeafTable, leaf_files, read_labels
 from expertree.pipeline.units import Unit, label_of_role, units_compared, units_of_tree
 from expertree.scheduling.budget import Budget
-from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import TrainingTask
 from expertree.storage import Storage
 from expertree.tracking import RunIdentity
@@ -217,20 +217,20 @@ def train_experts(
     bench: Workbench,
     plans: Sequence[ExpertPlan],
     shards: Storage,
-    on_picture: Callable[[Picture], None],
+    on_status: Callable[[TrainingStatus], None],
     *,
     config: BuildConfig,
     tree: str,
     budget: Budget | None,
     maps: RealMaps,
-) -> Picture:
+) -> TrainingStatus:
     """Train the experts that are not in the store yet, several at a time.
 
     Args:
         bench: The workbench.
         plans: Every expert of the tree.
         shards: What they are trained on.
-        on_picture: Called with the state of all trainings.
+        on_status: Called with the state of all trainings.
         config: Configuration of the build, with where runs are tracked.
         tree: Key of the tree, which groups the runs.
         budget: Cap on what they may cost.
@@ -259,7 +259,7 @@ def train_experts(
         )
         for plan in missing.values()
     ]
-    return bench.runner.train(tasks, directory=bench.lanes, on_picture=on_picture, budget=budget)
+    return bench.runner.train(tasks, directory=bench.lanes, on_status=on_status, budget=budget)
 
 
 def _tracked(

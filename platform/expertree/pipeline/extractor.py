@@ -15,7 +15,7 @@ from expertree.pipeline.runner import OnDone, Runner
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of
 from expertree.pipeline.tables import write_table
-from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import TrainingTask
 from expertree.storage import NOTHING_WRITTEN, Storage, Written
 
@@ -35,12 +35,12 @@ def train_extractor_stage(
     )
     task = TrainingTask(key=key_of(result), label="the extractor", cost=1.0, work=work)
 
-    def on_picture(picture: Picture) -> None:
-        progress = picture.tasks[0].progress
+    def on_status(status: TrainingStatus) -> None:
+        progress = status.tasks[0].progress
         if progress:
             on_done(int(progress["samples"]), int(progress["num_samples"]))
 
-    bench.runner.train([task], directory=bench.lanes, on_picture=on_picture, at_once=1)
+    bench.runner.train([task], directory=bench.lanes, on_status=on_status, at_once=1)
 
 
 def make_extractor(

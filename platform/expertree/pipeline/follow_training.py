@@ -67,7 +67,7 @@ class Follower:
         self._tracker.log(self._seen, scalars)
 
     def on_checkpoint(self, num_seen: int, network: nn.Module) -> None:
-        """Picture some patches, if enough samples have passed."""
+        """TrainingStatus some patches, if enough samples have passed."""
         if self._every and num_seen - self._pictured >= self._every:
             self._pictured = num_seen
             self._tracker.image(num_seen, "patches", encode_png(picture(network, self._patches)))

@@ -17,7 +17,7 @@ from expertree.errors import ArtefactError, ConfigError, PhotoError
 from expertree.hierarchy import Growth, grow, load_tree, save_tree
 from expertree.pipeline.earlier_build import FinishedBuild
 from expertree.pipeline.experts import Kept
-from expertree.pipeline.patch_sets import Material
+from expertree.pipeline.patch_sets import SplitPhotographs
 from expertree.pipeline.runner import OnDone
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of
@@ -69,7 +69,7 @@ def past_of(config: BuildConfig) -> FinishedBuild | None:
     return FinishedBuild(config.grow.build, key="grow.build")
 
 
-def check_photographs(past: FinishedBuild, material: Material) -> None:
+def check_photographs(past: FinishedBuild, material: SplitPhotographs) -> None:
     """Check that no expert was trained on photographs now held back for routers and validation.
 
     Raises:

@@ -20,7 +20,7 @@ from expertree.storage import Storage, Written
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Material:
+class SplitPhotographs:
     """The photographs of a build, with the split and the maps of each."""
 
     photos: Sequence[Photo]
@@ -34,7 +34,7 @@ class Material:
 
 
 def table_specs(
-    sets: Mapping[str, PatchSet], material: Material, *, seed: int
+    sets: Mapping[str, PatchSet], material: SplitPhotographs, *, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Return everything that each patch set's table depends on: contents, not folders."""
     specs: dict[str, dict[str, Any]] = {}
@@ -62,7 +62,7 @@ def _record(patch_set: PatchSet) -> dict[str, Any]:
 
 
 def make_tables(
-    bench: Workbench, sets: Mapping[str, PatchSet], material: Material, *, seed: int
+    bench: Workbench, sets: Mapping[str, PatchSet], material: SplitPhotographs, *, seed: int
 ) -> dict[str, Storage]:
     """Return the table of each patch set, from the store or made now."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from expertree.errors import ExpertreeError, PausedError, TrainingError, TransientStorageError
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.scheduling.budget import Budget
-from expertree.scheduling.dispatcher import Picture, picture_of
+from expertree.scheduling.dispatcher import TrainingStatus, status_of
 from expertree.scheduling.schedule import Schedule, State, TrainingTask
 from expertree.storage import FileRecord, Storage
 
@@ -25,7 +25,7 @@ V_co = TypeVar("V_co", covariant=True)
 OnDone: TypeAlias = Callable[[int, int], None]
 """A callback that takes units done and units in all."""
 
-OnPicture: TypeAlias = Callable[[Picture], None]
+OnStatus: TypeAlias = Callable[[TrainingStatus], None]
 """A callback that takes the state of all trainings."""
 
 Files: TypeAlias = dict[Storage, dict[str, FileRecord]]
@@ -103,16 +103,16 @@ class Runner(Protocol):
         tasks: Sequence[TrainingTask],
         *,
         directory: Storage,
-        on_picture: OnPicture,
+        on_status: OnStatus,
         at_once: int | None = None,
         budget: Budget | None = None,
-    ) -> Picture:
+    ) -> TrainingStatus:
         """Train networks until each is done or has failed for good.
 
         Args:
             tasks: Networks to train; `work` of each is a `scheduling.work.Work`.
             directory: Directory for the state of trainings; deleted at the end.
-            on_picture: Called with the state of all tasks.
+            on_status: Called with the state of all tasks.
             at_once: Most tasks at the same time; None for as many as there is room.
             budget: Cap on what they may cost.
 
@@ -176,7 +176,7 @@ class LocalRunner:
         return (work(number) for number in range(num_units))
 
     def share(self, value: T) -> Shared[T]:
-        """Wrap the value, which units in this process can read as it is."""
+        """Wrap the value; units in this process read it directly."""
         return _Here(value)
 
     def train(
@@ -184,10 +184,10 @@ class LocalRunner:
         tasks: Sequence[TrainingTask],
         *,
         directory: Storage,  # noqa: ARG002 - nothing outlives this call
-        on_picture: OnPicture,
+        on_status: OnStatus,
         at_once: int | None = None,  # noqa: ARG002 - it is one
         budget: Budget | None = None,
-    ) -> Picture:
+    ) -> TrainingStatus:
         """Train the tasks one after the other; a failed one is tried again as on a cluster."""
         attempts = self.cluster.max_attempts
         schedule = Schedule(tasks, lease_s=float("inf"), max_attempts=attempts, budget=budget)
@@ -197,13 +197,13 @@ class LocalRunner:
                 time.sleep(_REST_S)
                 continue
             with _own_threads():
-                _train_one(schedule, task, on_picture)
-        last = picture_of(schedule)
-        on_picture(last)
-        return check_picture(last)
+                _train_one(schedule, task, on_status)
+        last = status_of(schedule)
+        on_status(last)
+        return check_status(last)
 
 
-def _train_one(schedule: Schedule, task: TrainingTask, on_picture: OnPicture) -> None:
+def _train_one(schedule: Schedule, task: TrainingTask, on_status: OnStatus) -> None:
     from expertree.experts.workers import Workers  # noqa: PLC0415 - torch, seconds
 
     last_s = 0.0
@@ -213,7 +213,7 @@ def _train_one(schedule: Schedule, task: TrainingTask, on_picture: OnPicture) ->
         now_s = time.time()
         schedule.heartbeat(_LANE, task.key, now_s, progress)
         if now_s - last_s >= _PICTURE_S:
-            on_picture(picture_of(schedule))
+            on_status(status_of(schedule))
             last_s = now_s
 
     try:
@@ -238,19 +238,19 @@ def told(error: Exception) -> tuple[str, bool]:
     return message, not is_ours or isinstance(error, TransientStorageError)
 
 
-def check_picture(picture: Picture) -> Picture:
-    """Return the last picture of some trainings as it is, if none of them has failed.
+def check_status(status: TrainingStatus) -> TrainingStatus:
+    """Return the last status of some trainings as it is, if none of them has failed.
 
     Raises:
         TrainingError: If some have; the message names them, and says why the first one failed.
     """
-    failed = [task for task in picture.tasks if task.state is State.FAILED]
+    failed = [task for task in status.tasks if task.state is State.FAILED]
     if failed:
         names = [task.label for task in failed]
         listed = ", ".join(names[:_MOST_NAMED])
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         raise TrainingError(f"not trained: {listed}{more}; {failed[0].label}: {failed[0].error}")
-    return picture
+    return status
 
 
 @contextlib.contextmanager

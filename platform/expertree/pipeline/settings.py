@@ -177,7 +177,7 @@ class ExpertsConfig:
             )
 
     @property
-    def is_apart(self) -> bool:
+    def depends_on_group_only(self) -> bool:
         """Whether an expert depends on its group alone, and on nothing of the tree around it."""
         from_above = self.warm_start and self.adapter is None and self.start_from == "parent"
         return self.samples_per_expert is not None and not from_above and not self.rules

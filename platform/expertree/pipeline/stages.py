@@ -30,8 +30,8 @@ VERSIONS: Mapping[str, int] = {
     "evaluate": 7,
     "bundle": 3,
 }
-"""Version of each stage's code. Raise it when the same inputs would give another result: that, and
-not every edit of a comment, is what makes stored results of the stage worthless."""
+"""Version of each stage's code. Raise it when the same inputs would give another result; any other
+edit of the code leaves the stored results of the stage valid."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +102,7 @@ class Workbench:
         return self.store.sub("lanes")
 
     def place(self, stage: str, spec: Mapping[str, Any]) -> Storage:
-        """Return the directory where a stage's result with this spec is, or will be."""
+        """Return the directory where a stage's result with this spec is, or will be, stored."""
         return self.store.sub(stage, stage_key(stage, spec))
 
     @contextlib.contextmanager

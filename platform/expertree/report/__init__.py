@@ -1,4 +1,4 @@
-"""Pictures and tables of a run: a page, data, CSV, LaTeX, and for the terminal."""
+"""Renders the report of a run: a page, data, CSV, LaTeX, and tables for the terminal."""
 
 from expertree.report.schema import Run
 from expertree.report.terminal import results_table

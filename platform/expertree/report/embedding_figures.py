@@ -1,4 +1,4 @@
-"""The picture of embeddings: where images lie, coloured by degradation and by degree."""
+"""The charts of embeddings, coloured by degradation and by degree."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -18,17 +18,17 @@ SEVERITIES: Mapping[str, str] = {
     "medium": "--level-1",
     "severe": "--level-0",
 }
-"""What the degrees of all degradations amount to, and its colour: the mildest of each is slight."""
+"""The common names of all degradations' degrees, and their colours; the mildest is slight."""
 
 _HEIGHT_PX = 420
 
 
 def embedding_figures(run: Run, colours: Mapping[str, str]) -> list[Figure]:
-    """For each projection two charts, coloured by degradation and by degree.
+    """Return two charts for each projection, coloured by degradation and by degree.
 
     Args:
         run: The run.
-        colours: A CSS variable for each degradation.
+        colours: CSS variable of each degradation.
     """
     embeddings = run.get("embeddings", {})
     found = []
@@ -54,10 +54,10 @@ def embedding_figures(run: Run, colours: Mapping[str, str]) -> list[Figure]:
 
 
 def severity(degradation: str, caption: str) -> str:
-    """How severe a degree is among those of its degradation: a key of `SEVERITIES`, or `MIXED`.
+    """Return how severe a degree is for its degradation: a key of `SEVERITIES`, or `MIXED`.
 
     Args:
-        degradation: Its name, or `MIXED`.
+        degradation: Name of the degradation, or `MIXED`.
         caption: The degree, for example `thick haze`.
     """
     if degradation not in REGISTRY:
@@ -74,7 +74,7 @@ def _traces(
     labels: Sequence[str],
     palette: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """One trace a label, in the palette's order; the hover text tells the rest."""
+    """Return one trace for each label, in the palette's order; hover texts tell the rest."""
     words = [
         f"{caption}<br>{DISTRIBUTIONS.get(place, place)}"
         for caption, place in zip(

@@ -43,7 +43,7 @@ METHOD_SYMBOLS: Mapping[str, str] = {
     "best": "diamond-tall-open",
 }
 LEFT_OUT = frozenset({"root", "random_expert"})
-"""Methods that are in the tables, and would crowd the charts."""
+"""Methods that are in the tables but would crowd the charts."""
 
 LEVEL_COLOURS = ("--level-0", "--level-1", "--level-2", "--level-3")
 MOST_CELLS_WITH_TEXT = 200
@@ -56,7 +56,7 @@ class Figure:
     """A chart: plotly's traces and layout, and the words around it.
 
     Attributes:
-        least_width_px: Below it the chart does not shrink with the page but scrolls.
+        least_width_px: Width below which the chart scrolls instead of shrinking with the page.
     """
 
     key: str
@@ -68,12 +68,12 @@ class Figure:
 
 
 def degradation_figures(run: Run) -> list[Figure]:
-    """PSNR by degradation, a mark for each method, one chart a table."""
+    """Return a chart for each table: PSNR by degradation, a mark for each method."""
     return [_degradation_figure(t) for t in run.get("tables", ()) if len(t.get("rows", ())) > 1]
 
 
 def routing_figures(run: Run) -> list[Figure]:
-    """Degradations against the levels and leaves that their images were sent to."""
+    """Return charts of the levels and leaves that each degradation's images were sent to."""
     figures = []
     for key, routing in run.get("routing", {}).items():
         rows = [formatting.name(row) for row in routing.get("rows", ())]
@@ -122,7 +122,7 @@ def routing_figures(run: Run) -> list[Figure]:
 
 
 def loss_figure(run: Run, colours: Mapping[str, str]) -> Figure | None:
-    """Loss of each expert, drawn from where the training ended whose weights it started from."""
+    """Return the loss curves of experts, each drawn from where its parent's training ended."""
     experts = [e for e in run.get("experts", ()) if e.get("curve", {}).get("loss")]
     if not experts:
         return None
@@ -139,7 +139,7 @@ def loss_figure(run: Run, colours: Mapping[str, str]) -> Figure | None:
 
 
 def timeline_figure(run: Run) -> Figure | None:
-    """When each expert was trained, on which lane, and what became of it."""
+    """Return a chart of when and on which lane each expert was trained, and how that ended."""
     spans = run.get("timeline", ())
     if not spans:
         return None
@@ -210,7 +210,7 @@ def _degradation_figure(table: Table) -> Figure:
 
 
 def _links(table: Table) -> list[dict[str, Any]]:
-    """Lines to the routed experts from what the gain is measured over, so that it is a length."""
+    """Return lines as long as the gain: from what it is measured over to the routed experts."""
     rows = {row.get("method", ""): row.get("psnr_rgb", ()) for row in table.get("rows", ())}
     links = []
     for index in range(len(table.get("columns", ()))):
@@ -271,7 +271,7 @@ def _heatmap(
 
 
 def _starts(experts: Sequence[ExpertSummary]) -> Mapping[int | None, float]:
-    """Samples that stood behind the weights of each node's expert before it began."""
+    """Return the samples behind the weights that each node's expert started from."""
     own = {expert["index"]: expert for expert in experts if expert.get("index") is not None}
 
     def start(index: int | None) -> float:
@@ -309,7 +309,7 @@ def _loss_trace(
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Exponential mean without the start's bias: the weights' sum is divided out."""
+    """Return the exponential mean, divided by the sum of its weights to remove the start's bias."""
     past = max(1 - POINTS_LEFT / max(len(values), 1), 0.0)
     total, weight, smooth = 0.0, 0.0, []
     for value in values:
@@ -354,7 +354,7 @@ def _span_trace(span: Span, name: str, node: TreeNode | None) -> dict[str, Any]:
 
 
 def _by_any_name(experts: Sequence[ExpertSummary]) -> dict[str, ExpertSummary]:
-    """Experts by whatever a span may call them."""
+    """Return the experts by each name that a span may call them by: key and label."""
     return {
         name: expert
         for expert in experts

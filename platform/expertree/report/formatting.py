@@ -1,4 +1,4 @@
-"""Numbers in words, the same way in every part of a report."""
+"""Formats numbers and names the same way in every part of a report."""
 
 import math
 import re
@@ -13,7 +13,7 @@ _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def count(value: float | None) -> str:
-    """A count to three digits: 980, 12.3 k, 4.41 M, 1.20 G."""
+    """Format a count to three digits: 980, 12.3 k, 4.41 M, 1.20 G."""
     if not measured(value):
         return NOT_MEASURED
     for scale, letter in _SCALES:
@@ -25,29 +25,29 @@ def count(value: float | None) -> str:
 
 
 def grouped(value: float | None) -> str:
-    """A whole number with thousands apart: 12,345."""
+    """Format a whole number with its thousands apart: 12,345."""
     return f"{value:,.0f}" if measured(value) else NOT_MEASURED
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number with a fixed number of digits."""
+    """Format a number with a fixed number of digits."""
     return f"{value:.{digits}f}".replace("-", MINUS) if measured(value) else NOT_MEASURED
 
 
 def gain(value: float | None) -> str:
-    """A difference in dB with its sign: +1.23, and a true minus for a loss."""
+    """Format a difference in dB with its sign: +1.23, and a true minus for a loss."""
     return f"{value:+.2f}".replace("-", MINUS) if measured(value) else NOT_MEASURED
 
 
 def percent(value: float | None) -> str:
-    """A share in [0, 1] as a percentage; a small one keeps a digit."""
+    """Format a share in [0, 1] as a percentage; a small one keeps a digit."""
     if not measured(value):
         return NOT_MEASURED
     return f"{100 * value:.1f} %" if 0 < abs(value) < 0.0995 else f"{100 * value:.0f} %"
 
 
 def duration(seconds: float | None) -> str:
-    """A time in its two largest units: 0.4 s, 12 s, 3 min 20 s, 2 h 05 min, 1 d 04 h."""
+    """Format a time in its two largest units: 0.4 s, 12 s, 3 min 20 s, 2 h 05 min, 1 d 04 h."""
     if not measured(seconds):
         return NOT_MEASURED
     if seconds < 9.95:
@@ -63,15 +63,15 @@ def duration(seconds: float | None) -> str:
 
 
 def name(identifier: str) -> str:
-    """Identifiers as words: `low_light + jpeg` is `low-light + JPEG`."""
+    """Return identifiers as words: `low_light + jpeg` gives `low-light + JPEG`."""
     return re.sub(r"\bjpeg\b", "JPEG", identifier.replace("_", "-"))
 
 
 def shortened(text: str, num_characters: int) -> str:
-    """Text cut to a length, with an ellipsis where it was cut."""
+    """Return text cut to a length, with an ellipsis where it was cut."""
     return text if len(text) <= num_characters else text[: num_characters - 1].rstrip(" ,") + "…"
 
 
 def measured(value: float | None) -> "TypeIs[float]":
-    """Whether there is a value at all: not None, not NaN, not infinite."""
+    """Return whether there is a value at all: not None, not NaN, not infinite."""
     return value is not None and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""What every page is made with: templates, scripts, plotly, settings in words."""
+"""The parts that every page is made with: templates, scripts, plotly, settings in words."""
 
 import base64
 import functools
@@ -15,13 +15,13 @@ from expertree.report import formatting
 
 @functools.cache
 def plotly_compressed() -> str:
-    """plotly.js as base64 of gzip: 2 MB instead of 4.8, unpacked by the browser itself."""
+    """Return plotly.js as base64 of gzip: 2 MB instead of 4.8, unpacked by the browser itself."""
     source = importlib.resources.files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
     return base64.b64encode(gzip.compress(source, 9, mtime=0)).decode()
 
 
 def environment() -> jinja2.Environment:
-    """Where templates come from; what they write is escaped."""
+    """Return the environment that loads templates; it escapes what they write."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("expertree.report", "templates"),
         autoescape=True,
@@ -32,19 +32,19 @@ def environment() -> jinja2.Environment:
 
 
 def source(name: str) -> Markup:
-    """A style sheet or script of ours."""
+    """Return the text of a style sheet or script of this package."""
     folder = importlib.resources.files("expertree.report") / "templates"
     return Markup(folder.joinpath(name).read_text(encoding="utf-8"))  # noqa: S704 - our own file
 
 
 def script_json(value: object) -> Markup:
-    """JSON for a script element: without `<`, no text in it can end the element."""
+    """Return JSON for a script element: without `<`, no text in it can end the element."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - the line above is the escape
 
 
 def pairs(data: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as dotted keys and values."""
+    """Return nested settings as dotted keys and values."""
     found: list[tuple[str, str]] = []
     for key, value in data.items():
         if isinstance(value, Mapping) and value:
@@ -56,7 +56,7 @@ def pairs(data: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]
 
 
 def quantity(key: str, value: object) -> tuple[str, str]:
-    """A name with its unit in it, and its value, for people: `wall_s`, 75 is wall, 1 min 15 s."""
+    """Return a name without its unit, and the value with it: `wall_s`, 75 is wall, 1 min 15 s."""
     words = key.replace("_", " ")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return words, str(value)

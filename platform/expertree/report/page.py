@@ -1,4 +1,4 @@
-"""A run as one HTML page that needs nothing but itself."""
+"""Renders a run as one HTML page that needs no other file."""
 
 import base64
 import dataclasses
@@ -29,7 +29,7 @@ from expertree.report.tables import clean_sentence, grid, over_words
 from expertree.report.tree_drawing import colours_of, draw_tree
 
 _WORDS_PERCENT = 18.0
-"""What a method's name takes of the width of the scale."""
+"""Width of a method's name in percent of the scale's width."""
 
 LADDER = ("input", "classical", "one_network_tree", "one_network", "routed", "best_level")
 DEFAULT_DEGRADATIONS = ("low_light", "blur", "noise", "rain", "snow", "haze", "jpeg")
@@ -37,7 +37,7 @@ DEFAULT_DEGRADATIONS = ("low_light", "blur", "noise", "rain", "snow", "haze", "j
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Mark:
-    """A method's place on a scale of PSNR, `left_percent` from its left end.
+    """The place of a method on a scale of PSNR, `left_percent` from its left end.
 
     Attributes:
         is_far: Whether its words move away from the line, past those of a neighbour on their side.
@@ -53,10 +53,10 @@ class Mark:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Headline:
-    """The gain on one distribution, and the values between which it lies.
+    """The gain on one distribution, and the two values that it is the difference of.
 
     Attributes:
-        over: What it is measured over, in words, and its PSNR (`base`).
+        over: Method that it is measured over, in words; `base` is that method's PSNR.
         harmed: Share of images made worse than the input.
     """
 
@@ -74,7 +74,7 @@ class Headline:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Audit:
-    """What the router's choice costs on one distribution."""
+    """The cost of the router's choice against the best one, on one distribution."""
 
     place: str
     agreement: str
@@ -83,7 +83,7 @@ class Audit:
 
 
 def render_page(run: Run, images: Mapping[str, bytes]) -> str:
-    """Make the page.
+    """Render the page of a run.
 
     Args:
         run: The run, already checked.
@@ -130,7 +130,7 @@ def render_page(run: Run, images: Mapping[str, bytes]) -> str:
 
 
 def _degradations(run: Run) -> Sequence[str]:
-    """The single degradations of a run, in the order that gives them their colours."""
+    """Return the single degradations of a run, in the order that gives them their colours."""
     found = [
         *(t.get("columns", ()) for t in run.get("tables", ()) if t.get("kind") == "single"),
         *(routing.get("rows", ()) for routing in run.get("routing", {}).values()),
@@ -177,7 +177,7 @@ def _headlines(run: Run) -> list[Headline]:
 
 
 def _ladder(values: Mapping[str, float | None]) -> dict[str, float]:
-    """The methods of the headline's scale from the worst to the best; of two networks one."""
+    """Return the methods of the headline's scale, worst first; of two networks only one."""
     found = {name: v for name in LADDER if formatting.measured(v := values.get(name))}
     if "one_network_tree" in found:
         found.pop("one_network", None)
@@ -209,7 +209,7 @@ def _audits(run: Run) -> list[Audit]:
 
 
 def _lefts(run: Run) -> list[tuple[str, str]]:
-    """Each distribution, and the share of its images that were left as they are."""
+    """Return each distribution, and the share of its images that were left as they are."""
     shares = {key: found.get("share_as_is") for key, found in run.get("routing", {}).items()}
     return [
         (DISTRIBUTIONS.get(key, key), formatting.percent(share))
@@ -219,7 +219,7 @@ def _lefts(run: Run) -> list[tuple[str, str]]:
 
 
 def _brief(method: str) -> str:
-    """A method's name where there is one network at most, so that it need not say which."""
+    """Return a method's name for places with one network at most, so it need not say which."""
     return described(method).short.partition(",")[0]
 
 
@@ -241,7 +241,7 @@ def _marks(values: Mapping[str, float | None], reference: str = "") -> tuple[Mar
 
 
 def apart(marks: Sequence[Mark]) -> tuple[Mark, ...]:
-    """Keep the words of marks apart, which stand below and above the scale in turn."""
+    """Return marks moved so that their words, below and above the scale in turn, do not meet."""
     placed: list[Mark] = []
     for mark in marks:
         before = placed[-2] if len(placed) > 1 else None
@@ -291,7 +291,7 @@ def _example(example: Example, firsts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _gain(psnr: Mapping[str, float | None]) -> str:
-    """Of one example, over the same as the headline's; empty where it was not measured."""
+    """Return the gain of an example, measured as the headline's; empty if it was not measured."""
     found = {name: value for name, value in psnr.items() if formatting.measured(value)}
     if "input" not in found or "routed" not in found:
         return ""
@@ -299,7 +299,7 @@ def _gain(psnr: Mapping[str, float | None]) -> str:
 
 
 def _first_of_equals(run: Run, images: Mapping[str, bytes]) -> dict[str, str]:
-    """For each image of an example the first one of the same content.
+    """Return the first image of the same content for each image of an example, by name.
 
     Examples share photographs, and so clean images: each is written once.
     """

@@ -1,4 +1,4 @@
-"""What a run's report is made from: the content of `report.json`.
+"""The data that a run's report is made from: the content of `report.json`.
 
 Every part but the title is optional: a run without a tree of several levels, or one that was
 stopped before the evaluation, still has a report.
@@ -21,9 +21,9 @@ IMAGE_KINDS = ("input", "one_network", "one_network_tree", "routed", "clean")
 class Row(TypedDict, total=False):
     """One method in a table; its name is one of `evaluation.METHODS`.
 
-    Lists run along the table's columns; None is not measured. `harmed` is the share of images that
-    are worse than the input by more than 0.1 dB. `quartiles_db` is the mean PSNR over all images of
-    the table, in quarters by the quality of the input, the worst first.
+    Lists run along the table's columns; None means not measured. `harmed` is the share of images
+    that are worse than the input by more than 0.1 dB. `quartiles_db` is the mean PSNR over all
+    images of the table, in quarters by the quality of the input, the worst first.
     """
 
     method: str
@@ -38,7 +38,7 @@ class Row(TypedDict, total=False):
 
 
 class Table(TypedDict, total=False):
-    """PSNR (dB) and SSIM of methods on degradations; the last column is the average.
+    """A table of PSNR (dB) and SSIM of methods on degradations; the last column is the average.
 
     `quartile_bounds_db` is the input's PSNR where one quarter ends and the next one begins.
     """
@@ -51,7 +51,7 @@ class Table(TypedDict, total=False):
 
 
 class TreeNode(TypedDict, total=False):
-    """A node. `expert` is the node whose expert it uses: itself, or the start of its chain.
+    """A node of the tree; `expert` is the node whose expert serves it, itself or one above.
 
     `backbone` names that expert's network, and says if it is an adapter.
     """
@@ -68,7 +68,7 @@ class TreeNode(TypedDict, total=False):
 
 
 class TreeLevel(TypedDict, total=False):
-    """A level: its groups and how well they are apart (None where it has no meaning)."""
+    """A level of the tree: its number of groups, and their silhouette (None where undefined)."""
 
     level: int
     silhouette: float | None
@@ -84,9 +84,9 @@ class TreeSummary(TypedDict, total=False):
 
 
 class Routing(TypedDict, total=False):
-    """Where images of each degradation were sent, as shares of that degradation's images.
+    """The shares of each degradation's images that were sent to each leaf and level.
 
-    `as_is` is the share that was left as it is: with it leaves add up to 1, and levels.
+    `as_is` is the share that was left as it is; with it the leaves add up to 1, and the levels too.
     """
 
     rows: Sequence[str]
@@ -99,7 +99,7 @@ class Routing(TypedDict, total=False):
 
 
 class ShiftCurves(TypedDict, total=False):
-    """Along points of shift: mean levels (0 is the root's), and mean PSNR in dB of each method."""
+    """Mean levels (0 is the root's) and mean PSNR in dB of each method, along points of shift."""
 
     point: Sequence[float]
     mean_level: Sequence[float | None]
@@ -114,7 +114,7 @@ class ShiftCurves(TypedDict, total=False):
 
 
 class CleanImages(TypedDict):
-    """What becomes of images that need nothing; PSNR is against the input, of what was changed."""
+    """The results on clean images; PSNR is against the input, over the images that were changed."""
 
     num: int
     left_as_is: float
@@ -130,11 +130,11 @@ class Curve(TypedDict):
 
 
 class ExpertSummary(TypedDict, total=False):
-    """One expert's training. `index` is None for a network that the tree is compared with.
+    """The training of one expert; `index` is None for a network that the tree is compared with.
 
     `comparison` is then the method that it is, and None for an expert of the tree.
-    `start` says in words what its weights were at first; `parent` is the node whose expert's they
-    were, or None; `notes` say what happened on the way.
+    `start` says in words which weights it started from; `parent` is the node of the expert that
+    they came from, or None; `notes` say what happened on the way.
     """
 
     index: int | None
@@ -166,7 +166,7 @@ class Span(TypedDict, total=False):
 
 
 class Stage(TypedDict, total=False):
-    """One stage of the job; `cached` if its result was found and not made."""
+    """One stage of the job; `cached` says that its result was found and not made."""
 
     name: str
     seconds: float
@@ -174,9 +174,10 @@ class Stage(TypedDict, total=False):
 
 
 class Route(TypedDict, total=False):
-    """The router's choice for one image; the rest of it says what an expert would have been.
+    """The router's choice for one image.
 
-    `as_is` says that there was none: the image was left as it is.
+    `as_is` says that the image was left as it is; the rest then says which expert would have been
+    chosen.
     """
 
     as_is: bool
@@ -205,7 +206,7 @@ class Example(TypedDict, total=False):
 
 
 class Separation(TypedDict):
-    """How far embeddings of one degradation are from all others."""
+    """The separation of one degradation's embeddings from all others."""
 
     label: str
     num_samples: int
@@ -225,7 +226,7 @@ class Embeddings(TypedDict, total=False):
 
 
 class Grown(TypedDict, total=False):
-    """What came of growing the tree of a finished build, said in words.
+    """The result of growing the tree of a finished build; `said` says it in words.
 
     `nodes` pairs old and new numbers of nodes, `beside` new nodes and those that they stand beside;
     `earlier` says where the patch sets of the builds before are stored.
@@ -240,7 +241,7 @@ class Grown(TypedDict, total=False):
 
 
 class Run(TypedDict, total=False):
-    """A run as its report tells it; `report.json` is this and nothing else."""
+    """The record of a run; `report.json` is this and nothing else."""
 
     title: str
     created: str
@@ -267,14 +268,14 @@ class Run(TypedDict, total=False):
 
 
 def check_run(run: Run, images: Mapping[str, bytes]) -> None:
-    """Refuse a run that contradicts itself, before anything is drawn from it.
+    """Check that a run does not contradict itself, before anything is drawn from it.
 
     Args:
         run: The run.
         images: The report's images by name.
 
     Raises:
-        ValueError: A list has the wrong length, or something that is named does not exist.
+        ValueError: If a list has the wrong length, or something that is named does not exist.
     """
     for problem in _problems(run, images):
         raise ValueError(f"report: {problem}")

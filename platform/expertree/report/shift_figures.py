@@ -1,4 +1,4 @@
-"""Levels and PSNR as inputs move out of distribution (paper 000, figure 5)."""
+"""The charts of levels and PSNR as inputs move out of distribution (paper 000, figure 5)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ _FROM_TO = "shift, from the mildest in distribution to the severest out of it"
 
 
 def shift_figures(run: Run) -> list[Figure]:
-    """For single and for mixed degradations a chart of PSNR and one of levels, by shift."""
+    """Return a chart of PSNR and one of levels, for single and for mixed degradations."""
     found = []
     for kind, title in KINDS.items():
         curves = run.get("shift", {}).get(kind)

@@ -1,4 +1,4 @@
-"""The results tables, written once as data, as CSV, LaTeX and cells for a page or a terminal."""
+"""Renders the results tables as CSV, as LaTeX, and as cells for a page or a terminal."""
 
 import csv
 import dataclasses
@@ -43,7 +43,7 @@ _LATEX_SPECIAL = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """One method on one degradation, in words.
+    """The result of one method on one degradation, in words.
 
     Attributes:
         psnr: PSNR over RGB in dB.
@@ -113,12 +113,12 @@ def grid(table: Table) -> Grid:
 
 
 def over_words(method: str) -> str:
-    """What a gain is measured over, as a sentence says it."""
+    """Return the name of what a gain is measured over, as it stands in a sentence."""
     return "the input" if method == "input" else described(method).name
 
 
 def clean_sentence(clean: CleanImages) -> str:
-    """What becomes of images that need nothing, in a sentence."""
+    """Return a sentence that says what becomes of clean images."""
     said = (
         f"Of {clean['num']} clean images {formatting.percent(clean['left_as_is'])} are left as "
         "they are"
@@ -130,7 +130,7 @@ def clean_sentence(clean: CleanImages) -> str:
 
 
 def tables_csv(run: Run) -> str:
-    """All tables of a run as one long table: a line for each method and degradation."""
+    """Return all tables of a run as one CSV: a line for each method and degradation."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -153,7 +153,7 @@ def tables_csv(run: Run) -> str:
 
 
 def tables_latex(run: Run) -> str:
-    """All tables of a run for LaTeX with the booktabs package."""
+    """Return all tables of a run as LaTeX that needs the booktabs package."""
     parts = [_latex(grid(table)) for table in run.get("tables", ())]
     return "% Needs \\usepackage{booktabs}.\n" + "\n".join(parts)
 
@@ -224,7 +224,7 @@ def _is_bound(row: Row) -> bool:
 
 
 def _quartile_headings(bounds_db: Sequence[float]) -> tuple[str, ...]:
-    """Such as `input below 14.2`, `14.2 to 18.0`, `above 22.1`; none without bounds."""
+    """Return headings such as `below 14.2`, `14.2 to 18.0`, `above 22.1`; none without bounds."""
     if not bounds_db:
         return ()
     bounds = [formatting.number(bound, 1) for bound in bounds_db]

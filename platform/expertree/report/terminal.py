@@ -1,4 +1,4 @@
-"""The results of a run for the terminal."""
+"""Renders the results of a run for the terminal."""
 
 import io
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from expertree.report.schema import DISTRIBUTIONS, Run
 from expertree.report.tables import Grid, Line, clean_sentence, grid, over_words
 
 WIDTH_FOR_SAMPLES = 92
-"""Characters from which on the samples seen in training stand beside the scores."""
+"""Width in characters from which the samples seen in training are shown too."""
 
 WIDTH_FOR_COST = 112
-"""Characters from which on parameters and multiply-adds do, too."""
+"""Width in characters from which parameters and multiply-adds are shown too."""
 
 
 def results_table(run: Run, *, width: int | None = None, colour: bool = False) -> str:
@@ -39,7 +39,7 @@ def results_table(run: Run, *, width: int | None = None, colour: bool = False) -
 
 
 def console_of(*, width: int | None, colour: bool) -> Console:
-    """A console that nobody sees; see `text_of`.
+    """Return a console that writes into memory; see `text_of`.
 
     Args:
         width: Characters to a line; the terminal's own by default.
@@ -55,7 +55,7 @@ def console_of(*, width: int | None, colour: bool) -> Console:
 
 
 def empty_table(title: str) -> RichTable:
-    """A table under its title, a line below the headings and none elsewhere."""
+    """Return an empty table with a title, a line below the headings and none elsewhere."""
     return RichTable(
         title=title,
         title_justify="left",
@@ -69,7 +69,7 @@ def empty_table(title: str) -> RichTable:
 
 
 def text_of(console: Console, parts: Sequence[RenderableType]) -> str:
-    """What a console would show of these parts, without a newline at the end."""
+    """Return what a console would show of these parts, without a newline at the end."""
     with console.capture() as capture:
         console.print(Group(*parts), crop=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
@@ -98,7 +98,7 @@ def _table(table: Grid, width: int) -> RichTable:
 
 
 def _means(line: Line, style: str) -> tuple[Text, Text]:
-    """SSIM and the share of images harmed, of the last column, which is the average."""
+    """Return SSIM and the share of images harmed of the last column, which is the average."""
     if not line.cells:
         return Text(), Text()
     last = line.cells[-1]

@@ -1,4 +1,4 @@
-"""The expert tree as boxes and ribbons: where everything goes, without drawing it."""
+"""Lays out the expert tree as cards and ribbons; the page's template draws it."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from expertree.report.schema import TreeNode, TreeSummary
 CARD_WIDTH_PX = 232
 CARD_HEIGHT_PX = 76
 WIDTH_PX = 1110
-"""What the columns are spread over, as far as the gaps' limits allow."""
+"""Width that the columns are spread over, as far as the gaps' limits allow."""
 
 COLUMN_GAPS_PX = (72, 190)
 ROW_GAP_PX = 14
@@ -25,7 +25,7 @@ class Part:
 
     Attributes:
         colour: A CSS variable's name.
-        x_px: Where it starts, from the bar's left.
+        x_px: Left end, from the bar's left.
     """
 
     label: str
@@ -36,7 +36,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
-    """A node. Positions are of its top left corner.
+    """The card of a node. Positions are of its top left corner.
 
     Attributes:
         level: Its level, and how far it is indented where the tree is shown as a list.
@@ -60,7 +60,7 @@ class Card:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Ribbon:
-    """Samples on their way from a parent to a child: an SVG path and its width."""
+    """A band for the samples that go from a parent to a child: an SVG path and its width."""
 
     path: str
     width_px: float
@@ -70,7 +70,7 @@ class Ribbon:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """A level's heading."""
+    """The heading of a level's column."""
 
     x_px: float
     title: str
@@ -79,7 +79,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
-    """A whole tree, coarse on the left, fine on the right; cards parents first, then down."""
+    """The drawing of a whole tree, coarse on the left, fine on the right; cards depth first."""
 
     width_px: float
     height_px: float
@@ -89,7 +89,7 @@ class Drawing:
 
 
 def draw_tree(tree: TreeSummary, colours: Mapping[str, str]) -> Drawing | None:
-    """Lay a tree out.
+    """Lay out a tree.
 
     Args:
         tree: The tree, nodes breadth first.
@@ -116,26 +116,26 @@ def draw_tree(tree: TreeSummary, colours: Mapping[str, str]) -> Drawing | None:
 
 
 def colours_of(degradations: Sequence[str]) -> dict[str, str]:
-    """A CSS variable for each degradation, the same one wherever it is drawn."""
+    """Return a CSS variable for each degradation, the same one wherever it is drawn."""
     return {name: f"--task-{number % 8}" for number, name in enumerate(degradations)}
 
 
 def colour_of(caption: str, colours: Mapping[str, str]) -> str:
-    """The colour of a caption: that of the one degradation it names, else a neutral one."""
+    """Return the colour of the one degradation that a caption names, else a neutral one."""
     text = caption.replace("-", " ").replace("_", " ").lower()
     named = [colour for task, colour in colours.items() if task.replace("_", " ") in text]
     return named[0] if len(named) == 1 else "--task-mixed"
 
 
 def node_colour(node: TreeNode, colours: Mapping[str, str]) -> str:
-    """The colour of what at least half of a node's samples are, else a neutral one."""
+    """Return the colour of what at least half of a node's samples are, else a neutral one."""
     dominant = node.get("dominant", ())
     is_clear = bool(dominant) and dominant[0][1] >= 0.5
     return colour_of(dominant[0][0], colours) if is_clear else "--task-mixed"
 
 
 def children_of(nodes: Sequence[TreeNode], index: int | None) -> list[TreeNode]:
-    """A node's children in order; the roots for None."""
+    """Return a node's children in order; the roots for None."""
     return [node for node in nodes if node.get("parent") == index]
 
 

@@ -1,4 +1,4 @@
-"""The files of a report."""
+"""Writes the files of a report."""
 
 import json
 import math
@@ -21,7 +21,7 @@ def render_report(run: Run, images: Mapping[str, bytes]) -> dict[str, bytes]:
     """Make all files of a report; writes nothing.
 
     Args:
-        run: What happened; see `schema.Run`. NumPy numbers are taken as numbers, and NaN and
+        run: Record of the run; see `schema.Run`. NumPy numbers are taken as numbers, and NaN and
             infinity as not measured.
         images: PNG files by name, at least those that the run's examples name.
 
@@ -29,7 +29,7 @@ def render_report(run: Run, images: Mapping[str, bytes]) -> dict[str, bytes]:
         Content by file name: `report.html`, `report.json`, `tables.csv`, `tables.tex`.
 
     Raises:
-        ValueError: The run contradicts itself.
+        ValueError: If the run contradicts itself.
     """
     plain: Run = _plain(run)
     check_run(plain, images)
@@ -45,8 +45,8 @@ def write_report(run: Run, images: Mapping[str, bytes], directory: Storage) -> N
     """Write a report; the same arguments as `render_report`.
 
     Raises:
-        ValueError: The run contradicts itself.
-        StorageError: The directory cannot be written.
+        ValueError: If the run contradicts itself.
+        StorageError: If the directory cannot be written.
     """
     for name, data in render_report(run, images).items():
         directory.write_bytes(name, data)

@@ -19,7 +19,7 @@ NAMESPACE = "expertree"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
+class TrainingStatus:
     """A snapshot of a group of tasks and their attempts."""
 
     tasks: Sequence[TaskStatus]
@@ -27,15 +27,15 @@ class Picture:
     finished: bool
 
 
-def picture_of(schedule: Schedule) -> Picture:
+def status_of(schedule: Schedule) -> TrainingStatus:
     """Return a snapshot of a schedule."""
-    return Picture(
+    return TrainingStatus(
         tasks=schedule.status(), history=list(schedule.history), finished=schedule.finished
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Tenant:
+class LaneIdentity:
     """The process of a lane that leases tasks.
 
     Attributes:
@@ -68,7 +68,7 @@ class Dispatcher:
         self._asked_s: dict[str, float] = {}
         self._closed = False
 
-    async def lease(self, tenant: Tenant) -> TrainingTask | None:
+    async def lease(self, tenant: LaneIdentity) -> TrainingTask | None:
         """Wait for a task for the lane and return it; None tells the calling process to end."""
         self._incarnations[tenant.lane] = tenant.incarnation
         self._asked_s[tenant.lane] = time.time()
@@ -90,36 +90,36 @@ class Dispatcher:
         """Forget queued tasks and return their keys; see `Schedule.withdraw`."""
         return self._schedule.withdraw(keys)
 
-    async def heartbeat(self, tenant: Tenant, key: str, progress: Mapping[str, Any]) -> bool:
+    async def heartbeat(self, tenant: LaneIdentity, key: str, progress: Mapping[str, Any]) -> bool:
         """Note that a lane is alive; return False if it must stop its task."""
         return self._is_current(tenant) and self._schedule.heartbeat(
             tenant.lane, key, time.time(), progress
         )
 
-    async def finish(self, tenant: Tenant, key: str) -> None:
+    async def finish(self, tenant: LaneIdentity, key: str) -> None:
         """Mark a task as done, whichever process reports it."""
         self._schedule.finish(tenant.lane, key, time.time())
 
-    async def fail(self, tenant: Tenant, key: str, error: str, *, retry: bool) -> None:
+    async def fail(self, tenant: LaneIdentity, key: str, error: str, *, retry: bool) -> None:
         """Record a task's error and queue it anew if `retry`; see `Schedule.fail`."""
         if self._is_current(tenant):
             self._schedule.fail(tenant.lane, key, time.time(), error, retry=retry)
 
-    async def release(self, tenant: Tenant, key: str) -> None:
+    async def release(self, tenant: LaneIdentity, key: str) -> None:
         """Queue a task anew that its lane gives back; this is no failure of the task."""
         if self._is_current(tenant):
             self._schedule.release(tenant.lane, key, time.time())
 
-    async def picture(self) -> Picture:
+    async def status(self) -> TrainingStatus:
         """Take expired leases back, and return a snapshot of all tasks."""
         self._schedule.expire(time.time())
-        return picture_of(self._schedule)
+        return status_of(self._schedule)
 
     async def num_done(self) -> int:
         """Return how many tasks are done."""
         return self._schedule.num_done
 
-    async def asked_s(self) -> dict[str, float]:
+    async def last_lease_request_s(self) -> dict[str, float]:
         """Return when each lane last asked for a task, in seconds since 1970."""
         return dict(self._asked_s)
 
@@ -127,5 +127,5 @@ class Dispatcher:
         """Lease no more tasks, so that all lanes end."""
         self._closed = True
 
-    def _is_current(self, tenant: Tenant) -> bool:
+    def _is_current(self, tenant: LaneIdentity) -> bool:
         return self._incarnations.get(tenant.lane) == tenant.incarnation

@@ -42,7 +42,7 @@ class TrainingTask:
         after: Keys of tasks that must be done before (a warm start needs its parent).
         work: The work that a lane runs; opaque here.
         kind: Name that tasks of the same speed share.
-        goes_first: Whether it comes before all tasks without this flag, however long those are; for
+        is_urgent: Whether it comes before all tasks without this flag, however long those are; for
             short work that others outside of the schedule wait for.
     """
 
@@ -52,7 +52,7 @@ class TrainingTask:
     after: tuple[str, ...] = ()
     work: Any = None
     kind: str = ""
-    goes_first: bool = False
+    is_urgent: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,7 +174,7 @@ class Schedule:
     def lease(self, lane: str, now: float, node: str = "") -> TrainingTask | None:
         """Give a lane its next task, the one that starts the longest chain; None if none is ready.
 
-        Tasks with `goes_first` come before all others. A lane that asks while it holds a task has
+        Tasks with `is_urgent` come before all others. A lane that asks while it holds a task has
         been restarted, so that task is given up first.
         """
         for entry in self._entries.values():
@@ -185,7 +185,7 @@ class Schedule:
         ready = self._affordable(ready, now)
         if not ready:
             return None
-        entry = max(ready, key=lambda e: (e.task.goes_first, self._urgency[e.task.key], e.task.key))
+        entry = max(ready, key=lambda e: (e.task.is_urgent, self._urgency[e.task.key], e.task.key))
         entry.state, entry.lane, entry.seen = State.RUNNING, lane, now
         entry.attempts += 1
         entry.first_report = None

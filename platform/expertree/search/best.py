@@ -1,4 +1,4 @@
-"""Writes the best tree of a search as a configuration that the build job takes."""
+"""Renders the best tree of a search as a configuration that the build job takes."""
 
 from collections.abc import Mapping
 from typing import Any

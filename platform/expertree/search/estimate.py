@@ -111,7 +111,7 @@ def _of(config: SearchConfig, overrides: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def rate_of(config: BuildConfig) -> Rate | None:
-    """Return how fast experts train: by those stored, else timed here; None if it runs elsewhere."""
+    """Return the speed of stored experts, else one timed here; None if training is elsewhere."""
     stored = list(_stored_rates(config))
     if stored:
         mean = sum(stored) / len(stored)

@@ -28,7 +28,7 @@ from expertree.search.planning import (
     quiet_bench,
 )
 from expertree.search.settings import trial_config
-from expertree.search.trial_plan import Judged
+from expertree.search.trial_plan import TrialResult
 from expertree.storage import Storage
 
 _SECONDS_AN_HOUR = 3600.0
@@ -40,7 +40,7 @@ def judge_trial(
     experts: Mapping[int, Storage],
     num_samples: Mapping[int, int],
     runner: Runner,
-) -> Judged:
+) -> TrialResult:
     """Train a trial's routers on its experts' scores, and measure what the tree reaches.
 
     Args:
@@ -76,7 +76,7 @@ def judge_trial(
         validation = {name: columns(name) for name in SETS if name != ROUTE}
         found = _judge(setup, config, bench, hierarchy.tree, router_result, validation)
     num_parameters = sum(own.read_json("expert.json")["num_parameters"] for own in served.values())
-    return Judged(
+    return TrialResult(
         psnr_in=found[SELECT_IN]["routed"],
         psnr_out=found[SELECT_OUT]["routed"],
         best_level_in=found[SELECT_IN]["best_level"],

@@ -26,7 +26,7 @@ from expertree.scheduling.schedule import TrainingTask
 from expertree.search.lane_pieces import PieceWork, ScoreWork
 from expertree.search.record import Node
 from expertree.search.settings import SearchConfig, trial_config
-from expertree.search.trial_plan import Need, Stop, TrialPlan
+from expertree.search.trial_plan import ExpertNeed, Milestone, TrialPlan
 from expertree.storage import Storage
 
 ROUTE, TRAIN = "route", "train"
@@ -199,7 +199,7 @@ def _need(
     shards: Storage,
     *,
     served: bool,
-) -> Need:
+) -> ExpertNeed:
     work = ExpertWork(
         job=plan.job,
         shards=shards,
@@ -215,7 +215,7 @@ def _need(
         spec = {"expert": plan.key, "num_samples": num_samples}
         parts.append((num_samples, bench.place("snapshot", spec), spec))
     results = [*(snapshot for _, snapshot, _ in parts), plan.result]
-    return Need(
+    return ExpertNeed(
         key=plan.key,
         label=plan.label,
         node=node,
@@ -248,7 +248,7 @@ def _stop(
     work: PieceWork,
     *,
     end: int,
-) -> Stop:
+) -> Milestone:
     columns = []
     for name in SETS:
         spec = {"expert": key_of(result), "table": key_of(setup.tables[name])}
@@ -262,7 +262,7 @@ def _stop(
         )
     key = f"{plan.key}@{end}"
     score_work = ScoreWork(expert=result, columns=tuple(columns), device=work.expert.device)
-    return Stop(
+    return Milestone(
         key=key,
         num_samples=end,
         result=result,
@@ -271,7 +271,7 @@ def _stop(
             key=f"{key} scored",
             label=f"{plan.label}, scored",
             cost=0.0,
-            goes_first=True,  # a trial waits for it, maybe to be stopped
+            is_urgent=True,  # a trial waits for it, maybe to be stopped
             work=score_work,
         ),
         columns={name: column.directory for name, column in zip(SETS, columns, strict=True)},

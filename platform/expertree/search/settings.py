@@ -155,7 +155,7 @@ def demands(config: BuildConfig) -> list[Demand]:
     """Return the experts that one tree needs, by level; a group not cut further counts on each."""
     hierarchy, experts = config.hierarchy, config.experts
     cut, own = hierarchy.cut_groups, experts.samples_per_expert
-    shares_groups = hierarchy.method == "bisecting" and experts.is_apart
+    shares_groups = hierarchy.method == "bisecting" and experts.depends_on_group_only
     how = {**to_dict(hierarchy), "groups": None}
     needs_root = hierarchy.has_root or experts.warm_start
     found = []

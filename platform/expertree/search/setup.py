@@ -6,7 +6,7 @@ from expertree.degradation.fresh import RealMaps
 from expertree.errors import ConfigError, GroupingError
 from expertree.pipeline.extractor import make_extractor
 from expertree.pipeline.patch_sets import (
-    Material,
+    SplitPhotographs,
     embed_tables,
     make_tables,
     score_tables,
@@ -44,7 +44,7 @@ def check_space(config: SearchConfig, space: Space) -> None:
 def make_setup(
     config: SearchConfig,
     space: Space,
-    material: Material,
+    material: SplitPhotographs,
     bench: Workbench,
     notes: Storage,
 ) -> SearchSetup:

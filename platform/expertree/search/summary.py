@@ -124,7 +124,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
 
 
 def _mean_of(trial: Trial) -> tuple[float, int]:
-    """Return the mean PSNR to compare trials by, and a number that puts the first of equals up."""
+    """Return the mean PSNR and the negated number to sort by, so that the first of equals wins."""
     value = value_of(trial["objectives"]) if trial["objectives"] is not None else float("-inf")
     return value, -trial["number"]
 

@@ -12,7 +12,7 @@ from expertree.storage import Storage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Stop:
+class Milestone:
     """One expert at one rung.
 
     Attributes:
@@ -33,7 +33,7 @@ class Stop:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Need:
+class ExpertNeed:
     """One expert that a trial needs.
 
     Attributes:
@@ -50,7 +50,7 @@ class Need:
     node: int
     served: bool
     parent: str | None
-    stops: tuple[Stop, ...]
+    stops: tuple[Milestone, ...]
 
     @property
     def num_samples(self) -> int:
@@ -67,12 +67,12 @@ class TrialPlan:
     """
 
     tree: tuple[Node, ...]
-    needs: tuple[Need, ...]
+    needs: tuple[ExpertNeed, ...]
     measured: Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
+class TrialResult:
     """The results of a tree with its experts as they are at a rung; PSNR in dB.
 
     Attributes:

@@ -77,7 +77,7 @@ def status_counts(record: Search) -> list[tuple[str, int]]:
 
 
 def times_fewer(record: Search) -> float | None:
-    """Return how many times more trainings there were without sharing; None before the first."""
+    """Return how many times as many trainings it takes without sharing; None before the first."""
     cost = record["cost"]
     shared = cost["shared_trainings"]
     return cost["naive_trainings"] / shared if shared else None

@@ -1,7 +1,7 @@
-"""The served model: an HTTP contract over any `Engine`. Knows nothing of Ray.
+"""The HTTP service over any `Engine`; it does not depend on Ray.
 
-`engine.py` is where the HTTP side and the side that computes meet, `local.py` the engine of one
-process, `app.py` the HTTP side, `settings.py` what it allows.
+`engine.py` is the interface between HTTP and computation, `local.py` the engine of one process,
+`http/` the HTTP side, and `settings.py` its keys and limits.
 """
 
 from expertree.serving.engine import (

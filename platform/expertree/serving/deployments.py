@@ -1,6 +1,6 @@
-"""What an application of Ray Serve is made with: each default in its dataclass.
+"""Settings of an application of Ray Serve, with their defaults.
 
-Serve itself drops keys of its autoscaling that it does not know, without a word. Here they pass
+Serve itself silently drops keys of its autoscaling that it does not know. Here they pass
 `expertree.config.load`, which names the nearest right one.
 """
 
@@ -13,7 +13,7 @@ from expertree.serving.settings import HttpConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Replicas:
-    """How many replicas of a deployment there are, and what each of them takes.
+    """Number of replicas of a deployment, and the resources and requests that each takes.
 
     Attributes:
         min_replicas: Replicas that stay when there is nothing to do; 0 lets the last one stop.
@@ -21,8 +21,8 @@ class Replicas:
         num_cpus: CPUs that each reserves; a node runs as many replicas as it has CPUs for.
         num_gpus: GPUs that each reserves; with any, networks run there.
         num_threads: Threads of torch in each; null takes one for each whole CPU.
-        target_ongoing_requests: Requests in work or waiting for a replica, above which there will
-            be one more.
+        target_ongoing_requests: Requests in work or waiting per replica, above which a replica is
+            added.
         max_ongoing_requests: Requests that a replica is given at once.
         max_queued_requests: Requests that may wait in each caller until a replica takes them; the
             next one is refused.
@@ -46,7 +46,7 @@ class Replicas:
     drain_s: float = 60.0
 
     def __post_init__(self) -> None:
-        """Refuse what can never run."""
+        """Raise ValueError for contradictory counts, negative resources, or no requests."""
         if not 0 <= self.min_replicas <= self.max_replicas or self.max_replicas < 1:
             raise ValueError(
                 f"replicas must be 0 <= min_replicas <= max_replicas and at least 1 at most, got "
@@ -68,26 +68,26 @@ class Replicas:
 
     @property
     def device(self) -> str:
-        """Where networks run."""
+        """Device that networks run on: `cuda` with any GPU, else `cpu`."""
         return "cuda" if self.num_gpus else "cpu"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GatewayConfig(Replicas):
-    """Replicas that speak HTTP: they decode, ask, blend tiles and encode."""
+    """Replicas that speak HTTP: they decode, call the other replicas, blend tiles and encode."""
 
     num_cpus: float = 0.5
-    """Of which little is used while experts work."""
+    """CPUs that each reserves; little of them is used while experts work."""
 
     max_ongoing_requests: int = 256
-    """Beyond what experts take: those that are too many get their answer here, as the contract
-    says it, and not from Serve's proxy in plain text."""
+    """Requests that a gateway is given at once; more than experts take, so that excess requests are
+    refused here in the contract's form, and not by Serve's proxy in plain text."""
 
     tiles_at_once: int = 4
-    """Tiles of one image that are on their way at a time, so that it leaves room for others."""
+    """Tiles of one image in work at a time, so that it leaves room for other images."""
 
     retry_after_s: float = 1.0
-    """When those that are refused may come again."""
+    """Seconds after which a refused caller is told to try again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,14 +95,14 @@ class RouterConfig(Replicas):
     """Replicas that hold the extractor and the routers."""
 
     num_cpus: float = 0.5
-    """Routing takes a twentieth of a restoration's time."""
+    """CPUs that each reserves; routing takes a twentieth of a restoration's time."""
 
     max_ongoing_requests: int = 64
     max_batch_size: int = 8
-    """Images that are judged together."""
+    """Most images that are routed together."""
 
     batch_wait_s: float = 0.002
-    """How long the first image of a batch waits for others."""
+    """Seconds that the first image of a batch waits for others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,22 +110,24 @@ class PoolConfig(Replicas):
     """Replicas that hold some of the experts."""
 
     name: str = "experts"
-    """Of the pool, in metrics and logs."""
+    """Name of the pool, in metrics and logs."""
 
     below: tuple[int, ...] = ()
     """Nodes of the tree whose experts it holds, and those of all nodes below them. Empty for the
     experts that no other pool holds."""
 
     max_experts: int | None = None
-    """Experts that a replica keeps in memory, those used last; requests go where theirs is. Null
-    loads all of them at the start. For a tail that is seldom used."""
+    """Experts that a replica keeps in memory, the most recently used; a request goes to a replica
+    that has its expert. Null loads all of them at the start. Meant for experts that are seldom
+    used."""
 
     batch_size: int = 1
     """Tiles of one expert and size that go through the network together. On a CPU more than one
-    gains nothing, and an image on its own is the same to the bit; a GPU wants 4 or more."""
+    gains nothing, and one at a time gives the same bits as without batches; a GPU wants 4 or
+    more."""
 
     def __post_init__(self) -> None:
-        """Refuse what can never run."""
+        """Raise ValueError as `Replicas` does, or for a size below 1 or a malformed name."""
         super(PoolConfig, self).__post_init__()  # slots make another class: no bare super()
         for name in ("batch_size", "max_experts"):
             value = getattr(self, name)
@@ -137,7 +139,7 @@ class PoolConfig(Replicas):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ServingConfig:
-    """All of an application."""
+    """Settings of a whole application."""
 
     bundle: str = ""
     """The bundle to begin with: a directory or a URI that every node sees."""
@@ -149,13 +151,13 @@ class ServingConfig:
     """Replicas that speak HTTP."""
 
     router: RouterConfig = RouterConfig()
-    """Which expert."""
+    """Replicas that choose the expert for each image."""
 
     pools: tuple[PoolConfig, ...] = (PoolConfig(),)
-    """Where which experts are."""
+    """Pools of replicas that hold the experts."""
 
     def __post_init__(self) -> None:
-        """Refuse pools that cannot be told apart."""
+        """Raise ValueError unless pools have distinct names and exactly one has no `below`."""
         names = [pool.name for pool in self.pools]
         if len(set(names)) < len(names) or not names:
             raise ValueError(f"pools need names of their own, got {names}")
@@ -177,17 +179,17 @@ class ServeConfig(ServingConfig):
     """Cores of a cluster of our own; null takes all."""
 
     update: bool = False
-    """Have what is served already, on the cluster at `address`, serve `bundle`."""
+    """Whether to switch what is already served on the cluster at `address` to `bundle`."""
 
     @property
     def application(self) -> ServingConfig:
-        """What is served, without where."""
+        """Settings of the application, without those of the cluster."""
         names = [field.name for field in dataclasses.fields(ServingConfig)]
         return ServingConfig(**{name: getattr(self, name) for name in names})
 
 
 def place_experts(tree: Tree, pools: tuple[PoolConfig, ...]) -> dict[int, str]:
-    """Which pool holds which expert.
+    """Assign each expert of the tree to a pool.
 
     A node named by several pools, or below several named nodes, belongs to the nearest of them.
 

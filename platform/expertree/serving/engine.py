@@ -1,4 +1,4 @@
-"""What a gateway asks of whatever restores: plain data, and one interface.
+"""The interface between gateways and engines that restore, and the data that passes there.
 
 The gateway decodes photographs and checks options; an engine routes and restores pixels. Everything
 that passes between them can be pickled, since an engine may be many processes on many machines.
@@ -15,16 +15,16 @@ Pixels: TypeAlias = ImageU8 | Image
 """RGB, `[height, width, 3]`: uint8, or float32 in [0, 1] where 8 bits are not enough."""
 
 OnTile: TypeAlias = Callable[[int, int], None]
-"""Told, on the event loop, how many tiles are done and how many there are. Both may start again."""
+"""Callback on the event loop with tiles done and tiles in all. Both may start again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Alternative:
-    """Another expert that the image could have had.
+    """Another expert that could have been chosen for the image.
 
     Attributes:
-        expert: Its node.
-        probability: What the gates give all choices that end at it, in [0, 1].
+        expert: The expert, by its node.
+        probability: Probability of all choices that end at this expert, in [0, 1].
     """
 
     expert: int
@@ -33,25 +33,26 @@ class Alternative:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Routed:
-    """Which expert an image gets, if any, and why.
+    """The expert that was chosen for an image, if any, and why.
 
     Attributes:
         model: Digest of the model that chose.
         expert: The chosen expert, by its node; null where the image is better left as it is.
-        node: The node that it serves here: its own or one below it with the same samples. Of an
-            image that is left as it is: the one that would serve, like all that follows.
+        node: The node that the expert serves here: its own, or one below it with the same samples.
+            For an image that is left as it is, `node`, `level`, `leaf` and `path` are those of the
+            expert that would have served it.
         level: The chosen level, 0 for the root's.
         leaf: The chosen leaf.
-        path: Nodes from the root to `node`, one a level.
-        leaf_probabilities: One a leaf; 0 where an option rules it out.
-        level_probabilities: One a level; 0 where an option rules it out.
+        path: Nodes from the root to `node`, one for each level.
+        leaf_probabilities: Probability of each leaf; 0 where an option rules it out.
+        level_probabilities: Probability of each level; 0 where an option rules it out.
         confidence: How sure the choice is, in [0, 1]; see `routing.Route`.
-        degradations: How much of each degradation the likely leaves were trained on, in [0, 1], by
-            name, most first.
+        degradations: Share of each degradation in the training samples of the likely leaves, in
+            [0, 1], by name, largest first.
         alternatives: The other experts, the likeliest first.
-        gain_db: What the expert of `node` is predicted to gain over the input, in dB; null where
-            the model does not say.
-        seconds: Time by stage: `queue`, `route`.
+        gain_db: Predicted gain of the expert of `node` over the input, in dB; null where the model
+            does not say.
+        seconds: Seconds by stage: `queue`, `route`.
     """
 
     model: str
@@ -74,12 +75,12 @@ class Restored:
     """A restored image.
 
     Attributes:
-        pixels: Of the type and shape of the input; the input's own where it is left as it is.
+        pixels: Pixels of the type and shape of the input; its own where it is left as it is.
         route: The expert that restored it, if any, and why.
         num_tiles: Tiles it was restored in; 1 for the whole image at once, 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
-        seconds: Time by stage: `queue`, `route`, `restore`; of tiles that run at the same time,
-            what the caller waited for.
+        seconds: Seconds by stage: `queue`, `route`, `restore`; for tiles that run at the same time,
+            the time that the caller waited.
     """
 
     pixels: Pixels
@@ -90,7 +91,7 @@ class Restored:
 
 
 def untouched(pixels: Pixels, route: Routed) -> Restored:
-    """An image that no expert has worked on."""
+    """Return the result for an image that no expert has worked on."""
     return Restored(
         pixels=pixels, route=route, num_tiles=0, num_retries=0, seconds=dict(route.seconds)
     )
@@ -98,16 +99,16 @@ def untouched(pixels: Pixels, route: Routed) -> Restored:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ModelNode:
-    """One group of the tree.
+    """One node of the tree, which is a group of training samples.
 
     Attributes:
-        index: Its number.
-        level: 0 for the root.
-        parent: The group it was cut from; None for the root.
-        children: The groups cut from it.
-        leaves: The finest groups below it or itself, by leaf number.
+        index: Number of the node.
+        level: Level of the node; 0 for the root.
+        parent: The node that it was cut from; null for the root.
+        children: The nodes that were cut from it.
+        leaves: Numbers of the leaves below it, or of itself.
         num_samples: Training samples that fell into it.
-        expert: The expert that serves it.
+        expert: The expert that serves it, by that expert's node.
         holds: Share of its samples that carry a degradation, alone or among others, by name.
     """
 
@@ -123,16 +124,16 @@ class ModelNode:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Expert:
-    """One expert.
+    """One expert, which is a restoration network of the tree.
 
     Attributes:
         node: The node that it is named by.
         levels: Levels on which it serves a node.
-        num_samples: Samples of its group.
-        backbone: Its kind of network.
+        num_samples: Training samples of its node.
+        backbone: Kind of its network.
         num_parameters: Scalars in its network.
-        num_bytes: Of its files.
-        adapter_rank: Rank of its change to the root's network; None for a whole network.
+        num_bytes: Bytes of its files.
+        adapter_rank: Rank of its change to the root's network; null for a whole network.
     """
 
     node: int
@@ -146,17 +147,17 @@ class Expert:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """What a model is, for whoever asks it.
+    """A model: its tree and its experts.
 
     Attributes:
-        id: Its name in URLs.
-        digest: Its name by content; see `Manifest.digest`.
-        groups: Groups on each level.
-        names: What an instruction may name: degradations, then their degrees.
-        nodes: The tree, by index.
-        experts: By node.
+        id: Name of the model in URLs.
+        digest: Hash of the model's content; models with equal digests restore alike.
+        groups: Number of nodes on each level.
+        names: Names that an instruction may have: degradations, then their degrees.
+        nodes: Nodes of the tree, by index.
+        experts: Experts, in the order of their nodes.
         num_parameters: Scalars in all experts' networks.
-        num_bytes: Of the bundle.
+        num_bytes: Bytes of the bundle's files.
     """
 
     id: str
@@ -170,11 +171,11 @@ class Model:
 
 
 class Engine(Protocol):
-    """What routes and restores. One of its coroutines cancelled stops its work between tiles.
+    """Interface of whatever routes and restores; a cancelled call stops its work between tiles.
 
-    All may raise, from `expertree.errors`: `OverloadError` where too many wait, `UnavailableError`
-    where nothing is loaded or something was lost on the way, `DeadlineError`, `OptionError` for
-    a wish that the serving model cannot meet. Mixing by `strength` is up to the caller.
+    All methods may raise, from `expertree.errors`: `OverloadError` where too many wait,
+    `UnavailableError` where nothing is loaded or something was lost on the way, `DeadlineError`,
+    and `OptionError` for a wish that the model cannot meet. Mixing by `strength` is up to the caller.
     """
 
     async def route(self, pixels: Pixels, wish: Wish) -> Routed:
@@ -193,9 +194,9 @@ class Engine(Protocol):
         ...
 
     async def models(self) -> tuple[Model, ...]:
-        """What is served, the model that answers first."""
+        """Return the models that are served, the one that answers requests first."""
         ...
 
     async def ready(self) -> bool:
-        """Whether a request would be answered without waiting for a model to load."""
+        """Return whether a request would be answered without waiting for a model to load."""
         ...

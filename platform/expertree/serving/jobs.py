@@ -1,4 +1,4 @@
-"""Jobs: restorations that outlast a request; the table that holds them, and how it is reached.
+"""The table of jobs, which are restorations that outlast a request, and how gateways reach it.
 
 The table is one object in one process and knows nothing of HTTP or time; every gateway of an
 endpoint reaches the same one through `Jobs`. A gateway works on the jobs it was asked for and tells
@@ -22,18 +22,18 @@ from expertree.serving.settings import JobLimits
 State: TypeAlias = Literal["queued", "running", "done", "failed"]
 
 _ID_BYTES = 16
-"""Of a job's id: who does not know it cannot guess it."""
+"""Random bytes in a job's id, too many for it to be guessed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """What a job shall do.
+    """The work that a job was asked to do.
 
     Attributes:
         owner: Name of the key that it was asked for with.
         image: The photograph's file.
         wanted: The options.
-        fingerprint: The same for the same image and options.
+        fingerprint: Hash of the image and options.
     """
 
     owner: str
@@ -43,7 +43,7 @@ class Order:
 
 
 def make_order(owner: str, image: bytes, wanted: Wanted) -> Order:
-    """An order with its fingerprint; reads all of the image, so not on an event loop."""
+    """Make an order and hash its whole image, which is too slow for an event loop."""
     digest = hashlib.sha256(repr(wanted).encode())
     digest.update(image)
     return Order(owner=owner, image=image, wanted=wanted, fingerprint=digest.hexdigest())
@@ -51,17 +51,17 @@ def make_order(owner: str, image: bytes, wanted: Wanted) -> Order:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobView:
-    """A job as it stands.
+    """The state of a job.
 
     Attributes:
-        id: Its name.
+        id: The job's id.
         state: `queued`, `running`, `done` or `failed`.
-        tiles_done: Tiles done; starts again where memory ran out or its gateway was lost.
+        tiles_done: Tiles done; back to 0 when memory ran out or its gateway was lost.
         num_tiles: Tiles in all; 0 until that is known.
-        created_s: When it was asked for, in Unix time.
-        expires_s: When it is forgotten.
+        created_s: Unix time at which it was asked for.
+        expires_s: Unix time at which it is forgotten.
         is_lost: Whether the gateway that worked on it has fallen silent.
-        result: What came out, without its file; None until it is done.
+        result: The restoration, without the bytes of its file; None until it is done.
         problem: Why it failed; None if it did not.
         explain: Whether its caller wants to know why the expert was chosen.
     """
@@ -79,38 +79,44 @@ class JobView:
 
 
 class Jobs(Protocol):
-    """The table as gateways reach it; see `JobTable`, whose methods these are."""
+    """Asynchronous interface through which gateways reach a `JobTable`."""
 
     async def submit(self, order: Order, idempotency_key: str | None) -> str:
-        """See `JobTable.submit`."""
+        """Store a job to be done, and return its id; see `JobTable.submit`."""
         ...
 
     async def claim(self, job_id: str, worker: str) -> int | None:
-        """See `JobTable.claim`."""
+        """Give a job to a worker and return its image's bytes; None if that cannot be.
+
+        See `JobTable.claim`.
+        """
         ...
 
     async def order(self, job_id: str, worker: str) -> Order | None:
-        """See `JobTable.order`."""
+        """Return a worker's order, or None if it is no longer the worker's.
+
+        See `JobTable.order`.
+        """
         ...
 
     async def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
-        """See `JobTable.tell`."""
+        """Record that a worker still has a job; return whether to go on; see `JobTable.tell`."""
         ...
 
     async def finish(self, job_id: str, worker: str, outcome: RestoredFile | Problem) -> None:
-        """See `JobTable.finish`."""
+        """Store a worker's result or problem; see `JobTable.finish`."""
         ...
 
     async def view(self, job_id: str, owner: str) -> JobView | None:
-        """See `JobTable.view`."""
+        """Return the state of an owner's job, or None if there is none; see `JobTable.view`."""
         ...
 
     async def result(self, job_id: str, owner: str) -> RestoredFile | None:
-        """See `JobTable.result`."""
+        """Return the result of an owner's job, or None if there is none; see `JobTable.result`."""
         ...
 
     async def delete(self, job_id: str, owner: str) -> bool:
-        """See `JobTable.delete`."""
+        """Delete an owner's job; return whether there was one; see `JobTable.delete`."""
         ...
 
 
@@ -139,14 +145,14 @@ class _Job:
 
 
 class JobTable:
-    """All jobs of an endpoint. Not for several threads at a time."""
+    """All jobs of an endpoint, with their images and results; not safe for several threads."""
 
     def __init__(self, limits: JobLimits, *, clock: Callable[[], float] = time.time) -> None:
-        """Begin empty.
+        """Make an empty table.
 
         Args:
-            limits: On memory, numbers and time.
-            clock: Unix time.
+            limits: Limits on memory, numbers and time.
+            clock: Function that returns Unix time.
         """
         self._limits = limits
         self._clock = clock
@@ -155,18 +161,18 @@ class JobTable:
 
     @property
     def num_bytes(self) -> int:
-        """Images and results that are held."""
+        """Bytes of all images and results in the table."""
         return sum(job.num_bytes for job in self._jobs.values())
 
     def submit(self, order: Order, idempotency_key: str | None) -> str:
-        """Take a job, which whoever asks then claims.
+        """Store a job, which waits until a worker claims it.
 
         Args:
-            order: What to do.
-            idempotency_key: Of the caller's making: the same key and order are the same job.
+            order: The work to do.
+            idempotency_key: Key chosen by the caller; the same key and order are the same job.
 
         Returns:
-            The job's id; of the job that is there already, where the key was used before.
+            The id of the new job, or of the one that was submitted with this key before.
 
         Raises:
             ProblemError: If the idempotency key belongs to another order.
@@ -201,11 +207,11 @@ class JobTable:
         return job.id
 
     def claim(self, job_id: str, worker: str) -> int | None:
-        """Take a job to work on it, if nobody else does.
+        """Give a job to a worker, if no live worker has it.
 
         Returns:
-            Bytes of its image; None if the job is gone or done, or another worker has been heard
-            of.
+            Number of bytes of its image; None if the job is gone or finished, or a live worker has
+            it.
         """
         job = self._jobs.get(job_id)
         if job is None or job.order is None:
@@ -217,20 +223,20 @@ class JobTable:
         return len(job.order.image)
 
     def order(self, job_id: str, worker: str) -> Order | None:
-        """What a worker shall do; None if the job is gone or done, or another worker's."""
+        """Return a worker's order; None if the job is gone, finished or another worker's."""
         job = self._jobs.get(job_id)
         return None if job is None or job.worker != worker else job.order
 
     def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
-        """Hear that a worker still has a job.
+        """Record that a worker still has a job, and its progress.
 
         Args:
             job_id: The job.
-            worker: Who works on it.
-            tiles: Done and in all; None while it waits.
+            worker: The worker that has it.
+            tiles: Tiles done and in all; None while it waits.
 
         Returns:
-            Whether to go on: not if the job was deleted or went to another worker.
+            Whether to go on; False if the job was deleted or went to another worker.
         """
         job = self._jobs.get(job_id)
         if job is None or job.order is None or job.worker != worker:
@@ -241,7 +247,7 @@ class JobTable:
         return True
 
     def finish(self, job_id: str, worker: str, outcome: RestoredFile | Problem) -> None:
-        """Keep what came of a job, if it is still this worker's.
+        """Store the result or problem of a job, if it is still this worker's.
 
         A result for which there is no room makes the job fail.
         """
@@ -260,7 +266,7 @@ class JobTable:
         job.state, job.result, job.tiles = "done", outcome, (total, total)
 
     def view(self, job_id: str, owner: str) -> JobView | None:
-        """How a job stands; None if its owner has no such job."""
+        """Return the state of a job; None if the owner has no such job."""
         job = self._owned(job_id, owner)
         if job is None:
             return None
@@ -280,12 +286,12 @@ class JobTable:
         )
 
     def result(self, job_id: str, owner: str) -> RestoredFile | None:
-        """What came of a job; None if there is no such job or it is not done."""
+        """Return the result of a job; None if the owner has no such job or it is not done."""
         job = self._owned(job_id, owner)
         return None if job is None else job.result
 
     def delete(self, job_id: str, owner: str) -> bool:
-        """Forget a job; its worker stops when it next tells of it. False if there is none."""
+        """Delete a job and return whether there was one; its worker stops at its next `tell`."""
         job = self._owned(job_id, owner)
         if job is None:
             return False
@@ -320,39 +326,39 @@ class JobTable:
 
 
 class LocalJobs:
-    """The table of the gateway's own process."""
+    """`Jobs` over a table in the gateway's own process."""
 
     def __init__(self, table: JobTable) -> None:
         self._table = table
 
     async def submit(self, order: Order, idempotency_key: str | None) -> str:
-        """See `JobTable.submit`."""
+        """Store a job to be done, and return its id."""
         return self._table.submit(order, idempotency_key)
 
     async def claim(self, job_id: str, worker: str) -> int | None:
-        """See `JobTable.claim`."""
+        """Give a job to a worker and return its image's bytes; None if that cannot be."""
         return self._table.claim(job_id, worker)
 
     async def order(self, job_id: str, worker: str) -> Order | None:
-        """See `JobTable.order`."""
+        """Return a worker's order, or None if it is no longer the worker's."""
         return self._table.order(job_id, worker)
 
     async def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
-        """See `JobTable.tell`."""
+        """Record that a worker still has a job; return whether to go on."""
         return self._table.tell(job_id, worker, tiles)
 
     async def finish(self, job_id: str, worker: str, outcome: RestoredFile | Problem) -> None:
-        """See `JobTable.finish`."""
+        """Store a worker's result or problem."""
         self._table.finish(job_id, worker, outcome)
 
     async def view(self, job_id: str, owner: str) -> JobView | None:
-        """See `JobTable.view`."""
+        """Return the state of an owner's job, or None if there is none."""
         return self._table.view(job_id, owner)
 
     async def result(self, job_id: str, owner: str) -> RestoredFile | None:
-        """See `JobTable.result`."""
+        """Return the result of an owner's job, or None if there is none."""
         return self._table.result(job_id, owner)
 
     async def delete(self, job_id: str, owner: str) -> bool:
-        """See `JobTable.delete`."""
+        """Delete an owner's job; return whether there was one."""
         return self._table.delete(job_id, owner)

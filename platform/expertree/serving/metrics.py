@@ -1,4 +1,4 @@
-"""What is measured of each request. Where it goes is another's affair: see `Metrics`."""
+"""The measurement of each request, and the interface of whatever records it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ class Measurement:
             the work of a job; empty where nothing matched.
         method: The HTTP method.
         code: The HTTP status; 499 where the caller left.
-        seconds: From the first byte of the request to the last of the answer.
+        seconds: Seconds from the first byte of the request to the last of the answer.
         level: The level that was chosen; None where nothing was routed.
         expert: The expert that was chosen; None, with a level, where the image was left as it is.
-        num_pixels: Of the image; 0 without one.
+        num_pixels: Pixels of the image; 0 without one.
         num_retries: Times that memory ran out and tiles were halved.
         stages: Seconds by stage: `decode`, `queue`, `route`, `restore`, `encode`.
     """
@@ -34,8 +34,8 @@ class Measurement:
 
 
 class Metrics(Protocol):
-    """Where measurements go."""
+    """Interface of whatever records measurements."""
 
     def record(self, measurement: Measurement) -> None:
-        """Count a request. Called on the event loop: must not wait for anything."""
+        """Record a request or job. Called on the event loop, so it must not wait for anything."""
         ...

@@ -1,4 +1,4 @@
-"""What an endpoint does with a photograph, whichever way it was asked: decode, ask, encode."""
+"""Decode a photograph, have the engine route or restore it, and encode the result."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 
 class Service:
-    """An engine that takes files.
+    """Routes and restores photographs given as files, within limits on pixels and memory.
 
     Attributes:
-        engine: What routes and restores.
-        limits: On images and memory.
+        engine: The engine that routes and restores.
+        limits: Limits on images and memory.
         budget: Memory that requests may take.
     """
 
@@ -35,10 +35,10 @@ class Service:
         self._codecs = ThreadPoolExecutor(limits.num_codec_threads, thread_name_prefix="codec")
 
     async def model(self) -> Model:
-        """What answers.
+        """Return the model that answers requests.
 
         Raises:
-            UnavailableError: If nothing does yet.
+            UnavailableError: If no model is loaded yet.
         """
         models = await self.engine.models()
         if not models:
@@ -49,9 +49,9 @@ class Service:
         """Choose the expert for a photograph.
 
         Args:
-            image: Its file.
+            image: The photograph's file.
             wish: What the caller wants of the choice.
-            share: Of the memory; grows by what the image takes as long as that is in work.
+            share: The request's share of the memory, which grows while the image is in work.
 
         Raises:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
@@ -66,10 +66,10 @@ class Service:
         """Restore a photograph; at strength 0 the expert is chosen and does not run.
 
         Args:
-            image: Its file.
-            wanted: What the caller wants, and of the answer's file.
-            share: Of the memory; grows by what the image takes as long as that is in work.
-            on_tile: Told of tiles.
+            image: The photograph's file.
+            wanted: What the caller wants of the restoration and of the answer's file.
+            share: The request's share of the memory, which grows while the image is in work.
+            on_tile: Called after each tile; see `OnTile`.
 
         Raises:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
@@ -85,17 +85,17 @@ class Service:
             return await self._in_thread(lambda: encode(decoded, restored, wanted))
 
     def close(self) -> None:
-        """Take no more."""
+        """Take no more images, and cancel those that wait to be decoded or encoded."""
         self._codecs.shutdown(wait=False, cancel_futures=True)
 
     def check(self, image: bytes, wish: Wish) -> Header:
-        """Look at what a file claims to be, before anything is decoded.
+        """Return an image's header if the image may be restored; nothing is decoded.
 
         Raises:
             UnsupportedFormatError: If it is no image that is read here.
             TooLargeError: If it claims more pixels than allowed.
             DamagedImageError: If its header cannot be read.
-            OptionError: If it is too large to be restored without tiles, as it shall be.
+            OptionError: If `wish` asks for no tiles and it is too large for that.
         """
         header = read_header(image)
         num_pixels = header.width_px * header.height_px
@@ -113,7 +113,7 @@ class Service:
         return header
 
     def _num_bytes(self, image: bytes, wish: Wish) -> int:
-        """What an image takes beside its file while it is in work; refuses it as `check` does."""
+        """Return the bytes that an image in work takes beside its file; raise as `check` does."""
         header = self.check(image, wish)
         return BYTES_PER_PIXEL * header.width_px * header.height_px
 

@@ -1,4 +1,4 @@
-"""What an endpoint allows, and whom: each default in its dataclass."""
+"""Settings of an endpoint: address, keys and limits, with their defaults."""
 
 import dataclasses
 import ipaddress
@@ -12,14 +12,14 @@ _ORIGIN = re.compile(r"https?://[^/\s*]+")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
-    """Who may ask, and how much. The key itself is a bearer token that only its owner has.
+    """A caller's key and its limits. The key itself is a bearer token that only its owner has.
 
     Attributes:
-        name: Of its owner, for logs.
-        sha256: Of the token, in hex. Tokens must be random (`openssl rand -base64 32`): their hash
-            is a fast one.
-        requests_per_minute: At most, in each gateway; any number if None.
-        max_concurrent: Requests in work at a time, in each gateway; any number if None.
+        name: Name of its owner, for logs.
+        sha256: SHA-256 of the token, in hex. Tokens must be random (`openssl rand -base64 32`),
+            since this hash is a fast one.
+        requests_per_minute: Most requests a minute, in each gateway; any number if None.
+        max_concurrent: Most requests in work at a time, in each gateway; any number if None.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Key:
     max_concurrent: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a key that nobody can have, or that allows nothing."""
+        """Raise ValueError unless `sha256` is 64 hex digits and the limits are positive."""
         if not _SHA256.fullmatch(self.sha256):
             raise ValueError(
                 f"key '{self.name}': sha256 must be 64 hex digits in lower case; make it by "
@@ -42,36 +42,36 @@ class Key:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What a request may take."""
+    """Limits on a request."""
 
     max_body_bytes: int = 64 << 20
-    """Of a request's body, counted while it comes in; of JSON, in which an image is a third
-    longer, likewise."""
+    """Most bytes of a request's body, counted while it comes in. It holds for JSON too, in which an
+    image is a third longer."""
 
     max_pixels: int = 50_000_000
-    """Of an image, by its header, before it is decoded."""
+    """Most pixels of an image, by its header, before it is decoded."""
 
     max_tile_px: int = 1024
     """Largest tile that may be asked for; NAFNet of width 32 needs about 1 GiB for one."""
 
     body_grace_s: float = 10.0
-    """A body must come in within this time and ..."""
+    """Seconds that any body may take to come in, besides its time at `min_body_bytes_per_s`."""
 
     min_body_bytes_per_s: float = 64 << 10
-    """... the time that it takes at this rate."""
+    """Slowest rate at which a body may come in, after `body_grace_s`."""
 
     deadline_s: float = 120.0
-    """After which a request, though not a job, is given up. A cold start must fit in."""
+    """Seconds after which a request, though not a job, is given up. A cold start must fit in."""
 
     max_memory_bytes: int = 2 << 30
-    """Bodies and decoded images of all requests in work, in one process; who needs more than is
-    left is told to come again."""
+    """Most bytes of bodies and decoded images of all requests in work, in one process; a request
+    that needs more than is left is told to come again."""
 
     num_codec_threads: int = 4
     """Images decoded or encoded at a time."""
 
     def __post_init__(self) -> None:
-        """Refuse limits that allow nothing."""
+        """Raise ValueError unless every limit is positive."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value <= 0:
@@ -80,32 +80,32 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobLimits:
-    """What jobs may take."""
+    """Limits on jobs."""
 
     kept_s: float = 24 * 3600.0
-    """How long a job is known after it was asked for."""
+    """Seconds that a job is kept after it was asked for."""
 
     max_bytes: int = 512 << 20
-    """Images asked for and results, of all jobs; when they are full, new jobs are refused."""
+    """Most bytes of all jobs' images and results; when they are full, new jobs are refused."""
 
     max_jobs: int = 1000
-    """That are known at a time."""
+    """Most jobs that are known at a time."""
 
     max_jobs_per_key: int = 100
-    """... of one key."""
+    """Most jobs of one key that are known at a time."""
 
     max_running: int = 2
-    """At a time, in each gateway; the others wait."""
+    """Jobs in work at a time, in each gateway; the others wait."""
 
     deadline_s: float = 3600.0
-    """After which a job fails, from its start."""
+    """Seconds from its start after which a job fails."""
 
     lease_s: float = 30.0
-    """A gateway that is silent for so long has lost its jobs; the next one to be asked for one
+    """Seconds of silence after which a gateway has lost its jobs; the next one to be asked for one
     takes it over."""
 
     def __post_init__(self) -> None:
-        """Refuse limits that allow nothing."""
+        """Raise ValueError unless every limit is positive."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value <= 0:
@@ -114,7 +114,7 @@ class JobLimits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class HttpConfig:
-    """All of an endpoint's HTTP side."""
+    """Settings of an endpoint's HTTP side."""
 
     host: str = "127.0.0.1"
     """Address to listen on. Beyond loopback it needs keys."""
@@ -123,7 +123,7 @@ class HttpConfig:
     """Port to listen on."""
 
     keys: tuple[Key, ...] = ()
-    """Who may ask. With none, everyone who can reach the address."""
+    """Keys of those who may ask. Without any, everyone may who can reach the address."""
 
     allow_without_keys: bool = False
     """Whether to listen beyond loopback without keys: behind a proxy that has its own, say."""
@@ -133,17 +133,17 @@ class HttpConfig:
     own page by default."""
 
     limits: Limits = Limits()
-    """What a request may take."""
+    """Limits on a request."""
 
     jobs: JobLimits = JobLimits()
-    """What jobs may take."""
+    """Limits on jobs."""
 
     text_model: str | None = None
-    """Folder or name of a sentence embedding for free text as instruction; without one only names
-    are understood. Needs the extra `text`."""
+    """Folder or name of a sentence embedding, to read instructions in free text; without one only
+    names are understood. Needs the extra `text`."""
 
     def __post_init__(self) -> None:
-        """Refuse what would be open by mistake."""
+        """Raise ValueError for an origin that is not scheme and host, or two keys of one name."""
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(
@@ -161,11 +161,11 @@ class HttpConfig:
 
 
 def check_binding(config: HttpConfig) -> None:
-    """Refuse to listen where strangers are, without keys.
+    """Raise if the endpoint would be open to strangers without being meant to.
 
     Raises:
-        ConfigError: If the address is beyond loopback, there are no keys and nobody said that it
-            is meant so.
+        ConfigError: If the address is beyond loopback, there are no keys, and
+            `allow_without_keys` is False.
     """
     if not (config.is_local or config.keys or config.allow_without_keys):
         raise ConfigError(
@@ -175,7 +175,7 @@ def check_binding(config: HttpConfig) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own for itself."""
+    """Return whether an address is `localhost` or a loopback IP address."""
     if host == "localhost":
         return True
     try:

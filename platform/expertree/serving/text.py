@@ -1,4 +1,4 @@
-"""Free text as an instruction: a sentence embedding against descriptions of what can be wrong.
+"""Read instructions in free text, by comparing sentence embeddings with known phrases.
 
 InstructIR (Conde et al. 2024) feeds the embedding of such a sentence to its network. Here the
 sentence only names degradations, and the guide does the rest: each clause is compared with phrases
@@ -16,10 +16,10 @@ from expertree.errors import ConfigError, OptionError
 from expertree.serving.http.options import ReadText
 
 Embed: TypeAlias = Callable[[Sequence[str]], Float32[np.ndarray, "sentences dim"]]
-"""Sentences to embeddings of length 1."""
+"""Function from sentences to embeddings of length 1."""
 
 MIN_SIMILARITY = 0.5
-"""Cosine below which a clause names nothing."""
+"""Cosine similarity below which a clause names no degradation."""
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "noise": ("remove the noise", "make it less noisy", "the picture is grainy", "film grain"),
@@ -31,13 +31,13 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "snow": ("remove the snow", "snowflakes are in the way", "it is snowing"),
     "jpeg": ("remove the compression artefacts", "it is blocky", "the JPEG was saved too small"),
 }
-"""How people say it; a name that is not listed stands for itself."""
+"""Phrases that people use for a degradation; a name that is not listed stands for itself."""
 
 _CLAUSES = re.compile(r"[,.;!?]|\band\b|\bbut\b|\bthen\b|\balso\b", re.IGNORECASE)
 
 
 def make_reader(embed: Embed) -> ReadText:
-    """What understands free text.
+    """Return a function that finds the degradations that free text names.
 
     Args:
         embed: A sentence embedding.
@@ -65,7 +65,7 @@ def make_reader(embed: Embed) -> ReadText:
 
 
 def load_reader(model: str) -> ReadText:
-    """What understands free text, by a model of sentence-transformers.
+    """Return a reader of free text that uses a model of sentence-transformers.
 
     Args:
         model: Folder or name, for example `TaylorAI/bge-micro-v2`, InstructIR's.
@@ -91,5 +91,5 @@ def load_reader(model: str) -> ReadText:
 
 
 def _phrases(name: str) -> tuple[str, ...]:
-    """Phrases for a degradation; none for a degree of one, which a sentence rarely tells apart."""
+    """Return phrases for a degradation; none for a degree, which sentences rarely tell apart."""
     return () if " " in name else PHRASES.get(name, (name.replace("_", " "),))

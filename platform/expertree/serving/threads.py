@@ -1,4 +1,4 @@
-"""Work in threads that leaves nothing behind when nobody waits for it any more."""
+"""Run work in threads so that a cancelled caller leaves nothing running behind."""
 
 import asyncio
 import contextlib
@@ -13,15 +13,15 @@ T = TypeVar("T")
 async def run_in_thread(
     pool: Executor, work: Callable[[], T], *, stop: threading.Event | None = None
 ) -> T:
-    """Run work in a thread; what is cancelled ends when the thread no longer works on it.
+    """Run work in a thread; if cancelled, return only once the thread no longer works on it.
 
     asyncio's own `run_in_executor` returns at once when it is cancelled: the thread goes on, with
-    memory that nobody counts, and work whose turn has not come lies in the pool's queue until then.
+    memory that nobody counts, and work that has not begun stays in the pool's queue.
 
     Args:
-        pool: The threads.
-        work: Run in one of them, unless it is cancelled before its turn; then it is let go of.
-        stop: Set when the work is cancelled, for it to look at.
+        pool: The pool of threads.
+        work: The function to run; it is dropped if the caller is cancelled before it begins.
+        stop: Event that is set when the caller is cancelled, so that the work can end early.
 
     Raises:
         Exception: Whatever the work raises.

@@ -1,7 +1,7 @@
-"""How well an extractor trained from scratch tells the 18 degrees apart, by view.
+"""Study of how well an extractor trained from scratch tells the 18 degrees apart, by view.
 
-The paper's table I. Whole photographs are spoiled, each by one degradation of one degree, and the
-extractor names the nearest caption of what a view shows of them.
+It makes the paper's table I. Whole photographs are degraded, each by one degradation of one degree,
+and the extractor names the caption that is nearest to what a view shows of them.
 """
 
 import dataclasses
@@ -59,17 +59,17 @@ PAPER: Mapping[str, Sequence[float]] = {
         *(0.90, 0.91, 0.96, 0.92, 0.86, 0.93, 0.89, 0.96, 1.00),
     ),
 }
-"""What the paper reached, for each of `DEGREES`."""
+"""The paper's accuracies by view, for each of `DEGREES`."""
 
 PAPER_MEAN: Mapping[str, float] = {"resize": 0.72, "centre_crop": 0.91, "full": 0.93}
-"""Its averages, as it gives them."""
+"""The paper's mean accuracy by view, as the paper gives it."""
 
 _WINDOW_PX = 384
-"""Side of what is cut from a training photograph and spoiled: nearly all of a usual one, so that
-haze is as deep as on the photographs of validation."""
+"""Side of the window that is cut from a training photograph and degraded: nearly all of a usual
+one, so that haze is as deep as on the photographs of validation."""
 
 _REGIONS = 2
-"""Regions cut from each spoiled window."""
+"""Regions cut from each degraded window."""
 
 _MOST_CONFUSED = 8
 _SECONDS_BETWEEN_LINES = 60.0
@@ -77,7 +77,7 @@ _SECONDS_BETWEEN_LINES = 60.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyConfig:
-    """What is trained, and on what it is measured."""
+    """The extractor to train, and the photographs to train and measure on."""
 
     train: str | None = None
     """Folder of the photographs to train on."""
@@ -86,30 +86,30 @@ class AccuracyConfig:
     """Folder of the photographs to measure on."""
 
     num_regions: int = 24000
-    """Different spoiled regions to learn from, drawn when first needed and kept in memory: 111 KB
+    """Number of degraded regions to train on, drawn when first needed and kept in memory: 111 KB
     each."""
 
     region_px: int = 192
     """Side of a region; training crops from it."""
 
     num_draws: int = 2
-    """How often each photograph of validation is spoiled by each degree."""
+    """Times that each photograph of validation is degraded by each degree."""
 
     views: tuple[str, ...] = tuple(PAPER)
-    """What is looked at; names of `extractor.view`."""
+    """Views to measure; values of `extractor.view`."""
 
     extractor: ExtractorConfig = ExtractorConfig(
         view="centre_crop",
         view_px=224,
         recipe=ExtractorRecipe(num_steps=10000, crop_px=96, last_crop_px=160, precision="bfloat16"),
     )
-    """The extractor."""
+    """The extractor to train."""
 
     seed: int = 0
-    """Of everything that is drawn."""
+    """Seed of everything that is drawn."""
 
     def __post_init__(self) -> None:
-        """Refuse views that do not exist."""
+        """Raise ConfigError if there are no views, or one does not exist."""
         if not self.views:
             raise ConfigError(f"views: name at least one of {', '.join(PAPER)}")
         unknown = [view for view in self.views if view not in PAPER]
@@ -133,18 +133,18 @@ class DrawnRegions:
         self.captions = [_degree_at(row // _REGIONS)[1] for row in range(num_regions)]
 
     def __len__(self) -> int:
-        """How many regions there are."""
+        """Return the number of regions."""
         return len(self._regions)
 
     def lq(self, indices: Sequence[int]) -> UInt8[Tensor, "b 3 h w"]:
-        """The spoiled regions at some indices, uint8 BCHW."""
+        """Return the degraded regions at some indices, uint8 BCHW."""
         rows = [int(index) for index in indices]
         for draw in {row // _REGIONS for row in rows if not self._is_drawn[row]}:
             self._make(draw)
         return torch.from_numpy(self._regions[rows]).permute(0, 3, 1, 2)
 
     def gt(self, indices: Sequence[int]) -> UInt8[Tensor, "b 3 h w"]:
-        """The clean ones, cut anew each time."""
+        """Return the clean regions at some indices, uint8 BCHW, cut anew each time."""
         found = []
         for row in indices:
             clean, _, rng = self._window(int(row) // _REGIONS)
@@ -153,7 +153,7 @@ class DrawnRegions:
         return torch.stack(found).permute(0, 3, 1, 2)
 
     def _window(self, draw: int) -> tuple[ImageU8, Recipe, np.random.Generator]:
-        """A clean window, how it is spoiled, and where its regions are drawn from."""
+        """Return a clean window, its recipe, and the generator that places its regions."""
         rng = np.random.default_rng([self._seed, draw])
         photo = self._photos[int(rng.integers(len(self._photos)))]
         window = np.ascontiguousarray(_cut(photo, _WINDOW_PX, rng))
@@ -172,7 +172,7 @@ def study_accuracy(config: AccuracyConfig, rows: Rows) -> tuple[Table, ...]:
 
     Raises:
         ConfigError: If the photographs are not given.
-        PhotoError: If they cannot be used.
+        PhotoError: If the photographs cannot be used.
     """
     train = _photographs("train", config.train, config.region_px)
     validate = _photographs("validate", config.validate, 1)
@@ -194,10 +194,10 @@ def study_accuracy(config: AccuracyConfig, rows: Rows) -> tuple[Table, ...]:
 
 
 def draw_degree(rng: np.random.Generator, task: str, wanted: str) -> Recipe:
-    """A recipe of one degradation whose degree is the wanted one, uniform within it.
+    """Draw a recipe of one degradation at the wanted degree, uniformly within it.
 
     Args:
-        rng: Source of everything.
+        rng: Source of all draws.
         task: The degradation.
         wanted: The caption of its degree.
 
@@ -218,7 +218,7 @@ def _degree_at(draw: int) -> tuple[str, str]:
 
 
 def _cut(image_u8: ImageU8, side_px: int, rng: np.random.Generator) -> ImageU8:
-    """A random part of an image, as much of a square as it has."""
+    """Cut a random square out of an image, or as much of one as the image has."""
     height_px, width_px = (min(side_px, length) for length in image_u8.shape[:2])
     top = int(rng.integers(image_u8.shape[0] - height_px + 1))
     left = int(rng.integers(image_u8.shape[1] - width_px + 1))
@@ -324,7 +324,7 @@ def _confusions(found: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _spoken(say: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
-    """Tells of the training's progress once a minute."""
+    """Return a function that reports the training's progress once a minute."""
     next_s = time.perf_counter() + _SECONDS_BETWEEN_LINES
 
     def on_progress(report: dict[str, Any]) -> None:

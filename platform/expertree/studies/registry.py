@@ -14,13 +14,13 @@ from expertree.studies.tables import Rows, Table, write_tables
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StudyConfig:
-    """Which study to run, and a section for each."""
+    """The study to run, and a section of settings for each one."""
 
     study: str = "silhouette"
-    """Its name."""
+    """Name of the study."""
 
     output: str = "runs/studies"
-    """Where its rows are kept and its tables are written: a folder or a URI."""
+    """Folder or URI in which rows are kept and tables are written."""
 
     accuracy: AccuracyConfig = AccuracyConfig()
     silhouette: SilhouetteConfig = SilhouetteConfig()
@@ -28,7 +28,7 @@ class StudyConfig:
     shift: ShiftConfig = ShiftConfig()
 
     def __post_init__(self) -> None:
-        """Refuse a name that does not exist."""
+        """Raise ConfigError unless the study exists."""
         if self.study not in STUDIES:
             raise ConfigError(f"study='{self.study}' does not exist; there are {list(STUDIES)}")
 
@@ -45,8 +45,8 @@ def run_study(config: StudyConfig, say: Callable[[str], None]) -> str:
     """Run a study; rows that an earlier run left are not made again.
 
     Args:
-        config: Which one.
-        say: Told of each row.
+        config: The study and its settings.
+        say: Called with a line of text for each row.
 
     Returns:
         Its tables as Markdown; they are also in the output folder, as `<study>.md` and `.json`.

@@ -1,7 +1,7 @@
-"""How well routers choose, and what each part of their training and of the tree is worth.
+"""Study of how well routers choose, and what each part of their training and of the tree adds.
 
-All from tables of scores that a finished build left: no expert runs. Beside each table stands what
-the paper has (paper 000, tables H, 8, O and N).
+All tables come from the scores that a finished build has stored, so that no expert runs. Beside the
+numbers stand the paper's (paper 000, tables H, 8, O and N).
 """
 
 import dataclasses
@@ -34,17 +34,17 @@ KINDS = ("single", "mixed")
 COLUMNS = ("in, single", "in, mixed", "out, single", "out, mixed")
 
 PAPER_LOSSES = {"L1": (24.14, 18.37), "+ L_dg": (24.35, 18.76), "+ L_aux": (24.46, 19.45)}
-"""Mixed images in and out of distribution, dB (paper 000, table H)."""
+"""PSNR of mixed images in and out of distribution by losses, dB (paper 000, table H)."""
 
 PAPER_LEVELS = {
     "{1}": (22.06, 17.23),
     "{8}": (24.22, 18.35),
     "{1, 4, 8} both routers": (24.46, 19.45),
 }
-"""Likewise (paper 000, table 8)."""
+"""PSNR of mixed images in and out of distribution by levels, dB (paper 000, table 8)."""
 
 PAPER_AUDIT = {"val_in": (24.46, 24.53), "val_out": (19.45, 19.66)}
-"""Routed, and with the best level (paper 000, table O)."""
+"""PSNR of mixed images as routed and with the best level, dB (paper 000, table O)."""
 
 Change: TypeAlias = dict[str, Any]
 
@@ -58,7 +58,7 @@ LOSSES: Mapping[str, Change] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RoutingConfig:
-    """Which build's routers are studied, and how they are trained."""
+    """The build whose routers are studied, and their training."""
 
     build: str | None = None
     """A finished build's output folder."""
@@ -67,15 +67,15 @@ class RoutingConfig:
     """The training that the rows change."""
 
     num_seeds: int = 3
-    """Trainings behind each number, which is their mean."""
+    """Number of trainings; each number in the tables is their mean."""
 
 
 def study_routing(config: RoutingConfig, rows: Rows) -> tuple[Table, ...]:
-    """Train routers on a build's tables in every variation, and compare.
+    """Train routers on a build's scores in every variation, and compare them.
 
     Raises:
         ConfigError: If the build is not given.
-        ArtefactError: If it is not there.
+        ArtefactError: If the build is not there.
     """
     study = _Study(config, rows, FinishedBuild(config.build, key="routing.build"))
     return (study.losses(), study.levels(), study.audit(), study.instructions())
@@ -87,7 +87,7 @@ class _Study:
         self._sets: dict[str, ScoredSet] = {}
 
     def losses(self) -> Table:
-        """Table H, for both objectives."""
+        """Return table H, for each objective of the routers."""
         lines = []
         for objective in ("cost", "expected_l1", "paper"):
             for name, change in LOSSES.items():
@@ -100,7 +100,7 @@ class _Study:
         )
 
     def levels(self) -> Table:
-        """Table 8: which levels there are, with and without the choice among them."""
+        """Return table 8: every set of levels, with and without the choice among them."""
         groups = self._build.tree.groups
         numbers = range(len(groups))
         shapes = [s for n in numbers for s in _subsets(len(groups), n + 1)]
@@ -122,7 +122,7 @@ class _Study:
         )
 
     def audit(self) -> Table:
-        """Table O, and the best of all experts."""
+        """Return table O, with the best of all experts."""
         found = self._row("audit", {}, insist=False)
         lines: list[tuple[Cell, ...]] = []
         for name in SETS:
@@ -162,7 +162,7 @@ class _Study:
         )
 
     def instructions(self) -> Table:
-        """Table N: routes with the help of what is known of the degradation."""
+        """Return table N: routes where the degradation is told."""
         spec = {
             "study": "instructions",
             "version": VERSION,
@@ -221,7 +221,7 @@ class _Study:
         levels: Sequence[int] | None = None,
         insist: bool = True,
     ) -> dict[str, Any]:
-        """One training's results; experts are compared, so one is chosen for every patch."""
+        """Return the results of one variation; with `insist`, every patch goes to an expert."""
         config = load(RouterConfig, to_dict(self._config.router) | dict(change))
         spec = {
             "study": "routing",
@@ -303,7 +303,7 @@ class _Study:
 def _decide_each(
     output: RouterOutput, tree: Tree, masks: Sequence[tuple[bool, ...]]
 ) -> list[Route]:
-    """Routes with a mask of its own for each sample."""
+    """Return the route of each sample, which has a mask of leaves of its own."""
     routes: list[Route | None] = [None] * len(masks)
     for mask in sorted(set(masks)):
         rows = [row for row, own in enumerate(masks) if own == mask]
@@ -325,6 +325,6 @@ def _percents(shares: Sequence[float]) -> str:
 
 
 def _subsets(size: int, length: int) -> list[tuple[int, ...]]:
-    """All ways to keep some levels, in order."""
+    """Return all ways to keep `length` of `size` levels, in order."""
     kept = [tuple(n for n in range(size) if bits >> n & 1) for bits in range(1, 1 << size)]
     return [levels for levels in kept if len(levels) == length]

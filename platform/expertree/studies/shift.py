@@ -1,4 +1,4 @@
-"""Routing as inputs move out of distribution: mean level and PSNR at points of shift.
+"""Study of routing as inputs move out of distribution: mean level and PSNR at points of shift.
 
 The parameters of all degradations go from the mildest in distribution to the severest out of it
 (paper 000, figure 5). The claim under test: the mean level gets coarser on the way, and routing
@@ -42,36 +42,36 @@ VERSION = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ShiftConfig:
-    """The build, and the points."""
+    """The build under study, and the points of shift."""
 
     build: str | None = None
     """A finished build's output folder. Its photographs must still be where they were."""
 
     num_points: int = 15
-    """Points from 0 to 1; the paper's."""
+    """Number of points from 0 to 1, as in the paper."""
 
     num_patches: int = 140
     """Patches at each point, of the build's validation photographs."""
 
     mixed_fraction: float = 0.5
-    """Share of them with several degradations."""
+    """Share of the patches that has several degradations."""
 
     router: RouterConfig = RouterConfig()
-    """How the routers under study are trained, on the build's own set for routers."""
+    """Training of the routers under study, on the build's own set for routers."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Raise ConfigError unless there are at least two points."""
         if self.num_points < 2:
             raise ConfigError(f"shift.num_points must be at least 2, got {self.num_points}")
 
 
 def study_shift(config: ShiftConfig, rows: Rows) -> tuple[Table, ...]:
-    """Degrade, embed and score at every point, and compare routes.
+    """Degrade, embed and score patches at every point, and compare their routes.
 
     Raises:
         ConfigError: If the build is not given.
-        ArtefactError: If it is not there.
-        PhotoError: If its photographs are not.
+        ArtefactError: If the build is not there.
+        PhotoError: If its photographs are not there.
     """
     points = [n / (config.num_points - 1) for n in range(config.num_points)]
     study = _Study(config, FinishedBuild(config.build, key="shift.build"), points)
@@ -129,7 +129,7 @@ class _Study:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Have a workbench on the build's store; it needs a cluster only for what is missing."""
+        """Open a workbench on the build's store; it needs a cluster only for missing results."""
         with TemporaryDirectory() as folder, self._open_bench(Path(folder)) as self._bench:
             yield
 
@@ -142,7 +142,7 @@ class _Study:
         )
 
     def row(self, severity: float, rows: Rows) -> dict[str, Any]:
-        """What happens at one point."""
+        """Return the results at one point."""
         spec = {
             "study": "shift",
             "version": VERSION,
@@ -162,7 +162,7 @@ class _Study:
         return {kind: self._compare(data, np.flatnonzero(rows)) for kind, rows in kinds.items()}
 
     def _score_all(self) -> dict[float, ScoredSet]:
-        """All points at once: starting actors costs more than the patches of one point."""
+        """Score all points at once: starting actors costs more than the patches of one point."""
         if self._bench is None:
             raise ValueError("points are measured while the study is at work")
         experts: dict[str, Storage | None] = {INPUTS: None}
@@ -200,4 +200,4 @@ class _Study:
 
 
 def _ignore(name: str, state: str, num_done: int, num_total: int) -> None:
-    """A study tells of its rows, not of their stages."""
+    """Ignore the progress of a stage; a study reports its rows only."""

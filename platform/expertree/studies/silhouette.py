@@ -1,4 +1,4 @@
-"""How well the groups of trees of several shapes are apart, beside the paper's tables B and K."""
+"""Study of how well trees of several shapes separate their groups (paper, tables B and K)."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -34,22 +34,22 @@ PAPER: Mapping[str, Sequence[tuple[float, ...]]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SilhouetteConfig:
-    """Which embeddings are cut, and how."""
+    """The embeddings to cut, and the methods and shapes of the trees."""
 
     embeddings: str | None = None
     """A finished build's output folder, or a directory of its store, `<store>/embed/<key>`."""
 
     methods: tuple[str, ...] = ("kmeans", "spectral", "bisecting", "adaptive")
-    """Names of `hierarchy.method`."""
+    """Methods to compare; values of `hierarchy.method`."""
 
     shapes: tuple[tuple[int, ...], ...] = PAPER_SHAPES
-    """Groups by level."""
+    """Groups by level of each tree."""
 
     hierarchy: HierarchyConfig = HierarchyConfig()
     """Everything else about the cuts; its `groups` and `method` are not used."""
 
     def hierarchies(self, method: str) -> list[HierarchyConfig]:
-        """One for each shape.
+        """Return the configuration of the tree of each shape.
 
         Raises:
             ConfigError: If the method or a shape does not exist.
@@ -75,7 +75,7 @@ def study_silhouettes(config: SilhouetteConfig, rows: Rows) -> tuple[Table, ...]
 
     Raises:
         ConfigError: If the embeddings are not given, or a method does not exist.
-        ArtefactError: If they are not there.
+        ArtefactError: If the embeddings are not there.
     """
     if config.embeddings is None:
         raise ConfigError(
@@ -145,13 +145,13 @@ def _read(embeddings: Storage) -> _Material:
 
 
 def embeddings_of(place: str) -> Storage:
-    """The embeddings of a build.
+    """Return the stored embeddings of a build.
 
     Args:
-        place: Its output folder, or the directory of the embeddings in its store.
+        place: The build's output folder, or the directory of the embeddings in its store.
 
     Raises:
-        ArtefactError: If there are none.
+        ArtefactError: If there are no finished embeddings.
     """
     given = Storage.open(place)
     found = given

@@ -1,4 +1,4 @@
-"""What a study finds: rows stored by the hash of what made them, and tables of them."""
+"""The results of a study: rows stored by the hash of what made them, and tables of rows."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -18,10 +18,10 @@ class Table:
     """One table of a study.
 
     Attributes:
-        title: What it shows, in a phrase.
-        columns: Their headings.
+        title: Phrase that says what it shows.
+        columns: Headings of the columns.
         rows: One value for each column; None is not measured.
-        decimals: Of numbers that are not whole.
+        decimals: Decimals of numbers that are not whole.
         notes: Sentences below it.
     """
 
@@ -32,7 +32,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a row of another length than the head."""
+        """Raise ValueError unless every row has a value for each column."""
         for number, row in enumerate(self.rows):
             if len(row) != len(self.columns):
                 raise ValueError(
@@ -42,27 +42,26 @@ class Table:
 
 
 class Rows:
-    """The rows of a study on storage: each is made at most once, whoever asks again.
+    """The stored rows of a study, each of which is made at most once.
 
     Args:
-        directory: Where they are kept, `<hash>.json` each.
-        say: Told of each row as it is made or found, in words.
+        directory: Directory of the rows, `<hash>.json` each.
+        say: Called with a line of text for each row that is made or found.
     """
 
     def __init__(self, directory: Storage, say: Callable[[str], None]) -> None:
-        """See the class."""
         self._directory = directory
         self.say = say
 
     def row(
         self, name: str, spec: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]
     ) -> dict[str, Any]:
-        """One row: from storage, or made now and kept.
+        """Return a row from storage, or make it now and store it.
 
         Args:
-            name: What the user calls it.
-            spec: Everything that it depends on, as plain data.
-            make: Makes it, as plain data.
+            name: Name that users see.
+            spec: Everything that the row depends on, as plain data.
+            make: Returns the row as plain data.
         """
         file = f"{fingerprint(spec)}.json"
         if self._directory.exists(file):
@@ -73,12 +72,12 @@ class Rows:
         return dict(self._directory.read_json(file)["row"])
 
     def place(self, spec: Mapping[str, Any]) -> Storage:
-        """Where what belongs to a row is kept, such as a network with its checkpoints."""
+        """Return the directory of a row's own files, such as a network with its checkpoints."""
         return self._directory.sub(fingerprint(spec))
 
 
 def write_tables(directory: Storage, name: str, tables: tuple[Table, ...]) -> str:
-    """Write tables as `<name>.json` and `<name>.md`; gives the Markdown."""
+    """Write tables as `<name>.json` and `<name>.md`, and return the Markdown."""
     text = "\n\n".join(markdown(table) for table in tables) + "\n"
     directory.write_json(f"{name}.json", [to_dict(table) for table in tables])
     directory.write_bytes(f"{name}.md", text.encode())
@@ -86,7 +85,7 @@ def write_tables(directory: Storage, name: str, tables: tuple[Table, ...]) -> st
 
 
 def markdown(table: Table) -> str:
-    """A table as Markdown."""
+    """Return a table as Markdown."""
     lines = [f"**{table.title}**", "", _line(table.columns), _line(["---"] * len(table.columns))]
     lines += [_line([_words(cell, table.decimals) for cell in row]) for row in table.rows]
     if table.notes:

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from expertree.experts.batches import Batches
+from expertree.experts.batches import Batch, Batches
 
 
 class Drawn:
@@ -18,14 +18,13 @@ class Drawn:
         time.sleep(self.seconds)
         self.calls.append(positions)
         side = torch.full((len(positions), 3, patch_px, patch_px), float(positions[0]))
-        return side, -side
+        return Batch(lq=side, gt=-side, tasks=[("noise",)] * len(positions))
 
 
 def content(batch):
     """First position, number and patch side of a batch."""
-    lq, gt = batch
-    assert torch.equal(lq, -gt)
-    return int(lq[0, 0, 0, 0]), len(lq), lq.shape[-1]
+    assert torch.equal(batch.lq, -batch.gt)
+    return int(batch.lq[0, 0, 0, 0]), len(batch), batch.lq.shape[-1]
 
 
 @pytest.fixture

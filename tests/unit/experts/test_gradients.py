@@ -6,6 +6,7 @@ from torch import nn
 
 from expertree.errors import TrainingError
 from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.batches import Batch
 from expertree.experts.flat import FlatParameters
 from expertree.experts.gradients import Gradients
 from expertree.experts.recipe import RecipeConfig
@@ -31,7 +32,8 @@ def network():
 
 def batch(num=6):
     torch.manual_seed(1)
-    return torch.rand(num, 3, 16, 16), torch.rand(num, 3, 16, 16)
+    lq, gt = torch.rand(num, 3, 16, 16), torch.rand(num, 3, 16, 16)
+    return Batch(lq=lq, gt=gt, tasks=[("noise",), ("rain",)] * (num // 2))
 
 
 def gradient(recipe=None, *, limit=None, error=None, num=6, out_of=6, notes=None):
@@ -40,8 +42,32 @@ def gradient(recipe=None, *, limit=None, error=None, num=6, out_of=6, notes=None
     called = inner if limit is None else Limited(inner, limit, error)
     notes = [] if notes is None else notes
     gradients = Gradients(called, flat, recipe or RecipeConfig(), on_note=notes.append)
-    loss = gradients.compute(*batch(num), out_of=out_of)
+    loss = gradients.compute(batch(num), out_of=out_of)
     return float(loss), flat.gradient.clone(), gradients
+
+
+@pytest.mark.parametrize("most", [None, 1, 4])
+def test_a_network_may_be_trained_on_more_than_its_image(most):
+    """Such as a loss of its own beside the recipe's, by what is wrong with each sample."""
+    seen = []
+
+    def objective(network, batch, loss):
+        seen.append(tuple(batch.tasks))
+        return loss(network(batch.lq), batch.gt) + network.intro.weight.square().mean()
+
+    inner = network()
+    flat = FlatParameters(inner)
+    recipe = RecipeConfig(loss="l1", micro_batch_size=most)
+    gradients = Gradients(inner, flat, recipe, objective=objective, on_note=print)
+    loss = float(gradients.compute(batch(), out_of=6))
+    plain_loss, plain, _ = gradient(RecipeConfig(loss="l1"))
+    weight = inner.intro.weight.detach()
+    assert loss == pytest.approx(plain_loss + float(weight.square().mean()), rel=1e-5)
+    own = torch.autograd.functional.jacobian(lambda w: w.square().mean(), weight)
+    difference = flat.gradient - plain
+    assert float(difference.norm()) == pytest.approx(float(own.norm()), rel=1e-3)
+    assert sum(map(len, seen)) == 6
+    assert {task for tasks in seen for (task,) in tasks} == {"noise", "rain"}
 
 
 @pytest.mark.parametrize("loss", ["l1", "charbonnier", "l1_fft", "psnr"])

@@ -14,15 +14,18 @@ def test_a_batch_is_the_same_however_the_positions_are_grouped(storage, files):
     parts = [
         draw_batch(patches, range(n, n + 4), patch_px=16, augment=True, seed=3) for n in (0, 4, 8)
     ]
-    for side in (0, 1):
-        assert torch.equal(whole[side], torch.cat([part[side] for part in parts]))
+    assert torch.equal(whole.lq, torch.cat([part.lq for part in parts]))
+    assert torch.equal(whole.gt, torch.cat([part.gt for part in parts]))
+    assert list(whole.tasks) == [tasks for part in parts for tasks in part.tasks]
+    assert {len(tasks) for tasks in whole.tasks} == {1}
 
 
 def test_pairs_are_treated_alike_and_scaled(storage, table, write_files):
     twins = table.set_column(table.column_names.index("lq"), "lq", table["gt"])
     patches = read_patches(storage, write_files(storage, twins, 2))
-    lq, gt = draw_batch(patches, range(20), patch_px=16, augment=True, seed=0)
-    assert torch.equal(lq, gt)
+    batch = draw_batch(patches, range(20), patch_px=16, augment=True, seed=0)
+    lq = batch.lq
+    assert torch.equal(lq, batch.gt)
     assert lq.dtype == torch.float32
     assert lq.is_contiguous(memory_format=torch.channels_last)
     assert 0.9 < float(lq.max()) <= 1.0
@@ -32,7 +35,7 @@ def test_pairs_are_treated_alike_and_scaled(storage, table, write_files):
 def test_seeds_differ(storage, files):
     patches = read_patches(storage, files)
     one, other = (
-        draw_batch(patches, range(8), patch_px=16, augment=True, seed=seed)[0] for seed in (0, 1)
+        draw_batch(patches, range(8), patch_px=16, augment=True, seed=seed).lq for seed in (0, 1)
     )
     assert not torch.equal(one, other)
 

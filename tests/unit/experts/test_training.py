@@ -411,7 +411,7 @@ def plain_training(job, patches):
         optimizer.param_groups[0]["lr"] = recipe.learning_rate * (
             floor + (1 - floor) * (1 + np.cos(share)) / 2
         )
-        lq, gt = draw_batch(
+        batch = draw_batch(
             patches,
             range(start, min(start + recipe.batch_size, job.num_samples)),
             patch_px=recipe.patch_px,
@@ -419,7 +419,7 @@ def plain_training(job, patches):
             seed=job.seed,
         )
         optimizer.zero_grad()
-        (network(lq) - gt).abs().mean().backward()
+        (network(batch.lq) - batch.gt).abs().mean().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.grad_clip)
         optimizer.step()
     return network

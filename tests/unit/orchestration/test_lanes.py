@@ -16,7 +16,7 @@ from expertree.experts.workers import ALONE, Workers
 from expertree.orchestration import lane, lanes
 from expertree.orchestration.cluster import roomiest
 from expertree.pipeline.cluster_config import ClusterConfig
-from expertree.scheduling.dispatcher import Dispatcher, Picture, Tenant
+from expertree.scheduling.dispatcher import Dispatcher, LaneIdentity, TrainingStatus
 from expertree.scheduling.schedule import State, TrainingTask
 from expertree.storage import Storage
 
@@ -68,25 +68,25 @@ def task(work: Work, key: str = "a") -> TrainingTask:
     return packed
 
 
-def tenant(lane: str = "lane-0", incarnation: str = "first") -> Tenant:
-    return Tenant(lane=lane, incarnation=incarnation, node="n")
+def tenant(lane: str = "lane-0", incarnation: str = "first") -> LaneIdentity:
+    return LaneIdentity(lane=lane, incarnation=incarnation, node="n")
 
 
-def run(direct: Any, who: Tenant) -> bool:
+def run(direct: Any, who: LaneIdentity) -> bool:
     given = direct.lease.remote(who)
     return lane.run_task(who, direct, given, ALONE)
 
 
-def picture(direct: Any) -> Picture:
-    found: Picture = direct.picture.remote()
+def status_now(direct: Any) -> TrainingStatus:
+    found: TrainingStatus = direct.status.remote()
     return found
 
 
 def test_a_task_that_is_done_is_handed_in() -> None:
     direct = Direct(task(Work()))
     assert run(direct, tenant())
-    assert picture(direct).finished
-    assert [a.outcome for a in picture(direct).history] == ["done"]
+    assert status_now(direct).finished
+    assert [a.outcome for a in status_now(direct).history] == ["done"]
 
 
 class Writes(Work):
@@ -120,7 +120,7 @@ def test_a_disk_that_hiccups_is_tried_again_and_one_that_is_full_is_not(
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", broken)
         assert run(direct, tenant())
-    (status,) = picture(direct).tasks
+    (status,) = status_now(direct).tasks
     assert status.state is state
     assert f"cannot be written: [Errno {number}] {os.strerror(number)}" in str(status.error)
 
@@ -136,7 +136,7 @@ def test_a_disk_that_hiccups_is_tried_again_and_one_that_is_full_is_not(
 def test_an_error_stays_with_its_task(error: Exception, state: State, said: str) -> None:
     direct = Direct(task(Work(error)))
     assert run(direct, tenant())
-    (status,) = picture(direct).tasks
+    (status,) = status_now(direct).tasks
     assert status.state is state
     assert str(status.error).startswith(said)
 
@@ -147,14 +147,14 @@ def test_a_lane_whose_node_goes_away_gives_its_task_back_and_ends(
     monkeypatch.setattr(lane, "is_leaving", lambda: True)
     direct = Direct(task(Long()), max_attempts=1)
     assert not run(direct, tenant())
-    assert [a.outcome for a in picture(direct).history] == ["moved"]
+    assert [a.outcome for a in status_now(direct).history] == ["moved"]
     assert direct.lease.remote(tenant("lane-1")).key == "a"
 
 
 def test_a_pause_of_the_work_itself_is_no_failure_either() -> None:
     direct = Direct(task(Work(PausedError("elsewhere"))), max_attempts=1)
     assert not run(direct, tenant())
-    assert picture(direct).tasks[0].state is State.QUEUED
+    assert status_now(direct).tasks[0].state is State.QUEUED
 
 
 def lose_and_withdraw(direct: Any, key: str) -> None:
@@ -180,7 +180,7 @@ def test_however_a_withdrawn_task_ends_its_lane_does_not_break(error: Exception 
     given = direct.lease.remote(tenant())
     lose_and_withdraw(direct, "a")
     lane.run_task(tenant(), direct, given, ALONE)
-    assert picture(direct).tasks == []
+    assert status_now(direct).tasks == []
 
 
 def test_a_process_that_was_replaced_is_not_listened_to() -> None:
@@ -192,10 +192,10 @@ def test_a_process_that_was_replaced_is_not_listened_to() -> None:
     direct.release.remote(old, "a")
     direct.fail.remote(old, "a", "boom", retry=False)
     assert direct.heartbeat.remote(new, "a", {"samples": 2})
-    assert picture(direct).tasks[0].state is State.RUNNING
+    assert status_now(direct).tasks[0].state is State.RUNNING
     # What it has made is what the other one would make.
     direct.finish.remote(old, "a")
-    assert picture(direct).finished
+    assert status_now(direct).finished
 
 
 @pytest.fixture
@@ -218,12 +218,12 @@ def test_a_lane_that_ended_makes_room_for_one_of_its_name(
 ) -> None:
     kept = pool()
     kept.wait(0.0)
-    kept.keep_up(2, num_done=0)
-    kept.keep_up(3, num_done=1)
+    kept.start_missing_lanes(2, num_done=0)
+    kept.start_missing_lanes(3, num_done=1)
     assert started == ["lane-0", "lane-1", "lane-2"]
     monkeypatch.setattr(lanes.ray, "wait", lambda refs, **_: (refs[:1], refs[1:]))
     kept.wait(0.0)
-    kept.keep_up(3, num_done=1)
+    kept.start_missing_lanes(3, num_done=1)
     assert started[3:] == ["lane-0"]
 
 
@@ -238,32 +238,34 @@ def test_lanes_that_break_one_after_the_other_are_not_replaced_for_ever(
     kept = pool()
     # One is trained after the second has broken: whatever broke the two has passed.
     for num_done in (0, 0, 1, 1, 1):
-        kept.keep_up(1, num_done=num_done)
+        kept.start_missing_lanes(1, num_done=num_done)
         kept.wait(0.0)
     with pytest.raises(TrainingError, match="no lane is left to train on: no module named torch"):
-        kept.keep_up(1, num_done=1)
+        kept.start_missing_lanes(1, num_done=1)
     assert len(started) == 5
 
 
 def test_a_small_node_starts_one_lane_after_the_other(
     monkeypatch: pytest.MonkeyPatch, started: list[str]
 ) -> None:
-    now_s, asked_s = [1000.0], dict[str, float]()
+    now_s, last_lease_request_s = [1000.0], dict[str, float]()
     monkeypatch.setattr(lanes, "nodes_that_stay", lambda: {NODE: {"CPU": 3.0}})
     monkeypatch.setattr(lanes.time, "time", lambda: now_s[0])
-    asked = SimpleNamespace(asked_s=SimpleNamespace(remote=lambda: asked_s))
+    asked = SimpleNamespace(
+        last_lease_request_s=SimpleNamespace(remote=lambda: last_lease_request_s)
+    )
     kept = lanes.LanePool(asked, ClusterConfig(), Storage.open("nowhere"))
 
     def after(seconds: float) -> int:
         now_s[0] += seconds
-        kept.keep_up(3, num_done=0)
+        kept.start_missing_lanes(3, num_done=0)
         return len(started)
 
     assert (after(0), after(5)) == (1, 1)
-    asked_s["lane-0"] = 1005.0
+    last_lease_request_s["lane-0"] = 1005.0
     assert (after(1), after(1)) == (2, 2)
     # One that never asks is not waited for; nor does what an older lane of its name asked count.
-    asked_s["lane-1"] = 1005.5
+    last_lease_request_s["lane-1"] = 1005.5
     assert (after(1), after(lanes.STARTING_S)) == (2, 3)
 
 
@@ -271,9 +273,9 @@ def test_a_large_node_starts_several_lanes_at_a_time(
     monkeypatch: pytest.MonkeyPatch, started: list[str]
 ) -> None:
     monkeypatch.setattr(lanes, "nodes_that_stay", lambda: {NODE: {"CPU": 8.0}})
-    nobody = SimpleNamespace(asked_s=SimpleNamespace(remote=dict))
+    nobody = SimpleNamespace(last_lease_request_s=SimpleNamespace(remote=dict))
     kept = lanes.LanePool(nobody, ClusterConfig(), Storage.open("nowhere"))
-    kept.keep_up(6, num_done=0)
+    kept.start_missing_lanes(6, num_done=0)
     assert len(started) == 4
 
 

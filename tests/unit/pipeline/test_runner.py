@@ -16,7 +16,7 @@ from expertree.pipeline.dry_run import lanes_of
 from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.settings import ExpertsConfig
 from expertree.scheduling.budget import Budget
-from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import State, TrainingTask
 from expertree.search.settings import SearchConfig
 from expertree.storage import Storage
@@ -47,10 +47,10 @@ def task(
 
 def train(
     tasks: list[TrainingTask], tmp_path: Path, **options: Any
-) -> tuple[Picture, list[Picture]]:
-    seen: list[Picture] = []
+) -> tuple[TrainingStatus, list[TrainingStatus]]:
+    seen: list[TrainingStatus] = []
     runner = LocalRunner(ClusterConfig(runner="local", max_attempts=2))
-    last = runner.train(tasks, directory=Storage.open(tmp_path), on_picture=seen.append, **options)
+    last = runner.train(tasks, directory=Storage.open(tmp_path), on_status=seen.append, **options)
     return last, seen
 
 

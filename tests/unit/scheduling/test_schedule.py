@@ -32,7 +32,7 @@ def test_the_longest_chain_goes_first() -> None:
 
 
 def test_what_goes_first_comes_before_longer_tasks() -> None:
-    short = TrainingTask(key="short", label="short", cost=0.0, goes_first=True)
+    short = TrainingTask(key="short", label="short", cost=0.0, is_urgent=True)
     schedule = Schedule([task("long", 10), short])
     assert schedule.lease("a", 0) == short
     assert schedule.lease("b", 0) == task("long", 10)

@@ -9,7 +9,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from expertree.experts.backbones import nafnet, promptir, restormer, retinexformer
-from expertree.experts.backbones.spec import BackboneConfig, BackboneDescriptor, BackboneSpec
+from expertree.experts.backbones.spec import (
+    BackboneConfig,
+    BackboneDescriptor,
+    BackboneSpec,
+    Objective,
+)
 
 _GOPRO = {"width": 32, "encoder": (1, 1, 1, 28), "middle": 1, "decoder": (1, 1, 1, 1)}
 _SIDD = {"width": 32, "encoder": (2, 2, 4, 8), "middle": 12, "decoder": (2, 2, 2, 2)}
@@ -62,6 +67,15 @@ def start_at_identity(network: nn.Module, config: BackboneConfig) -> None:
         if f".{name}".endswith(ends):
             for parameter in layer.parameters(recurse=False):
                 nn.init.zeros_(parameter)
+
+
+def objective_of(config: BackboneConfig) -> Objective | None:
+    """Return what a network is trained on, where that is more than the loss of its image.
+
+    Raises:
+        ValueError: If the name is unknown or the layout impossible.
+    """
+    return _spec(config).objective
 
 
 def published_unused(config: BackboneConfig) -> tuple[str, ...]:

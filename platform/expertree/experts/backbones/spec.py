@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
+
+from expertree.experts.batches import Batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +48,15 @@ class BackboneConfig:
     prompt_px: tuple[int, ...] | None = None
 
 
+PixelLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From restored and clean crops to the recipe's loss."""
+
+Objective: TypeAlias = Callable[[nn.Module, Batch, PixelLoss], Tensor]
+"""From the network, a batch and the recipe's loss to the mean loss of the batch: for networks that
+are trained on more than the image that they give, by losses inside or by the tasks of the samples.
+It must be a mean over samples, since batches are cut into pieces."""
+
+
 class Layout(Protocol):
     """All sizes of one kind: a frozen dataclass whose fields are some of `BackboneConfig`'s.
 
@@ -75,6 +86,7 @@ class BackboneSpec(Generic[L]):
         last: Layers by name, or by the end of it: what they give is all that the network adds to
             its input, so that it is the identity where their weights are zero.
         precisions: What it may be trained in, besides float32.
+        objective: What it is trained on, where that is more than the loss of its image.
         unused: Beginnings of names in published files whose weights no image ever meets; they are
             passed over.
     """
@@ -84,6 +96,7 @@ class BackboneSpec(Generic[L]):
     build: Callable[[L, bool], nn.Module]
     last: tuple[str, ...]
     precisions: tuple[str, ...] = ()
+    objective: Objective | None = None
     unused: tuple[str, ...] = ()
 
     def with_layout(self, **sizes: Any) -> "BackboneSpec[L]":

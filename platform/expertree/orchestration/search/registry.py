@@ -28,7 +28,7 @@ from expertree.search.rungs import goes_on, value_of, why_stopped
 from expertree.search.single_flight import SingleFlight
 from expertree.search.space import GROUPS, flatten
 from expertree.search.state import SearchState
-from expertree.search.trial_plan import Judged, Need, TrialPlan
+from expertree.search.trial_plan import ExpertNeed, TrialPlan, TrialResult
 from expertree.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Registry:
         self._reaches: SingleFlight[Answer] = SingleFlight()
         self._plans: SingleFlight[TrialPlan] = SingleFlight()
         self._planning = asyncio.Lock()
-        self._judgements: SingleFlight[Judged] = SingleFlight()
+        self._judgements: SingleFlight[TrialResult] = SingleFlight()
         self._planned: dict[str, TrialPlan] = {}
         self._requests = Requests(dispatcher)
         self._trained: set[str] = set()
@@ -210,7 +210,7 @@ class Registry:
         return {need.node: own for need, own in zip(plan.needs, found, strict=True)}
 
     async def _bring(
-        self, number: int, needs: Mapping[str, Need], need: Need, rung: int
+        self, number: int, needs: Mapping[str, ExpertNeed], need: ExpertNeed, rung: int
     ) -> Storage:
         """Have an expert trained to a rung or further and scored; return its place in the store."""
         stop = self._standing(need, rung)
@@ -226,14 +226,14 @@ class Registry:
             await self._requests.have(number, lambda: [at.score])
         return at.result
 
-    def _standing(self, need: Need, rung: int) -> int | None:
+    def _standing(self, need: ExpertNeed, rung: int) -> int | None:
         """Return the rung that the store has of an expert: `rung`, else the last, else None."""
         for place in (rung, len(need.stops) - 1):
             if need.stops[place].result.is_done():
                 return place
         return None
 
-    def _target(self, need: Need, rung: int) -> int:
+    def _target(self, need: ExpertNeed, rung: int) -> int:
         """Return the rung to train to: the next, from `rung`, that was asked for, else `rung`."""
         under_way = [
             place
@@ -242,7 +242,9 @@ class Registry:
         ]
         return min(under_way, default=rung)
 
-    def _to_ask(self, needs: Mapping[str, Need], need: Need, target: int) -> list[TrainingTask]:
+    def _to_ask(
+        self, needs: Mapping[str, ExpertNeed], need: ExpertNeed, target: int
+    ) -> list[TrainingTask]:
         """Return the task that brings an expert to a rung, after the tasks of its ancestors."""
         after = [stop.key for stop in need.stops[:target] if stop.key in self._requests]
         tasks = []
@@ -290,7 +292,7 @@ class Registry:
         num_failures = 0
         while True:
             try:
-                self._requests.hear(await self._dispatcher.picture.remote())
+                self._requests.hear(await self._dispatcher.status.remote())
                 if self._budget_hours is not None:
                     await self._keep_to_budget()
                 num_failures = 0
@@ -305,18 +307,20 @@ class Registry:
                     await self.give_up(why)
             await asyncio.sleep(POLL_S)
 
-    async def _judge(self, trial: Trial, plan: TrialPlan, experts: Mapping[int, Storage]) -> Judged:
+    async def _judge(
+        self, trial: Trial, plan: TrialPlan, experts: Mapping[int, Storage]
+    ) -> TrialResult:
         overrides, placed = trial["overrides"], sorted(experts.items())
         in_full = {need.node: need.num_samples for need in plan.needs}
 
-        async def make() -> Judged:
-            found: Judged = await tasks.judge.remote(self._setup, overrides, placed, in_full)
+        async def make() -> TrialResult:
+            found: TrialResult = await tasks.judge.remote(self._setup, overrides, placed, in_full)
             return found
 
         key = fingerprint([dict(overrides), [(node, own.uri) for node, own in placed]])
         return await self._judgements.do(key, make)
 
-    def _note(self, trial: Trial, rung: int, judged: Judged) -> Answer:
+    def _note(self, trial: Trial, rung: int, judged: TrialResult) -> Answer:
         """Record what a trial has reached, and decide whether it goes on."""
         objectives = Objectives(
             psnr_in=round(judged.psnr_in, 4),

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from ray.exceptions import RayError
 
 from expertree.errors import ExpertreeError, TrainingError
-from expertree.scheduling.dispatcher import Picture
+from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import State, TrainingTask
 
 logger = logging.getLogger(__name__)
@@ -83,9 +83,9 @@ class Requests:
         async with self._dealing:
             await self._withdraw(keys, error)
 
-    def hear(self, picture: Picture) -> None:
+    def hear(self, status: TrainingStatus) -> None:
         """Pass the outcome of tasks on to the trials that wait for them."""
-        for task in picture.tasks:
+        for task in status.tasks:
             if not self.is_open(task.key):
                 continue
             if task.state is State.DONE:

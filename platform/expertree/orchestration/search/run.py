@@ -266,7 +266,7 @@ class _Upkeep:
         self._write()
         try:
             self._pool.wait(0.0)
-            self._pool.keep_up(self._pool.room, num_done=self._pool.num_done())
+            self._pool.start_missing_lanes(self._pool.room, num_done=self._pool.num_done())
         except TrainingError as error:
             self._registry.give_up.remote(str(error))
 

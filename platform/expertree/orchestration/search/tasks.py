@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import ray
 from ray import cloudpickle
 
-from expertree.search.trial_plan import Judged, TrialPlan
+from expertree.search.trial_plan import TrialPlan, TrialResult
 from expertree.storage import Storage
 
 PackedSetup: TypeAlias = bytes
@@ -48,7 +48,7 @@ def judge(
     overrides: Mapping[str, Any],
     experts: Sequence[tuple[int, Storage]],
     num_samples: Mapping[int, int],
-) -> Judged:
+) -> TrialResult:
     """Train a trial's routers on its experts' scores, and return what its tree reaches."""
     from expertree.orchestration.runner import runner_of  # noqa: PLC0415
     from expertree.search.judge import judge_trial  # noqa: PLC0415

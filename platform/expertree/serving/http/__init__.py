@@ -1,1 +1,1 @@
-"""The endpoint over HTTP: what is asked and answered, whatever restores."""
+"""The HTTP side of an endpoint: requests and answers, independent of what restores."""

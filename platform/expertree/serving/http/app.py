@@ -33,10 +33,10 @@ _DESCRIPTION = (
 
 
 class _Application(FastAPI):
-    """FastAPI, with an OpenAPI document that says what really happens."""
+    """FastAPI, with an OpenAPI document that is completed by `contract.finish`."""
 
     def openapi(self) -> dict[str, Any]:
-        """The document, made once."""
+        """Return the OpenAPI document, which is made once."""
         if not self.openapi_schema:
             self.openapi_schema = contract.finish(super().openapi())
         return self.openapi_schema
@@ -51,15 +51,15 @@ def create_app(
     read_text: ReadText | None = None,
     echoes_id: bool = True,
 ) -> FastAPI:
-    """Make the application.
+    """Make the application that answers HTTP requests with an engine.
 
     Args:
-        engine: What routes and restores.
-        config: Keys, sites, limits. Whoever listens calls `check_binding` on it first.
+        engine: The engine that routes and restores.
+        config: Keys, sites and limits; `check_binding` must be called on it before listening.
         jobs: The table of jobs that all gateways of an endpoint share; one of this process by
             default.
-        metrics: Where measurements go.
-        read_text: Understands free text as instruction; by default what `config.text_model` names.
+        metrics: Recorder of measurements; None records nothing.
+        read_text: Reader of instructions in free text; by default made from `config.text_model`.
         echoes_id: Whether answers have `X-Request-Id`; False behind a proxy that adds it.
 
     Raises:
@@ -104,7 +104,7 @@ def create_app(
 
 
 def _add_page(app: FastAPI) -> None:
-    """The web page at `/`, its files, and the docs page."""
+    """Add the web page at `/`, its files, and the docs page."""
     files = read_page()
 
     async def index(request: Request) -> Response:

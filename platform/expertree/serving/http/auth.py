@@ -1,4 +1,4 @@
-"""Who gets in: keys, and pages of other sites."""
+"""Admission of requests, by their keys and by the sites that they come from."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +20,7 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def make_gate(config: HttpConfig) -> Admit:
-    """The dependency that lets requests in.
+    """Make the dependency that admits a request, or refuses it with a problem.
 
     Without keys on loopback every page that somebody has open in a browser could ask. So a request
     that comes from another site's page is refused, and so is one for a name that is not this
@@ -43,7 +43,7 @@ def make_gate(config: HttpConfig) -> Admit:
 
 
 def owner_of(request: Request) -> str:
-    """Whose request it is, once it is let in."""
+    """Return the name of the owner of a request that has been admitted."""
     owner: str = request.scope["state"][_OWNER]
     return owner
 

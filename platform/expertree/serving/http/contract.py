@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of parameters, bodies and answers, where FastAPI cannot see it."""
+"""OpenAPI descriptions of parameters, bodies and answers, where FastAPI cannot derive them."""
 
 from typing import Any, TypeAlias
 
@@ -55,7 +55,7 @@ _OPTIONS: dict[str, tuple[Json, str]] = {
 _FILE: Json = {"type": "string", "format": "binary"}
 
 IMAGE_ERRORS = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
-"""What may be wrong with a request that carries an image."""
+"""Statuses of the problems that a request with an image may have."""
 
 _HEADERS: dict[str, str] = {
     "X-Restore-Model": "Digest of the model.",
@@ -70,7 +70,7 @@ _HEADERS: dict[str, str] = {
 
 
 def problems(*statuses: int) -> Responses:
-    """Answers that are problems."""
+    """Return the OpenAPI responses for problems of these statuses, and of 500."""
     found: Responses = {}
     for status in sorted({*statuses, 500}):
         titles = [title for own, title in KINDS.values() if own == status]
@@ -87,7 +87,7 @@ def problems(*statuses: int) -> Responses:
 
 
 def images(description: str) -> Json:
-    """An answer that is an image's file."""
+    """Return the OpenAPI response for an answer that is an image's file."""
     content: Json = {media: {"schema": _FILE} for media in MEDIA_TYPES.values()}
     headers = {
         name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
@@ -96,10 +96,10 @@ def images(description: str) -> Json:
 
 
 def takes_image(names: tuple[str, ...] = NAMES, *more: Json) -> Json:
-    """An operation whose body carries an image, with options beside it or in the query.
+    """Return the OpenAPI parameters and body of an operation that takes an image and options.
 
     Args:
-        names: Options that there are.
+        names: Names of the options.
         more: Further parameters.
     """
     options = {name: {**_OPTIONS[name][0], "description": _OPTIONS[name][1]} for name in names}
@@ -133,7 +133,7 @@ def takes_image(names: tuple[str, ...] = NAMES, *more: Json) -> Json:
 
 
 def finish(document: Json) -> Json:
-    """Add what all operations share, and drop what never happens here."""
+    """Add the schema of problems to an OpenAPI document, and drop answers that never come."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = _problem_schema()
     for name in ("HTTPValidationError", "ValidationError"):

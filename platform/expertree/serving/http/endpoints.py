@@ -34,7 +34,7 @@ from expertree.serving.photos import FORMATS
 
 
 def add_routes(app: FastAPI, intake: Intake, admit: Admit) -> None:
-    """Add the routes of `Endpoints`, with what OpenAPI says of them."""
+    """Add the routes of `Endpoints`, with their OpenAPI descriptions."""
     endpoints = Endpoints(intake)
     guarded = [Depends(admit), Depends(HTTPBearer(auto_error=False))]
     _add_image_routes(app, endpoints, guarded)
@@ -121,16 +121,19 @@ def _add_health_routes(app: FastAPI, endpoints: "Endpoints") -> None:
 
 
 class Endpoints:
-    """What the routes do."""
+    """Handlers of the routes that answer at once."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
 
     async def restore(self, request: Request) -> Response:
-        """Judge the image, choose one expert, and let it restore the image.
+        """Restore an image with the one expert that is chosen for it.
 
-        The body is the image's file, a form with the field `image`, or JSON with it in base64. The
-        answer is the file, or JSON with it in base64 where `Accept` asks for `application/json`.
+        The body is the image's file, a form with the file in the field `image`, or JSON with it in
+        base64 under `image`. Options go in the query, the form or the JSON. The answer is the
+        restored file; where `Accept` asks for `application/json`, it is JSON with the file in
+        base64 and the route. An image that no expert is predicted to make better comes back as it
+        is, unless an option asks for an expert.
         """
         asked = await self._intake.asked(request, NAMES)
         media, wanted = self._answer_kind(request, asked)
@@ -148,7 +151,10 @@ class Endpoints:
         return answer
 
     async def route(self, request: Request) -> Response:
-        """Say which expert the image would get, and why."""
+        """Return the expert that an image would get, if any, and why; nothing is restored.
+
+        The image is sent as for `/v1/restore`. Options that concern the restored file are errors.
+        """
         asked = await self._intake.asked(request, ROUTE_NAMES)
         options, service = asked.wanted.wish, self._intake.service
         routed, decoded = await self._intake.wait_for(
@@ -167,14 +173,17 @@ class Endpoints:
         return json_response(answer, headers={"Server-Timing": server_timing(seconds)})
 
     async def models(self) -> Response:
-        """List what is served."""
+        """Return the models that are served, the one in use first, with their trees and experts.
+
+        The answer also says whether an instruction may be free text.
+        """
         await self._intake.service.model()
         models = await self._intake.service.engine.models()
         free_text = self._intake.read_text is not None
         return json_response(ModelsAnswer(models=models, free_text=free_text))
 
     async def model(self, model_id: str) -> Response:
-        """Show a model, by its id or its digest."""
+        """Return one model, by its id or its digest."""
         for model in await self._intake.service.engine.models():
             if model_id in {model.id, model.digest}:
                 return json_response(model)
@@ -183,17 +192,17 @@ class Endpoints:
         )
 
     async def healthz(self) -> Response:
-        """Say that the process answers, whether or not it has a model."""
+        """Return 200 if the process answers, whether or not a model is loaded."""
         return json_response(HealthAnswer(status="alive"))
 
     async def readyz(self) -> Response:
-        """Say whether a request would be answered without waiting for a model to load."""
+        """Return 200 if requests are answered without waiting for a model to load, else 503."""
         if not await self._intake.service.engine.ready():
             raise UnavailableError("the model is still loading; come back in a moment", 5.0)
         return json_response(HealthAnswer(status="ready"))
 
     def _answer_kind(self, request: Request, asked: Asked) -> tuple[str, Wanted]:
-        """The media type of the answer, and the options with the format that follows from it."""
+        """Return the media type of the answer, and the options with the format that it implies."""
         wanted = asked.wanted
         own = self._intake.service.check(asked.image, wanted.wish).format
         accept = ", ".join(request.headers.getlist("accept"))

@@ -28,7 +28,7 @@ _IDEMPOTENCY_KEY = re.compile(contract.IDEMPOTENCY_KEY["schema"]["pattern"])
 
 
 def add_job_routes(app: FastAPI, endpoints: "JobEndpoints", admit: Admit) -> None:
-    """Add the routes of jobs, with what OpenAPI says of them."""
+    """Add the routes of jobs, with their OpenAPI descriptions."""
     guarded = [Depends(admit), Depends(HTTPBearer(auto_error=False))]
     known = {"model": JobAnswer, "description": "How the job stands."}
     located = {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}
@@ -83,27 +83,29 @@ def add_job_routes(app: FastAPI, endpoints: "JobEndpoints", admit: Admit) -> Non
 
 
 class JobEndpoints:
-    """What the routes do."""
+    """Handlers of the routes of jobs."""
 
     def __init__(
         self, intake: Intake, jobs: Jobs, limits: JobLimits, metrics: Metrics | None
     ) -> None:
-        """Work on nothing yet.
+        """Make the handlers and a runner for the jobs, which has none yet.
 
         Args:
-            intake: Takes requests in.
-            jobs: The table.
-            limits: On jobs.
-            metrics: Where measurements of finished jobs go.
+            intake: Reader of requests.
+            jobs: The table of jobs.
+            limits: Limits on jobs.
+            metrics: Recorder of finished jobs; None records nothing.
         """
         self._intake, self._jobs = intake, jobs
         self._metrics = metrics
         self.runner = JobRunner(jobs, self._work, limits, intake.service.budget)
 
     async def submit(self, request: Request) -> Response:
-        """Take an image and options as `/v1/restore` does, and answer with where the job is.
+        """Store an image to be restored later, and return the job, whose path is in `Location`.
 
-        The format of its result is that of the option, or the image's own.
+        Image and options are sent as for `/v1/restore`. The restored file has the format that the
+        option `format` names, or the image's own. The same image and options sent again with the
+        same `Idempotency-Key` are the same job.
         """
         key = request.headers.get("idempotency-key")
         if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
@@ -124,14 +126,17 @@ class JobEndpoints:
         )
 
     async def show(self, request: Request, job_id: str) -> Response:
-        """Say how far a job is."""
+        """Return the state of a job, its tiles done, and the path of its result once it is done."""
         view = await self._view(job_id, owner_of(request))
         if view.is_lost:
             await self.runner.take(job_id)
         return json_response(await self._answer(request, view))
 
     async def result(self, request: Request, job_id: str) -> Response:
-        """Answer with the restored file, as often as it is asked for."""
+        """Return the restored file of a job, as often as asked for until the job expires.
+
+        The answer is 409 while the job is not done, and if it failed.
+        """
         owner = owner_of(request)
         file = await self._jobs.result(job_id, owner)
         if file is not None:
@@ -148,7 +153,7 @@ class JobEndpoints:
         )
 
     async def delete(self, request: Request, job_id: str) -> Response:
-        """Stop a job between two tiles, and forget it and its result."""
+        """Stop a job between two tiles, and delete it and its result."""
         if not await self._jobs.delete(job_id, owner_of(request)):
             raise _unknown(job_id)
         return Response(status_code=204)
@@ -198,7 +203,7 @@ class JobEndpoints:
 
 
 def _path(request: Request, job_id: str) -> str:
-    """Where a job is, also behind a prefix that a proxy cuts off."""
+    """Return the path of a job, with any prefix that a proxy cuts off."""
     return f"{request.scope.get('root_path', '')}/v1/jobs/{job_id}"
 
 

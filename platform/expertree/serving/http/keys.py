@@ -1,4 +1,4 @@
-"""Who asks: bearer tokens against hashes, and how much each owner may ask."""
+"""Check bearer tokens against hashes, and hold each owner to the limits of the key."""
 
 import contextlib
 import hashlib
@@ -22,11 +22,11 @@ class Gatekeeper:
     def __init__(
         self, keys: tuple[Key, ...], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Know the keys.
+        """Make a gatekeeper for the keys of an endpoint.
 
         Args:
-            keys: Whoever may ask; with none, everyone.
-            clock: Seconds from any beginning.
+            keys: Keys of those who may ask; without any, everyone may.
+            clock: Function that returns seconds from any beginning.
         """
         self._keys = keys
         self._clock = clock
@@ -34,12 +34,12 @@ class Gatekeeper:
         self._left = {key.name: (key.requests_per_minute or 0.0, clock()) for key in keys}
 
     def who(self, authorization: str | None) -> Key | None:
-        """Find whose token it is; None where there are no keys.
+        """Return the key whose token a request has; None where there are no keys.
 
         Every key is compared, in a time that does not tell how much of it was right.
 
         Args:
-            authorization: The header.
+            authorization: Value of the header `Authorization`.
 
         Raises:
             ProblemError: If there are keys and this is none of them.
@@ -79,7 +79,7 @@ class Gatekeeper:
             self._in_work[key.name] -= 1
 
     def _spend(self, key: Key) -> None:
-        """A bucket that holds a minute's requests and fills evenly."""
+        """Take a request from the key's bucket, which holds a minute's requests and fills evenly."""
         if key.requests_per_minute is None:
             return
         left, then = self._left[key.name]

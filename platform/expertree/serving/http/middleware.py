@@ -1,4 +1,4 @@
-"""Around every request: an id, safe headers, and one measurement."""
+"""Middleware that gives every request an id, safe headers and one measurement."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Note:
-    """What a handler found out for the measurement of its request; see `Measurement`."""
+    """What a handler adds to the measurement of its request; see `Measurement`."""
 
     route: Routed
     num_pixels: int
@@ -36,7 +36,7 @@ class Note:
 
 
 def note_of(file: RestoredFile) -> Note:
-    """What is measured of a restoration."""
+    """Return the note on a restoration."""
     return Note(
         route=file.route,
         num_pixels=file.num_pixels,
@@ -46,18 +46,18 @@ def note_of(file: RestoredFile) -> Note:
 
 
 def note(request: Request, found: Note) -> None:
-    """Leave a note for the measurement."""
+    """Add a note to a request, for its measurement."""
     request.scope["state"][_NOTE] = found
 
 
 def until_answered(request: Request) -> contextlib.ExitStack:
-    """Holds what a request needs until its answer has gone out, to the last byte."""
+    """Return a stack of contexts that stay open until the last byte of the answer is sent."""
     held: contextlib.ExitStack = request.scope["state"][_HELD]
     return held
 
 
 class Surroundings:
-    """Names each request, makes its answer safe to show, and measures it."""
+    """Middleware that gives each request an id, adds safe headers to its answer and measures it."""
 
     def __init__(
         self, app: ASGIApp, metrics: Metrics | None = None, *, echoes_id: bool = True
@@ -67,7 +67,7 @@ class Surroundings:
         self._echoes_id = echoes_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Pass a request on to the application, and measure it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -118,7 +118,7 @@ class Surroundings:
 
 
 def with_note(measurement: Measurement, found: Note) -> Measurement:
-    """A measurement with what its handler found out."""
+    """Return a measurement with the content of a note."""
     return dataclasses.replace(
         measurement,
         level=found.route.level,
@@ -130,5 +130,5 @@ def with_note(measurement: Measurement, found: Note) -> Measurement:
 
 
 def _named(given: str | None) -> str:
-    """The caller's own id, if it is fit for a log."""
+    """Return the caller's own id if it is fit for a log, else a random one."""
     return given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)

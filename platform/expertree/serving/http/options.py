@@ -1,4 +1,4 @@
-"""Options as callers write them: checked, held against the model, and named when they are wrong."""
+"""Read the options of a request, check them against the model, and name those that are wrong."""
 
 import dataclasses
 import difflib
@@ -17,13 +17,13 @@ from expertree.serving.settings import Limits
 T = TypeVar("T")
 
 ReadText: TypeAlias = Callable[[str, tuple[str, ...]], tuple[str, ...]]
-"""From words and the names that a model knows to those that are meant; `OptionError` if none is."""
+"""Function from text and a model's names to the names that it means; `OptionError` if none."""
 
 MIN_TILE_PX = 64
 """Smallest tile that may be asked for."""
 
 MAX_TEXT = 300
-"""Letters of an instruction."""
+"""Most letters of an instruction."""
 
 _WHOLE = re.compile(r"[0-9]{1,6}")
 _DECIMAL = re.compile(r"-?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})?")
@@ -37,12 +37,12 @@ _SPELLINGS: Mapping[str, PhotoFormat] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """All that a request's options say.
+    """The values of a request's options.
 
     Attributes:
         wish: What is wanted of the choice and of the work.
-        format: Of the answer's file; None for what `Accept` says, or else the photograph's own.
-        quality: Of JPEG and WebP, 1 to 100.
+        format: Format of the answer's file; None for what `Accept` says, or else the photograph's.
+        quality: Quality of lossy formats, 1 to 100.
         explain: Whether the answer says why the expert was chosen.
     """
 
@@ -56,10 +56,10 @@ NAMES = (
     *("instruction", "confidence", "level", "expert", "insist", "strength", "tile"),
     *("format", "quality", "explain"),
 )
-"""Options that there are."""
+"""Names of all options."""
 
 ROUTE_NAMES = ("instruction", "confidence", "level", "expert", "insist", "explain")
-"""Those that mean something where nothing is restored."""
+"""Names of the options that mean something where nothing is restored."""
 
 
 def read_options(
@@ -70,14 +70,14 @@ def read_options(
     names: tuple[str, ...] = NAMES,
     read_text: ReadText | None = None,
 ) -> Wanted:
-    """Check options and hold them against the model.
+    """Read options and check them against the model.
 
     Args:
         given: Names and values in order; `instruction` perhaps several times.
-        model: What serves.
-        limits: On tiles.
-        names: Options that may be given.
-        read_text: Understands free text; without it an instruction is made of the model's names.
+        model: The model that serves.
+        limits: Limits on tiles.
+        names: Names of the options that may be given.
+        read_text: Reader of free text; without it an instruction is made of the model's names.
 
     Raises:
         ProblemError: If an option is unknown, given twice, or wrong; names it.
@@ -116,7 +116,7 @@ def _by_name(given: Iterable[tuple[str, str]], names: tuple[str, ...]) -> dict[s
 
 
 def _get(single: Mapping[str, str], name: str, read: Callable[[str], T], default: T) -> T:
-    """One option's value, its errors under its name."""
+    """Return one option's value, or the default; an error names the option."""
     if name not in single:
         return default
     try:
@@ -192,7 +192,7 @@ def _flag(text: str) -> bool:
 def _instruction(
     values: Iterable[str], names: tuple[str, ...], read_text: ReadText | None
 ) -> tuple[str, ...]:
-    """Names, apart or with commas between; anything else is free text."""
+    """Return the names that instructions give, apart or with commas; all else is free text."""
     meant: dict[str, None] = {}
     for value in values:
         if len(value) > MAX_TEXT:

@@ -26,17 +26,17 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing is loaded from anywhere else, and no other site can show the page in a frame."""
+"""Policy by which nothing is loaded from elsewhere, and no other site can frame the page."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PageFile:
-    """One file.
+    """One file of the web page.
 
     Attributes:
-        data: Its bytes.
-        media_type: What it is.
-        etag: Its name by content.
+        data: Bytes of the file.
+        media_type: Media type of the file.
+        etag: Hash of its content, in quotes as `ETag` has it.
     """
 
     data: bytes

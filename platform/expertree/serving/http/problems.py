@@ -1,4 +1,4 @@
-"""Errors as callers see them: RFC 9457 for everything, what the framework finds included."""
+"""Answer every error, the framework's own included, with a problem of RFC 9457."""
 
 import dataclasses
 import json
@@ -28,21 +28,21 @@ from expertree.errors import (
 MEDIA_TYPE = "application/problem+json"
 
 CLIENT_GONE = 499
-"""What logs and metrics call a request whose caller left; nobody reads the answer."""
+"""Status, in logs and metrics, of a request whose caller left before the answer."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """What went wrong.
+    """A problem of RFC 9457, which says what went wrong with a request.
 
     Attributes:
-        type: Which kind of problem, as a URI reference; the docs page explains it there.
+        type: Kind of problem, as a URI reference to its explanation on the docs page.
         title: The kind in words, always the same.
         status: The HTTP status.
         detail: What happened this time, and what to do.
-        request_id: To be found again in logs.
+        request_id: Id of the request in logs.
         option: The option that is wrong, where one is.
     """
 
@@ -89,13 +89,13 @@ _BY_ERROR: tuple[tuple[type[ExpertreeError], str], ...] = (
     (OverloadError, "overload"),
     (DeadlineError, "deadline"),
 )
-"""The first one that fits."""
+"""Kinds of problem by class of error; the first that fits counts."""
 
 _ABOUT_THE_IMAGE = (UnsupportedFormatError, TooLargeError, DamagedImageError)
 
 
 class ProblemError(Exception):
-    """A request that is answered by a problem."""
+    """The request is to be answered with a problem."""
 
     def __init__(
         self,
@@ -105,13 +105,13 @@ class ProblemError(Exception):
         option: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Name the kind, one of `KINDS`, and what happened."""
+        """Make the error from a kind, one of `KINDS`, and a sentence on what happened."""
         super().__init__(kind, detail)
         self.kind, self.detail, self.option = kind, detail, option
         self.headers = dict(headers or {})
 
     def problem(self, request_id: str | None = None) -> Problem:
-        """What the caller is told."""
+        """Return the problem that the caller is sent."""
         status, title = KINDS[self.kind]
         return Problem(
             type=f"/docs#{self.kind}",
@@ -124,7 +124,7 @@ class ProblemError(Exception):
 
 
 def problem_of(error: Exception) -> ProblemError:
-    """An error as a problem. What is not foreseen is a mistake of ours, and says no more."""
+    """Return an error as a problem; an unforeseen one is `internal`, and its text is not told."""
     if isinstance(error, ProblemError):
         return error
     for kind_of_error, kind in _BY_ERROR:
@@ -138,7 +138,7 @@ def problem_of(error: Exception) -> ProblemError:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of an application by a problem."""
+    """Make an application answer every error with a problem."""
     app.add_exception_handler(HTTPException, _answer_framework)
     app.add_exception_handler(ProblemError, _answer)
     app.add_exception_handler(ExpertreeError, _answer)
@@ -147,7 +147,7 @@ def install(app: FastAPI) -> None:
 
 
 def problem_response(error: ProblemError, request_id: str | None) -> Response:
-    """The answer."""
+    """Return the response with a problem."""
     problem = error.problem(request_id)
     named = {} if request_id is None else {"X-Request-Id": request_id}
     return Response(
@@ -159,13 +159,13 @@ def problem_response(error: ProblemError, request_id: str | None) -> Response:
 
 
 def as_json(problem: Problem) -> dict[str, Any]:
-    """A problem as it is sent: without what is not known of it."""
+    """Return a problem as JSON, without members that are None."""
     content = dataclasses.asdict(problem)
     return {name: value for name, value in content.items() if value is not None}
 
 
 def request_id_of(request: Request) -> str | None:
-    """The id under which a request is logged."""
+    """Return the id under which a request is logged."""
     found: str | None = request.scope.get("state", {}).get("request_id")
     return found
 
@@ -175,7 +175,7 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 
 async def _answer_framework(request: Request, error: Exception) -> Response:
-    """404, 405 and whatever else the framework says by itself."""
+    """Answer 404, 405 and every other error that the framework raises by itself."""
     if not isinstance(error, HTTPException):
         raise error
     kind = _BY_STATUS.get(error.status_code, "bad-request")
@@ -191,7 +191,7 @@ async def _answer_framework(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> set[str]:
-    """Methods of all routes of a path; the framework knows those of the first one."""
+    """Return the methods of all routes of a path; the framework gives only the first one's."""
     found: set[str] = set()
     for route in request.app.routes:
         if route.matches(request.scope)[0] is not Match.NONE:

@@ -1,4 +1,4 @@
-"""From a request to what it asks for, and waiting for the answer as long as somebody wants it."""
+"""Read what a request asks for, and wait for the work as long as its caller does."""
 
 import asyncio
 import dataclasses
@@ -25,8 +25,8 @@ class Asked:
     Attributes:
         image: The photograph's file.
         wanted: The options.
-        model: That they were held against.
-        share: Of the memory that requests may take.
+        model: The model that they were checked against.
+        share: The request's share of the memory.
     """
 
     image: bytes
@@ -36,26 +36,26 @@ class Asked:
 
 
 class Intake:
-    """Takes requests in."""
+    """Reads requests, and waits for the work that they ask for."""
 
     def __init__(self, service: Service, read_text: ReadText | None) -> None:
-        """Know who answers.
+        """Read requests for a service.
 
         Args:
-            service: With the limits.
-            read_text: Understands free text; None if nothing does.
+            service: Service that does the work, with its limits.
+            read_text: Reader of instructions in free text; None if there is none.
         """
         self.service = service
         self.read_text = read_text
 
     async def asked(self, request: Request, names: tuple[str, ...]) -> Asked:
-        """What a request asks for; its memory is given back when it is answered.
+        """Read and check what a request asks for; its memory is given back when it is answered.
 
         That is when the last byte has gone out, which a slow caller may put off, and no work on it
         goes on any more.
 
         Args:
-            request: Whose body nobody has read yet.
+            request: Request whose body has not been read yet.
             names: Options that it may have.
 
         Raises:
@@ -75,7 +75,7 @@ class Intake:
         return Asked(image=body.image, wanted=wanted, model=model, share=share)
 
     async def wait_for(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
-        """Do work until it is done, the deadline comes or the caller leaves, and then stop it.
+        """Return the result of work, which is stopped when the deadline comes or the caller leaves.
 
         Raises:
             DeadlineError: If it is not done in time.

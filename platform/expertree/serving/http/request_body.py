@@ -1,7 +1,7 @@
-"""What a request carries: the image's bytes and the options, from any of three kinds of body.
+"""Read the image's bytes and the options of a request, from any of three kinds of body.
 
 A raw body is the image. A form has it in the field `image`, JSON in base64 under `image`; the other
-fields are options. Which kind of image it is, its own first bytes say. Nothing goes to disk.
+fields are options. The format of the image is told by its first bytes. Nothing goes to disk.
 """
 
 import asyncio
@@ -21,22 +21,22 @@ from expertree.serving.http.problems import ProblemError
 from expertree.serving.settings import Limits
 
 Fields = list[tuple[str, str]]
-"""Options as they were given, in order, names perhaps several times."""
+"""Names and values of options in the order given; a name may come several times."""
 
 MAX_FIELDS = 32
-"""Fields of a form or of JSON."""
+"""Most fields of a form or of JSON."""
 
 MAX_FIELD_BYTES = 4096
-"""Of an option's value, and of a part's headers."""
+"""Most bytes of an option's value, and of the name or value of a part's header."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Body:
-    """What a body held.
+    """The content of a request's body.
 
     Attributes:
         image: The image's file.
-        fields: Options beside it.
+        fields: Options beside the image.
     """
 
     image: bytes
@@ -44,12 +44,12 @@ class Body:
 
 
 async def read_body(request: Request, limits: Limits, share: Share) -> Body:
-    """Read a body and take it apart.
+    """Read a request's body and split it into image and options.
 
     Args:
-        request: Whose body nobody has read yet.
-        limits: On its size and its slowness.
-        share: Of the memory that requests may take; grows with the body.
+        request: Request whose body has not been read yet.
+        limits: Limits on the size and slowness of the body.
+        share: The request's share of the memory, which grows with the body.
 
     Raises:
         ProblemError: If it is too large, too slow, or not what its content type says.
@@ -115,25 +115,25 @@ class _Form:
         self._target: bytearray | None = None
 
     def part_begins(self) -> None:
-        """A part begins; its headers come first."""
+        """Begin a part; its headers come first."""
         self._disposition, self._target = b"", None
 
     def header_name(self, data: bytes, start: int, end: int) -> None:
-        """A piece of a header's name."""
+        """Add a piece of a header's name."""
         self._name += _bounded(data[start:end], self._name)
 
     def header_value(self, data: bytes, start: int, end: int) -> None:
-        """A piece of a header's value."""
+        """Add a piece of a header's value."""
         self._value += _bounded(data[start:end], self._value)
 
     def header_ends(self) -> None:
-        """A header is whole."""
+        """End a header; `Content-Disposition` is kept."""
         if bytes(self._name).lower() == b"content-disposition":
             self._disposition = bytes(self._value)
         self._name, self._value = bytearray(), bytearray()
 
     def headers_end(self) -> None:
-        """All headers of a part are there: what follows is its content."""
+        """End a part's headers, and choose where the content that follows goes."""
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name")
         if name is None:
@@ -147,7 +147,7 @@ class _Form:
             raise _bad_form(f"one image and at most {MAX_FIELDS} options are taken")
 
     def content(self, data: bytes, start: int, end: int) -> None:
-        """A piece of a part's content."""
+        """Add a piece of a part's content."""
         target = self._target
         if target is None:
             raise _bad_form("a part has no headers")
@@ -156,7 +156,7 @@ class _Form:
         target += piece if is_image else _bounded(piece, target)
 
     def end(self) -> None:
-        """The last boundary was there."""
+        """Note that the last boundary was there."""
         self.is_whole = True
 
 
@@ -215,12 +215,12 @@ def _from_json(data: bytes) -> Body:
 
 
 def _values(name: str, value: object) -> list[object]:
-    """The values of an option; only an instruction may be a list of them."""
+    """Return the values of an option; only an instruction may be a list of them."""
     return value if name == "instruction" and isinstance(value, list) else [value]
 
 
 def _plain(name: str, value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
-    """A value of JSON as a form would have it."""
+    """Return a value of JSON as text, as a form would have it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float | str):

@@ -1,4 +1,4 @@
-"""Answers: which kind a caller takes, what headers tell, and what JSON holds."""
+"""The JSON and headers of answers, and the choice of the media type that a caller accepts."""
 
 import base64
 import dataclasses
@@ -15,29 +15,29 @@ from expertree.serving.photos import MEDIA_TYPES, RestoredFile
 JSON = "application/json"
 
 AS_IS = "as-is"
-"""In place of an expert: the image is left as it is."""
+"""Value of the header `X-Restore-Route` for an image that is left as it is."""
 
 EXPOSED_HEADERS = (
     *("X-Request-Id", "X-Restore-Model", "X-Restore-Route", "X-Restore-Confidence"),
     *("X-Restore-Tiles", "Server-Timing", "Location", "Retry-After"),
 )
-"""What pages of other sites may read, where their sites may ask at all."""
+"""Headers that pages of other sites may read, if their sites may ask at all."""
 
 NO_STORE = {"Cache-Control": "no-store"}
 
 _NUM_SEEN = 3
-"""Degradations that an explanation names."""
+"""Most degradations that an explanation names."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One group on the way through the tree.
+    """One node on the path through the tree.
 
     Attributes:
-        node: The group.
-        expert: The expert that serves it.
+        node: Number of the node.
+        expert: The expert that serves it, by that expert's node.
         num_samples: Training samples that fell into it.
-        probability: What the gates give all leaves below it, in [0, 1].
+        probability: Probability of all leaves below it, in [0, 1].
         holds: Share of its samples that carry a degradation, by name.
     """
 
@@ -50,11 +50,11 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """Why an expert was chosen.
+    """The reasons why an expert was chosen.
 
     Attributes:
-        text: In a few sentences.
-        steps: The groups from the root to the chosen one.
+        text: Reasons in a few sentences.
+        steps: Nodes from the root to the chosen one.
     """
 
     text: str
@@ -63,14 +63,14 @@ class Explanation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RouteAnswer:
-    """What `/v1/route` says.
+    """The answer of `/v1/route`.
 
     Attributes:
         route: The expert that the image would get, if any, and why.
-        width_px: Of the image, upright.
-        height_px: Of the image, upright.
-        seconds: Time by stage.
-        explanation: Where it was asked for.
+        width_px: Width of the upright image.
+        height_px: Height of the upright image.
+        seconds: Seconds by stage.
+        explanation: Reasons for the choice, if the option `explain` asks for them.
     """
 
     route: Routed
@@ -82,17 +82,17 @@ class RouteAnswer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RestoreAnswer:
-    """What `/v1/restore` says where JSON is asked for.
+    """The answer of `/v1/restore` where JSON is asked for.
 
     Attributes:
         image: The restored file, in base64.
-        media_type: Of the file.
+        media_type: Media type of the file.
         model: Digest of the model.
-        route: The expert that restored it, and why.
+        route: The expert that restored it, if any, and why.
         num_tiles: Tiles it was restored in; 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
-        seconds: Time by stage.
-        explanation: Where it was asked for.
+        seconds: Seconds by stage.
+        explanation: Reasons for the choice, if the option `explain` asks for them.
     """
 
     image: str
@@ -107,21 +107,21 @@ class RestoreAnswer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobAnswer:
-    """How a job stands.
+    """The state of a job.
 
     Attributes:
-        id: Its name.
+        id: The job's id.
         state: `queued`, `running`, `done` or `failed`.
-        tiles_done: Tiles done; may start again.
+        tiles_done: Tiles done; back to 0 if the work has to start again.
         num_tiles: Tiles in all; 0 until that is known.
-        created: When it was asked for, in ISO 8601.
-        expires: When it is forgotten.
-        result: Where its file is, once it is done.
-        media_type: Of the file.
-        route: The expert that restored it, and why.
-        seconds: Time by stage.
-        explanation: Where it was asked for.
-        problem: Why it failed.
+        created: Time at which it was asked for, in ISO 8601.
+        expires: Time at which it is forgotten, in ISO 8601.
+        result: Path of the restored file, once the job is done.
+        media_type: Media type of the restored file.
+        route: The expert that restored the image, if any, and why.
+        seconds: Seconds by stage.
+        explanation: Reasons for the choice, if the option `explain` asks for them.
+        problem: The reason for which it failed.
     """
 
     id: str
@@ -140,10 +140,10 @@ class JobAnswer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ModelsAnswer:
-    """What is served.
+    """The models that are served.
 
     Attributes:
-        models: The one that answers first.
+        models: The models, the one in use first.
         free_text: Whether an instruction may be free text.
     """
 
@@ -153,10 +153,10 @@ class ModelsAnswer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class HealthAnswer:
-    """How the endpoint is.
+    """The health of the endpoint.
 
     Attributes:
-        status: In a word.
+        status: `alive` or `ready`.
     """
 
     status: str
@@ -165,7 +165,7 @@ class HealthAnswer:
 def json_response(
     answer: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """A dataclass as JSON, without members that are None."""
+    """Return a dataclass as a JSON response, without optional members that are None."""
     if not dataclasses.is_dataclass(answer) or isinstance(answer, type):
         raise ValueError(f"json_response takes a dataclass, got {answer!r}")
     content = dataclasses.asdict(answer)
@@ -180,13 +180,13 @@ def json_response(
 
 
 def file_response(file: RestoredFile) -> Response:
-    """The restored file, with what was done to it in headers."""
+    """Return a response with the restored file, and headers that say what was done to it."""
     headers = {**NO_STORE, **restore_headers(file)}
     return Response(file.data, media_type=MEDIA_TYPES[file.format], headers=headers)
 
 
 def restore_headers(file: RestoredFile) -> dict[str, str]:
-    """What was done to an image; the route as a structured field (RFC 9651)."""
+    """Return headers that say what was done; the route is a structured field (RFC 9651)."""
     route = file.route
     path = " ".join(map(str, route.path))
     taken = f"expert={route.expert}, level={route.level}, path=({path})"
@@ -200,7 +200,7 @@ def restore_headers(file: RestoredFile) -> dict[str, str]:
 
 
 def restore_answer(file: RestoredFile, explanation: Explanation | None) -> RestoreAnswer:
-    """The restored file as JSON has it."""
+    """Return the JSON answer for a restored file."""
     return RestoreAnswer(
         image=base64.b64encode(file.data).decode("ascii"),
         media_type=MEDIA_TYPES[file.format],
@@ -214,16 +214,16 @@ def restore_answer(file: RestoredFile, explanation: Explanation | None) -> Resto
 
 
 def server_timing(seconds: Mapping[str, float]) -> str:
-    """Stages as browsers' tools show them, in milliseconds."""
+    """Return the value of the header `Server-Timing`, with milliseconds by stage."""
     return ", ".join(f"{name};dur={1000 * value:.2f}" for name, value in seconds.items())
 
 
 def explain(route: Routed, model: Model) -> Explanation:
-    """Say why an expert was chosen, or none.
+    """Explain why an expert was chosen, or none.
 
     Args:
         route: The choice.
-        model: Of which the choice was made.
+        model: The model that chose.
     """
     steps = []
     for index in route.path:
@@ -276,10 +276,10 @@ def _runner_up(alternatives: Sequence[Alternative]) -> str:
 
 
 def acceptable(accept: str | None, own: PhotoFormat, wanted: PhotoFormat | None) -> str | None:
-    """Which media type to answer with (RFC 9110, section 12.5.1).
+    """Choose the media type to answer with (RFC 9110, section 12.5.1).
 
     Args:
-        accept: The header.
+        accept: Value of the header `Accept`.
         own: The photograph's format.
         wanted: The format that an option asks for.
 
@@ -310,7 +310,7 @@ def _ranges(accept: str) -> dict[str, float]:
 
 
 def _weight(media: str, ranges: Mapping[str, float]) -> float:
-    """The weight of the narrowest range that fits."""
+    """Return the weight of the narrowest range that fits; 0 if none does."""
     for candidate in (media, f"{media.partition('/')[0]}/*", "*/*"):
         if candidate in ranges:
             return ranges[candidate]

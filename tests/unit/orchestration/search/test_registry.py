@@ -13,9 +13,9 @@ import pytest
 from expertree.errors import TransientStorageError
 from expertree.orchestration.search import tasks
 from expertree.orchestration.search.registry import ActorDiedError, RayError, Registry
-from expertree.scheduling.dispatcher import Dispatcher, Picture, Tenant
+from expertree.scheduling.dispatcher import Dispatcher, LaneIdentity, TrainingStatus
 from expertree.scheduling.schedule import TrainingTask
-from expertree.search.trial_plan import Judged, Need, Stop, TrialPlan
+from expertree.search.trial_plan import ExpertNeed, Milestone, TrialPlan, TrialResult
 from expertree.storage import Storage
 
 FRACTIONS = (0.5, 1.0)
@@ -64,7 +64,7 @@ class World:
         return Registry(b"", Remote(self.dispatcher), **(settings | changes))
 
     async def lane(self, name: str) -> None:
-        tenant = Tenant(lane=name, incarnation=name, node="here")
+        tenant = LaneIdentity(lane=name, incarnation=name, node="here")
         while True:
             task = await self.dispatcher.lease(tenant)
             if task is None:
@@ -93,7 +93,7 @@ class World:
         needs = tuple(self.need(n, key) for n, key in enumerate(keys))
         return TrialPlan(tree=(), needs=needs, measured={"tree.silhouette.1": 0.5})
 
-    def need(self, node: int, key: str) -> Need:
+    def need(self, node: int, key: str) -> ExpertNeed:
         stops = []
         for fraction in FRACTIONS:
             num_samples = round(100 * fraction)
@@ -102,7 +102,7 @@ class World:
             name = f"{key}@{num_samples}"
             below = [self.store.sub("snapshot", key).uri, result.uri]
             stops.append(
-                Stop(
+                Milestone(
                     key=name,
                     num_samples=num_samples,
                     result=result,
@@ -113,13 +113,15 @@ class World:
                     columns={"route": column},
                 )
             )
-        return Need(key=key, label=key, node=node, served=True, parent=None, stops=tuple(stops))
+        return ExpertNeed(
+            key=key, label=key, node=node, served=True, parent=None, stops=tuple(stops)
+        )
 
-    async def judge(self, _: object, overrides: Any, experts: Any, num_samples: Any) -> Judged:
+    async def judge(self, _: object, overrides: Any, experts: Any, num_samples: Any) -> TrialResult:
         assert num_samples == dict.fromkeys(dict(experts), 100)
         value = float(overrides.get("value", 20.0))
         self.judged.append(value)
-        return Judged(
+        return TrialResult(
             psnr_in=value,
             psnr_out=value,
             best_level_in=value,
@@ -343,15 +345,15 @@ def test_a_slow_listing_of_notes_keeps_no_trial_waiting(
 
 def broken_pictures(world: World, errors: Iterable[Exception]) -> None:
     """Let the dispatcher raise these, one at each poll, before it answers."""
-    picture, left = world.dispatcher.picture, iter(errors)
+    status, left = world.dispatcher.status, iter(errors)
 
-    async def broken() -> Picture:
+    async def broken() -> TrainingStatus:
         error = next(left, None)
         if error is not None:
             raise error
-        return await picture()
+        return await status()
 
-    world.dispatcher.picture = broken  # type: ignore[method-assign]
+    world.dispatcher.status = broken  # type: ignore[method-assign]
 
 
 def test_a_poll_that_fails_is_said_and_the_next_one_counts(

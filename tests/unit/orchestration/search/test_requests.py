@@ -32,7 +32,7 @@ class Lanes:
         return SimpleNamespace(remote=lambda *arguments: asyncio.ensure_future(call(*arguments)))
 
     async def keys(self) -> list[str]:
-        return [task.key for task in (await self.dispatcher.picture()).tasks]
+        return [task.key for task in (await self.dispatcher.status()).tasks]
 
 
 async def ask(requests: Requests, number: int) -> asyncio.Task[None]:
@@ -78,7 +78,7 @@ def test_after_all_were_given_up_nothing_is_told_twice_and_a_trial_may_ask_anew(
         tenant: Any = SimpleNamespace(lane="lane-0", incarnation="first", node="n")
         assert await lanes.dispatcher.lease(tenant) == TASK
         await lanes.dispatcher.finish(tenant, "a")
-        requests.hear(await lanes.dispatcher.picture())
+        requests.hear(await lanes.dispatcher.status())
         await again
 
     run(body())

@@ -1,0 +1,60 @@
+"""Write experts of a bundle as files of weights that other tools read.
+
+    expertree export runs/demo/bundle -o exported
+    expertree export runs/demo/bundle -o exported --expert 0 --expert 5
+
+Each expert becomes a file of safetensors under the names of its network's published weights; an
+adapter is merged into the root's network. Tools that load models through spandrel (chaiNNer,
+ComfyUI and others) take NAFNet, Restormer and Retinexformer from it. An expert restores what it was
+trained for: which one fits a picture is what `expertree restore` chooses. Ends with 0 if all was
+written, 2 if nothing could begin.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from expertree.cli.codes import EXIT_DONE, EXIT_USAGE
+from expertree.errors import ExpertreeError
+from expertree.restorer import open_bundle
+from expertree.restorer.export import export_expert
+from expertree.storage import Storage
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the command line, write the experts, print their files and return the exit code."""
+    given = _parser().parse_args(arguments)
+    target = Storage.open(given.output)
+    try:
+        bundle = open_bundle(Storage.open(given.bundle))
+        experts = bundle.tree.experts()
+        if strange := sorted(set(given.expert) - set(experts)):
+            known = ", ".join(map(str, experts))
+            sys.stderr.write(f"error: there is no expert {strange[0]}; there are {known}\n")
+            return EXIT_USAGE
+        for node in given.expert or experts:
+            name = export_expert(bundle, node, target)
+            sys.stdout.write(f"{target.path(name)}  {bundle.entry(node).backbone}\n")
+    except ExpertreeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_USAGE
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="expertree export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bundle", help="a directory, or the URI of one")
+    parser.add_argument("-o", "--output", required=True, help="a folder, or the URI of one")
+    parser.add_argument(
+        "--expert",
+        type=int,
+        action="append",
+        default=[],
+        metavar="NODE",
+        help="an expert by its node; may be given several times; all of them by default",
+    )
+    return parser
