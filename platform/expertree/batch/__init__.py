@@ -1,1 +1,1 @@
-"""Folders of photographs restored: listed, planned, done one after the other, gone on with."""
+"""Restore folders of photographs, and go on with a batch that was stopped."""

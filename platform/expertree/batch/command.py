@@ -1,4 +1,4 @@
-"""What `expertree restore` does: the command line, one file or many, the summary, the exit code."""
+"""Run `expertree restore`: command line, one file or many, summary and exit code."""
 
 import argparse
 import contextlib
@@ -51,7 +51,7 @@ class Task:
     """The files of a batch that are left, and what restores them.
 
     Attributes:
-        config: The batch.
+        config: Settings of the batch.
         restorer: An opened bundle, in this process.
         items: The files.
         source: The folder that their names are relative to.
@@ -66,12 +66,12 @@ class Task:
 
 
 Work: TypeAlias = Callable[[Task, OnItemTile], Iterator[Record]]
-"""Restores the files of a task, in this process or elsewhere."""
+"""Function that restores the files of a task, in this process or elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Files:
-    """What a batch is about: files, the folders they are in, and whether a manifest is kept."""
+    """The files of a batch, their folders, and whether a manifest is kept."""
 
     items: tuple[Item, ...]
     others: dict[str, int]
@@ -94,10 +94,11 @@ def in_this_process(task: Task, on_tile: OnItemTile) -> Iterator[Record]:
 
 
 def run(config: BatchConfig, work: Work) -> int:
-    """Restore what was asked for, and say what became of it.
+    """Restore what was asked for, and print a summary.
 
     Returns:
-        The exit code: 0 if all was restored, 1 if some failed, 2 if nothing could begin.
+        The exit code: 0 if all was restored, 1 if some failed, 2 if nothing could begin, 130 if it
+        was interrupted.
     """
     try:
         if STANDARD in {config.input, config.output}:
@@ -115,9 +116,9 @@ def parse(arguments: Sequence[str], *, program: str, description: str) -> BatchC
     """Read a command line; a wrong one ends the process with code 2.
 
     Args:
-        arguments: Without the program's name.
-        program: Its name, for `--help` and for what is said of a wrong command line.
-        description: What it does, for `--help`.
+        arguments: Arguments, without the program's name.
+        program: Name of the program, for `--help` and errors.
+        description: What the program does, for `--help`.
     """
     parser = _parser(program, description)
     given = parser.parse_args(arguments)
@@ -216,7 +217,7 @@ def _format(text: str) -> PhotoFormat:
 
 
 def _run_stream(config: BatchConfig) -> int:
-    """One photograph, from or to a standard stream."""
+    """Restore one photograph from or to a standard stream; return the exit code."""
     for name, is_given in {
         "--cluster": config.cluster is not None,
         "--report": config.report is not None,
@@ -324,7 +325,7 @@ def _say(text: str) -> None:
 
 
 def _find(config: BatchConfig) -> _Files:
-    """The files of a batch.
+    """Find the files of a batch and where they go.
 
     Raises:
         ConfigError: If there are none, or where they would go makes no sense.
@@ -373,7 +374,7 @@ def _open(config: BatchConfig) -> Restorer:
 
 
 def _device(config: BatchConfig) -> str:
-    """Where networks run in this process; on a cluster others restore, which may have GPUs."""
+    """Return the device of this process; the CPU if a cluster restores, which may have GPUs."""
     if config.device is not None:
         try:
             torch.device(config.device)

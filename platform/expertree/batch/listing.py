@@ -1,4 +1,4 @@
-"""Which files a batch restores, and where each of them goes: decided before any work."""
+"""List the files that a batch restores and where each of them goes, before any work."""
 
 import collections
 import dataclasses
@@ -19,7 +19,7 @@ SUFFIXES: Mapping[str, PhotoFormat] = {
     ".tif": "tiff",
     ".tiff": "tiff",
 }
-"""Names in a folder that are taken for photographs, in any case."""
+"""Suffixes of files that are taken for photographs, in upper or lower case."""
 
 _SUFFIX_OF: Mapping[PhotoFormat, str] = {
     "png": ".png",
@@ -31,13 +31,13 @@ _SUFFIX_OF: Mapping[PhotoFormat, str] = {
 }
 
 _HEADER_BYTES = 1 << 18
-"""What is read of a file to learn its size; most headers end within."""
+"""Bytes that are read of a file to learn its pixels; most headers end within."""
 
 _MAX_OPENED = 20_000
-"""Files up to which each is opened for its size; of more, bytes say how long they will take."""
+"""Most files with which each is opened to learn its pixels; with more, these are guessed."""
 
 _BYTES_PER_PIXEL = 0.5
-"""Of a photograph as a JPEG, about, where nothing better is known."""
+"""Rough bytes per pixel of a JPEG, to guess a photograph's pixels from its file's size."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,10 +46,10 @@ class Item:
 
     Attributes:
         name: Its path below the input folder, with slashes.
-        output: The restored one's path below the output folder.
-        num_bytes: Of its file.
-        mtime_ns: When that was changed last.
-        num_pixels: As it claims, or a guess: what its time is judged by.
+        output: Path of the restored photograph below the output folder.
+        num_bytes: Bytes of its file.
+        mtime_ns: Time of the file's last change.
+        num_pixels: Pixels by its header, or a guess; they serve to estimate its time.
     """
 
     name: str
@@ -61,11 +61,11 @@ class Item:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
-    """What lies in the input folder.
+    """The files of the input folder.
 
     Attributes:
         items: The photographs, by name.
-        others: Files that are none, counted by suffix.
+        others: Number of other files by suffix.
     """
 
     items: tuple[Item, ...]
@@ -87,9 +87,9 @@ def list_photographs(
     Args:
         folder: The folder.
         recursive: Whether to look into the folders below.
-        suffix: Put behind each restored one's name.
-        target: Format of the restored ones, which decides their extension.
-        apart_from: A folder not to look into: the restored ones of an earlier run.
+        suffix: Text that is put behind each restored file's name.
+        target: Format of the restored files, which decides their extension.
+        apart_from: A folder not to look into, with the restored files of an earlier run.
 
     Raises:
         ConfigError: If there is no such folder, nothing to restore in it, or two photographs would
@@ -124,10 +124,10 @@ def make_item(
     *,
     is_opened: bool = True,
 ) -> Item:
-    """One file of a folder as an item.
+    """Make an item of one file of a folder.
 
     Raises:
-        ConfigError: If it is not there.
+        ConfigError: If the file is not there.
     """
     try:
         status = (folder / name).stat()
@@ -146,7 +146,7 @@ def make_item(
 def _listed(
     folder: Path, name: Path, suffix: str, target: PhotoFormat | None, *, is_opened: bool
 ) -> Item:
-    """As `make_item`; what is not there, as behind a dead link, is an item that will fail alone."""
+    """Make an item, even of a file that is not there; restoring that one will fail alone."""
     try:
         return make_item(folder, name, suffix, target, is_opened=is_opened)
     except ConfigError:
@@ -155,7 +155,7 @@ def _listed(
 
 
 def output_name(name: str, suffix: str, target: PhotoFormat | None) -> str:
-    """Where a restored photograph goes: its own name, or with the extension of another format."""
+    """Return the name of a restored file: with the suffix, and another format's extension."""
     path = PurePosixPath(name)
     keeps = target is None or SUFFIXES.get(path.suffix.lower()) == target
     extension = path.suffix if keeps or target is None else _SUFFIX_OF[target]
@@ -163,10 +163,10 @@ def output_name(name: str, suffix: str, target: PhotoFormat | None) -> str:
 
 
 def refuse_collisions(items: Iterable[Item]) -> None:
-    """Refuse two photographs that would be written to one place.
+    """Raise if two photographs would be written to one place.
 
     Raises:
-        ConfigError: Names them.
+        ConfigError: If two would; names them.
     """
     taken: dict[str, str] = {}
     for item in items:
@@ -179,10 +179,10 @@ def refuse_collisions(items: Iterable[Item]) -> None:
 
 
 def refuse_own_input(items: Sequence[Item], source: Path, target: Path) -> None:
-    """Refuse to write a restored photograph over the one it came from.
+    """Raise if a restored photograph would be written over the one it came from.
 
     Raises:
-        ConfigError: Names the first one.
+        ConfigError: If one would; names the first.
     """
     for item in items:
         written, read = target / item.output, source / item.name
@@ -208,7 +208,10 @@ def _files(folder: Path, *, recursive: bool, apart_from: Path | None) -> Iterato
 
 
 def _claimed_pixels(path: Path) -> int | None:
-    """None where that cannot be read; why, whoever reads all of the file will say."""
+    """Return the pixels that a file's header claims; None if it cannot be read.
+
+    The reason is told later, when the whole file is read.
+    """
     try:
         with path.open("rb") as stream:
             header = read_header(stream.read(_HEADER_BYTES))

@@ -1,7 +1,7 @@
-"""The log of a batch: one line a photograph, appended when it is done, read when a batch goes on.
+"""The log of a batch, which gets a line for each photograph and lets a stopped batch go on.
 
-A restored photograph is named by its path, size and time of change, the model and the options: the
-same command after a kill, or after new photographs came, does what is left and nothing twice.
+A restored photograph is identified by its path, size and time of change, the model and the options:
+the same command after a kill, or after new photographs came, does what is left and nothing twice.
 """
 
 import dataclasses
@@ -25,28 +25,27 @@ Key: TypeAlias = tuple[str, int, int, str, str]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """What became of one photograph.
+    """The outcome for one photograph.
 
     Attributes:
         state: `done`, or `failed`.
         name: Its path below the input folder.
-        num_bytes: Of its file.
-        mtime_ns: When that was changed last.
+        num_bytes: Bytes of its file.
+        mtime_ns: Time of the file's last change.
         model: Digest of the model.
         options: Digest of the options.
         output: Path of the restored one below the output folder.
-        error: Why it failed; a clause that can follow its name.
+        error: Reason for which it failed, as a clause that can follow its name.
         is_lasting: Whether it would fail again: the file is at fault and not the circumstances.
-        num_pixels: Of the photograph.
+        num_pixels: Pixels of the photograph.
         expert: The expert that restored it, by its node; None if it is left as it is.
-        level: That expert's level; where there is none, of the one that would serve.
+        level: That expert's level; where there is none, that of the one that would serve.
         confidence: How sure the choice was, in [0, 1].
         num_tiles: Tiles it was restored in.
         num_retries: Times that memory ran out and the tiles were halved.
-        seconds: Reading, restoring and writing it.
-        notes: What could not be kept as it was.
-        traceback: Where its error comes from, if nobody raised that on purpose. It is in the
-            manifest only: a history has none.
+        seconds: Seconds for reading, restoring and writing it.
+        notes: Notes on what could not be kept as it was.
+        traceback: Traceback of an unexpected error. It is in the manifest only: a history has none.
     """
 
     state: Literal["done", "failed"]
@@ -75,25 +74,26 @@ class Record:
 
     @property
     def key(self) -> Key:
-        """What it is the result of."""
+        """The photograph, model and options that it is the outcome for."""
         return self.name, self.num_bytes, self.mtime_ns, self.model, self.options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class History:
-    """What a manifest holds.
+    """The content of a manifest.
 
     Attributes:
         records: The last record of each key.
-        begun_ns: When a batch of some model and options began here first, by their digests: what
-            it would write and is younger is its own, though it was killed before it said so.
+        begun_ns: Time at which a batch first began here, by the digests of its model and options.
+            A younger file where it would write one is its own, though it was killed before it
+            recorded that.
     """
 
     records: dict[Key, Record]
     begun_ns: dict[tuple[str, str], int]
 
     def find(self, item: Item, model: str, options: str) -> Record | None:
-        """What became of a photograph as it is now."""
+        """Return the record of a photograph whose file has not changed since; None without one."""
         return self.records.get((item.name, item.num_bytes, item.mtime_ns, model, options))
 
 
@@ -117,7 +117,7 @@ class Manifest:
     """A manifest that is open for appending; of one batch at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Open it and keep others out.
+        """Open a manifest and lock it against other batches.
 
         Raises:
             StorageError: If another batch writes to this folder, or it cannot be written to.
@@ -138,17 +138,17 @@ class Manifest:
                 self._stream.write(b"\n")
 
     def begin(self, model: str, options: str) -> None:
-        """Say that a batch begins."""
+        """Record that a batch begins."""
         self._write(
             {"state": "begun", "model": model, "options": options, "time_ns": time.time_ns()}
         )
 
     def append(self, record: Record) -> None:
-        """Say what became of a photograph."""
+        """Append the record of a photograph."""
         self._write(record)
 
     def __enter__(self) -> Self:
-        """It is open already."""
+        """Return the manifest, which is open already."""
         return self
 
     def __exit__(
@@ -157,7 +157,7 @@ class Manifest:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close it and let others in."""
+        """Close and unlock the manifest."""
         self._stream.close()
 
     def _write(self, entry: object) -> None:

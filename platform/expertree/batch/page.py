@@ -1,4 +1,4 @@
-"""A batch as one HTML page that needs nothing but itself: photographs before and after."""
+"""Write a batch as one self-contained HTML page, with photographs before and after."""
 
 import base64
 import dataclasses
@@ -22,7 +22,7 @@ from expertree.images.photo_file import Photo, read_photo
 from expertree.progress import clock_text
 
 MAX_SHOWN = 24
-"""Photographs on the page, evenly from all."""
+"""Most photographs on the page, taken evenly from all."""
 
 _SIDE_PX = 900
 """Longest side of a picture on the page; larger photographs show a part at their own size."""
@@ -48,9 +48,9 @@ def write_page(
     """Write the page of a batch.
 
     Args:
-        path: Where to.
-        summary: Of the batch.
-        records: What was restored, now or earlier.
+        path: File of the page.
+        summary: Summary of the batch.
+        records: Records of what was restored, now or earlier.
         source: The folder of the photographs.
         target: The folder of the restored ones.
     """
@@ -71,7 +71,7 @@ def write_page(
 
 
 def _pair(record: Record, source: Path, target: Path) -> Pair | None:
-    """None if one of the two files is not there any more, or cannot be read."""
+    """Return a photograph before and after; None if one of the two files cannot be read."""
     try:
         before = read_photo((source / record.name).read_bytes(), max_pixels=None)
         after = read_photo((target / record.output).read_bytes(), max_pixels=None)

@@ -1,4 +1,4 @@
-"""What is left to do of a batch, and whether it may be done."""
+"""Plan what is left to do of a batch, and refuse to replace files unasked."""
 
 import dataclasses
 from pathlib import Path
@@ -11,11 +11,11 @@ from expertree.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """A batch, divided.
+    """The photographs of a batch, divided by what is left to do.
 
     Attributes:
-        left: To be restored.
-        earlier: What became of others in an earlier run: done, or failed for good.
+        left: Photographs to be restored.
+        earlier: Records of those that an earlier run has done, or that failed for good in one.
         skipped: Names of those that are left alone, since something lies where they would go.
     """
 
@@ -37,14 +37,14 @@ def plan_batch(
 
     Args:
         items: All photographs.
-        folder: Where the restored ones go.
-        history: Of the batches before this one into that folder.
+        folder: Folder for the restored ones.
+        history: History of the batches before this one into that folder.
         model: Digest of the model.
         options: Digest of the options.
         existing: What to do where something lies that no batch of this model and options wrote.
 
     Raises:
-        ConfigError: If something does and nothing was said about it.
+        ConfigError: If something does, and `existing` is `refuse`.
     """
     left, earlier, skipped, foreign = [], [], [], []
     for item in items:
@@ -67,5 +67,5 @@ def plan_batch(
 
 
 def _is_own(place: Path, begun_ns: int | None) -> bool:
-    """Whether a batch of this model and options wrote a file, and was killed before it said so."""
+    """Return whether an earlier such batch wrote a file, but was killed before it recorded it."""
     return begun_ns is not None and place.stat().st_mtime_ns >= begun_ns

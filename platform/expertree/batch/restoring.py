@@ -1,4 +1,4 @@
-"""Photographs restored one after the other, while the next is read and the last is written."""
+"""Restore photographs one after the other, while the next is read and the last is written."""
 
 import collections
 import dataclasses
@@ -27,7 +27,7 @@ from expertree.routing import Route
 from expertree.storage import Storage
 
 OnItemTile: TypeAlias = Callable[[Item, int, int], None]
-"""Told of each tile: its photograph, how many tiles are done, and how many there are."""
+"""Callback after each tile, with its photograph, tiles done, and tiles in all."""
 
 _MAX_TRACEBACK = 4000
 """Last characters of a traceback that are kept."""
@@ -69,11 +69,11 @@ class Restored:
 
 
 def check_options(restorer: Restorer, options: RestoreOptions) -> None:
-    """Find out before any work whether a bundle can do what is asked.
+    """Raise before any work if a bundle cannot do what is asked.
 
     Raises:
-        ConfigError: If a level, expert or name does not exist, the quality or the strength is none,
-            or tiles are too small.
+        ConfigError: If a level, expert or name does not exist, the quality is not 1 to 100, or
+            tiles are too small.
     """
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise ConfigError(f"--quality must be 1 to 100, got {options.quality}")
@@ -124,7 +124,7 @@ def restore_photo(
 
 
 def write_restored(photo: Photo, data: bytes, restored: Restored, options: RestoreOptions) -> bytes:
-    """The file of a restored photograph.
+    """Return the file of a restored photograph.
 
     One that is left as it is, or of which nothing is restored at strength 0, is its own file byte
     for byte, whatever quality is asked for; in another format it is written with the same pixels.
@@ -132,8 +132,8 @@ def write_restored(photo: Photo, data: bytes, restored: Restored, options: Resto
     Args:
         photo: The photograph.
         data: Its file.
-        restored: What became of it.
-        options: Format and quality.
+        restored: The restored photograph.
+        options: Options with format and quality.
 
     Raises:
         ValueError: As `write_photo`.
@@ -156,15 +156,15 @@ def restore_files(
     """Restore files into a folder; each is there whole or not at all.
 
     Args:
-        restorer: What restores.
+        restorer: An opened bundle.
         items: The files.
         source: The folder that their names are relative to.
         target: The folder that their outputs are relative to.
-        options: What becomes of them.
-        on_tile: Told of tiles.
+        options: How they are restored and written.
+        on_tile: Called after each tile.
 
     Yields:
-        What became of each, in their order; a file that fails does not stop the others.
+        The record of each file, in their order; a file that fails does not stop the others.
     """
     model, output = restorer.bundle.manifest.digest, Storage.open(target)
     writing: collections.deque[Future[Record]] = collections.deque()
@@ -201,7 +201,7 @@ def restore_files(
 
 
 def failed(record: Record, error: Exception) -> Record:
-    """The record of a photograph that something is wrong with, be it a fault of this program."""
+    """Return the record of a photograph that failed, be it by a fault of this program."""
     return dataclasses.replace(
         record,
         error=words_of(error),
@@ -211,7 +211,7 @@ def failed(record: Record, error: Exception) -> Record:
 
 
 def words_of(error: Exception) -> str:
-    """What went wrong with a photograph: a clause that can follow its name."""
+    """Return what went wrong with a photograph, as a clause that can follow its name."""
     words = " ".join(str(error).split())
     if is_out_of_memory(error):  # what torch says of memory runs over several sentences
         return "needs more memory than there is; choose smaller tiles (-t)"
@@ -221,7 +221,7 @@ def words_of(error: Exception) -> str:
 
 
 def traceback_of(error: Exception) -> str:
-    """Where an error comes from that nobody raised on purpose; empty for others."""
+    """Return the traceback of an unexpected error; empty for errors raised on purpose."""
     if isinstance(error, ExpertreeError | OSError) or is_out_of_memory(error):
         return ""
     return "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:]

@@ -1,4 +1,4 @@
-"""What a batch is asked to do, as plain values; each default's one home."""
+"""Settings of a batch, with their defaults."""
 
 import dataclasses
 from typing import Literal, TypeAlias
@@ -12,12 +12,12 @@ Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 Existing: TypeAlias = Literal["refuse", "skip", "overwrite"]
 
 STANDARD = "-"
-"""In place of a path: standard input, or standard output."""
+"""Text that stands for standard input or output in place of a path."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RestoreOptions:
-    """All that decides what becomes of a photograph, the model apart; see `Restorer.restore`."""
+    """Options that decide, beside the model, how photographs are restored and written."""
 
     wish: Wish = AUTOMATIC
     """What is wanted of the choice and of the work; it is the same for all photographs."""
@@ -29,36 +29,36 @@ class RestoreOptions:
     """Whether each tile gets the expert of its own choice."""
 
     dtype: Dtype = "float32"
-    """What the expert computes with; the choice of it is always made in float32."""
+    """Type that the expert computes in; the choice of it is always made in float32."""
 
     format: PhotoFormat | None = None
-    """Of the restored files; each photograph's own if None."""
+    """Format of the restored files; each photograph's own if None."""
 
     quality: int | None = None
-    """Of JPEG and WebP; see `write_photo`."""
+    """Quality of lossy formats, 1 to 100; see `write_photo`."""
 
     @property
     def digest(self) -> str:
-        """Their name by content."""
+        """Hash of the options."""
         own = to_dict(self)
         return fingerprint(own.pop("wish") | own)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BatchConfig:
-    """A batch."""
+    """Settings of a batch."""
 
     input: str
     """A file, a folder, or `-`."""
 
     output: str
-    """A file, a folder, or `-`. A folder for a folder."""
+    """A file, a folder, or `-`; a folder if the input is one."""
 
     recursive: bool = False
     """Whether folders in the folder are restored too, and mirrored."""
 
     suffix: str = ""
-    """Put behind each name, before its extension."""
+    """Text that is put behind each name, before its extension."""
 
     existing: Existing = "refuse"
     """What to do where a restored file would go and something else lies there."""
@@ -67,7 +67,7 @@ class BatchConfig:
     """The model: a directory, or the URI of one."""
 
     device: str | None = None
-    """Where the networks run; a GPU if there is one."""
+    """Device that the networks run on; by default a GPU if there is one."""
 
     cluster: str | None = None
     """A Ray cluster to restore on (`auto`, `host:port`, or `local` for one of its own)."""

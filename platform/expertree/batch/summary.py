@@ -1,4 +1,4 @@
-"""What a batch came to, for people and for programs."""
+"""Sum up a batch, as text for people and as JSON for programs."""
 
 import collections
 import dataclasses
@@ -16,7 +16,7 @@ _MAX_NAMED = 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExpertShare:
-    """What one expert did of a batch."""
+    """The part of a batch that one expert restored."""
 
     expert: int
     level: int
@@ -35,19 +35,19 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """A batch.
+    """The outcome of a batch.
 
     Attributes:
         model: Digest of the model.
         num_files: All photographs.
-        num_restored: By this run.
-        num_as_is: Left as they are by this run, since no expert would make them better.
-        num_earlier: Done by an earlier run.
-        num_skipped: Left alone, since something lay where they would go.
-        seconds: This run.
-        experts: Who restored what, in this run or earlier, most files first.
-        failures: What was not restored, in this run or for good in an earlier one.
-        noted: How many photographs each note is about.
+        num_restored: Photographs restored by this run.
+        num_as_is: Photographs left as they are by this run, since no expert would make them better.
+        num_earlier: Photographs done by an earlier run.
+        num_skipped: Photographs left alone, since something lay where they would go.
+        seconds: Seconds that this run took.
+        experts: What each expert restored, in this run or earlier, most files first.
+        failures: Photographs not restored, in this run or for good in an earlier one.
+        noted: Number of photographs that each note is about.
     """
 
     model: str
@@ -67,9 +67,9 @@ def summarise(model: str, plan: Plan, records: Sequence[Record], seconds: float)
 
     Args:
         model: Digest of the model.
-        plan: What it was divided into.
-        records: What became of what was left.
-        seconds: How long that took.
+        plan: The plan of the batch.
+        records: Records of the photographs that were left to do.
+        seconds: Seconds that they took.
     """
     everything = [*plan.earlier, *records]
     done = [record for record in everything if record.state == "done"]
@@ -106,12 +106,12 @@ def summarise(model: str, plan: Plan, records: Sequence[Record], seconds: float)
 
 
 def summary_json(summary: Summary) -> str:
-    """The summary for programs."""
+    """Return the summary as JSON."""
     return json.dumps(dataclasses.asdict(summary), indent=2)
 
 
 def summary_text(summary: Summary) -> str:
-    """The summary for people, a few lines."""
+    """Return the summary as a few lines of text."""
     lines = [
         f"{summary.num_restored:,} of {summary.num_files:,} restored in "
         f"{clock_text(summary.seconds)}" + _rest(summary)
@@ -132,7 +132,7 @@ def summary_text(summary: Summary) -> str:
 
 
 def plan_text(items: Sequence[Item], plan: Plan, others: dict[str, int]) -> str:
-    """What a batch would do, for `--dry-run`."""
+    """Return a text on what a batch would do, for `--dry-run`."""
     left_px = sum(item.num_pixels for item in plan.left)
     total = f"{len(plan.left):,} of {len(items):,} photographs would be restored"
     lines = [f"{total}, about {left_px / 1e6:,.1f} megapixels"]

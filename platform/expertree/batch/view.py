@@ -1,4 +1,4 @@
-"""A batch's progress for people: a bar in a terminal, plain lines elsewhere.
+"""Show a batch's progress, by a bar in a terminal and by plain lines elsewhere.
 
 Time left is judged by pixels: a panorama takes longer than a snapshot.
 """
@@ -16,7 +16,7 @@ from expertree.batch.manifest import Record
 from expertree.progress import clock_text
 
 _MAX_LINES = 200
-"""Photographs up to which each gets a line; of more, one stands for those since the last."""
+"""Most photographs of a batch in which each gets a line; in larger ones, one in 10 s does."""
 
 _INTERVAL_S = 10.0
 
@@ -25,9 +25,9 @@ class BatchView:
     """Shows how far a batch is. Failures always get a line of their own.
 
     Args:
-        items: What is to be done.
-        console: Where to.
-        clock: Gives seconds that never run backwards.
+        items: Photographs to restore.
+        console: Console to write to.
+        clock: Function that returns seconds, which never run backwards.
     """
 
     def __init__(
@@ -36,7 +36,6 @@ class BatchView:
         console: Console,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """See the class."""
         self._console, self._clock = console, clock
         self._num_items, self._num_done = len(items), 0
         self._pixels = {item.name: item.num_pixels for item in items}
@@ -61,7 +60,7 @@ class BatchView:
             )
 
     def __enter__(self) -> Self:
-        """Begin to draw."""
+        """Start to draw the bar, if there is one."""
         if self._bar is not None:
             self._bar.start()
         return self
@@ -72,19 +71,19 @@ class BatchView:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the terminal back."""
+        """Stop drawing, and give the terminal back."""
         if self._bar is not None:
             self._bar.stop()
 
     def tile(self, item: Item, num_done: int, num_tiles: int) -> None:
-        """One more tile of a photograph is done."""
+        """Show that one more tile of a photograph is done."""
         self._tile_px = item.num_pixels * num_done / num_tiles
         if num_tiles > 1:
             self._last = f"{item.name}, tile {num_done} of {num_tiles}"
         self._draw()
 
     def done(self, record: Record) -> None:
-        """One more photograph is done, or failed."""
+        """Show that one more photograph is done, or failed."""
         self._num_done += 1
         self._done_px += self._pixels[record.name]
         self._tile_px = 0.0
@@ -96,7 +95,7 @@ class BatchView:
         self._draw()
 
     def left_s(self) -> float | None:
-        """Seconds to the end, if pixels go on as they went; None before the first ones."""
+        """Return seconds to the end, if pixels go on as they went; None before the first ones."""
         done_px = self._done_px + self._tile_px
         if done_px <= 0:
             return None
@@ -133,12 +132,12 @@ class BatchView:
 
 
 def printable(text: str) -> str:
-    """Text that every stream takes: bytes of a file's name that are no text become numbers."""
+    """Return text that every stream takes; bytes of a file's name that are no text are escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def line_of(record: Record) -> str:
-    """A photograph and what became of it."""
+    """Return one line on a photograph and what became of it."""
     if record.state == "failed":
         return f"failed: {record.name} {record.error}"
     confidence = f", {record.confidence:.0%} sure" if record.confidence is not None else ""
@@ -149,5 +148,5 @@ def line_of(record: Record) -> str:
 
 
 def choice_text(expert: int | None, level: int | None) -> str:
-    """What was chosen for a photograph that is done."""
+    """Return in words what was chosen for a photograph that is done."""
     return "left as it is" if expert is None else f"expert {expert}, level {level}"

@@ -1,4 +1,4 @@
-"""The assembled model: a bundle on disk, and what restores images with it. Knows nothing of Ray."""
+"""The assembled model, as a bundle on disk and a `Restorer` over it; independent of Ray."""
 
 from expertree.restorer.bundle import Bundle, Manifest, open_bundle, write_bundle
 from expertree.restorer.restorer import Applied, OnTile, Restoration, Restorer

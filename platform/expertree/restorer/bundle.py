@@ -5,7 +5,8 @@
     experts/000/ ...         one folder an expert, named by its node: a whole network,
                              or an adapter on the root's, which is stored once
 
-The same parts give the same bytes. The manifest is written last, so half a bundle is none.
+The same parts give the same bytes. The manifest is written last, so half a bundle cannot be
+opened.
 """
 
 import dataclasses
@@ -50,7 +51,7 @@ from expertree.routing import (
 from expertree.storage import Storage
 
 FORMAT = 4
-"""Of the bundle; a reader refuses any other."""
+"""Format of the bundle; a reader refuses any other."""
 
 MANIFEST = "manifest.json"
 
@@ -69,7 +70,7 @@ _SUFFIXES = (".json", ".safetensors")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FileEntry:
-    """What a file must be."""
+    """The hash and size that a file must have."""
 
     sha256: str
     num_bytes: int
@@ -77,17 +78,17 @@ class FileEntry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExpertEntry:
-    """One expert, for whoever plans without opening it.
+    """What the manifest says of one expert, to plan with without opening it.
 
     Attributes:
         node: The tree's node that it is named by.
         levels: Levels on which it serves a node.
-        num_samples: Samples of its group.
+        num_samples: Training samples of its node.
         backbone: Its kind of network; `expert.json` has the sizes.
         num_parameters: Scalars in its network.
         multiple_px: Multiple of the sides on which the network works; tiles start on it.
-        adapter: How it changes the root's network, the same for all experts that do; None if it is
-            stored as a whole network.
+        adapter: Settings of its adapter on the root's network, the same for all adapters; None if
+            it is stored as a whole network.
     """
 
     node: int
@@ -112,13 +113,13 @@ class ExpertEntry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What `manifest.json` holds.
+    """The content of `manifest.json`.
 
     Attributes:
-        format: `FORMAT`.
-        groups: Groups on each level of the tree.
+        format: Format of the bundle, which is `FORMAT`.
+        groups: Number of nodes on each level of the tree.
         embed_dim: Length of an embedding.
-        experts: By node.
+        experts: Experts, in the order of their nodes.
         files: Every other file of the bundle, by name.
     """
 
@@ -130,7 +131,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """The model's name by content: of every file's hash, so that equal ones restore alike."""
+        """Hash of the model, made of every file's hash; models with equal digests restore alike."""
         return fingerprint(self)
 
     @property
@@ -144,12 +145,12 @@ class Bundle:
     """An opened bundle. All files have been checked; experts are read when asked for.
 
     Attributes:
-        directory: Where it lies.
+        directory: Directory of the bundle.
         manifest: Its manifest.
-        extractor: In evaluation mode, on the CPU.
+        extractor: The extractor, in evaluation mode, on the CPU.
         tree: The tree.
-        router: In evaluation mode, on the CPU.
-        guide: What the leaves were trained on, by name.
+        router: The routers, in evaluation mode, on the CPU.
+        guide: Guide to what the leaves were trained on, by name.
     """
 
     directory: Storage
@@ -160,7 +161,7 @@ class Bundle:
     guide: Guide
 
     def entry(self, node: int) -> ExpertEntry:
-        """What the manifest says of one expert.
+        """Return the manifest's entry for one expert.
 
         Raises:
             ValueError: If the tree has no such expert.
@@ -180,7 +181,7 @@ class Bundle:
         return load_expert(directory, root=root)
 
     def load_adapter(self, node: int) -> Adapter:
-        """Read what one expert changes of the root's network.
+        """Read the adapter of one expert on the root's network.
 
         Raises:
             ArtefactError: If its files have changed since the bundle was opened, or it is a whole
@@ -190,7 +191,7 @@ class Bundle:
         return read_adapter(self._checked(node))
 
     def _checked(self, node: int) -> Storage:
-        """The folder of an expert whose files are as they were."""
+        """Return an expert's folder, once its files have been checked against the manifest."""
         entry = self.entry(node)
         for name in entry.files:
             _check_file(self.directory, name, self.manifest)
@@ -208,7 +209,7 @@ def write_bundle(
     """Assemble a bundle from finished parts, which are checked against each other.
 
     Args:
-        directory: Where the bundle goes. Parts of an older bundle there are replaced.
+        directory: Directory for the bundle. Parts of an older bundle there are replaced.
         extractor: Result with a trained extractor.
         tree: Result with the tree.
         router: Result with the trained routers and the guide.
@@ -254,12 +255,12 @@ def open_bundle(directory: Storage) -> Bundle:
 
 
 def describe(data: bytes) -> FileEntry:
-    """The entry of a file in the manifest."""
+    """Return the manifest's entry for a file with this content."""
     return FileEntry(sha256=hashlib.sha256(data).hexdigest(), num_bytes=len(data))
 
 
 def _file_names(experts: Iterable[ExpertEntry]) -> list[str]:
-    """The files that a bundle with these experts has, its manifest apart."""
+    """Return the files of a bundle with these experts, without its manifest."""
     return sorted([*PART_FILES, *(name for entry in experts for name in entry.files)])
 
 

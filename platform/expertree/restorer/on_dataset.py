@@ -1,4 +1,4 @@
-"""A bundle on a data set, under the set's protocol: what `expertree evaluate` does."""
+"""Evaluate a bundle on a data set under the set's protocol, for `expertree evaluate`."""
 
 import dataclasses
 import json
@@ -14,12 +14,12 @@ from expertree.images.arrays import ImageU8
 from expertree.restorer.restorer import Restorer
 
 OnImage = Callable[[int, int, str], None]
-"""Told of each image when it is done: its number from 1, how many there are, its name."""
+"""Callback after each image, with its number from 1, the number of images, and its name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig:
-    """What to measure on what."""
+    """The bundle to evaluate, and the data set to evaluate it on."""
 
     bundle: str = ""
     """The bundle: a directory or the URI of one. It, `dataset` and `root` must be given."""
@@ -28,10 +28,10 @@ class EvaluateConfig:
     """Name of a data set, see docs/DATASETS.md."""
 
     root: str = ""
-    """The folder that it was unpacked to."""
+    """The folder that the data set was unpacked to."""
 
     split: str = ""
-    """A part of it; the set's usual one when left out."""
+    """Split of the data set; the set's usual one when left out."""
 
     partial: bool = False
     """Whether less than the whole set will do."""
@@ -40,7 +40,7 @@ class EvaluateConfig:
     """`rgb` or `y`, where another convention than the set's usual one is compared with."""
 
     device: str = "cpu"
-    """Where the networks run."""
+    """Device that the networks run on."""
 
     output: str | None = None
     """A JSON file for the means and each image's scores."""
@@ -50,9 +50,9 @@ def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]
     """Restore every image of a data set with a bundle; the data set is checked first.
 
     Returns:
-        As `datasets.summarise`, with `bundle`, the number of images that each expert restored by
-        its node under `experts`, that of images left as they are under `as_is`, and each pair's
-        scores under `images`.
+        Means as `datasets.summarise` gives them; and under `bundle` the bundle, under `experts` the
+        number of images that each expert restored, by its node, under `as_is` the number of images
+        left as they are, and under `images` each pair's scores.
 
     Raises:
         ConfigError: If something must be given, or the data set or split is unknown.

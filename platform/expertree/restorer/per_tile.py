@@ -1,4 +1,4 @@
-"""A choice for each tile: where a photograph is dark in one corner and hazy in another."""
+"""Choose an expert for each tile, as a photograph may be dark in one corner, hazy in another."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from expertree.restorer.tiles import OVERLAP_PX
 from expertree.routing import Route, Wish
 
 TILE_PX = 512
-"""Tile of `auto`: large enough to show how it is spoiled, small enough to differ from the next."""
+"""Tile of `auto`, large enough to show its degradation and small enough to have its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +26,7 @@ class TileRoute:
         height_px: Its height, overlaps included.
         width_px: Its width, overlaps included.
         expert: The expert that restored it; None if it is left as it is.
-        level: That expert's level; where there is none, of the one that would serve.
+        level: That expert's level; where there is none, that of the one that would serve.
         confidence: How sure the choice was, in [0, 1].
     """
 
@@ -50,11 +50,11 @@ def restore_per_tile(
     """Restore an image of any size, each tile with the expert that is chosen for it.
 
     Args:
-        restorer: What restores.
-        image: In [0, 1].
+        restorer: An opened bundle.
+        image: RGB in [0, 1].
         wish: What the caller wants for each tile.
         overlap_px: Overlap of neighbouring tiles, over which experts fade into each other.
-        on_tile: Told of each tile when it is done; it may raise to stop.
+        on_tile: Called after each tile; it may raise to stop.
 
     Returns:
         The restored image, and the choice for each tile, row by row. If all tiles are left as they

@@ -1,4 +1,4 @@
-"""Restoring an image: judge it once, choose one expert or none, run it, in tiles if need be."""
+"""Restore an image: judge it once, choose one expert or none, run it, in tiles if need be."""
 
 import contextlib
 import dataclasses
@@ -29,7 +29,7 @@ from expertree.storage import Storage
 ImageT = TypeVar("ImageT", ImageU8, Tensor)
 
 OnTile: TypeAlias = Callable[[int, int], None]
-"""Told of each tile: how many are done, and how many there are. Where memory runs out, both start
+"""Callback after each tile, with tiles done and tiles in all. Where memory runs out, both start
 again with smaller tiles."""
 
 
@@ -38,9 +38,9 @@ class Restoration(Generic[ImageT]):
     """A restored image, and what was done to it.
 
     Attributes:
-        image: Of the type, shape and range of the input.
-        route: The expert that restored it, and the probabilities behind the choice; or that it is
-            left as it is, and the image is the input's pixels.
+        image: Image of the type, shape and range of the input.
+        route: The expert that restored it, and the probabilities behind the choice. If it has no
+            expert, the image is the input's pixels.
         num_tiles: Tiles it was restored in; 1 for the whole image at once, 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
     """
@@ -53,10 +53,10 @@ class Restoration(Generic[ImageT]):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Applied(Generic[ImageT]):
-    """What one expert made of an image.
+    """An image that one expert has restored.
 
     Attributes:
-        image: Of the type, shape and range of the input.
+        image: Image of the type, shape and range of the input.
         num_tiles: Tiles it was restored in; 1 for the whole image at once, 0 if it did not run.
         num_retries: Times that memory ran out and the tiles were halved.
     """
@@ -74,7 +74,7 @@ class Restorer:
 
     Attributes:
         bundle: The bundle.
-        device: Where the networks run. Images stay where they are; tiles travel.
+        device: Device that the networks run on. Images stay where they are; tiles travel.
     """
 
     def __init__(self, bundle: Bundle, *, device: str | torch.device = "cpu") -> None:
@@ -92,7 +92,7 @@ class Restorer:
 
         Args:
             path: A directory, or the URI of one.
-            device: Where the networks run.
+            device: Device that the networks run on.
 
         Raises:
             ArtefactError: If a file is missing or changed, or the parts do not fit; names the file.
@@ -108,7 +108,7 @@ class Restorer:
         """Choose the expert for an image, or to leave it as it is, without restoring it.
 
         Args:
-            image: As for `restore`.
+            image: Image, as for `restore`.
             wish: What the caller wants of the choice.
 
         Raises:
@@ -119,7 +119,7 @@ class Restorer:
         return route
 
     def judge(self, images: Float[Tensor, "b 3 h w"]) -> RouterOutput:
-        """What the routers say of a batch of images of one size, before anything is chosen.
+        """Return the routers' output for a batch of images of one size; nothing is chosen yet.
 
         Args:
             images: RGB in [0, 1].
@@ -131,7 +131,7 @@ class Restorer:
             return output
 
     def choose(self, output: RouterOutput, wish: Wish = AUTOMATIC) -> list[Route]:
-        """Choose for each image that `judge` has seen.
+        """Choose the expert, or none, for each image that `judge` has seen.
 
         Raises:
             ValueError: As `route`.
@@ -153,7 +153,7 @@ class Restorer:
                 width]` or `[1, 3, height, width]`.
             wish: What the caller wants of the choice and of the work.
             overlap_px: Overlap of neighbouring tiles.
-            on_tile: Told of each tile when it is done; it may raise to stop.
+            on_tile: Called after each tile; it may raise to stop.
 
         Raises:
             ValueError: If the image is not one, the level, expert, confidence or a name of the
@@ -184,10 +184,10 @@ class Restorer:
 
         Args:
             expert: The expert, by its node.
-            image: As for `restore`, like all that follows.
+            image: Image, as for `restore`.
             wish: What the caller wants of the work; nothing of the choice is looked at.
             overlap_px: Overlap of neighbouring tiles.
-            on_tile: Told of each tile when it is done; it may raise to stop.
+            on_tile: Called after each tile; it may raise to stop.
 
         Raises:
             ValueError: If the image is not one, the expert does not exist, or the tiles are too
@@ -203,7 +203,7 @@ class Restorer:
 
     @contextlib.contextmanager
     def expert(self, node: int) -> Iterator[nn.Module]:
-        """The network of an expert, on `device`, which stays that expert until the block ends.
+        """Give the network of an expert, on `device`, which stays that expert until the block ends.
 
         Raises:
             ArtefactError: If its files have changed since the bundle was opened.
@@ -222,7 +222,7 @@ class Restorer:
             return self._experts[node]
 
     def _switching(self, node: int) -> SwitchedNetwork:
-        """The network that adapters share; made for the first one, `node`."""
+        """Return the network that adapters share; it is made for the first one, `node`."""
         with self._reading:
             if self._switched is None:
                 changed = self._adapter(node).changed
@@ -302,7 +302,7 @@ def _to_batch(image: ImageU8 | Tensor) -> Float[Tensor, "1 3 h w"]:
 
 
 def _mixed(image: ImageT, applied: Applied[Tensor], strength: float) -> ImageT:
-    """The answer in the type of the input; where no expert ran, a copy of it."""
+    """Return the answer in the type of the input; a copy of the input where no expert ran."""
     if applied.num_tiles == 0:
         if isinstance(image, np.ndarray):
             return image.copy()

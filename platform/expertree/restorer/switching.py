@@ -1,4 +1,4 @@
-"""One network that is any of several adapters' experts, one at a time."""
+"""One network that becomes the expert of any of several adapters, one at a time."""
 
 import contextlib
 import copy
@@ -17,7 +17,7 @@ root's size at rank 8; reading one again costs little beside an image."""
 
 
 class SwitchedNetwork:
-    """The root's network once more, made into one expert or another by merging its adapter in.
+    """A copy of the root's network that becomes one expert or another by merging its adapter in.
 
     It has memory of its own only for the tensors that adapters change, and shares the others with
     the root. So the root and all its adapters' experts need twice the root's memory and that of a
@@ -28,12 +28,12 @@ class SwitchedNetwork:
     def __init__(
         self, root: nn.Module, changed: Iterable[str], read: Callable[[int], Adapter]
     ) -> None:
-        """Copy what will change.
+        """Copy the tensors that will change.
 
         Args:
             root: The root's network, in evaluation mode; it stays as it is, and must.
             changed: Names of the tensors that adapters change, the same for all of them.
-            read: Gives the adapter of a node, on the root's device.
+            read: Function that returns the adapter of a node, on the root's device.
         """
         own = frozenset(changed)
         shared = {id(value): value for name, value in root.named_parameters() if name not in own}
@@ -45,7 +45,7 @@ class SwitchedNetwork:
 
     @contextlib.contextmanager
     def expert(self, node: int) -> Iterator[nn.Module]:
-        """The network as one node's expert; it is nobody else's until the block ends.
+        """Give the network as one node's expert; it is nobody else's until the block ends.
 
         Raises:
             ArtefactError: If the adapter cannot be read.

@@ -1,4 +1,4 @@
-"""Which tiles an image is restored in, and which smaller ones when memory runs out.
+"""Plan the tiles that an image is restored in, and smaller ones for when memory runs out.
 
 Whoever restores takes the plans from here, in this process or on replicas, so that an image is cut
 and blended alike everywhere.
@@ -15,7 +15,7 @@ MIN_TILE_PX = 64
 """`auto` gives up when not even tiles of this size fit into memory."""
 
 OVERLAP_PX = 32
-"""Of neighbouring tiles, where nobody asks for another."""
+"""Overlap of neighbouring tiles, where nobody asks for another."""
 
 
 def plans_to_try(
@@ -26,11 +26,11 @@ def plans_to_try(
     multiple_px: int,
     overlap_px: int = OVERLAP_PX,
 ) -> tuple[TilePlan, ...]:
-    """Plans of an image, to be tried one after the other while memory runs out.
+    """Return plans of an image, to be tried one after the other while memory runs out.
 
     Args:
-        height_px: Of the image.
-        width_px: Of the image.
+        height_px: Height of the image.
+        width_px: Width of the image.
         tile_px: Largest side of a tile; 0 for the whole image at once; `auto` for large tiles and
             then halves of them, down to `MIN_TILE_PX` or what the overlap leaves.
         multiple_px: Multiple of the sides on which the network works.

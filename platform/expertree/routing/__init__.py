@@ -1,8 +1,8 @@
-"""Routing: from an image's embedding to the one expert that restores it, or to none.
+"""Route an image by its embedding to the one expert that restores it, or to none.
 
-`router.py` is the network, `losses.py` what it is trained on, `training.py` the training on a table
-of scores, `decision.py` the choice for an image, `wish.py` what a user wants of it, `guide.py`
-what a user's words leave to choose from, `audit.py` what a better choice would have gained.
+`router.py` is the network, `losses.py` its losses, `training.py` the training on a table of scores,
+`decision.py` the choice for an image, `wish.py` what a user wants of it, `guide.py` what a user's
+words leave to choose from, `audit.py` what a better choice would have gained.
 """
 
 from expertree.routing.audit import Audit, audit_routes, node_table, routed_scores

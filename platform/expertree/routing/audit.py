@@ -1,4 +1,4 @@
-"""How much the routers leave on the table (paper 000, table O)."""
+"""Measure how much a better choice than the routers' would have gained (paper 000, table O)."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -14,19 +14,19 @@ from expertree.routing.losses import choice_nodes
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Audit:
-    """Routed against the best that the experts could have done; PSNR in dB, means over samples.
+    """Routes compared with the best that the experts could have done; mean PSNR in dB.
 
     A sample that is left as it is counts with its input's PSNR where it is routed, and with the
     experts' elsewhere: left alone rightly, it is better than all of them.
 
     Attributes:
         num_samples: Samples audited.
-        psnr_root: With the root's expert.
-        psnr_finest: With the expert at the end of the chosen path.
-        psnr_routed: With the chosen expert, or of the input where that is left as it is.
-        psnr_best_level: With the best level on the path of the chosen leaf (the paper's oracle);
-            always an expert.
-        psnr_best: With the best of all experts.
+        psnr_root: PSNR with the root's expert.
+        psnr_finest: PSNR with the expert at the end of the chosen path.
+        psnr_routed: PSNR with the chosen expert, or of the input where that is left as it is.
+        psnr_best_level: PSNR with the best level on the path of the chosen leaf (the paper's
+            oracle), which is always an expert's.
+        psnr_best: PSNR with the best of all experts.
         as_is: Share of samples that are left as they are.
         agreement: Share of samples for which no level on the path is better than what was chosen.
         lost_level_db: `psnr_best_level` - `psnr_routed`.
@@ -66,13 +66,14 @@ def node_table(
     *,
     absent: Callable[..., Any] | None = None,
 ) -> Float[np.ndarray, "samples nodes"]:
-    """Spread one column an expert over one column a node: nodes of a chain share their expert.
+    """Return one column for each node, its expert's: nodes of a chain share their expert.
 
     Args:
-        by_expert: By the node of each expert.
+        by_expert: Scores of each expert, by its node.
         tree: The tree.
-        absent: What stands in for the root's expert where a tree does without it, of the others'
-            columns stacked: numpy's `max` or `min`, whichever is worse. By default it is needed.
+        absent: Function that stands in for the root's expert where a tree does without it, given
+            the others' columns stacked: numpy's `max` or `min`, whichever is worse. By default the
+            root's is needed.
 
     Raises:
         ArtefactError: If the experts are not exactly the tree's.
@@ -88,10 +89,10 @@ def routed_scores(
     experts: Float[np.ndarray, "samples nodes"],
     inputs: Float[np.ndarray, " samples"],
 ) -> Float[np.ndarray, " samples"]:
-    """What each route gives: the score of its node's expert, or of the input left as it is.
+    """Return the score of each route: its node's expert's, or that of the input left as it is.
 
     Args:
-        routes: One a sample.
+        routes: A route for each sample.
         experts: The score of each node's expert on each sample; see `node_table`.
         inputs: The score of each sample's input.
     """
@@ -109,7 +110,7 @@ def audit_routes(
     """Compare routes with oracles that know each expert's PSNR.
 
     Args:
-        routes: One a sample.
+        routes: A route for each sample.
         psnr: PSNR of each node's expert on each sample, in dB; see `node_table`.
         tree: The tree.
         inputs: PSNR of each sample's input, in dB.

@@ -1,4 +1,4 @@
-"""From what the routers say to one expert for each image, or to none: left as it is."""
+"""Choose one expert for each image from the routers' output, or leave the image as it is."""
 
 import dataclasses
 import math
@@ -14,22 +14,23 @@ from expertree.routing.router import RouterOutput
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """Which expert an image gets, if any, and how sure that is.
+    """The expert that an image gets, if any, and how sure that is.
 
     Attributes:
-        node: Where the level meets the path of the leaf. Of an image that is left as it is, the
-            node that would serve it if one insisted.
+        node: Node where the level meets the path of the leaf. For an image that is left as it is,
+            the node that would serve it if one insisted.
         expert: The node whose expert serves `node`: the node itself, or one above it that holds the
             same samples. None leaves the image as it is.
         level: The chosen level, 0 for the root's.
         leaf: The chosen leaf.
-        leaf_probabilities: One a leaf; 0 where masked.
-        level_probabilities: One a level; 0 where masked. Of predicted costs: softmax of what the
-            levels of the leaf's path cost in dB, negated.
-        confidence: In [0, 1]. Of the gates: probability of all choices that end at this expert. Of
-            predicted costs: the logistic function of its lead over the next choice in dB; the
-            input is one of them, with the margin that an expert needs in its favour.
-        gain_db: What the expert of `node` is predicted to gain over the input; None if unknown.
+        leaf_probabilities: Probability of each leaf; 0 where masked.
+        level_probabilities: Probability of each level; 0 where masked. With predicted costs, it is
+            the softmax of what the levels of the leaf's path cost in dB, negated.
+        confidence: Confidence in the choice, in [0, 1]. With gates, it is the probability of all
+            choices that end at this expert. With predicted costs, it is the logistic function of
+            the lead over the next choice in dB; leaving the input as it is counts as a choice, with
+            the margin that an expert needs in its favour.
+        gain_db: Predicted gain of the expert of `node` over the input; None if unknown.
     """
 
     node: int
@@ -43,7 +44,7 @@ class Route:
 
 
 def is_worth_it(gain_db: Float[Tensor, "*batch"], margin_db: float) -> Bool[Tensor, "*batch"]:
-    """Whether an expert that is predicted to gain so much over the input is chosen."""
+    """Return whether an expert that is predicted to gain so much over the input is chosen."""
     return gain_db > margin_db
 
 
@@ -64,16 +65,16 @@ def decide(
     unless one insists: by saying so, or by naming a level, an expert or leaves.
 
     Args:
-        output: From a router in evaluation mode.
+        output: Output of a router in evaluation mode.
         tree: The tree that the router was trained for.
         leaf_mask: True where a leaf may be chosen, for all samples; all leaves by default.
-        level: Take this level.
-        levels: Choose among these levels only; all by default.
-        expert: Take this expert: one of the tree's levels and leaves that lead to it.
-        insist: Choose an expert, whatever it is predicted to gain.
+        level: Level to take.
+        levels: Levels to choose among; all by default.
+        expert: Expert to take, by its node; only levels and leaves that lead to it are chosen.
+        insist: Whether to choose an expert, whatever it is predicted to gain.
 
     Returns:
-        A route a sample.
+        A route for each sample.
 
     Raises:
         ValueError: If the level or expert does not exist, or nothing is left to choose from.
@@ -176,14 +177,14 @@ def _route_by_cost(
     as_is_cost: float | None,
     margin_db: float | None,
 ) -> Route:
-    """The cheapest node, on the path of the likeliest leaf below it; or none, see `decide`.
+    """Return the route to the cheapest node, by the likeliest leaf below it, or to none.
 
     Args:
         tree: The tree.
-        costs: One a node; infinite where it may not be chosen.
-        leaf_probabilities: One a leaf.
-        as_is_cost: Of leaving the sample as it is; None if unknown.
-        margin_db: By which an expert must beat the input; None chooses one in any case.
+        costs: Cost of each node; infinite where it may not be chosen.
+        leaf_probabilities: Probability of each leaf.
+        as_is_cost: Cost of leaving the sample as it is; None if unknown.
+        margin_db: Margin by which an expert must beat the input; None chooses one in any case.
     """
     node = int(costs.argmin())
     below = list(tree.nodes[node].leaves)

@@ -42,7 +42,7 @@ class Guide:
     shares: tuple[tuple[float, ...], ...]
 
     def __post_init__(self) -> None:
-        """Refuse a table that is not leaves by names."""
+        """Raise ValueError unless there are leaves, with a share of each for every name."""
         if not self.shares or {len(row) for row in self.shares} != {len(self.names)}:
             raise ValueError(
                 f"the guide has {len(self.names)} names, but rows of "
@@ -50,10 +50,10 @@ class Guide:
             )
 
     def leaf_mask(self, instruction: Sequence[str]) -> tuple[bool, ...]:
-        """Which leaves an instruction leaves to choose from; at least one.
+        """Return for each leaf whether an instruction allows it; at least one is allowed.
 
         Args:
-            instruction: Names of what is wrong, each of `names`; several are at work together.
+            instruction: Names of what is wrong, all from `names`; several hold together.
 
         Raises:
             ValueError: If there is no name, or one is unknown; lists those that exist.
@@ -68,7 +68,7 @@ class Guide:
 
 
 def level_of_confidence(confidence: int, num_levels: int) -> int:
-    """The level that a confidence picks: 0 the coarsest, 2 the finest, 1 the middle.
+    """Return the level that a confidence picks: 0 the coarsest, 2 the finest, 1 the middle.
 
     Raises:
         ValueError: If it is not one of `CONFIDENCES`.
@@ -81,7 +81,7 @@ def level_of_confidence(confidence: int, num_levels: int) -> int:
 def make_guide(
     tree: Tree, leaves: Int64[np.ndarray, " samples"], names: Sequence[Sequence[str]]
 ) -> Guide:
-    """Count what the samples of each leaf carry.
+    """Make a guide by counting the names that the samples of each leaf carry.
 
     Args:
         tree: The tree.

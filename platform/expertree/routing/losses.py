@@ -1,4 +1,4 @@
-"""What the routers are trained on: the cost of a choice, its uncertainty, and an even load."""
+"""Losses of the routers: the cost of a choice, its uncertainty, and an even load."""
 
 import math
 from typing import cast
@@ -23,7 +23,7 @@ COST_TEMPERATURE_DB = 0.5
 
 
 def choice_nodes(tree: Tree) -> Int64[np.ndarray, "leaves levels"]:
-    """The node where each level meets the path of each leaf."""
+    """Return the node where each level meets the path of each leaf."""
     return np.array([tree.path(leaf) for leaf in range(tree.num_leaves)], dtype=np.int64)
 
 
@@ -34,7 +34,7 @@ def node_regrets(
     cap_db: float,
     inputs: Float[np.ndarray, " samples"] | None = None,
 ) -> Float32[np.ndarray, "samples choices"]:
-    """How much worse than the sample's best choice each choice is, in dB.
+    """Return how much worse each choice is than the sample's best one, in dB.
 
     Args:
         psnr: PSNR of each node's expert on each sample, in dB; see `IDENTICAL_DB`.
@@ -43,11 +43,11 @@ def node_regrets(
         inputs: PSNR of each sample's input, where leaving it as it is is a choice too.
 
     Returns:
-        A column a node, and one more for the inputs if they are given: best PSNR - own, cut off at
-        `cap_db`.
+        A column for each node, and one more for the inputs if they are given: best PSNR - own, cut
+        off at `cap_db`.
 
     Raises:
-        ValueError: If the table does not have a column a node, or a PSNR is no number.
+        ValueError: If the table does not have a column for each node, or a PSNR is no number.
     """
     if psnr.ndim != 2 or psnr.shape[1] != len(tree.nodes):
         raise ValueError(

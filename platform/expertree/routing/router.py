@@ -29,20 +29,20 @@ NUM_LAYERS = 5
 """Linear layers of a head (the released code of paper 000)."""
 
 SLOPE = 0.1
-"""Negative slope of the LeakyReLU between them."""
+"""Negative slope of the LeakyReLU between the layers of a head."""
 
 NOISE_STD_MIN = 0.01
 """Least standard deviation of a gate's noise."""
 
 COST_WIDTH, COST_DROPOUT = 256, 0.3
-"""Of the cost head's two hidden layers."""
+"""Width and dropout of the cost head's two hidden layers."""
 
 _HEADER, _WEIGHTS = "router.json", "router.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RouterShape:
-    """What a router's weights depend on.
+    """The sizes and choices that the shapes of a router's weights depend on.
 
     Attributes:
         embed_dim: Length of an embedding.
@@ -64,18 +64,18 @@ class RouterShape:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RouterOutput:
-    """What the heads and gates say about a batch.
+    """The output of the heads and gates for a batch.
 
     Attributes:
-        degradation: e_d, [batch, embed_dim], in the tree's standardised space.
+        degradation: Estimate e_d, [batch, embed_dim], in the tree's standardised space.
         log_variance: Logarithm of e_g per dimension, [batch, embed_dim].
-        leaf_logits: [batch, num_leaves].
-        level_logits: [batch, num_levels].
+        leaf_logits: Logits of the leaves, [batch, num_leaves].
+        level_logits: Logits of the levels, [batch, num_levels].
         costs: Predicted regret of each node's expert in dB, [batch, num_costs]; None where the
             gates choose.
         as_is_cost: Predicted regret of leaving the input as it is in dB, [batch]; None where that
             is no choice.
-        as_is_margin_db: By how much more than this an expert must beat the input to be chosen.
+        as_is_margin_db: Margin by which an expert must beat the input to be chosen.
     """
 
     degradation: Float[Tensor, "batch dim"]
@@ -87,7 +87,7 @@ class RouterOutput:
     as_is_margin_db: float = 0.0
 
     def rows(self, indices: Sequence[int]) -> Self:
-        """The same of some samples."""
+        """Return the output for some of the samples."""
         chosen = list(indices)
         return dataclasses.replace(
             self,
@@ -101,7 +101,7 @@ class RouterOutput:
 
 
 class Head(nn.Sequential):
-    """Five linear layers with LeakyReLU between, then BatchNorm: [batch, dim] to the same."""
+    """Five linear layers with LeakyReLU between, then BatchNorm: [batch, dim] to [batch, dim]."""
 
     def __init__(self, embed_dim: int) -> None:
         layers: list[nn.Module] = []
@@ -113,7 +113,7 @@ class Head(nn.Sequential):
 
 
 class CostHead(nn.Sequential):
-    """An embedding to what each node's expert would cost: [batch, dim] to [batch, costs], in dB.
+    """Predicts what each choice would cost: embeddings [batch, dim] to [batch, costs], in dB.
 
     Two hidden layers; dropout, because samples are few and what an expert makes of one is noisy.
     """
@@ -142,7 +142,7 @@ class NoisyGate(nn.Module):
         self.noise_weight = nn.Parameter(torch.zeros(num_choices, embed_dim))
 
     def forward(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch choices"]:
-        """Logits; noisy in training mode, deterministic otherwise."""
+        """Return logits; noisy in training mode, deterministic otherwise."""
         logits = F.linear(features, self.weight)
         if not self.training:
             return logits
@@ -154,8 +154,8 @@ class Router(nn.Module):
     """H_d, H_g, G_d and G_g; and a head of costs, where the choice is not left to the gates.
 
     Attributes:
-        shape: What its weights depend on.
-        as_is_margin_db: See `RouterOutput`.
+        shape: Shape of the router.
+        as_is_margin_db: Margin by which an expert must beat the input to be chosen.
     """
 
     def __init__(self, shape: RouterShape, *, as_is_margin_db: float = 0.0) -> None:
@@ -175,7 +175,7 @@ class Router(nn.Module):
         self.cost_head = CostHead(shape.embed_dim, num_costs) if num_costs else None
 
     def forward(self, points: Float[Tensor, "batch dim"]) -> RouterOutput:
-        """Judge embeddings.
+        """Return the output of heads and gates for a batch of embeddings.
 
         Args:
             points: Embeddings in the tree's standardised space, from `Tree.standardise`, float32.
@@ -205,13 +205,13 @@ class Router(nn.Module):
 def _without_first(
     values: Float[Tensor, "batch choices"], never: float
 ) -> Float[Tensor, "batch choices"]:
-    """The same with a value that is never chosen in the first column, which is the root's."""
+    """Return values whose first column, which is the root's, is replaced by one never chosen."""
     return torch.cat([torch.full_like(values[:, :1], never), values[:, 1:]], dim=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Header:
-    """What `router.json` holds; the weights are beside it."""
+    """The content of `router.json`; the weights are in a file beside it."""
 
     version: int
     shape: RouterShape

@@ -1,4 +1,4 @@
-"""Training the routers on a table: embeddings, leaves, and what each expert made of each sample.
+"""Train the routers on a table of embeddings, leaves, and each expert's PSNR on each sample.
 
 No expert runs here, so a search over objectives costs seconds a trial (METHOD section 5).
 """
@@ -34,7 +34,7 @@ Objective = Literal["cost", "expected_l1", "paper"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RouterConfig:
-    """How the routers are trained."""
+    """Settings of the training of the routers."""
 
     objective: Objective = "cost"
     """`cost`: predict what each expert would cost, and leaving the input as it is, and take the
@@ -43,8 +43,8 @@ class RouterConfig:
     only and never leave an input as it is."""
 
     as_is_margin_db: float = 0.3
-    """An expert is chosen only if it is predicted to beat the input by more than this: so little
-    can hardly be seen, and what nobody sees is not worth the risk. Stored with the router."""
+    """Margin by which an expert must be predicted to beat the input to be chosen: a smaller gain
+    can hardly be seen, and is not worth the risk. Stored with the router."""
 
     alpha: float = 0.1
     """Weight of L_dg, the uncertainty loss (paper 000, eq. 10)."""
@@ -56,9 +56,9 @@ class RouterConfig:
     """Weight of the cross-entropy of the leaf against its cluster; not part of `paper`."""
 
     cap_db: float = 12.0
-    """Regret in dB beyond which a choice is not worse any more: hopeless choices would otherwise
-    drown the close ones. At 6 a spoiled picture counted little more than a poor one, and twice as
-    many were harmed (docs/LOG.md)."""
+    """Largest regret in dB that counts: hopeless choices would otherwise drown the close ones. At 6
+    a spoiled picture counted little more than a poor one, and twice as many were harmed
+    (docs/LOG.md)."""
 
     num_epochs: int = 30
     """Passes over the training split."""
@@ -67,13 +67,13 @@ class RouterConfig:
     """Share of the samples on which the best pass is chosen."""
 
     batch_size: int = 64
-    """Samples a step."""
+    """Samples in each step."""
 
     learning_rate: float = 1e-3
-    """Of Adam at the start (the paper's); it falls as a cosine to 0."""
+    """Learning rate of Adam at the start (the paper's); it falls as a cosine to 0."""
 
     weight_decay: float = 0.01
-    """Decoupled; samples are few and the heads are large."""
+    """Decoupled weight decay; samples are few and the heads are large."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +83,7 @@ class RouterEpoch:
     Attributes:
         loss: Mean objective over the pass.
         train_regret_db: Mean regret of what is chosen on the training split.
-        held_out_regret_db: The same on the held-out split.
+        held_out_regret_db: Mean regret of what is chosen on the held-out split.
     """
 
     loss: float
@@ -93,7 +93,7 @@ class RouterEpoch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedRouter:
-    """A router in evaluation mode, and how it got there."""
+    """A router in evaluation mode, its training curve, and the pass that it is from."""
 
     router: Router
     curve: tuple[RouterEpoch, ...]
@@ -102,9 +102,9 @@ class TrainedRouter:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Table:
-    """Training data as tensors, one row a sample; costs of the levels to choose among.
+    """Training data as tensors, a row for each sample; costs of the levels to choose among.
 
-    `regrets` has a column a node, and one for the input where that is a choice.
+    `regrets` has a column for each node, and one for the input where that is a choice.
     """
 
     points: Float[Tensor, "samples dim"]
@@ -124,7 +124,7 @@ class _Table:
         )
 
     def judge(self, router: Router) -> RouterOutput:
-        """What the router says, with the logits of the levels to choose among."""
+        """Return the router's output, with logits of only the levels to choose among."""
         output: RouterOutput = router(self.points)
         return dataclasses.replace(output, level_logits=output.level_logits[:, self.levels])
 
@@ -145,11 +145,11 @@ def train_router(
     Args:
         config: Objective and optimiser.
         tree: The tree.
-        embeddings: As the extractor gives them, not standardised.
+        embeddings: Embeddings as the extractor gives them, not standardised.
         leaves: The leaf that each sample is assigned to.
         psnr: PSNR of each node's expert on each sample, in dB; see `routing.audit.node_table`.
         inputs: PSNR of each sample's input.
-        seed: Of the split, the initial weights, the order and the gates' noise.
+        seed: Seed of the split, the initial weights, the order and the gates' noise.
         levels: Levels to choose among; all by default. The gate learns nothing of the others, so
             routes must be decided among the same ones.
 
@@ -185,7 +185,7 @@ def train_router(
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums in one order, whatever the machine; and steps this small are slower on more threads."""
+    """Run torch on one thread, to sum in one order; steps this small are slower on more threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -305,7 +305,7 @@ def router_loss(
     leaves: Int64[Tensor, " batch"],
     centroids: Float[Tensor, "leaves dim"],
 ) -> Float[Tensor, ""]:
-    """One batch: cost + alpha L_dg + beta L_aux (paper 000, eq. 10; METHOD section 5)."""
+    """Return the loss, cost + alpha L_dg + beta L_aux (paper 000, eq. 10; METHOD section 5)."""
     if config.objective == "paper":
         cost = top1_cost(output.leaf_logits, output.level_logits, costs)
     else:
@@ -317,7 +317,7 @@ def router_loss(
 
 
 def _all_costs(output: RouterOutput) -> Float[Tensor, "batch choices"]:
-    """The costs of the nodes, and then that of the input if it is a choice."""
+    """Return the costs of the nodes, and then that of the input if it is a choice."""
     if output.costs is None:
         raise ValueError("the router predicts no costs")
     if output.as_is_cost is None:

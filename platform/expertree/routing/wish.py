@@ -1,4 +1,4 @@
-"""What a caller wants: one value from the command line and from HTTP to the decision."""
+"""What a caller wants of a restoration, in one value for the command line and HTTP."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ class Wish:
     """What a caller wants for an image: which expert, and how much of its work.
 
     Attributes:
-        level: Take this level of the tree; 0 is the root's.
-        expert: Take this expert, by its node.
+        level: Level of the tree to take; 0 is the root's.
+        expert: Expert to take, by its node.
         instruction: What is wrong with the image, by names of `bundle.guide`; leaves that hold
             little of it are not chosen.
         confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
-        insist: Choose an expert even if none is predicted to make the image better. Whoever gives a
-            level, an expert, an instruction or a confidence insists too.
+        insist: Whether to choose an expert even if none is predicted to make the image better. A
+            level, an expert, an instruction or a confidence has the same effect.
         strength: How much of the restoration is mixed into the image, from 0 (the image to the
             bit; no expert runs) to 1 (the restoration to the bit); see `images.mixing.mix`.
         tile_px: Longest side of a tile; 0 for the whole image at once; `auto` starts with large
@@ -40,7 +40,7 @@ class Wish:
     tile_px: TilePx = "auto"
 
     def __post_init__(self) -> None:
-        """Raise ValueError where two wishes exclude each other, or the strength is none."""
+        """Raise ValueError if level and confidence are both given, or strength is not 0 to 1."""
         check_strength(self.strength)
         if self.level is not None and self.confidence is not None:
             raise ValueError(
@@ -49,16 +49,16 @@ class Wish:
 
 
 AUTOMATIC = Wish()
-"""All of it is left to the routers."""
+"""The wish that leaves all choices to the routers."""
 
 
 def choose(output: RouterOutput, tree: Tree, guide: Guide, wish: Wish) -> list[Route]:
     """Decide for each sample of a batch as a caller wishes; see `decide`.
 
     Args:
-        output: What the routers say.
+        output: Output of the routers.
         tree: The tree that they were trained for.
-        guide: What its leaves hold, by name.
+        guide: Guide to what its leaves hold, by name.
         wish: What the caller wants.
 
     Raises:

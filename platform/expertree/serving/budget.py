@@ -1,4 +1,4 @@
-"""Memory that requests may take: whoever needs more than is left is told to come again."""
+"""The memory that requests may take; one that needs more than is left is told to come again."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from expertree.errors import OverloadError
 
 BYTES_PER_PIXEL = 24
-"""Of an image on its way: decoded, as float32 for the network, restored, and encoded again."""
+"""Bytes of a pixel in work: decoded, as float32 for the network, restored, encoded again."""
 
 
 class Budget:
-    """A number of bytes that shares are taken of; not for several threads at a time.
+    """A number of bytes that requests take shares of; not safe for several threads.
 
     Attributes:
-        max_bytes: All of it.
-        taken_bytes: What shares hold.
+        max_bytes: Bytes in all.
+        taken_bytes: Bytes that shares hold.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -23,9 +23,9 @@ class Budget:
 
     @contextlib.contextmanager
     def share(self) -> Iterator["Share"]:
-        """A share that grows, and is given back when nobody uses it any more.
+        """Open a share, which is given back when nobody uses it any more.
 
-        Whoever asked for it may leave earlier than work that is within `Share.grown`.
+        Work that is within `Share.grown` keeps it beyond the end of the block.
         """
         share = Share(self)
         with share.grown(0):
@@ -36,7 +36,7 @@ class Share:
     """One request's part of a budget.
 
     Attributes:
-        num_bytes: What it holds.
+        num_bytes: Bytes that it holds.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -45,10 +45,10 @@ class Share:
         self.num_bytes = 0
 
     def grow(self, num_bytes: int) -> None:
-        """Take more, until the share is given back.
+        """Take more bytes, until the share is given back.
 
         Raises:
-            OverloadError: If that is not left, though it may be when others are done.
+            OverloadError: If they are not left, though they may be when others are done.
         """
         budget = self._budget
         others_bytes = budget.taken_bytes - self.num_bytes
@@ -57,15 +57,15 @@ class Share:
         self._add(num_bytes)
 
     def count(self, num_bytes: int) -> None:
-        """Take more for what is there already, whether or not that is left."""
+        """Take more bytes for what is in memory already, whether or not they are left."""
         self._add(num_bytes)
 
     @contextlib.contextmanager
     def grown(self, num_bytes: int) -> Iterator[None]:
-        """Take more for a while, in which nothing of the share is given back.
+        """Take more bytes for a block, in which nothing of the share is given back.
 
         Raises:
-            OverloadError: As `grow`.
+            OverloadError: If they are not left, as in `grow`.
         """
         self.grow(num_bytes)
         self._num_users += 1

@@ -123,7 +123,7 @@ class PoolConfig(Replicas):
 
     batch_size: int = 1
     """Tiles of one expert and size that go through the network together. On a CPU more than one
-    gains nothing, and one at a time gives the same bits as without batches; a GPU wants 4 or
+    gains nothing, and single tiles are the same to the bit as `Restorer` gives; a GPU wants 4 or
     more."""
 
     def __post_init__(self) -> None:

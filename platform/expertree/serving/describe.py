@@ -1,4 +1,4 @@
-"""A bundle and a route as callers see them."""
+"""Describe bundles and routes for the callers of an endpoint."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,15 +11,15 @@ from expertree.routing import Guide, Route
 from expertree.serving.engine import Alternative, Expert, Model, ModelNode, Routed
 
 _DIGITS = 4
-"""Of shares and probabilities that are worked out here."""
+"""Decimals that shares and probabilities are rounded to."""
 
 
 def describe_model(bundle: Bundle, model_id: str | None = None) -> Model:
-    """What a bundle is.
+    """Describe a bundle as a model.
 
     Args:
         bundle: An opened bundle.
-        model_id: Its name in URLs; the beginning of its digest by default.
+        model_id: Name of the model in URLs; the beginning of its digest by default.
     """
     manifest, tree = bundle.manifest, bundle.tree
     digest = manifest.digest
@@ -38,14 +38,14 @@ def describe_model(bundle: Bundle, model_id: str | None = None) -> Model:
 def describe_route(
     route: Route, tree: Tree, guide: Guide, *, model: str, seconds: Mapping[str, float]
 ) -> Routed:
-    """What a route says, with its path, what it saw and what else there was.
+    """Describe a route, with its path, its degradations and the other experts.
 
     Args:
-        route: From `Restorer.route`.
-        tree: Of the same bundle.
-        guide: Of the same bundle.
+        route: Route that `Restorer.route` gave.
+        tree: Tree of the same bundle.
+        guide: Guide of the same bundle.
         model: Digest of the bundle.
-        seconds: Time by stage.
+        seconds: Seconds by stage.
     """
     others = _expert_probabilities(route, tree)
     if route.expert is not None:
@@ -96,7 +96,7 @@ def _describe_expert(entry: ExpertEntry, bundle: Bundle) -> Expert:
 
 
 def _held(guide: Guide, weights: Sequence[float]) -> dict[str, float]:
-    """How much of each degradation weighted leaves hold; degrees, two words each, say it again."""
+    """Return the share of each degradation in weighted leaves; degrees (two words) are left out."""
     total = max(sum(weights), 1e-12)
     shares = np.asarray(weights) @ np.asarray(guide.shares) / total
     known = {
@@ -108,7 +108,7 @@ def _held(guide: Guide, weights: Sequence[float]) -> dict[str, float]:
 
 
 def _expert_probabilities(route: Route, tree: Tree) -> dict[int, float]:
-    """What the gates give each expert: the sum over the leaves and levels that meet at it."""
+    """Return each expert's probability: the sum over the leaves and levels that meet at it."""
     found = dict.fromkeys(tree.experts(), 0.0)
     for leaf, leaf_probability in enumerate(route.leaf_probabilities):
         for node, level_probability in zip(tree.path(leaf), route.level_probabilities, strict=True):

@@ -175,7 +175,8 @@ class Engine(Protocol):
 
     All methods may raise, from `expertree.errors`: `OverloadError` where too many wait,
     `UnavailableError` where nothing is loaded or something was lost on the way, `DeadlineError`,
-    and `OptionError` for a wish that the model cannot meet. Mixing by `strength` is up to the caller.
+    and `OptionError` for a wish that the model cannot meet. Mixing by `strength` is up to the
+    caller.
     """
 
     async def route(self, pixels: Pixels, wish: Wish) -> Routed:

@@ -1,4 +1,4 @@
-"""Work that arrives one by one and is done in groups that belong together."""
+"""A queue of work that arrives piece by piece and is done in groups that belong together."""
 
 import asyncio
 from collections import deque
@@ -10,7 +10,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Run = Callable[[K, Sequence[T]], Awaitable[Sequence[R]]]
-"""Does work of one key together; gives a result for each piece, in order."""
+"""Function that does the work of one key together; returns a result for each piece, in order."""
 
 
 class GroupedQueue(Generic[K, T, R]):
@@ -21,18 +21,18 @@ class GroupedQueue(Generic[K, T, R]):
     """
 
     def __init__(self, run: Run[K, T, R], max_group: int) -> None:
-        """Wait for the first piece.
+        """Make an empty queue.
 
         Args:
-            run: What does the work.
-            max_group: Pieces of a group at most.
+            run: Function that does the work.
+            max_group: Most pieces of a group.
         """
         self._run, self._max_group = run, max_group
         self._waiting: deque[tuple[K, T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
     async def submit(self, key: K, piece: T) -> R:
-        """Have one piece done.
+        """Queue one piece, and return its result once its group is done.
 
         Raises:
             Exception: Whatever the work of its group raised.

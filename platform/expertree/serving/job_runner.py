@@ -18,10 +18,10 @@ from expertree.serving.settings import JobLimits
 T = TypeVar("T")
 
 Work: TypeAlias = Callable[[Order, Share, OnTile], Awaitable[RestoredFile]]
-"""Does what a job shall do; its share of the memory has the image's file already."""
+"""Function that does a job's work; its share of the memory holds the image's file already."""
 
 TELL_EVERY_S = 0.5
-"""How often the table hears of a job's progress."""
+"""Seconds between reports to the table of a job's progress."""
 
 _logger = logging.getLogger(__name__)
 
@@ -33,13 +33,13 @@ class JobRunner:
     """
 
     def __init__(self, jobs: Jobs, work: Work, limits: JobLimits, budget: Budget) -> None:
-        """Work on nothing yet.
+        """Make a runner that has no job yet.
 
         Args:
-            jobs: The table.
-            work: Does what a job shall do.
-            limits: On jobs at a time and on their time.
-            budget: Memory that their images may take.
+            jobs: The table of jobs.
+            work: Function that does a job's work.
+            limits: Limits on jobs at a time and on their time.
+            budget: Memory that the jobs' images may take.
         """
         self._jobs, self._work, self._limits, self._budget = jobs, work, limits, budget
         self._name = secrets.token_hex(8)
@@ -47,7 +47,7 @@ class JobRunner:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def take(self, job_id: str) -> None:
-        """Begin to work on a job, unless somebody does already."""
+        """Begin to work on a job, unless another worker has it or it is finished."""
         num_bytes = await self._jobs.claim(job_id, self._name)
         if num_bytes is not None:
             task = asyncio.create_task(self._run(job_id, num_bytes))
@@ -55,7 +55,7 @@ class JobRunner:
             task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop. What is not done, another gateway takes over when it is asked for."""
+        """Stop all work; another gateway takes over a job that is not done when asked for it."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -85,7 +85,7 @@ class JobRunner:
             work.cancel()
 
     async def _tell(self, job_id: str, tiles: tuple[int, int] | None) -> bool:
-        """Tell the table; while it cannot be reached, go on."""
+        """Report progress and return whether to go on; True while the table cannot be reached."""
         with contextlib.suppress(OverloadError):
             return await self._jobs.tell(job_id, self._name, tiles)
         return True
@@ -99,7 +99,7 @@ class JobRunner:
             raise DeadlineError(f"the job was not done within {deadline_s:g} s") from None
 
     async def _restore(self, job_id: str, num_bytes: int, on_tile: OnTile) -> RestoredFile | None:
-        """Do a job once there is memory for its image; None if it is not ours any more."""
+        """Do a job once there is memory for its image; return None if it is not ours any more."""
         with self._budget.share() as share:
             await _insist(lambda: _grow(share, num_bytes))
             order = await _insist(lambda: self._jobs.order(job_id, self._name))
@@ -109,7 +109,7 @@ class JobRunner:
 
 
 async def _insist(call: Callable[[], Awaitable[T]]) -> T:
-    """Come back as often as too many wait: nobody waits at the other end."""
+    """Call again as long as too many wait, since no caller waits for the answer."""
     while True:
         try:
             return await call()

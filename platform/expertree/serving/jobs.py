@@ -86,7 +86,7 @@ class Jobs(Protocol):
         ...
 
     async def claim(self, job_id: str, worker: str) -> int | None:
-        """Give a job to a worker and return its image's bytes; None if that cannot be.
+        """Give a free job to a worker; return the number of bytes of its image, else None.
 
         See `JobTable.claim`.
         """
@@ -336,7 +336,7 @@ class LocalJobs:
         return self._table.submit(order, idempotency_key)
 
     async def claim(self, job_id: str, worker: str) -> int | None:
-        """Give a job to a worker and return its image's bytes; None if that cannot be."""
+        """Give a free job to a worker; return the number of bytes of its image, else None."""
         return self._table.claim(job_id, worker)
 
     async def order(self, job_id: str, worker: str) -> Order | None:

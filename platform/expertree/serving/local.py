@@ -1,4 +1,4 @@
-"""The engine over one `Restorer` in this process: what replicas run inside, and what tests use."""
+"""The engine over one `Restorer`, in threads of this process."""
 
 import asyncio
 import contextlib
@@ -33,15 +33,15 @@ T = TypeVar("T")
 
 
 class _StoppedError(Exception):
-    """Nobody waits for the image any more."""
+    """The work must stop, since nobody waits for the image any more."""
 
 
 class LocalEngine:
     """An `Engine` whose images are restored in threads of this process.
 
     Attributes:
-        restorer: What restores.
-        model: What it is.
+        restorer: An opened bundle.
+        model: Description of the bundle.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class LocalEngine:
         num_threads: int = 1,
         max_queued: int = 32,
     ) -> None:
-        """Start no thread yet; the first request does.
+        """Make an engine, whose threads start with the first requests.
 
         Args:
             restorer: An opened bundle.
-            model_id: Its name in URLs; the beginning of its digest by default.
-            num_threads: Images at a time.
+            model_id: Name of the model in URLs; the beginning of its digest by default.
+            num_threads: Images that are worked on at a time.
             max_queued: Images that may wait for a thread; the next one is refused.
         """
         self.restorer = restorer
@@ -67,7 +67,7 @@ class LocalEngine:
         self._taken = 0
 
     async def route(self, pixels: Pixels, wish: Wish) -> Routed:
-        """See `Engine`."""
+        """Choose the expert for an image, in a thread; see `Engine.route`."""
 
         def work(queue_s: float, _: threading.Event) -> Routed:
             return self._route(pixels, wish, queue_s)
@@ -77,7 +77,7 @@ class LocalEngine:
     async def restore(
         self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
     ) -> Restored:
-        """See `Engine`."""
+        """Restore an image in a thread; see `Engine.restore`."""
         loop = asyncio.get_running_loop()
 
         def work(queue_s: float, stop: threading.Event) -> Restored:
@@ -92,11 +92,11 @@ class LocalEngine:
         return await self._in_thread(work)
 
     async def models(self) -> tuple[Model, ...]:
-        """See `Engine`."""
+        """Return the one model."""
         return (self.model,)
 
     async def ready(self) -> bool:
-        """See `Engine`."""
+        """Return True, since the model is loaded."""
         return True
 
     def close(self) -> None:
@@ -180,7 +180,7 @@ def apply_expert(
 
 @contextlib.contextmanager
 def named_errors() -> Iterator[None]:
-    """The restorer's errors under the names that gateways know."""
+    """Turn a restorer's errors within the block into those that gateways know."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

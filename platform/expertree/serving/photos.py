@@ -1,4 +1,4 @@
-"""A photograph's file on its way: into pixels for the engine, and back into a file."""
+"""Decode a photograph's file into pixels for the engine, and encode restored pixels again."""
 
 import dataclasses
 import time
@@ -29,13 +29,13 @@ FORMATS: Mapping[str, PhotoFormat] = {media: kind for kind, media in MEDIA_TYPES
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Decoded:
-    """A photograph as the engine takes it.
+    """A decoded photograph.
 
     Attributes:
-        data: Its file.
-        photo: With all that travels beside the pixels.
-        pixels: For the engine.
-        seconds: What decoding took.
+        data: The photograph's file.
+        photo: The photograph, with its metadata.
+        pixels: Pixels for the engine.
+        seconds: Seconds that decoding took.
     """
 
     data: bytes
@@ -46,16 +46,16 @@ class Decoded:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RestoredFile:
-    """The answer to a restoration.
+    """A restored photograph's file, and how it was restored.
 
     Attributes:
         data: The file.
-        format: Of the file.
+        format: Format of the file.
         route: The expert that restored it, if any, and why.
-        num_pixels: Of the image.
+        num_pixels: Pixels of the image.
         num_tiles: Tiles it was restored in; 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
-        seconds: Time by stage.
+        seconds: Seconds by stage.
     """
 
     data: bytes

@@ -1,4 +1,4 @@
-"""The engine of the gateways: where each request goes, tile by tile. Knows nothing of Ray.
+"""The engine of the gateways, which sends images and tiles to replicas; independent of Ray.
 
 A request belongs to one release from its first step to its last, so that an update in between never
 has one bundle's routers choose among another's experts.
@@ -43,7 +43,7 @@ MAX_LOSSES = 3
 """Times that a piece of work is lost with its replica before the request is given up."""
 
 PAUSE_S = 0.05
-"""Before a piece that was refused, of an image that is half done, is offered again."""
+"""Seconds before a piece of work that was lost or refused is offered again."""
 
 
 class LostError(Exception):
@@ -56,9 +56,9 @@ class Release:
 
     Attributes:
         app: Name of its application.
-        bundle: Where it was read from.
-        model: What it is.
-        view: What its extractor looks at; a name in `views.VIEWS`.
+        bundle: Directory or URI that it was read from.
+        model: Description of the model.
+        view: View that its extractor has of an image; a name in `views.VIEWS`.
         view_px: Side of that view.
         pools: Deployment that holds each expert, by node.
         multiples_px: Multiple of the sides on which each expert works, by node.
@@ -94,11 +94,11 @@ class ReleaseEngine:
     """An `Engine` over the replicas of whichever release is current."""
 
     def __init__(self, backend: Backend, config: GatewayConfig) -> None:
-        """Have no release yet: every request is told to come again.
+        """Begin without a release: every request is told to come again.
 
         Args:
             backend: Calls to replicas.
-            config: Tiles at once, and when to come again.
+            config: Settings of the gateway, such as the tiles at once.
         """
         self._backend, self._config = backend, config
         self._current: Release | None = None
@@ -114,26 +114,26 @@ class ReleaseEngine:
         self._current = release
 
     def in_use(self) -> tuple[str, ...]:
-        """Applications of releases that requests are still on."""
+        """Return the applications of releases that requests are still on."""
         return tuple(sorted(app for app, count in self._in_use.items() if count > 0))
 
     async def models(self) -> tuple[Model, ...]:
-        """See `Engine`."""
+        """Return the model of the current release, if there is one."""
         return (self._current.model,) if self._current is not None else ()
 
     async def ready(self) -> bool:
-        """See `Engine`."""
+        """Return whether there is a current release."""
         return self._current is not None
 
     async def route(self, pixels: Pixels, wish: Wish) -> Routed:
-        """See `Engine`."""
+        """Choose the expert for an image on the current release; see `Engine.route`."""
         with self._pinned() as release:
             return await self._judge(release, pixels, wish)
 
     async def restore(
         self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
     ) -> Restored:
-        """See `Engine`."""
+        """Restore an image on the current release, tile by tile; see `Engine.restore`."""
         with self._pinned() as release:
             return await self._restore(release, pixels, wish, on_tile)
 
@@ -192,7 +192,7 @@ class ReleaseEngine:
     async def _tiles(
         self, release: Release, work: "_Image", plan: TilePlan
     ) -> tuple[Pixels | None, float]:
-        """Restore an image by a plan; None where memory did not suffice, and the networks' time."""
+        """Return an image restored by a plan, or None if memory ran out, and the networks' time."""
         places = list(plan.tiles())
         if len(places) == 1:
             done = await self._tile(release, work.whole(), patient=False)
@@ -276,12 +276,12 @@ def _plans(
 
 
 def _look(task: asyncio.Task[TileDone]) -> None:
-    """One failed tile is told of; asyncio would complain of others that nobody asks."""
+    """Look at a task's error, since asyncio would complain of one that nobody looked at."""
     if not task.cancelled():
         task.exception()
 
 
 def _add(canvas: Canvas, place: tuple[int, int], pixels: np.ndarray[Any, Any]) -> None:
-    """Blend a tile as it came from a replica, in memory that may not be written to."""
+    """Blend a tile from a replica into the canvas; it is copied, as its memory is read-only."""
     restored: Tensor = torch.from_numpy(pixels.copy())
     canvas.add(place, restored[None])

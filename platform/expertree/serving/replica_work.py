@@ -1,4 +1,4 @@
-"""What replicas do with a bundle, without Ray: judge images, run experts on tiles."""
+"""The work of replicas, without Ray: judge images, and run experts on tiles."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from expertree.serving.describe import describe_route
 from expertree.serving.engine import Pixels, Routed
 
 Group: TypeAlias = tuple[int, tuple[int, ...], str]
-"""Expert, shape and type."""
+"""Expert, shape and type of tiles that may go through a network together."""
 
 SELF_TEST_PX = 64
 """Sides of the image that every expert must restore before a replica counts as healthy."""
@@ -32,9 +32,9 @@ class Tile:
 
     Attributes:
         expert: The expert, by its node.
-        pixels: Of the image, as the caller sent them.
-        whole: It is the whole image: the answer is of the pixels' type, in their range. Else it is
-            what the network gave, to be blended with others before anything is rounded.
+        pixels: Pixels of that part, as the caller sent them.
+        whole: Whether it is the whole image. Then the answer has the pixels' type and range; else
+            it is the network's own output, to be blended with others before anything is rounded.
     """
 
     expert: int
@@ -43,18 +43,18 @@ class Tile:
 
     @property
     def group(self) -> Group:
-        """Tiles of one group may go through the network together."""
+        """The group of tiles that may go through the network together."""
         return self.expert, self.pixels.shape, self.pixels.dtype.str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TileDone:
-    """What came of a tile.
+    """The result for a tile.
 
     Attributes:
-        pixels: As `Tile.whole` says: like those of the tile, or float32 `[3, height, width]`. None
-            where memory did not suffice.
-        seconds: In the network, of its whole group.
+        pixels: Restored pixels: like those of a whole image, else float32 `[3, height, width]`; see
+            `Tile.whole`. None where memory did not suffice.
+        seconds: Seconds that its whole group took in the network.
     """
 
     pixels: np.ndarray[Any, Any] | None
@@ -66,8 +66,8 @@ class Question:
     """An image to be judged.
 
     Attributes:
-        part: What the extractor's view makes use of; see `views.visible_part`.
-        wish: What its caller wants.
+        part: Part of the image that the extractor's view uses; see `views.visible_part`.
+        wish: What the caller wants of the choice.
     """
 
     part: Pixels
@@ -78,18 +78,18 @@ class Judge:
     """Chooses experts for images, several at a time."""
 
     def __init__(self, restorer: Restorer, model: str) -> None:
-        """Judge with a restorer's extractor and routers.
+        """Use a restorer's extractor and routers.
 
         Args:
             restorer: An opened bundle.
-            model: Its digest.
+            model: Digest of the bundle.
         """
         self._restorer, self._model = restorer, model
 
     def judge(self, questions: Sequence[Question]) -> list[Routed | OptionError]:
-        """Choose for each image; a wish that cannot be met is its own answer.
+        """Return the choice for each image, or an `OptionError` where a wish cannot be met.
 
-        The time of the networks is shared evenly under `route`.
+        The time taken is shared evenly among the images, under `route`.
         """
         begin = time.perf_counter()
         outputs: dict[int, RouterOutput] = {}
@@ -119,7 +119,7 @@ class TileWorker:
     """Runs experts on groups of tiles."""
 
     def __init__(self, restorer: Restorer) -> None:
-        """Run a restorer's experts.
+        """Use a restorer's experts.
 
         Args:
             restorer: An opened bundle.
@@ -132,7 +132,7 @@ class TileWorker:
 
         Args:
             tiles: One or more, of one group.
-            network: Their expert's, where it is kept elsewhere.
+            network: Network of their expert; by default the restorer's own.
         """
         begin = time.perf_counter()
         with self._expert(tiles[0].expert, network) as expert, torch.inference_mode():
@@ -141,10 +141,14 @@ class TileWorker:
         return [TileDone(pixels=pixels, seconds=seconds) for pixels in found]
 
     def test(self, expert: int, network: nn.Module | None = None) -> None:
-        """See that an expert makes an image of an image.
+        """Raise unless an expert restores a small image to one of the same size.
+
+        Args:
+            expert: The expert, by its node.
+            network: Network of the expert; by default the restorer's own.
 
         Raises:
-            ArtefactError: If its values are not finite, or it changes the size.
+            ArtefactError: If the values are not finite, or the size has changed.
         """
         ramp = torch.linspace(0.0, 1.0, SELF_TEST_PX)
         hill = ramp.outer(ramp)
@@ -188,7 +192,7 @@ class TileWorker:
 
 
 def to_tensor(pixels: Pixels) -> Float[Tensor, "3 height width"]:
-    """Pixels as networks take them: float32 CHW in [0, 1]."""
+    """Return pixels as networks take them: float32 CHW in [0, 1]."""
     if pixels.dtype == np.uint8:
         return to_float(pixels)
     planes = np.array(pixels.transpose(2, 0, 1), order="C")  # a copy: torch wants to write
@@ -196,7 +200,7 @@ def to_tensor(pixels: Pixels) -> Float[Tensor, "3 height width"]:
 
 
 def to_pixels(restored: Float[Tensor, "3 height width"], like: np.dtype[Any]) -> Pixels:
-    """A restored image as its caller sent it, clipped to [0, 1]: HWC, uint8 or float32."""
+    """Return a restored image in its caller's type, clipped to [0, 1]: HWC, uint8 or float32."""
     if like == np.uint8:
         return to_u8(restored)
     pixels: np.ndarray[Any, Any] = restored.clamp(0.0, 1.0).permute(1, 2, 0).numpy()
@@ -211,7 +215,7 @@ def _as_asked(restored: Float[Tensor, "3 h w"], tile: Tile) -> np.ndarray[Any, A
 
 
 def _by_shape(questions: Sequence[Question]) -> list[list[int]]:
-    """Places of questions whose parts can be stacked."""
+    """Group the places of questions whose parts can be stacked."""
     found: dict[tuple[int, ...], list[int]] = {}
     for place, question in enumerate(questions):
         found.setdefault(question.part.shape, []).append(place)

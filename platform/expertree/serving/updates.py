@@ -1,9 +1,9 @@
-"""From one bundle to the next without an outage. Knows nothing of Ray.
+"""Switch from one bundle to the next without an outage; independent of Ray.
 
 A new bundle gets replicas of its own beside those of the old one. Only when they have read all of
 it and restored an image do gateways send new requests there; the old ones stop when no gateway has
 a request on them any more. A bundle that fails on the way is taken down again, and the old one
-never notices.
+goes on serving.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from expertree.errors import ExpertreeError
 from expertree.serving.remote import Release
 
 SILENT_S = 15.0
-"""A gateway that has not checked in for so long is gone, with its requests."""
+"""Seconds after which a gateway that has not checked in is gone, with its requests."""
 
 
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -25,10 +25,10 @@ _logger = logging.getLogger("ray.serve")
 
 
 class Stage(Protocol):
-    """Where releases are put up and taken down."""
+    """Interface of whatever starts and stops releases."""
 
     async def name(self, bundle: str) -> str:
-        """The application that a bundle would have; the same one for the same content.
+        """Return the name of a bundle's application; the same content gives the same name.
 
         Raises:
             ExpertreeError: If the bundle cannot be served at all.
@@ -36,25 +36,25 @@ class Stage(Protocol):
         ...
 
     async def put_up(self, app: str, bundle: str) -> Release:
-        """Start a release and see it work.
+        """Start a release and check that it works.
 
         Raises:
-            ExpertreeError: If it does not.
+            ExpertreeError: If it does not work.
         """
         ...
 
     async def find(self) -> tuple[Release, ...]:
-        """Releases that are up, the newest last."""
+        """Return the releases that are up, the newest last."""
         ...
 
     async def take_down(self, app: str) -> None:
-        """Stop a release, or what there is of one."""
+        """Stop a release, even if only part of it has started."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class UpdateStatus:
-    """How far an update is.
+    """The state of an update.
 
     Attributes:
         serving: The bundle that answers; None while there is none.
@@ -77,13 +77,13 @@ class _Gateway:
 
 
 class Updates:
-    """Which release is current, which come and which go."""
+    """Keeps one release current, starts new ones and stops old ones."""
 
     def __init__(self, stage: Stage) -> None:
-        """Know of no release.
+        """Begin without a release.
 
         Args:
-            stage: Where they are put up.
+            stage: Starts and stops releases.
         """
         self._stage = stage
         self._current: Release | None = None
@@ -101,7 +101,7 @@ class Updates:
         return self._current
 
     def status(self) -> UpdateStatus:
-        """How far the last update is."""
+        """Return the state of the last update."""
         return UpdateStatus(
             serving=self._current.bundle if self._current is not None else None,
             wanted=self._wanted,
@@ -110,14 +110,14 @@ class Updates:
         )
 
     async def adopt(self) -> None:
-        """Go on with a release that is up already, as after a restart of whoever asks."""
+        """Make the newest release that is up already the current one, as after a restart."""
         found = await self._stage.find()
         if found:
             *older, self._current = found
             self._old |= {release.app for release in older}
 
     async def update(self, bundle: str) -> UpdateStatus:
-        """Serve another bundle, once those asked for before are there or have failed.
+        """Serve another bundle, once updates asked for before have succeeded or failed.
 
         Returns:
             The status once all gateways send new requests to what is current; with the problem if
@@ -133,10 +133,10 @@ class Updates:
         return status
 
     def check_in(self, gateway: str, *, seen: str | None, in_use: frozenset[str]) -> Release | None:
-        """A gateway tells where its requests are, and learns where they shall go.
+        """Record where a gateway's requests are, and return the release for its new ones.
 
         Args:
-            gateway: Its name.
+            gateway: Name of the gateway.
             seen: Application of the release that its new requests go to.
             in_use: Applications of releases that it has requests on.
         """
@@ -157,7 +157,7 @@ class Updates:
                 self._old.discard(app)
 
     def _is_needed(self, app: str) -> bool:
-        """Whether an old release is current or coming again, or may have requests."""
+        """Return whether an old release is current or coming again, or may have requests."""
         in_use = (app in gateway.in_use for gateway in self._alive())
         return app in {self._app(), self._coming} or self._is_news() or any(in_use)
 
@@ -165,13 +165,13 @@ class Updates:
         return self._current.app if self._current is not None else None
 
     def _alive(self) -> list[_Gateway]:
-        """The gateways that are there; the others are forgotten."""
+        """Return the gateways that still check in, and forget the others."""
         since_s = time.monotonic() - SILENT_S
         self._gateways = {name: own for name, own in self._gateways.items() if own.at_s > since_s}
         return list(self._gateways.values())
 
     def _is_news(self) -> bool:
-        """Whether a gateway still sends new requests to something else than what is current."""
+        """Return whether a gateway still sends new requests to another release than the current."""
         return any(gateway.seen != self._app() for gateway in self._alive())
 
     async def _try(self, bundle: str) -> None:
@@ -187,7 +187,7 @@ class Updates:
             self._problem = f"{type(error).__name__}: {error}"
 
     async def _switch(self, app: str, bundle: str) -> None:
-        """Put a release up, also one that drains, and send requests there."""
+        """Start a release, or keep one that drains, and make it the current one."""
         self._coming, was_draining = app, False
         try:
             async with self._one_goes:  # it may be on its way down

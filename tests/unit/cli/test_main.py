@@ -50,7 +50,10 @@ def test_help_is_there_at_once() -> None:
         ("bild", "did you mean 'build'?"),
         ("Restore", "did you mean 'restore'?"),
         ("evalute", "did you mean 'evaluate'?"),
-        ("xyz", "there are build, search, restore, serve, evaluate, bench, study, dashboard"),
+        (
+            "xyz",
+            "there are build, search, restore, serve, evaluate, bench, study, export, dashboard",
+        ),
     ],
 )
 def test_an_unknown_verb_is_told_the_nearest_one(

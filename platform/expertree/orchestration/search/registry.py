@@ -1,9 +1,8 @@
 """The registry of a search, which has each expert trained once, however many trials need it.
 
-It is an actor that the driver starts, outside of any trial's resources. It asks lanes for the
-experts that a trial's tree needs and nobody has trained, and answers trials when their experts have
-reached the next rung. Lanes do the work, and results lie in the store and in small files. So when
-the registry dies, Ray restarts it and it goes on where it was, as does the trial that had asked.
+An actor outside of any trial's resources. It asks lanes for the experts that a trial needs and
+nobody has trained, and answers when they have reached the next rung. What it knows lies in files:
+when it dies, Ray restarts it, and it goes on where it was, as do the trials that had asked.
 """
 
 import asyncio
@@ -32,7 +31,6 @@ from expertree.search.trial_plan import ExpertNeed, TrialPlan, TrialResult
 from expertree.storage import Storage
 
 logger = logging.getLogger(__name__)
-
 POLL_S = 0.3
 _MOST_FAILURES = 30
 """Failed polls in a row after which no trial waits any longer."""

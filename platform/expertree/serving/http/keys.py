@@ -79,7 +79,7 @@ class Gatekeeper:
             self._in_work[key.name] -= 1
 
     def _spend(self, key: Key) -> None:
-        """Take a request from the key's bucket, which holds a minute's requests and fills evenly."""
+        """Take a request from a key's bucket, which holds a minute's requests and fills evenly."""
         if key.requests_per_minute is None:
             return
         left, then = self._left[key.name]
