@@ -23,13 +23,13 @@ from expertree.degradation.recipe import Recipe
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
 from expertree.experts.workers import Workers
 from expertree.images.io import encode_png
-from expertree.orchestration.lane import OnProgress
 from expertree.orchestration.lanes import train_all
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.expert_work import ExpertWork
 from expertree.pipeline.tables import write_table
 from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import Attempt, TrainingTask
+from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 from killing import kill_one_called
 
