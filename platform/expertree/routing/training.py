@@ -43,8 +43,8 @@ class RouterConfig:
     only and never leave an input as it is."""
 
     as_is_margin_db: float = 1.0
-    """Margin by which an expert must be predicted to beat the input to be chosen: predictions err by
-    about as much, and a smaller gain is not worth the risk. At 1 dB a third fewer pictures are
+    """Margin by which an expert must be predicted to beat the input to be chosen: predictions err
+    by about as much, and a smaller gain is not worth the risk. At 1 dB a third fewer pictures are
     harmed than at 0.3, at the same mean PSNR (docs/LOG.md). Stored with the router."""
 
     alpha: float = 0.1
