@@ -48,8 +48,8 @@ def test_nobody_listens_to_strangers_without_keys() -> None:
 
 
 def test_the_dashboard_shows_what_gateways_and_replicas_count() -> None:
-    sources = Path(__file__).parents[2] / "platform" / "expertree" / "orchestration"
-    counted = "".join(path.read_text() for path in sources.glob("serving_*.py"))
+    sources = Path(__file__).parents[2] / "platform" / "expertree" / "orchestration" / "serving"
+    counted = "".join(path.read_text() for path in sources.glob("*.py"))
     panels = json.loads((SERVE / "grafana.json").read_text())["panels"]
     shown = {
         word.removeprefix("ray_").split("{")[0]
