@@ -101,14 +101,14 @@ class JobRunner:
     async def _restore(self, job_id: str, num_bytes: int, on_tile: OnTile) -> RestoredFile | None:
         """Do a job once there is memory for its image; return None if it is not ours any more."""
         with self._budget.share() as share:
-            await _insist(lambda: _grow(share, num_bytes))
-            order = await _insist(lambda: self._jobs.order(job_id, self._name))
+            await _retry(lambda: _grow(share, num_bytes))
+            order = await _retry(lambda: self._jobs.order(job_id, self._name))
             if order is None:
                 return None
-            return await _insist(lambda: self._work(order, share, on_tile))
+            return await _retry(lambda: self._work(order, share, on_tile))
 
 
-async def _insist(call: Callable[[], Awaitable[T]]) -> T:
+async def _retry(call: Callable[[], Awaitable[T]]) -> T:
     """Call again as long as too many wait, since no caller waits for the answer."""
     while True:
         try:

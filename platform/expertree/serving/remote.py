@@ -35,7 +35,7 @@ from expertree.serving.engine import (
     Routed,
     untouched,
 )
-from expertree.serving.replica_work import Question, Tile, TileDone, to_pixels
+from expertree.serving.replica_work import RouteRequest, Tile, TileDone, to_pixels
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ class Backend(Protocol):
     Both raise `LostError` where a replica went away, `OverloadError` where too many wait.
     """
 
-    async def judge(self, release: Release, question: Question) -> Routed | OptionError:
+    async def judge(self, release: Release, question: RouteRequest) -> Routed | OptionError:
         """Choose the expert for an image."""
         ...
 
@@ -151,8 +151,8 @@ class ReleaseEngine:
     async def _judge(self, release: Release, pixels: Pixels, wish: Wish) -> Routed:
         begin = time.perf_counter()
         part = visible_part(pixels, release.view, release.view_px)
-        question = Question(part=np.ascontiguousarray(part), wish=wish)
-        answer = await self._insist(lambda: self._backend.judge(release, question), patient=False)
+        question = RouteRequest(part=np.ascontiguousarray(part), wish=wish)
+        answer = await self._retry(lambda: self._backend.judge(release, question), patient=False)
         if isinstance(answer, OptionError):
             raise answer
         route_s = answer.seconds["route"]
@@ -224,9 +224,9 @@ class ReleaseEngine:
         return await asyncio.to_thread(to_pixels, canvas.blended[0], dtype), network_s
 
     async def _tile(self, release: Release, tile: Tile, *, patient: bool) -> TileDone:
-        return await self._insist(lambda: self._backend.restore(release, tile), patient=patient)
+        return await self._retry(lambda: self._backend.restore(release, tile), patient=patient)
 
-    async def _insist(self, call: Callable[[], Awaitable[T]], *, patient: bool) -> T:
+    async def _retry(self, call: Callable[[], Awaitable[T]], *, patient: bool) -> T:
         """Call again where a replica was lost; where too many wait, only if patient."""
         num_losses = 0
         while True:

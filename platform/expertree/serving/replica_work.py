@@ -62,7 +62,7 @@ class TileDone:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Question:
+class RouteRequest:
     """An image to be judged.
 
     Attributes:
@@ -86,7 +86,7 @@ class Judge:
         """
         self._restorer, self._model = restorer, model
 
-    def judge(self, questions: Sequence[Question]) -> list[Routed | OptionError]:
+    def judge(self, questions: Sequence[RouteRequest]) -> list[Routed | OptionError]:
         """Return the choice for each image, or an `OptionError` where a wish cannot be met.
 
         The time taken is shared evenly among the images, under `route`.
@@ -214,7 +214,7 @@ def _as_asked(restored: Float[Tensor, "3 h w"], tile: Tile) -> np.ndarray[Any, A
     return pixels
 
 
-def _by_shape(questions: Sequence[Question]) -> list[list[int]]:
+def _by_shape(questions: Sequence[RouteRequest]) -> list[list[int]]:
     """Group the places of questions whose parts can be stacked."""
     found: dict[tuple[int, ...], list[int]] = {}
     for place, question in enumerate(questions):

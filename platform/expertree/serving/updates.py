@@ -128,7 +128,7 @@ class Updates:
             if bundle == self._wanted:
                 await self._try(bundle)
             status = self.status()
-        while self._is_news():
+        while self._gateways_lag():
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
         return status
 
@@ -159,7 +159,7 @@ class Updates:
     def _is_needed(self, app: str) -> bool:
         """Return whether an old release is current or coming again, or may have requests."""
         in_use = (app in gateway.in_use for gateway in self._alive())
-        return app in {self._app(), self._coming} or self._is_news() or any(in_use)
+        return app in {self._app(), self._coming} or self._gateways_lag() or any(in_use)
 
     def _app(self) -> str | None:
         return self._current.app if self._current is not None else None
@@ -170,7 +170,7 @@ class Updates:
         self._gateways = {name: own for name, own in self._gateways.items() if own.at_s > since_s}
         return list(self._gateways.values())
 
-    def _is_news(self) -> bool:
+    def _gateways_lag(self) -> bool:
         """Return whether a gateway still sends new requests to another release than the current."""
         return any(gateway.seen != self._app() for gateway in self._alive())
 

@@ -22,7 +22,7 @@ from expertree.serving.deployments import GatewayConfig
 from expertree.serving.describe import describe_model
 from expertree.serving.engine import Pixels, Routed
 from expertree.serving.remote import LostError, Release, ReleaseEngine
-from expertree.serving.replica_work import Judge, Question, Tile, TileDone, TileWorker
+from expertree.serving.replica_work import Judge, RouteRequest, Tile, TileDone, TileWorker
 from scarce import KINDS, run_out_of_memory
 
 CONFIG = GatewayConfig()
@@ -39,7 +39,7 @@ class Replicas:
         self.most_at_once = self.at_once = 0
         self.before: Callable[[Tile, int], object] = lambda _tile, _number: None
 
-    async def judge(self, release: Release, question: Question) -> Routed | OptionError:
+    async def judge(self, release: Release, question: RouteRequest) -> Routed | OptionError:
         self.apps.add(release.app)
         return self.judging.judge([question])[0]
 
@@ -193,7 +193,7 @@ def test_questions_of_several_sizes_are_judged_as_each_by_itself(
     images = [random_u8(64, 64), random_u8(20, 30), random_u8(64, 64) // 4, random_u8(90, 64)]
     wishes = [AUTOMATIC, Wish(level=0), Wish(expert=99), Wish(instruction=("rain",))]
     pairs = zip(images, wishes, strict=True)
-    answers = replicas.judging.judge([Question(part=part, wish=wish) for part, wish in pairs])
+    answers = replicas.judging.judge([RouteRequest(part=part, wish=wish) for part, wish in pairs])
     assert isinstance(answers[2], OptionError)
     for place in (0, 1, 3):
         route = restorer.route(

@@ -17,7 +17,7 @@ from expertree.errors import OptionError, OverloadError, UnavailableError
 from expertree.orchestration.serving.replicas import ROUTER
 from expertree.serving.engine import Routed
 from expertree.serving.remote import LostError, Release
-from expertree.serving.replica_work import Question, Tile, TileDone
+from expertree.serving.replica_work import RouteRequest, Tile, TileDone
 
 
 class Handles:
@@ -32,7 +32,7 @@ class Handles:
         self._retry_after_s = retry_after_s
         self._handles: dict[tuple[str, str], DeploymentHandle[Any]] = {}
 
-    async def judge(self, release: Release, question: Question) -> Routed | OptionError:
+    async def judge(self, release: Release, question: RouteRequest) -> Routed | OptionError:
         """Have a router replica choose the expert for an image."""
         with self._named_errors():
             handle = self._handle(release, ROUTER)

@@ -27,7 +27,7 @@ from expertree.serving.remote import Release
 from expertree.serving.replica_work import (
     Group,
     Judge,
-    Question,
+    RouteRequest,
     Tile,
     TileDone,
     TileWorker,
@@ -64,13 +64,13 @@ class RouterReplica:
             "expertree_router_batch_size", "Images that were judged together.", buckets=SIZES
         )
 
-    async def judge(self, question: Question) -> Routed | OptionError:
+    async def judge(self, question: RouteRequest) -> Routed | OptionError:
         """Choose the expert for an image."""
         answer: Routed | OptionError = await self._batched(question)
         return answer
 
     @serve.batch
-    async def _batched(self, questions: list[Question]) -> list[Routed | OptionError]:
+    async def _batched(self, questions: list[RouteRequest]) -> list[Routed | OptionError]:
         self._batch_size.add(len(questions))
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._judge.judge, questions)

@@ -14,7 +14,7 @@ from expertree.serving.http import contract
 from expertree.serving.http.auth import make_gate
 from expertree.serving.http.endpoints import add_routes
 from expertree.serving.http.job_endpoints import JobEndpoints, add_job_routes
-from expertree.serving.http.middleware import Surroundings
+from expertree.serving.http.middleware import RequestMiddleware
 from expertree.serving.http.options import ReadText
 from expertree.serving.http.page_files import DOCS, INDEX, page_response, read_page
 from expertree.serving.http.problems import install
@@ -99,7 +99,7 @@ def create_app(
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
         expose_headers=EXPOSED_HEADERS,
     )
-    app.add_middleware(Surroundings, metrics=metrics, echoes_id=echoes_id)
+    app.add_middleware(RequestMiddleware, metrics=metrics, echoes_id=echoes_id)
     return app
 
 

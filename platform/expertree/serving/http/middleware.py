@@ -56,7 +56,7 @@ def until_answered(request: Request) -> contextlib.ExitStack:
     return held
 
 
-class Surroundings:
+class RequestMiddleware:
     """Middleware that gives each request an id, adds safe headers to its answer and measures it."""
 
     def __init__(
