@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias, get_args
 
 import torch
 from rich.console import Console
@@ -38,7 +38,7 @@ from expertree.errors import ConfigError, ExpertreeError
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
 from expertree.images.photo_file import read_photo
 from expertree.restorer import Restorer
-from expertree.routing import AUTOMATIC, Wish
+from expertree.routing import AUTOMATIC, TilePx, Wish
 from expertree.storage import Storage
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 130
@@ -200,7 +200,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _tile(text: str) -> int | Literal["auto"]:
+def _tile(text: str) -> TilePx:
     if text == "auto":
         return "auto"
     if not text.isdecimal():

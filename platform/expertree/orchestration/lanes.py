@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import ray
@@ -25,7 +25,7 @@ from expertree.errors import StorageError, TrainingError
 from expertree.orchestration.cluster import CPUS_PER_CORE, nodes_that_stay, num_lanes, roomiest
 from expertree.orchestration.lane import Handle, fit_lane, pack, resources_of
 from expertree.pipeline.cluster_config import ClusterConfig
-from expertree.pipeline.runner import check_status
+from expertree.pipeline.runner import OnStatus, check_status
 from expertree.scheduling.budget import Budget
 from expertree.scheduling.dispatcher import NAMESPACE, Dispatcher, TrainingStatus
 from expertree.scheduling.schedule import State, TrainingTask
@@ -46,7 +46,7 @@ def train_all(
     *,
     config: ClusterConfig,
     directory: Storage,
-    on_status: Callable[[TrainingStatus], None],
+    on_status: OnStatus,
     budget: Budget | None = None,
 ) -> TrainingStatus:
     """Train networks in parallel lanes until each is done or has failed for good.
@@ -218,7 +218,7 @@ def open_lanes(
             directory.delete()
 
 
-def _watch(pool: LanePool, on_status: Callable[[TrainingStatus], None]) -> TrainingStatus:
+def _watch(pool: LanePool, on_status: OnStatus) -> TrainingStatus:
     while True:
         status: TrainingStatus = ray.get(pool.dispatcher.status.remote())
         on_status(status)

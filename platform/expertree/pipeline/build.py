@@ -5,7 +5,7 @@ it was, a second one finds everything, and one with another setting makes only w
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -33,7 +33,7 @@ from expertree.pipeline.patch_sets import (
     score_tables,
 )
 from expertree.pipeline.routers import serving_plans, train_router_on
-from expertree.pipeline.runner import OnDone
+from expertree.pipeline.runner import OnDone, OnStatus
 from expertree.pipeline.score import CLASSICAL, INPUTS, Scored
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import NotMadeError, Workbench, check_whole, key_of
@@ -43,12 +43,9 @@ from expertree.routing import (
     Router,
     load_router,
 )
-from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.storage import Storage
 
 VALIDATION = ("val_in", "val_out")
-
-OnStatus = Callable[[TrainingStatus], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -73,7 +70,6 @@ class Built:
     scores: Mapping[tuple[str, str], Storage]
     router_result: Storage
     bundle: Storage
-    status: TrainingStatus
     past: FinishedBuild | None
     training: Sequence[tuple[Storage, Storage]]
 
@@ -147,9 +143,7 @@ def build(
         shards=shards,
         kept=kept,
     )
-    status = _train_experts(
-        config, bench, material, hierarchy, plans, shards=shards, on_status=on_status
-    )
+    _train_experts(config, bench, material, hierarchy, plans, shards=shards, on_status=on_status)
     given = _given_to_routers(tables, embeddings, past)
     classical = choose_classical(bench, config.degradation.tasks, tables["route"])
     experts, wanted = _wanted_scores(plans, given, _validation_sets(config, tables), classical)
@@ -178,7 +172,6 @@ def build(
         scores=scores,
         router_result=router_result,
         bundle=bundle,
-        status=status,
         past=past,
         training=given.training,
     )
@@ -207,13 +200,13 @@ def _train_experts(
     *,
     shards: Storage,
     on_status: OnStatus,
-) -> TrainingStatus:
+) -> None:
     cached = all(plan.result.is_done() for plan in plans)
     if bench.is_dry and not cached:
         raise NotMadeError("experts", plans)
     with bench.timed("experts", cached=cached):
         budget = budget_of(config.cluster, plans)
-        return train_experts(
+        train_experts(
             bench,
             plans,
             shards,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expertree.config import load, to_dict
@@ -16,6 +16,7 @@ from expertree.pipeline.expert_work import ExpertWork
 from expertree.pipeline.follow_training import TrackedRun, tracking_folder
 from expertree.pipeline.networks import NetworkChoice, choose_networks, label_of
 from expertree.pipeline.provenance import source_commit
+from expertree.pipeline.runner import OnStatus
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of, sibling
 from expertree.pipeline.tables import LeafTable, leaf_files, read_labels
@@ -217,7 +218,7 @@ def train_experts(
     bench: Workbench,
     plans: Sequence[ExpertPlan],
     shards: Storage,
-    on_status: Callable[[TrainingStatus], None],
+    on_status: OnStatus,
     *,
     config: BuildConfig,
     tree: str,

@@ -4,9 +4,8 @@ Whoever restores takes the plans from here, in this process or on replicas, so t
 and blended alike everywhere.
 """
 
-from typing import Literal
-
 from expertree.images.tiling import TilePlan, plan_tiles, smallest_tile_px
+from expertree.routing import TilePx
 
 AUTO_TILE_PX = 1024
 """Tile of `auto`: a megapixel at a time. NAFNet of width 32 needs about 1 GiB for one."""
@@ -22,7 +21,7 @@ def plans_to_try(
     height_px: int,
     width_px: int,
     *,
-    tile_px: int | Literal["auto"],
+    tile_px: TilePx,
     multiple_px: int,
     overlap_px: int = OVERLAP_PX,
 ) -> tuple[TilePlan, ...]:

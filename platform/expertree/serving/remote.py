@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from expertree.errors import (
 )
 from expertree.images.tiling import Canvas, TilePlan
 from expertree.restorer.tiles import plans_to_try
-from expertree.routing import Wish
+from expertree.routing import TilePx, Wish
 from expertree.serving.deployments import GatewayConfig
 from expertree.serving.engine import (
     Model,
@@ -265,9 +265,7 @@ class _Image:
         return Tile(expert=self.expert, pixels=part, whole=False)
 
 
-def _plans(
-    pixels: Pixels, tile_px: int | Literal["auto"], multiple_px: int
-) -> tuple[TilePlan, ...]:
+def _plans(pixels: Pixels, tile_px: TilePx, multiple_px: int) -> tuple[TilePlan, ...]:
     height_px, width_px = pixels.shape[:2]
     try:
         return plans_to_try(height_px, width_px, tile_px=tile_px, multiple_px=multiple_px)
