@@ -150,7 +150,7 @@ def careful_bundle_path(
     with torch.no_grad():
         output = router(points)
         gains = output.as_is_cost - output.costs.min(dim=1).values
-        router.cost_head[-1].bias[-1] -= gains.median() - router.as_is_margin_db
+        router.cost_heads[0][-1].bias[-1] -= gains.median() - router.as_is_margin_db
     save_router(router, store)
     save_guide(bundle.guide, store)
     path = tmp_path_factory.mktemp("careful-bundle")

@@ -50,6 +50,8 @@ class PatchSet:
         tasks: Single degradations, and what mixtures are made of.
         clean_fraction: Share of the patches that is clean.
         looks: Colours and JPEG coding that are no degradation.
+        also: Other parts of the photographs that they are cut from too.
+        scored_px: Side of the middle that experts are scored on; None for the whole patch.
     """
 
     name: str
@@ -61,6 +63,8 @@ class PatchSet:
     tasks: tuple[str, ...]
     clean_fraction: float = 0.0
     looks: LooksConfig = NATURAL
+    also: tuple[Split, ...] = ()
+    scored_px: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +75,11 @@ class DegradationConfig:
         patch_px: Side of a patch. The extractor looks at all of it; experts crop from it.
         num_train: Patches to train experts on, and to cluster.
         num_extractor: Patches of any degree, from the same photographs, to train the extractor on.
-        num_route: Patches to train routers on, from photographs that no expert has seen.
+        num_route: Patches to train routers on, from photographs that no expert has seen and, made
+            anew, from those of the experts: routers that see few photographs take what is on them
+            for a degradation (docs/LOG.md).
+        route_scored_px: Side of the middle of these patches that experts are scored on, at most;
+            a quarter of the pixels tells as well which expert is best (docs/LOG.md).
         num_val_in: Validation patches with parameters in distribution.
         num_val_out: Validation patches with parameters out of distribution.
         num_val_clean: Clean validation patches, half of them grey: routers should leave them as
@@ -93,6 +101,7 @@ class DegradationConfig:
     num_train: int = 2800
     num_extractor: int = 2800
     num_route: int = 1400
+    route_scored_px: int = 64
     num_val_in: int = 420
     num_val_out: int = 420
     num_val_clean: int = 60
@@ -111,6 +120,8 @@ class DegradationConfig:
         """
         if self.patch_px < 16:
             raise ConfigError(f"patch_px must be at least 16, got {self.patch_px}")
+        if self.route_scored_px < 16:
+            raise ConfigError(f"route_scored_px must be at least 16, got {self.route_scored_px}")
         for name, least in _LEAST_PATCHES.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
@@ -144,13 +155,18 @@ class DegradationConfig:
             if they have patches.
         """
         usual, choosers = self.mixed_fraction, self.chooser_mixed_fraction
+        route = dataclasses.replace(
+            self.patch_set("route", "route", "in", self.num_route, choosers),
+            also=("train",),
+            scored_px=self.route_scored_px if self.route_scored_px < self.patch_px else None,
+        )
         sets = [
             self._of_training(self.patch_set("train", "train", "in", self.num_train, usual), 0.0),
             *(
                 self._of_training(made, self.chooser_clean_fraction)
                 for made in (
                     self.patch_set("extractor", "train", "any", self.num_extractor, choosers),
-                    self.patch_set("route", "route", "in", self.num_route, choosers),
+                    route,
                 )
             ),
             self.patch_set("val_in", "val", "in", self.num_val_in, usual),

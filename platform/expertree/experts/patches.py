@@ -37,6 +37,7 @@ class PairedPatches:
 
     Attributes:
         ids: The patches' ids, a string array, ascending; an index is a position in it.
+        middle_px: Side of the middle that images are cut to; None for whole patches.
         maps: Real maps for degrading the clean patches anew.
     """
 
@@ -46,9 +47,11 @@ class PairedPatches:
         files: Sequence[str],
         cache: PatchCache = SHARED_CACHE,
         maps: RealMaps = NO_REAL_MAPS,
+        middle_px: int | None = None,
     ) -> None:
         """Read the ids in the files; see `read_patches`."""
         self.maps = maps
+        self.middle_px = middle_px
         self._groups = RowGroups(storage, files, key="id", needed=_NEEDED)
         keys = self._groups.keys.combine_chunks()
         order = pc.sort_indices(keys)
@@ -109,7 +112,10 @@ class PairedPatches:
         Raises:
             ArtefactError: If a file cannot be read or decoded.
         """
-        return cast("list[ImageU8]", self._values(side, indices))
+        found = cast("list[ImageU8]", self._values(side, indices))
+        if self.middle_px is None:
+            return found
+        return [_middle(image, self.middle_px) for image in found]
 
     def _column(self, name: str) -> pa.ChunkedArray:
         return self._groups.column(name).take(pa.array(self._rows))
@@ -170,6 +176,7 @@ def read_patches(
     *,
     cache: PatchCache = SHARED_CACHE,
     maps: RealMaps = NO_REAL_MAPS,
+    middle_px: int | None = None,
 ) -> PairedPatches:
     """Open the patches of a tree node, or of any list of Parquet files.
 
@@ -178,6 +185,7 @@ def read_patches(
         files: Names within `storage`; exactly these are read.
         cache: Keeps decoded pixels; what does not fit is read again each time.
         maps: Real maps for degrading the clean patches anew.
+        middle_px: Side of the middle that images are cut to; whole patches by default.
 
     Returns:
         The patches, sorted by id.
@@ -185,7 +193,13 @@ def read_patches(
     Raises:
         ArtefactError: If a file is missing, is not Parquet, lacks a column, or an id repeats.
     """
-    return PairedPatches(storage, files, cache, maps)
+    return PairedPatches(storage, files, cache, maps, middle_px)
+
+
+def _middle(image: ImageU8, side_px: int) -> ImageU8:
+    """Return the middle of an image; all of a side that is shorter."""
+    top, left = (max(0, (side - side_px) // 2) for side in image.shape[:2])
+    return np.ascontiguousarray(image[top : top + side_px, left : left + side_px])
 
 
 def _stack(images: Sequence[ImageU8]) -> UInt8[Tensor, "b 3 h w"]:

@@ -32,6 +32,11 @@ class SplitPhotographs:
         """Return the photographs of one split."""
         return [photo for photo in self.photos if self.splits[photo.name] == part]
 
+    def photos_for(self, patch_set: PatchSet) -> list[Photo]:
+        """Return the photographs that a patch set is cut from."""
+        parts = (patch_set.part, *patch_set.also)
+        return [photo for photo in self.photos if self.splits[photo.name] in parts]
+
 
 def table_specs(
     sets: Mapping[str, PatchSet], material: SplitPhotographs, *, seed: int
@@ -39,7 +44,7 @@ def table_specs(
     """Return everything that each patch set's table depends on: contents, not folders."""
     specs: dict[str, dict[str, Any]] = {}
     for name, patch_set in sets.items():
-        photos = material.photos_of(patch_set.part)
+        photos = material.photos_for(patch_set)
         specs[name] = {
             "patch_set": _record(patch_set),
             "photographs": sorted((photo.name, photo.sha256) for photo in photos),
@@ -58,6 +63,10 @@ def _record(patch_set: PatchSet) -> dict[str, Any]:
         del record["clean_fraction"]
     if patch_set.looks == NATURAL:
         del record["looks"]
+    if not patch_set.also:
+        del record["also"]
+    if patch_set.scored_px is None:
+        del record["scored_px"]
     return record
 
 
@@ -69,7 +78,7 @@ def make_tables(
     def make(missing: Mapping[str, Storage], on_done: OnDone) -> Mapping[Storage, Written]:
         plans = {
             name: plan_patches(
-                sets[name], material.photos_of(sets[name].part), seed=seed, maps=material.maps
+                sets[name], material.photos_for(sets[name]), seed=seed, maps=material.maps
             )
             for name in missing
         }

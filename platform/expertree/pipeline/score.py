@@ -72,6 +72,13 @@ def write_scores(
     column.directory.commit(dict(column.spec))
 
 
+def read_to_score(table: Storage) -> PairedPatches:
+    """Open the patches of a patch set's table, cut to the middle that its set is scored on."""
+    patch_set = table.done()["spec"].get("patch_set", {})
+    files = table.list_files(".parquet")
+    return read_patches(table, files, middle_px=patch_set.get("scored_px"))
+
+
 def open_expert(result: Storage) -> nn.Module:
     """Open a stored expert; an adapter is opened with its root from the same store.
 
@@ -116,5 +123,5 @@ class _Scorer:
 
     def _patches(self, table: Storage) -> PairedPatches:
         if table.uri not in self._sets:
-            self._sets[table.uri] = read_patches(table, table.list_files(".parquet"))
+            self._sets[table.uri] = read_to_score(table)
         return self._sets[table.uri]

@@ -25,7 +25,7 @@ VERSIONS: Mapping[str, int] = {
     "snapshot": 1,
     "score": 1,
     "classical": 1,
-    "router": 4,
+    "router": 5,
     "judge": 2,
     "evaluate": 7,
     "bundle": 3,

@@ -42,7 +42,6 @@ from expertree.hierarchy import ROOT, Tree, load_tree, save_tree
 from expertree.routing import (
     Guide,
     Router,
-    RouterShape,
     load_guide,
     load_router,
     save_guide,
@@ -338,17 +337,17 @@ def _load_parts(directory: Storage, manifest: Manifest) -> Bundle:
 
 def _check_fit(bundle: Bundle) -> None:
     tree, manifest = bundle.tree, bundle.manifest
-    wanted = RouterShape(
+    own = bundle.router.shape
+    wanted = dataclasses.replace(
+        own,
         embed_dim=tree.embed_dim,
         num_leaves=tree.num_leaves,
         num_levels=tree.num_levels,
-        num_costs=len(tree.nodes) if bundle.router.shape.num_costs else 0,
-        has_root=bundle.router.shape.has_root,
-        has_as_is=bundle.router.shape.has_as_is,
+        num_costs=len(tree.nodes) if own.num_costs else 0,
     )
     promises = {
         MANIFEST: (manifest.groups, manifest.embed_dim) == (tree.groups, tree.embed_dim),
-        "router/": bundle.router.shape == wanted,
+        "router/": own == wanted,
         "router/guide.json": len(bundle.guide.shares) == tree.num_leaves,
         "extractor/": bundle.extractor.embed_dim == tree.embed_dim,
     }

@@ -1,10 +1,12 @@
 """The routers: two heads on an embedding and two noisy gates (paper 000, section 3.3).
 
 H_d estimates the degradation at the finest level, H_g the variance of that estimate. G_d chooses a
-leaf from the one, G_g a level from the other; where they meet in the tree stands the expert.
+leaf from the one, G_g a level from the other; where they meet in the tree stands the expert. Heads
+beside them predict what each expert would cost, and choose in the gates' place.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Self
 
@@ -19,11 +21,12 @@ from expertree.config import load, to_dict
 from expertree.errors import ArtefactError, ConfigError
 from expertree.storage import Storage
 
-VERSION = 3
+VERSION = 4
 """Format of the artefact; a reader also reads those of `OLDER`, and refuses any other."""
 
-OLDER = frozenset({2})
-"""Formats without the cost of leaving an input as it is: such routers always choose an expert."""
+OLDER = frozenset({2, 3})
+"""Formats with one head of costs. The first knows no cost of leaving an input as it is: its routers
+always choose an expert."""
 
 NUM_LAYERS = 5
 """Linear layers of a head (the released code of paper 000)."""
@@ -39,6 +42,9 @@ COST_WIDTH, COST_DROPOUT = 256, 0.3
 
 _HEADER, _WEIGHTS = "router.json", "router.safetensors"
 
+_ONE_HEAD = re.compile(r"^cost_head\.")
+"""Beginning of the names of the one cost head's weights in `OLDER` formats."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RouterShape:
@@ -49,6 +55,7 @@ class RouterShape:
         num_leaves: Leaves of the tree.
         num_levels: Levels of the tree, the root's included.
         num_costs: Nodes of the tree whose costs are predicted; 0 leaves the choice to the gates.
+        num_cost_heads: Heads that predict these costs, each by itself.
         has_root: Whether the expert for everything may be chosen.
         has_as_is: Whether the cost of leaving the input as it is is predicted too; only where those
             of the nodes are.
@@ -58,6 +65,7 @@ class RouterShape:
     num_leaves: int
     num_levels: int
     num_costs: int = 0
+    num_cost_heads: int = 1
     has_root: bool = True
     has_as_is: bool = False
 
@@ -71,10 +79,10 @@ class RouterOutput:
         log_variance: Logarithm of e_g per dimension, [batch, embed_dim].
         leaf_logits: Logits of the leaves, [batch, num_leaves].
         level_logits: Logits of the levels, [batch, num_levels].
-        costs: Predicted regret of each node's expert in dB, [batch, num_costs]; None where the
-            gates choose.
+        costs: Predicted regret of each node's expert in dB, raised by what the heads disagree,
+            [batch, num_costs]; None where the gates choose.
         as_is_cost: Predicted regret of leaving the input as it is in dB, [batch]; None where that
-            is no choice.
+            is no choice. It is not raised: nothing can go wrong with it.
         as_is_margin_db: Margin by which an expert must beat the input to be chosen.
     """
 
@@ -151,15 +159,21 @@ class NoisyGate(nn.Module):
 
 
 class Router(nn.Module):
-    """H_d, H_g, G_d and G_g; and a head of costs, where the choice is not left to the gates.
+    """H_d, H_g, G_d and G_g; and heads of costs, where the choice is not left to the gates.
 
     Attributes:
         shape: Shape of the router.
         as_is_margin_db: Margin by which an expert must beat the input to be chosen.
+        caution: Standard deviations over the heads by which the mean cost of an expert is raised:
+            heads disagree where pictures are unlike those that they were trained on.
     """
 
-    def __init__(self, shape: RouterShape, *, as_is_margin_db: float = 0.0) -> None:
+    def __init__(
+        self, shape: RouterShape, *, as_is_margin_db: float = 0.0, caution: float = 0.0
+    ) -> None:
         super().__init__()
+        if shape.num_cost_heads < 1:
+            raise ValueError(f"num_cost_heads must be at least 1, got {shape.num_cost_heads}")
         if shape.has_as_is and not shape.num_costs:
             raise ValueError(
                 "has_as_is=True needs predicted costs, but num_costs is 0; the gates cannot leave "
@@ -167,12 +181,16 @@ class Router(nn.Module):
             )
         self.shape = shape
         self.as_is_margin_db = as_is_margin_db
+        self.caution = caution
         self.degradation_head = Head(shape.embed_dim)
         self.granularity_head = Head(shape.embed_dim)
         self.leaf_gate = NoisyGate(shape.embed_dim, shape.num_leaves)
         self.level_gate = NoisyGate(shape.embed_dim, shape.num_levels)
         num_costs = shape.num_costs + int(shape.has_as_is)  # the input's is the last one
-        self.cost_head = CostHead(shape.embed_dim, num_costs) if num_costs else None
+        self.cost_heads = nn.ModuleList(
+            CostHead(shape.embed_dim, num_costs)
+            for _ in range(shape.num_cost_heads if num_costs else 0)
+        )
 
     def forward(self, points: Float[Tensor, "batch dim"]) -> RouterOutput:
         """Return the output of heads and gates for a batch of embeddings.
@@ -180,26 +198,44 @@ class Router(nn.Module):
         Args:
             points: Embeddings in the tree's standardised space, from `Tree.standardise`, float32.
         """
-        degradation = self.degradation_head(points)
-        log_variance = self.granularity_head(points)
-        leaves = self.leaf_gate(degradation)  # the leaves' noise is drawn first, then the levels'
-        levels = self.level_gate(log_variance)
-        costs = None if self.cost_head is None else self.cost_head(points)
-        as_is_cost = None
-        if costs is not None and self.shape.has_as_is:
-            costs, as_is_cost = costs[:, :-1], costs[:, -1]
+        costs, as_is_cost = self._costs(points)
+        output = self.judge_by_gates(points)
+        levels = output.level_logits
         if not (self.shape.has_root or self.training):
             levels = _without_first(levels, float("-inf"))
             costs = None if costs is None else _without_first(costs, float("inf"))
-        return RouterOutput(
-            degradation=degradation,
-            log_variance=log_variance,
-            leaf_logits=leaves,
+        return dataclasses.replace(
+            output,
             level_logits=levels,
             costs=costs,
             as_is_cost=as_is_cost,
             as_is_margin_db=self.as_is_margin_db,
         )
+
+    def judge_by_gates(self, points: Float[Tensor, "batch dim"]) -> RouterOutput:
+        """Return what `forward` does, of the two heads and their gates alone, the root allowed."""
+        degradation = self.degradation_head(points)
+        log_variance = self.granularity_head(points)
+        leaves = self.leaf_gate(degradation)  # the leaves' noise is drawn first, then the levels'
+        return RouterOutput(
+            degradation=degradation,
+            log_variance=log_variance,
+            leaf_logits=leaves,
+            level_logits=self.level_gate(log_variance),
+        )
+
+    def _costs(
+        self, points: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch nodes"] | None, Float[Tensor, " batch"] | None]:
+        """Return the costs of the nodes' experts, raised by the heads' spread, and the input's."""
+        if not self.cost_heads:
+            return None, None
+        found = torch.stack([head(points) for head in self.cost_heads])
+        mean = found.mean(dim=0)
+        raised = mean + self.caution * found.std(dim=0, correction=0)
+        if self.shape.has_as_is:
+            return raised[:, :-1], mean[:, -1]
+        return raised, None
 
 
 def _without_first(
@@ -216,13 +252,19 @@ class _Header:
     version: int
     shape: RouterShape
     as_is_margin_db: float = 0.0
+    caution: float = 0.0
 
 
 def save_router(router: Router, directory: Storage) -> None:
     """Write `router.json` and `router.safetensors`; the same router gives the same bytes."""
     weights = {name: tensor.contiguous() for name, tensor in router.state_dict().items()}
     directory.write_bytes(_WEIGHTS, safetensors.torch.save(weights))
-    header = _Header(version=VERSION, shape=router.shape, as_is_margin_db=router.as_is_margin_db)
+    header = _Header(
+        version=VERSION,
+        shape=router.shape,
+        as_is_margin_db=router.as_is_margin_db,
+        caution=router.caution,
+    )
     directory.write_json(_HEADER, to_dict(header))
 
 
@@ -235,11 +277,15 @@ def load_router(directory: Storage) -> Router:
     """
     header = _read_header(directory)
     try:
-        router = Router(header.shape, as_is_margin_db=header.as_is_margin_db)
+        router = Router(
+            header.shape, as_is_margin_db=header.as_is_margin_db, caution=header.caution
+        )
     except ValueError as error:
         raise ArtefactError(f"{directory.path(_HEADER)} is damaged: {error}") from error
     try:
         weights = safetensors.torch.load(directory.read_bytes(_WEIGHTS))
+        if header.version in OLDER:
+            weights = {_ONE_HEAD.sub("cost_heads.0.", name): w for name, w in weights.items()}
         router.load_state_dict(weights)
     except (safetensors.SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())

@@ -6,13 +6,14 @@ No expert runs here, so a search over objectives costs seconds a trial (METHOD s
 import contextlib
 import copy
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from expertree.errors import ConfigError, TrainingError
@@ -61,6 +62,15 @@ class RouterConfig:
     a spoiled picture counted little more than a poor one, and twice as many were harmed
     (docs/LOG.md)."""
 
+    num_cost_heads: int = 5
+    """Heads that predict the costs. Each holds back other samples, so that with five heads and a
+    fifth held back each sample is held back once."""
+
+    caution: float = 1.0
+    """Standard deviations over the heads by which an expert's mean cost is raised: they disagree on
+    pictures that are unlike all they were trained on, and there an input is better left as it is.
+    Stored with the router."""
+
     num_epochs: int = 30
     """Passes over the training split."""
 
@@ -94,11 +104,18 @@ class RouterEpoch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedRouter:
-    """A router in evaluation mode, its training curve, and the pass that it is from."""
+    """A router in evaluation mode, and how its training went.
+
+    Attributes:
+        router: The router.
+        curve: The passes of the gates, or the mean of those of the heads of costs, where these
+            choose.
+        held_out_regret_db: Mean regret, on the samples held back, of the passes that were kept.
+    """
 
     router: Router
     curve: tuple[RouterEpoch, ...]
-    best_epoch: int
+    held_out_regret_db: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,11 +140,6 @@ class _Table:
             costs=self.costs[indices],
             regrets=self.regrets[indices],
         )
-
-    def judge(self, router: Router) -> RouterOutput:
-        """Return the router's output, with logits of only the levels to choose among."""
-        output: RouterOutput = router(self.points)
-        return dataclasses.replace(output, level_logits=output.level_logits[:, self.levels])
 
 
 def train_router(
@@ -155,8 +167,8 @@ def train_router(
             routes must be decided among the same ones.
 
     Returns:
-        The router of the best pass, by regret on the held-out split. On a CPU the same arguments
-        give the same bytes.
+        The router: the gates, and each head of costs, of the pass with the least regret on the
+        samples that were held back from it. On a CPU the same arguments give the same bytes.
 
     Raises:
         ConfigError: If there are too few samples for the split.
@@ -168,20 +180,35 @@ def train_router(
     centroids = torch.from_numpy(tree.leaf_centroids.copy())
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
-        kept, held_out = _split(config, table)
         predicts = config.objective == "cost"
+        order = torch.randperm(len(table.leaves))
         router = Router(
             RouterShape(
                 embed_dim=tree.embed_dim,
                 num_leaves=tree.num_leaves,
                 num_levels=tree.num_levels,
                 num_costs=len(tree.nodes) if predicts else 0,
+                num_cost_heads=config.num_cost_heads if predicts else 1,
                 has_root=0 in chosen_levels,
                 has_as_is=predicts,
             ),
             as_is_margin_db=config.as_is_margin_db if predicts else 0.0,
+            caution=config.caution if predicts else 0.0,
         )
-        return _fit(config, router, kept, held_out, centroids)
+        curves = [
+            _fit(config, _Gates(config, router, centroids), *_split(config, table, order, 0)),
+            *(
+                _fit(config, _Costs(config, head), *_split(config, table, order, number))
+                for number, head in enumerate(router.cost_heads)
+            ),
+        ]
+        choosing = curves[1:] if predicts else curves
+        kept = [min(epoch.held_out_regret_db for epoch in curve) for curve in choosing]
+        return TrainedRouter(
+            router=router.eval(),
+            curve=_mean_curve(choosing),
+            held_out_regret_db=float(np.mean(kept)),
+        )
 
 
 @contextlib.contextmanager
@@ -226,66 +253,117 @@ def _make_table(
     )
 
 
-def _split(config: RouterConfig, table: _Table) -> tuple[_Table, _Table]:
-    num_samples = len(table.leaves)
+def _split(
+    config: RouterConfig, table: _Table, order: Int64[Tensor, " samples"], turn: int
+) -> tuple[_Table, _Table]:
+    """Return what is trained on in a turn and what is held back; the turns hold back others."""
+    num_samples = len(order)
     num_held_out = round(config.held_out_fraction * num_samples)
     if num_held_out < 1 or num_samples - num_held_out < 2:
         raise ConfigError(
             f"{num_samples} samples are too few to train routers with held_out_fraction="
             f"{config.held_out_fraction}; hold back more photographs for routing"
         )
-    order = torch.randperm(num_samples)
-    return table.rows(order[num_held_out:]), table.rows(order[:num_held_out])
+    turned = order.roll(-turn * num_held_out)
+    return table.rows(turned[num_held_out:]), table.rows(turned[:num_held_out])
 
 
-def _fit(
-    config: RouterConfig,
-    router: Router,
-    kept: _Table,
-    held_out: _Table,
-    centroids: Float[Tensor, "leaves dim"],
-) -> TrainedRouter:
+class _Part(Protocol):
+    """A part of the router that is trained by itself: its weights, its loss, its choices."""
+
+    module: nn.Module
+
+    def loss(self, batch: _Table) -> Float[Tensor, ""]:
+        """Return the objective on a batch."""
+
+    def regret_db(self, table: _Table) -> float:
+        """Return the mean regret of what it would choose."""
+
+
+class _Gates:
+    """The two heads and their gates."""
+
+    def __init__(
+        self, config: RouterConfig, router: Router, centroids: Float[Tensor, "leaves dim"]
+    ) -> None:
+        self._config, self._centroids, self._router = config, centroids, router
+        self.module = nn.ModuleList(
+            [router.degradation_head, router.granularity_head, router.leaf_gate, router.level_gate]
+        )
+
+    def loss(self, batch: _Table) -> Float[Tensor, ""]:
+        return router_loss(
+            self._config, self._judge(batch), batch.costs, batch.leaves, self._centroids
+        )
+
+    def regret_db(self, table: _Table) -> float:
+        output, rows = self._judge(table), torch.arange(len(table.leaves))
+        leaves, levels = output.leaf_logits.argmax(dim=1), output.level_logits.argmax(dim=1)
+        return float(table.costs[rows, leaves, levels].mean())
+
+    def _judge(self, table: _Table) -> RouterOutput:
+        """Return the gates' output, with logits of only the levels to choose among."""
+        output = self._router.judge_by_gates(table.points)
+        return dataclasses.replace(output, level_logits=output.level_logits[:, table.levels])
+
+
+class _Costs:
+    """One head of costs."""
+
+    def __init__(self, config: RouterConfig, head: nn.Module) -> None:
+        self._config = config
+        self.module = head
+
+    def loss(self, batch: _Table) -> Float[Tensor, ""]:
+        return cost_loss(self.module(batch.points), batch.regrets)
+
+    def regret_db(self, table: _Table) -> float:
+        found = self.module(table.points)
+        nodes, as_is = found[:, :-1], found[:, -1]
+        cheapest = nodes.masked_fill(~table.may_choose, float("inf")).min(dim=1)
+        stays = ~is_worth_it(as_is - cheapest.values, self._config.as_is_margin_db)
+        chosen = cheapest.indices.masked_fill(stays, table.regrets.shape[1] - 1)
+        return float(table.regrets[torch.arange(len(chosen)), chosen].mean())
+
+
+def _fit(config: RouterConfig, part: _Part, kept: _Table, held_out: _Table) -> list[RouterEpoch]:
+    """Train a part, leave it with the weights of its best pass, and return all passes."""
+    module = part.module
     optimizer = torch.optim.AdamW(
-        router.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     num_steps = config.num_epochs * -(-len(kept.leaves) // config.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     curve: list[RouterEpoch] = []
-    best_epoch, best_state = 0, copy.deepcopy(router.state_dict())
-    for epoch in range(config.num_epochs):
-        loss = _run_epoch(config, router, optimizer, schedule, kept, centroids)
+    best_db, best_state = math.inf, copy.deepcopy(module.state_dict())
+    for _ in range(config.num_epochs):
+        loss = _run_epoch(config, part, optimizer, schedule, kept)
+        with torch.inference_mode():
+            module.eval()
+            train_db, held_out_db = part.regret_db(kept), part.regret_db(held_out)
         curve.append(
-            RouterEpoch(
-                loss=loss,
-                train_regret_db=_regret_db(router, kept),
-                held_out_regret_db=_regret_db(router, held_out),
-            )
+            RouterEpoch(loss=loss, train_regret_db=train_db, held_out_regret_db=held_out_db)
         )
-        if curve[-1].held_out_regret_db <= curve[best_epoch].held_out_regret_db:
-            best_epoch, best_state = epoch, copy.deepcopy(router.state_dict())
-    router.load_state_dict(best_state)
-    return TrainedRouter(router=router.eval(), curve=tuple(curve), best_epoch=best_epoch)
+        if held_out_db <= best_db:
+            best_db, best_state = held_out_db, copy.deepcopy(module.state_dict())
+    module.load_state_dict(best_state)
+    return curve
 
 
 def _run_epoch(
     config: RouterConfig,
-    router: Router,
+    part: _Part,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     table: _Table,
-    centroids: Float[Tensor, "leaves dim"],
 ) -> float:
-    router.train()
+    part.module.train()
     losses: list[float] = []
     order = torch.randperm(len(table.leaves))
     for indices in torch.split(order, config.batch_size):
         if len(indices) == 1:  # BatchNorm has no variance of one sample
             continue
-        batch = table.rows(indices)
-        output = batch.judge(router)
-        loss = router_loss(config, output, batch.costs, batch.leaves, centroids)
-        if output.costs is not None:
-            loss = loss + cost_loss(_all_costs(output), batch.regrets)
+        loss = part.loss(table.rows(indices))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
@@ -297,6 +375,18 @@ def _run_epoch(
             f"learning_rate={config.learning_rate}"
         )
     return float(np.mean(losses))
+
+
+def _mean_curve(curves: Sequence[Sequence[RouterEpoch]]) -> tuple[RouterEpoch, ...]:
+    """Return the passes of several parts as their means."""
+    return tuple(
+        RouterEpoch(
+            loss=float(np.mean([epoch.loss for epoch in same])),
+            train_regret_db=float(np.mean([epoch.train_regret_db for epoch in same])),
+            held_out_regret_db=float(np.mean([epoch.held_out_regret_db for epoch in same])),
+        )
+        for same in zip(*curves, strict=True)
+    )
 
 
 def router_loss(
@@ -315,29 +405,3 @@ def router_loss(
     uncertainty = uncertainty_loss(output.degradation, output.log_variance, centroids[leaves])
     balance = balance_loss(output.leaf_logits) + balance_loss(output.level_logits)
     return cost + config.alpha * uncertainty + config.beta * balance
-
-
-def _all_costs(output: RouterOutput) -> Float[Tensor, "batch choices"]:
-    """Return the costs of the nodes, and then that of the input if it is a choice."""
-    if output.costs is None:
-        raise ValueError("the router predicts no costs")
-    if output.as_is_cost is None:
-        return output.costs
-    return torch.cat([output.costs, output.as_is_cost[:, None]], dim=1)
-
-
-@torch.inference_mode()
-def _regret_db(router: Router, table: _Table) -> float:
-    output = table.judge(router.eval())
-    rows = torch.arange(len(table.leaves))
-    if output.costs is not None:
-        cheapest = output.costs.masked_fill(~table.may_choose, float("inf")).min(dim=1)
-        chosen = cheapest.indices
-        if output.as_is_cost is not None:
-            stays = ~is_worth_it(output.as_is_cost - cheapest.values, output.as_is_margin_db)
-            chosen = chosen.masked_fill(stays, table.regrets.shape[1] - 1)
-        return float(table.regrets[rows, chosen].mean())
-    by_gates = table.costs[
-        rows, output.leaf_logits.argmax(dim=1), output.level_logits.argmax(dim=1)
-    ]
-    return float(by_gates.mean())

@@ -10,7 +10,13 @@ from expertree.experts import PairedPatches, read_patches, score_expert, train_e
 from expertree.experts.training import Part
 from expertree.experts.workers import Workers
 from expertree.pipeline.expert_work import ExpertWork
-from expertree.pipeline.score import SCORE_BATCH, Column, open_expert, write_scores
+from expertree.pipeline.score import (
+    SCORE_BATCH,
+    Column,
+    open_expert,
+    read_to_score,
+    write_scores,
+)
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 from expertree.threads import threads
@@ -107,4 +113,4 @@ class ScoreWork:
 @functools.lru_cache(maxsize=4)
 def _patches(table: Storage) -> PairedPatches:
     """Read the patches of a set; kept by the lane, which scores the next expert on them too."""
-    return read_patches(table, table.list_files(".parquet"))
+    return read_to_score(table)

@@ -51,6 +51,18 @@ def test_a_node_of_some_files_equals_filtering_the_table_by_its_rows(storage, fi
     assert torch.equal(node.lq(range(len(node))), expected_images(whole, "lq", ids))
 
 
+@pytest.mark.parametrize("side_px", [10, 11, 24, 40])
+def test_the_middle_of_patches_is_that_of_whole_ones(storage, files, side_px):
+    whole = read_patches(storage, files)
+    middle = read_patches(storage, files, middle_px=side_px)
+    indices, kept = [2, 0, 5], min(side_px, 24)
+    start = (24 - kept) // 2
+    part = slice(start, start + kept)
+    for ours, theirs in zip(middle.pair(indices), whole.pair(indices), strict=True):
+        assert torch.equal(ours, theirs[:, :, part, part])
+    assert all(image.flags["C_CONTIGUOUS"] for image in middle.images("gt", indices))
+
+
 def test_other_files_are_not_opened(storage, files):
     storage.write_bytes(files[2], b"damaged")
     patches = read_patches(storage, files[:2])

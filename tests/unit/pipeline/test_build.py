@@ -4,9 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from expertree.config import load
-from expertree.degradation.table import CLEAN_SET
+from expertree.degradation.table import CLEAN_SET, DegradationConfig
+from expertree.errors import ConfigError
 from expertree.images.io import encode_png
 from expertree.pipeline.build import _given_to_routers, _validation_sets, _wanted_scores, prepare
 from expertree.pipeline.patch_sets import table_specs
@@ -45,10 +47,35 @@ def test_a_depth_map_concerns_the_tables_of_its_photograph_alone(tmp_path: Path)
         save(tmp_path / "photos", f"{seed}.png", seed)
         save(tmp_path / "depth", f"{seed}.png", seed)
     before = specs(tmp_path, depth={"folder": str(tmp_path / "depth")})
-    (name, _), *_ = before["route"]["photographs"]
+    seen = before["train"]["photographs"]
+    (name, _), *_ = (photo for photo in before["route"]["photographs"] if photo not in seen)
     save(tmp_path / "depth", name, 9)
     after = specs(tmp_path, depth={"folder": str(tmp_path / "depth")})
     assert {split for split in before if before[split] != after[split]} == {"route"}
+
+
+def test_routers_see_all_photographs_but_those_of_validation(tmp_path: Path) -> None:
+    for seed in range(6):
+        save(tmp_path / "photos", f"{seed}.png", seed)
+    names = {
+        split: {name for name, _ in spec["photographs"]} for split, spec in specs(tmp_path).items()
+    }
+    assert names["train"] < names["route"]
+    assert not names["route"] & names["val_in"]
+    assert len(names["route"] | names["val_in"]) == 6
+
+
+def test_the_routers_table_says_which_middle_is_scored(tmp_path: Path) -> None:
+    save(tmp_path / "photos", "0.png", 0)
+    save(tmp_path / "photos", "1.png", 1)
+    save(tmp_path / "photos", "2.png", 2)
+    patch_sets = {name: spec["patch_set"] for name, spec in specs(tmp_path).items()}
+    assert patch_sets["route"]["scored_px"] == 64
+    assert not any("scored_px" in own for name, own in patch_sets.items() if name != "route")
+    small = DegradationConfig(patch_px=48).patch_sets()["route"]
+    assert small.scored_px is None
+    with pytest.raises(ConfigError, match="route_scored_px must be at least 16, got 8"):
+        DegradationConfig(route_scored_px=8)
 
 
 def test_clean_images_are_validated_on_where_there_are_some(tmp_path: Path) -> None:

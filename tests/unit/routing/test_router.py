@@ -133,6 +133,40 @@ def test_a_router_of_the_format_before_opens_and_knows_no_cost_of_the_input(
     assert output.as_is_cost is None
 
 
+def test_a_router_of_one_head_opens_from_the_format_before(tmp_path: Path) -> None:
+    storage = Storage.open(tmp_path)
+    shape = RouterShape(embed_dim=16, num_leaves=3, num_levels=2, num_costs=4, has_as_is=True)
+    router = Router(shape, as_is_margin_db=0.25).eval()
+    save_router(router, storage)
+    header = storage.read_json("router.json")
+    del header["caution"], header["shape"]["num_cost_heads"]
+    storage.write_json("router.json", header | {"version": 3})
+    weights = safetensors.torch.load(storage.read_bytes("router.safetensors"))
+    old = {name.replace("cost_heads.0.", "cost_head."): w for name, w in weights.items()}
+    storage.write_bytes("router.safetensors", safetensors.torch.save(old))
+    points = torch.randn(5, 16)
+    assert torch.equal(load_router(storage)(points).costs, router(points).costs)
+
+
+def test_the_costs_of_experts_are_raised_by_what_the_heads_disagree(tmp_path: Path) -> None:
+    shape = RouterShape(
+        embed_dim=16, num_leaves=3, num_levels=2, num_costs=4, num_cost_heads=3, has_as_is=True
+    )
+    router = Router(shape, caution=1.5)
+    save_router(router, Storage.open(tmp_path))
+    loaded, points = load_router(Storage.open(tmp_path)), torch.randn(5, 16)
+    heads = torch.stack([head(points) for head in loaded.cost_heads])
+    output = loaded(points)
+    spread = heads.std(dim=0, correction=0)
+    torch.testing.assert_close(output.costs, (heads.mean(dim=0) + 1.5 * spread)[:, :-1])
+    torch.testing.assert_close(output.as_is_cost, heads.mean(dim=0)[:, -1])
+
+
+def test_a_router_without_heads_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_cost_heads must be at least 1, got 0"):
+        Router(RouterShape(embed_dim=16, num_leaves=3, num_levels=2, num_costs=4, num_cost_heads=0))
+
+
 def test_gates_alone_cannot_leave_an_input_as_it_is() -> None:
     with pytest.raises(ValueError, match="needs predicted costs, but num_costs is 0"):
         Router(RouterShape(embed_dim=16, num_leaves=3, num_levels=2, has_as_is=True))
