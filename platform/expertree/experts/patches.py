@@ -196,7 +196,7 @@ def read_patches(
     return PairedPatches(storage, files, cache, maps, middle_px)
 
 
-def _middle(image: ImageU8, side_px: int) -> ImageU8:
+def _middle(image: ImageU8, side_px: int) -> UInt8[np.ndarray, "rows columns 3"]:
     """Return the middle of an image; all of a side that is shorter."""
     top, left = (max(0, (side - side_px) // 2) for side in image.shape[:2])
     return np.ascontiguousarray(image[top : top + side_px, left : left + side_px])
