@@ -21,7 +21,6 @@ from ray.cluster_utils import Cluster
 
 from expertree.degradation.recipe import Recipe
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
-from expertree.experts.workers import Workers
 from expertree.images.io import encode_png
 from expertree.orchestration.lanes import train_all
 from expertree.pipeline.cluster_config import ClusterConfig
@@ -31,6 +30,7 @@ from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import Attempt, TrainingTask
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
+from expertree.training.workers import Workers
 from killing import kill_one_called
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]

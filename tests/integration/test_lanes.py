@@ -13,12 +13,12 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from expertree.errors import TrainingError, TransientStorageError
-from expertree.experts.workers import Workers
 from expertree.orchestration.lanes import train_all
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import TrainingTask
 from expertree.storage import Storage
+from expertree.training.workers import Workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

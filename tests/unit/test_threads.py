@@ -6,7 +6,7 @@ import cv2
 import pytest
 import torch
 
-from expertree.threads import threads
+from expertree.threads import threads, torch_threads
 
 
 @pytest.fixture(autouse=True)
@@ -29,4 +29,12 @@ def test_after_the_block_there_are_as_many_threads_as_before() -> None:
     assert counts() == (3, 2)
     with pytest.raises(OSError, match="the block"), threads(1):
         raise OSError("the block")
+    assert counts() == (3, 2)
+
+
+def test_torchs_threads_can_be_set_alone() -> None:
+    torch.set_num_threads(3)
+    cv2.setNumThreads(2)
+    with torch_threads(1):
+        assert counts() == (1, 2)
     assert counts() == (3, 2)

@@ -18,9 +18,9 @@ from expertree.batch.listing import Item
 from expertree.batch.manifest import Record
 from expertree.batch.settings import RestoreOptions
 from expertree.errors import ConfigError, ExpertreeError, PhotoError
-from expertree.experts.shortage import is_out_of_memory
 from expertree.images.photo_file import Photo, read_photo, write_photo
 from expertree.images.tiling import plan_tiles
+from expertree.memory import is_out_of_memory
 from expertree.restorer import OnTile, Restorer
 from expertree.restorer.per_tile import TileRoute, restore_per_tile
 from expertree.routing import Route

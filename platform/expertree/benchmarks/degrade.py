@@ -123,7 +123,7 @@ def _pair(
     trained = train_expert(
         job, patches=patches, directory=table.sub("expert"), device=config.device
     )
-    return made_per_s, trained.num_samples / trained.seconds
+    return made_per_s, trained.num_seen / trained.seconds
 
 
 def _plan(config: DegradeConfig) -> list[PartPlan]:

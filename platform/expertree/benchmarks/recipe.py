@@ -42,6 +42,7 @@ from expertree.experts.scoring import score_expert, score_inputs
 from expertree.images.io import decode_u8, encode_png
 from expertree.pipeline.tables import write_table
 from expertree.storage import Storage
+from expertree.training import LOG
 
 ALL = "all"
 """Name of the task of one network for all degradations."""
@@ -55,7 +56,6 @@ slower or faster while its speed was measured, is done again at the speed it had
 
 _MOST_ATTEMPTS = 3
 
-_LOG = "log.json"
 _FILE = "patches.parquet"
 
 
@@ -148,17 +148,17 @@ def _train(
     # The first steps are slower, so that a short run would promise too little.
     warm = directory.sub("warm")
     train_expert(job(max(160, round(seconds))), patches=task.train, directory=warm)
-    rate = warm.read_json(_LOG)["samples_per_s"]
+    rate = warm.read_json(LOG)["samples_per_s"]
     result, attempt = directory.sub("expert-0"), 0
     trained = train_expert(job(round(rate * seconds)), patches=task.train, directory=result)
     while abs(trained.seconds - seconds) > _TOLERANCE * seconds and attempt + 1 < _MOST_ATTEMPTS:
         attempt += 1
-        rate = trained.num_samples / trained.seconds
+        rate = trained.num_seen / trained.seconds
         result = directory.sub(f"expert-{attempt}")
         trained = train_expert(job(round(rate * seconds)), patches=task.train, directory=result)
     network = load_expert(result).eval()
     return {
-        "samples": trained.num_samples,
+        "samples": trained.num_seen,
         "seconds": round(trained.seconds, 1),
         "psnr": {
             name: _mean_psnr(score_expert(network, patches)) for name, patches in task.val.items()

@@ -14,8 +14,6 @@ from expertree.degradation.photographs import BUNDLED_SOURCE, list_photographs
 from expertree.degradation.table import DegradationConfig
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
 from expertree.experts.backbones import build_backbone, describe_backbone
-from expertree.experts.state import LOG
-from expertree.experts.workers import Workers
 from expertree.orchestration.cluster import connect
 from expertree.orchestration.lanes import train_all
 from expertree.orchestration.runner import RayRunner
@@ -24,6 +22,7 @@ from expertree.pipeline.make_patches import degrade
 from expertree.scheduling.schedule import TrainingTask
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
+from expertree.training import LOG, Workers
 
 PEAK_TERAFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L4": 121.0}
 """Peak dense bfloat16 teraflops of chips, by a part of their names, as their makers give it."""

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from expertree.benchmarks.processes import family, num_bytes
-from expertree.experts.workers import Workers
 from expertree.orchestration.cluster import CPUS_PER_CORE, connect
 from expertree.orchestration.lanes import train_all
 from expertree.pipeline.cluster_config import ClusterConfig
@@ -23,6 +22,7 @@ from expertree.scheduling.schedule import Attempt, TrainingTask
 from expertree.scheduling.simulation import OnPreemption, bound_s, simulate
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
+from expertree.training import Workers
 
 PAPER_HOURS = 44.0
 """GPU-hours of one of the paper's experts, as its training hours imply."""

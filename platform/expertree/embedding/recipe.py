@@ -1,7 +1,6 @@
 """The extractor's training recipe: settings, and pure functions of the step."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from expertree.passes import indices_at
+from expertree.training import indices_at, rate_share
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,13 +72,10 @@ class ExtractorRecipe:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 
 
-def learning_rate_at(recipe: ExtractorRecipe, step: int) -> float:
-    """Return the learning rate of one step: linear warm-up, then half a cosine to 0."""
+def rate_share_at(recipe: ExtractorRecipe, step: int) -> float:
+    """Return one step's share of the learning rate: linear warm-up, then half a cosine to 0."""
     num_warmup = max(1, round(recipe.warmup_fraction * recipe.num_steps))
-    if step < num_warmup:
-        return recipe.learning_rate * (step + 1) / num_warmup
-    progress = (step - num_warmup) / max(1, recipe.num_steps - num_warmup)
-    return recipe.learning_rate * (1.0 + math.cos(math.pi * progress)) / 2.0
+    return rate_share(step, recipe.num_steps, warmup=num_warmup - 1, hold=1)
 
 
 def crop_px_at(recipe: ExtractorRecipe, step: int) -> int:

@@ -1,10 +1,7 @@
 """Train the extractor against degree captions, with exact resume after a kill."""
 
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +10,6 @@ from torch import Tensor
 from expertree.config import fingerprint
 from expertree.embedding.artefact import save_extractor
 from expertree.embedding.captions import CaptionTower
-from expertree.embedding.checkpoints import delete_checkpoints, newest_checkpoint, save_checkpoint
 from expertree.embedding.extractor import Extractor, ExtractorConfig, Patches, build_extractor
 from expertree.embedding.heads import HEADS, logit_scale
 from expertree.embedding.objective import multi_positive_loss
@@ -22,17 +18,19 @@ from expertree.embedding.recipe import (
     batch_at,
     crops_at,
     distinct,
-    learning_rate_at,
+    rate_share_at,
 )
-from expertree.errors import ConfigError, PausedError, TrainingError
+from expertree.errors import ConfigError, TrainingError
 from expertree.storage import Storage
+from expertree.training import LOG, Checkpoints, OnNote, OnProgress, Optimizer, Plan, train
 
-OnProgress = Callable[[dict[str, Any]], None]
-
-_SECONDS_BETWEEN_REPORTS = 1.0
-_OPTIMIZER = "optimizer"
 _CONTENT = "content_captions.json"
 _CAPTIONED_AT_ONCE = 32
+_MODEL = "model."
+
+_Batch: TypeAlias = tuple[Sequence[int], Tensor, Tensor | None]
+"""Rows of the patches, degraded crops, and clean crops of the different ones among the rows where
+they are the content target; crops are uint8 BCHW."""
 
 
 def train_extractor(
@@ -49,8 +47,9 @@ def train_extractor(
 
     Writes checkpoints into `directory`, and at the end the extractor (see `save_extractor`) and
     `log.json`: the loss of each step, and in the `controller` form what the content target was,
-    `captions by BLIP` or `clean images`. On a CPU a resumed training ends in the same bytes as one
-    that was never interrupted.
+    `captions by BLIP` or `clean images`. On a CPU a resumed training ends in the same weights, to
+    the bit, as one that was never interrupted. When the loss is not finite, it goes back to the
+    newest checkpoint and on at half the learning rate, once.
 
     Args:
         config: Network and recipe.
@@ -68,7 +67,8 @@ def train_extractor(
         ValueError: If captions and patches do not match, or patches are smaller than the crops.
         ConfigError: If the network cannot be built, cannot take crops of that size, or BLIP's
             weights cannot be had.
-        TrainingError: If the loss is not a number, or all captions are equal.
+        TrainingError: If the loss is not finite even at half the rate, or all captions are equal.
+        ArtefactError: If `directory` has the checkpoints of another training.
         StorageError: If the directory cannot be written.
     """
     if len(patches) != len(captions):
@@ -77,161 +77,142 @@ def train_extractor(
         raise TrainingError(
             f"the extractor learns from differences, but all {len(captions)} captions are equal"
         )
-    recipe = config.recipe
-    key = fingerprint([config, seed, list(captions)])
-    with _threads(recipe.num_threads):
-        state = _Training(config, patches, captions, seed, torch.device(device))
+    key, on_device = fingerprint([config, seed, list(captions)]), torch.device(device)
+
+    def begin(_: OnNote) -> _Learner:
+        learner = _Learner(config, captions, seed, on_device)
         if config.content_captions is not None:
-            state.content_captions = _captioned(config, patches, directory, key, device)
-        state.resume(newest_checkpoint(directory, key))
+            learner.content_captions = _captioned(config, patches, directory, key, device)
+        return learner
 
-        def save(num_steps: int, now: _Training) -> None:
-            save_checkpoint(directory, key, num_steps, now.tensors(), now.losses)
-
-        _take_all(state, recipe, on_progress, save)
-    extractor = state.extractor.eval().cpu()
-    log = {"losses": state.losses, "content_target": state.content_target}
-    directory.write_json("log.json", log)
+    checkpoints = Checkpoints(directory, key)
+    learner, record = train(
+        _plan(config.recipe),
+        draw=lambda positions: _draw(config, patches, positions, seed=seed),
+        begin=begin,
+        checkpoints=checkpoints,
+        on_progress=on_progress,
+    )
+    extractor = learner.network.eval().cpu()
+    directory.write_json(LOG, {**record.log(), "content_target": learner.content_target})
     save_extractor(extractor, directory)
-    delete_checkpoints(directory)
+    checkpoints.clear()
     return extractor
 
 
-def _take_all(
-    state: "_Training",
-    recipe: ExtractorRecipe,
-    on_progress: OnProgress | None,
-    save: Callable[[int, "_Training"], None],
-) -> None:
-    """Take the steps that are left; save checkpoints at intervals, and before a pause."""
-    pace = _Pace(on_progress, recipe, len(state.losses))
-    for step in range(len(state.losses), recipe.num_steps):
-        state.take(step)
-        try:
-            pace.report(state.losses)
-        except PausedError:
-            save(step + 1, state)
-            raise
-        if (step + 1) % recipe.checkpoint_every_steps == 0 and step + 1 < recipe.num_steps:
-            save(step + 1, state)
+def _plan(recipe: ExtractorRecipe) -> Plan:
+    size = recipe.batch_size
+    return Plan(
+        name="the extractor",
+        num_samples=recipe.num_steps * size,
+        size_at=lambda _: size,
+        learning_rate=recipe.learning_rate,
+        rate_share_at=lambda num_seen: rate_share_at(recipe, num_seen // size),
+        checkpoint_every=recipe.checkpoint_every_steps * size,
+        curve_every=size,
+        num_threads=recipe.num_threads,
+    )
 
 
-class _Training:
-    """Weights, optimiser and losses between two steps."""
+def _draw(config: ExtractorConfig, patches: Patches, positions: range, *, seed: int) -> _Batch:
+    """Return the crops of the step at some positions."""
+    recipe = config.recipe
+    step = positions.start // recipe.batch_size
+    rows = batch_at(recipe, step, num_patches=len(patches), seed=seed)
+    crops = crops_at(patches.lq(rows), recipe, step, seed=seed)
+    if config.form != "controller" or config.content_captions is not None:
+        return rows, crops, None
+    firsts = [rows.index(row) for row in sorted(set(rows))]
+    return rows, crops, crops_at(patches.gt(rows), recipe, step, seed=seed)[firsts]
+
+
+class _Learner:
+    """The extractor between two steps; a `Learner` of the training loop."""
 
     def __init__(
-        self,
-        config: ExtractorConfig,
-        patches: Patches,
-        captions: Sequence[str],
-        seed: int,
-        device: torch.device,
+        self, config: ExtractorConfig, captions: Sequence[str], seed: int, device: torch.device
     ) -> None:
-        self.recipe, self.patches, self.captions, self.seed = config.recipe, patches, captions, seed
-        self.device = device
-        self.content_captions: Sequence[str] | None = None
-        self.extractor = build_extractor(config, seed=seed).to(device).train()
-        _check_crops(self.extractor)
-        self.losses: list[float] = []
-        weights = [p for p in self.extractor.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in weights if p.ndim > 1]},
-            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            lr=self.recipe.learning_rate,
-            weight_decay=self.recipe.weight_decay,
-            fused=True,
+        self._recipe, self._captions, self._device = config.recipe, captions, device
+        self.content_captions: Sequence[str] = ()
+        self.network = build_extractor(config, seed=seed).to(device).train()
+        _check_crops(self.network)
+        weights = [weight for weight in self.network.parameters() if weight.requires_grad]
+        self._optimizer = Optimizer(
+            [weight for weight in weights if weight.ndim > 1],
+            undecayed=[weight for weight in weights if weight.ndim <= 1],
+            learning_rate=self._recipe.learning_rate,
+            weight_decay=self._recipe.weight_decay,
         )
 
-    def take(self, step: int) -> None:
-        """Take one training step, on one batch."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.recipe, step)
-        loss = self._loss(step)
-        self.losses.append(float(loss.detach()))
-        if not math.isfinite(self.losses[-1]):
-            raise TrainingError(
-                f"the extractor's loss is {self.losses[-1]} at step {step + 1}; lower "
-                f"learning_rate, which is {self.recipe.learning_rate}"
-            )
-        self.optimizer.zero_grad()
+    def learn(self, batch: _Batch, _: range, rate_share: float) -> Tensor:
+        """Move the weights by one batch."""
+        loss = self._loss(*batch)
+        self.network.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self._optimizer.step(rate_share)
+        return loss.detach()
 
-    def _loss(self, step: int) -> Tensor:
-        rows = batch_at(self.recipe, step, num_patches=len(self.patches), seed=self.seed)
-        crops = crops_at(self.patches.lq(rows), self.recipe, step, seed=self.seed)
-        crops = crops.to(self.device).float() / 255.0
-        captions = [self.captions[row] for row in rows]
-        loss = HEADS[self.extractor.config.head].loss
-        if self.extractor.content is None:
+    def _loss(self, rows: Sequence[int], crops: Tensor, clean: Tensor | None) -> Tensor:
+        extractor = self.network
+        captions = [self._captions[row] for row in rows]
+        loss = HEADS[extractor.config.head].loss
+        if extractor.content is None:
             with self._autocast():
-                embeddings = self.extractor.encode(crops)
+                embeddings = extractor.encode(self._shown(crops))
             return loss(embeddings, captions, self._tower())
         with self._autocast():
-            embeddings, content = self.extractor.encode_both(crops)
-        return loss(embeddings, captions, self._tower()) + self._content_loss(content, rows, step)
+            embeddings, content = extractor.encode_both(self._shown(crops))
+        of_content = self._content_loss(content, rows, clean)
+        return loss(embeddings, captions, self._tower()) + of_content
 
-    def _content_loss(self, content: Tensor, rows: Sequence[int], step: int) -> Tensor:
+    def _content_loss(self, content: Tensor, rows: Sequence[int], clean: Tensor | None) -> Tensor:
         """Return the loss of content embeddings (paper 000, appendix A)."""
         tower = self._tower()
-        if self.content_captions is not None:
+        if clean is None:
             names, target_of = distinct([self.content_captions[row] for row in rows])
             targets = tower(names)
         else:
-            keys, target_of = distinct([f"{row:09d}" for row in rows])
-            first = [target_of.index(place) for place in range(len(keys))]
-            clean = crops_at(self.patches.gt(rows), self.recipe, step, seed=self.seed)[first]
+            keys = sorted(set(rows))
+            target_of = [keys.index(row) for row in rows]
             with self._autocast():
-                shown = self.extractor.encode_clean(clean.to(self.device).float() / 255.0)
-            targets = F.normalize(shown, dim=-1)
-        places = torch.tensor(target_of, device=self.device)
+                targets = F.normalize(self.network.encode_clean(self._shown(clean)), dim=-1)
+        places = torch.tensor(target_of, device=self._device)
         return multi_positive_loss(content, targets, places, logit_scale(tower))
 
     @property
     def content_target(self) -> str | None:
         """The target of content embeddings in words; None where there are no such embeddings."""
-        if self.extractor.content is None:
+        if self.network.content is None:
             return None
-        return "captions by BLIP" if self.content_captions is not None else "clean images"
+        return "captions by BLIP" if self.content_captions else "clean images"
+
+    def _shown(self, crops: Tensor) -> Tensor:
+        return crops.to(self._device).float() / 255.0
 
     def _autocast(self) -> torch.autocast:
-        is_half = self.recipe.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=is_half)
+        is_half = self._recipe.precision == "bfloat16"
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=is_half)
 
     def _tower(self) -> CaptionTower:
-        tower = self.extractor.captions
+        tower = self.network.captions
         if tower is None:
             raise ValueError("an extractor without a text tower cannot be trained")
         return tower
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights and optimiser state as named tensors."""
-        found = {f"model.{n}": t.cpu().contiguous() for n, t in self.extractor.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            for name, tensor in state.items():
-                found[f"{_OPTIMIZER}.{index}.{name}"] = tensor.cpu().contiguous()
-        return found
+        weights = {_MODEL + name: tensor for name, tensor in self.network.state_dict().items()}
+        return weights | self._optimizer.tensors()
 
-    def resume(self, checkpoint: tuple[int, dict[str, Tensor], list[float]] | None) -> None:
-        """Restore the state from a checkpoint, if there is one."""
-        if checkpoint is None:
-            return
-        _, tensors, self.losses = checkpoint
-        self.extractor.load_state_dict(
-            {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-        )
-        groups = self.optimizer.param_groups
-        weights = [weight for group in groups for weight in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith(f"{_OPTIMIZER}."):
-                _, index, field = name.split(".")
-                state.setdefault(int(index), {})[field] = _laid_out_as(weights[int(index)], tensor)
-        layout = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": layout})
+    def resume(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the tensors that `tensors` returned."""
+        weights = {
+            name.removeprefix(_MODEL): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(_MODEL)
+        }
+        self.network.load_state_dict(weights)
+        self._optimizer.resume(tensors)
 
 
 def _check_crops(extractor: Extractor) -> None:
@@ -261,48 +242,3 @@ def _captioned(
     captions = caption_images(str(config.content_captions), batches, device=device)
     directory.write_json(_CONTENT, {"key": key, "captions": captions})
     return captions
-
-
-def _laid_out_as(weight: Tensor, tensor: Tensor) -> Tensor:
-    """Return a tensor of the optimiser's state in its weight's memory format.
-
-    The fused step walks through both in memory's order, and safetensors knows one format only.
-    """
-    return tensor if tensor.shape != weight.shape else torch.empty_like(weight).copy_(tensor)
-
-
-class _Pace:
-    """Reports progress about once a second."""
-
-    def __init__(
-        self, on_progress: OnProgress | None, recipe: ExtractorRecipe, first_step: int
-    ) -> None:
-        self._on_progress, self._recipe = on_progress, recipe
-        self._last_s, self._last_step = time.perf_counter(), first_step
-
-    def report(self, losses: Sequence[float]) -> None:
-        """Call `on_progress` if it is time, and after the last step."""
-        now_s, step = time.perf_counter(), len(losses)
-        due = now_s - self._last_s >= _SECONDS_BETWEEN_REPORTS or step == self._recipe.num_steps
-        if self._on_progress is None or not due:
-            return
-        done = (step - self._last_step) * self._recipe.batch_size
-        self._on_progress(
-            {
-                "samples": step * self._recipe.batch_size,
-                "num_samples": self._recipe.num_steps * self._recipe.batch_size,
-                "loss": losses[-1],
-                "samples_per_s": done / max(now_s - self._last_s, 1e-9),
-            }
-        )
-        self._last_s, self._last_step = now_s, step
-
-
-@contextmanager
-def _threads(num_threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

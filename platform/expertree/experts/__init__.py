@@ -9,14 +9,13 @@ from expertree.experts.patches import PairedPatches, read_patches
 from expertree.experts.published import PublishedWeights
 from expertree.experts.recipe import ExpertJob, RecipeConfig
 from expertree.experts.scoring import Restoration, score_expert, score_inputs, score_restoration
-from expertree.experts.training import ExpertResult, train_expert
+from expertree.experts.training import train_expert
 from expertree.experts.weights import load_expert
 
 __all__ = [
     "AdapterConfig",
     "BackboneConfig",
     "ExpertJob",
-    "ExpertResult",
     "PairedPatches",
     "PublishedWeights",
     "RecipeConfig",

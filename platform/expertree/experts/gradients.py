@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from expertree.errors import TrainingError
 from expertree.experts.backbones.spec import Objective
 from expertree.experts.batches import Batch
-from expertree.experts.flat import FlatParameters
 from expertree.experts.losses import LOSSES
 from expertree.experts.recipe import RecipeConfig
-from expertree.experts.shortage import free_cached_memory, is_out_of_memory
+from expertree.memory import free_cached_memory, is_out_of_memory
+from expertree.training import FlatParameters
 
 
 class Gradients:

@@ -1,13 +1,13 @@
 """The recipe of an expert's training: settings, and pure functions of the samples seen."""
 
 import dataclasses
-import math
 from typing import Literal
 
 from expertree.config import fingerprint
 from expertree.experts.adapter import AdapterConfig
 from expertree.experts.backbones import BackboneConfig
 from expertree.experts.published import PublishedWeights
+from expertree.training import rate_share
 
 Loss = Literal["l1", "charbonnier", "l1_fft", "psnr"]
 Precision = Literal["float32", "bfloat16"]
@@ -219,19 +219,10 @@ def rate_share_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> floa
 
     Linear warm-up, then half a cosine to `final_learning_rate_ratio`.
     """
-    warmup = recipe.warmup_samples
-    if num_seen < warmup:
-        return (num_seen + recipe.batch_size) / (warmup + recipe.batch_size)
-    progress = (num_seen - warmup) / max(1, num_samples - warmup)
-    last = recipe.final_learning_rate_ratio
-    return last + (1 - last) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def average_decay_at(recipe: RecipeConfig, num_seen: int) -> float:
-    """Return the share of the old average that the step after `num_seen` samples keeps.
-
-    It is `ema_decay` at most, and less at first: an average over a hundred steps would otherwise
-    hold the initial weights for hundreds of them.
-    """
-    num_steps = num_seen / recipe.batch_size
-    return min(recipe.ema_decay, (1 + num_steps) / (10 + num_steps))
+    return rate_share(
+        num_seen,
+        num_samples,
+        step=recipe.batch_size,
+        warmup=recipe.warmup_samples,
+        last=recipe.final_learning_rate_ratio,
+    )

@@ -18,7 +18,7 @@ from expertree.degradation.recipe import Recipe
 from expertree.experts.batches import Batch
 from expertree.experts.patches import PairedPatches
 from expertree.images.arrays import ImageU8
-from expertree.passes import indices_at
+from expertree.training.passes import indices_at
 
 _FRESH = 0x5EED
 """Tells the seeds of what is degraded anew from the bits that place and turn a crop."""

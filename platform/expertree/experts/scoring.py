@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from expertree.experts.memory import keep_freed_memory
 from expertree.experts.patches import PairedPatches
 from expertree.images.arrays import ImageU8
 from expertree.images.metrics import psnr_rgb, psnr_y, ssim
+from expertree.memory import keep_freed_memory
 
 Scores: TypeAlias = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
 

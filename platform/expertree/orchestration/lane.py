@@ -25,7 +25,7 @@ from expertree.scheduling.work import Work
 from expertree.storage import Storage
 
 if TYPE_CHECKING:
-    from expertree.experts.workers import Workers
+    from expertree.training import Workers
 
 HEARTBEAT_S = 2.0
 
@@ -88,7 +88,7 @@ def fit_lane(name: str, dispatcher: Handle, config: ClusterConfig, directory: St
 def _lane_loop(config: dict[str, Any]) -> None:
     """Lease, train and hand in one task after the other; the first worker leases for all."""
     # Here, so that the process that only starts a lane does not import the networks.
-    from expertree.experts.workers import Workers  # noqa: PLC0415
+    from expertree.training import Workers  # noqa: PLC0415
 
     context = ray.train.get_context()
     workers = Workers(rank=context.get_world_rank(), count=context.get_world_size())

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from expertree.errors import ResourceError
-from expertree.experts.state import LOG
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.experts import ExpertPlan
 from expertree.scheduling.budget import Budget
+from expertree.training import LOG
 
 
 def rates_of(plans: Sequence[ExpertPlan]) -> dict[str, float]:

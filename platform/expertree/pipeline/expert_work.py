@@ -6,12 +6,11 @@ from typing import Any
 
 from expertree.degradation.fresh import NO_REAL_MAPS, RealMaps
 from expertree.experts import ExpertJob, PairedPatches, read_patches, train_expert
-from expertree.experts.training import OnCheckpoint
-from expertree.experts.workers import Workers
 from expertree.pipeline.follow_training import Follower, TrackedRun
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 from expertree.threads import threads
+from expertree.training import OnCheckpoint, Workers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,9 +4,9 @@ import dataclasses
 
 from expertree.embedding import ExtractorConfig, train_extractor
 from expertree.experts import read_patches
-from expertree.experts.workers import Workers
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
+from expertree.training import Workers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -204,7 +204,7 @@ class LocalRunner:
 
 
 def _train_one(schedule: Schedule, task: TrainingTask, on_status: OnStatus) -> None:
-    from expertree.experts.workers import Workers  # noqa: PLC0415 - torch, seconds
+    from expertree.training import Workers  # noqa: PLC0415 - torch, seconds
 
     last_s = 0.0
 

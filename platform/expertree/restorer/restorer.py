@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.experts.adapter import Adapter
-from expertree.experts.shortage import free_cached_memory, is_out_of_memory
 from expertree.hierarchy import ROOT, Tree
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float, to_u8
 from expertree.images.mixing import mix
 from expertree.images.tiling import TilePlan, restore_tiled
+from expertree.memory import free_cached_memory, is_out_of_memory
 from expertree.restorer.bundle import Bundle, open_bundle
 from expertree.restorer.switching import SwitchedNetwork
 from expertree.restorer.tiles import OVERLAP_PX, plans_to_try

@@ -3,7 +3,6 @@
 No expert runs here, so a search over objectives costs seconds a trial (METHOD section 5).
 """
 
-import contextlib
 import copy
 import dataclasses
 import math
@@ -29,6 +28,8 @@ from expertree.routing.losses import (
     uncertainty_loss,
 )
 from expertree.routing.router import Router, RouterOutput, RouterShape
+from expertree.threads import torch_threads
+from expertree.training import Optimizer, rate_share
 
 Objective = Literal["cost", "expected_l1", "paper"]
 
@@ -178,7 +179,8 @@ def train_router(
     chosen_levels = range(tree.num_levels) if levels is None else levels
     table = _make_table(config, tree, embeddings, leaves, psnr, inputs, levels=chosen_levels)
     centroids = torch.from_numpy(tree.leaf_centroids.copy())
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    # One thread sums in one order; steps this small are slower on more.
+    with torch.random.fork_rng(devices=[]), torch_threads(1):
         torch.manual_seed(seed)
         predicts = config.objective == "cost"
         order = torch.randperm(len(table.leaves))
@@ -209,17 +211,6 @@ def train_router(
             curve=_mean_curve(choosing),
             held_out_regret_db=float(np.mean(kept)),
         )
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread, to sum in one order; steps this small are slower on more threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _make_table(
@@ -329,15 +320,18 @@ class _Costs:
 def _fit(config: RouterConfig, part: _Part, kept: _Table, held_out: _Table) -> list[RouterEpoch]:
     """Train a part, leave it with the weights of its best pass, and return all passes."""
     module = part.module
-    optimizer = torch.optim.AdamW(
-        module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    optimizer = Optimizer(
+        module.parameters(),
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=False,  # It rounds in another way, and stored routers are to be made again alike.
     )
     num_steps = config.num_epochs * -(-len(kept.leaves) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    shares = (rate_share(step, num_steps) for step in range(num_steps))
     curve: list[RouterEpoch] = []
     best_db, best_state = math.inf, copy.deepcopy(module.state_dict())
     for _ in range(config.num_epochs):
-        loss = _run_epoch(config, part, optimizer, schedule, kept)
+        loss = _run_epoch(config, part, optimizer, shares, kept)
         with torch.inference_mode():
             module.eval()
             train_db, held_out_db = part.regret_db(kept), part.regret_db(held_out)
@@ -353,8 +347,8 @@ def _fit(config: RouterConfig, part: _Part, kept: _Table, held_out: _Table) -> l
 def _run_epoch(
     config: RouterConfig,
     part: _Part,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
+    optimizer: Optimizer,
+    shares: Iterator[float],
     table: _Table,
 ) -> float:
     part.module.train()
@@ -364,10 +358,9 @@ def _run_epoch(
         if len(indices) == 1:  # BatchNorm has no variance of one sample
             continue
         loss = part.loss(table.rows(indices))
-        optimizer.zero_grad(set_to_none=True)
+        part.module.zero_grad()
         torch.autograd.backward(loss)
-        optimizer.step()
-        schedule.step()
+        optimizer.step(next(shares))
         losses.append(float(loss.detach()))
     if not np.isfinite(losses).all():
         raise TrainingError(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from expertree.experts.workers import Workers
+    from expertree.training import Workers
 
 OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]
 

@@ -11,7 +11,6 @@ import torch
 from expertree.config import load, to_dict
 from expertree.errors import ArtefactError, ConfigError
 from expertree.experts.backbones import backbone_record, build_backbone, resolve_backbone
-from expertree.experts.state import LOG
 from expertree.pipeline.build import prepare
 from expertree.pipeline.dry_run import lanes_of
 from expertree.pipeline.settings import BuildConfig
@@ -31,6 +30,8 @@ from expertree.search.sharing import Needed, add_up
 from expertree.search.space import Space
 from expertree.search.state import SearchState
 from expertree.storage import Storage
+from expertree.threads import torch_threads
+from expertree.training import LOG
 
 _MOST_LISTED = 10_000
 _SECONDS_AN_HOUR = 3600.0
@@ -142,15 +143,12 @@ def _timed(config: BuildConfig) -> float:
     recipe = config.experts.recipe
     network = build_backbone(config.experts.backbone, fast=config.experts.adapter is None).train()
     images = torch.rand(recipe.batch_size, 3, recipe.patch_px, recipe.patch_px)
-    before, seconds = torch.get_num_threads(), 0.0
-    torch.set_num_threads(recipe.num_threads)
-    try:
+    seconds = 0.0
+    with torch_threads(recipe.num_threads):
         for _ in range(2):
             begin = time.perf_counter()
             torch.autograd.backward((network(images) - images).abs().mean())
             seconds = time.perf_counter() - begin
-    finally:
-        torch.set_num_threads(before)
     return recipe.batch_size / max(seconds, 1e-9)
 
 

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 
 from expertree.evaluation import average
-from expertree.experts.state import LOG
 from expertree.hierarchy import ROOT, Tree
 from expertree.pipeline.routers import train_router_on
 from expertree.pipeline.runner import OnDone, Runner
@@ -30,6 +29,7 @@ from expertree.search.planning import (
 from expertree.search.settings import trial_config
 from expertree.search.trial_plan import TrialResult
 from expertree.storage import Storage
+from expertree.training import LOG
 
 _SECONDS_AN_HOUR = 3600.0
 

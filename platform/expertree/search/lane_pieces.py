@@ -8,7 +8,6 @@ from typing import Any
 
 from expertree.experts import PairedPatches, read_patches, score_expert, train_expert
 from expertree.experts.training import Part
-from expertree.experts.workers import Workers
 from expertree.pipeline.expert_work import ExpertWork
 from expertree.pipeline.score import (
     SCORE_BATCH,
@@ -20,6 +19,7 @@ from expertree.pipeline.score import (
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 from expertree.threads import threads
+from expertree.training import Workers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +75,9 @@ class PieceWork:
             result = self.expert.directory if part is None else part.snapshot
             result.commit(dict(spec))
             end = self.expert.job.num_samples if part is None else part.num_samples
-            note = {"key": trained.key, "samples": end, "seconds": trained.seconds}
-            self.notes.write_json(f"{trained.key}-{end:012d}-{uuid.uuid4().hex[:8]}.json", note)
+            key = self.expert.job.key
+            note = {"key": key, "samples": end, "seconds": trained.seconds}
+            self.notes.write_json(f"{key}-{end:012d}-{uuid.uuid4().hex[:8]}.json", note)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,8 +14,8 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from expertree.errors import MemoryShortageError, OptionError, OverloadError
-from expertree.experts.shortage import is_out_of_memory
 from expertree.images.arrays import Image
+from expertree.memory import is_out_of_memory
 from expertree.restorer import Restorer
 from expertree.routing import Wish
 from expertree.serving.describe import describe_model, describe_route

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.errors import ArtefactError, OptionError
-from expertree.experts.shortage import free_cached_memory, is_out_of_memory
 from expertree.images.io import to_float, to_u8
+from expertree.memory import free_cached_memory, is_out_of_memory
 from expertree.restorer import Restorer
 from expertree.routing import RouterOutput, Wish
 from expertree.serving.describe import describe_route

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from expertree.errors import MemoryShortageError, OptionError, TooLargeError, UnavailableError
-from expertree.experts.shortage import is_out_of_memory
 from expertree.images.containers import Header, read_header
+from expertree.memory import is_out_of_memory
 from expertree.routing import Wish
 from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
 from expertree.serving.engine import Engine, Model, OnTile, Routed, untouched

@@ -33,6 +33,7 @@ from expertree.errors import ConfigError
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float
 from expertree.studies.tables import Rows, Table
+from expertree.training import OnProgress
 
 VERSION = 1
 """Raise it when the same settings would give other rows."""
@@ -323,11 +324,11 @@ def _confusions(found: Mapping[str, Mapping[str, Any]]) -> Table:
     )
 
 
-def _spoken(say: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
+def _spoken(say: Callable[[str], None]) -> OnProgress:
     """Return a function that reports the training's progress once a minute."""
     next_s = time.perf_counter() + _SECONDS_BETWEEN_LINES
 
-    def on_progress(report: dict[str, Any]) -> None:
+    def on_progress(report: Mapping[str, Any]) -> None:
         nonlocal next_s
         if time.perf_counter() < next_s:
             return

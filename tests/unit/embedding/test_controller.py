@@ -167,7 +167,7 @@ def test_training_moves_controller_and_links_and_nothing_that_came_pretrained(ex
     assert "visual.proj" in moved
     log = trained.read_json("log.json")
     assert log["content_target"] == "clean images"
-    assert log["losses"][-1] < log["losses"][0]
+    assert log["curve"]["loss"][-1] < log["curve"]["loss"][0]
 
 
 def test_the_first_loss_is_that_of_degrees_and_that_of_clean_images(config, extractor, tmp_path):
@@ -189,7 +189,7 @@ def test_the_first_loss_is_that_of_degrees_and_that_of_clean_images(config, extr
         places = torch.tensor([keys.index(row) for row in rows])
         expected = multi_positive_loss(content, targets, places, logit_scale(extractor.captions))
         expected += HEADS["linear"].loss(content, [CAPTIONS[r] for r in rows], extractor.captions)
-    (found,) = directory.read_json("log.json")["losses"]
+    (found,) = directory.read_json("log.json")["curve"]["loss"]
     assert found == pytest.approx(float(expected), rel=1e-5)
 
 

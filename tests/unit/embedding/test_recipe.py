@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from expertree.embedding import ExtractorRecipe
-from expertree.embedding.recipe import batch_at, crop_px_at, crops_at, distinct, learning_rate_at
+from expertree.embedding.recipe import batch_at, crop_px_at, crops_at, distinct, rate_share_at
 
 
 def test_every_pass_shows_each_patch_once_in_another_order():
@@ -74,8 +74,8 @@ def test_crops_larger_than_the_patches_are_refused():
 
 
 def test_the_learning_rate_rises_then_falls_to_zero():
-    recipe = ExtractorRecipe(num_steps=100, learning_rate=1.0, warmup_fraction=0.1)
-    rates = [learning_rate_at(recipe, step) for step in range(100)]
+    recipe = ExtractorRecipe(num_steps=100, warmup_fraction=0.1)
+    rates = [rate_share_at(recipe, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True)

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from expertree.embedding import (
     load_extractor,
     train_extractor,
 )
-from expertree.errors import PausedError, TrainingError
+from expertree.embedding.heads import HEADS
+from expertree.errors import ArtefactError, PausedError, TrainingError
 from expertree.storage import Storage
 
 RECIPE = ExtractorRecipe(
@@ -68,6 +70,18 @@ def train(directory, patches=None, config=CONFIG, **options):
     )
 
 
+def losses_of(directory) -> list[float]:
+    return directory.read_json("log.json")["curve"]["loss"]
+
+
+def check_equal(one, other) -> None:
+    """To the bit, but for the seconds in the log."""
+    assert one.list_files() == other.list_files()
+    for name in set(other.list_files()) - {"log.json"}:
+        assert one.read_bytes(name) == other.read_bytes(name)
+    assert losses_of(one) == losses_of(other)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Storage:
     directory = Storage.open(tmp_path_factory.mktemp("undisturbed"))
@@ -78,16 +92,17 @@ def undisturbed(tmp_path_factory) -> Storage:
 def test_the_result_is_complete_and_leaves_no_checkpoints(undisturbed):
     names = ["captions.safetensors", "extractor.json", "extractor.safetensors", "log.json"]
     assert undisturbed.list_files() == names
-    losses = undisturbed.read_json("log.json")["losses"]
-    assert len(losses) == 12
+    log = undisturbed.read_json("log.json")
+    assert log["curve"]["samples"] == [8 * (step + 1) for step in range(12)]
+    assert log["notes"] == []
+    losses = log["curve"]["loss"]
     assert losses[-1] < losses[0]
 
 
 def test_training_twice_gives_the_same_bytes(undisturbed, tmp_path):
     again = Storage.open(tmp_path)
     train(again)
-    for name in undisturbed.list_files():
-        assert again.read_bytes(name) == undisturbed.read_bytes(name)
+    check_equal(again, undisturbed)
 
 
 @pytest.mark.parametrize("num_batches", [2, 6, 9])
@@ -98,8 +113,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(undisturbed, tmp_path, num_
     patches = MadePatches()
     train(directory, patches)
     assert patches.num_calls == 12 - num_batches // 4 * 4
-    for name in undisturbed.list_files():
-        assert directory.read_bytes(name) == undisturbed.read_bytes(name)
+    check_equal(directory, undisturbed)
 
 
 def test_a_paused_training_leaves_a_checkpoint_and_repeats_nothing(
@@ -109,21 +123,20 @@ def test_a_paused_training_leaves_a_checkpoint_and_repeats_nothing(
         if status["samples"] >= 6 * RECIPE.batch_size:
             raise PausedError("the node goes away")
 
-    monkeypatch.setattr("expertree.embedding.training._SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr("expertree.training.loop._SECONDS_BETWEEN_REPORTS", 0.0)
     directory, patches = Storage.open(tmp_path), MadePatches()
     with pytest.raises(PausedError):
         train(directory, on_progress=leave)
     train(directory, patches)
     assert patches.num_calls == 6
-    for name in undisturbed.list_files():
-        assert directory.read_bytes(name) == undisturbed.read_bytes(name)
+    check_equal(directory, undisturbed)
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(undisturbed, tmp_path):
     directory = Storage.open(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         train(directory, DyingPatches(9))
-    directory.write_bytes("checkpoints/00000008/tensors.safetensors", b"damaged")
+    directory.write_bytes("checkpoints/after-000000000064.safetensors", b"damaged")
     patches = MadePatches()
     train(directory, patches)
     assert patches.num_calls == 12 - 4
@@ -132,14 +145,26 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(undisturbed, tmp
     )
 
 
-def test_checkpoints_of_another_recipe_are_not_used(tmp_path):
+def test_checkpoints_of_another_recipe_are_refused(tmp_path):
     directory = Storage.open(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         train(directory, DyingPatches(9))
-    patches = MadePatches()
     recipe = dataclasses.replace(RECIPE, learning_rate=1e-3)
-    train(directory, patches, dataclasses.replace(CONFIG, recipe=recipe))
+    with pytest.raises(ArtefactError, match="another job"):
+        train(directory, config=dataclasses.replace(CONFIG, recipe=recipe))
+
+
+def test_checkpoints_in_the_form_of_before_are_told_of_and_not_used(undisturbed, tmp_path, caplog):
+    directory = Storage.open(tmp_path)
+    old = directory.sub("checkpoints", "00000008")
+    old.write_bytes("tensors.safetensors", b"of another form")
+    old.write_json("progress.json", [1.0] * 8)
+    old.commit({"key": "k", "step": 8})
+    patches = MadePatches()
+    train(directory, patches)
     assert patches.num_calls == 12
+    assert "00000008" in caplog.text
+    check_equal(directory, undisturbed)
 
 
 def test_degrees_that_are_easy_to_see_are_learnt(tmp_path):
@@ -160,15 +185,15 @@ def test_degrees_that_are_easy_to_see_are_learnt(tmp_path):
 def test_every_head_and_the_sliding_view_learn(tmp_path, change):
     directory = Storage.open(tmp_path)
     train(directory, config=dataclasses.replace(CONFIG, **change))
-    losses = directory.read_json("log.json")["losses"]
+    losses = losses_of(directory)
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
 
 
 def test_bfloat16_starts_at_almost_the_same_loss(undisturbed, tmp_path):
     recipe = dataclasses.replace(RECIPE, num_steps=1, precision="bfloat16")
     train(Storage.open(tmp_path), config=dataclasses.replace(CONFIG, recipe=recipe))
-    (found,) = Storage.open(tmp_path).read_json("log.json")["losses"]
-    expected = undisturbed.read_json("log.json")["losses"][0]
+    (found,) = losses_of(Storage.open(tmp_path))
+    expected = losses_of(undisturbed)[0]
     assert found != expected
     assert found == pytest.approx(expected, rel=0.05)
 
@@ -177,7 +202,7 @@ def test_progress_counts_samples_and_can_stop_the_training(tmp_path):
     reports = []
     train(Storage.open(tmp_path), on_progress=reports.append)
     assert reports[-1]["samples"] == reports[-1]["num_samples"] == 12 * 8
-    assert set(reports[-1]) == {"samples", "num_samples", "loss", "samples_per_s"}
+    assert {"loss", "samples_per_s", "learning_rate", "notes"} < set(reports[-1])
 
     def stop(_):
         raise KeyboardInterrupt
@@ -195,10 +220,25 @@ def test_the_number_of_threads_is_put_back(tmp_path):
     torch.set_num_threads(before)
 
 
-def test_a_loss_that_is_not_a_number_stops_the_training(tmp_path):
+def test_a_loss_that_is_not_finite_at_half_the_rate_too_stops_the_training(tmp_path):
     recipe = dataclasses.replace(RECIPE, learning_rate=1e30, warmup_fraction=0.0)
-    with pytest.raises(TrainingError, match=r"loss is nan at step .* lower learning_rate"):
+    with pytest.raises(TrainingError, match=r"the extractor: .*not finite.*learning_rate=1e\+30"):
         train(Storage.open(tmp_path), config=dataclasses.replace(CONFIG, recipe=recipe))
+
+
+def test_after_a_loss_that_is_not_finite_it_goes_on_at_half_the_rate(tmp_path, monkeypatch):
+    calls, loss = itertools.count(), HEADS["linear"].loss
+
+    def spoilt(*arguments):
+        return loss(*arguments) * (float("nan") if next(calls) == 6 else 1.0)
+
+    head = dataclasses.replace(HEADS["linear"], loss=spoilt)
+    monkeypatch.setitem(HEADS, "linear", head)
+    directory = Storage.open(tmp_path)
+    train(directory)
+    (note,) = directory.read_json("log.json")["notes"]
+    assert "not finite after 56 samples; went on from 32" in note
+    assert len(losses_of(directory)) == 12
 
 
 def test_captions_must_match_the_patches_and_differ(tmp_path):

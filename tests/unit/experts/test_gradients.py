@@ -7,9 +7,9 @@ from torch import nn
 from expertree.errors import TrainingError
 from expertree.experts.backbones import BackboneConfig, build_backbone
 from expertree.experts.batches import Batch
-from expertree.experts.flat import FlatParameters
 from expertree.experts.gradients import Gradients
 from expertree.experts.recipe import RecipeConfig
+from expertree.training.flat import FlatParameters
 
 
 class Limited(nn.Module):

@@ -50,7 +50,7 @@ def root(tmp_path, patches):
 @pytest.fixture
 def train(tmp_path, patches, root, monkeypatch):
     """Train an adapter on the root; a report after each step, not after each second."""
-    monkeypatch.setattr("expertree.experts.training._SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr("expertree.training.loop._SECONDS_BETWEEN_REPORTS", 0.0)
 
     def run(name, on_progress=None, **changes):
         job = ExpertJob(

@@ -10,7 +10,6 @@ import torch.multiprocessing as mp
 
 from expertree.experts.backbones import BackboneConfig, build_backbone
 from expertree.experts.batches import Batch
-from expertree.experts.flat import FlatParameters
 from expertree.experts.gradients import Gradients
 from expertree.experts.patches import read_patches
 from expertree.experts.recipe import ExpertJob, RecipeConfig
@@ -18,8 +17,9 @@ from expertree.experts.sampling import draw_batch
 from expertree.experts.scoring import score_expert, score_inputs
 from expertree.experts.training import train_expert
 from expertree.experts.weights import load_expert
-from expertree.experts.workers import Workers
 from expertree.storage import Storage
+from expertree.training.flat import FlatParameters
+from expertree.training.workers import Workers
 
 pytestmark = pytest.mark.gpu
 
@@ -78,12 +78,12 @@ def test_a_killed_training_goes_on_from_its_checkpoint(patches, tmp_path):
             raise StoppedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("expertree.experts.training._SECONDS_BETWEEN_REPORTS", 0.0)
+        patch.setattr("expertree.training.loop._SECONDS_BETWEEN_REPORTS", 0.0)
         with pytest.raises(StoppedError):
             train_expert(job, patches=patches, directory=directory, device=DEVICE, on_progress=kill)
     assert directory.list_files(".safetensors")
     result = train_expert(job, patches=patches, directory=directory, device=DEVICE)
-    assert result.num_samples == job.num_samples
+    assert result.num_seen == job.num_samples
 
 
 def test_batches_wait_in_pinned_memory(patches):

@@ -10,9 +10,9 @@ from expertree.experts.backbones import BackboneConfig
 from expertree.experts.patches import read_patches
 from expertree.experts.recipe import ExpertJob, RecipeConfig
 from expertree.experts.training import train_expert
-from expertree.experts.weights import load_expert
-from expertree.experts.workers import ALONE, Workers
+from expertree.experts.weights import load_expert, read_card
 from expertree.storage import Storage
+from expertree.training import Workers
 
 JOB = ExpertJob(
     key="e0",
@@ -38,7 +38,8 @@ def train(folder, rank, count, results):
         directory=Storage.open(folder / f"by-{count}"),
         workers=Workers(rank=rank, count=count),
     )
-    results.put((count, result.sha256, result.loss))
+    sha256 = read_card(Storage.open(folder / f"by-{count}")).sha256
+    results.put((count, sha256, result.loss))
     if count > 1:
         dist.destroy_process_group()
 
@@ -65,15 +66,3 @@ def test_two_workers_give_the_network_that_one_gives(tmp_path):
     found, expected = (load_expert(Storage.open(tmp_path / f"by-{n}")) for n in (2, 1))
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], value, rtol=1e-3, atol=1e-4)
-
-
-def test_shares_are_a_partition_of_the_batch():
-    shares = [Workers(rank=rank, count=3).share(range(10, 17)) for rank in range(3)]
-    assert sorted(position for share in shares for position in share) == list(range(10, 17))
-    assert ALONE.share(range(4)) == range(4)
-    assert len(Workers(rank=2, count=3).share(range(2))) == 0
-
-
-def test_a_rank_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="rank 2 does not exist among 2"):
-        Workers(rank=2, count=2)

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from expertree.errors import PausedError, TrainingError, TransientStorageError
-from expertree.experts.workers import ALONE, Workers
 from expertree.orchestration import lane, lanes
 from expertree.orchestration.cluster import roomiest
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.scheduling.dispatcher import Dispatcher, LaneIdentity, TrainingStatus
 from expertree.scheduling.schedule import State, TrainingTask
 from expertree.storage import Storage
+from expertree.training.workers import ALONE, Workers
 
 NODE = "0a" * 28
 """An id as Ray's are."""

@@ -13,13 +13,13 @@ from expertree.errors import ConfigError, TrainingError
 from expertree.events import read_events
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig
 from expertree.experts.losses import LOSSES
-from expertree.experts.workers import ALONE
 from expertree.images.io import encode_png
 from expertree.pipeline.expert_work import ExpertWork
 from expertree.pipeline.follow_training import TrackedRun, tracking_folder
 from expertree.pipeline.tables import write_table
 from expertree.storage import Storage
 from expertree.tracking import RunIdentity, TrackingConfig
+from expertree.training.workers import ALONE
 
 SIDE_PX = 16
 

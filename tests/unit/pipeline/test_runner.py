@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from expertree.errors import ArtefactError, ConfigError, TrainingError
-from expertree.experts.workers import Workers
 from expertree.orchestration.runner import RayRunner, runner_of
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.dry_run import lanes_of
@@ -20,6 +19,7 @@ from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.schedule import State, TrainingTask
 from expertree.search.settings import SearchConfig
 from expertree.storage import Storage
+from expertree.training.workers import Workers
 
 
 @dataclasses.dataclass

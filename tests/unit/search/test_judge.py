@@ -15,7 +15,6 @@ from expertree.embedding import (
     load_extractor,
     save_extractor,
 )
-from expertree.experts.state import LOG
 from expertree.hierarchy import assign, load_tree
 from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.score import INPUTS
@@ -26,6 +25,7 @@ from expertree.search.judge import judge_trial
 from expertree.search.planning import SETS, TRAIN, SearchSetup, quiet_bench
 from expertree.search.settings import SearchConfig
 from expertree.storage import Storage
+from expertree.training.record import LOG
 
 NUM, TASKS = 120, ("noise", "haze")
 CONFIG = {

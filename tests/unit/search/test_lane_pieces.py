@@ -9,12 +9,12 @@ import torch
 
 from expertree.errors import ArtefactError, TrainingError
 from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig
-from expertree.experts.workers import ALONE
 from expertree.pipeline.expert_work import ExpertWork
 from expertree.pipeline.score import Column
 from expertree.scheduling.work import Work
 from expertree.search.lane_pieces import PieceWork, ScoreWork
 from expertree.storage import Storage
+from expertree.training.workers import ALONE
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,12 @@ class FlatParameters:
             self.spans.append((start, start + size))
             start += size
 
+    def part(self, begin: int, end: int) -> nn.Parameter:
+        """Return some of the numbers, with their gradient, for an optimiser to step on."""
+        view = nn.Parameter(self.vector.data[begin:end])
+        view.grad = self.gradient[begin:end]
+        return view
+
     def clear_gradients(self) -> None:
         """Set all gradients to zero."""
         self.gradient.zero_()

@@ -8,8 +8,8 @@ import torch
 
 from expertree import storage
 from expertree.errors import TransientStorageError
-from expertree.experts.checkpoints import Checkpoint, Checkpoints
 from expertree.storage import Storage
+from expertree.training.checkpoints import Checkpoint, Checkpoints
 
 
 class ReadsNothing:

@@ -86,7 +86,7 @@ class Checkpoints:
             try:
                 return self._read(name)
             except _DamagedError as damage:
-                logger.warning("checkpoint %s; the one before it is used", damage)
+                logger.warning("checkpoint %s; the one before it is used, if there is one", damage)
                 self._delete(name)
         return None
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from expertree.embedding import ExtractorRecipe
 from expertree.embedding.recipe import batch_at
-from expertree.passes import indices_at, order_of_pass
+from expertree.training.passes import indices_at, order_of_pass
 
 
 def test_each_pass_sees_every_patch_once():
