@@ -45,9 +45,10 @@ class ExtractorRecipe:
     weight_decay: float = 0.05
     """Weight decay of AdamW, on matrices and filters only."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the image tower's multiplications. `bfloat16` is two to three times as fast
-    where the processor has instructions for it (AMX, or a GPU), and slower where it has none."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Number format of the image tower's multiplications. `bfloat16` is about twice as fast where
+    the processor has instructions for it (AMX, or a GPU), and slower where it has none; `auto`
+    takes it where it has."""
 
     checkpoint_every_steps: int = 200
     """Steps between checkpoints: the most that is lost when the training is killed."""

@@ -94,10 +94,21 @@ def train_extractor(
         on_progress=on_progress,
     )
     extractor = learner.network.eval().cpu()
-    directory.write_json(LOG, {**record.log(), "content_target": learner.content_target})
+    precision = "bfloat16" if learner.is_half else "float32"
+    made = {"precision": precision, "content_target": learner.content_target}
+    directory.write_json(LOG, {**record.log(), **made})
     save_extractor(extractor, directory)
     checkpoints.clear()
     return extractor
+
+
+def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
+    """Return whether a training multiplies in bfloat16: if told to, or if `auto` finds it fast."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def _plan(recipe: ExtractorRecipe) -> Plan:
@@ -133,6 +144,7 @@ class _Learner:
         self, config: ExtractorConfig, captions: Sequence[str], seed: int, device: torch.device
     ) -> None:
         self._recipe, self._captions, self._device = config.recipe, captions, device
+        self.is_half = computes_in_bfloat16(config.recipe.precision, device)
         self.content_captions: Sequence[str] = ()
         self.network = build_extractor(config, seed=seed).to(device).train()
         _check_crops(self.network)
@@ -190,8 +202,7 @@ class _Learner:
         return crops.to(self._device).float() / 255.0
 
     def _autocast(self) -> torch.autocast:
-        is_half = self._recipe.precision == "bfloat16"
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=is_half)
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self.is_half)
 
     def _tower(self) -> CaptionTower:
         tower = self.network.captions

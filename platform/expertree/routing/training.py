@@ -278,7 +278,7 @@ class _Gates:
         self, config: RouterConfig, router: Router, centroids: Float[Tensor, "leaves dim"]
     ) -> None:
         self._config, self._centroids, self._router = config, centroids, router
-        self.module = nn.ModuleList(
+        self.module: nn.Module = nn.ModuleList(
             [router.degradation_head, router.granularity_head, router.leaf_gate, router.level_gate]
         )
 

@@ -198,6 +198,18 @@ def test_bfloat16_starts_at_almost_the_same_loss(undisturbed, tmp_path):
     assert found == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_the_format_is_bfloat16_where_the_processor_multiplies_it_fast(
+    undisturbed, tmp_path, monkeypatch, is_fast
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": is_fast})
+    recipe = dataclasses.replace(RECIPE, precision="auto")
+    train(Storage.open(tmp_path), config=dataclasses.replace(CONFIG, recipe=recipe))
+    log = Storage.open(tmp_path).read_json("log.json")
+    assert log["precision"] == ("bfloat16" if is_fast else "float32")
+    assert (losses_of(Storage.open(tmp_path)) == losses_of(undisturbed)) is not is_fast
+
+
 def test_progress_counts_samples_and_can_stop_the_training(tmp_path):
     reports = []
     train(Storage.open(tmp_path), on_progress=reports.append)
