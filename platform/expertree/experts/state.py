@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from expertree.errors import ArtefactError
-from expertree.experts.backbones import build_backbone, resolve_backbone, start_at_identity
+from expertree.experts.backbones import build_backbone, start_at_identity
 from expertree.experts.checkpoints import Checkpoint
 from expertree.experts.flat import FlatParameters
 from expertree.experts.optimizers import Optimizer
@@ -200,7 +200,7 @@ def _initial_network(job: ExpertJob) -> nn.Module:
         return network
     parent = Storage.open(job.init)
     theirs = read_card(parent).backbone
-    if theirs != resolve_backbone(job.backbone):
+    if theirs != job.backbone:
         raise ArtefactError(
             f"expert {job.key} is to start from {parent.uri}, which has another backbone: "
             f"{theirs}, not {job.backbone}"
