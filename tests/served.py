@@ -9,7 +9,7 @@ import numpy as np
 
 from expertree.benchmarks.client import Answer, Client
 from expertree.benchmarks.fresh import fresh_bundle
-from expertree.experts import BackboneConfig
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.images.io import decode_u8, encode_png
 from expertree.orchestration.serving.app import Running
 from expertree.serving.deployments import (
@@ -21,7 +21,7 @@ from expertree.serving.deployments import (
 from expertree.serving.settings import HttpConfig
 from expertree.storage import Storage
 
-SMALL = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
+SMALL = NAFNetConfig(width=4, encoder=(1, 1), decoder=(1, 1))
 
 
 class Endpoint:

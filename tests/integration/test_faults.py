@@ -20,7 +20,8 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from expertree.degradation.recipe import Recipe
-from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
+from expertree.experts import ExpertJob, RecipeConfig, read_patches, train_expert
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.images.io import encode_png
 from expertree.orchestration.lanes import train_all
 from expertree.pipeline.cluster_config import ClusterConfig
@@ -48,7 +49,7 @@ PATCHES = "part-00000.parquet"
 def job_of(name: str) -> ExpertJob:
     return ExpertJob(
         key=name,
-        backbone=BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,)),
+        backbone=NAFNetConfig(width=4, encoder=(1,), middle=1, decoder=(1,)),
         recipe=RECIPE,
         num_samples=NUM_SAMPLES,
         seed=sum(name.encode()),

@@ -13,15 +13,18 @@ import skimage.data
 import torch
 from torch import Tensor, nn
 
-from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
+from expertree.experts.backbones.promptir import PromptIRConfig
+from expertree.experts.backbones.restormer import RestormerConfig
+from expertree.experts.backbones.retinexformer import RetinexformerConfig
 from expertree.images.io import to_float, to_u8
 from expertree.images.metrics import psnr_rgb
 from expertree.images.tiling import TilePlan, plan_tiles, restore_tiled
 
 NETWORKS = {
-    "nafnet": BackboneConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1)),
-    "restormer": BackboneConfig(
-        name="restormer",
+    "nafnet": NAFNetConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1)),
+    "restormer": RestormerConfig(
         width=8,
         encoder=(1, 1, 1),
         middle=1,
@@ -29,9 +32,8 @@ NETWORKS = {
         heads=(1, 2, 2, 4),
         refinement=1,
     ),
-    "retinexformer": BackboneConfig(name="retinexformer", width=8, encoder=(1, 1), middle=1),
-    "promptir": BackboneConfig(
-        name="promptir",
+    "retinexformer": RetinexformerConfig(width=8, encoder=(1, 1), middle=1),
+    "promptir": PromptIRConfig(
         width=8,
         encoder=(1, 1, 1),
         middle=1,

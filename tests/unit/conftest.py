@@ -11,7 +11,8 @@ from torch import nn
 from expertree.embedding import ExtractorConfig, build_extractor, extractor_hash, save_extractor
 from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
 from expertree.experts.adapter import adapter_shapes
-from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.weights import save_expert
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree, save_tree
 from expertree.restorer import Restorer, open_bundle, write_bundle
@@ -20,7 +21,7 @@ from expertree.storage import Storage
 
 EMBED_DIM = 16
 NAMES = ("haze", "noise", "rain")
-BACKBONE = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
+BACKBONE = NAFNetConfig(width=4, encoder=(1, 1), decoder=(1, 1))
 ADAPTER = AdapterConfig(rank=2, train_norms=True)
 
 

@@ -1,16 +1,20 @@
 """Strict loading, fingerprints."""
 
 import dataclasses
+from typing import Annotated
 
 import pytest
 
 from expertree.config import (
+    Named,
     all_keys,
     canonical_json,
     check_key,
     fingerprint,
     load,
+    named_sections,
     open_sections,
+    renamed_sections,
     to_dict,
 )
 from expertree.errors import ConfigError
@@ -20,6 +24,38 @@ from expertree.errors import ConfigError
 class Inner:
     rate: float = 0.5
     sizes: tuple[int, ...] = (1, 4)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    name: str = dataclasses.field(default="round", init=False)
+    radius: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Square:
+    name: str = dataclasses.field(default="square", init=False)
+    side: float = 1.0
+    corners: tuple[int, ...] = (0, 0)
+
+
+SHAPES: Named[Round | Square] = Named(
+    what="shape",
+    presets={"round": Round(), "square": Square(), "wide": Square(side=9.0, corners=(1, 1))},
+)
+Shape = Annotated[Round | Square, SHAPES]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Drawing:
+    shape: Shape = Round()
+    frame: Shape | None = None
+    more: tuple[Shape, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    drawing: Drawing = Drawing()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,3 +131,49 @@ def test_a_key_below_a_section_that_is_null_opens_it() -> None:
         before = to_dict(Outer())
         open_sections(Outer, before, path)
         assert before == to_dict(Outer())
+
+
+def test_a_named_section_is_a_preset_and_what_differs_from_it() -> None:
+    shape = {"name": "wide", "side": 2}
+    page = load(Page, {"drawing": {"shape": shape, "frame": shape, "more": [{}, shape]}})
+    wide = Square(side=2.0, corners=(1, 1))
+    assert page.drawing == Drawing(shape=wide, frame=wide, more=(Round(), wide))
+    assert load(Page, to_dict(page)) == page
+
+
+@pytest.mark.parametrize(
+    ("drawing", "message"),
+    [
+        (
+            {"shape": {"side": 1}},
+            r"'drawing\.shape'.*shape 'round' has no 'side'; known .*: radius",
+        ),
+        ({"frame": {"name": "wide", "sides": 1}}, r"'drawing\.frame'.*did you mean 'side'\?"),
+        ({"more": [{"name": "squar"}]}, r"'drawing\.more\.0'.*'squar'; did you mean 'square'\?"),
+        ({"more": [{"radius": "big"}]}, r"'drawing\.more\.0\.radius' = 'big'"),
+    ],
+)
+def test_what_a_named_section_does_not_have_is_refused(
+    drawing: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(Page, {"drawing": drawing})
+
+
+def test_keys_of_a_named_section_wait_for_its_name() -> None:
+    for key in ("radius", "side", "name", "sid"):
+        check_key(Page, f"drawing.shape.{key}")
+    with pytest.raises(ConfigError, match=r"did you mean 'drawing\.shape\.side'"):
+        check_key(Page, "drawing.shap.side")
+    assert dict(named_sections(Page)) == {"drawing.shape": SHAPES, "drawing.frame": SHAPES}
+    keys = ["drawing.shape.side", "drawing.frame.name"]
+    assert renamed_sections(Page, keys) == ["drawing.frame"]
+
+
+def test_a_named_section_is_short_as_its_nearest_preset() -> None:
+    assert SHAPES.shorten(to_dict(Round())) == {"name": "round"}
+    assert SHAPES.shorten(to_dict(Square(side=3.0))) == {"name": "square", "side": 3.0}
+    assert SHAPES.shorten(to_dict(Square(side=3.0, corners=(1, 1)))) == {
+        "name": "wide",
+        "side": 3.0,
+    }

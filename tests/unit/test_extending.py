@@ -41,16 +41,27 @@ assert captions and captions <= {"light vignette", "heavy vignette"}, captions
 USES_THE_NETWORK = """
 import torch
 from expertree.experts.backbones import (
-    BackboneConfig, build_backbone, describe_backbone, start_at_identity
+    backbone_config, build_backbone, describe_backbone, start_at_identity
 )
+from expertree.config import load
+from expertree.errors import ConfigError
+from expertree.pipeline.settings import ExpertsConfig
 
-config = BackboneConfig(name="dncnn", width=8, middle=2)
+config = backbone_config("dncnn", width=8, middle=2)
+data = {"name": "dncnn", "width": 8, "middle": 2}
+assert load(ExpertsConfig, {"backbone": data}).backbone == config
+try:
+    load(ExpertsConfig, {"backbone": data | {"widht": 8}})
+except ConfigError as error:
+    assert "the backbone 'dncnn' has no 'widht'; did you mean 'width'?" in str(error)
+else:
+    raise AssertionError
 network = build_backbone(config)
 start_at_identity(network, config)
 image = torch.rand(2, 3, 17, 30)
 assert torch.equal(network(image), image)
 assert describe_backbone(config).num_parameters == sum(p.numel() for p in network.parameters())
-assert describe_backbone(BackboneConfig(name="dncnn")).num_parameters == 557_443
+assert describe_backbone(backbone_config("dncnn")).num_parameters == 557_443
 """
 
 

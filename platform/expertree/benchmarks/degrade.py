@@ -22,12 +22,13 @@ from expertree.degradation.recipe import Kind, Recipe, draw_recipe
 from expertree.degradation.registry import REGISTRY
 from expertree.degradation.synthesis import degrade
 from expertree.degradation.table import DegradationConfig
-from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
+from expertree.experts import ExpertJob, RecipeConfig, read_patches, train_expert
+from expertree.experts.backbones import Backbone, backbone_config
 from expertree.images.arrays import ImageU8
 from expertree.pipeline.tables import write_table
 from expertree.storage import Storage
 
-LITE_NAF = BackboneConfig(name="litenaf")
+LITE_NAF = backbone_config("litenaf")
 """NAFNet of width 32 in its GoPro layout, 17.11 M parameters: the paper's LiteNAF (table 7)."""
 
 MIXED = "mixed"
@@ -52,7 +53,7 @@ class DegradeConfig:
     patch_px: int = 128
     """Side of the patches that are made and trained on, as in the paper."""
 
-    backbone: BackboneConfig = LITE_NAF
+    backbone: Backbone = LITE_NAF
     """The expert's network."""
 
     num_rows: int = 112

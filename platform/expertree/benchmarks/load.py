@@ -21,7 +21,8 @@ import numpy as np
 from expertree.benchmarks.client import Answer, Client
 from expertree.benchmarks.fresh import fresh_bundle
 from expertree.benchmarks.processes import family, num_bytes, titled
-from expertree.experts import BackboneConfig
+from expertree.experts.backbones import Backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.images.io import decode_u8, encode_png
 from expertree.orchestration.serving.app import Running, serving
 from expertree.restorer import Restorer
@@ -63,7 +64,7 @@ class LoadConfig:
     num_replicas: int = 2
     """Replicas of experts."""
 
-    backbone: BackboneConfig = BackboneConfig(width=4, encoder=(1, 1), decoder=(1, 1))
+    backbone: Backbone = NAFNetConfig(width=4, encoder=(1, 1), decoder=(1, 1))
     """The experts' network: small, so that most of the time goes into what surrounds it."""
 
     port: int = 8766

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from expertree.benchmarks.fresh import fresh_bundle
-from expertree.experts import BackboneConfig
+from expertree.experts.backbones import Backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.images.io import to_float, to_u8
 from expertree.restorer import Restorer
 from expertree.routing import Wish
@@ -28,7 +29,7 @@ class OverheadConfig:
     bundle: str | None = None
     """A bundle; by default one with fresh weights, which take the same time as trained ones."""
 
-    backbone: BackboneConfig = BackboneConfig()
+    backbone: Backbone = NAFNetConfig()
     """The experts' network, where `bundle` is not given."""
 
     size_px: int = 512

@@ -29,7 +29,6 @@ from expertree.degradation.registry import DEFAULT_TASKS
 from expertree.degradation.synthesis import degrade
 from expertree.degradation.table import DegradationConfig, PatchSet
 from expertree.experts import (
-    BackboneConfig,
     ExpertJob,
     PairedPatches,
     RecipeConfig,
@@ -37,6 +36,8 @@ from expertree.experts import (
     read_patches,
     train_expert,
 )
+from expertree.experts.backbones import Backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.recipe import PAPER_RECIPE
 from expertree.experts.scoring import score_expert, score_inputs
 from expertree.images.io import decode_u8, encode_png
@@ -69,7 +70,7 @@ class RecipeBenchConfig:
     against: RecipeConfig = PAPER_RECIPE
     """The recipe that it is compared with."""
 
-    backbone: BackboneConfig = BackboneConfig()
+    backbone: Backbone = NAFNetConfig()
     """The network of both recipes."""
 
     minutes: tuple[float, ...] = (2.0, 5.0, 10.0)

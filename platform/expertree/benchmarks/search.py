@@ -14,7 +14,8 @@ from expertree.degradation.table import DegradationConfig
 from expertree.embedding import ExtractorConfig
 from expertree.embedding.clip import ClipConfig
 from expertree.embedding.recipe import ExtractorRecipe
-from expertree.experts import BackboneConfig, RecipeConfig
+from expertree.experts import RecipeConfig
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.hierarchy import HierarchyConfig
 from expertree.orchestration.cluster import connect
 from expertree.orchestration.search.run import run_search
@@ -219,7 +220,7 @@ def _wanted(config: SearchBenchConfig) -> SearchConfig:
         ),
         hierarchy=HierarchyConfig(method="bisecting"),
         experts=ExpertsConfig(
-            backbone=BackboneConfig(width=8),
+            backbone=NAFNetConfig(width=8),
             recipe=RecipeConfig(patch_px=32),
             samples_per_expert=config.num_samples,
             warm_start=False,

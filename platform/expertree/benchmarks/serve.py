@@ -14,7 +14,8 @@ import torch
 
 from expertree.benchmarks.client import Client
 from expertree.benchmarks.fresh import fresh_bundle
-from expertree.experts import BackboneConfig
+from expertree.experts.backbones import Backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.images.arrays import ImageU8
 from expertree.images.io import decode_u8, encode_png
 from expertree.orchestration.serving.app import serving
@@ -39,7 +40,7 @@ class ServeBenchConfig:
     bundle: str | None = None
     """A bundle; by default one with fresh weights, which take the same time as trained ones."""
 
-    backbone: BackboneConfig = BackboneConfig()
+    backbone: Backbone = NAFNetConfig()
     """The experts' network, where `bundle` is not given."""
 
     size_px: int = 512

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from expertree.benchmarks.fresh import fresh_bundle
-from expertree.experts import AdapterConfig, BackboneConfig
+from expertree.experts import AdapterConfig
+from expertree.experts.backbones import Backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.hierarchy import ROOT
 from expertree.restorer import Bundle, open_bundle
 from expertree.restorer.switching import SwitchedNetwork
@@ -25,7 +27,7 @@ T = TypeVar("T")
 class SwitchConfig:
     """The networks to time, with fresh weights, and the image."""
 
-    backbone: BackboneConfig = BackboneConfig()
+    backbone: Backbone = NAFNetConfig()
     """The root's network."""
 
     adapter: AdapterConfig = AdapterConfig()

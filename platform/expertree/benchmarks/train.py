@@ -9,11 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expertree.config import to_dict
 from expertree.degradation.parts import plan_patches
 from expertree.degradation.photographs import BUNDLED_SOURCE, list_photographs
 from expertree.degradation.table import DegradationConfig
-from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig, read_patches, train_expert
-from expertree.experts.backbones import build_backbone, describe_backbone
+from expertree.experts import ExpertJob, RecipeConfig, read_patches, train_expert
+from expertree.experts.backbones import (
+    PRESETS,
+    Backbone,
+    backbone_config,
+    build_backbone,
+    describe_backbone,
+)
 from expertree.orchestration.cluster import connect
 from expertree.orchestration.lanes import train_all
 from expertree.orchestration.runner import RayRunner
@@ -34,7 +41,7 @@ _RATES = "rates.json"
 class TrainConfig:
     """The network and recipe to train, and the number of turns."""
 
-    backbone: BackboneConfig = BackboneConfig(name="nafnet_gopro")
+    backbone: Backbone = backbone_config("nafnet_gopro")
     """The network: NAFNet of width 32 in its GoPro layout, the paper's LiteNAF."""
 
     recipe: RecipeConfig = RecipeConfig(patch_px=64, checkpoint_every_samples=128)
@@ -80,7 +87,7 @@ def measure_training(config: TrainConfig) -> dict[str, Any]:
         "teraflops": round(ours * num_flops / 1e12, 3),
         "share_of_peak": None if peak is None else round(ours * num_flops / 1e12 / peak, 4),
         "device": found["device"],
-        "backbone": config.backbone.name,
+        "backbone": PRESETS.shorten(to_dict(config.backbone))["name"],
         "patch_px": config.recipe.patch_px,
         "batch_size": config.recipe.batch_size,
         "precision": config.recipe.precision,

@@ -6,18 +6,28 @@ The files in `conf` lie in the package, so that they are found wherever it is in
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from expertree.config import check_key, load, open_sections, to_dict
+from expertree.config import (
+    NAME,
+    Named,
+    check_key,
+    load,
+    named_sections,
+    open_sections,
+    renamed_sections,
+    to_dict,
+)
 from expertree.errors import ConfigError
 
 T = TypeVar("T")
@@ -50,7 +60,9 @@ _NOTHING_LEFT_BEHIND = {
 def compose(cls: type[T], arguments: Sequence[str], *, verb: str, config_name: str) -> T | None:
     """Compose a verb's configuration from its defaults, its YAML files and a command line.
 
-    A key below a section that is null by default (`experts.adapter.rank=8`) creates the section.
+    A key below a section that is null by default (`experts.adapter.rank=8`) creates the section. A
+    name (`experts.backbone.name=restormer`) begins its section anew: it stands for sizes of its
+    own, whatever YAML says of another, and those on the same command line hold.
 
     Args:
         cls: The verb's dataclass.
@@ -67,12 +79,15 @@ def compose(cls: type[T], arguments: Sequence[str], *, verb: str, config_name: s
     """
     overrides, options = _apart(spell_out(arguments))
     node = to_dict(cls())
-    for key in _keys(overrides):
+    parsed = _parsed(overrides)
+    for key in _keys(parsed):
         check_key(cls, key)
         open_sections(cls, node, key)
+    for path, named in named_sections(cls):
+        _shorten(node, path, named)
     ConfigStore.instance().store(name=f"{verb}_defaults", node=node)
     # Hydra takes overrides in one run only, not with options between them.
-    command = [f"expertree {verb}", *_quiet(overrides), *options]
+    command = [f"expertree {verb}", *_quiet(_with_names(cls, parsed)), *options]
     with _in_one_sentence(), _as_this_process(command):
         plain = _composed(config_name)
     return None if plain is None else load(cls, plain)
@@ -134,14 +149,47 @@ def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return overrides, options
 
 
-def _keys(overrides: Sequence[str]) -> Iterator[str]:
-    """Yield the keys of the verb's dataclass that overrides change."""
+def _parsed(overrides: Sequence[str]) -> list[Override]:
     with _in_one_sentence():
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    for override in parsed:
+        return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def _keys(overrides: Sequence[Override]) -> Iterator[str]:
+    """Yield the keys of the verb's dataclass that overrides change."""
+    for override in overrides:
         key = override.key_or_group
         if key not in GROUPS and not key.startswith("hydra"):
             yield key
+
+
+def _shorten(node: dict[str, Any], path: str, named: Named[Any]) -> None:
+    """Write a section as its name and what differs, so that YAML can lay another name over it."""
+    *above, last = path.split(".")
+    for name in above:
+        node = node[name] or {}
+    if node.get(last):
+        node[last] = named.shorten(node[last])
+
+
+def _with_names(cls: type, overrides: Sequence[Override]) -> list[str]:
+    """Return overrides as text, such that a name empties its section before all else is set."""
+    named = dict(named_sections(cls))
+    keys = [override.key_or_group for override in overrides]
+    whole = [
+        override.key_or_group
+        for override in overrides
+        if override.key_or_group in named
+        and isinstance(value := override.value(), Mapping)
+        and NAME in value
+    ]
+    emptied = dict.fromkeys([*renamed_sections(cls, keys), *whole])
+    found = [f"++{path}=null" for path in emptied]
+    for override in overrides:
+        line = str(override.input_line)
+        is_inside = {override.key_or_group, override.key_or_group.rpartition(".")[0]} & named.keys()
+        # Which keys such a section has is known when it has a name; Hydra would refuse new ones.
+        found.append(f"++{line.lstrip('+')}" if is_inside and not override.is_delete() else line)
+    return found
 
 
 def _quiet(overrides: Sequence[str]) -> list[str]:

@@ -9,14 +9,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from expertree.experts.backbones import BackboneConfig, build_backbone, nafnet_fast, restormer
+from expertree.experts.backbones import BackboneConfig, Norm, build_backbone
 
 DOWN, UP = "lora_A", "lora_B"
 """Names of the two factors of a layer's change: from its input to `rank` numbers, and from these to
 its output."""
-
-NORMS = (nn.LayerNorm, nafnet_fast.ChannelNorm, restormer.ChannelNorm)
-"""Classes of the norms in all backbones."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +89,7 @@ def adapter_layers(network: nn.Module, config: AdapterConfig) -> AdapterLayers:
         if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1):
             factored.append(name)
         elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or (
-            config.train_norms and isinstance(layer, NORMS)
+            config.train_norms and isinstance(layer, nn.LayerNorm | Norm)
         ):
             whole.append(name)
     return AdapterLayers(factored=tuple(factored), whole=tuple(whole))

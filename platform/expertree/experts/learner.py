@@ -11,7 +11,6 @@ from expertree.errors import ArtefactError
 from expertree.experts.backbones import (
     build_backbone,
     objective_of,
-    resolve_backbone,
     start_at_identity,
 )
 from expertree.experts.batches import Batch
@@ -142,7 +141,7 @@ def _initial_network(job: ExpertJob) -> nn.Module:
         return network
     parent = Storage.open(job.init)
     theirs = read_card(parent).backbone
-    if theirs != resolve_backbone(job.backbone):
+    if theirs != job.backbone:
         raise ArtefactError(
             f"expert {job.key} is to start from {parent.uri}, which has another backbone: "
             f"{theirs}, not {job.backbone}"

@@ -159,6 +159,13 @@ PAPER_RECIPE = RecipeConfig(
 measures others against it, and experts were trained by it before 0.1."""
 
 
+_SIZES_ONCE_SHARED = (
+    *("width", "encoder", "middle", "decoder", "heads", "refinement", "expansion", "norm_bias"),
+    *("stages", "prompts", "prompt_widths", "prompt_px"),
+)
+"""Keys in the fingerprint of every job, whatever its network; new sizes are not added."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExpertJob:
     """All that an expert's weights depend on, besides its patches.
@@ -197,10 +204,12 @@ class ExpertJob:
     def fingerprint(self) -> str:
         """The name of the job by its content.
 
-        A job without an adapter has the name that it had before adapters existed, so that older
+        A job without an adapter has the name that it had before adapters existed, and every network
+        the nulls for sizes of others that it had when all shared one config, so that older
         checkpoints are still used.
         """
         content = dataclasses.asdict(self)
+        content["backbone"] = dict.fromkeys(_SIZES_ONCE_SHARED) | content["backbone"]
         if self.adapter is None:
             del content["adapter"]
         return fingerprint(content)

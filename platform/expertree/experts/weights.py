@@ -18,10 +18,8 @@ from expertree import config
 from expertree.errors import ArtefactError, ConfigError
 from expertree.experts.adapter import Adapter, AdapterConfig, adapter_shapes, merge
 from expertree.experts.backbones import (
-    BackboneConfig,
-    backbone_record,
+    Backbone,
     build_backbone,
-    resolve_backbone,
 )
 from expertree.experts.recipe import ExpertJob
 from expertree.storage import Storage
@@ -53,7 +51,7 @@ class Card:
     Attributes:
         version: Format version of the file.
         key: Name of the result.
-        backbone: The network, every size given.
+        backbone: The network.
         num_samples: Samples seen in its own training.
         num_parameters: Scalars in the weights' file.
         sha256: SHA-256 of the weights' file.
@@ -63,7 +61,7 @@ class Card:
 
     version: int
     key: str
-    backbone: BackboneConfig
+    backbone: Backbone
     num_samples: int
     num_parameters: int
     sha256: str
@@ -71,8 +69,7 @@ class Card:
     root: Root | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for an adapter or a root alone, or a network that cannot be built."""
-        resolve_backbone(self.backbone)
+        """Raise ValueError for an adapter or a root alone."""
         if (self.adapter is None) != (self.root is None):
             raise ValueError("an adapter and its root come together")
 
@@ -110,7 +107,7 @@ def save_expert(
     card: dict[str, Any] = {
         "version": _VERSION,
         "key": job.key,
-        "backbone": backbone_record(job.backbone),
+        "backbone": dataclasses.asdict(job.backbone),
         "num_samples": job.num_samples if num_samples is None else num_samples,
         "num_parameters": sum(value.numel() for value in plain.values()),
         "sha256": sha256,
@@ -196,10 +193,9 @@ def read_card(directory: Storage) -> Card:
     if not isinstance(data, dict) or data.get("version") != _VERSION:
         raise ArtefactError(f"{where} does not describe an expert of version {_VERSION}")
     try:
-        card = config.load(Card, data)
+        return config.load(Card, data)
     except ConfigError as error:
         raise ArtefactError(f"{where} does not describe an expert: {error}") from error
-    return dataclasses.replace(card, backbone=resolve_backbone(card.backbone))
 
 
 def check_root(directory: Storage, root: Storage) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from expertree.config import load, to_dict
 from expertree.degradation.fresh import RealMaps
 from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
-from expertree.experts.backbones import backbone_record
 from expertree.experts.published import find_published
 from expertree.experts.weights import read_card
 from expertree.hierarchy import ROOT, Tree, compositions
@@ -175,7 +174,7 @@ class _Place:
         config, network = self._config.experts, unit.network
         parent = plans[network.parent] if network.parent is not None else None
         spec = {
-            "backbone": backbone_record(network.backbone),
+            "backbone": dataclasses.asdict(network.backbone),
             "recipe": to_dict(config.recipe),
             "num_samples": unit.num_samples,
             "samples": self._leaf_of.hash_of(unit.leaves, head=key_of(self._table)),

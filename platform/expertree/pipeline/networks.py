@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from expertree.errors import ConfigError
 from expertree.experts import AdapterConfig, BackboneConfig
-from expertree.experts.backbones import resolve_backbone
 from expertree.experts.published import check_published, find_published
 from expertree.hierarchy import ROOT, Tree
 from expertree.pipeline.settings import CLEAN, MIXED, ExpertsConfig, NodeRule
@@ -20,7 +19,7 @@ class NetworkChoice:
     """The network of a node's expert and its first weights: at most one of `parent` and `file`.
 
     Attributes:
-        backbone: Backbone with every size given.
+        backbone: The network.
         parent: Node of the expert that it starts from.
         file: File of published weights that it starts from.
         adapter: Adapter on the network of `parent`, which is the root; None for a whole network.
@@ -73,7 +72,7 @@ def _choose_adapter(
     """Return an adapter on the root; None where none is wanted or the rule forbids it."""
     if config.adapter is None or root is None or rule.init is not None:
         return None
-    if resolve_backbone(rule.backbone or config.backbone) != root.backbone:
+    if (rule.backbone or config.backbone) != root.backbone:
         return None
     return NetworkChoice(
         backbone=root.backbone,
@@ -91,9 +90,8 @@ def _choose(
     root: NetworkChoice | None,
 ) -> NetworkChoice:
     """Return a whole network, with the weights that it starts from."""
-    usual = resolve_backbone(config.backbone)
-    backbone = resolve_backbone(rule.backbone) if rule.backbone is not None else usual
-    file = rule.init or (config.init if backbone == usual else None)
+    backbone = rule.backbone or config.backbone
+    file = rule.init or (config.init if backbone == config.backbone else None)
     parent, reason = None, ""
     if above is not None and config.warm_start and rule.init is None:
         if above[1].backbone == backbone:

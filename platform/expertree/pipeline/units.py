@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from expertree.evaluation import described
-from expertree.experts.backbones import resolve_backbone
 from expertree.hierarchy import ROOT, Tree
 from expertree.pipeline.networks import NetworkChoice
 from expertree.pipeline.settings import Comparison, ExpertsConfig
@@ -79,7 +78,7 @@ def _network_of(comparison: Comparison, root: NetworkChoice) -> NetworkChoice:
     if comparison.backbone is None:
         return root
     return NetworkChoice(
-        backbone=resolve_backbone(comparison.backbone),
+        backbone=comparison.backbone,
         parent=None,
         file=None,
         adapter=None,

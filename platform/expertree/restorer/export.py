@@ -1,10 +1,10 @@
 """Write experts of a bundle as files of weights that other tools read."""
 
+import dataclasses
 import json
 
 import safetensors.torch
 
-from expertree.experts.backbones import backbone_record
 from expertree.experts.weights import read_card
 from expertree.restorer.bundle import Bundle
 from expertree.storage import Storage
@@ -36,7 +36,7 @@ def export_expert(bundle: Bundle, node: int, target: Storage) -> str:
         "format": "pt",
         "bundle": bundle.manifest.digest,
         "expert": str(node),
-        "network": json.dumps(backbone_record(card.backbone)),
+        "network": json.dumps(dataclasses.asdict(card.backbone)),
     }
     name = f"expert-{node:03d}.safetensors"
     kept = {key: tensor.contiguous().clone() for key, tensor in weights.items()}

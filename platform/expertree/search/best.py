@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from expertree.config import to_dict
+from expertree.config import NAME, to_dict
 from expertree.pipeline.settings import BuildConfig
 from expertree.search.record import Trial
 
@@ -45,14 +45,21 @@ def build_command(output: str) -> str:
 
 
 def difference(data: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of some plain data that differs from defaults with the same keys."""
+    """Return the part of some plain data that differs from defaults with the same keys.
+
+    A section of another name is given whole, since a name alone stands for sizes of its own.
+    """
     found: dict[str, Any] = {}
     for key, value in data.items():
         default = defaults[key]
-        if isinstance(value, dict) and isinstance(default, dict) and value.keys() == default.keys():
+        if isinstance(value, dict) and isinstance(default, dict) and _are_alike(value, default):
             inner = difference(value, default)
             if inner:
                 found[key] = inner
         elif value != default:
             found[key] = value
     return found
+
+
+def _are_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and one.get(NAME) == other.get(NAME)

@@ -10,7 +10,7 @@ import torch
 
 from expertree.config import load, to_dict
 from expertree.errors import ArtefactError, ConfigError
-from expertree.experts.backbones import backbone_record, build_backbone, resolve_backbone
+from expertree.experts.backbones import build_backbone
 from expertree.pipeline.build import prepare
 from expertree.pipeline.dry_run import lanes_of
 from expertree.pipeline.settings import BuildConfig
@@ -125,7 +125,7 @@ def rate_of(config: BuildConfig) -> Rate | None:
 def _stored_rates(config: BuildConfig) -> Iterator[float]:
     experts = Storage.open(config.store).sub("expert")
     wanted = {
-        "backbone": backbone_record(resolve_backbone(config.experts.backbone)),
+        "backbone": to_dict(config.experts.backbone),
         "recipe": to_dict(config.experts.recipe),
     }
     for name in experts.list_files("DONE.json"):

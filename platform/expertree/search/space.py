@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from expertree.config import canonical_json, check_key, open_sections
+from expertree.config import canonical_json, check_key, open_sections, renamed_sections, set_key
 from expertree.errors import ConfigError
 from expertree.search.record import Scalar, shape_in_words
 
@@ -291,16 +291,14 @@ def apply(cls: type, base: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     Args:
         cls: Dataclass of it; a section that is null gets its defaults where a key lies below it.
         base: The whole configuration.
-        overrides: New values by dotted key.
+        overrides: New values by dotted key; a network's name comes with its own sizes.
     """
     data: dict[str, Any] = _copied(base)
+    for path in renamed_sections(cls, overrides):
+        set_key(data, path, {})
     for key, value in overrides.items():
         open_sections(cls, data, key)
-        *sections, last = key.split(".")
-        place = data
-        for section in sections:
-            place = place[section]
-        place[last] = value
+        set_key(data, key, value)
     return data
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from expertree.benchmarks.degrade import LITE_NAF, DegradeConfig, measure_degradation
 from expertree.degradation.registry import REGISTRY
-from expertree.experts import BackboneConfig
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.backbones.registry import describe_backbone
 
 
@@ -18,7 +18,7 @@ def found() -> dict[str, object]:
             batch_size=2,
             patch_px=16,
             num_rows=14,
-            backbone=BackboneConfig(width=4, encoder=(1,), middle=0, decoder=(1,)),
+            backbone=NAFNetConfig(width=4, encoder=(1,), middle=0, decoder=(1,)),
         )
     )
 

@@ -7,7 +7,7 @@ from expertree.benchmarks.registry import BENCHMARKS, BenchConfig
 from expertree.benchmarks.switch import SwitchConfig
 from expertree.config import all_keys, load
 from expertree.errors import ConfigError
-from expertree.experts import BackboneConfig
+from expertree.experts.backbones.nafnet import NAFNetConfig
 
 
 def test_an_unknown_benchmark_is_answered_with_those_that_exist() -> None:
@@ -27,7 +27,7 @@ def test_overhead_gives_a_ratio_of_two_times() -> None:
 
 
 def test_switch_compares_a_switch_with_an_image() -> None:
-    config = SwitchConfig(size_px=32, num_pairs=3, backbone=BackboneConfig(width=8))
+    config = SwitchConfig(size_px=32, num_pairs=3, backbone=NAFNetConfig(width=8))
     found = BENCHMARKS["switch"](BenchConfig(switch=config))
     assert found["benchmark"] == "switch"
     assert found["ratio"] == pytest.approx(found["switch_s"] / found["forward_s"], rel=0.1)

@@ -9,6 +9,9 @@ import pytest
 
 from expertree.cli.composing import CONF, compose, spell_out
 from expertree.errors import ConfigError
+from expertree.experts.backbones import BackboneConfig, backbone_config
+from expertree.experts.backbones.promptir import PromptIRConfig
+from expertree.experts.backbones.restormer import RestormerConfig
 from expertree.pipeline.settings import BuildConfig
 from expertree.search.space import SPACES
 
@@ -131,3 +134,47 @@ def test_what_the_package_needs_of_the_clone_lies_in_it() -> None:
     clone = Path(__file__).parents[3] / "search_spaces"
     assert SPACES.resolve() == clone.resolve()
     assert (SPACES / "granularity.yaml").is_file()
+
+
+def network(*arguments: str) -> BackboneConfig:
+    found = compose(BuildConfig, arguments, verb="build", config_name="build_tree")
+    assert found is not None
+    return found.experts.backbone
+
+
+def test_a_name_on_the_command_line_comes_with_its_own_sizes(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "defaults: [build_defaults, _self_]\n"
+        "experts: {backbone: {name: nafnet_gopro, width: 8, middle: 2}}\n"
+    )
+    mine = ("--config-dir", str(tmp_path), "--config-name", "mine")
+    assert network(*mine) == backbone_config("nafnet_gopro", width=8, middle=2)
+    assert network(*mine, "experts.backbone.middle=3").middle == 3  # type: ignore[attr-defined]
+    for name in ("experts.backbone.name=restormer", "experts.backbone={name: restormer}"):
+        assert network(*mine, name) == RestormerConfig()
+    for order in (1, -1):
+        pair = ["experts.backbone.name=promptir", "experts.backbone.prompt_widths=[64,24,8]"]
+        assert network(*mine, *pair[::order]) == PromptIRConfig(prompt_widths=(64, 24, 8))
+
+
+def test_yaml_lays_a_network_over_the_default_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "defaults: [build_defaults, _self_]\nexperts: {backbone: {name: restormer, width: 24}}\n"
+    )
+    found = network("--config-dir", str(tmp_path), "--config-name", "mine")
+    assert found == RestormerConfig(width=24)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["prompt_widths=[1,2,3]"], "'nafnet' has no 'prompt_widths'; did you mean 'width'?"),
+        (["name=promptir", "prompt_width=[1]"], "'promptir' has no 'prompt_width'; did you mean"),
+        (["name=restormr"], "there is no backbone 'restormr'; did you mean 'restormer'?"),
+    ],
+)
+def test_a_size_that_a_network_does_not_have_is_named(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        network(*(f"experts.backbone.{argument}" for argument in arguments))
+    assert sentence in str(error.value)
+    assert str(error.value).startswith("configuration: 'experts.backbone' = ")

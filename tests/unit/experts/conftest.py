@@ -6,7 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from expertree.degradation.recipe import draw_recipe
-from expertree.experts.backbones import BackboneConfig
+from expertree.experts.backbones.nafnet import NAFNetConfig
+from expertree.experts.backbones.promptir import PromptIRConfig
+from expertree.experts.backbones.restormer import RestormerConfig
+from expertree.experts.backbones.retinexformer import RetinexformerConfig
 from expertree.images.io import encode_png
 from expertree.storage import Storage
 
@@ -16,9 +19,8 @@ RECIPES = {
     for task in TASKS
 }
 TINY = {
-    "nafnet": BackboneConfig(width=4, encoder=(1, 1), middle=1, decoder=(1, 1)),
-    "restormer": BackboneConfig(
-        name="restormer",
+    "nafnet": NAFNetConfig(width=4, encoder=(1, 1), middle=1, decoder=(1, 1)),
+    "restormer": RestormerConfig(
         width=4,
         encoder=(1, 1, 1),
         middle=1,
@@ -26,9 +28,8 @@ TINY = {
         heads=(1, 2, 2, 4),
         refinement=1,
     ),
-    "retinexformer": BackboneConfig(name="retinexformer", width=4, encoder=(1, 1), middle=1),
-    "promptir": BackboneConfig(
-        name="promptir",
+    "retinexformer": RetinexformerConfig(width=4, encoder=(1, 1), middle=1),
+    "promptir": PromptIRConfig(
         width=4,
         encoder=(1, 1, 1),
         middle=1,

@@ -9,14 +9,14 @@ from torch import nn
 from expertree.config import load
 from expertree.errors import ConfigError
 from expertree.experts.adapter import (
-    NORMS,
     Adapter,
     AdapterConfig,
     adapter_layers,
     adapter_shapes,
     merge,
 )
-from expertree.experts.backbones import BACKBONES, BackboneConfig, build_backbone
+from expertree.experts.backbones import BACKBONES, Norm, backbone_config, build_backbone
+from expertree.experts.backbones.restormer import RestormerConfig
 from expertree.experts.lora import attach_adapter
 
 MERGED_ATOL = 1e-10
@@ -50,27 +50,29 @@ def disturb(parameters, seed=1):
     [("restormer", 1_055_856, 560_304), ("nafnet_gopro", 853_744, 167_680)],
 )
 def test_adapters_have_the_sizes_that_the_method_states(name, low_rank, whole):
-    shapes = adapter_shapes(BackboneConfig(name=name), AdapterConfig())
+    shapes = adapter_shapes(backbone_config(name), AdapterConfig())
     sizes = {key: math.prod(shape) for key, shape in shapes.items()}
     assert sum(size for key, size in sizes.items() if "lora_" in key) == low_rank
     assert sum(sizes.values()) == low_rank + whole
 
 
 def test_norms_are_trained_if_asked_for():
-    restormer = BackboneConfig(name="restormer")
+    restormer = RestormerConfig()
     with torch.device("meta"):
-        norms = [m for m in build_backbone(restormer).modules() if isinstance(m, NORMS)]
+        norms = [
+            m for m in build_backbone(restormer).modules() if isinstance(m, (nn.LayerNorm, Norm))
+        ]
     parameters = sum(p.numel() for norm in norms for p in norm.parameters())
     assert len(norms) == 88
     assert count(restormer, train_norms=True) == count(restormer) + parameters
 
 
-@pytest.mark.parametrize("kind", sorted({spec.kind for spec in BACKBONES.values()}))
+@pytest.mark.parametrize("kind", sorted({spec.config.name for spec in BACKBONES.values()}))
 def test_every_layer_with_a_kernel_is_changed_and_every_kind_has_norms(kind, tiny_networks):
     network = build_backbone(tiny_networks[kind], fast=False)
     layers = adapter_layers(network, AdapterConfig(train_norms=True))
     kernels = {n for n, m in network.named_modules() if getattr(m, "weight", None) is not None}
-    norms = {n for n, m in network.named_modules() if isinstance(m, NORMS)}
+    norms = {n for n, m in network.named_modules() if isinstance(m, (nn.LayerNorm, Norm))}
     inside = {f"{norm}.body" for norm in norms}
     assert norms
     assert norms <= set(layers.whole)

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from expertree.errors import TrainingError
-from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.batches import Batch
 from expertree.experts.gradients import Gradients
 from expertree.experts.recipe import RecipeConfig
@@ -27,7 +28,7 @@ class Limited(nn.Module):
 
 def network():
     torch.manual_seed(0)
-    return build_backbone(BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,)))
+    return build_backbone(NAFNetConfig(width=4, encoder=(1,), middle=1, decoder=(1,)))
 
 
 def batch(num=6):

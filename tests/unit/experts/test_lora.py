@@ -10,7 +10,7 @@ import torch
 from expertree.config import fingerprint
 from expertree.errors import ArtefactError
 from expertree.experts.adapter import AdapterConfig, adapter_shapes
-from expertree.experts.backbones import BackboneConfig
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.patches import read_patches
 from expertree.experts.published import PublishedWeights
 from expertree.experts.recipe import ExpertJob, RecipeConfig
@@ -24,7 +24,7 @@ RECIPE = RecipeConfig(
 )
 ROOT_JOB = ExpertJob(
     key="root",
-    backbone=BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,)),
+    backbone=NAFNetConfig(width=4, encoder=(1,), middle=1, decoder=(1,)),
     recipe=dataclasses.replace(RECIPE, learning_rate=1e-2, ema_decay=0.0),
     num_samples=90,
     seed=5,
@@ -203,9 +203,11 @@ def test_an_adapter_needs_a_root():
             dataclasses.replace(ROOT_JOB, adapter=AdapterConfig(), **given)
 
 
-def test_a_job_without_an_adapter_is_named_as_before_there_were_any():
+def test_a_job_is_named_as_before_adapters_and_configs_of_each_network():
     before = dataclasses.asdict(ROOT_JOB)
     del before["adapter"]
+    transformers = ("heads", "refinement", "expansion", "norm_bias", "stages")
+    before["backbone"] |= dict.fromkeys((*transformers, "prompts", "prompt_widths", "prompt_px"))
     assert ROOT_JOB.fingerprint == fingerprint(before)
     with_adapter = dataclasses.replace(ROOT_JOB, init="root", adapter=AdapterConfig())
     other = dataclasses.replace(with_adapter, adapter=AdapterConfig(rank=4))

@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.batches import Batch
 from expertree.experts.gradients import Gradients
 from expertree.experts.patches import read_patches
@@ -63,14 +64,14 @@ def test_a_gpu_trains_what_a_cpu_does_within_rounding(patches, tmp_path):
     losses = {}
     for device in ("cpu", DEVICE):
         directory = Storage.open(tmp_path / device)
-        job = job_of(BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,)), loss="l1")
+        job = job_of(NAFNetConfig(width=4, encoder=(1,), middle=1, decoder=(1,)), loss="l1")
         train_expert(job, patches=patches, directory=directory, device=device)
         losses[device] = directory.read_json("log.json")["curve"]["loss"]
     assert losses[DEVICE] == pytest.approx(losses["cpu"], rel=2e-2)
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint(patches, tmp_path):
-    job = job_of(BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,)))
+    job = job_of(NAFNetConfig(width=4, encoder=(1,), middle=1, decoder=(1,)))
     directory = Storage.open(tmp_path)
 
     def kill(progress):
@@ -98,7 +99,7 @@ def test_batches_wait_in_pinned_memory(patches):
 def test_a_gpu_that_is_too_small_for_a_batch_takes_it_in_pieces():
     """Of a sixteenth of what the batch needs there is room; the gradient is the whole batch's."""
     torch.manual_seed(0)
-    network = build_backbone(BackboneConfig(width=16)).to(DEVICE)
+    network = build_backbone(NAFNetConfig(width=16)).to(DEVICE)
     flat, notes = FlatParameters(network), []
     image = torch.rand(64, 3, 128, 128, device=DEVICE)
     batch = Batch(lq=image, gt=image.flip(3), tasks=[("noise",)] * 64)
@@ -124,7 +125,7 @@ def _train_beside(rank, folder, meet):
     dist.init_process_group("nccl", init_method=f"file://{meet}", rank=rank, world_size=2)
     table = Storage.open(f"{folder}/table")
     train_expert(
-        job_of(BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,))),
+        job_of(NAFNetConfig(width=4, encoder=(1,), middle=1, decoder=(1,))),
         patches=read_patches(table, table.list_files(".parquet")),
         directory=Storage.open(f"{folder}/two"),
         device=f"{DEVICE}:{rank}",
@@ -136,7 +137,7 @@ def _train_beside(rank, folder, meet):
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_train_the_network_that_one_trains(patches, tmp_path):
     mp.spawn(_train_beside, args=(str(tmp_path), str(tmp_path / "meet")), nprocs=2)
-    job = job_of(BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,)))
+    job = job_of(NAFNetConfig(width=4, encoder=(1,), middle=1, decoder=(1,)))
     train_expert(job, patches=patches, directory=Storage.open(tmp_path / "one"), device=DEVICE)
     one, two = (load_expert(Storage.open(tmp_path / name)).state_dict() for name in ("one", "two"))
     for name, value in one.items():

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from expertree.errors import ArtefactError
-from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.backbones import backbone_config, build_backbone
 from expertree.experts.published import (
     check_published,
     find_published,
@@ -35,7 +35,7 @@ KINDS = {
 
 
 def backbone(name="restormer", **sizes):
-    return BackboneConfig(name=name, **(KINDS[name] | sizes))
+    return backbone_config(name, **(KINDS[name] | sizes))
 
 
 def network(name="restormer", **sizes):
@@ -128,7 +128,7 @@ def test_every_name_that_differs_is_counted_and_some_are_named(trained, tmp_path
 
 def test_weights_of_another_width_say_how_many_shapes_differ(trained, tmp_path):
     torch.save(trained, tmp_path / "narrow.pth")
-    wide = BackboneConfig(name="restormer", **(KINDS["restormer"] | {"width": 16}))
+    wide = backbone("restormer", width=16)
     with pytest.raises(ArtefactError, match=r"\d\d of another shape \(patch_embed.proj.weight"):
         check_published(wide, find_published(str(tmp_path / "narrow.pth")))
 

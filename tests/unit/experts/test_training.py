@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from expertree.errors import ArtefactError, PausedError, StorageError, TrainingError
-from expertree.experts.backbones import BackboneConfig, build_backbone, start_at_identity
+from expertree.experts.backbones import build_backbone, start_at_identity
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.losses import LOSSES
 from expertree.experts.patches import read_patches
 from expertree.experts.published import PublishedWeights, find_published
@@ -37,7 +38,7 @@ RECIPE = RecipeConfig(
 )
 JOB = ExpertJob(
     key="e0",
-    backbone=BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,)),
+    backbone=NAFNetConfig(width=4, encoder=(1,), middle=1, decoder=(1,)),
     recipe=RECIPE,
     num_samples=100,
     seed=5,

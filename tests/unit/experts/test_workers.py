@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from expertree.experts.backbones import BackboneConfig
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.patches import read_patches
 from expertree.experts.recipe import ExpertJob, RecipeConfig
 from expertree.experts.training import train_expert
@@ -16,7 +16,7 @@ from expertree.training import Workers
 
 JOB = ExpertJob(
     key="e0",
-    backbone=BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,)),
+    backbone=NAFNetConfig(width=4, encoder=(1,), middle=1, decoder=(1,)),
     recipe=RecipeConfig(
         batch_size=5, patch_px=16, grad_clip=0.05, ema_decay=0.9, checkpoint_every_samples=20
     ),

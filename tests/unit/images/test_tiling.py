@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.images.tiling import plan_tiles, restore_tiled, span_weights
 
 LOCAL_ATOL = 1e-6
@@ -92,7 +93,7 @@ def test_tiles_equal_the_whole_for_a_local_operator(
 def network() -> nn.Module:
     """A NAFNet whose blocks are not the identity that fresh ones are."""
     torch.manual_seed(0)
-    network = build_backbone(BackboneConfig(width=8)).eval()
+    network = build_backbone(NAFNetConfig(width=8)).eval()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if name.endswith(("beta", "gamma")):

@@ -9,7 +9,8 @@ import pytest
 
 from expertree.config import load
 from expertree.errors import ResourceError
-from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig
+from expertree.experts import ExpertJob, RecipeConfig
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.images.io import encode_png
 from expertree.pipeline import dry_run as planning
 from expertree.pipeline.cluster_config import ClusterConfig
@@ -25,7 +26,7 @@ def expert(folder: Path, node: int, num_samples: int, parent: int | None = None)
     result = Storage.open(folder / "store").sub("expert", f"e{node}")
     job = ExpertJob(
         key=f"e{node}",
-        backbone=BackboneConfig(),
+        backbone=NAFNetConfig(),
         recipe=RecipeConfig(),
         num_samples=num_samples,
         seed=0,

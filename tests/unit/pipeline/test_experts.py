@@ -15,7 +15,8 @@ from expertree.errors import ConfigError
 from expertree.events import EventLog, read_events
 from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
 from expertree.experts.adapter import adapter_shapes
-from expertree.experts.backbones import BackboneConfig, build_backbone, resolve_backbone
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.weights import save_expert
 from expertree.hierarchy import AdaptiveConfig, HierarchyConfig, assign, build_tree
 from expertree.pipeline.experts import own_experts, plan_experts
@@ -105,7 +106,7 @@ def test_samples_are_named_by_their_ids_in_order(tmp_path: Path) -> None:
 
 def save_weights(path: Path, seed: int, **sizes: int) -> None:
     torch.manual_seed(seed)
-    torch.save(build_backbone(BackboneConfig(**sizes)).state_dict(), path)
+    torch.save(build_backbone(NAFNetConfig(**sizes)).state_dict(), path)
 
 
 def test_an_expert_is_named_by_what_the_file_holds_that_it_starts_from(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_an_adapter_is_named_by_its_settings_and_a_whole_expert_as_without_adapt
 
 
 def test_a_stored_adapter_is_opened_with_its_root_out_of_the_same_store(tmp_path: Path) -> None:
-    store, backbone = Storage.open(tmp_path), resolve_backbone(BackboneConfig(width=8))
+    store, backbone = Storage.open(tmp_path), NAFNetConfig(width=8)
     root = ExpertJob(key="r", backbone=backbone, recipe=RecipeConfig(), num_samples=8, seed=0)
     torch.manual_seed(0)
     weights = build_backbone(backbone).state_dict()

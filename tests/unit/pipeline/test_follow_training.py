@@ -11,7 +11,8 @@ import pytest
 from expertree.degradation.recipe import Recipe
 from expertree.errors import ConfigError, TrainingError
 from expertree.events import read_events
-from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig
+from expertree.experts import ExpertJob, RecipeConfig
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.losses import LOSSES
 from expertree.images.io import encode_png
 from expertree.pipeline.expert_work import ExpertWork
@@ -47,7 +48,7 @@ def work(tmp_path: Path) -> ExpertWork:
     shards = Storage.open(tmp_path / "shards")
     write_table(shards, "part.parquet", pa.Table.from_pylist(rows))
     recipe = RecipeConfig(batch_size=2, patch_px=SIDE_PX, checkpoint_every_samples=8)
-    network = BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,))
+    network = NAFNetConfig(width=4, encoder=(1,), middle=1, decoder=(1,))
     return ExpertWork(
         job=ExpertJob(key="e", backbone=network, recipe=recipe, num_samples=40, seed=0),
         shards=shards,

@@ -9,7 +9,8 @@ import torch
 from expertree.config import load
 from expertree.errors import ArtefactError, ConfigError
 from expertree.experts import AdapterConfig
-from expertree.experts.backbones import BackboneConfig, build_backbone, resolve_backbone
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree
 from expertree.pipeline.networks import check_weights, choose_networks
 from expertree.pipeline.settings import BuildConfig, ExpertsConfig
@@ -48,7 +49,7 @@ def test_without_rules_every_expert_starts_from_its_parent(tree: Tree) -> None:
     assert {node: choice.parent for node, choice in chosen.items()} == {
         node.index: node.parent for node in tree.nodes
     }
-    assert {choice.backbone for choice in chosen.values()} == {resolve_backbone(BackboneConfig())}
+    assert {choice.backbone for choice in chosen.values()} == {NAFNetConfig()}
     assert chosen[0].start == "random weights"
     assert chosen[3].start == "its parent's weights"
 
@@ -120,9 +121,9 @@ def test_a_node_that_the_tree_does_not_have_is_refused(tree: Tree) -> None:
         ({"degradation": "darkness"}, "names 'darkness'; there are .*low_light.*mixed"),
         ({"min_share": 0.0}, "min_share"),
         ({"nodes": [-1]}, "numbers from 0"),
-        ({"backbone": {"heads": [1]}}, "has no heads"),
+        ({"backbone": {"heads": [1]}}, "'nafnet' has no 'heads'"),
         ({"bakbone": {}}, r"'experts.rules.0.bakbone'; did you mean 'experts.rules.0.backbone'"),
-        ({"backbone": {"widht": 8}}, r"'experts.rules.0.backbone.widht'"),
+        ({"backbone": {"widht": 8}}, r"'experts.rules.0.backbone'.*did you mean 'width'"),
     ],
 )
 def test_a_rule_that_cannot_hold_is_refused(rule: dict[str, object], message: str) -> None:
@@ -131,7 +132,7 @@ def test_a_rule_that_cannot_hold_is_refused(rule: dict[str, object], message: st
 
 
 def test_weights_that_do_not_fit_are_refused_before_any_work(tmp_path: Path) -> None:
-    torch.save(build_backbone(BackboneConfig(width=8)).state_dict(), tmp_path / "a.pth")
+    torch.save(build_backbone(NAFNetConfig(width=8)).state_dict(), tmp_path / "a.pth")
     path = str(tmp_path / "a.pth")
     fitting = {"backbone": {"width": 8}, "init": path}
     check_weights(load(ExpertsConfig, {"rules": [fitting]}))

@@ -27,7 +27,6 @@ from expertree.degradation.registry import DEFAULT_TASKS
 from expertree.degradation.table import PatchSet
 from expertree.embedding import ExtractorConfig, build_extractor, embed_patches
 from expertree.experts import (
-    BackboneConfig,
     ExpertJob,
     PairedPatches,
     RecipeConfig,
@@ -37,6 +36,7 @@ from expertree.experts import (
     score_inputs,
     train_expert,
 )
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.hierarchy import HierarchyConfig, build_tree
 from expertree.images.io import decode_u8, encode_png
 from expertree.pipeline.stages import VERSIONS
@@ -134,7 +134,7 @@ def tree(_: Path) -> Made:
 def expert(folder: Path) -> Made:
     job = ExpertJob(
         key="e",
-        backbone=BackboneConfig(width=4, encoder=(1,), middle=1, decoder=(1,)),
+        backbone=NAFNetConfig(width=4, encoder=(1,), middle=1, decoder=(1,)),
         # A warm-up of one step, so that each of the others moves the weights and is seen.
         recipe=RecipeConfig(batch_size=4, patch_px=16, warmup_samples=4, learning_rate=5e-3),
         num_samples=32,

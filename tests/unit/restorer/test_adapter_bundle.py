@@ -13,7 +13,8 @@ import torch
 from expertree.errors import ArtefactError
 from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig, load_expert
 from expertree.experts.adapter import adapter_shapes
-from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.weights import read_card, save_expert
 from expertree.restorer import open_bundle
 from expertree.restorer.bundle import MANIFEST, describe
@@ -56,7 +57,7 @@ def test_the_root_is_stored_once_and_the_others_as_their_adapters(
 def test_a_bundle_of_large_adapters_is_hardly_larger_than_its_root(
     parts: Any, tmp_path: Path
 ) -> None:
-    backbone = BackboneConfig(width=32, encoder=(1, 1, 1), middle=1, decoder=(1, 1, 1))
+    backbone = NAFNetConfig(width=32, encoder=(1, 1, 1), middle=1, decoder=(1, 1, 1))
     job = ExpertJob(key="r", backbone=backbone, recipe=RecipeConfig(), num_samples=8, seed=0)
     root = Storage.open(tmp_path / "root")
     save_expert(root, build_backbone(backbone).state_dict(), job)

@@ -24,3 +24,13 @@ def test_a_section_that_was_opened_is_written_whole() -> None:
     config = load(BuildConfig, apply(BuildConfig, defaults, {"experts.adapter.rank": 4}))
     (adapter,) = difference(to_dict(config), defaults)["experts"].values()
     assert adapter["rank"] == 4
+
+
+def test_a_network_of_another_name_is_written_whole() -> None:
+    defaults = to_dict(BuildConfig())
+    for name in ("nafnet", "retinexformer"):
+        overrides = {"experts.backbone.name": name, "experts.backbone.width": 16}
+        config = load(BuildConfig, apply(BuildConfig, defaults, overrides))
+        found = difference(to_dict(config), defaults)
+        assert load(BuildConfig, found) == config
+    assert found["experts"]["backbone"]["width"] == 16

@@ -1,14 +1,17 @@
 """What a search says before it starts."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from expertree.config import load
+from expertree.config import load, to_dict
 from expertree.errors import ConfigError
-from expertree.search.estimate import Rate, check_budget, describe_search
-from expertree.search.settings import SearchConfig, open_space
+from expertree.experts.state import LOG
+from expertree.search.estimate import Rate, check_budget, describe_search, rate_of
+from expertree.search.settings import SearchConfig, open_space, trial_config
+from expertree.storage import Storage
 
 SPACES = Path(__file__).parents[3] / "search_spaces"
 
@@ -58,3 +61,12 @@ def test_a_space_that_is_not_there_is_answered_with_those_that_are(tmp_path: Pat
     (tmp_path / "broken.yaml").write_text("parameters: {")
     with pytest.raises(ConfigError, match=r"broken.yaml is not YAML"):
         open_space(str(tmp_path / "broken.yaml"), SPACES)
+
+
+def test_the_speed_of_stored_experts_of_the_same_network_is_taken(tmp_path: Path) -> None:
+    own = trial_config(config(tmp_path), {})
+    expert = Storage.open(tmp_path / "store").sub("expert").sub("a")
+    expert.write_json(LOG, {"samples_per_s": 7.0})
+    recipe = to_dict(own.experts.recipe)
+    expert.commit({"backbone": dataclasses.asdict(own.experts.backbone), "recipe": recipe})
+    assert rate_of(own) == Rate(samples_per_s=7.0, source="the speed of experts in the store")

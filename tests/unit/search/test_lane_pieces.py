@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from expertree.errors import ArtefactError, TrainingError
-from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig
+from expertree.experts import ExpertJob, RecipeConfig
+from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.pipeline.expert_work import ExpertWork
 from expertree.pipeline.score import Column
 from expertree.scheduling.work import Work
@@ -30,9 +31,7 @@ def _several_threads() -> Iterator[None]:
 def works(folder: Path) -> list[tuple[Work, type[Exception]]]:
     """Work of each kind, and the error that it ends with."""
     store = Storage.open(folder)
-    job = ExpertJob(
-        key="e", backbone=BackboneConfig(), recipe=RecipeConfig(), num_samples=8, seed=0
-    )
+    job = ExpertJob(key="e", backbone=NAFNetConfig(), recipe=RecipeConfig(), num_samples=8, seed=0)
     expert = ExpertWork(
         job=job, shards=store, files=(), directory=store.sub("e"), spec={}, device="cpu"
     )

@@ -7,9 +7,13 @@ import yaml
 from expertree.cli.composing import CONF
 from expertree.config import load, to_dict
 from expertree.errors import ConfigError
+from expertree.experts.backbones import BackboneConfig
+from expertree.experts.backbones.nafnet import NAFNetConfig
+from expertree.experts.backbones.restormer import RestormerConfig
 from expertree.pipeline.settings import BuildConfig
 from expertree.search.draws import RandomDraws
 from expertree.search.settings import SearchConfig, check_trials
+from expertree.search.setup import check_space
 from expertree.search.space import SPACES, Space, apply, flatten, read_space
 
 
@@ -123,6 +127,26 @@ def test_overrides_open_sections_that_are_null_and_leave_the_base_alone() -> Non
     assert changed["experts"]["adapter"]["rank"] == 4
     assert changed["router"]["alpha"] == 0.5
     assert base == {"experts": {"adapter": None}, "router": {"alpha": 1.0}}
+
+
+def test_a_trial_may_have_another_network_or_another_size() -> None:
+    base = to_dict(BuildConfig()) | {"output": "x"}
+    base["experts"]["backbone"]["width"] = 8
+
+    def network(**changed: object) -> BackboneConfig:
+        overrides = {f"experts.backbone.{key}": value for key, value in changed.items()}
+        return load(BuildConfig, apply(BuildConfig, base, overrides)).experts.backbone
+
+    assert network(middle=2) == NAFNetConfig(width=8, middle=2)
+    assert network(heads=None, name="restormer") == RestormerConfig()
+    assert network(width=24, name="restormer") == RestormerConfig(width=24)
+    assert base["experts"]["backbone"]["name"] == "nafnet"
+
+
+def test_a_size_that_a_trials_network_does_not_have_is_refused_before_the_start() -> None:
+    own = space({"experts.backbone.widht": {"choice": [8, 16]}})
+    with pytest.raises(ConfigError, match=r"impossible trial.*no 'widht'; did you mean 'width'"):
+        check_space(SearchConfig(), own)
 
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -2,32 +2,36 @@
 
 from expertree.experts.backbones.registry import (
     BACKBONES,
-    backbone_record,
+    PRESETS,
+    Backbone,
+    backbone_config,
     build_backbone,
     describe_backbone,
     objective_of,
     published_unused,
-    resolve_backbone,
     start_at_identity,
 )
 from expertree.experts.backbones.spec import (
     BackboneConfig,
     BackboneDescriptor,
     BackboneSpec,
+    Norm,
     Objective,
 )
 
 __all__ = [
     "BACKBONES",
+    "PRESETS",
+    "Backbone",
     "BackboneConfig",
     "BackboneDescriptor",
     "BackboneSpec",
+    "Norm",
     "Objective",
-    "backbone_record",
+    "backbone_config",
     "build_backbone",
     "describe_backbone",
     "objective_of",
     "published_unused",
-    "resolve_backbone",
     "start_at_identity",
 ]

@@ -13,13 +13,21 @@ from torch import Tensor, nn
 
 from expertree.experts.backbones.nafnet_fast import ChannelNorm, FastBlock, FastUpsampling
 from expertree.experts.backbones.padding import pad_to_multiple
-from expertree.experts.backbones.spec import BackboneSpec
+from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class NAFNetLayout:
-    """A NAFNet's sizes; the fields are those of `BackboneConfig`."""
+class NAFNetConfig(BackboneConfig):
+    """A NAFNet's sizes.
 
+    Attributes:
+        width: Channels at full resolution.
+        encoder: Blocks at each scale on the way down; each scale halves the sides.
+        middle: Blocks at the smallest scale.
+        decoder: Blocks at each scale on the way up.
+    """
+
+    name: str = dataclasses.field(default="nafnet", init=False)
     width: int = 16
     encoder: tuple[int, ...] = (1, 1, 1)
     middle: int = 1
@@ -50,18 +58,18 @@ class NAFNet(nn.Module):
         multiple_px: 2 to the number of scales.
     """
 
-    def __init__(self, layout: NAFNetLayout, *, fast: bool) -> None:
+    def __init__(self, config: NAFNetConfig, *, fast: bool) -> None:
         # It takes seconds to load, as it loads every network that it knows.
         from spandrel.architectures.NAFNet import NAFNet as SpandrelNAFNet  # noqa: PLC0415
 
         super().__init__()
         source: nn.Module = SpandrelNAFNet(
-            width=layout.width,
-            enc_blk_nums=list(layout.encoder),
-            middle_blk_num=layout.middle,
-            dec_blk_nums=list(layout.decoder),
+            width=config.width,
+            enc_blk_nums=list(config.encoder),
+            middle_blk_num=config.middle,
+            dec_blk_nums=list(config.decoder),
         )
-        self.multiple_px = layout.multiple_px
+        self.multiple_px = config.multiple_px
         for name, layer in source.named_children():
             self.add_module(name, _with_own_layers(layer, fast=fast))
 
@@ -86,9 +94,9 @@ class NAFNet(nn.Module):
         return list(self.get_submodule(name).children())
 
 
-def build(layout: NAFNetLayout, fast: bool) -> NAFNet:  # noqa: FBT001 - BackboneSpec.build
+def build(config: NAFNetConfig, fast: bool) -> NAFNet:  # noqa: FBT001 - BackboneSpec.build
     """Make a NAFNet with fresh weights."""
-    return NAFNet(layout, fast=fast)
+    return NAFNet(config, fast=fast)
 
 
 def _with_own_layers(layer: nn.Module, *, fast: bool) -> nn.Module:
@@ -108,8 +116,7 @@ def _with_own_layers(layer: nn.Module, *, fast: bool) -> nn.Module:
 
 
 SPEC = BackboneSpec(
-    kind="nafnet",
-    layout=NAFNetLayout(),
+    config=NAFNetConfig(),
     build=build,
     last=("ending",),
     precisions=("bfloat16",),

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from expertree.experts.backbones.spec import Norm
 
-class ChannelNorm(nn.Module):
+
+class ChannelNorm(Norm):
     """spandrel's LayerNorm2d, computed by torch's own kernel, with the same parameters."""
 
     def __init__(self, norm: nn.Module) -> None:

@@ -16,21 +16,36 @@ from expertree.experts.backbones.padding import pad_to_multiple
 from expertree.experts.backbones.restormer import (
     SCALES,
     Block,
-    RestormerLayout,
+    RestormerConfig,
     downsampling,
     named,
     upsampling,
 )
-from expertree.experts.backbones.spec import BackboneSpec
+from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec
 
 _PROMPT_HEADS = 2
 """The scale whose number of heads the blocks behind the prompts have, on all scales."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class PromptIRLayout:
-    """A PromptIR's sizes; the fields are those of `BackboneConfig`."""
+class PromptIRConfig(BackboneConfig):
+    """A PromptIR's sizes; those of the paper by default.
 
+    Attributes:
+        width: Channels at full resolution.
+        encoder: Blocks at each scale on the way down; each scale halves the sides.
+        middle: Blocks at the smallest scale.
+        decoder: Blocks at each scale on the way up.
+        heads: Attention heads at each scale on the way down, the smallest scale's last.
+        refinement: Blocks at full resolution after the decoder.
+        expansion: Channels inside a feed-forward layer over those of its input.
+        norm_bias: Whether layer norms centre their input and add a bias.
+        prompts: Prompts to weigh at each place that has them.
+        prompt_widths: Channels of the prompts at each place, the smallest scale's first.
+        prompt_px: Sides of the prompts at each place.
+    """
+
+    name: str = dataclasses.field(default="promptir", init=False)
     width: int = 48
     encoder: tuple[int, ...] = (4, 6, 6)
     middle: int = 8
@@ -63,9 +78,9 @@ class PromptIRLayout:
             )
 
     @property
-    def restormer(self) -> RestormerLayout:
+    def restormer(self) -> RestormerConfig:
         """The same without prompts."""
-        return RestormerLayout(
+        return RestormerConfig(
             width=self.width,
             encoder=self.encoder,
             middle=self.middle,
@@ -120,10 +135,10 @@ class PromptIR(nn.Module):
         multiple_px: 8.
     """
 
-    def __init__(self, layout: PromptIRLayout) -> None:
+    def __init__(self, config: PromptIRConfig) -> None:
         super().__init__()
-        self.multiple_px = layout.multiple_px
-        plain, width = layout.restormer, layout.width
+        self.multiple_px = config.multiple_px
+        plain, width = config.restormer, config.width
         widths = [width << scale for scale in range(SCALES + 1)]
 
         def blocks(count: int, scale: int, channels: int) -> nn.Sequential:
@@ -131,27 +146,27 @@ class PromptIR(nn.Module):
             return nn.Sequential(*(Block(channels, heads, plain) for _ in range(count)))
 
         self.patch_embed = named("proj", nn.Conv2d(3, width, 3, padding=1, bias=False))
-        for scale, count in enumerate(layout.encoder):
+        for scale, count in enumerate(config.encoder):
             self.add_module(f"encoder_level{scale + 1}", blocks(count, scale, widths[scale]))
             self.add_module(f"down{scale + 1}_{scale + 2}", downsampling(widths[scale]))
-        self.latent = blocks(layout.middle, SCALES, widths[SCALES])
+        self.latent = blocks(config.middle, SCALES, widths[SCALES])
         # Behind a prompt all channels are brought to those of the scale below, or its own at last.
         after = (widths[2], widths[2], widths[1])
         for place in range(SCALES):
             scale = SCALES - place
-            told = layout.told_widths[place]
+            told = config.told_widths[place]
             prompt = Prompt(
-                layout.prompts,
-                layout.prompt_widths[place],
-                layout.prompt_px[place],
-                layout.feature_widths[place],
+                config.prompts,
+                config.prompt_widths[place],
+                config.prompt_px[place],
+                config.feature_widths[place],
             )
             self.add_module(f"prompt{scale}", prompt)
             self.add_module(f"noise_level{scale}", Block(told, plain.heads[_PROMPT_HEADS], plain))
             self.add_module(
                 f"reduce_noise_level{scale}", nn.Conv2d(told, after[place], 1, bias=False)
             )
-        for place, count in enumerate(layout.decoder):
+        for place, count in enumerate(config.decoder):
             scale = SCALES - place
             channels = widths[max(scale - 1, 1)]
             self.add_module(f"up{scale + 1}_{scale}", upsampling(after[place]))
@@ -160,7 +175,7 @@ class PromptIR(nn.Module):
                 reduce = nn.Conv2d(joined, channels, 1, bias=False)
                 self.add_module(f"reduce_chan_level{scale}", reduce)
             self.add_module(f"decoder_level{scale}", blocks(count, scale - 1, channels))
-        self.refinement = blocks(layout.refinement, 0, widths[1])
+        self.refinement = blocks(config.refinement, 0, widths[1])
         self.output = nn.Conv2d(widths[1], 3, 3, padding=1, bias=False)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
@@ -192,14 +207,13 @@ class PromptIR(nn.Module):
         return told
 
 
-def build(layout: PromptIRLayout, fast: bool) -> PromptIR:  # noqa: ARG001, FBT001 - one form
+def build(config: PromptIRConfig, fast: bool) -> PromptIR:  # noqa: ARG001, FBT001 - one form
     """Make a PromptIR with fresh weights."""
-    return PromptIR(layout)
+    return PromptIR(config)
 
 
 SPEC = BackboneSpec(
-    kind="promptir",
-    layout=PromptIRLayout(),
+    config=PromptIRConfig(),
     build=build,
     last=("output",),
     precisions=("bfloat16",),

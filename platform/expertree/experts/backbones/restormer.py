@@ -11,16 +11,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.experts.backbones.padding import pad_to_multiple
-from expertree.experts.backbones.spec import BackboneSpec
+from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec, Norm
 
 SCALES = 3
 """Times that the sides are halved; the published names leave no choice."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RestormerLayout:
-    """A Restormer's sizes; the fields are those of `BackboneConfig`."""
+class RestormerConfig(BackboneConfig):
+    """A Restormer's sizes; those of the paper by default.
 
+    Attributes:
+        width: Channels at full resolution.
+        encoder: Blocks at each scale on the way down; each scale halves the sides.
+        middle: Blocks at the smallest scale.
+        decoder: Blocks at each scale on the way up.
+        heads: Attention heads at each scale on the way down, the smallest scale's last.
+        refinement: Blocks at full resolution after the decoder.
+        expansion: Channels inside a feed-forward layer over those of its input.
+        norm_bias: Whether layer norms centre their input and add a bias.
+    """
+
+    name: str = dataclasses.field(default="restormer", init=False)
     width: int = 48
     encoder: tuple[int, ...] = (4, 6, 6)
     middle: int = 8
@@ -68,7 +80,7 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
 
 
-class ChannelNorm(nn.Module):
+class ChannelNorm(Norm):
     """Layer norm of each pixel over its channels.
 
     Without a bias the pixel is not centred either: it is divided by its standard deviation.
@@ -136,12 +148,12 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Attention, then feed-forward, each behind a norm and added to its input."""
 
-    def __init__(self, width: int, heads: int, layout: RestormerLayout) -> None:
+    def __init__(self, width: int, heads: int, config: RestormerConfig) -> None:
         super().__init__()
-        self.norm1 = ChannelNorm(width, bias=layout.norm_bias)
+        self.norm1 = ChannelNorm(width, bias=config.norm_bias)
         self.attn = Attention(width, heads)
-        self.norm2 = ChannelNorm(width, bias=layout.norm_bias)
-        self.ffn = FeedForward(width, layout.expansion)
+        self.norm2 = ChannelNorm(width, bias=config.norm_bias)
+        self.ffn = FeedForward(width, config.expansion)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Apply both."""
@@ -157,20 +169,20 @@ class Restormer(nn.Module):
         multiple_px: 8.
     """
 
-    def __init__(self, layout: RestormerLayout) -> None:
+    def __init__(self, config: RestormerConfig) -> None:
         super().__init__()
-        self.multiple_px = layout.multiple_px
-        widths = [layout.width << scale for scale in range(SCALES + 1)]
+        self.multiple_px = config.multiple_px
+        widths = [config.width << scale for scale in range(SCALES + 1)]
 
         def blocks(count: int, scale: int, width: int) -> nn.Sequential:
-            return nn.Sequential(*(Block(width, layout.heads[scale], layout) for _ in range(count)))
+            return nn.Sequential(*(Block(width, config.heads[scale], config) for _ in range(count)))
 
-        self.patch_embed = named("proj", nn.Conv2d(3, layout.width, 3, padding=1, bias=False))
-        for scale, count in enumerate(layout.encoder):
+        self.patch_embed = named("proj", nn.Conv2d(3, config.width, 3, padding=1, bias=False))
+        for scale, count in enumerate(config.encoder):
             self.add_module(f"encoder_level{scale + 1}", blocks(count, scale, widths[scale]))
             self.add_module(f"down{scale + 1}_{scale + 2}", downsampling(widths[scale]))
-        self.latent = blocks(layout.middle, SCALES, widths[SCALES])
-        for scale, count in zip(reversed(range(SCALES)), layout.decoder, strict=True):
+        self.latent = blocks(config.middle, SCALES, widths[SCALES])
+        for scale, count in zip(reversed(range(SCALES)), config.decoder, strict=True):
             # At full resolution the skip is not reduced: the decoder there has twice the channels.
             width = widths[max(scale, 1)]
             self.add_module(f"up{scale + 2}_{scale + 1}", upsampling(widths[scale + 1]))
@@ -178,7 +190,7 @@ class Restormer(nn.Module):
                 reduce = nn.Conv2d(2 * width, width, 1, bias=False)
                 self.add_module(f"reduce_chan_level{scale + 1}", reduce)
             self.add_module(f"decoder_level{scale + 1}", blocks(count, scale, width))
-        self.refinement = blocks(layout.refinement, 0, widths[1])
+        self.refinement = blocks(config.refinement, 0, widths[1])
         self.output = nn.Conv2d(widths[1], 3, 3, padding=1, bias=False)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
@@ -202,9 +214,9 @@ class Restormer(nn.Module):
         return restored[..., :height, :width]
 
 
-def build(layout: RestormerLayout, fast: bool) -> Restormer:  # noqa: ARG001, FBT001 - one form
+def build(config: RestormerConfig, fast: bool) -> Restormer:  # noqa: ARG001, FBT001 - one form
     """Make a Restormer with fresh weights."""
-    return Restormer(layout)
+    return Restormer(config)
 
 
 def named(name: str, layer: nn.Module) -> nn.Sequential:
@@ -227,8 +239,7 @@ def upsampling(width: int) -> nn.Sequential:
 
 
 SPEC = BackboneSpec(
-    kind="restormer",
-    layout=RestormerLayout(),
+    config=RestormerConfig(),
     build=build,
     last=("output",),
     precisions=("bfloat16",),

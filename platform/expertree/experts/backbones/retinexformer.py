@@ -10,19 +10,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.experts.backbones.padding import pad_to_multiple
-from expertree.experts.backbones.spec import BackboneSpec
+from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec
 
 SCALES = 2
 """Times that the sides are halved; spandrel's network leaves no choice."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RetinexformerLayout:
-    """A Retinexformer's sizes; the fields are those of `BackboneConfig`.
+class RetinexformerConfig(BackboneConfig):
+    """A Retinexformer's sizes.
 
-    The default is what the paper trains. The decoder has as many blocks as the encoder.
+    The default is what the paper trains.
+
+    Attributes:
+        width: Channels at full resolution.
+        encoder: Blocks at each scale on the way down, and as many on the way up.
+        middle: Blocks at the smallest scale.
+        stages: Whole networks in a row.
     """
 
+    name: str = dataclasses.field(default="retinexformer", init=False)
     width: int = 40
     encoder: tuple[int, ...] = (1, 2)
     middle: int = 2
@@ -54,16 +61,16 @@ class Retinexformer(nn.Module):
         multiple_px: 4.
     """
 
-    def __init__(self, layout: RetinexformerLayout) -> None:
+    def __init__(self, config: RetinexformerConfig) -> None:
         # It takes seconds to load, as it loads every network that it knows.
         from spandrel.architectures.RetinexFormer import (  # noqa: PLC0415
             RetinexFormer as SpandrelRetinexFormer,
         )
 
         super().__init__()
-        self.multiple_px = layout.multiple_px
+        self.multiple_px = config.multiple_px
         source: nn.Module = SpandrelRetinexFormer(
-            n_feat=layout.width, stage=layout.stages, num_blocks=[*layout.encoder, layout.middle]
+            n_feat=config.width, stage=config.stages, num_blocks=[*config.encoder, config.middle]
         )
         self.body = source.get_submodule("body")
 
@@ -74,14 +81,13 @@ class Retinexformer(nn.Module):
         return restored[..., :height, :width]
 
 
-def build(layout: RetinexformerLayout, fast: bool) -> Retinexformer:  # noqa: ARG001, FBT001 - one form
+def build(config: RetinexformerConfig, fast: bool) -> Retinexformer:  # noqa: ARG001, FBT001 - one form
     """Make a Retinexformer with fresh weights."""
-    return Retinexformer(layout)
+    return Retinexformer(config)
 
 
 SPEC = BackboneSpec(
-    kind="retinexformer",
-    layout=RetinexformerLayout(),
+    config=RetinexformerConfig(),
     build=build,
     # Each stage brightens its input by what the estimator's last layer gives, and adds the other's.
     last=("estimator.conv2", "denoiser.mapping"),

@@ -1,8 +1,9 @@
-"""What a backbone is: the config that names it, and what others may know without building it."""
+"""What a backbone is: the config of its sizes, and what others may know without building it."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
@@ -10,42 +11,27 @@ from expertree.experts.batches import Batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class BackboneConfig:
-    """A network by name, and what differs from the sizes that the name stands for.
+class BackboneConfig(abc.ABC):
+    """All sizes of a network: each network has a frozen dataclass of its own below this one.
 
-    A field that is null takes the size that goes with the name; a field that the kind does not have
-    is refused. So another name alone is another whole network.
+    It raises ValueError where it cannot be built. Two configs are equal exactly if they are the
+    same network, whatever preset they came from. `dataclasses.asdict` of it is what is stored, and
+    what results are found by: another field, or another name of one, makes other results.
 
     Attributes:
-        name: A key of `registry.BACKBONES`. The default is the small NAFNet of the demo, which
-            a CPU trains in minutes.
-        width: Channels at full resolution.
-        encoder: Blocks at each scale on the way down; each scale halves the sides.
-        middle: Blocks at the smallest scale.
-        decoder: Blocks at each scale on the way up.
-        heads: Attention heads at each scale on the way down, the smallest scale's last.
-        refinement: Blocks at full resolution after the decoder.
-        expansion: Channels inside a feed-forward layer over those of its input.
-        norm_bias: Whether layer norms centre their input and add a bias.
-        stages: Whole networks in a row.
-        prompts: Prompts to weigh at each place that has them.
-        prompt_widths: Channels of the prompts at each place, the smallest scale's first.
-        prompt_px: Sides of the prompts at each place.
+        name: The network's key in `registry.BACKBONES`; a class sets it and nobody else can.
     """
 
-    name: str = "nafnet"
-    width: int | None = None
-    encoder: tuple[int, ...] | None = None
-    middle: int | None = None
-    decoder: tuple[int, ...] | None = None
-    heads: tuple[int, ...] | None = None
-    refinement: int | None = None
-    expansion: float | None = None
-    norm_bias: bool | None = None
-    stages: int | None = None
-    prompts: int | None = None
-    prompt_widths: tuple[int, ...] | None = None
-    prompt_px: tuple[int, ...] | None = None
+    name: str = dataclasses.field(init=False)
+
+    @property
+    @abc.abstractmethod
+    def multiple_px(self) -> int:
+        """The sides' multiple that the network works in (it pads and crops by itself)."""
+
+
+class Norm(nn.Module):
+    """A layer norm of a network's own, which adapters find by this class, like `nn.LayerNorm`."""
 
 
 PixelLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -57,28 +43,15 @@ are trained on more than the image that they give, by losses inside or by the ta
 It must be a mean over samples, since batches are cut into pieces."""
 
 
-class Layout(Protocol):
-    """All sizes of one kind: a frozen dataclass whose fields are some of `BackboneConfig`'s.
-
-    It raises ValueError where it cannot be built.
-    """
-
-    @property
-    def multiple_px(self) -> int:
-        """The sides' multiple that the network works in (it pads and crops by itself)."""
-
-
-L = TypeVar("L", bound=Layout)
+C = TypeVar("C", bound=BackboneConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class BackboneSpec(Generic[L]):
+class BackboneSpec(Generic[C]):
     """One line of the registry.
 
     Attributes:
-        kind: The name under which results are stored: several names may stand for sizes of one
-            kind.
-        layout: The sizes that the name stands for.
+        config: The sizes that the name stands for.
         build: Makes the network with fresh weights: float RGB BCHW in, the same out, any height and
             width. Its state dict has the names of the published weights.  The flag asks for the
             fast form, which computes the same; the other form calls every layer as a module, which
@@ -91,22 +64,20 @@ class BackboneSpec(Generic[L]):
             passed over.
     """
 
-    kind: str
-    layout: L
-    build: Callable[[L, bool], nn.Module]
+    config: C
+    build: Callable[[C, bool], nn.Module]
     last: tuple[str, ...]
     precisions: tuple[str, ...] = ()
     objective: Objective | None = None
     unused: tuple[str, ...] = ()
 
-    def with_layout(self, **sizes: Any) -> "BackboneSpec[L]":
-        """The same kind with other sizes.
+    def with_sizes(self, **sizes: Any) -> "BackboneSpec[C]":
+        """Return the same network with other sizes.
 
         Raises:
             ValueError: If it cannot be built.
         """
-        layout: Any = self.layout
-        return dataclasses.replace(self, layout=dataclasses.replace(layout, **sizes))
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **sizes))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,8 @@
-"""The registry: sizes that the literature states, any image size, one config for every kind."""
+"""The registry: sizes that the literature states, any image size, a config for every network."""
 
 import dataclasses
+import hashlib
+import json
 
 import pytest
 import torch
@@ -10,16 +12,22 @@ from expertree.config import load, to_dict
 from expertree.errors import ConfigError
 from expertree.experts.backbones import (
     BACKBONES,
-    BackboneConfig,
-    backbone_record,
+    Backbone,
     build_backbone,
     describe_backbone,
-    resolve_backbone,
 )
+from expertree.experts.backbones import backbone_config as named
+from expertree.experts.backbones.nafnet import NAFNetConfig
+from expertree.experts.backbones.restormer import RestormerConfig
 
 
-def named(name, **sizes):
-    return BackboneConfig(name=name, **sizes)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    backbone: Backbone = NAFNetConfig()
+
+
+def read(**backbone):
+    return load(Section, {"backbone": backbone}).backbone
 
 
 @pytest.mark.parametrize(
@@ -114,60 +122,97 @@ def test_training_in_bfloat16_stays_near_float32(tiny):
     torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.05)
 
 
-def test_unknown_name_lists_what_there_is():
-    with pytest.raises(ValueError, match=r"'swinir'.*nafnet"):
-        build_backbone(named("swinir"))
+def test_unknown_name_names_the_nearest_or_all():
+    with pytest.raises(ValueError, match=r"no backbone 'restorme'; did you mean 'restormer'"):
+        named("restorme")
+    with pytest.raises(ConfigError, match=r"'backbone'.*no backbone 'swin'; known here: lite_rest"):
+        read(name="swin")
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("name", "sizes"),
     [
-        named("nafnet", encoder=(1, 1), decoder=(1,)),
-        named("nafnet", encoder=(), decoder=()),
-        named("nafnet", width=0),
-        named("nafnet", middle=-1),
-        named("restormer", encoder=(1, 1)),
-        named("restormer", width=7),
-        named("restormer", heads=(1, 2, 5, 8)),
-        named("restormer", heads=(1, 2, 4)),
-        named("restormer", refinement=-1),
-        named("retinexformer", encoder=(1, 1, 1)),
-        named("retinexformer", width=6),
-        named("retinexformer", stages=0),
+        ("nafnet", {"encoder": (1, 1), "decoder": (1,)}),
+        ("nafnet", {"encoder": (), "decoder": ()}),
+        ("nafnet", {"width": 0}),
+        ("nafnet", {"middle": -1}),
+        ("restormer", {"encoder": (1, 1)}),
+        ("restormer", {"width": 7}),
+        ("restormer", {"heads": (1, 2, 5, 8)}),
+        ("restormer", {"heads": (1, 2, 4)}),
+        ("restormer", {"refinement": -1}),
+        ("retinexformer", {"encoder": (1, 1, 1)}),
+        ("retinexformer", {"width": 6}),
+        ("retinexformer", {"stages": 0}),
     ],
 )
-def test_impossible_layout_is_refused(config):
-    with pytest.raises(ValueError, match=f"{config.name} needs"):
-        build_backbone(config)
+def test_impossible_sizes_are_refused(name, sizes):
+    with pytest.raises(ValueError, match=f"{name} needs"):
+        named(name, **sizes)
+    with pytest.raises(ConfigError, match=f"'backbone'.*{name} needs"):
+        read(name=name, **sizes)
 
 
-def test_a_size_that_the_kind_does_not_have_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"'nafnet_sidd' has no heads, refinement; it has width"):
-        build_backbone(named("nafnet_sidd", heads=(1,), refinement=2))
+def test_a_size_that_a_network_does_not_have_is_refused_by_the_nearest_that_it_has():
+    message = r"'nafnet_sidd' has no 'prompt_widths'; did you mean 'width'"
+    with pytest.raises(ValueError, match=message):
+        named("nafnet_sidd", prompt_widths=(1, 2, 3))
+    with pytest.raises(ConfigError, match=f"'backbone'.*{message}"):
+        read(name="nafnet_sidd", prompt_widths=[1, 2, 3])
+    with pytest.raises(ValueError, match=r"'nafnet' has no 'heads'; known here: width, encoder, m"):
+        named("nafnet", heads=(1,))
+    with pytest.raises(ConfigError, match=r"'backbone\.width' = 'wide'"):
+        read(name="restormer", width="wide")
+    with pytest.raises(ConfigError, match="given by its name"):
+        load(Section, {"backbone": "restormer"})
 
 
-def test_a_name_alone_is_a_whole_other_network():
-    config = load(BackboneConfig, to_dict(BackboneConfig()) | {"name": "restormer"})
-    assert resolve_backbone(config).encoder == (4, 6, 6)
+def test_a_name_cannot_be_given_to_sizes_of_another_network():
+    with pytest.raises(TypeError, match="name"):
+        RestormerConfig(name="nafnet")
 
 
-def test_a_misspelt_size_is_refused_by_its_path():
-    with pytest.raises(ConfigError, match="did you mean 'width'"):
-        load(BackboneConfig, {"widht": 8})
+def test_a_name_alone_is_a_whole_network_and_no_name_is_the_first():
+    assert read(name="restormer") == RestormerConfig()
+    assert read(name="nafnet_gopro", width=64) == named("nafnet_gopro", width=64)
+    assert read() == read(width=None) == NAFNetConfig()
+    # Records of before networks had configs of their own hold every size of every network.
+    assert read(name="restormer", width=24, stages=None, heads=None) == RestormerConfig(width=24)
 
 
-def test_equal_networks_have_equal_records_whatever_they_are_called():
+# SHA-256 of what was stored and hashed when one config had the fields of all networks.
+RECORDS = {
+    "nafnet": "8b1e228b8058d71b",
+    "nafnet_gopro": "6e831056b4e016b2",
+    "nafnet_sidd": "bc08ca43446171eb",
+    "litenaf": "6e831056b4e016b2",
+    "restormer": "4a1feee8faa513b2",
+    "lite_restormer": "be52d1c6795ad684",
+    "retinexformer": "4e9cdc22516a83bd",
+    "promptir": "83f7d5368b5cec77",
+}
+
+
+def test_stored_networks_keep_their_bytes_and_so_their_hashes():
+    for name, sha256 in RECORDS.items():
+        record = json.dumps(dataclasses.asdict(named(name)))
+        assert hashlib.sha256(record.encode()).hexdigest()[:16] == sha256, record
+
+
+def test_equal_networks_are_equal_whatever_they_are_called():
     sizes = {"width": 32, "encoder": (1, 1, 1, 28), "middle": 1, "decoder": (1, 1, 1, 1)}
-    assert backbone_record(named("litenaf")) == backbone_record(named("nafnet", **sizes))
-    assert backbone_record(named("litenaf")) == {"name": "nafnet", **sizes}
-    assert backbone_record(named("litenaf")) != backbone_record(named("nafnet"))
+    assert named("litenaf") == named("nafnet", **sizes) == NAFNetConfig(**sizes)
+    assert named("litenaf") != named("nafnet")
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_record_is_a_config_of_the_same_network(name):
-    record = backbone_record(named(name))
-    again = load(BackboneConfig, record)
-    assert resolve_backbone(again) == resolve_backbone(named(name)) == again
+    assert read(**to_dict(named(name))) == named(name)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_network_is_listed_under_the_name_that_is_stored(name):
+    assert type(BACKBONES[named(name).name].config) is type(named(name))
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -180,8 +225,3 @@ def test_parameters_are_all_the_state_there_is(name):
 def test_both_forms_have_the_same_names(tiny):
     forms = [build_backbone(tiny, fast=fast).state_dict() for fast in (True, False)]
     assert list(forms[0]) == list(forms[1])
-
-
-def test_changing_one_size_keeps_the_others():
-    wide = dataclasses.replace(named("lite_restormer"), norm_bias=False)
-    assert resolve_backbone(wide).width == 36

@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from expertree.experts.backbones import BackboneConfig, build_backbone
-from expertree.experts.backbones.promptir import Prompt, PromptIRLayout
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.promptir import Prompt, PromptIRConfig
+from expertree.experts.backbones.restormer import RestormerConfig
 
 PROMPTS = {
     "prompt3.prompt_param": (1, 5, 320, 16, 16),
@@ -32,8 +33,8 @@ PROMPTS = {
 
 def test_state_dict_has_the_published_names_and_shapes():
     with torch.device("meta"):
-        network = build_backbone(BackboneConfig(name="promptir"))
-        restormer = build_backbone(BackboneConfig(name="restormer"))
+        network = build_backbone(PromptIRConfig())
+        restormer = build_backbone(RestormerConfig())
     found = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     assert {name: found.get(name) for name in PROMPTS} == PROMPTS
     assert set(restormer.state_dict()) <= set(found)
@@ -41,7 +42,7 @@ def test_state_dict_has_the_published_names_and_shapes():
 
 def test_parts_have_the_sizes_of_the_paper():
     with torch.device("meta"):
-        network = build_backbone(BackboneConfig(name="promptir"))
+        network = build_backbone(PromptIRConfig())
     sizes = {"prompt": 0, "noise_level": 0, "reduce_noise_level": 0}
     for name, value in network.named_parameters():
         for part in sizes:
@@ -80,4 +81,4 @@ def test_prompts_start_between_nothing_and_white():
 )
 def test_what_cannot_be_built_is_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
-        PromptIRLayout(**sizes)
+        PromptIRConfig(**sizes)

@@ -4,8 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from expertree.experts.backbones import BackboneConfig, build_backbone
-from expertree.experts.backbones.restormer import Attention, ChannelNorm, FeedForward
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.restormer import (
+    Attention,
+    ChannelNorm,
+    FeedForward,
+    RestormerConfig,
+)
 
 BLOCK = {
     "norm1.body.weight": (48,),
@@ -38,7 +43,7 @@ LEVELS |= {"decoder_level3": 6, "decoder_level2": 6, "decoder_level1": 4, "refin
 
 def test_state_dict_has_the_published_names_and_shapes():
     with torch.device("meta"):
-        network = build_backbone(BackboneConfig(name="restormer"))
+        network = build_backbone(RestormerConfig())
     found = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     rows = [f"{level}.{n}" for level, num_blocks in LEVELS.items() for n in range(num_blocks)]
     blocks = {f"{row}.{name}" for row in rows for name in BLOCK}
@@ -53,7 +58,7 @@ def test_state_dict_has_the_published_names_and_shapes():
 def test_without_bias_the_norms_have_a_weight_alone():
     sizes = {"encoder": (1, 1, 1), "middle": 1, "decoder": (1, 1, 1), "refinement": 1}
     with torch.device("meta"):
-        network = build_backbone(BackboneConfig(name="restormer", norm_bias=False, **sizes))
+        network = build_backbone(RestormerConfig(norm_bias=False, **sizes))
     assert not [name for name in network.state_dict() if name.endswith("bias")]
     assert "latent.0.norm2.body.weight" in network.state_dict()
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from spandrel.architectures.RetinexFormer import RetinexFormer as SpandrelRetinexFormer
 
-from expertree.experts.backbones import BackboneConfig, build_backbone
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.retinexformer import RetinexformerConfig
 
 
 @pytest.mark.parametrize("stages", [1, 2])
@@ -12,7 +13,7 @@ def test_names_weights_and_outputs_are_spandrels(stages):
     torch.manual_seed(0)
     oracle = SpandrelRetinexFormer(n_feat=8, stage=stages, num_blocks=[1, 2, 1]).eval()
     torch.manual_seed(0)
-    config = BackboneConfig(name="retinexformer", width=8, encoder=(1, 2), middle=1, stages=stages)
+    config = RetinexformerConfig(width=8, encoder=(1, 2), middle=1, stages=stages)
     network = build_backbone(config).eval()
     theirs, ours = oracle.state_dict(), network.state_dict()
     assert list(ours) == list(theirs)
