@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from expertree.datasets import Dataset, open_dataset, score_pairs, summarise
-from expertree.datasets.pairs import Channels
+from expertree.datasets.protocols import Channels
 from expertree.errors import ConfigError
 from expertree.images.arrays import ImageU8
 from expertree.restorer.restorer import Restorer
