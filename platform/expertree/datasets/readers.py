@@ -47,6 +47,7 @@ class DatasetSpec:
         folders: Names that its folder has on people's disks, in lower case and without anything but
             letters and digits.
         marks: Globs of files or folders that no other set has.
+        kinds: Folders of its degraded images that are published apart, each a column of its own.
         is_alike: Whether several of its pairs may show one scene without saying so in their names;
             see `join_near_copies`.
     """
@@ -56,6 +57,7 @@ class DatasetSpec:
     measured: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     is_alike: bool = False
 
 

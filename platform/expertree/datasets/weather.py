@@ -280,4 +280,5 @@ def cdd11() -> DatasetSpec:
         measured=("test",),
         folders=("cdd11",),
         marks=("CDD-11_test",),
+        kinds=tuple(CDD11),
     )
