@@ -125,7 +125,7 @@ def test_wrong_facts_are_named(tmp_path) -> None:
     with pytest.raises(ConfigError, match=f"{row.method} has the protocol 'p', which is none of"):
         read_published(path)
     path.write_text("protocols: {}\nrows: [{metod: A}]\n")
-    with pytest.raises(ConfigError, match="did you mean 'rows.0.method'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'rows\.0\.method'"):
         read_published(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         read_published(tmp_path / "none.yaml")

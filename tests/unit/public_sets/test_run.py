@@ -117,10 +117,6 @@ def test_tables_and_page_have_rows_of_ours_and_of_others(config: EvaluateConfig)
     rows = {row.kind: row for row in report.table.rows[:3]}
     assert rows["input"].results["cbsd68/noise25_float"].psnr == pytest.approx(20.17, abs=0.2)
     assert rows["classical"].results["rain100l/test/y"].note.startswith(("grey top-hat", "median"))
-    assert "one gamma" in {
-        rows["classical"].results["lol_v1/test/rgb"].note.partition(" (")[0],
-        "one gamma",
-    }
     assert rows["routed"].source.startswith("bundle ")
     lines = list(csv.DictReader((output / "sets.csv").open()))
     assert {line["kind"] for line in lines} == {"input", "classical", "routed", "published"}
@@ -156,7 +152,7 @@ def test_what_does_not_go_together_is_said(config: EvaluateConfig, tmp_path: Pat
     for message, change in cases.items():
         with pytest.raises(ConfigError, match=message):
             measure_sets(dataclasses.replace(config, **change), in_this_process, silent)
-    with pytest.raises(DatasetError, match="no set below .* can be measured"):
+    with pytest.raises(DatasetError, match=r"no set below .* can be measured"):
         measure_sets(dataclasses.replace(config, sets=str(tmp_path)), in_this_process, silent)
 
 
