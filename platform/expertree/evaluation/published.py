@@ -78,15 +78,10 @@ def read_published(path: str | Path | None = None) -> Published:
     Raises:
         ConfigError: If it cannot be read, a key is unknown, or a row names no protocol of the file.
     """
-    where = path or importlib.resources.files("expertree.evaluation").joinpath(FACTS)
+    own = importlib.resources.files("expertree.evaluation").joinpath(FACTS)
+    where = Path(path).expanduser() if path else own
     try:
-        data: Any = yaml.safe_load(
-            Path(path).expanduser().read_text(encoding="utf-8")
-            if path
-            else importlib.resources.files("expertree.evaluation")
-            .joinpath(FACTS)
-            .read_text(encoding="utf-8")
-        )
+        data: Any = yaml.safe_load(where.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"published results '{where}' cannot be read: {error}") from error
     published = load(Published, data)

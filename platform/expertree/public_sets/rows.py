@@ -105,10 +105,10 @@ def _measured(dataset: Dataset, scored: Sequence[Scored]) -> Iterator[_Measured]
 def _title(dataset: Dataset, protocol: Protocol) -> str:
     spec = DATASETS[dataset.name]
     words = [spec.title]
-    if dataset.split not in {protocol.name, *list(spec.splits)[:1]}:
+    if dataset.split != protocol.name and len(spec.measured) > 1:
         words.append(dataset.split)
     for task, parameters in protocol.degradation.items():
-        words.append(f"{task} {next(iter(parameters.values())):g}")
+        words.append(f"{task.replace('jpeg', 'JPEG')} {next(iter(parameters.values())):g}")
     if protocol.rounding == "none":
         words.append("float")
     if protocol.channels != "rgb":

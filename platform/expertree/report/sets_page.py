@@ -173,6 +173,7 @@ def _html(report: SetsReport) -> str:
             table=report.table,
             grids=tables,
             ours=ours,
+            num_sets=len({key.partition("/")[0] for key in report.experts}),
             averages=[key for key in AVERAGES if ours is not None and key in ours.results],
             is_average=AVERAGES.__contains__,
             best_of=best_of,

