@@ -250,6 +250,5 @@ def _letter(number: int) -> str:
 def _title(key: str, measured: Mapping[str, Column]) -> str:
     if key in AVERAGES:
         return key
-    return (
-        measured[DERIVED[key][0]].title.partition(" ")[0] + " " + key.partition("/")[2] + ", mean"
-    )
+    name, what = measured[DERIVED[key][0]].title.split()[:2]
+    return f"{name} {what}, mean"

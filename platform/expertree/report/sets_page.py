@@ -175,6 +175,7 @@ def _html(report: SetsReport) -> str:
             ours=ours,
             num_sets=len({key.partition("/")[0] for key in report.experts}),
             averages=[key for key in AVERAGES if ours is not None and key in ours.results],
+            best_of_ours={key: _best_of_ours(report.table, key) for key in AVERAGES},
             is_average=AVERAGES.__contains__,
             best_of=best_of,
             partial=[column for column in report.table.columns if not column.is_whole],
@@ -185,6 +186,16 @@ def _html(report: SetsReport) -> str:
             script=source("page.js"),
         )
     )
+
+
+def _best_of_ours(table: SetsTable, column: str) -> float | None:
+    """Return the best PSNR of a column among the input, the classical methods and the bundle."""
+    found = [
+        row.results[column].psnr
+        for row in table.rows
+        if row.kind != "published" and column in row.results
+    ]
+    return max(found, default=None)
 
 
 def _picture(photograph: Photograph) -> Picture:
