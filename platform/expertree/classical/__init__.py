@@ -9,6 +9,7 @@ from expertree.classical.registry import (
     REGISTRY,
     VERSION,
     Method,
+    candidates_for,
     methods_of,
     restore_classically,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "REGISTRY",
     "VERSION",
     "Method",
+    "candidates_for",
     "methods_of",
     "restore_classically",
 ]

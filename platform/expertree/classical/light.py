@@ -67,6 +67,17 @@ def brighten_to_mean(image_u8: ImageU8, *, mean: float) -> ImageU8:
     return np.asarray(cv2.LUT(image_u8, curve.round().astype(np.uint8)), dtype=np.uint8)
 
 
+def brighten_evenly(image_u8: ImageU8, *, exponent: float) -> ImageU8:
+    """Brighten every pixel by one power, whatever the image.
+
+    Args:
+        image_u8: A dark image.
+        exponent: Exponent of the values in [0, 1], below 1.
+    """
+    curve = 255.0 * np.power(np.arange(256) / 255.0, exponent)
+    return np.asarray(cv2.LUT(image_u8, curve.round().astype(np.uint8)), dtype=np.uint8)
+
+
 def equalise(image_u8: ImageU8, *, clip_limit: float) -> ImageU8:
     """Equalise the lightness in tiles, with limited contrast (CLAHE).
 

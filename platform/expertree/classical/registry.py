@@ -5,6 +5,7 @@ patches that no result is measured on (`pipeline.classical`).
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from expertree.classical import filters, light
@@ -105,10 +106,42 @@ REGISTRY: Mapping[str, tuple[Method, ...]] = {
 }
 """Methods by degradation. `AS_IT_IS` is one more for each; see `methods_of`."""
 
+FOR_SETS: Mapping[str, tuple[Method, ...]] = {
+    "low_light": tuple(
+        _method("one gamma", light.brighten_evenly, exponent=exponent)
+        for exponent in (0.3, 0.35, 0.4, 0.5)
+    ),
+}
+"""Further methods where public sets go beyond what is synthesised: LOL is darker, and there one
+gamma for all images beats published networks. Builds do not choose among them."""
+
 
 def methods_of(task: str) -> tuple[Method, ...]:
     """Return the candidates for a degradation; ties go to the first, so the input comes last."""
     return (*REGISTRY.get(task, ()), AS_IT_IS)
+
+
+def candidates_for(tasks: Sequence[str]) -> tuple[Method, ...]:
+    """Return what a public set's images are restored with classically, told their degradations.
+
+    For one degradation these are all of its methods. For several it is the first method of each,
+    then the second of each, and so on, undone in reverse order; the input is none of them.
+
+    Args:
+        tasks: The degradations in the order in which they were applied.
+    """
+    each = [(*REGISTRY.get(task, ()), *FOR_SETS.get(task, ())) for task in tasks]
+    if len(each) == 1:
+        return each[0]
+    return tuple(
+        Method(
+            name=" then ".join(method.name for method in reversed(methods)),
+            restore=functools.partial(
+                restore_classically, tasks=tasks, chosen=dict(zip(tasks, methods, strict=True))
+            ),
+        )
+        for methods in zip(*each, strict=False)
+    )
 
 
 def restore_classically(

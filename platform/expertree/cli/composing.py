@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 CONF = Path(__file__).with_name("conf")
 
-FLAGS = {"--dry-run": "dry_run=true", "--budget": "search.budget_hours"}
+FLAGS = {"--dry-run": "dry_run=true", "--budget": "search.budget_hours", "--sets": "sets"}
 """Flags that stand for overrides; a key without a value takes the flag's."""
 
 GROUPS = ("experiment",)

@@ -1,8 +1,13 @@
-r"""Measure a bundle on a data set, under the set's protocol.
+r"""Measure a bundle on data sets, each under its protocol: one, or all in a folder.
 
 expertree evaluate bundle=runs/demo/bundle dataset=rain100l root=/data/Rain100L
 expertree evaluate bundle=runs/demo/bundle dataset=cbsd68 root=/data/CBSD68 split=noise50 \
     output=runs/demo/cbsd68_noise50.json
+expertree evaluate bundle=runs/demo/bundle --sets /data output=runs/demo/sets
+expertree evaluate bundle=runs/demo/bundle --sets /data cluster=auto
+
+With --sets, tables and a page put the results beside the input, classical methods and published
+ones. Run it again after any interruption: images that were measured are not measured again.
 """
 
 import sys
@@ -11,6 +16,8 @@ from collections.abc import Sequence
 from expertree.cli.codes import EXIT_DONE
 from expertree.cli.running import run_verb
 from expertree.datasets import table_of
+from expertree.evaluation.public_sets import SetsTable
+from expertree.public_sets.run import Work, in_this_process, measure_sets
 from expertree.restorer.on_dataset import EvaluateConfig, evaluate_bundle
 
 
@@ -22,9 +29,41 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _evaluate(config: EvaluateConfig) -> int:
-    result = evaluate_bundle(config, on_image=_say)
-    sys.stdout.write(table_of(result) + "\n")
+    if not config.sets:
+        result = evaluate_bundle(config, on_image=_say)
+        sys.stdout.write(table_of(result) + "\n")
+        return EXIT_DONE
+    report, output = measure_sets(config, _work_of(config), on_image=_say)
+    for problems in report.problems.values():
+        sys.stderr.writelines(f"left out: {problem}\n" for problem in problems)
+    sys.stdout.write(_lines(report.table) + f"\n{output / 'sets.html'}\n")
     return EXIT_DONE
+
+
+def _work_of(config: EvaluateConfig) -> Work:
+    """Return what measures, this process or a cluster; Ray is loaded only for a cluster."""
+    if config.cluster is None:
+        return in_this_process
+    from expertree.orchestration.measure_sets import on_cluster  # noqa: PLC0415
+
+    return on_cluster
+
+
+def _lines(table: SetsTable) -> str:
+    """Return the columns as lines of text: PSNR of the input, the best classical method, ours."""
+    ours = {row.kind: row.results for row in table.rows if row.kind != "published"}
+    width = max((len(column.title) for column in table.columns), default=0)
+    lines = [f"{'PSNR (dB)':{width}}  images    input  classical   routed     gain"]
+    for column in table.columns:
+        found = [ours.get(kind, {}).get(column.key) for kind in ("input", "classical", "routed")]
+        cells = ["" if one is None else f"{one.psnr:.2f}" for one in found]
+        before, _, after = found
+        gain = f"{after.psnr - before.psnr:+.2f}" if before and after else ""
+        lines.append(
+            f"{column.title:{width}}  {column.num_images or '':>6}  {cells[0]:>7}  {cells[1]:>9}  "
+            f"{cells[2]:>7}  {gain:>7}"
+        )
+    return "\n".join(lines)
 
 
 def _say(number: int, total: int, name: str) -> None:

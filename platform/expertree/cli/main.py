@@ -14,7 +14,7 @@ VERBS = {
     "search": "Search over trees, and never train the same expert twice.",
     "restore": "Restore photographs, each by the expert for what is wrong with it.",
     "serve": "Serve a bundle over HTTP on this machine, or on a cluster that is running.",
-    "evaluate": "Measure a bundle on a data set, under the set's protocol.",
+    "evaluate": "Measure a bundle on data sets, each under its protocol: one, or all in a folder.",
     "bench": "Run one benchmark; its last line is one JSON object.",
     "study": "Run one study; its tables are printed, and written as Markdown and JSON.",
     "export": "Write experts of a bundle as files of weights that other tools read.",

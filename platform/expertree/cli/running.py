@@ -15,6 +15,7 @@ _HELP = frozenset({"-h", "--help"})
 _FLAGS = {
     "dry_run": ("--dry-run", "say what would be done, and start nothing"),
     "search.budget_hours": ("--budget HOURS", "of lanes, for training in all"),
+    "sets": ("--sets FOLDER", "measure every known set below a folder"),
     "": ("--cfg job", "print the settings as they would be, and end"),
 }
 """Flags and their help texts, by the key that a verb's settings must have for them."""

@@ -6,28 +6,41 @@ Nothing is downloaded. `docs/DATASETS.md` says where each set comes from and und
     evaluate(dataset, lambda image: restorer.restore(image).image)
 """
 
-from expertree.datasets.pairs import Dataset, Pair, Protocol, read_pair
+from expertree.datasets.discovery import Found, find_datasets
+from expertree.datasets.pairs import Dataset, Pair, read_degraded, read_pair
+from expertree.datasets.protocols import Protocol
 from expertree.datasets.registry import DATASETS, open_dataset
+from expertree.datasets.scenes import join_near_copies
 from expertree.datasets.scoring import (
+    Degraded,
     PairScore,
     Quality,
     evaluate,
+    score_pair,
     score_pairs,
     summarise,
     table_of,
+    to_8_bit,
 )
 
 __all__ = [
     "DATASETS",
     "Dataset",
+    "Degraded",
+    "Found",
     "Pair",
     "PairScore",
     "Protocol",
     "Quality",
     "evaluate",
+    "find_datasets",
+    "join_near_copies",
     "open_dataset",
+    "read_degraded",
     "read_pair",
+    "score_pair",
     "score_pairs",
     "summarise",
     "table_of",
+    "to_8_bit",
 ]

@@ -4,68 +4,50 @@ Errors say how many images are missing and name the first, because most sets are
 """
 
 import dataclasses
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
+from expertree.datasets.names import Key, by_stem
 from expertree.degradation.photographs import IMAGE_SUFFIXES
 from expertree.errors import DatasetError
 
-Key: TypeAlias = Callable[[Path], str]
-
 _NUM_NAMED = 3
-_NUMBER = re.compile(r"(\d+)(?:x2)?(?:_[a-z]+)?$")
-
-
-def by_stem(path: Path) -> str:
-    """Return the name without its suffix, which partners share."""
-    return path.stem
-
-
-def by_number(path: Path) -> str:
-    """Return the number in the name, which partners share.
-
-    For example `rain-001`, `norain-1`, `rain-001_rainy` and `norain-001x2`.
-    """
-    match = _NUMBER.search(path.stem)
-    return str(int(match[1])) if match else path.stem
-
-
-def by_first_part(path: Path) -> str:
-    """Return the name up to the first underscore, as in `0001_0.8_0.2` and `0001`."""
-    return path.stem.partition("_")[0]
-
-
-def by_scene(path: Path) -> str:
-    """Return scene and name, which partners share: `scene/blur/1` and `scene/sharp/1`."""
-    return f"{path.parts[-3]}/{path.stem}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """A folder layout of a set: globs of its images, relative to its root, and how they pair up.
+    """The places where a set's two sides may lie, relative to its root, and how they pair up.
+
+    The sides are looked for independently of each other: any degraded one goes with any clean one.
 
     Attributes:
-        lq: Glob of the degraded images.
-        gt: Glob of the clean images.
+        lq: Globs of the degraded images; the first that matches is taken.
+        gt: Globs of the clean images, likewise.
         lq_key: Key of a degraded image, which its clean partner shares.
         gt_key: Key of a clean image; no two of them may have the same.
         name: Name of a pair, from the path of its degraded image.
+        scene: Scene of a pair, from the path of its clean image; by default its key.
+        gt_has_more: Whether clean images of other splits lie among this one's.
     """
 
-    lq: str
-    gt: str
+    lq: tuple[str, ...]
+    gt: tuple[str, ...]
     lq_key: Key = by_stem
     gt_key: Key = by_stem
     name: Key = by_stem
+    scene: Key | None = None
+    gt_has_more: bool = False
 
     def inside(self, folder: str) -> "Layout":
         """Return the layout below a folder; an empty name stands for the root itself."""
         if not folder:
             return self
-        return dataclasses.replace(self, lq=f"{folder}/{self.lq}", gt=f"{folder}/{self.gt}")
+        return dataclasses.replace(
+            self,
+            lq=tuple(f"{folder}/{glob}" for glob in self.lq),
+            gt=tuple(f"{folder}/{glob}" for glob in self.gt),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,27 +71,54 @@ class Place:
         return DatasetError(f"data set {self.dataset}, split {self.split}: {problem}")
 
 
-def find_pairs(place: Place, layouts: Sequence[Layout]) -> list[tuple[str, Path, Path]]:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FoundPair:
+    """The files of a pair, its name and its scene."""
+
+    name: str
+    lq: Path
+    gt: Path
+    scene: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Side:
+    """The images at the first glob that matches any; without images, all globs in words."""
+
+    where: str
+    images: tuple[Path, ...]
+
+
+def folders(*names: str) -> tuple[str, ...]:
+    """Return the globs of all files in some folders."""
+    return tuple(f"{name}/*" for name in names)
+
+
+def find_pairs(place: Place, layouts: Sequence[Layout]) -> list[FoundPair]:
     """Find the pairs in the first layout that is there.
 
+    Images with the same names are partners; where not all degraded ones find theirs so, the
+    layout's keys decide for all.
+
     Returns:
-        Name, degraded file, clean file; sorted by name.
+        The pairs, sorted by name.
 
     Raises:
         DatasetError: If no layout is there, one side is empty, a degraded image has no partner, a
             clean one has none (unless the set is partial) or two have the same name.
     """
-    found = [(_images(place.root, x.lq), _images(place.root, x.gt)) for x in layouts]
-    for layout, (lqs, gts) in zip(layouts, found, strict=True):
-        if lqs and gts:
-            return _pair(place, layout, lqs, gts)
-    for layout, (lqs, gts) in zip(layouts, found, strict=True):
-        if lqs or gts:
-            there, missing = (layout.lq, layout.gt) if lqs else (layout.gt, layout.lq)
+    found = [(_side(place.root, x.lq), _side(place.root, x.gt)) for x in layouts]
+    for layout, (lq, gt) in zip(layouts, found, strict=True):
+        if lq.images and gt.images:
+            return _pair(place, layout, lq, gt)
+    for lq, gt in found:
+        there, missing = (lq, gt) if lq.images else (gt, lq)
+        if there.images:
             raise place.error(
-                f"'{place.root}' has {len(lqs or gts)} images in '{there}' but none in '{missing}'"
+                f"'{place.root}' has {len(there.images)} images in {there.where} but none in "
+                f"{missing.where}"
             )
-    raise _nothing_found(place, [f"'{x.lq}' with '{x.gt}'" for x in layouts])
+    raise nothing_found(place, [f"{lq.where} with {gt.where}" for lq, gt in found])
 
 
 def find_images(place: Place, globs: Sequence[str]) -> list[Path]:
@@ -118,11 +127,10 @@ def find_images(place: Place, globs: Sequence[str]) -> list[Path]:
     Raises:
         DatasetError: If no glob matches an image.
     """
-    for pattern in globs:
-        images = _images(place.root, pattern)
-        if images:
-            return images
-    raise _nothing_found(place, [f"'{pattern}'" for pattern in globs])
+    side = _side(place.root, tuple(globs))
+    if not side.images:
+        raise nothing_found(place, [side.where])
+    return list(side.images)
 
 
 def first_names(names: Iterable[str]) -> str:
@@ -132,50 +140,72 @@ def first_names(names: Iterable[str]) -> str:
     return ", ".join(listed[:_NUM_NAMED]) + more
 
 
-def _pair(
-    place: Place, layout: Layout, lqs: Sequence[Path], gts: Sequence[Path]
-) -> list[tuple[str, Path, Path]]:
-    clean: dict[str, Path] = {}
-    for gt in gts:
-        key = layout.gt_key(gt)
-        if key in clean:
-            raise place.error(f"'{clean[key]}' and '{gt}' both belong to '{key}'; leave one")
-        clean[key] = gt
-    lonely = [lq.name for lq in lqs if layout.lq_key(lq) not in clean]
-    if lonely:
-        raise place.error(
-            f"{len(lonely)} of {len(lqs)} images in '{layout.lq}' have no partner among the "
-            f"{len(gts)} in '{layout.gt}': {first_names(lonely)}"
-        )
-    names = Counter(layout.name(lq) for lq in lqs)
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
-        raise place.error(
-            f"{len(twice)} names in '{layout.lq}' occur more than once: {first_names(twice)}"
-        )
-    used = {layout.lq_key(lq) for lq in lqs}
-    unused = [gt.name for key, gt in clean.items() if key not in used]
-    if unused and not place.partial:
-        raise place.error(
-            f"{len(unused)} of {len(gts)} clean images in '{layout.gt}' have no degraded one among "
-            f"the {len(lqs)} in '{layout.lq}': {first_names(unused)}"
-        )
-    return sorted((layout.name(lq), lq, clean[layout.lq_key(lq)]) for lq in lqs)
-
-
-def _images(root: Path, pattern: str) -> list[Path]:
+def images_at(root: Path, glob: str) -> list[Path]:
+    """Return the images at a glob, sorted; hidden files and others are passed over."""
     return sorted(
         path
-        for path in root.glob(pattern)
+        for path in root.glob(glob)
         if path.suffix.lower() in IMAGE_SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
     )
 
 
-def _nothing_found(place: Place, expected: Sequence[str]) -> DatasetError:
+def nothing_found(place: Place, expected: Sequence[str]) -> DatasetError:
+    """Return the error that a folder has none of the layouts that were expected."""
     entries = sorted(path.name + "/" * path.is_dir() for path in place.root.iterdir())
     return place.error(
         f"'{place.root}' is in none of the layouts that are known: expected images at "
-        f"{' or '.join(expected)}; found {first_names(entries) or 'nothing'}"
+        f"{', or '.join(expected)}; found {first_names(entries) or 'nothing'}"
     )
+
+
+def _side(root: Path, globs: tuple[str, ...]) -> _Side:
+    for glob in globs:
+        images = images_at(root, glob)
+        if images:
+            return _Side(where=f"'{glob}'", images=tuple(images))
+    return _Side(where=" or ".join(f"'{glob}'" for glob in globs), images=())
+
+
+def _pair(place: Place, layout: Layout, lq: _Side, gt: _Side) -> list[FoundPair]:
+    scene = layout.scene or layout.gt_key
+    stems = {path.stem for path in gt.images}
+    if all(path.stem in stems for path in lq.images) and len(stems) == len(gt.images):
+        layout = dataclasses.replace(layout, lq_key=by_stem, gt_key=by_stem)
+    clean = _by_key(place, layout, gt)
+    lonely = [path.name for path in lq.images if layout.lq_key(path) not in clean]
+    if lonely:
+        raise place.error(
+            f"{len(lonely)} of {len(lq.images)} images in {lq.where} have no partner among the "
+            f"{len(gt.images)} in {gt.where}: {first_names(lonely)}"
+        )
+    names = Counter(layout.name(path) for path in lq.images)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise place.error(
+            f"{len(twice)} names in {lq.where} occur more than once: {first_names(twice)}"
+        )
+    used = {layout.lq_key(path) for path in lq.images}
+    unused = [path.name for key, path in clean.items() if key not in used]
+    if unused and not (place.partial or layout.gt_has_more):
+        raise place.error(
+            f"{len(unused)} of {len(gt.images)} clean images in {gt.where} have no degraded one "
+            f"among the {len(lq.images)} in {lq.where}: {first_names(unused)}"
+        )
+    partners = [(path, clean[layout.lq_key(path)]) for path in lq.images]
+    pairs = [
+        FoundPair(name=layout.name(first), lq=first, gt=second, scene=scene(second))
+        for first, second in partners
+    ]
+    return sorted(pairs, key=lambda pair: pair.name)
+
+
+def _by_key(place: Place, layout: Layout, gt: _Side) -> Mapping[str, Path]:
+    clean: dict[str, Path] = {}
+    for path in gt.images:
+        key = layout.gt_key(path)
+        if key in clean:
+            raise place.error(f"'{clean[key]}' and '{path}' both belong to '{key}'; leave one")
+        clean[key] = path
+    return clean

@@ -1,41 +1,44 @@
-"""A pair of images, a set of pairs, and the protocol under which the set is measured."""
+"""A pair of images, a set of pairs, and reading a pair under the set's protocol."""
 
 import dataclasses
+import functools
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
+from expertree.datasets.protocols import Protocol
+from expertree.degradation.parameters import number
 from expertree.degradation.recipe import Recipe
 from expertree.degradation.synthesis import degrade
 from expertree.errors import DatasetError
-from expertree.images.arrays import ImageU8
+from expertree.images.arrays import Image, ImageU8
 from expertree.images.io import decode_photo_u8
-
-Channels: TypeAlias = Literal["rgb", "y"]
+from expertree.images.metrics import grey_u8
 
 _CutU8: TypeAlias = UInt8[np.ndarray, "cut_height cut_width 3"]
+_CutFloat: TypeAlias = Float32[np.ndarray, "cut_height cut_width 3"]
+
+_ARRAYS_KEPT = 2
+"""Arrays of MATLAB files that stay in memory: a set's degraded and its clean one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Protocol:
-    """The rules by which a set is measured, so that scores compare with published ones.
+class Piece:
+    """The part of a file that is one image.
 
     Attributes:
-        channels: Channels of PSNR and SSIM: R, G and B, or the luma (BT.601).
-        multiple_px: Number of pixels of which the sides are made a multiple first, by a cut around
-            the centre.
-        border_px: Pixels cut from each side before measuring; the network sees them.
-        gt_has_frame: Whether the clean image is larger all around; its centre belongs to the
-            degraded one.
+        half: Half of a picture that shows two images side by side.
+        array: Name of an array in a MATLAB file.
+        index: Place of the image in that array.
     """
 
-    channels: Channels = "rgb"
-    multiple_px: int = 1
-    border_px: int = 0
-    gt_has_frame: bool = False
+    half: Literal["left", "right"] | None = None
+    array: str = ""
+    index: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,18 +47,25 @@ class Pair:
 
     Attributes:
         name: Name, unique in its set.
-        gt: The clean image's file.
+        gt: The clean image's file; None where nobody has it.
         lq: The degraded image's file.
         recipe: Recipe of the degraded image, made from the clean one, where there is no file. With
             neither, the pair is a clean image only.
         tasks: The degradations, by their names in `degradation.registry`; empty if unknown.
+        scene: What the pair shows, by a name that all pairs of the set with that content share;
+            parts of a set that share no scene have nothing in common.
+        gt_piece: Part of the clean image's file, where it is not all of it.
+        lq_piece: Part of the degraded image's file, likewise.
     """
 
     name: str
-    gt: Path
+    gt: Path | None
     lq: Path | None = None
     recipe: Recipe | None = None
     tasks: tuple[str, ...] = ()
+    scene: str = ""
+    gt_piece: Piece | None = None
+    lq_piece: Piece | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,14 +75,16 @@ class Dataset:
     Attributes:
         name: Name in the registry.
         split: Name of the part.
-        protocol: Rules by which it is measured.
+        protocol: Rules by which it is usually measured.
         pairs: The pairs, sorted by name.
+        others: Further protocols by which it is measured in publications.
     """
 
     name: str
     split: str
     protocol: Protocol
     pairs: tuple[Pair, ...]
+    others: tuple[Protocol, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -83,22 +95,25 @@ class Dataset:
         return iter(self.pairs)
 
 
-def read_pair(pair: Pair, protocol: Protocol) -> tuple[ImageU8, ImageU8]:
+def read_pair(pair: Pair, protocol: Protocol) -> tuple[_CutU8 | _CutFloat, _CutU8]:
     """Read or make the degraded image of a pair, and read the clean one.
 
     Args:
         pair: A pair of a data set.
-        protocol: The data set's protocol; its `multiple_px` and `gt_has_frame` are applied.
+        protocol: The data set's protocol; its cuts, its rounding and its grey are applied.
 
     Returns:
-        The degraded and the clean image, of one size, uint8 `[height, width, 3]` RGB.
+        The degraded and the clean image, of one size, `[height, width, 3]` RGB, grey in three equal
+        channels. uint8; without rounding the degraded one is float32, 1 being white, and noise
+        takes it out of [0, 1].
 
     Raises:
-        DatasetError: If a file cannot be read, the sizes differ, or there is no degraded image.
+        DatasetError: If a file cannot be read, the sizes differ, or one of the images does not
+            exist.
     """
-    gt = _read(pair.gt)
+    gt = read_clean(pair)
     if pair.lq is not None:
-        lq = _read(pair.lq)
+        lq = read_degraded(pair)
         if protocol.gt_has_frame:
             gt = _centre(gt, *lq.shape[:2])
         if lq.shape != gt.shape:
@@ -109,17 +124,88 @@ def read_pair(pair: Pair, protocol: Protocol) -> tuple[ImageU8, ImageU8]:
         return _to_multiple(lq, protocol.multiple_px), _to_multiple(gt, protocol.multiple_px)
     if pair.recipe is None:
         raise DatasetError(f"'{pair.gt}' has no degraded image; choose a split that has some")
-    gt = _to_multiple(gt, protocol.multiple_px)
-    return degrade(gt, pair.recipe), gt
+    gt = _to_multiple(grey_u8(gt) if protocol.channels == "grey" else gt, protocol.multiple_px)
+    return (
+        _noisy(gt, pair.recipe) if protocol.rounding == "none" else degrade(gt, pair.recipe)
+    ), gt
 
 
-def _read(path: Path) -> ImageU8:
+def read_clean(pair: Pair) -> ImageU8:
+    """Read the clean image of a pair, all of it.
+
+    Raises:
+        DatasetError: If nobody has it, or it cannot be read.
+    """
+    if pair.gt is None:
+        raise DatasetError(f"'{pair.lq}' has no clean image, so that it cannot be measured")
+    return _read(pair.gt, pair.gt_piece)
+
+
+def read_degraded(pair: Pair) -> ImageU8:
+    """Read the degraded image of a pair that has a file of it.
+
+    Raises:
+        DatasetError: If it has none, or it cannot be read.
+    """
+    if pair.lq is None:
+        raise DatasetError(f"'{pair.gt}' has no degraded image; choose a split that has some")
+    return _read(pair.lq, pair.lq_piece)
+
+
+def _noisy(gt: ImageU8, recipe: Recipe) -> Image:
+    """Add the noise of a recipe, drawn as `degrade` draws it, without clipping or rounding."""
+    if recipe.tasks != ("noise",):
+        raise ValueError(f"only noise can do without rounding, not {recipe.tasks}")
+    rng = np.random.default_rng([recipe.seed, zlib.crc32(b"noise")])
+    drawn = rng.standard_normal(gt.shape, dtype=np.float32)
+    sigma = np.float32(number(recipe.parameters["noise"], "sigma") / 255.0)
+    return gt.astype(np.float32) / np.float32(255.0) + drawn * sigma
+
+
+def _read(path: Path, piece: Piece | None) -> ImageU8:
     try:
-        return decode_photo_u8(path.read_bytes())
+        if piece is not None and piece.array:
+            return _block(path, piece)
+        image = decode_photo_u8(path.read_bytes())
     except OSError as error:
         raise DatasetError(f"'{path}' cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DatasetError(f"'{path}' {error}") from error
+    if piece is None:
+        return image
+    if image.shape[1] % 2:
+        raise DatasetError(f"'{path}' is {image.shape[1]} px wide, which are no two equal halves")
+    left, right = np.split(image, 2, axis=1)
+    return np.ascontiguousarray(left if piece.half == "left" else right)
+
+
+def _block(path: Path, piece: Piece) -> ImageU8:
+    arrays = array_of(path, piece.array)
+    return np.ascontiguousarray(arrays[piece.index])
+
+
+@functools.lru_cache(maxsize=_ARRAYS_KEPT)
+def array_of(path: Path, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Read an array of images from a MATLAB file.
+
+    Returns:
+        uint8 `[..., height, width, 3]`.
+
+    Raises:
+        ValueError: If the file or the array is not as expected; the message can follow its path.
+        OSError: If the file cannot be read.
+    """
+    from scipy.io import loadmat  # noqa: PLC0415 - few sets need it
+    from scipy.io.matlab import MatReadError  # noqa: PLC0415
+
+    try:
+        found = loadmat(path, variable_names=[name])
+    except (MatReadError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"is no MATLAB file that can be read ({error})") from error
+    images = found.get(name)
+    if images is None or images.dtype != np.uint8 or images.ndim < 4 or images.shape[-1] != 3:
+        raise ValueError(f"has no array '{name}' of 8-bit RGB images")
+    return np.asarray(images, dtype=np.uint8)
 
 
 def _to_multiple(image: ImageU8, multiple_px: int) -> _CutU8:

@@ -3,71 +3,91 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from expertree.datasets import cameras, weather
+from expertree.datasets.clean import clean_set, jpeg_set, noisy_set, photograph_set
 from expertree.datasets.layouts import Place, first_names
-from expertree.datasets.pairs import Dataset, Protocol
-from expertree.datasets.readers import (
-    DatasetSpec,
-    Split,
-    clean_images,
-    combinations,
-    gopro_split,
-    jpeg_set,
-    low_light_split,
-    noisy_set,
-    paired_set,
-    rain_set,
-    reside_set,
-    snow_split,
-    snow_test_split,
-    sots_set,
-)
+from expertree.datasets.pairs import Dataset
+from expertree.datasets.protocols import RGB16, Y
+from expertree.datasets.readers import DatasetSpec
 from expertree.errors import ConfigError
 
 DATASETS: Mapping[str, DatasetSpec] = {
-    "rain100l": rain_set("Light", 200, Protocol(multiple_px=16)),
-    "rain100h": rain_set("Heavy", 1800, Protocol(channels="y")),
-    "reside": reside_set(),
-    "sots_indoor": sots_set("indoor", Protocol(gt_has_frame=True)),
-    "sots_outdoor": sots_set("outdoor", Protocol(multiple_px=16)),
-    "bsd400": noisy_set(400, "clean", "BSDS500/data/images/t*/*", "images/t*/*", "*"),
-    "cbsd68": noisy_set(68, "noise25", "original_png/*", "CBSD68/original_png/*", "*"),
+    "rain100l": weather.rain100("L", "Light", 200, RGB16, Y),
+    "rain100h": weather.rain100("H", "Heavy", 1800, Y),
+    "rain200l": weather.rain200("L"),
+    "rain200h": weather.rain200("H"),
+    "rain12": weather.rain12(),
+    "did": weather.did(),
+    "ddn": weather.ddn(),
+    "lhp_rain": weather.lhp_rain(),
+    "outdoor_rain": weather.outdoor_rain(),
+    "raindrop": weather.raindrop(),
+    "reside": weather.reside(),
+    "sots_indoor": weather.sots("indoor"),
+    "sots_outdoor": weather.sots("outdoor"),
+    "snow100k": weather.snow100k(),
+    "realsnow": weather.realsnow(),
+    "cdd11": weather.cdd11(),
+    "gopro": cameras.gopro(),
+    "hide": cameras.hide(),
+    "realblur_j": cameras.realblur("J"),
+    "realblur_r": cameras.realblur("R"),
+    "lol_v1": cameras.lol_v1(),
+    "lol_v2_real": cameras.lol_v2("real"),
+    "lol_v2_synthetic": cameras.lol_v2("synthetic"),
+    "sidd": cameras.sidd(),
+    "dnd": cameras.dnd(),
+    "cc15": cameras.cc15(),
+    "nam": cameras.nam(),
+    "polyu": cameras.polyu(),
+    "bsd400": noisy_set(
+        "BSD400",
+        400,
+        "BSDS500/data/images/t*/*",
+        "images/t*/*",
+        "*",
+        usual="clean",
+        is_measured=False,
+    ),
+    "cbsd68": noisy_set(
+        "CBSD68",
+        68,
+        "original_png/*",
+        "CBSD68/original_png/*",
+        "*",
+        folders=("cbsd68", "bsd68", "cbsd68dataset"),
+    ),
     "wed": noisy_set(
-        4744, "clean", "exploration_database_and_code/pristine_images/*", "pristine_images/*", "*"
+        "WED",
+        4744,
+        "exploration_database_and_code/pristine_images/*",
+        "pristine_images/*",
+        "*",
+        usual="clean",
+        is_measured=False,
     ),
-    "kodak24": noisy_set(24, "noise25", "*"),
-    "urban100": noisy_set(100, "noise25", "HR/*", "image_SRF_4/*_HR.*", "*"),
-    "gopro": DatasetSpec(
-        splits={"test": gopro_split("test", 1111), "train": gopro_split("train", 2103)}
+    "kodak24": noisy_set("Kodak24", 24, "*", folders=("kodak24", "kodak"), marks=("kodim01.png",)),
+    "urban100": noisy_set(
+        "Urban100", 100, "HR/*", "image_SRF_4/*_HR.*", "*", folders=("urban100",)
     ),
-    "lol_v1": DatasetSpec(
-        splits={"test": low_light_split("eval15", 15), "train": low_light_split("our485", 485)}
+    "mcmaster": noisy_set("McMaster", 18, "*", folders=("mcmaster", "mcm", "mcmaster18")),
+    "live1": jpeg_set(
+        "LIVE1",
+        29,
+        "refimgs/*",
+        "LIVE1/*",
+        "*",
+        folders=("live1", "live1color", "live1gray"),
+        marks=("refimgs",),
     ),
-    "snow100k": DatasetSpec(
-        splits={
-            "L": snow_test_split("L", 16801),
-            "M": snow_test_split("M", 16588),
-            "S": snow_test_split("S", 16611),
-            "train": snow_split(50000, "train", "all"),
-        }
+    "classic5": jpeg_set("Classic5", 5, "*", is_grey=True, folders=("classic5",)),
+    "div2k": clean_set(
+        "DIV2K", train=(800, ("DIV2K_train_HR/*",)), valid=(100, ("DIV2K_valid_HR/*",))
     ),
-    "live1": jpeg_set(29, "refimgs/*", "LIVE1/*", "*"),
-    "cdd11": DatasetSpec(
-        splits={
-            "test": Split(find=combinations(("CDD-11_test", "test")), num_pairs=2200),
-            "train": Split(find=combinations(("CDD-11_train", "train")), num_pairs=13013),
-        }
-    ),
-    "div2k": DatasetSpec(
-        splits={
-            "train": Split(find=clean_images("DIV2K_train_HR/*"), num_pairs=800),
-            "valid": Split(find=clean_images("DIV2K_valid_HR/*"), num_pairs=100),
-        }
-    ),
-    "flickr2k": DatasetSpec(
-        splits={"train": Split(find=clean_images("Flickr2K_HR/*", "*"), num_pairs=2650)}
-    ),
-    "paired": paired_set(),
-    "clean": noisy_set(None, "clean", "**/*"),
+    "flickr2k": clean_set("Flickr2K", train=(2650, ("Flickr2K_HR/*", "*"))),
+    "photographs": photograph_set(),
+    "paired": cameras.paired(),
+    "clean": noisy_set("clean images", None, "**/*", usual="clean", is_measured=False),
 }
 
 
@@ -97,11 +117,14 @@ def open_dataset(name: str, root: str | Path, split: str = "", *, partial: bool 
     place = Place(dataset=name, split=chosen, root=folder, partial=partial)
     if not folder.is_dir():
         raise place.error(f"'{root}' is not a folder")
-    pairs = spec.splits[chosen].find(place)
-    expected = spec.splits[chosen].num_pairs
-    if expected not in (None, len(pairs)) and not partial:
+    part = spec.splits[chosen]
+    pairs = part.find(place)
+    if part.num_pairs not in (None, len(pairs)) and not partial:
         raise place.error(
-            f"'{root}' has {len(pairs)} images where the whole set has {expected} (found "
+            f"'{root}' has {len(pairs)} images where the whole set has {part.num_pairs} (found "
             f"{first_names(pair.name for pair in pairs)}); complete it, or ask for a partial set"
         )
-    return Dataset(name=name, split=chosen, protocol=spec.protocol, pairs=tuple(pairs))
+    protocol, *others = part.protocols
+    return Dataset(
+        name=name, split=chosen, protocol=protocol, pairs=tuple(pairs), others=tuple(others)
+    )

@@ -1,16 +1,26 @@
 """Score any restoration of a data set by PSNR and SSIM, under the set's protocol."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, TypeAlias
 
-from expertree.datasets.pairs import Dataset, Protocol, read_pair
-from expertree.images import metrics
-from expertree.images.arrays import ImageU8
+import numpy as np
 
-RestoreImage: TypeAlias = Callable[[ImageU8], ImageU8]
-"""Function of a degraded image, uint8 `[height, width, 3]` RGB, to a restored one of its size."""
+from expertree.datasets.pairs import Dataset, Pair, read_pair
+from expertree.datasets.protocols import Protocol
+from expertree.images import metrics
+from expertree.images.arrays import Image, ImageU8
+
+Degraded: TypeAlias = ImageU8 | Image
+"""A degraded image: uint8 `[height, width, 3]` RGB; or float32, 1 being white and noise going out
+of [0, 1], under a protocol that does not round."""
+
+RestoreImage: TypeAlias = Callable[[Degraded], ImageU8]
+"""Function of a degraded image to a restored one of its size, uint8 `[height, width, 3]` RGB."""
+
+INPUT = "input"
+"""The method that leaves the degraded image as it is, unrounded where the protocol wants it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,16 +76,41 @@ def score_pairs(dataset: Dataset, restore: RestoreImage) -> Iterator[PairScore]:
         DatasetError: If a pair cannot be read, or has no degraded image.
     """
     for pair in dataset:
-        lq, gt = read_pair(pair, dataset.protocol)
+        found = score_pair(pair, [dataset.protocol], {"restored": restore})[dataset.protocol.name]
         yield PairScore(
-            name=pair.name,
-            tasks=pair.tasks,
-            degraded=measure(lq, gt, dataset.protocol),
-            restored=measure(restore(lq), gt, dataset.protocol),
+            name=pair.name, tasks=pair.tasks, degraded=found[INPUT], restored=found["restored"]
         )
 
 
-def measure(image_u8: ImageU8, gt_u8: ImageU8, protocol: Protocol) -> Quality:
+def score_pair(
+    pair: Pair, protocols: Sequence[Protocol], restores: Mapping[str, RestoreImage]
+) -> dict[str, dict[str, Quality]]:
+    """Score several methods on a pair under several protocols; none restores the same pixels twice.
+
+    Args:
+        pair: A pair of a data set.
+        protocols: Protocols of its split.
+        restores: Functions that restore, by method.
+
+    Returns:
+        By protocol and method the quality; the method `input` is the degraded image itself.
+
+    Raises:
+        DatasetError: If the pair cannot be read, or has no clean or no degraded image.
+    """
+    read: dict[tuple[object, ...], tuple[ImageU8, dict[str, Degraded]]] = {}
+    found: dict[str, dict[str, Quality]] = {}
+    for protocol in protocols:
+        if protocol.reading not in read:
+            lq, gt = read_pair(pair, protocol)
+            restored = {name: restore(lq) for name, restore in restores.items()}
+            read[protocol.reading] = gt, {INPUT: lq, **restored}
+        gt, images = read[protocol.reading]
+        found[protocol.name] = {name: measure(x, gt, protocol) for name, x in images.items()}
+    return found
+
+
+def measure(image: Degraded, gt_u8: ImageU8, protocol: Protocol) -> Quality:
     """Measure an image against the clean one under a protocol.
 
     Raises:
@@ -83,10 +118,21 @@ def measure(image_u8: ImageU8, gt_u8: ImageU8, protocol: Protocol) -> Quality:
     """
     border = protocol.border_px
     inside = slice(border, -border if border else None)
-    a, b = image_u8[inside, inside], gt_u8[inside, inside]
+    a, b = image[inside, inside], gt_u8[inside, inside]
+    if a.dtype != np.uint8:
+        return Quality(psnr=metrics.psnr_unrounded(a, b), ssim=metrics.ssim_unrounded(a, b))
     if protocol.channels == "y":
         return Quality(psnr=metrics.psnr_y(a, b), ssim=metrics.ssim_y(a, b))
+    if protocol.channels == "grey":
+        a = metrics.mean_of_channels(a)
     return Quality(psnr=metrics.psnr_rgb(a, b), ssim=metrics.ssim(a, b))
+
+
+def to_8_bit(image: Degraded) -> ImageU8:
+    """Clip and round an image to 8 bit, for a method that takes nothing else."""
+    if image.dtype == np.uint8:
+        return image
+    return np.rint(np.clip(image, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
 
 
 def summarise(dataset: Dataset, scores: Iterable[PairScore]) -> dict[str, Any]:
@@ -110,7 +156,7 @@ def summarise(dataset: Dataset, scores: Iterable[PairScore]) -> dict[str, Any]:
 
 def table_of(summary: Mapping[str, Any]) -> str:
     """Return the means as lines of text: degraded beside restored, by degradation."""
-    channels = {"rgb": "RGB", "y": "Y"}[summary["protocol"]["channels"]]
+    channels = {"rgb": "RGB", "y": "Y", "grey": "grey"}[summary["protocol"]["channels"]]
     lines = [f"{summary['dataset']} {summary['split']}, PSNR (dB) / SSIM, {channels}"]
     groups = summary["groups"]
     shown = {"all": groups["all"]} if len(groups) == 2 else groups

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 
-from expertree.images.arrays import ImageU8
+from expertree.images.arrays import Image, ImageU8
 from expertree.images.io import check_image_u8
 
 _Plane: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
@@ -46,6 +46,51 @@ def psnr_y(a_u8: ImageU8, b_u8: ImageU8) -> float:
     _check_pair(a_u8, b_u8)
     difference = (a_u8.astype(np.float64) - b_u8) @ _LUMA
     return _psnr_of(float(np.mean(np.square(difference))))
+
+
+def psnr_unrounded(image: Image, gt_u8: ImageU8) -> float:
+    """Return the PSNR over all channels of an image that is neither clipped nor rounded, in dB.
+
+    Args:
+        image: float32 `[height, width, 3]`, 1 being white; noise may take it out of [0, 1].
+        gt_u8: The clean image.
+
+    Raises:
+        ValueError: If the images differ in shape.
+    """
+    _check_shapes(image, gt_u8)
+    difference = image.astype(np.float64) * 255.0 - gt_u8
+    return _psnr_of(float(np.mean(np.square(difference))))
+
+
+def ssim_unrounded(image: Image, gt_u8: ImageU8) -> float:
+    """Return the structural similarity of such an image; otherwise as `ssim`.
+
+    Raises:
+        ValueError: If the images differ in shape, or have a side below 11 px.
+    """
+    _check_shapes(image, gt_u8)
+    return _ssim_of(image.astype(np.float64) * 255.0, gt_u8.astype(np.float64))
+
+
+def grey_u8(image_u8: ImageU8) -> ImageU8:
+    """Return an image's luma (BT.601 studio swing, rounded) in three equal channels.
+
+    It is what MATLAB's `rgb2ycbcr` gives for 8-bit images, 16 to 235. An image that is grey already
+    stays as it is, as there.
+    """
+    check_image_u8(image_u8)
+    if (image_u8[..., :1] == image_u8[..., 1:]).all():
+        return image_u8
+    luma = np.rint(image_u8 @ _LUMA + _LUMA_BLACK).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(luma[..., None], image_u8.shape))
+
+
+def mean_of_channels(image_u8: ImageU8) -> ImageU8:
+    """Return the mean of R, G and B, rounded, in three equal channels."""
+    check_image_u8(image_u8)
+    mean = np.rint(image_u8.mean(axis=2)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(mean[..., None], image_u8.shape))
 
 
 def ssim(a_u8: ImageU8, b_u8: ImageU8) -> float:
@@ -104,8 +149,11 @@ def _psnr_of(mean_squared_error: float) -> float:
 def _check_pair(a_u8: ImageU8, b_u8: ImageU8) -> None:
     check_image_u8(a_u8)
     check_image_u8(b_u8)
-    if a_u8.shape != b_u8.shape:
+    _check_shapes(a_u8, b_u8)
+
+
+def _check_shapes(a: ImageU8 | Image, b_u8: ImageU8) -> None:
+    if a.shape != b_u8.shape:
         raise ValueError(
-            f"images of different shape cannot be compared: {list(a_u8.shape)} and "
-            f"{list(b_u8.shape)}"
+            f"images of different shape cannot be compared: {list(a.shape)} and {list(b_u8.shape)}"
         )

@@ -158,15 +158,20 @@ def tables_latex(run: Run) -> str:
     return "% Needs \\usepackage{booktabs}.\n" + "\n".join(parts)
 
 
+def escaped(text: str) -> str:
+    """Return text as LaTeX that shows it."""
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in text)
+
+
 def _latex(table: Grid) -> str:
     columns = ("method", *table.columns, "harmed", "samples", "parameters", "multiply-adds")
     lines = [
         r"\begin{table}",
         r"  \centering",
-        f"  \\caption{{{_escaped(table.title)}: PSNR (dB) / SSIM.}}",
+        f"  \\caption{{{escaped(table.title)}: PSNR (dB) / SSIM.}}",
         f"  \\begin{{tabular}}{{l{'c' * len(table.columns)}rrrr}}",
         r"    \toprule",
-        f"    {' & '.join(_escaped(column) for column in columns)} \\\\",
+        f"    {' & '.join(escaped(column) for column in columns)} \\\\",
         r"    \midrule",
     ]
     for index, line in enumerate(table.lines):
@@ -175,7 +180,7 @@ def _latex(table: Grid) -> str:
         given = (text.replace(formatting.NOT_MEASURED, "--") for text in line.given)
         harmed = line.cells[-1].harmed if line.cells else ""
         harmed = harmed.replace(formatting.NOT_MEASURED, "--") or "--"
-        cells = (_escaped(line.short), *map(_latex_cell, line.cells), _escaped(harmed), *given)
+        cells = (escaped(line.short), *map(_latex_cell, line.cells), escaped(harmed), *given)
         lines.append(f"    {' & '.join(cells)} \\\\")
     lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}", ""]
     return "\n".join(lines)
@@ -241,7 +246,3 @@ def _best_of_column(rows: Sequence[Row], column: int) -> float | None:
 def _value(row: Row, metric: str, column: int) -> float | None:
     values = cast("Mapping[str, Any]", row).get(metric)
     return None if values is None else values[column]
-
-
-def _escaped(text: str) -> str:
-    return "".join(_LATEX_SPECIAL.get(character, character) for character in text)

@@ -7,11 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from expertree.datasets import Dataset, open_dataset, score_pairs, summarise
-from expertree.datasets.pairs import Channels
+import numpy as np
+import torch
+
+from expertree.datasets import Dataset, Degraded, open_dataset, score_pairs, summarise
+from expertree.datasets.protocols import Channels
 from expertree.errors import ConfigError
 from expertree.images.arrays import ImageU8
+from expertree.images.io import to_u8
 from expertree.restorer.restorer import Restorer
+from expertree.routing import Route
 
 OnImage = Callable[[int, int, str], None]
 """Callback after each image, with its number from 1, the number of images, and its name."""
@@ -19,13 +24,17 @@ OnImage = Callable[[int, int, str], None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig:
-    """The bundle to evaluate, and the data set to evaluate it on."""
+    """The bundle to evaluate, and the data set or sets to evaluate it on."""
 
     bundle: str = ""
-    """The bundle: a directory or the URI of one. It, `dataset` and `root` must be given."""
+    """The bundle: a directory or the URI of one. It must be given, and `dataset` and `root` or else
+    `sets`."""
+
+    sets: str = ""
+    """A folder: every known set below it is measured, each under its protocols."""
 
     dataset: str = ""
-    """Name of a data set, see docs/DATASETS.md."""
+    """Name of a data set, see docs/DATASETS.md. Beside `sets`, the one that is measured."""
 
     root: str = ""
     """The folder that the data set was unpacked to."""
@@ -43,7 +52,18 @@ class EvaluateConfig:
     """Device that the networks run on."""
 
     output: str | None = None
-    """A JSON file for the means and each image's scores."""
+    """A JSON file for the means and each image's scores; with `sets` a folder, by default
+    `runs/sets`, for the tables, the page and the scores that a killed run goes on behind."""
+
+    classical: bool = True
+    """With `sets`, whether classical methods, told the task, are measured too."""
+
+    published: str | None = None
+    """With `sets`, a file of published results in place of docs/published.yaml."""
+
+    cluster: str | None = None
+    """With `sets`, a Ray cluster to measure on (`auto`, `host:port`, or `local` for one of its
+    own)."""
 
 
 def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]:
@@ -66,10 +86,10 @@ def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]
     restorer = Restorer.load(config.bundle, device=config.device)
     experts: Counter[int | None] = Counter()
 
-    def restore(image: ImageU8) -> ImageU8:
-        restoration = restorer.restore(image)
-        experts[restoration.route.expert] += 1
-        return restoration.image
+    def restore(image: Degraded) -> ImageU8:
+        restored, route = restore_degraded(restorer, image)
+        experts[route.expert] += 1
+        return restored
 
     scores = []
     for number, score in enumerate(score_pairs(dataset, restore), start=1):
@@ -89,6 +109,22 @@ def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def restore_degraded(restorer: Restorer, image: Degraded) -> tuple[ImageU8, Route]:
+    """Restore a degraded image of a data set: one of 8 bit, or a float one as it is.
+
+    What noise takes out of [0, 1] is clipped first, since networks are trained on images in [0, 1].
+
+    Returns:
+        The restored image, rounded to 8 bit, and the route.
+    """
+    if image.dtype == np.uint8:
+        restoration = restorer.restore(image)
+        return restoration.image, restoration.route
+    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    found = restorer.restore(planes.clamp(0.0, 1.0))
+    return to_u8(found.image), found.route
 
 
 def _dataset(config: EvaluateConfig) -> Dataset:

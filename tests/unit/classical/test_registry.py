@@ -5,7 +5,14 @@ import time
 import numpy as np
 import pytest
 
-from expertree.classical import AS_IT_IS, REGISTRY, Method, methods_of, restore_classically
+from expertree.classical import (
+    AS_IT_IS,
+    REGISTRY,
+    Method,
+    candidates_for,
+    methods_of,
+    restore_classically,
+)
 from expertree.degradation import registry as degradations
 
 
@@ -53,3 +60,16 @@ def test_several_degradations_are_undone_in_reverse_and_none_is_left_as_it_is() 
     assert restore_classically(image, ("noise", "haze"), chosen)[0, 0, 0] == (20 + 10) // 2
     assert restore_classically(image, ("haze", "noise"), chosen)[0, 0, 0] == 20 // 2 + 10
     assert restore_classically(image, (), chosen) is image
+
+
+def test_public_sets_have_every_method_of_a_task_and_of_several_one_after_the_other() -> None:
+    names = [method.name for method in candidates_for(("low_light",))]
+    assert names[: len(REGISTRY["low_light"])] == [m.name for m in REGISTRY["low_light"]]
+    assert "one gamma (exponent 0.3)" in names
+    assert AS_IT_IS.name not in names
+    both = candidates_for(("low_light", "haze"))
+    assert len(both) == len(REGISTRY["haze"])
+    first, second = REGISTRY["low_light"][1], REGISTRY["haze"][1]
+    assert both[1].name == f"{second.name} then {first.name}"
+    image = np.random.default_rng(0).integers(0, 120, (40, 48, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(both[1].restore(image), first.restore(second.restore(image)))

@@ -1,22 +1,27 @@
 """Means over a data set, under its protocol."""
 
 import dataclasses
+import io
 import json
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from expertree.datasets import (
     Protocol,
     evaluate,
     open_dataset,
     read_pair,
+    score_pair,
     score_pairs,
     summarise,
     table_of,
+    to_8_bit,
 )
-from expertree.datasets.readers import CDD11
 from expertree.datasets.scoring import measure
+from expertree.datasets.weather import CDD11
 from expertree.errors import DatasetError
 from expertree.images.metrics import PSNR_CAP_DB, psnr_rgb, psnr_y, ssim, ssim_y
 
@@ -70,6 +75,49 @@ def test_channels_and_border_are_the_protocols():
     inner = measure(a, b, Protocol(border_px=4))
     assert inner.psnr == psnr_rgb(a[4:-4, 4:-4], b[4:-4, 4:-4])
     assert inner.ssim == ssim(a[4:-4, 4:-4], b[4:-4, 4:-4])
+
+
+@pytest.mark.parametrize(("sigma", "input_db"), [(15, 24.61), (25, 20.17), (50, 14.15)])
+def test_float_noise_has_the_published_psnr_of_the_input(fill, sigma, input_db):
+    root = fill(["kodim01.png"], height_px=256, width_px=320)
+    dataset = open_dataset("kodak24", root, f"noise{sigma}_float", partial=True)
+    lq, gt = read_pair(dataset.pairs[0], dataset.protocol)
+    assert lq.dtype == np.float32
+    assert lq.shape == gt.shape == (256, 320, 3)
+    assert lq.min() < 0.0
+    assert lq.max() > 1.0
+    assert measure(lq, gt, dataset.protocol).psnr == pytest.approx(input_db, abs=0.05)
+    clipped = to_8_bit(lq)
+    assert measure(clipped, gt, dataset.protocol).psnr > input_db + 0.1
+
+
+def test_grey_jpeg_is_the_luma_coded_as_a_grey_image(fill):
+    root = fill(["bikes.bmp"], height_px=64, width_px=80)
+    dataset = open_dataset("live1", root, "jpeg10_grey", partial=True)
+    lq, gt = read_pair(dataset.pairs[0], dataset.protocol)
+    colour = cv2.imread(str(root / "bikes.bmp"))[..., ::-1].astype(np.float64)
+    luma = np.rint(16.0 + colour @ [65.481 / 255, 128.553 / 255, 24.966 / 255]).astype(np.uint8)
+    assert (gt == luma[..., None]).all()
+    stream = io.BytesIO()
+    PillowImage.fromarray(luma).save(stream, format="JPEG", quality=10)
+    coded = np.array(PillowImage.open(stream))
+    assert (lq == coded[..., None]).all()
+    assert measure(lq, gt, dataset.protocol).psnr == pytest.approx(
+        10 * np.log10(255**2 / np.mean((coded.astype(float) - luma) ** 2))
+    )
+
+
+def test_protocols_that_read_the_same_pixels_restore_them_once(rain):
+    seen = []
+    found = score_pair(
+        rain.pairs[0],
+        [Protocol(), Protocol(name="y", channels="y"), Protocol(name="rgb16", multiple_px=16)],
+        {"mine": lambda image: seen.append(image.shape) or image},
+    )
+    assert seen == [(40, 40, 3), (32, 32, 3)]
+    assert list(found) == ["rgb", "y", "rgb16"]
+    for qualities in found.values():
+        assert qualities["mine"] == qualities["input"]
 
 
 def test_combinations_have_means_of_their_own(fill):

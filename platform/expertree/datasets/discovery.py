@@ -1,0 +1,98 @@
+"""Find the known sets below a folder, by their own files or by the names of their folders."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from expertree.datasets.pairs import Dataset
+from expertree.datasets.registry import DATASETS, open_dataset
+from expertree.errors import DatasetError
+
+MAX_DEPTH = 5
+"""Folders below folders that are looked into."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """A set that lies below a folder, or what looks like one.
+
+    Attributes:
+        name: Name in the registry.
+        root: Its folder.
+        splits: Its parts that publications measure, as far as they are whole.
+        problems: For each part that cannot be measured, what is wrong with it.
+    """
+
+    name: str
+    root: Path
+    splits: tuple[Dataset, ...]
+    problems: tuple[str, ...]
+
+
+def find_datasets(folder: str | Path, *, only: str = "", partial: bool = False) -> list[Found]:
+    """Find the sets that publications measure below a folder; images are read later, one by one.
+
+    A folder is taken for a set's if it holds a file or folder that no other set has, or has the
+    set's name in any spelling (`Rain100L`, `rain_100_l`), and if the set's layout is in it. Of
+    several folders of one set the first that has anything to measure is taken, the nearest first.
+
+    Args:
+        folder: The folder that is searched.
+        only: Name of one set, to look for no other.
+        partial: Whether part of a set is enough; its scores are then not those of the set.
+
+    Returns:
+        What was found, in the order of the registry; sets with problems alone included.
+
+    Raises:
+        DatasetError: If the folder does not exist.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise DatasetError(f"'{folder}' is not a folder, so that no sets lie below it")
+    best: dict[str, Found] = {}
+    for candidate in _folders(root):
+        for name in _names_of(candidate):
+            if only in {"", name} and not (name in best and best[name].splits):
+                found = _open(name, candidate, partial=partial)
+                if found.splits or name not in best:
+                    best[name] = found
+    return [best[name] for name in DATASETS if name in best]
+
+
+def _open(name: str, root: Path, *, partial: bool) -> Found:
+    splits: list[Dataset] = []
+    problems: list[str] = []
+    for split in DATASETS[name].measured:
+        try:
+            splits.append(open_dataset(name, root, split, partial=partial))
+        except DatasetError as error:
+            problems.append(str(error))
+    return Found(name=name, root=root, splits=tuple(splits), problems=tuple(problems))
+
+
+def _names_of(folder: Path) -> Iterator[str]:
+    """Yield the sets that a folder may be."""
+    spelt = re.sub(r"[^a-z0-9]", "", folder.name.lower())
+    for name, spec in DATASETS.items():
+        if spelt in spec.folders or any(_has(folder, mark) for mark in spec.marks):
+            yield name
+
+
+def _has(folder: Path, mark: str) -> bool:
+    return (folder / mark).exists() if "*" not in mark else any(folder.glob(mark))
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return a folder and those below it, the nearest first, then by name; hidden ones left out."""
+    found = [root]
+    for place, names, _ in os.walk(root, followlinks=True):
+        here = Path(place)
+        depth = len(here.relative_to(root).parts)
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        if depth >= MAX_DEPTH:
+            names.clear()
+        found += [here / name for name in names]
+    return sorted(found, key=lambda path: (len(path.parts), path.as_posix()))

@@ -1,0 +1,142 @@
+"""Measure a bundle on all public sets below a folder, and write the tables and the page.
+
+Each image's scores are a line of the run's log as soon as they are there. So a run that was killed
+goes on behind the images that it has, and one with another bundle measures all of them again.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from expertree.datasets import DATASETS, Found, find_datasets
+from expertree.errors import ConfigError, DatasetError
+from expertree.evaluation.public_sets import make_table
+from expertree.evaluation.published import read_published
+from expertree.events import EventLog, read_events
+from expertree.public_sets.measuring import Scored, measure_item
+from expertree.public_sets.origin import origin_of
+from expertree.public_sets.plan import IMAGE, Item, plan
+from expertree.public_sets.rows import columns_and_rows, experts_used
+from expertree.report.sets_page import Photograph, SetsReport, render_sets
+from expertree.restorer import Restorer, open_bundle
+from expertree.restorer.on_dataset import EvaluateConfig, OnImage
+from expertree.storage import Storage
+
+LOG = "scores.jsonl"
+OUTPUT = "runs/sets"
+
+Work: TypeAlias = Callable[[EvaluateConfig, Sequence[Item]], Iterator[Scored]]
+"""Function that measures items, in any order, and yields the result of each as it is there."""
+
+
+def in_this_process(config: EvaluateConfig, items: Sequence[Item]) -> Iterator[Scored]:
+    """Measure items one after the other in this process."""
+    restorer = Restorer.load(config.bundle, device=config.device)
+    for item in items:
+        yield measure_item(restorer, item)
+
+
+def measure_sets(config: EvaluateConfig, work: Work, on_image: OnImage) -> tuple[SetsReport, Path]:
+    """Measure a bundle on every known set below `config.sets`, and write what came of it.
+
+    Args:
+        config: The bundle, the folder of the sets and where to write.
+        work: Function that measures: in this process, or on a cluster.
+        on_image: Called after each image; images of an earlier run are counted, not named.
+
+    Returns:
+        The report, and the folder with `sets.json`, `sets.csv`, `sets.tex` and `sets.html`.
+
+    Raises:
+        ConfigError: If something must be given, or does not go together.
+        DatasetError: If no set can be measured, or an image cannot be read.
+        ArtefactError: If the bundle is damaged.
+    """
+    _check(config)
+    published = read_published(config.published)
+    found = _found(config)
+    bundle = open_bundle(Storage.open(config.bundle))
+    output = Path(config.output or OUTPUT).expanduser().absolute()
+    items = plan(found, model=bundle.manifest.digest, classical=config.classical, output=output)
+    scored = _all_scored(config, items, output, work, on_image)
+    origin = origin_of(bundle)
+    columns, rows = columns_and_rows(found, scored, origin)
+    report = SetsReport(
+        table=make_table(columns, rows, published),
+        protocols={name: one.text for name, one in published.protocols.items()},
+        origin=dataclasses.asdict(origin),
+        roots={one.name: str(one.root) for one in found},
+        problems={one.name: one.problems for one in found if one.problems},
+        experts=experts_used(scored),
+        photographs=tuple(_photographs(scored, output)),
+        seconds=sum(one["seconds"] for one in scored),
+    )
+    for name, data in render_sets(report).items():
+        Storage.open(output).write_bytes(name, data)
+    return report, output
+
+
+def _check(config: EvaluateConfig) -> None:
+    if not config.bundle:
+        raise ConfigError("give bundle=...")
+    if config.root or config.channels is not None:
+        raise ConfigError(
+            "sets finds the folders and the protocols of sets by itself; leave root and channels "
+            "out, or name one dataset and its root without sets"
+        )
+    if config.dataset and config.dataset not in DATASETS:
+        raise ConfigError(
+            f"data set '{config.dataset}' is not known; there are {', '.join(DATASETS)}"
+        )
+
+
+def _found(config: EvaluateConfig) -> list[Found]:
+    found = find_datasets(config.sets, only=config.dataset, partial=config.partial)
+    if config.split:
+        found = [
+            dataclasses.replace(
+                one, splits=tuple(part for part in one.splits if part.split == config.split)
+            )
+            for one in found
+        ]
+    if any(one.splits for one in found):
+        return found
+    problems = [problem for one in found for problem in one.problems]
+    expected = "; folders are known by their names, as docs/DATASETS.md says"
+    reason = f": {problems[0]}" if problems else expected
+    raise DatasetError(f"no set below '{config.sets}' can be measured{reason}")
+
+
+def _all_scored(
+    config: EvaluateConfig, items: Sequence[Item], output: Path, work: Work, on_image: OnImage
+) -> list[Scored]:
+    """Return the scores of all items, in their order; those of an earlier run are in its log."""
+    log = EventLog(output / LOG)
+    done: dict[str, Mapping[str, Any]] = {
+        event["key"]: event for event in read_events(output / LOG) if event["event"] == IMAGE
+    }
+    left = [item for item in items if not _is_done(item, done)]
+    number = len(items) - len(left)
+    for scored in work(config, left) if left else ():
+        log.emit(IMAGE, **scored)
+        done[scored["key"]] = scored
+        number += 1
+        on_image(number, len(items), f"{scored['dataset']}/{scored['split']}/{scored['name']}")
+    return [dict(done[item.key]) for item in items]
+
+
+def _is_done(item: Item, done: Mapping[str, Mapping[str, Any]]) -> bool:
+    return item.key in done and (item.picture is None or item.picture.is_file())
+
+
+def _photographs(scored: Sequence[Scored], output: Path) -> Iterator[Photograph]:
+    for one in scored:
+        if "picture" in one:
+            expert = one["expert"]
+            yield Photograph(
+                name=one["name"],
+                title=DATASETS[one["dataset"]].title,
+                caption="left as it is" if expert is None else f"expert {expert}",
+                both=(output / "photographs" / one["picture"]).read_bytes(),
+            )

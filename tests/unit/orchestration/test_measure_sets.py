@@ -1,0 +1,43 @@
+"""Public sets on a Ray cluster give the numbers that one process gives."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from expertree.orchestration.measure_sets import on_cluster
+from expertree.public_sets import measure_sets
+from expertree.public_sets.run import in_this_process
+from expertree.restorer.on_dataset import EvaluateConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for side in ("input", "target"):
+        for number in range(1, 6):
+            path = tmp_path / "sets/Rain12" / side / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), rng.integers(0, 256, (40, 48, 3), dtype=np.uint8))
+    return tmp_path / "sets"
+
+
+def test_a_cluster_measures_what_this_process_measures(
+    bundle_path: Path, sets: Path, tmp_path: Path
+) -> None:
+    reports = []
+    for name, work in (("here", in_this_process), ("ray", on_cluster)):
+        config = EvaluateConfig(
+            bundle=str(bundle_path),
+            sets=str(sets),
+            partial=True,
+            cluster="local",
+            output=str(tmp_path / name),
+        )
+        report, _ = measure_sets(config, work, lambda *_: None)
+        reports.append(report)
+    assert reports[0].table == reports[1].table
+    assert [column.num_images for column in reports[0].table.columns] == [5]
