@@ -25,6 +25,7 @@ from expertree.batch.planning import Plan, plan_batch
 from expertree.batch.restoring import (
     OnItemTile,
     check_options,
+    open_restorer,
     restore_files,
     restore_photo,
     traceback_of,
@@ -37,7 +38,7 @@ from expertree.batch.view import BatchView, choice_text, printable
 from expertree.errors import ConfigError, ExpertreeError
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
 from expertree.images.photo_file import read_photo
-from expertree.restorer import Restorer
+from expertree.restorer import read_outline
 from expertree.routing import AUTOMATIC, TilePx, Wish
 from expertree.storage import Storage
 
@@ -48,18 +49,16 @@ _ALIASES = {"jpg": "jpeg", "tif": "tiff"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """The files of a batch that are left, and what restores them.
+    """The files of a batch that are left to restore.
 
     Attributes:
-        config: Settings of the batch.
-        restorer: An opened bundle, in this process.
+        config: Settings of the batch, the bundle's place among them.
         items: The files.
         source: The folder that their names are relative to.
         target: The folder that their outputs are relative to.
     """
 
     config: BatchConfig
-    restorer: Restorer
     items: tuple[Item, ...]
     source: Path
     target: Path
@@ -82,9 +81,9 @@ class _Files:
 
 
 def in_this_process(task: Task, on_tile: OnItemTile) -> Iterator[Record]:
-    """Restore the files of a task one after the other."""
+    """Open the bundle, and restore the files of a task one after the other."""
     return restore_files(
-        task.restorer,
+        open_restorer(task.config),
         task.items,
         task.source,
         task.target,
@@ -230,8 +229,9 @@ def _run_stream(config: BatchConfig) -> int:
         raise ConfigError(f"{config.input} is no file")
     if config.output != STANDARD:
         _refuse_existing(Path(config.output), config.existing)
-    restorer = _open(config)
     options = config.options
+    _check(config)
+    restorer = open_restorer(config)
     if config.output != STANDARD and options.format is None:
         options = dataclasses.replace(options, format=SUFFIXES.get(Path(config.output).suffix))
     try:
@@ -259,8 +259,7 @@ def _run_files(config: BatchConfig, work: Work) -> int:
     files = _find(config)
     config = dataclasses.replace(config, options=files.options)
     refuse_own_input(files.items, files.source, files.target)
-    restorer = _open(config)
-    model, options = restorer.bundle.manifest.digest, config.options.digest
+    model, options = _check(config), config.options.digest
     path = files.target / MANIFEST
     history = read_history(path) if files.has_manifest else History(records={}, begun_ns={})
     plan = plan_batch(
@@ -277,7 +276,6 @@ def _run_files(config: BatchConfig, work: Work) -> int:
     begin = time.monotonic()
     task = Task(
         config=config,
-        restorer=restorer,
         items=plan.left,
         source=files.source,
         target=files.target,
@@ -367,22 +365,21 @@ def _find(config: BatchConfig) -> _Files:
     )
 
 
-def _open(config: BatchConfig) -> Restorer:
-    restorer = Restorer.load(config.bundle, _device(config))
-    check_options(restorer, config.options)
-    return restorer
+def _check(config: BatchConfig) -> str:
+    """Check that the bundle can do what is asked, and return its digest; experts stay closed.
 
-
-def _device(config: BatchConfig) -> str:
-    """Return the device of this process; the CPU if a cluster restores, which may have GPUs."""
+    Raises:
+        ArtefactError: If the bundle's small files are damaged.
+        ConfigError: If the options ask for what it has not, or there is no such kind of device.
+    """
     if config.device is not None:
         try:
             torch.device(config.device)
         except RuntimeError as error:
             raise ConfigError(f"--device {config.device}: {error}") from error
-    if config.cluster is not None:
-        return "cpu"
-    return config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    outline = read_outline(Storage.open(config.bundle))
+    check_options(outline, config.options)
+    return outline.manifest.digest
 
 
 def _refuse_existing(path: Path, existing: Existing) -> None:

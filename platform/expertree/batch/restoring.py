@@ -16,12 +16,13 @@ from torch import Tensor
 
 from expertree.batch.listing import Item
 from expertree.batch.manifest import Record
-from expertree.batch.settings import RestoreOptions
+from expertree.batch.settings import BatchConfig, RestoreOptions
 from expertree.errors import ConfigError, ExpertreeError, PhotoError
 from expertree.experts.shortage import is_out_of_memory
 from expertree.images.photo_file import Photo, read_photo, write_photo
 from expertree.images.tiling import plan_tiles
-from expertree.restorer import OnTile, Restorer
+from expertree.restorer import Manifest as BundleManifest
+from expertree.restorer import OnTile, Outline, Restorer
 from expertree.restorer.per_tile import TileRoute, restore_per_tile
 from expertree.routing import Route
 from expertree.storage import Storage
@@ -68,7 +69,18 @@ class Restored:
         return collections.Counter(used).most_common(1)[0][0] if used else None
 
 
-def check_options(restorer: Restorer, options: RestoreOptions) -> None:
+def open_restorer(config: BatchConfig) -> Restorer:
+    """Open the bundle of a batch on the device that it names, or a GPU if there is one.
+
+    Raises:
+        ArtefactError: If the bundle is damaged; names the file.
+    """
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype: torch.dtype = getattr(torch, config.options.dtype)
+    return Restorer.load(config.bundle, device, dtype=dtype)
+
+
+def check_options(outline: Outline, options: RestoreOptions) -> None:
     """Raise before any work if a bundle cannot do what is asked.
 
     Raises:
@@ -78,9 +90,9 @@ def check_options(restorer: Restorer, options: RestoreOptions) -> None:
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise ConfigError(f"--quality must be 1 to 100, got {options.quality}")
     try:
-        restorer.route(torch.zeros(3, 8, 8), options.wish)
+        outline.check_wish(options.wish)
         if options.wish.tile_px not in {"auto", 0}:
-            _check_tiles(restorer, int(options.wish.tile_px), options)
+            _check_tiles(outline.manifest, int(options.wish.tile_px), options)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -93,33 +105,19 @@ def restore_photo(
     Raises:
         ValueError: If the options do not fit the bundle; see `check_options`.
     """
-    image = photo.tensor()
-    route = restorer.route(image, options.wish)
-    dtype: torch.dtype = getattr(torch, options.dtype)
-    with torch.autocast(restorer.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        if options.route_tiles:
-            restored, tiles = restore_per_tile(
-                restorer,
-                image,
-                options.wish,
-                overlap_px=options.overlap_px,
-                on_tile=on_tile,
-            )
-            return Restored(image=restored, route=route, num_tiles=len(tiles), tiles=tiles)
-        if route.expert is None:
-            return Restored(image=image, route=route, num_tiles=0)
-        applied = restorer.apply(
-            route.expert,
-            image,
-            options.wish,
-            overlap_px=options.overlap_px,
-            on_tile=on_tile,
+    image, wish, overlap_px = photo.tensor(), options.wish, options.overlap_px
+    if options.route_tiles:
+        route = restorer.route(image, wish)
+        restored, tiles = restore_per_tile(
+            restorer, image, wish, overlap_px=overlap_px, on_tile=on_tile
         )
+        return Restored(image=restored, route=route, num_tiles=len(tiles), tiles=tiles)
+    restoration = restorer.restore(image, wish, overlap_px=overlap_px, on_tile=on_tile)
     return Restored(
-        image=applied.image,
-        route=route,
-        num_tiles=applied.num_tiles,
-        num_retries=applied.num_retries,
+        image=restoration.image,
+        route=restoration.route,
+        num_tiles=restoration.num_tiles,
+        num_retries=restoration.num_retries,
     )
 
 
@@ -287,9 +285,9 @@ def _tell(on_tile: OnItemTile, item: Item) -> OnTile:
     return told
 
 
-def _check_tiles(restorer: Restorer, tile_px: int, options: RestoreOptions) -> None:
+def _check_tiles(manifest: BundleManifest, tile_px: int, options: RestoreOptions) -> None:
     """Raise ValueError where tiles are too small for some expert."""
-    manifest, side_px = restorer.bundle.manifest, 1 << 16
+    side_px = 1 << 16
     each = {entry.multiple_px for entry in manifest.experts}
     for multiple in {manifest.multiple_px} if options.route_tiles else each:
         plan_tiles(

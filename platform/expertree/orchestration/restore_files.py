@@ -17,13 +17,12 @@ import torch
 from expertree.batch.command import Task
 from expertree.batch.listing import Item
 from expertree.batch.manifest import Record
-from expertree.batch.restoring import OnItemTile, restore_files
+from expertree.batch.restoring import OnItemTile, open_restorer, restore_files
 from expertree.batch.settings import BatchConfig
 from expertree.config import canonical_json
 from expertree.errors import ConfigError, ResourceError
 from expertree.orchestration.cluster import connect, num_data_workers, resources
 from expertree.pipeline.cluster_config import ClusterConfig
-from expertree.restorer import Restorer
 
 OWN_CLUSTER = "local"
 """Value in place of an address, for a cluster on this machine that ends with the batch."""
@@ -96,10 +95,9 @@ class _Worker:
     """An actor of the pool: opens the bundle once, then restores files."""
 
     def __init__(self, config: BatchConfig, source: str, target: str) -> None:
-        device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if device == "cpu":
+        self._restorer = open_restorer(config)
+        if self._restorer.device.type == "cpu":
             torch.set_num_threads(1)
-        self._restorer = Restorer.load(config.bundle, device)
         self._options = config.options
         self._source, self._target = Path(source), Path(target)
 

@@ -6,9 +6,15 @@ that passes between them can be pickled, since an engine may be many processes o
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from expertree.images.arrays import Image, ImageU8
+from expertree.images.io import to_float, to_u8
 from expertree.routing import Wish
 
 Pixels: TypeAlias = ImageU8 | Image
@@ -16,6 +22,22 @@ Pixels: TypeAlias = ImageU8 | Image
 
 OnTile: TypeAlias = Callable[[int, int], None]
 """Callback on the event loop with tiles done and tiles in all. Both may start again."""
+
+
+def to_tensor(pixels: Pixels) -> Float[Tensor, "3 height width"]:
+    """Return pixels as networks take them: float32 CHW in [0, 1]."""
+    if pixels.dtype == np.uint8:
+        return to_float(pixels)
+    planes = np.array(pixels.transpose(2, 0, 1), order="C")  # a copy: torch wants to write
+    return torch.from_numpy(planes)
+
+
+def to_pixels(restored: Float[Tensor, "3 height width"], like: np.dtype[Any]) -> Pixels:
+    """Return a restored image in its caller's type, clipped to [0, 1]: HWC, uint8 or float32."""
+    if like == np.uint8:
+        return to_u8(restored)
+    pixels: np.ndarray[Any, Any] = restored.clamp(0.0, 1.0).permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(pixels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,14 +5,12 @@ import time
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from expertree.errors import OptionError
 from expertree.images.containers import PhotoFormat
-from expertree.images.io import to_float
 from expertree.images.mixing import mix
 from expertree.images.photo_file import LOSSY_FORMATS, Photo, read_photo, write_photo
-from expertree.serving.engine import Pixels, Restored, Routed
+from expertree.serving.engine import Pixels, Restored, Routed, to_tensor
 from expertree.serving.http.options import Wanted
 
 MEDIA_TYPES: Mapping[PhotoFormat, str] = {
@@ -102,12 +100,8 @@ def encode(decoded: Decoded, restored: Restored, wanted: Wanted) -> RestoredFile
     if restored.num_tiles == 0 and kind == photo.format:
         return _file(decoded, restored, kind, decoded.data, begin)
     pixels = np.ascontiguousarray(mix(decoded.pixels, restored.pixels, wanted.wish.strength))
-    if pixels.dtype == np.uint8:
-        tensor = to_float(pixels)
-    else:
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
     try:
-        data = write_photo(photo, tensor, format=kind, quality=wanted.quality)
+        data = write_photo(photo, to_tensor(pixels), format=kind, quality=wanted.quality)
     except ValueError as error:
         raise OptionError(f"The image {error}") from error
     return _file(decoded, restored, kind, data, begin)

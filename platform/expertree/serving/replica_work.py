@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from expertree.errors import ArtefactError, OptionError
 from expertree.experts.shortage import free_cached_memory, is_out_of_memory
-from expertree.images.io import to_float, to_u8
 from expertree.restorer import Restorer
 from expertree.routing import RouterOutput, Wish
 from expertree.serving.describe import describe_route
-from expertree.serving.engine import Pixels, Routed
+from expertree.serving.engine import Pixels, Routed, to_pixels, to_tensor
 
 Group: TypeAlias = tuple[int, tuple[int, ...], str]
 """Expert, shape and type of tiles that may go through a network together."""
@@ -189,22 +188,6 @@ class TileWorker:
         self, expert: nn.Module, batch: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, "b 3 h w"]:
         return cast("Tensor", expert(batch.to(self._restorer.device))).cpu()
-
-
-def to_tensor(pixels: Pixels) -> Float[Tensor, "3 height width"]:
-    """Return pixels as networks take them: float32 CHW in [0, 1]."""
-    if pixels.dtype == np.uint8:
-        return to_float(pixels)
-    planes = np.array(pixels.transpose(2, 0, 1), order="C")  # a copy: torch wants to write
-    return torch.from_numpy(planes)
-
-
-def to_pixels(restored: Float[Tensor, "3 height width"], like: np.dtype[Any]) -> Pixels:
-    """Return a restored image in its caller's type, clipped to [0, 1]: HWC, uint8 or float32."""
-    if like == np.uint8:
-        return to_u8(restored)
-    pixels: np.ndarray[Any, Any] = restored.clamp(0.0, 1.0).permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(pixels)
 
 
 def _as_asked(restored: Float[Tensor, "3 h w"], tile: Tile) -> np.ndarray[Any, Any]:

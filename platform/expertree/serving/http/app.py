@@ -12,9 +12,10 @@ import expertree
 from expertree.serving.engine import Engine
 from expertree.serving.http import contract
 from expertree.serving.http.auth import make_gate
-from expertree.serving.http.endpoints import add_routes
-from expertree.serving.http.job_endpoints import JobEndpoints, add_job_routes
+from expertree.serving.http.endpoints import Endpoints
+from expertree.serving.http.job_endpoints import JobEndpoints
 from expertree.serving.http.middleware import RequestMiddleware
+from expertree.serving.http.operations import add_operations
 from expertree.serving.http.options import ReadText
 from expertree.serving.http.page_files import DOCS, INDEX, page_response, read_page
 from expertree.serving.http.problems import install
@@ -87,9 +88,8 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    admit = make_gate(config)
-    add_routes(app, intake, admit)
-    add_job_routes(app, job_endpoints, admit)
+    operations = (*Endpoints(intake).operations(), *job_endpoints.operations())
+    add_operations(app, operations, make_gate(config))
     _add_page(app)
     install(app)
     app.add_middleware(

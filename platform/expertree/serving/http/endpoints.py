@@ -1,18 +1,15 @@
 """The endpoints that answer at once: restore, route, models, health."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.security import HTTPBearer
+from fastapi import Request
 from starlette.responses import Response
 
 from expertree.errors import UnavailableError
 from expertree.serving.engine import Model
 from expertree.serving.http import contract
-from expertree.serving.http.auth import Admit
 from expertree.serving.http.middleware import Note, note, note_of
+from expertree.serving.http.operations import Operation
 from expertree.serving.http.options import NAMES, ROUTE_NAMES, Wanted
 from expertree.serving.http.problems import ProblemError
 from expertree.serving.http.request import Asked, Intake
@@ -33,98 +30,75 @@ from expertree.serving.http.responses import (
 from expertree.serving.photos import FORMATS
 
 
-def add_routes(app: FastAPI, intake: Intake, admit: Admit) -> None:
-    """Add the routes of `Endpoints`, with their OpenAPI descriptions."""
-    endpoints = Endpoints(intake)
-    guarded = [Depends(admit), Depends(HTTPBearer(auto_error=False))]
-    _add_image_routes(app, endpoints, guarded)
-    _add_model_routes(app, endpoints, guarded)
-    _add_health_routes(app, endpoints)
-
-
-def _add_image_routes(app: FastAPI, endpoints: "Endpoints", guarded: Sequence[Any]) -> None:
-    app.add_api_route(
-        "/v1/restore",
-        endpoints.restore,
-        methods=["POST"],
-        summary="Restore an image",
-        dependencies=guarded,
-        response_class=Response,
-        responses={
-            200: {"model": RestoreAnswer, **contract.images("The image, restored.")},
-            **contract.problems(*contract.IMAGE_ERRORS, 406, 504),
-        },
-        openapi_extra=contract.takes_image(),
-    )
-    app.add_api_route(
-        "/v1/route",
-        endpoints.route,
-        methods=["POST"],
-        summary="Choose the expert for an image, without restoring it",
-        dependencies=guarded,
-        response_class=Response,
-        responses={
-            200: {"model": RouteAnswer, "description": "The choice, and why."},
-            **contract.problems(*contract.IMAGE_ERRORS, 504),
-        },
-        openapi_extra=contract.takes_image(ROUTE_NAMES),
-    )
-
-
-def _add_model_routes(app: FastAPI, endpoints: "Endpoints", guarded: Sequence[Any]) -> None:
-    app.add_api_route(
-        "/v1/models",
-        endpoints.models,
-        methods=["GET"],
-        summary="What is served: trees, and what each group holds",
-        dependencies=guarded,
-        response_class=Response,
-        responses={
-            200: {"model": ModelsAnswer, "description": "The models, the one in use first."},
-            **contract.problems(401, 403, 429, 503),
-        },
-    )
-    app.add_api_route(
-        "/v1/models/{model_id}",
-        endpoints.model,
-        methods=["GET"],
-        summary="One model",
-        dependencies=guarded,
-        response_class=Response,
-        responses={
-            200: {"model": Model, "description": "The model."},
-            **contract.problems(401, 403, 404, 429, 503),
-        },
-    )
-
-
-def _add_health_routes(app: FastAPI, endpoints: "Endpoints") -> None:
-    app.add_api_route(
-        "/healthz",
-        endpoints.healthz,
-        methods=["GET"],
-        summary="Whether the endpoint is alive",
-        response_class=Response,
-        responses={200: {"model": HealthAnswer, "description": "It is."}, **contract.problems()},
-    )
-    app.add_api_route(
-        "/readyz",
-        endpoints.readyz,
-        methods=["GET"],
-        summary="Whether experts are loaded",
-        response_class=Response,
-        responses={
-            200: {"model": HealthAnswer, "description": "They are."},
-            **contract.problems(503),
-        },
-    )
-
-
 class Endpoints:
     """Handlers of the routes that answer at once."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return the table of these operations."""
+        restored = {"model": RestoreAnswer, **contract.images("The image, restored.")}
+        routed = {"model": RouteAnswer, "description": "The choice, and why."}
+        models = {"model": ModelsAnswer, "description": "The models, the one in use first."}
+        return (
+            Operation(
+                method="POST",
+                path="/v1/restore",
+                handler=self.restore,
+                summary="Restore an image",
+                request=contract.takes_image(),
+                responses={200: restored, **contract.problems(*contract.IMAGE_ERRORS, 406, 504)},
+            ),
+            Operation(
+                method="POST",
+                path="/v1/route",
+                handler=self.route,
+                summary="Choose the expert for an image, without restoring it",
+                request=contract.takes_image(ROUTE_NAMES),
+                responses={200: routed, **contract.problems(*contract.IMAGE_ERRORS, 504)},
+            ),
+            Operation(
+                method="GET",
+                path="/v1/models",
+                handler=self.models,
+                summary="What is served: trees, and what each group holds",
+                responses={200: models, **contract.problems(401, 403, 429, 503)},
+            ),
+            Operation(
+                method="GET",
+                path="/v1/models/{model_id}",
+                handler=self.model,
+                summary="One model",
+                responses={
+                    200: {"model": Model, "description": "The model."},
+                    **contract.problems(401, 403, 404, 429, 503),
+                },
+            ),
+            *self._health_operations(),
+        )
+
+    def _health_operations(self) -> tuple[Operation, ...]:
+        alive = {"model": HealthAnswer, "description": "It is."}
+        ready = {"model": HealthAnswer, "description": "They are."}
+        return (
+            Operation(
+                method="GET",
+                path="/healthz",
+                handler=self.healthz,
+                summary="Whether the endpoint is alive",
+                responses={200: alive, **contract.problems()},
+                needs_key=False,
+            ),
+            Operation(
+                method="GET",
+                path="/readyz",
+                handler=self.readyz,
+                summary="Whether experts are loaded",
+                responses={200: ready, **contract.problems(503)},
+                needs_key=False,
+            ),
+        )
 
     async def restore(self, request: Request) -> Response:
         """Restore an image with the one expert that is chosen for it.

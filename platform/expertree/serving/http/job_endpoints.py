@@ -5,15 +5,15 @@ import re
 import time
 from datetime import UTC, datetime
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.security import HTTPBearer
+from fastapi import Request
 from starlette.responses import Response
 
 from expertree.serving.budget import Share
 from expertree.serving.engine import OnTile
 from expertree.serving.http import contract
-from expertree.serving.http.auth import Admit, owner_of
+from expertree.serving.http.auth import owner_of
 from expertree.serving.http.middleware import Note, note_of, until_answered, with_note
+from expertree.serving.http.operations import Operation
 from expertree.serving.http.options import NAMES
 from expertree.serving.http.problems import ProblemError, problem_of
 from expertree.serving.http.request import Intake
@@ -25,61 +25,6 @@ from expertree.serving.photos import MEDIA_TYPES, RestoredFile
 from expertree.serving.settings import JobLimits
 
 _IDEMPOTENCY_KEY = re.compile(contract.IDEMPOTENCY_KEY["schema"]["pattern"])
-
-
-def add_job_routes(app: FastAPI, endpoints: "JobEndpoints", admit: Admit) -> None:
-    """Add the routes of jobs, with their OpenAPI descriptions."""
-    guarded = [Depends(admit), Depends(HTTPBearer(auto_error=False))]
-    known = {"model": JobAnswer, "description": "How the job stands."}
-    located = {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}
-    app.add_api_route(
-        "/v1/jobs",
-        endpoints.submit,
-        methods=["POST"],
-        summary="Ask for an image to be restored, and do not wait",
-        dependencies=guarded,
-        status_code=202,
-        response_class=Response,
-        responses={
-            202: {**known, "headers": located},
-            **contract.problems(*contract.IMAGE_ERRORS),
-        },
-        openapi_extra=contract.takes_image(NAMES, contract.IDEMPOTENCY_KEY),
-    )
-    app.add_api_route(
-        "/v1/jobs/{job_id}",
-        endpoints.show,
-        methods=["GET"],
-        summary="How a job stands",
-        dependencies=guarded,
-        response_class=Response,
-        responses={200: known, **contract.problems(401, 403, 404, 429, 503)},
-    )
-    app.add_api_route(
-        "/v1/jobs/{job_id}/result",
-        endpoints.result,
-        methods=["GET"],
-        summary="The restored image",
-        dependencies=guarded,
-        response_class=Response,
-        responses={
-            200: contract.images("The image, restored."),
-            **contract.problems(401, 403, 404, 409, 429, 503),
-        },
-    )
-    app.add_api_route(
-        "/v1/jobs/{job_id}",
-        endpoints.delete,
-        methods=["DELETE"],
-        summary="Stop and forget a job",
-        dependencies=guarded,
-        status_code=204,
-        response_class=Response,
-        responses={
-            204: {"description": "It is forgotten."},
-            **contract.problems(401, 403, 404, 429, 503),
-        },
-    )
 
 
 class JobEndpoints:
@@ -99,6 +44,53 @@ class JobEndpoints:
         self._intake, self._jobs = intake, jobs
         self._metrics = metrics
         self.runner = JobRunner(jobs, self._work, limits, intake.service.budget)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return the table of these operations."""
+        status = {"model": JobAnswer, "description": "How the job stands."}
+        located = {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}
+        return (
+            Operation(
+                method="POST",
+                path="/v1/jobs",
+                handler=self.submit,
+                summary="Ask for an image to be restored, and do not wait",
+                request=contract.takes_image(NAMES, contract.IDEMPOTENCY_KEY),
+                status=202,
+                responses={
+                    202: {**status, "headers": located},
+                    **contract.problems(*contract.IMAGE_ERRORS),
+                },
+            ),
+            Operation(
+                method="GET",
+                path="/v1/jobs/{job_id}",
+                handler=self.show,
+                summary="How a job stands",
+                responses={200: status, **contract.problems(401, 403, 404, 429, 503)},
+            ),
+            Operation(
+                method="GET",
+                path="/v1/jobs/{job_id}/result",
+                handler=self.result,
+                summary="The restored image",
+                responses={
+                    200: contract.images("The image, restored."),
+                    **contract.problems(401, 403, 404, 409, 429, 503),
+                },
+            ),
+            Operation(
+                method="DELETE",
+                path="/v1/jobs/{job_id}",
+                handler=self.delete,
+                summary="Stop and forget a job",
+                status=204,
+                responses={
+                    204: {"description": "It is forgotten."},
+                    **contract.problems(401, 403, 404, 429, 503),
+                },
+            ),
+        )
 
     async def submit(self, request: Request) -> Response:
         """Store an image to be restored later, and return the job, whose path is in `Location`.
