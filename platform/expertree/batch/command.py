@@ -14,25 +14,25 @@ from rich.console import Console
 
 from expertree.batch.listing import (
     SUFFIXES,
-    Item,
+    PhotoItem,
     list_photographs,
     make_item,
     refuse_own_input,
 )
-from expertree.batch.manifest import MANIFEST, History, Manifest, Record, read_history
+from expertree.batch.manifest import MANIFEST, BatchManifest, History, PhotoRecord, read_history
 from expertree.batch.page import write_page
-from expertree.batch.planning import Plan, plan_batch
+from expertree.batch.planning import BatchPlan, plan_batch
 from expertree.batch.restoring import (
     OnItemTile,
     check_options,
+    describe_error,
     open_restorer,
     restore_files,
     restore_photo,
-    traceback_of,
-    words_of,
+    unexpected_traceback,
     write_restored,
 )
-from expertree.batch.settings import STANDARD, BatchConfig, Dtype, Existing, RestoreOptions
+from expertree.batch.settings import STANDARD, BatchConfig, Dtype, ExistingPolicy, RestoreOptions
 from expertree.batch.summary import plan_text, summarise, summary_json, summary_text
 from expertree.batch.view import BatchView, choice_text, printable
 from expertree.errors import ConfigError, ExpertreeError
@@ -48,7 +48,7 @@ _ALIASES = {"jpg": "jpeg", "tif": "tiff"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
+class BatchTask:
     """The files of a batch that are left to restore.
 
     Attributes:
@@ -59,20 +59,20 @@ class Task:
     """
 
     config: BatchConfig
-    items: tuple[Item, ...]
+    items: tuple[PhotoItem, ...]
     source: Path
     target: Path
 
 
-Work: TypeAlias = Callable[[Task, OnItemTile], Iterator[Record]]
+RunTask: TypeAlias = Callable[[BatchTask, OnItemTile], Iterator[PhotoRecord]]
 """Function that restores the files of a task, in this process or elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Files:
+class _BatchFiles:
     """The files of a batch, their folders, and whether a manifest is kept."""
 
-    items: tuple[Item, ...]
+    items: tuple[PhotoItem, ...]
     others: dict[str, int]
     source: Path
     target: Path
@@ -80,7 +80,7 @@ class _Files:
     has_manifest: bool
 
 
-def in_this_process(task: Task, on_tile: OnItemTile) -> Iterator[Record]:
+def in_this_process(task: BatchTask, on_tile: OnItemTile) -> Iterator[PhotoRecord]:
     """Open the bundle, and restore the files of a task one after the other."""
     return restore_files(
         open_restorer(task.config),
@@ -92,7 +92,7 @@ def in_this_process(task: Task, on_tile: OnItemTile) -> Iterator[Record]:
     )
 
 
-def run(config: BatchConfig, work: Work) -> int:
+def run(config: BatchConfig, work: RunTask) -> int:
     """Restore what was asked for, and print a summary.
 
     Returns:
@@ -248,14 +248,14 @@ def _run_stream(config: BatchConfig) -> int:
             Storage.open(path.parent).write_bytes(path.name, written)
     except Exception as error:  # noqa: BLE001 - told, with its traceback where it is our fault
         name = "the photograph" if config.input == STANDARD else config.input
-        sys.stderr.write(f"{traceback_of(error)}failed: {name} {words_of(error)}\n")
+        sys.stderr.write(f"{unexpected_traceback(error)}failed: {name} {describe_error(error)}\n")
         return EXIT_FAILED
     what = choice_text(restored.expert, restored.route.level)
     sys.stderr.write(f"{what}, {restored.route.confidence:.0%} sure\n")
     return EXIT_DONE
 
 
-def _run_files(config: BatchConfig, work: Work) -> int:
+def _run_files(config: BatchConfig, work: RunTask) -> int:
     files = _find(config)
     config = dataclasses.replace(config, options=files.options)
     refuse_own_input(files.items, files.source, files.target)
@@ -274,22 +274,22 @@ def _run_files(config: BatchConfig, work: Work) -> int:
         _say(plan_text(files.items, plan, files.others))
         return EXIT_DONE
     begin = time.monotonic()
-    task = Task(
+    task = BatchTask(
         config=config,
-        items=plan.left,
+        items=plan.remaining,
         source=files.source,
         target=files.target,
     )
     with contextlib.ExitStack() as stack:
         manifest = None
-        if files.has_manifest and plan.left:
-            manifest = stack.enter_context(Manifest(path))
+        if files.has_manifest and plan.remaining:
+            manifest = stack.enter_context(BatchManifest(path))
             manifest.begin(model, options)
         records = _restore(task, work, manifest)
     return _report(files, config, plan, records, time.monotonic() - begin, model)
 
 
-def _restore(task: Task, work: Work, manifest: Manifest | None) -> list[Record]:
+def _restore(task: BatchTask, work: RunTask, manifest: BatchManifest | None) -> list[PhotoRecord]:
     records = []
     with BatchView(task.items, Console(stderr=True)) as view:
         for record in work(task, view.tile) if task.items else ():
@@ -303,10 +303,10 @@ def _restore(task: Task, work: Work, manifest: Manifest | None) -> list[Record]:
 
 
 def _report(
-    files: _Files,
+    files: _BatchFiles,
     config: BatchConfig,
-    plan: Plan,
-    records: Sequence[Record],
+    plan: BatchPlan,
+    records: Sequence[PhotoRecord],
     seconds: float,
     model: str,
 ) -> int:
@@ -322,7 +322,7 @@ def _say(text: str) -> None:
     sys.stdout.write(printable(text) + "\n")
 
 
-def _find(config: BatchConfig) -> _Files:
+def _find(config: BatchConfig) -> _BatchFiles:
     """Find the files of a batch and where they go.
 
     Raises:
@@ -339,7 +339,7 @@ def _find(config: BatchConfig) -> _Files:
             target=options.format,
             apart_from=target,
         )
-        return _Files(
+        return _BatchFiles(
             items=listing.items,
             others=dict(listing.others),
             source=source,
@@ -355,7 +355,7 @@ def _find(config: BatchConfig) -> _Files:
             raise ConfigError(f"--format {options.format} and {target.name} do not go together")
         options = dataclasses.replace(options, format=named)
         item = dataclasses.replace(item, output=target.name)
-    return _Files(
+    return _BatchFiles(
         items=(item,),
         others={},
         source=source.parent,
@@ -382,6 +382,6 @@ def _check(config: BatchConfig) -> str:
     return outline.manifest.digest
 
 
-def _refuse_existing(path: Path, existing: Existing) -> None:
+def _refuse_existing(path: Path, existing: ExistingPolicy) -> None:
     if path.exists() and existing != "overwrite":
         raise ConfigError(f"{path} exists; --overwrite replaces it")

@@ -14,20 +14,19 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from expertree.batch.listing import Item
-from expertree.batch.manifest import Record
+from expertree.batch.listing import PhotoItem
+from expertree.batch.manifest import PhotoRecord
 from expertree.batch.settings import BatchConfig, RestoreOptions
 from expertree.errors import ConfigError, ExpertreeError, PhotoError
 from expertree.experts.shortage import is_out_of_memory
 from expertree.images.photo_file import Photo, read_photo, write_photo
 from expertree.images.tiling import plan_tiles
-from expertree.restorer import Manifest as BundleManifest
-from expertree.restorer import OnTile, Outline, Restorer
+from expertree.restorer import Manifest, OnTile, Outline, Restorer
 from expertree.restorer.per_tile import TileRoute, restore_per_tile
 from expertree.routing import Route
 from expertree.storage import Storage
 
-OnItemTile: TypeAlias = Callable[[Item, int, int], None]
+OnItemTile: TypeAlias = Callable[[PhotoItem, int, int], None]
 """Callback after each tile, with its photograph, tiles done, and tiles in all."""
 
 _MAX_TRACEBACK = 4000
@@ -41,7 +40,7 @@ _NUM_AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Restored:
+class RestoredPhoto:
     """A photograph restored, not yet encoded.
 
     Attributes:
@@ -99,7 +98,7 @@ def check_options(outline: Outline, options: RestoreOptions) -> None:
 
 def restore_photo(
     restorer: Restorer, photo: Photo, options: RestoreOptions, on_tile: OnTile | None = None
-) -> Restored:
+) -> RestoredPhoto:
     """Restore the pixels of a photograph.
 
     Raises:
@@ -111,9 +110,9 @@ def restore_photo(
         restored, tiles = restore_per_tile(
             restorer, image, wish, overlap_px=overlap_px, on_tile=on_tile
         )
-        return Restored(image=restored, route=route, num_tiles=len(tiles), tiles=tiles)
+        return RestoredPhoto(image=restored, route=route, num_tiles=len(tiles), tiles=tiles)
     restoration = restorer.restore(image, wish, overlap_px=overlap_px, on_tile=on_tile)
-    return Restored(
+    return RestoredPhoto(
         image=restoration.image,
         route=restoration.route,
         num_tiles=restoration.num_tiles,
@@ -121,7 +120,9 @@ def restore_photo(
     )
 
 
-def write_restored(photo: Photo, data: bytes, restored: Restored, options: RestoreOptions) -> bytes:
+def write_restored(
+    photo: Photo, data: bytes, restored: RestoredPhoto, options: RestoreOptions
+) -> bytes:
     """Return the file of a restored photograph.
 
     One that is left as it is, or of which nothing is restored at strength 0, is its own file byte
@@ -144,13 +145,13 @@ def write_restored(photo: Photo, data: bytes, restored: Restored, options: Resto
 
 def restore_files(
     restorer: Restorer,
-    items: Iterable[Item],
+    items: Iterable[PhotoItem],
     source: Path,
     target: Path,
     options: RestoreOptions,
     *,
     on_tile: OnItemTile | None = None,
-) -> Iterator[Record]:
+) -> Iterator[PhotoRecord]:
     """Restore files into a folder; each is there whole or not at all.
 
     Args:
@@ -165,11 +166,11 @@ def restore_files(
         The record of each file, in their order; a file that fails does not stop the others.
     """
     model, output = restorer.bundle.manifest.digest, Storage.open(target)
-    writing: collections.deque[Future[Record]] = collections.deque()
+    writing: collections.deque[Future[PhotoRecord]] = collections.deque()
     with ThreadPoolExecutor(2, thread_name_prefix="files") as pool:
         for item, photo in _read_ahead(pool, items, source):
             begin = time.perf_counter()
-            record = Record(
+            record = PhotoRecord(
                 state="failed",
                 name=item.name,
                 num_bytes=item.num_bytes,
@@ -181,10 +182,10 @@ def restore_files(
             )
             try:
                 loaded, data, read_s = photo.result()
-                told = None if on_tile is None else _tell(on_tile, item)
-                restored = restore_photo(restorer, loaded, options, told)
+                tell = None if on_tile is None else _tell(on_tile, item)
+                restored = restore_photo(restorer, loaded, options, tell)
             except Exception as error:  # noqa: BLE001 - told in the record
-                writing.append(pool.submit(failed, record, error))
+                writing.append(pool.submit(failed_record, record, error))
             else:
                 seconds = read_s + time.perf_counter() - begin
                 writing.append(
@@ -198,17 +199,17 @@ def restore_files(
             yield writing.popleft().result()
 
 
-def failed(record: Record, error: Exception) -> Record:
+def failed_record(record: PhotoRecord, error: Exception) -> PhotoRecord:
     """Return the record of a photograph that failed, be it by a fault of this program."""
     return dataclasses.replace(
         record,
-        error=words_of(error),
+        error=describe_error(error),
         is_lasting=isinstance(error, PhotoError | ValueError),
-        traceback=traceback_of(error),
+        traceback=unexpected_traceback(error),
     )
 
 
-def words_of(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return what went wrong with a photograph, as a clause that can follow its name."""
     words = " ".join(str(error).split())
     if is_out_of_memory(error):  # what torch says of memory runs over several sentences
@@ -218,7 +219,7 @@ def words_of(error: Exception) -> str:
     return f"{type(error).__name__}: {words}; a fault of this program, please report its traceback"
 
 
-def traceback_of(error: Exception) -> str:
+def unexpected_traceback(error: Exception) -> str:
     """Return the traceback of an unexpected error; empty for errors raised on purpose."""
     if isinstance(error, ExpertreeError | OSError) or is_out_of_memory(error):
         return ""
@@ -226,9 +227,9 @@ def traceback_of(error: Exception) -> str:
 
 
 def _read_ahead(
-    pool: ThreadPoolExecutor, items: Iterable[Item], source: Path
-) -> Iterator[tuple[Item, Future[_Read]]]:
-    waiting: collections.deque[tuple[Item, Future[_Read]]] = collections.deque()
+    pool: ThreadPoolExecutor, items: Iterable[PhotoItem], source: Path
+) -> Iterator[tuple[PhotoItem, Future[_Read]]]:
+    waiting: collections.deque[tuple[PhotoItem, Future[_Read]]] = collections.deque()
     remaining = iter(items)
     while True:
         for item in itertools.islice(remaining, _NUM_AHEAD - len(waiting)):
@@ -247,14 +248,14 @@ def _read(path: Path) -> _Read:
 
 def _write(
     output: Storage,
-    record: Record,
+    record: PhotoRecord,
     photo: Photo,
     data: bytes,
-    restored: Restored,
+    restored: RestoredPhoto,
     options: RestoreOptions,
     *,
     seconds: float,
-) -> Record:
+) -> PhotoRecord:
     begin = time.perf_counter()
     try:
         written = write_restored(photo, data, restored, options)
@@ -263,7 +264,7 @@ def _write(
             output.write_json(f"{record.output}.routes.json", {"tiles": tiles})
         output.write_bytes(record.output, written)
     except Exception as error:  # noqa: BLE001 - told in the record
-        return failed(record, error)
+        return failed_record(record, error)
     return dataclasses.replace(
         record,
         state="done",
@@ -278,14 +279,14 @@ def _write(
     )
 
 
-def _tell(on_tile: OnItemTile, item: Item) -> OnTile:
-    def told(num_done: int, num_tiles: int) -> None:
+def _tell(on_tile: OnItemTile, item: PhotoItem) -> OnTile:
+    def tell(num_done: int, num_tiles: int) -> None:
         on_tile(item, num_done, num_tiles)
 
-    return told
+    return tell
 
 
-def _check_tiles(manifest: BundleManifest, tile_px: int, options: RestoreOptions) -> None:
+def _check_tiles(manifest: Manifest, tile_px: int, options: RestoreOptions) -> None:
     """Raise ValueError where tiles are too small for some expert."""
     side_px = 1 << 16
     each = {entry.multiple_px for entry in manifest.experts}

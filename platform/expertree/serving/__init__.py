@@ -12,7 +12,7 @@ from expertree.serving.engine import (
     ModelNode,
     OnTile,
     Pixels,
-    Restored,
+    RestoredPixels,
     Routed,
 )
 from expertree.serving.http.app import create_app
@@ -32,7 +32,7 @@ __all__ = [
     "ModelNode",
     "OnTile",
     "Pixels",
-    "Restored",
+    "RestoredPixels",
     "Routed",
     "check_binding",
     "create_app",

@@ -93,7 +93,7 @@ class Routed:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Restored:
+class RestoredPixels:
     """A restored image.
 
     Attributes:
@@ -112,9 +112,9 @@ class Restored:
     seconds: Mapping[str, float]
 
 
-def untouched(pixels: Pixels, route: Routed) -> Restored:
+def untouched(pixels: Pixels, route: Routed) -> RestoredPixels:
     """Return the result for an image that no expert has worked on."""
-    return Restored(
+    return RestoredPixels(
         pixels=pixels, route=route, num_tiles=0, num_retries=0, seconds=dict(route.seconds)
     )
 
@@ -207,7 +207,7 @@ class Engine(Protocol):
 
     async def restore(
         self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
-    ) -> Restored:
+    ) -> RestoredPixels:
         """Restore an image with one expert, or leave it as it is if that is the choice.
 
         Raises:

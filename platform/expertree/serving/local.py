@@ -17,7 +17,7 @@ from expertree.serving.engine import (
     Model,
     OnTile,
     Pixels,
-    Restored,
+    RestoredPixels,
     Routed,
     to_pixels,
     to_tensor,
@@ -72,11 +72,11 @@ class LocalEngine:
 
     async def restore(
         self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
-    ) -> Restored:
+    ) -> RestoredPixels:
         """Restore an image in a thread; see `Engine.restore`."""
         loop = asyncio.get_running_loop()
 
-        def work(queue_s: float, stop: threading.Event) -> Restored:
+        def work(queue_s: float, stop: threading.Event) -> RestoredPixels:
             def tile_done(num_done: int, num_tiles: int) -> None:
                 if stop.is_set():
                     raise _StoppedError
@@ -127,13 +127,15 @@ class LocalEngine:
             route = self.restorer.route(to_tensor(pixels), wish)
         return self._described(route, queue_s, time.perf_counter() - begin)
 
-    def _restore(self, pixels: Pixels, wish: Wish, queue_s: float, on_tile: OnTile) -> Restored:
+    def _restore(
+        self, pixels: Pixels, wish: Wish, queue_s: float, on_tile: OnTile
+    ) -> RestoredPixels:
         with _named_errors():
             done = self.restorer.restore(to_tensor(pixels), wish, on_tile=on_tile)
         routed = self._described(done.route, queue_s, done.seconds["route"])
         if done.num_tiles == 0:
             return untouched(pixels, routed)
-        return Restored(
+        return RestoredPixels(
             pixels=to_pixels(done.image, pixels.dtype),
             route=routed,
             num_tiles=done.num_tiles,

@@ -34,24 +34,24 @@ from expertree.serving.engine import (
     Model,
     OnTile,
     Pixels,
-    Restored,
+    RestoredPixels,
     Routed,
     to_pixels,
     to_tensor,
     untouched,
 )
-from expertree.serving.replica_work import RouteRequest, Tile, TileDone
+from expertree.serving.replica_work import RouteRequest, Tile, TileResult
 
 T = TypeVar("T")
 
 MAX_LOSSES = 3
 """Times that a piece of work is lost with its replica before the request is given up."""
 
-PAUSE_S = 0.05
+RETRY_PAUSE_S = 0.05
 """Seconds before a piece of work that was lost or refused is offered again."""
 
 
-class LostError(Exception):
+class ReplicaLostError(Exception):
     """A replica went away with a piece of work; another one can do it."""
 
 
@@ -83,14 +83,14 @@ class Release:
 class Backend(Protocol):
     """Calls to the replicas of a release.
 
-    Both raise `LostError` where a replica went away, `OverloadError` where too many wait.
+    Both raise `ReplicaLostError` where a replica went away, `OverloadError` where too many wait.
     """
 
-    async def judge(self, release: Release, question: RouteRequest) -> Routed | OptionError:
+    async def judge(self, release: Release, request: RouteRequest) -> Routed | OptionError:
         """Choose the expert for an image."""
         ...
 
-    async def restore(self, release: Release, tile: Tile) -> TileDone:
+    async def restore(self, release: Release, tile: Tile) -> TileResult:
         """Run an expert on a tile."""
         ...
 
@@ -142,7 +142,7 @@ class ReleaseEngine:
 
     async def restore(
         self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
-    ) -> Restored:
+    ) -> RestoredPixels:
         """Restore an image on the current release, tile by tile; see `Engine.restore`."""
         with self._pinned() as release:
             return await self._restore(release, pixels, wish, on_tile)
@@ -161,8 +161,8 @@ class ReleaseEngine:
     async def _judge(self, release: Release, pixels: Pixels, wish: Wish) -> Routed:
         begin = time.perf_counter()
         part = visible_part(pixels, release.view, release.view_px)
-        question = RouteRequest(part=np.ascontiguousarray(part), wish=wish)
-        answer = await self._retry(lambda: self._backend.judge(release, question), patient=False)
+        request = RouteRequest(part=np.ascontiguousarray(part), wish=wish)
+        answer = await self._retry(lambda: self._backend.judge(release, request), patient=False)
         if isinstance(answer, OptionError):
             raise answer
         route_s = answer.seconds["route"]
@@ -171,7 +171,7 @@ class ReleaseEngine:
 
     async def _restore(
         self, release: Release, pixels: Pixels, wish: Wish, on_tile: OnTile | None
-    ) -> Restored:
+    ) -> RestoredPixels:
         routed = await self._judge(release, pixels, wish)
         if routed.expert is None:
             return untouched(pixels, routed)
@@ -186,7 +186,7 @@ class ReleaseEngine:
         # Of tiles that run at the same time counts what was waited for.
         restore_s = min(work.network_s, elapsed_s)
         queue_s = routed.seconds["queue"] + elapsed_s - restore_s
-        return Restored(
+        return RestoredPixels(
             pixels=restored,
             route=routed,
             num_tiles=tiled.num_tiles,
@@ -205,7 +205,7 @@ class ReleaseEngine:
             patient: Whether to wait where too many wait already.
 
         Returns:
-            Its restored pixels and the seconds in the network, see `TileDone`.
+            Its restored pixels and the seconds in the network, see `TileResult`.
 
         Raises:
             MemoryShortageError: If memory does not suffice for the tile.
@@ -227,7 +227,7 @@ class ReleaseEngine:
         while True:
             try:
                 return await call()
-            except LostError as error:
+            except ReplicaLostError as error:
                 num_losses += 1
                 if num_losses == MAX_LOSSES:
                     raise UnavailableError(
@@ -240,7 +240,7 @@ class ReleaseEngine:
             except OverloadError:
                 if not patient:
                     raise
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(RETRY_PAUSE_S)
 
 
 class _ImageOnReplicas:
@@ -302,7 +302,7 @@ def _begun_ahead(
         while True:
             for place in itertools.islice(places, num_at_once - len(begun)):
                 begun.append(asyncio.create_task(begin(place)))
-                begun[-1].add_done_callback(_look)
+                begun[-1].add_done_callback(_retrieve_error)
             if not begun:
                 return
             yield begun.popleft()
@@ -319,8 +319,8 @@ def _plans(pixels: Pixels, tile_px: TilePx, multiple_px: int) -> tuple[TilePlan,
         raise OptionError(str(error)) from error
 
 
-def _look(task: asyncio.Task[Tensor]) -> None:
-    """Look at a task's error, since asyncio would complain of one that nobody looked at."""
+def _retrieve_error(task: asyncio.Task[Tensor]) -> None:
+    """Retrieve a task's error, since asyncio would complain of one that nobody retrieves."""
     if not task.cancelled():
         task.exception()
 

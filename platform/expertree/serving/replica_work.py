@@ -47,7 +47,7 @@ class Tile:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TileDone:
+class TileResult:
     """The result for a tile.
 
     Attributes:
@@ -85,21 +85,21 @@ class Judge:
         """
         self._restorer, self._model = restorer, model
 
-    def judge(self, questions: Sequence[RouteRequest]) -> list[Routed | OptionError]:
+    def judge(self, requests: Sequence[RouteRequest]) -> list[Routed | OptionError]:
         """Return the choice for each image, or an `OptionError` where a wish cannot be met.
 
         The time taken is shared evenly among the images, under `route`.
         """
         begin = time.perf_counter()
         outputs: dict[int, RouterOutput] = {}
-        for places in _by_shape(questions):
-            images = torch.stack([to_tensor(questions[place].part) for place in places])
+        for places in _by_shape(requests):
+            images = torch.stack([to_tensor(requests[place].part) for place in places])
             output = self._restorer.judge(images)
             outputs |= {place: output.rows([row]) for row, place in enumerate(places)}
         answers = [
-            self._choose(outputs[place], question.wish) for place, question in enumerate(questions)
+            self._choose(outputs[place], request.wish) for place, request in enumerate(requests)
         ]
-        seconds = {"route": (time.perf_counter() - begin) / len(questions)}
+        seconds = {"route": (time.perf_counter() - begin) / len(requests)}
         return [
             answer if isinstance(answer, OptionError) else _with_seconds(answer, seconds)
             for answer in answers
@@ -126,7 +126,7 @@ class TileWorker:
         self._restorer = restorer
         self.num_memory_retries = 0
 
-    def run(self, tiles: Sequence[Tile], network: nn.Module | None = None) -> list[TileDone]:
+    def run(self, tiles: Sequence[Tile], network: nn.Module | None = None) -> list[TileResult]:
         """Restore tiles of one group, together if memory allows, else one by one.
 
         Args:
@@ -137,7 +137,7 @@ class TileWorker:
         with self._expert(tiles[0].expert, network) as expert, torch.inference_mode():
             found = self._together(expert, tiles)
         seconds = time.perf_counter() - begin
-        return [TileDone(pixels=pixels, seconds=seconds) for pixels in found]
+        return [TileResult(pixels=pixels, seconds=seconds) for pixels in found]
 
     def test(self, expert: int, network: nn.Module | None = None) -> None:
         """Raise unless an expert restores a small image to one of the same size.
@@ -197,11 +197,11 @@ def _as_asked(restored: Float[Tensor, "3 h w"], tile: Tile) -> np.ndarray[Any, A
     return pixels
 
 
-def _by_shape(questions: Sequence[RouteRequest]) -> list[list[int]]:
-    """Group the places of questions whose parts can be stacked."""
+def _by_shape(requests: Sequence[RouteRequest]) -> list[list[int]]:
+    """Group the places of requests whose parts can be stacked."""
     found: dict[tuple[int, ...], list[int]] = {}
-    for place, question in enumerate(questions):
-        found.setdefault(question.part.shape, []).append(place)
+    for place, request in enumerate(requests):
+        found.setdefault(request.part.shape, []).append(place)
     return list(found.values())
 
 

@@ -131,7 +131,7 @@ def test_only_what_changed_or_came_is_restored(photos, tmp_path, restore, capsys
 def test_a_batch_that_is_stopped_goes_on_where_it_was(
     photos, tmp_path, restore, monkeypatch, capsys
 ) -> None:
-    def stopping(task: command.Task, on_tile) -> Iterator:
+    def stopping(task: command.BatchTask, on_tile) -> Iterator:
         for number, record in enumerate(in_this_process(task, on_tile)):
             if number == 2:
                 raise KeyboardInterrupt  # the third is written, and nobody was told

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from expertree.batch.listing import Item
+from expertree.batch.listing import PhotoItem
 from expertree.errors import ConfigError, ResourceError
 from expertree.orchestration.restore_files import _blocks, num_gpus_for
 
@@ -17,13 +17,13 @@ def test_every_actor_gets_several_portions_and_none_a_large_one(
     num_files: int, num_workers: int, num_blocks: int
 ) -> None:
     items = tuple(
-        Item(name=f"\udcff{i}.png", output=f"{i}.png", num_bytes=1, mtime_ns=2, num_pixels=3)
+        PhotoItem(name=f"\udcff{i}.png", output=f"{i}.png", num_bytes=1, mtime_ns=2, num_pixels=3)
         for i in range(num_files)
     )
     blocks = _blocks(items, num_workers)
     assert len(blocks) == num_blocks
     rows = [row for block in blocks for row in block.column("item").to_pylist()]
-    assert [Item(**json.loads(row)) for row in rows] == list(items)
+    assert [PhotoItem(**json.loads(row)) for row in rows] == list(items)
     assert max(block.num_rows for block in blocks) <= 32
 
 

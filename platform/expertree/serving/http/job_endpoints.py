@@ -8,18 +8,23 @@ from datetime import UTC, datetime
 from fastapi import Request
 from starlette.responses import Response
 
-from expertree.serving.budget import Share
+from expertree.serving.budget import MemoryShare
 from expertree.serving.engine import OnTile
 from expertree.serving.http import contract
 from expertree.serving.http.auth import owner_of
-from expertree.serving.http.middleware import Note, note_of, until_answered, with_note
+from expertree.serving.http.middleware import (
+    ImageMeasurement,
+    measurement_of,
+    response_exit_stack,
+    with_image,
+)
 from expertree.serving.http.operations import Operation
 from expertree.serving.http.options import NAMES
 from expertree.serving.http.problems import ProblemError, problem_of
-from expertree.serving.http.request import Intake
+from expertree.serving.http.request import RequestReader
 from expertree.serving.http.responses import JobAnswer, explain, file_response, json_response
 from expertree.serving.job_runner import JobRunner
-from expertree.serving.jobs import Jobs, JobView, Order, make_order
+from expertree.serving.jobs import JobRequest, Jobs, JobView, make_job_request
 from expertree.serving.metrics import Measurement, Metrics
 from expertree.serving.photos import MEDIA_TYPES, RestoredFile
 from expertree.serving.settings import JobLimits
@@ -31,19 +36,19 @@ class JobEndpoints:
     """Handlers of the routes of jobs."""
 
     def __init__(
-        self, intake: Intake, jobs: Jobs, limits: JobLimits, metrics: Metrics | None
+        self, reader: RequestReader, jobs: Jobs, limits: JobLimits, metrics: Metrics | None
     ) -> None:
         """Make the handlers and a runner for the jobs, which has none yet.
 
         Args:
-            intake: Reader of requests.
+            reader: Reader of requests.
             jobs: The table of jobs.
             limits: Limits on jobs.
             metrics: Recorder of finished jobs; None records nothing.
         """
-        self._intake, self._jobs = intake, jobs
+        self._reader, self._jobs = reader, jobs
         self._metrics = metrics
-        self.runner = JobRunner(jobs, self._work, limits, intake.service.budget)
+        self.runner = JobRunner(jobs, self._work, limits, reader.service.budget)
 
     def operations(self) -> tuple[Operation, ...]:
         """Return the table of these operations."""
@@ -105,10 +110,10 @@ class JobEndpoints:
                 "bad-request", "An Idempotency-Key has 1 to 128 visible letters of ASCII."
             )
         owner = owner_of(request)
-        asked = await self._intake.asked(request, NAMES)
-        self._intake.service.check(asked.image, asked.wanted.wish)
-        order = await asyncio.to_thread(make_order, owner, asked.image, asked.wanted)
-        job_id = await self._jobs.submit(order, key)
+        parsed = await self._reader.parse(request, NAMES)
+        self._reader.service.check(parsed.image, parsed.options.wish)
+        job_request = await asyncio.to_thread(make_job_request, owner, parsed.image, parsed.options)
+        job_id = await self._jobs.submit(job_request, key)
         await self.runner.take(job_id)
         view = await self._view(job_id, owner)
         return json_response(
@@ -132,7 +137,7 @@ class JobEndpoints:
         owner = owner_of(request)
         file = await self._jobs.result(job_id, owner)
         if file is not None:
-            share = until_answered(request).enter_context(self._intake.service.budget.share())
+            share = response_exit_stack(request).enter_context(self._reader.service.budget.share())
             share.grow(len(file.data))
             return file_response(file)
         view = await self._view(job_id, owner)
@@ -160,7 +165,7 @@ class JobEndpoints:
         result = view.result
         why = None
         if view.explain and result is not None:
-            model = await self._intake.service.model()
+            model = await self._reader.service.model()
             why = explain(result.route, model) if model.digest == result.route.model else None
         return JobAnswer(
             id=view.id,
@@ -177,21 +182,25 @@ class JobEndpoints:
             problem=view.problem,
         )
 
-    async def _work(self, order: Order, share: Share, on_tile: OnTile) -> RestoredFile:
-        service, begin = self._intake.service, time.perf_counter()
+    async def _work(
+        self, job_request: JobRequest, share: MemoryShare, on_tile: OnTile
+    ) -> RestoredFile:
+        service, begin = self._reader.service, time.perf_counter()
         try:
-            file = await service.restore(order.image, order.wanted, share, on_tile=on_tile)
+            file = await service.restore(
+                job_request.image, job_request.options, share, on_tile=on_tile
+            )
         except Exception as error:
             self._record(begin, problem_of(error).problem().status, None)
             raise
-        self._record(begin, 200, note_of(file))
+        self._record(begin, 200, measurement_of(file))
         return file
 
-    def _record(self, begin: float, code: int, found: Note | None) -> None:
+    def _record(self, begin: float, code: int, found: ImageMeasurement | None) -> None:
         if self._metrics is not None:
             seconds = time.perf_counter() - begin
             measurement = Measurement(endpoint="job", method="", code=code, seconds=seconds)
-            self._metrics.record(measurement if found is None else with_note(measurement, found))
+            self._metrics.record(measurement if found is None else with_image(measurement, found))
 
 
 def _path(request: Request, job_id: str) -> str:

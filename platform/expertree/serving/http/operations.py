@@ -24,7 +24,7 @@ class Operation:
         responses: Responses by status, as OpenAPI has them.
         request: Parameters and body that FastAPI cannot derive; see `contract.takes_image`.
         status: Status of an answer without an error.
-        needs_key: Whether the request must be admitted; see `auth.make_gate`.
+        needs_key: Whether the request must be admitted; see `auth.make_admission`.
     """
 
     method: str
