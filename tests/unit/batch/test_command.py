@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import struct
 import sys
 import zlib
@@ -158,6 +159,21 @@ def test_other_options_do_not_replace_what_is_there_unless_asked(photos, restore
     assert "0 of 5 restored in 0:00, 4 left alone, 1 failed" in capsys.readouterr().out
     assert restore(photos, "--level", "0", "--overwrite") == FAILED
     assert "4 of 5 restored" in capsys.readouterr().out
+
+
+def test_experts_are_opened_by_what_restores_and_a_damaged_one_ends_it(
+    photos, tmp_path, bundle_path, capsys
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundle_path, bundle)
+    weights = next(bundle.glob("experts/*/*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    arguments = ["--bundle", str(bundle), "-i", str(photos), "-o", str(tmp_path / "out")]
+    config = parse([*arguments, "--dry-run"], program="test", description="")
+    assert run(config, in_this_process) == DONE
+    config = parse(arguments, program="test", description="")
+    assert run(config, in_this_process) == USAGE
+    assert f"{weights.parent.name}/{weights.name} has sha256" in capsys.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(photos, tmp_path, restore, capsys) -> None:
