@@ -227,15 +227,15 @@ def test_standard_input_to_standard_output(photos, restore, monkeypatch, capfdbi
 def test_a_photograph_that_memory_does_not_suffice_for_fails_alone(
     photos, restore, monkeypatch, capsys, kind
 ) -> None:
-    apply = Restorer.apply
+    whole = Restorer.restore
 
-    def limited(self, expert, image, wish, **options):
+    def limited(self, image, wish, **options):
         if image.shape[-1] == 20:
             run_out_of_memory(kind)
-        return apply(self, expert, image, wish, **options)
+        return whole(self, image, wish, **options)
 
     (photos / "broken.png").unlink()
-    monkeypatch.setattr(Restorer, "apply", limited)
+    monkeypatch.setattr(Restorer, "restore", limited)
     assert restore(photos) == FAILED
     assert "failed: e.tiff needs more memory than there is" in capsys.readouterr().out
     monkeypatch.undo()
