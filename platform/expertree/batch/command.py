@@ -284,15 +284,19 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
         manifest = None
         if files.has_manifest and plan.remaining:
             manifest = stack.enter_context(BatchManifest(path))
-            manifest.begin(model, options)
-        records = _restore(task, work, manifest)
+        records = _restore(task, work, manifest, model)
     return _report(files, config, plan, records, time.monotonic() - begin, model)
 
 
-def _restore(task: BatchTask, work: RunTask, manifest: BatchManifest | None) -> list[PhotoRecord]:
+def _restore(
+    task: BatchTask, work: RunTask, manifest: BatchManifest | None, model: str
+) -> list[PhotoRecord]:
     records = []
     with BatchView(task.items, Console(stderr=True)) as view:
-        for record in work(task, view.tile) if task.items else ():
+        done = work(task, view.tile) if task.items else iter(())
+        if manifest is not None:  # only now: without a bundle that opens nothing has begun
+            manifest.begin(model, task.config.options.digest)
+        for record in done:
             if manifest is not None:
                 manifest.append(record)
             else:

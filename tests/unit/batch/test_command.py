@@ -174,6 +174,7 @@ def test_experts_are_opened_by_what_restores_and_a_damaged_one_ends_it(
     config = parse(arguments, program="test", description="")
     assert run(config, in_this_process) == USAGE
     assert f"{weights.parent.name}/{weights.name} has sha256" in capsys.readouterr().err
+    assert (tmp_path / "out" / MANIFEST).read_bytes() == b""  # no batch has begun
 
 
 def test_a_dry_run_writes_nothing(photos, tmp_path, restore, capsys) -> None:
