@@ -273,7 +273,6 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
     if config.dry_run:
         _say(plan_text(files.items, plan, files.others))
         return EXIT_DONE
-    begin = time.monotonic()
     task = BatchTask(
         config=config,
         items=plan.remaining,
@@ -284,18 +283,20 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
         manifest = None
         if files.has_manifest and plan.remaining:
             manifest = stack.enter_context(BatchManifest(path))
-        records = _restore(task, work, manifest, model)
-    return _report(files, config, plan, records, time.monotonic() - begin, model)
+        records, seconds = _restore(task, work, manifest, model)
+    return _report(files, config, plan, records, seconds, model)
 
 
 def _restore(
     task: BatchTask, work: RunTask, manifest: BatchManifest | None, model: str
-) -> list[PhotoRecord]:
+) -> tuple[list[PhotoRecord], float]:
+    """Return the record of each file, and the seconds that all of them took."""
     records = []
     with BatchView(task.items, Console(stderr=True)) as view:
         done = work(task, view.tile) if task.items else iter(())
         if manifest is not None:  # only now: without a bundle that opens nothing has begun
             manifest.begin(model, task.config.options.digest)
+        begin = time.monotonic()
         for record in done:
             if manifest is not None:
                 manifest.append(record)
@@ -303,7 +304,7 @@ def _restore(
                 sys.stderr.write(record.traceback)
             records.append(dataclasses.replace(record, traceback=""))
             view.done(record)
-    return records
+    return records, time.monotonic() - begin
 
 
 def _report(

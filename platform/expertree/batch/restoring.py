@@ -20,8 +20,8 @@ from expertree.batch.settings import BatchConfig, RestoreOptions
 from expertree.errors import ConfigError, ExpertreeError, PhotoError
 from expertree.experts.shortage import is_out_of_memory
 from expertree.images.photo_file import Photo, read_photo, write_photo
-from expertree.images.tiling import plan_tiles
-from expertree.restorer import Manifest, OnTile, Outline, Restorer
+from expertree.images.tiling import OnTile, plan_tiles
+from expertree.restorer import Manifest, Outline, Restorer
 from expertree.restorer.per_tile import TileRoute, restore_per_tile
 from expertree.routing import Route
 from expertree.storage import Storage

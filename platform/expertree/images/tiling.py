@@ -23,6 +23,9 @@ Operator: TypeAlias = Callable[[Tensor], Tensor]
 Place: TypeAlias = tuple[int, int]
 """Row and column of a tile in its plan."""
 
+OnTile: TypeAlias = Callable[[int, int], None]
+"""Callback after each tile, with tiles done and tiles in all; it may raise to stop."""
+
 DEAD_FRACTION = 0.25
 """Part of the overlap, at each side, where a tile's weight is zero; the cross-fade takes the middle
 half. An operator that looks no further than `overlap_px * DEAD_FRACTION` is tiled exactly."""
@@ -153,7 +156,7 @@ def restore_tiled(
     image: Float[Tensor, "b c h w"],
     plan: TilePlan,
     *,
-    on_tile: Callable[[int], None] | None = None,
+    on_tile: OnTile | None = None,
 ) -> Float[Tensor, "b c h w"]:
     """Apply an operator tile by tile, one after the other, and blend the results.
 
@@ -161,7 +164,7 @@ def restore_tiled(
         operator: Operator that keeps its input's size and number of channels.
         image: Image of any range; one tile is handed to the operator at a time.
         plan: Plan from `plan_tiles` for this image's size.
-        on_tile: Called after each tile with the number of tiles done; it may raise to stop.
+        on_tile: Called after each tile; it may raise to stop.
 
     Returns:
         The result, shaped as `image`; with a plan of one tile exactly `operator(image)`.
@@ -185,7 +188,7 @@ async def blend_tiles(
     tiles: Generator[Awaitable[Tensor], None, None],
     canvas: "Canvas",
     *,
-    on_tile: Callable[[int], None] | None = None,
+    on_tile: OnTile | None = None,
     call: Callable[..., Awaitable[Any]] = call_here,
 ) -> Float[Tensor, "b c h w"]:
     """Wait for the tiles of a plan one by one, in its order, and blend them.
@@ -198,7 +201,7 @@ async def blend_tiles(
         tiles: Restored tiles in the order of the plan, BCHW; each is waited for before the next one
             is taken.
         canvas: An empty canvas for the plan.
-        on_tile: Called after each tile with the number of tiles done; it may raise to stop.
+        on_tile: Called after each tile; it may raise to stop.
         call: How the blending is called, which takes milliseconds: here, or `asyncio.to_thread`.
 
     Returns:
@@ -213,7 +216,7 @@ async def blend_tiles(
         ):
             await call(canvas.add, place, await tile)
             if on_tile is not None:
-                on_tile(num_done)
+                on_tile(num_done, canvas.plan.num_tiles)
     return canvas.blended
 
 

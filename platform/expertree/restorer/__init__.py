@@ -8,12 +8,11 @@ from expertree.restorer.bundle import (
     read_outline,
     write_bundle,
 )
-from expertree.restorer.restorer import OnTile, Restoration, Restorer
+from expertree.restorer.restorer import Restoration, Restorer
 
 __all__ = [
     "Bundle",
     "Manifest",
-    "OnTile",
     "Outline",
     "Restoration",
     "Restorer",

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from expertree.images.mixing import mix
-from expertree.images.tiling import TilePlan, plan_tiles, restore_tiled
-from expertree.restorer.restorer import OnTile, Restorer
+from expertree.images.tiling import OnTile, TilePlan, plan_tiles, restore_tiled
+from expertree.restorer.restorer import Restorer
 from expertree.restorer.tiles import OVERLAP_PX
 from expertree.routing import Route, Wish
 
@@ -82,12 +82,8 @@ def restore_per_tile(
         routes.append(_routed_at(plan, places[len(routes)], restoration.route))
         return restoration.image
 
-    def tell(num_done: int) -> None:
-        if on_tile is not None:
-            on_tile(num_done, plan.num_tiles)
-
     with torch.inference_mode():
-        restored = restore_tiled(operator, image[None], plan, on_tile=tell)
+        restored = restore_tiled(operator, image[None], plan, on_tile=on_tile)
     if all(route.expert is None for route in routes):
         return image.clone(), tuple(routes)
     return mix(image, restored[0], wish.strength).clone(), tuple(routes)

@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,18 +19,14 @@ from expertree.hierarchy import ROOT, Tree
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float, to_u8
 from expertree.images.mixing import mix
-from expertree.images.tiling import TilePlan, restore_tiled, run_at_once
+from expertree.images.tiling import OnTile, Operator
 from expertree.restorer.bundle import Bundle, open_bundle
 from expertree.restorer.switching import SwitchedNetwork
-from expertree.restorer.tiles import OVERLAP_PX, Tiled, plans_to_try, restore_in_tiles
+from expertree.restorer.tiles import OVERLAP_PX, Tiled, restore_here
 from expertree.routing import AUTOMATIC, Route, RouterOutput, Wish, choose
 from expertree.storage import Storage
 
 ImageT = TypeVar("ImageT", ImageU8, Tensor)
-
-OnTile: TypeAlias = Callable[[int, int], None]
-"""Callback after each tile, with tiles done and tiles in all. Where memory runs out, both start
-again with smaller tiles."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +151,8 @@ class Restorer:
                 width]` or `[1, 3, height, width]`.
             wish: What the caller wants of the choice and of the work.
             overlap_px: Overlap of neighbouring tiles.
-            on_tile: Called after each tile; it may raise to stop.
+            on_tile: Called after each tile; it may raise to stop. Where memory runs out, its
+                counts begin again with smaller tiles.
 
         Raises:
             ValueError: If the image is not one, the level, expert, confidence or a name of the
@@ -218,28 +216,20 @@ class Restorer:
         overlap_px: int,
         on_tile: OnTile | None,
     ) -> Tiled:
-        height_px, width_px = batch.shape[-2:]
-        plans = plans_to_try(
-            height_px,
-            width_px,
+        return restore_here(
+            functools.partial(self._operator, node),
+            batch,
             tile_px=wish.tile_px,
             overlap_px=overlap_px,
             multiple_px=self.bundle.entry(node).multiple_px,
+            on_tile=on_tile,
         )
 
-        async def by_plan(plan: TilePlan) -> Tensor:
-            def tell(num_done: int) -> None:
-                if on_tile is not None:
-                    on_tile(num_done, plan.num_tiles)
-
-            with self.expert(node) as expert, self._computing():
-
-                def operator(tile: Tensor) -> Tensor:
-                    return cast("Tensor", expert(tile.to(self.device))).to(tile.device)
-
-                return restore_tiled(operator, batch, plan, on_tile=tell)
-
-        return run_at_once(restore_in_tiles(plans, by_plan))
+    @contextlib.contextmanager
+    def _operator(self, node: int) -> Iterator[Operator]:
+        """Give an expert as an operator on tiles, which travel to `device` and back."""
+        with self.expert(node) as expert, self._computing():
+            yield lambda tile: cast("Tensor", expert(tile.to(self.device))).to(tile.device)
 
     def _computing(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which experts compute in `dtype`."""

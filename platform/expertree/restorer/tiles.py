@@ -6,13 +6,22 @@ replicas, so that an image is cut, blended and tried again alike everywhere.
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 
 from jaxtyping import Float
 from torch import Tensor
 
 from expertree.errors import MemoryShortageError
 from expertree.experts.shortage import free_cached_memory, is_out_of_memory
-from expertree.images.tiling import TilePlan, plan_tiles, smallest_tile_px
+from expertree.images.tiling import (
+    OnTile,
+    Operator,
+    TilePlan,
+    plan_tiles,
+    restore_tiled,
+    run_at_once,
+    smallest_tile_px,
+)
 from expertree.routing import TilePx
 
 AUTO_TILE_PX = 1024
@@ -70,6 +79,40 @@ class Tiled:
     image: Float[Tensor, "1 3 h w"]
     num_tiles: int
     num_retries: int
+
+
+def restore_here(
+    open_expert: Callable[[], AbstractContextManager[Operator]],
+    image: Float[Tensor, "1 3 h w"],
+    *,
+    tile_px: TilePx,
+    multiple_px: int,
+    overlap_px: int = OVERLAP_PX,
+    on_tile: OnTile | None = None,
+) -> Tiled:
+    """Restore an image in this process, one tile after the other.
+
+    Args:
+        open_expert: Opens the expert for one try; an operator on tiles.
+        image: RGB in [0, 1].
+        tile_px: Largest side of a tile, as in `plans_to_try`.
+        multiple_px: Multiple of the sides on which the network works.
+        overlap_px: Overlap of neighbouring tiles.
+        on_tile: Called after each tile; it may raise to stop.
+
+    Raises:
+        ValueError: If the tiles are too small for their overlap and multiple.
+    """
+
+    async def restore(plan: TilePlan) -> Tensor:
+        with open_expert() as operator:
+            return restore_tiled(operator, image, plan, on_tile=on_tile)
+
+    height_px, width_px = image.shape[-2:]
+    plans = plans_to_try(
+        height_px, width_px, tile_px=tile_px, multiple_px=multiple_px, overlap_px=overlap_px
+    )
+    return run_at_once(restore_in_tiles(plans, restore))
 
 
 async def restore_in_tiles(

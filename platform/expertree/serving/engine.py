@@ -5,7 +5,7 @@ that passes between them can be pickled, since an engine may be many processes o
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -15,13 +15,11 @@ from torch import Tensor
 
 from expertree.images.arrays import Image, ImageU8
 from expertree.images.io import to_float, to_u8
+from expertree.images.tiling import OnTile
 from expertree.routing import Wish
 
 Pixels: TypeAlias = ImageU8 | Image
 """RGB, `[height, width, 3]`: uint8, or float32 in [0, 1] where 8 bits are not enough."""
-
-OnTile: TypeAlias = Callable[[int, int], None]
-"""Callback on the event loop with tiles done and tiles in all. Both may start again."""
 
 
 def to_tensor(pixels: Pixels) -> Float[Tensor, "3 height width"]:
@@ -209,6 +207,8 @@ class Engine(Protocol):
         self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
     ) -> RestoredPixels:
         """Restore an image with one expert, or leave it as it is if that is the choice.
+
+        `on_tile` is called on the event loop; where memory runs out, its counts begin again.
 
         Raises:
             MemoryShortageError: If memory does not suffice for the smallest tiles, or for the tiles

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
 
 from expertree.errors import DeadlineError, MemoryShortageError, OverloadError
+from expertree.images.tiling import OnTile
 from expertree.serving.budget import MemoryBudget, MemoryShare
-from expertree.serving.engine import OnTile
 from expertree.serving.http.problems import Problem, problem_of
 from expertree.serving.jobs import JobRequest, Jobs
 from expertree.serving.photos import RestoredFile

@@ -10,12 +10,12 @@ from typing import TypeVar
 
 from expertree.errors import MemoryShortageError, OptionError, OverloadError
 from expertree.experts.shortage import is_out_of_memory
+from expertree.images.tiling import OnTile
 from expertree.restorer import Restorer
 from expertree.routing import Route, Wish
 from expertree.serving.describe import describe_model, describe_route
 from expertree.serving.engine import (
     Model,
-    OnTile,
     Pixels,
     RestoredPixels,
     Routed,

@@ -26,13 +26,12 @@ from expertree.errors import (
     OverloadError,
     UnavailableError,
 )
-from expertree.images.tiling import Canvas, Place, TilePlan, blend_tiles
+from expertree.images.tiling import Canvas, OnTile, Place, TilePlan, blend_tiles
 from expertree.restorer.tiles import plans_to_try, restore_in_tiles
 from expertree.routing import TilePx, Wish
 from expertree.serving.deployments import GatewayConfig
 from expertree.serving.engine import (
     Model,
-    OnTile,
     Pixels,
     RestoredPixels,
     Routed,
@@ -267,10 +266,10 @@ class _ImageOnReplicas:
     async def restore(self, plan: TilePlan) -> Tensor:
         """Restore the image by a plan, for `restore_in_tiles`."""
 
-        def tell(num_done: int) -> None:
+        def tell(num_done: int, num_tiles: int) -> None:
             self._num_done = num_done
             if self._on_tile is not None:
-                self._on_tile(num_done, plan.num_tiles)
+                self._on_tile(num_done, num_tiles)
 
         self._num_done, self.network_s = 0, 0.0
         canvas = Canvas((1, 3, *self._pixels.shape[:2]), plan)

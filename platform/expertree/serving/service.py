@@ -8,9 +8,10 @@ from typing import TypeVar
 from expertree.errors import MemoryShortageError, OptionError, TooLargeError, UnavailableError
 from expertree.experts.shortage import is_out_of_memory
 from expertree.images.containers import Header, read_header
+from expertree.images.tiling import OnTile
 from expertree.routing import Wish
 from expertree.serving.budget import BYTES_PER_PIXEL, MemoryBudget, MemoryShare
-from expertree.serving.engine import Engine, Model, OnTile, Routed, untouched
+from expertree.serving.engine import Engine, Model, Routed, untouched
 from expertree.serving.http.options import RequestOptions
 from expertree.serving.photos import DecodedPhoto, RestoredFile, decode, encode
 from expertree.serving.settings import Limits

@@ -162,7 +162,8 @@ def test_progress_is_told_and_may_stop_the_work() -> None:
     plan = plan_tiles(100, 200, tile_px=64, overlap_px=16)
     seen: list[int] = []
 
-    def stop_at_three(num_done: int) -> None:
+    def stop_at_three(num_done: int, num_tiles: int) -> None:
+        assert num_tiles == plan.num_tiles
         seen.append(num_done)
         if num_done == 3:
             raise InterruptedError
@@ -214,7 +215,7 @@ def test_whatever_ends_the_loop_closes_the_tiles(reason: str) -> None:
             finally:
                 closed.append(True)
 
-        def stop(num_done: int) -> None:
+        def stop(num_done: int, _num_tiles: int) -> None:
             if reason == "on_tile" and num_done == 3:
                 raise InterruptedError
 

@@ -110,7 +110,7 @@ def test_every_key_is_compared_by_its_whole_hash(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("expertree.serving.http.keys.hmac.compare_digest", compare)
     keys = (key("alice", "secret"), key("bob", "other"))
-    assert Authenticator(keys).who("bearer secret") == keys[0]
+    assert Authenticator(keys).authenticate("bearer secret") == keys[0]
     assert [pair[0] for pair in compared] == [own.sha256 for own in keys]
     assert all(len(b) == 64 for _, b in compared)
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from fastapi import Request
 from starlette.responses import Response
 
+from expertree.images.tiling import OnTile
 from expertree.serving.budget import MemoryShare
-from expertree.serving.engine import OnTile
 from expertree.serving.http import contract
 from expertree.serving.http.auth import owner_of
 from expertree.serving.http.middleware import (
