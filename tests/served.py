@@ -11,7 +11,7 @@ from expertree.benchmarks.client import Answer, Client
 from expertree.benchmarks.fresh import fresh_bundle
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.images.io import decode_u8, encode_png
-from expertree.orchestration.serving.app import Running
+from expertree.orchestration.serving.app import RunningApplication
 from expertree.serving.deployments import (
     GatewayConfig,
     PoolConfig,
@@ -27,7 +27,7 @@ SMALL = NAFNetConfig(width=4, encoder=(1, 1), decoder=(1, 1))
 class Endpoint:
     """A served application, and a client of it."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: RunningApplication) -> None:
         self.running = running
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:

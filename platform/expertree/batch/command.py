@@ -14,30 +14,31 @@ from rich.console import Console
 
 from expertree.batch.listing import (
     SUFFIXES,
-    Item,
+    PhotoItem,
     list_photographs,
     make_item,
     refuse_own_input,
 )
-from expertree.batch.manifest import MANIFEST, History, Manifest, Record, read_history
+from expertree.batch.manifest import MANIFEST, BatchManifest, History, PhotoRecord, read_history
 from expertree.batch.page import write_page
-from expertree.batch.planning import Plan, plan_batch
+from expertree.batch.planning import BatchPlan, plan_batch
 from expertree.batch.restoring import (
     OnItemTile,
     check_options,
+    describe_error,
+    open_restorer,
     restore_files,
     restore_photo,
-    traceback_of,
-    words_of,
+    unexpected_traceback,
     write_restored,
 )
-from expertree.batch.settings import STANDARD, BatchConfig, Dtype, Existing, RestoreOptions
+from expertree.batch.settings import STANDARD, BatchConfig, Dtype, ExistingPolicy, RestoreOptions
 from expertree.batch.summary import plan_text, summarise, summary_json, summary_text
 from expertree.batch.view import BatchView, choice_text, printable
 from expertree.errors import ConfigError, ExpertreeError
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
 from expertree.images.photo_file import read_photo
-from expertree.restorer import Restorer
+from expertree.restorer import read_outline
 from expertree.routing import AUTOMATIC, TilePx, Wish
 from expertree.storage import Storage
 
@@ -47,33 +48,31 @@ _ALIASES = {"jpg": "jpeg", "tif": "tiff"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
-    """The files of a batch that are left, and what restores them.
+class BatchTask:
+    """The files of a batch that are left to restore.
 
     Attributes:
-        config: Settings of the batch.
-        restorer: An opened bundle, in this process.
+        config: Settings of the batch, the bundle's place among them.
         items: The files.
         source: The folder that their names are relative to.
         target: The folder that their outputs are relative to.
     """
 
     config: BatchConfig
-    restorer: Restorer
-    items: tuple[Item, ...]
+    items: tuple[PhotoItem, ...]
     source: Path
     target: Path
 
 
-Work: TypeAlias = Callable[[Task, OnItemTile], Iterator[Record]]
+RunTask: TypeAlias = Callable[[BatchTask, OnItemTile], Iterator[PhotoRecord]]
 """Function that restores the files of a task, in this process or elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Files:
+class _BatchFiles:
     """The files of a batch, their folders, and whether a manifest is kept."""
 
-    items: tuple[Item, ...]
+    items: tuple[PhotoItem, ...]
     others: dict[str, int]
     source: Path
     target: Path
@@ -81,10 +80,10 @@ class _Files:
     has_manifest: bool
 
 
-def in_this_process(task: Task, on_tile: OnItemTile) -> Iterator[Record]:
-    """Restore the files of a task one after the other."""
+def in_this_process(task: BatchTask, on_tile: OnItemTile) -> Iterator[PhotoRecord]:
+    """Open the bundle, and restore the files of a task one after the other."""
     return restore_files(
-        task.restorer,
+        open_restorer(task.config),
         task.items,
         task.source,
         task.target,
@@ -93,7 +92,7 @@ def in_this_process(task: Task, on_tile: OnItemTile) -> Iterator[Record]:
     )
 
 
-def run(config: BatchConfig, work: Work) -> int:
+def run(config: BatchConfig, work: RunTask) -> int:
     """Restore what was asked for, and print a summary.
 
     Returns:
@@ -230,8 +229,9 @@ def _run_stream(config: BatchConfig) -> int:
         raise ConfigError(f"{config.input} is no file")
     if config.output != STANDARD:
         _refuse_existing(Path(config.output), config.existing)
-    restorer = _open(config)
     options = config.options
+    _check(config)
+    restorer = open_restorer(config)
     if config.output != STANDARD and options.format is None:
         options = dataclasses.replace(options, format=SUFFIXES.get(Path(config.output).suffix))
     try:
@@ -248,19 +248,18 @@ def _run_stream(config: BatchConfig) -> int:
             Storage.open(path.parent).write_bytes(path.name, written)
     except Exception as error:  # noqa: BLE001 - told, with its traceback where it is our fault
         name = "the photograph" if config.input == STANDARD else config.input
-        sys.stderr.write(f"{traceback_of(error)}failed: {name} {words_of(error)}\n")
+        sys.stderr.write(f"{unexpected_traceback(error)}failed: {name} {describe_error(error)}\n")
         return EXIT_FAILED
     what = choice_text(restored.expert, restored.route.level)
     sys.stderr.write(f"{what}, {restored.route.confidence:.0%} sure\n")
     return EXIT_DONE
 
 
-def _run_files(config: BatchConfig, work: Work) -> int:
+def _run_files(config: BatchConfig, work: RunTask) -> int:
     files = _find(config)
     config = dataclasses.replace(config, options=files.options)
     refuse_own_input(files.items, files.source, files.target)
-    restorer = _open(config)
-    model, options = restorer.bundle.manifest.digest, config.options.digest
+    model, options = _check(config), config.options.digest
     path = files.target / MANIFEST
     history = read_history(path) if files.has_manifest else History(records={}, begun_ns={})
     plan = plan_batch(
@@ -274,41 +273,45 @@ def _run_files(config: BatchConfig, work: Work) -> int:
     if config.dry_run:
         _say(plan_text(files.items, plan, files.others))
         return EXIT_DONE
-    begin = time.monotonic()
-    task = Task(
+    task = BatchTask(
         config=config,
-        restorer=restorer,
-        items=plan.left,
+        items=plan.remaining,
         source=files.source,
         target=files.target,
     )
     with contextlib.ExitStack() as stack:
         manifest = None
-        if files.has_manifest and plan.left:
-            manifest = stack.enter_context(Manifest(path))
-            manifest.begin(model, options)
-        records = _restore(task, work, manifest)
-    return _report(files, config, plan, records, time.monotonic() - begin, model)
+        if files.has_manifest and plan.remaining:
+            manifest = stack.enter_context(BatchManifest(path))
+        records, seconds = _restore(task, work, manifest, model)
+    return _report(files, config, plan, records, seconds, model)
 
 
-def _restore(task: Task, work: Work, manifest: Manifest | None) -> list[Record]:
+def _restore(
+    task: BatchTask, work: RunTask, manifest: BatchManifest | None, model: str
+) -> tuple[list[PhotoRecord], float]:
+    """Return the record of each file, and the seconds that all of them took."""
     records = []
     with BatchView(task.items, Console(stderr=True)) as view:
-        for record in work(task, view.tile) if task.items else ():
+        done = work(task, view.tile) if task.items else iter(())
+        if manifest is not None:  # only now: without a bundle that opens nothing has begun
+            manifest.begin(model, task.config.options.digest)
+        begin = time.monotonic()
+        for record in done:
             if manifest is not None:
                 manifest.append(record)
             else:
                 sys.stderr.write(record.traceback)
             records.append(dataclasses.replace(record, traceback=""))
             view.done(record)
-    return records
+    return records, time.monotonic() - begin
 
 
 def _report(
-    files: _Files,
+    files: _BatchFiles,
     config: BatchConfig,
-    plan: Plan,
-    records: Sequence[Record],
+    plan: BatchPlan,
+    records: Sequence[PhotoRecord],
     seconds: float,
     model: str,
 ) -> int:
@@ -324,7 +327,7 @@ def _say(text: str) -> None:
     sys.stdout.write(printable(text) + "\n")
 
 
-def _find(config: BatchConfig) -> _Files:
+def _find(config: BatchConfig) -> _BatchFiles:
     """Find the files of a batch and where they go.
 
     Raises:
@@ -341,7 +344,7 @@ def _find(config: BatchConfig) -> _Files:
             target=options.format,
             apart_from=target,
         )
-        return _Files(
+        return _BatchFiles(
             items=listing.items,
             others=dict(listing.others),
             source=source,
@@ -357,7 +360,7 @@ def _find(config: BatchConfig) -> _Files:
             raise ConfigError(f"--format {options.format} and {target.name} do not go together")
         options = dataclasses.replace(options, format=named)
         item = dataclasses.replace(item, output=target.name)
-    return _Files(
+    return _BatchFiles(
         items=(item,),
         others={},
         source=source.parent,
@@ -367,24 +370,23 @@ def _find(config: BatchConfig) -> _Files:
     )
 
 
-def _open(config: BatchConfig) -> Restorer:
-    restorer = Restorer.load(config.bundle, _device(config))
-    check_options(restorer, config.options)
-    return restorer
+def _check(config: BatchConfig) -> str:
+    """Check that the bundle can do what is asked, and return its digest; experts stay closed.
 
-
-def _device(config: BatchConfig) -> str:
-    """Return the device of this process; the CPU if a cluster restores, which may have GPUs."""
+    Raises:
+        ArtefactError: If the bundle's small files are damaged.
+        ConfigError: If the options ask for what it has not, or there is no such kind of device.
+    """
     if config.device is not None:
         try:
             torch.device(config.device)
         except RuntimeError as error:
             raise ConfigError(f"--device {config.device}: {error}") from error
-    if config.cluster is not None:
-        return "cpu"
-    return config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    outline = read_outline(Storage.open(config.bundle))
+    check_options(outline, config.options)
+    return outline.manifest.digest
 
 
-def _refuse_existing(path: Path, existing: Existing) -> None:
+def _refuse_existing(path: Path, existing: ExistingPolicy) -> None:
     if path.exists() and existing != "overwrite":
         raise ConfigError(f"{path} exists; --overwrite replaces it")

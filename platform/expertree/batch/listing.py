@@ -41,7 +41,7 @@ _BYTES_PER_PIXEL = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
+class PhotoItem:
     """One photograph of a batch.
 
     Attributes:
@@ -68,7 +68,7 @@ class Listing:
         others: Number of other files by suffix.
     """
 
-    items: tuple[Item, ...]
+    items: tuple[PhotoItem, ...]
     others: Mapping[str, int]
 
 
@@ -123,7 +123,7 @@ def make_item(
     target: PhotoFormat | None = None,
     *,
     is_opened: bool = True,
-) -> Item:
+) -> PhotoItem:
     """Make an item of one file of a folder.
 
     Raises:
@@ -134,7 +134,7 @@ def make_item(
     except OSError as error:
         raise ConfigError(f"{folder / name} cannot be read: {error.strerror}") from error
     claimed = _claimed_pixels(folder / name) if is_opened else None
-    return Item(
+    return PhotoItem(
         name=name.as_posix(),
         output=output_name(name.as_posix(), suffix, target),
         num_bytes=status.st_size,
@@ -145,13 +145,13 @@ def make_item(
 
 def _listed(
     folder: Path, name: Path, suffix: str, target: PhotoFormat | None, *, is_opened: bool
-) -> Item:
+) -> PhotoItem:
     """Make an item, even of a file that is not there; restoring that one will fail alone."""
     try:
         return make_item(folder, name, suffix, target, is_opened=is_opened)
     except ConfigError:
         output = output_name(name.as_posix(), suffix, target)
-        return Item(name=name.as_posix(), output=output, num_bytes=0, mtime_ns=0, num_pixels=1)
+        return PhotoItem(name=name.as_posix(), output=output, num_bytes=0, mtime_ns=0, num_pixels=1)
 
 
 def output_name(name: str, suffix: str, target: PhotoFormat | None) -> str:
@@ -162,7 +162,7 @@ def output_name(name: str, suffix: str, target: PhotoFormat | None) -> str:
     return str(path.with_name(f"{path.stem}{suffix}{extension}"))
 
 
-def refuse_collisions(items: Iterable[Item]) -> None:
+def refuse_collisions(items: Iterable[PhotoItem]) -> None:
     """Raise if two photographs would be written to one place.
 
     Raises:
@@ -178,7 +178,7 @@ def refuse_collisions(items: Iterable[Item]) -> None:
             )
 
 
-def refuse_own_input(items: Sequence[Item], source: Path, target: Path) -> None:
+def refuse_own_input(items: Sequence[PhotoItem], source: Path, target: Path) -> None:
     """Raise if a restored photograph would be written over the one it came from.
 
     Raises:

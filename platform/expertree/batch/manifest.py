@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
-from expertree.batch.listing import Item
+from expertree.batch.listing import PhotoItem
 from expertree.config import canonical_json
 from expertree.errors import StorageError
 
@@ -24,7 +24,7 @@ Key: TypeAlias = tuple[str, int, int, str, str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class PhotoRecord:
     """The outcome for one photograph.
 
     Attributes:
@@ -89,31 +89,31 @@ class History:
             recorded that.
     """
 
-    records: dict[Key, Record]
+    records: dict[Key, PhotoRecord]
     begun_ns: dict[tuple[str, str], int]
 
-    def find(self, item: Item, model: str, options: str) -> Record | None:
+    def find(self, item: PhotoItem, model: str, options: str) -> PhotoRecord | None:
         """Return the record of a photograph whose file has not changed since; None without one."""
         return self.records.get((item.name, item.num_bytes, item.mtime_ns, model, options))
 
 
 def read_history(path: Path) -> History:
     """Read a manifest; one that is not there is empty. A line cut off by a kill is passed over."""
-    records: dict[Key, Record] = {}
+    records: dict[Key, PhotoRecord] = {}
     begun_ns: dict[tuple[str, str], int] = {}
     for line in _lines(path):
         if line.get("state") == "begun":
             begun_ns.setdefault((line["model"], line["options"]), line["time_ns"])
             continue
         try:
-            record = Record(**{**line, "notes": tuple(line.get("notes", ())), "traceback": ""})
+            record = PhotoRecord(**{**line, "notes": tuple(line.get("notes", ())), "traceback": ""})
         except TypeError:
             continue
         records[record.key] = record
     return History(records=records, begun_ns=begun_ns)
 
 
-class Manifest:
+class BatchManifest:
     """A manifest that is open for appending; of one batch at a time."""
 
     def __init__(self, path: Path) -> None:
@@ -143,7 +143,7 @@ class Manifest:
             {"state": "begun", "model": model, "options": options, "time_ns": time.time_ns()}
         )
 
-    def append(self, record: Record) -> None:
+    def append(self, record: PhotoRecord) -> None:
         """Append the record of a photograph."""
         self._write(record)
 

@@ -13,7 +13,7 @@ import jinja2
 import numpy as np
 from PIL import Image as PillowImage
 
-from expertree.batch.manifest import Record
+from expertree.batch.manifest import PhotoRecord
 from expertree.batch.summary import Summary
 from expertree.batch.view import choice_text
 from expertree.errors import PhotoError
@@ -43,7 +43,7 @@ class Pair:
 
 
 def write_page(
-    path: Path, summary: Summary, records: Sequence[Record], source: Path, target: Path
+    path: Path, summary: Summary, records: Sequence[PhotoRecord], source: Path, target: Path
 ) -> None:
     """Write the page of a batch.
 
@@ -70,7 +70,7 @@ def write_page(
     path.write_text(html, encoding="utf-8", errors="backslashreplace")
 
 
-def _pair(record: Record, source: Path, target: Path) -> Pair | None:
+def _pair(record: PhotoRecord, source: Path, target: Path) -> Pair | None:
     """Return a photograph before and after; None if one of the two files cannot be read."""
     try:
         before = read_photo((source / record.name).read_bytes(), max_pixels=None)
@@ -93,7 +93,7 @@ def _pair(record: Record, source: Path, target: Path) -> Pair | None:
     )
 
 
-def _caption(record: Record, photo: Photo) -> str:
+def _caption(record: PhotoRecord, photo: Photo) -> str:
     size = f"{photo.width_px} x {photo.height_px}, {photo.depth} bits"
     sure = f", {record.confidence:.0%} sure" if record.confidence is not None else ""
     return f"{choice_text(record.expert, record.level)}{sure}; {size}; {record.seconds:.1f} s"

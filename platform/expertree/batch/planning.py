@@ -3,36 +3,36 @@
 import dataclasses
 from pathlib import Path
 
-from expertree.batch.listing import Item
-from expertree.batch.manifest import History, Record
-from expertree.batch.settings import Existing
+from expertree.batch.listing import PhotoItem
+from expertree.batch.manifest import History, PhotoRecord
+from expertree.batch.settings import ExistingPolicy
 from expertree.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class BatchPlan:
     """The photographs of a batch, divided by what is left to do.
 
     Attributes:
-        left: Photographs to be restored.
+        remaining: Photographs to be restored.
         earlier: Records of those that an earlier run has done, or that failed for good in one.
         skipped: Names of those that are left alone, since something lies where they would go.
     """
 
-    left: tuple[Item, ...]
-    earlier: tuple[Record, ...]
+    remaining: tuple[PhotoItem, ...]
+    earlier: tuple[PhotoRecord, ...]
     skipped: tuple[str, ...]
 
 
 def plan_batch(
-    items: tuple[Item, ...],
+    items: tuple[PhotoItem, ...],
     folder: Path,
     history: History,
     *,
     model: str,
     options: str,
-    existing: Existing,
-) -> Plan:
+    existing: ExistingPolicy,
+) -> BatchPlan:
     """Divide a batch into what is done and what is left.
 
     Args:
@@ -46,7 +46,7 @@ def plan_batch(
     Raises:
         ConfigError: If something does, and `existing` is `refuse`.
     """
-    left, earlier, skipped, foreign = [], [], [], []
+    remaining, earlier, skipped, foreign = [], [], [], []
     for item in items:
         place = folder / item.output
         record, is_there = history.find(item, model, options), place.exists()
@@ -55,7 +55,7 @@ def plan_batch(
         elif is_there and existing == "skip":
             skipped.append(item.name)
         else:
-            left.append(item)
+            remaining.append(item)
             if is_there and not _is_own(place, history.begun_ns.get((model, options))):
                 foreign.append(place)
     if foreign and existing == "refuse":
@@ -63,7 +63,7 @@ def plan_batch(
             f"{len(foreign):,} of {len(items):,} restored photographs would replace files, such as "
             f"{foreign[0]}; --overwrite replaces them, --skip-existing leaves them alone"
         )
-    return Plan(left=tuple(left), earlier=tuple(earlier), skipped=tuple(skipped))
+    return BatchPlan(remaining=tuple(remaining), earlier=tuple(earlier), skipped=tuple(skipped))
 
 
 def _is_own(place: Path, begun_ns: int | None) -> bool:

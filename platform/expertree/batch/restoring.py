@@ -14,19 +14,19 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from expertree.batch.listing import Item
-from expertree.batch.manifest import Record
-from expertree.batch.settings import RestoreOptions
+from expertree.batch.listing import PhotoItem
+from expertree.batch.manifest import PhotoRecord
+from expertree.batch.settings import BatchConfig, RestoreOptions
 from expertree.errors import ConfigError, ExpertreeError, PhotoError
 from expertree.images.photo_file import Photo, read_photo, write_photo
-from expertree.images.tiling import plan_tiles
+from expertree.images.tiling import OnTile, plan_tiles
 from expertree.memory import is_out_of_memory
-from expertree.restorer import OnTile, Restorer
+from expertree.restorer import Manifest, Outline, Restorer
 from expertree.restorer.per_tile import TileRoute, restore_per_tile
 from expertree.routing import Route
 from expertree.storage import Storage
 
-OnItemTile: TypeAlias = Callable[[Item, int, int], None]
+OnItemTile: TypeAlias = Callable[[PhotoItem, int, int], None]
 """Callback after each tile, with its photograph, tiles done, and tiles in all."""
 
 _MAX_TRACEBACK = 4000
@@ -40,7 +40,7 @@ _NUM_AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Restored:
+class RestoredPhoto:
     """A photograph restored, not yet encoded.
 
     Attributes:
@@ -68,7 +68,18 @@ class Restored:
         return collections.Counter(used).most_common(1)[0][0] if used else None
 
 
-def check_options(restorer: Restorer, options: RestoreOptions) -> None:
+def open_restorer(config: BatchConfig) -> Restorer:
+    """Open the bundle of a batch on the device that it names, or a GPU if there is one.
+
+    Raises:
+        ArtefactError: If the bundle is damaged; names the file.
+    """
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype: torch.dtype = getattr(torch, config.options.dtype)
+    return Restorer.load(config.bundle, device, dtype=dtype)
+
+
+def check_options(outline: Outline, options: RestoreOptions) -> None:
     """Raise before any work if a bundle cannot do what is asked.
 
     Raises:
@@ -78,52 +89,40 @@ def check_options(restorer: Restorer, options: RestoreOptions) -> None:
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise ConfigError(f"--quality must be 1 to 100, got {options.quality}")
     try:
-        restorer.route(torch.zeros(3, 8, 8), options.wish)
+        outline.check_wish(options.wish)
         if options.wish.tile_px not in {"auto", 0}:
-            _check_tiles(restorer, int(options.wish.tile_px), options)
+            _check_tiles(outline.manifest, int(options.wish.tile_px), options)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
 def restore_photo(
     restorer: Restorer, photo: Photo, options: RestoreOptions, on_tile: OnTile | None = None
-) -> Restored:
+) -> RestoredPhoto:
     """Restore the pixels of a photograph.
 
     Raises:
         ValueError: If the options do not fit the bundle; see `check_options`.
     """
-    image = photo.tensor()
-    route = restorer.route(image, options.wish)
-    dtype: torch.dtype = getattr(torch, options.dtype)
-    with torch.autocast(restorer.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        if options.route_tiles:
-            restored, tiles = restore_per_tile(
-                restorer,
-                image,
-                options.wish,
-                overlap_px=options.overlap_px,
-                on_tile=on_tile,
-            )
-            return Restored(image=restored, route=route, num_tiles=len(tiles), tiles=tiles)
-        if route.expert is None:
-            return Restored(image=image, route=route, num_tiles=0)
-        applied = restorer.apply(
-            route.expert,
-            image,
-            options.wish,
-            overlap_px=options.overlap_px,
-            on_tile=on_tile,
+    image, wish, overlap_px = photo.tensor(), options.wish, options.overlap_px
+    if options.route_tiles:
+        route = restorer.route(image, wish)
+        restored, tiles = restore_per_tile(
+            restorer, image, wish, overlap_px=overlap_px, on_tile=on_tile
         )
-    return Restored(
-        image=applied.image,
-        route=route,
-        num_tiles=applied.num_tiles,
-        num_retries=applied.num_retries,
+        return RestoredPhoto(image=restored, route=route, num_tiles=len(tiles), tiles=tiles)
+    restoration = restorer.restore(image, wish, overlap_px=overlap_px, on_tile=on_tile)
+    return RestoredPhoto(
+        image=restoration.image,
+        route=restoration.route,
+        num_tiles=restoration.num_tiles,
+        num_retries=restoration.num_retries,
     )
 
 
-def write_restored(photo: Photo, data: bytes, restored: Restored, options: RestoreOptions) -> bytes:
+def write_restored(
+    photo: Photo, data: bytes, restored: RestoredPhoto, options: RestoreOptions
+) -> bytes:
     """Return the file of a restored photograph.
 
     One that is left as it is, or of which nothing is restored at strength 0, is its own file byte
@@ -146,13 +145,13 @@ def write_restored(photo: Photo, data: bytes, restored: Restored, options: Resto
 
 def restore_files(
     restorer: Restorer,
-    items: Iterable[Item],
+    items: Iterable[PhotoItem],
     source: Path,
     target: Path,
     options: RestoreOptions,
     *,
     on_tile: OnItemTile | None = None,
-) -> Iterator[Record]:
+) -> Iterator[PhotoRecord]:
     """Restore files into a folder; each is there whole or not at all.
 
     Args:
@@ -167,11 +166,11 @@ def restore_files(
         The record of each file, in their order; a file that fails does not stop the others.
     """
     model, output = restorer.bundle.manifest.digest, Storage.open(target)
-    writing: collections.deque[Future[Record]] = collections.deque()
+    writing: collections.deque[Future[PhotoRecord]] = collections.deque()
     with ThreadPoolExecutor(2, thread_name_prefix="files") as pool:
         for item, photo in _read_ahead(pool, items, source):
             begin = time.perf_counter()
-            record = Record(
+            record = PhotoRecord(
                 state="failed",
                 name=item.name,
                 num_bytes=item.num_bytes,
@@ -183,10 +182,10 @@ def restore_files(
             )
             try:
                 loaded, data, read_s = photo.result()
-                told = None if on_tile is None else _tell(on_tile, item)
-                restored = restore_photo(restorer, loaded, options, told)
+                tell = None if on_tile is None else _tell(on_tile, item)
+                restored = restore_photo(restorer, loaded, options, tell)
             except Exception as error:  # noqa: BLE001 - told in the record
-                writing.append(pool.submit(failed, record, error))
+                writing.append(pool.submit(failed_record, record, error))
             else:
                 seconds = read_s + time.perf_counter() - begin
                 writing.append(
@@ -200,17 +199,17 @@ def restore_files(
             yield writing.popleft().result()
 
 
-def failed(record: Record, error: Exception) -> Record:
+def failed_record(record: PhotoRecord, error: Exception) -> PhotoRecord:
     """Return the record of a photograph that failed, be it by a fault of this program."""
     return dataclasses.replace(
         record,
-        error=words_of(error),
+        error=describe_error(error),
         is_lasting=isinstance(error, PhotoError | ValueError),
-        traceback=traceback_of(error),
+        traceback=unexpected_traceback(error),
     )
 
 
-def words_of(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return what went wrong with a photograph, as a clause that can follow its name."""
     words = " ".join(str(error).split())
     if is_out_of_memory(error):  # what torch says of memory runs over several sentences
@@ -220,7 +219,7 @@ def words_of(error: Exception) -> str:
     return f"{type(error).__name__}: {words}; a fault of this program, please report its traceback"
 
 
-def traceback_of(error: Exception) -> str:
+def unexpected_traceback(error: Exception) -> str:
     """Return the traceback of an unexpected error; empty for errors raised on purpose."""
     if isinstance(error, ExpertreeError | OSError) or is_out_of_memory(error):
         return ""
@@ -228,9 +227,9 @@ def traceback_of(error: Exception) -> str:
 
 
 def _read_ahead(
-    pool: ThreadPoolExecutor, items: Iterable[Item], source: Path
-) -> Iterator[tuple[Item, Future[_Read]]]:
-    waiting: collections.deque[tuple[Item, Future[_Read]]] = collections.deque()
+    pool: ThreadPoolExecutor, items: Iterable[PhotoItem], source: Path
+) -> Iterator[tuple[PhotoItem, Future[_Read]]]:
+    waiting: collections.deque[tuple[PhotoItem, Future[_Read]]] = collections.deque()
     remaining = iter(items)
     while True:
         for item in itertools.islice(remaining, _NUM_AHEAD - len(waiting)):
@@ -249,14 +248,14 @@ def _read(path: Path) -> _Read:
 
 def _write(
     output: Storage,
-    record: Record,
+    record: PhotoRecord,
     photo: Photo,
     data: bytes,
-    restored: Restored,
+    restored: RestoredPhoto,
     options: RestoreOptions,
     *,
     seconds: float,
-) -> Record:
+) -> PhotoRecord:
     begin = time.perf_counter()
     try:
         written = write_restored(photo, data, restored, options)
@@ -265,7 +264,7 @@ def _write(
             output.write_json(f"{record.output}.routes.json", {"tiles": tiles})
         output.write_bytes(record.output, written)
     except Exception as error:  # noqa: BLE001 - told in the record
-        return failed(record, error)
+        return failed_record(record, error)
     return dataclasses.replace(
         record,
         state="done",
@@ -280,16 +279,16 @@ def _write(
     )
 
 
-def _tell(on_tile: OnItemTile, item: Item) -> OnTile:
-    def told(num_done: int, num_tiles: int) -> None:
+def _tell(on_tile: OnItemTile, item: PhotoItem) -> OnTile:
+    def tell(num_done: int, num_tiles: int) -> None:
         on_tile(item, num_done, num_tiles)
 
-    return told
+    return tell
 
 
-def _check_tiles(restorer: Restorer, tile_px: int, options: RestoreOptions) -> None:
+def _check_tiles(manifest: Manifest, tile_px: int, options: RestoreOptions) -> None:
     """Raise ValueError where tiles are too small for some expert."""
-    manifest, side_px = restorer.bundle.manifest, 1 << 16
+    side_px = 1 << 16
     each = {entry.multiple_px for entry in manifest.experts}
     for multiple in {manifest.multiple_px} if options.route_tiles else each:
         plan_tiles(

@@ -9,7 +9,7 @@ from expertree.restorer.tiles import OVERLAP_PX
 from expertree.routing import AUTOMATIC, Wish
 
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
-Existing: TypeAlias = Literal["refuse", "skip", "overwrite"]
+ExistingPolicy: TypeAlias = Literal["refuse", "skip", "overwrite"]
 
 STANDARD = "-"
 """Text that stands for standard input or output in place of a path."""
@@ -60,7 +60,7 @@ class BatchConfig:
     suffix: str = ""
     """Text that is put behind each name, before its extension."""
 
-    existing: Existing = "refuse"
+    existing: ExistingPolicy = "refuse"
     """What to do where a restored file would go and something else lies there."""
 
     bundle: str = "runs/demo/bundle"

@@ -5,9 +5,9 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from expertree.batch.listing import Item
-from expertree.batch.manifest import Record
-from expertree.batch.planning import Plan
+from expertree.batch.listing import PhotoItem
+from expertree.batch.manifest import PhotoRecord
+from expertree.batch.planning import BatchPlan
 from expertree.progress import clock_text
 
 _MAX_NAMED = 20
@@ -62,7 +62,9 @@ class Summary:
     noted: dict[str, int]
 
 
-def summarise(model: str, plan: Plan, records: Sequence[Record], seconds: float) -> Summary:
+def summarise(
+    model: str, plan: BatchPlan, records: Sequence[PhotoRecord], seconds: float
+) -> Summary:
     """Sum up a batch.
 
     Args:
@@ -73,7 +75,7 @@ def summarise(model: str, plan: Plan, records: Sequence[Record], seconds: float)
     """
     everything = [*plan.earlier, *records]
     done = [record for record in everything if record.state == "done"]
-    shares = collections.defaultdict[tuple[int, int], list[Record]](list)
+    shares = collections.defaultdict[tuple[int, int], list[PhotoRecord]](list)
     for record in done:
         if record.expert is not None:
             shares[record.expert, record.level or 0].append(record)
@@ -89,7 +91,7 @@ def summarise(model: str, plan: Plan, records: Sequence[Record], seconds: float)
     ]
     return Summary(
         model=model,
-        num_files=len(plan.left) + len(plan.earlier) + len(plan.skipped),
+        num_files=len(plan.remaining) + len(plan.earlier) + len(plan.skipped),
         num_restored=sum(r.state == "done" and not r.is_as_is for r in records),
         num_as_is=sum(record.is_as_is for record in records),
         num_earlier=sum(record.state == "done" for record in plan.earlier),
@@ -131,10 +133,10 @@ def summary_text(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def plan_text(items: Sequence[Item], plan: Plan, others: dict[str, int]) -> str:
+def plan_text(items: Sequence[PhotoItem], plan: BatchPlan, others: dict[str, int]) -> str:
     """Return a text on what a batch would do, for `--dry-run`."""
-    left_px = sum(item.num_pixels for item in plan.left)
-    total = f"{len(plan.left):,} of {len(items):,} photographs would be restored"
+    left_px = sum(item.num_pixels for item in plan.remaining)
+    total = f"{len(plan.remaining):,} of {len(items):,} photographs would be restored"
     lines = [f"{total}, about {left_px / 1e6:,.1f} megapixels"]
     num_failed = sum(record.state == "failed" for record in plan.earlier)
     parts = {
@@ -146,9 +148,9 @@ def plan_text(items: Sequence[Item], plan: Plan, others: dict[str, int]) -> str:
     if others:
         counted = ", ".join(f"{number:,} {suffix}" for suffix, number in others.items())
         lines.append(f"  other files: {counted}")
-    lines += [f"  {item.name} -> {item.output}" for item in plan.left[:_MAX_NAMED]]
-    if len(plan.left) > _MAX_NAMED:
-        lines.append(f"  and {len(plan.left) - _MAX_NAMED:,} more")
+    lines += [f"  {item.name} -> {item.output}" for item in plan.remaining[:_MAX_NAMED]]
+    if len(plan.remaining) > _MAX_NAMED:
+        lines.append(f"  and {len(plan.remaining) - _MAX_NAMED:,} more")
     return "\n".join(lines)
 
 

@@ -11,8 +11,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from expertree.batch.listing import Item
-from expertree.batch.manifest import Record
+from expertree.batch.listing import PhotoItem
+from expertree.batch.manifest import PhotoRecord
 from expertree.progress import clock_text
 
 _MAX_LINES = 200
@@ -32,7 +32,7 @@ class BatchView:
 
     def __init__(
         self,
-        items: Sequence[Item],
+        items: Sequence[PhotoItem],
         console: Console,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,14 +75,14 @@ class BatchView:
         if self._bar is not None:
             self._bar.stop()
 
-    def tile(self, item: Item, num_done: int, num_tiles: int) -> None:
+    def tile(self, item: PhotoItem, num_done: int, num_tiles: int) -> None:
         """Show that one more tile of a photograph is done."""
         self._tile_px = item.num_pixels * num_done / num_tiles
         if num_tiles > 1:
             self._last = f"{item.name}, tile {num_done} of {num_tiles}"
         self._draw()
 
-    def done(self, record: Record) -> None:
+    def done(self, record: PhotoRecord) -> None:
         """Show that one more photograph is done, or failed."""
         self._num_done += 1
         self._done_px += self._pixels[record.name]
@@ -136,7 +136,7 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def line_of(record: Record) -> str:
+def line_of(record: PhotoRecord) -> str:
     """Return one line on a photograph and what became of it."""
     if record.state == "failed":
         return f"failed: {record.name} {record.error}"

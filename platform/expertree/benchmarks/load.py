@@ -24,7 +24,7 @@ from expertree.benchmarks.processes import family, num_bytes, titled
 from expertree.experts.backbones import Backbone
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.images.io import decode_u8, encode_png
-from expertree.orchestration.serving.app import Running, serving
+from expertree.orchestration.serving.app import RunningApplication, serving
 from expertree.restorer import Restorer
 from expertree.routing import Wish
 from expertree.serving.deployments import (
@@ -255,7 +255,11 @@ def _problem(case: _Case, answer: Answer) -> str | None:
 
 
 def _disturb(
-    config: LoadConfig, running: Running, bundle: str, tally: _Tally, memory: dict[str, float]
+    config: LoadConfig,
+    running: RunningApplication,
+    bundle: str,
+    tally: _Tally,
+    memory: dict[str, float],
 ) -> None:
     """Measure memory after a tenth, update at half, kill at even distances, and print progress.
 

@@ -17,7 +17,7 @@ named), 2 if nothing could begin.
 
 from collections.abc import Sequence
 
-from expertree.batch.command import Work, in_this_process, parse, run
+from expertree.batch.command import RunTask, in_this_process, parse, run
 from expertree.batch.settings import BatchConfig
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     return run(config, _work_of(config))
 
 
-def _work_of(config: BatchConfig) -> Work:
+def _work_of(config: BatchConfig) -> RunTask:
     """Return what restores, this process or a cluster; Ray is loaded only for a cluster."""
     if config.cluster is None:
         return in_this_process

@@ -86,7 +86,7 @@ class Evaluated:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Reached:
+class MethodScores:
     """The results of a method, patch by patch.
 
     Attributes:
@@ -136,28 +136,28 @@ def chosen_scores(tree: Tree, data: Evaluated, nodes: Int[np.ndarray, " patches"
     return Scores(**{name: _with_input(tree, data, name)[rows, nodes] for name in _FIELDS})
 
 
-def methods(tree: Tree, data: Evaluated) -> dict[str, Reached]:
+def methods(tree: Tree, data: Evaluated) -> dict[str, MethodScores]:
     """Return what each method reached, in the order of a table's rows; see `METHODS`."""
     found = {"input": data.inputs}
     if data.classical is not None:
         found["classical"] = data.classical
     found |= data.comparisons
-    reached = {name: _reached(data, scores) for name, scores in found.items()}
+    reached = {name: _method_scores(data, scores) for name, scores in found.items()}
     reached["random_expert"] = _random(tree, data)
     for name, nodes in choices(tree, data).items():
-        reached[name] = _reached(data, chosen_scores(tree, data, nodes))
+        reached[name] = _method_scores(data, chosen_scores(tree, data, nodes))
     return reached
 
 
-def _reached(data: Evaluated, scores: Scores) -> Reached:
+def _method_scores(data: Evaluated, scores: Scores) -> MethodScores:
     harmed = scores.psnr_rgb < data.inputs.psnr_rgb - HARM_DB
-    return Reached(scores=scores, harmed=harmed.astype(np.float64))
+    return MethodScores(scores=scores, harmed=harmed.astype(np.float64))
 
 
-def _random(tree: Tree, data: Evaluated) -> Reached:
+def _random(tree: Tree, data: Evaluated) -> MethodScores:
     """Return the mean over the tree's experts, as if one were chosen at random."""
-    each = [_reached(data, data.experts[node]) for node in tree.experts()]
-    return Reached(
+    each = [_method_scores(data, data.experts[node]) for node in tree.experts()]
+    return MethodScores(
         scores=Scores(
             **{name: np.mean([getattr(one.scores, name) for one in each], 0) for name in _FIELDS}
         ),

@@ -61,18 +61,18 @@ class Growth:
     Attributes:
         tree: The tree; the old one itself if nothing was added.
         nodes: The new index of each old node.
-        beside: For the node of each added expert, the node of the expert that served its samples
-            before.
+        sibling_of: For the node of each added expert, the node of the expert that served its
+            samples before.
     """
 
     tree: Tree
     nodes: Mapping[int, int]
-    beside: Mapping[int, int]
+    sibling_of: Mapping[int, int]
 
     @property
     def leaves(self) -> tuple[int, ...]:
         """The numbers of the leaves that were added."""
-        return tuple(self.tree.nodes[node].leaves[0] for node in sorted(self.beside))
+        return tuple(self.tree.nodes[node].leaves[0] for node in sorted(self.sibling_of))
 
     def leaves_of(self, old: Tree) -> Int64[np.ndarray, " leaves"]:
         """Return the new number of each leaf of the old tree."""
@@ -81,11 +81,11 @@ class Growth:
 
     def then(self, later: "Growth") -> "Growth":
         """Return this growth and a later growth of its tree as one."""
-        moved = {later.nodes[new]: later.nodes[old] for new, old in self.beside.items()}
+        moved = {later.nodes[new]: later.nodes[old] for new, old in self.sibling_of.items()}
         return Growth(
             tree=later.tree,
             nodes={old: later.nodes[new] for old, new in self.nodes.items()},
-            beside=moved | dict(later.beside),
+            sibling_of=moved | dict(later.sibling_of),
         )
 
 
@@ -185,7 +185,7 @@ def add_leaf(tree: Tree, leaf: int, centroid: Float32[np.ndarray, " dim"]) -> Gr
     return Growth(
         tree=grown,
         nodes={name: index for name, index in number.items() if name >= 0},
-        beside={number[added[0]]: number[beside.index]},
+        sibling_of={number[added[0]]: number[beside.index]},
     )
 
 
@@ -252,7 +252,7 @@ class _Growing:
         self._radii = leaf_radii(tree, known, limits.quantile)
         self._waiting = set(range(tree.num_leaves))
         same = {node.index: node.index for node in tree.nodes}
-        self._growth = Growth(tree=tree, nodes=same, beside={})
+        self._growth = Growth(tree=tree, nodes=same, sibling_of={})
 
     def try_widest_leaf(self) -> bool:
         """Add leaves beside the one that most samples lie outside of; return False if none is left.
@@ -275,7 +275,7 @@ class _Growing:
 
     def counted(self) -> Growth:
         """Return the growth: old leaves keep their `num_samples`, new ones count new samples."""
-        if not self._growth.beside:
+        if not self._growth.sibling_of:
             return self._growth
         tree = self._growth.tree
         counts = count_leaves(tree, assign(tree, self._new))

@@ -5,17 +5,26 @@ weight of a tile is zero near its own inner borders, where a network sees less t
 the weights of all tiles sum to one everywhere.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+T = TypeVar("T")
+
 Operator: TypeAlias = Callable[[Tensor], Tensor]
 """An image operator, BCHW to BCHW, that keeps the size."""
+
+Place: TypeAlias = tuple[int, int]
+"""Row and column of a tile in its plan."""
+
+OnTile: TypeAlias = Callable[[int, int], None]
+"""Callback after each tile, with tiles done and tiles in all; it may raise to stop."""
 
 DEAD_FRACTION = 0.25
 """Part of the overlap, at each side, where a tile's weight is zero; the cross-fade takes the middle
@@ -43,11 +52,11 @@ class TilePlan:
         """Number of tiles."""
         return len(self.rows) * len(self.columns)
 
-    def tiles(self) -> Iterator[tuple[int, int]]:
-        """Return indices (row, column) of the tiles, from the upper left, row by row."""
+    def tiles(self) -> Iterator[Place]:
+        """Return the places (row, column) of the tiles, from the upper left, row by row."""
         return ((row, col) for row in range(len(self.rows)) for col in range(len(self.columns)))
 
-    def extent(self, place: tuple[int, int]) -> tuple[slice, slice]:
+    def extent(self, place: Place) -> tuple[slice, slice]:
         """Return rows and columns of pixels of the tile at a row and column of the plan."""
         rows, columns = self.rows[place[0]], self.columns[place[1]]
         return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
@@ -147,31 +156,83 @@ def restore_tiled(
     image: Float[Tensor, "b c h w"],
     plan: TilePlan,
     *,
-    on_tile: Callable[[int], None] | None = None,
+    on_tile: OnTile | None = None,
 ) -> Float[Tensor, "b c h w"]:
-    """Apply an operator tile by tile and blend the results.
+    """Apply an operator tile by tile, one after the other, and blend the results.
 
     Args:
         operator: Operator that keeps its input's size and number of channels.
         image: Image of any range; one tile is handed to the operator at a time.
         plan: Plan from `plan_tiles` for this image's size.
-        on_tile: Called after each tile with the number of tiles done; it may raise to stop.
+        on_tile: Called after each tile; it may raise to stop.
 
     Returns:
         The result, shaped as `image`; with a plan of one tile exactly `operator(image)`.
     """
-    if plan.num_tiles == 1:
-        output = operator(image)
-        if on_tile is not None:
-            on_tile(1)
-        return output
-    canvas = Canvas(image.shape, plan, dtype=image.dtype, device=image.device)
-    for num_done, place in enumerate(plan.tiles(), start=1):
+
+    async def restored(place: Place) -> Tensor:
         rows, columns = plan.extent(place)
-        canvas.add(place, operator(image[..., rows, columns]))
-        if on_tile is not None:
-            on_tile(num_done)
+        return operator(image[..., rows, columns])
+
+    canvas = Canvas(image.shape, plan, dtype=image.dtype, device=image.device)
+    tiles = (restored(place) for place in plan.tiles())
+    return run_at_once(blend_tiles(tiles, canvas, on_tile=on_tile))
+
+
+async def call_here(work: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in this thread, where one on an event loop passes `asyncio.to_thread`."""
+    return work(*arguments)
+
+
+async def blend_tiles(
+    tiles: Generator[Awaitable[Tensor], None, None],
+    canvas: "Canvas",
+    *,
+    on_tile: OnTile | None = None,
+    call: Callable[..., Awaitable[Any]] = call_here,
+) -> Float[Tensor, "b c h w"]:
+    """Wait for the tiles of a plan one by one, in its order, and blend them.
+
+    This is the one loop over tiles, whether they are restored here or on other machines, one at a
+    time or several. It ends early where a tile fails, `on_tile` raises, or the caller is cancelled;
+    then `tiles` is closed, which must stop those that were begun ahead.
+
+    Args:
+        tiles: Restored tiles in the order of the plan, BCHW; each is waited for before the next one
+            is taken.
+        canvas: An empty canvas for the plan.
+        on_tile: Called after each tile; it may raise to stop.
+        call: How the blending is called, which takes milliseconds: here, or `asyncio.to_thread`.
+
+    Returns:
+        The whole image.
+
+    Raises:
+        Exception: Whatever a tile or `on_tile` raises.
+    """
+    with contextlib.closing(tiles):
+        for num_done, (place, tile) in enumerate(
+            zip(canvas.plan.tiles(), tiles, strict=True), start=1
+        ):
+            await call(canvas.add, place, await tile)
+            if on_tile is not None:
+                on_tile(num_done, canvas.plan.num_tiles)
     return canvas.blended
+
+
+def run_at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never waits for anything, without an event loop.
+
+    Raises:
+        RuntimeError: If it waits.
+    """
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    work.close()
+    raise RuntimeError("a coroutine waits for something that only an event loop can give")
 
 
 class Canvas:
@@ -180,7 +241,8 @@ class Canvas:
     Tiles added in the order of the plan give the same image to the bit.
 
     Attributes:
-        blended: The tiles added so far, BCHW.
+        plan: Plan of the tiles.
+        blended: The tiles added so far, BCHW. With a plan of one tile it is that tile.
     """
 
     def __init__(
@@ -199,14 +261,18 @@ class Canvas:
             dtype: Type of the blended image.
             device: Device of the tiles.
         """
-        self._plan = plan
+        self.plan = plan
         self._row_weights = span_weights(plan.rows, plan.overlap_px, device)
         self._column_weights = span_weights(plan.columns, plan.overlap_px, device)
-        self.blended = torch.zeros(tuple(shape), dtype=dtype, device=device)
+        blank = tuple(shape) if plan.num_tiles > 1 else (0,)
+        self.blended = torch.zeros(blank, dtype=dtype, device=device)
 
-    def add(self, place: tuple[int, int], restored: Float[Tensor, "b c tile_h tile_w"]) -> None:
+    def add(self, place: Place, restored: Float[Tensor, "b c tile_h tile_w"]) -> None:
         """Blend in the restored tile at a row and column of the plan."""
+        if self.plan.num_tiles == 1:
+            self.blended = restored
+            return
         row, column = place
-        rows, columns = self._plan.extent(place)
+        rows, columns = self.plan.extent(place)
         window = self._row_weights[row][:, None] * self._column_weights[column][None, :]
         self.blended[..., rows, columns] += restored * window

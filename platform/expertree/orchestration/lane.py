@@ -17,7 +17,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from expertree.errors import ExpertreeError, PausedError
 from expertree.orchestration.cluster import is_leaving
 from expertree.pipeline.cluster_config import ClusterConfig
-from expertree.pipeline.runner import told
+from expertree.pipeline.runner import describe_error
 from expertree.repeating import repeating
 from expertree.scheduling.dispatcher import LaneIdentity
 from expertree.scheduling.schedule import TrainingTask
@@ -129,7 +129,7 @@ def run_task(
         if workers.count > 1:
             raise
     except Exception as error:
-        message, may_pass = told(error)
+        message, may_pass = describe_error(error)
         ray.get(dispatcher.fail.remote(tenant, task.key, message, retry=may_pass))
         if workers.count > 1:
             raise

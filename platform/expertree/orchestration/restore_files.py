@@ -14,13 +14,13 @@ import pyarrow as pa
 import ray
 import torch
 
-from expertree.batch.command import Task
-from expertree.batch.listing import Item
-from expertree.batch.manifest import Record
-from expertree.batch.restoring import OnItemTile, restore_files
+from expertree.batch.command import BatchTask
+from expertree.batch.listing import PhotoItem
+from expertree.batch.manifest import PhotoRecord
+from expertree.batch.restoring import OnItemTile, open_restorer, restore_files
 from expertree.batch.settings import BatchConfig
 from expertree.config import canonical_json
-from expertree.errors import ConfigError, ResourceError
+from expertree.errors import ConfigError, ExpertreeError, ResourceError
 from expertree.orchestration.cluster import connect, num_data_workers, resources
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.restorer import Restorer
@@ -34,7 +34,7 @@ _MAX_FILES_PER_BLOCK = 32
 _BLOCKS_PER_WORKER = 4
 
 
-def on_cluster(task: Task, on_tile: OnItemTile) -> Iterator[Record]:  # noqa: ARG001 - as all work
+def on_cluster(task: BatchTask, on_tile: OnItemTile) -> Iterator[PhotoRecord]:  # noqa: ARG001 - as all work
     """Restore the files of a task on the cluster that its configuration names.
 
     Yields:
@@ -42,7 +42,8 @@ def on_cluster(task: Task, on_tile: OnItemTile) -> Iterator[Record]:  # noqa: AR
 
     Raises:
         ConfigError: If a certain GPU is asked for.
-        ResourceError: If the cluster cannot be reached, or has no GPU though one is asked for.
+        ResourceError: If the cluster cannot be reached, or has no GPU though one is asked for, or
+            a worker cannot open the bundle.
     """
     address = None if task.config.cluster == OWN_CLUSTER else task.config.cluster
     with connect(ClusterConfig(address=address)):
@@ -60,8 +61,10 @@ def on_cluster(task: Task, on_tile: OnItemTile) -> Iterator[Record]:  # noqa: AR
             num_gpus=1 if num_gpus else 0,
         )
         for row in done.iter_rows():
+            if row["problem"]:
+                raise ResourceError(f"a worker of the cluster cannot begin: {row['problem']}")
             entry = json.loads(row["record"])
-            yield Record(**{**entry, "notes": tuple(entry["notes"])})
+            yield PhotoRecord(**{**entry, "notes": tuple(entry["notes"])})
 
 
 def num_gpus_for(device: str | None, num_gpus: int) -> int:
@@ -84,7 +87,7 @@ def num_gpus_for(device: str | None, num_gpus: int) -> int:
     return num_gpus if device == "cuda" else 0
 
 
-def _blocks(items: tuple[Item, ...], num_workers: int) -> list[pa.Table]:
+def _blocks(items: tuple[PhotoItem, ...], num_workers: int) -> list[pa.Table]:
     """Split the files into blocks that workers take one after the other."""
     fair = math.ceil(len(items) / (num_workers * _BLOCKS_PER_WORKER))
     size = min(max(fair, 1), _MAX_FILES_PER_BLOCK)
@@ -93,17 +96,25 @@ def _blocks(items: tuple[Item, ...], num_workers: int) -> list[pa.Table]:
 
 
 class _Worker:
-    """An actor of the pool: opens the bundle once, then restores files."""
+    """An actor of the pool: opens the bundle once and checks all of it, then restores files."""
 
     def __init__(self, config: BatchConfig, source: str, target: str) -> None:
-        device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if device == "cpu":
-            torch.set_num_threads(1)
-        self._restorer = Restorer.load(config.bundle, device)
         self._options = config.options
         self._source, self._target = Path(source), Path(target)
+        self._restorer: Restorer | None = None
+        self._problem = ""
+        try:
+            self._restorer = open_restorer(config)
+        except ExpertreeError as error:  # raised here, Ray would start the actor again
+            self._problem = str(error)
+        else:
+            if self._restorer.device.type == "cpu":
+                torch.set_num_threads(1)
 
     def __call__(self, files: pa.Table) -> pa.Table:
-        items = [Item(**json.loads(text)) for text in files.column("item").to_pylist()]
+        if self._restorer is None:
+            return pa.table({"record": [""], "problem": [self._problem]})
+        items = [PhotoItem(**json.loads(text)) for text in files.column("item").to_pylist()]
         done = restore_files(self._restorer, items, self._source, self._target, self._options)
-        return pa.table({"record": [canonical_json(record) for record in done]})
+        records = [canonical_json(record) for record in done]
+        return pa.table({"record": records, "problem": [""] * len(records)})

@@ -110,7 +110,7 @@ class FinishedBuild:
         return {entry["comparison"]: self.store.sub("expert", entry["key"]) for entry in entries}
 
     @property
-    def trail(self) -> list[dict[str, str]]:
+    def patch_set_uris(self) -> list[dict[str, str]]:
         """The URIs of the patch sets that its tree and routers come from, build by build.
 
         One entry for each build that it was grown from, the first one first, and one for itself.
@@ -120,10 +120,10 @@ class FinishedBuild:
         return [*earlier, {name: self.directory(name).uri for name in own}]
 
     def all_sets(self, name: str) -> list[tuple[Storage, Storage]]:
-        """Return tables and embeddings of the set `train` or `route`, for each build of `trail`."""
+        """Return tables and embeddings of the set `train` or `route`, of each build in turn."""
         return [
             (Storage.open(one[f"degrade/{name}"]), Storage.open(one[f"embed/{name}"]))
-            for one in self.trail
+            for one in self.patch_set_uris
         ]
 
     def guide(self) -> Guide:

@@ -34,12 +34,12 @@ class Kept:
     Attributes:
         experts: Stored result of each expert, by node of the grown tree.
         comparisons: Stored networks that the tree was compared with, by method.
-        beside: Node whose expert each new node's expert starts from, by new node.
+        sibling_of: Node whose expert each new node's expert starts from, by new node.
     """
 
     experts: Mapping[int, Storage]
     comparisons: Mapping[str, Storage]
-    beside: Mapping[int, int]
+    sibling_of: Mapping[int, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +131,9 @@ def plan_experts(
         networks = choose_networks(config.experts, tree, shares)
     else:
         plans |= {node: _keep(tree, node, result) for node, result in kept.experts.items()}
-        networks = {node: _as_beside(config, old, plans[old]) for node, old in kept.beside.items()}
+        networks = {
+            node: _as_beside(config, old, plans[old]) for node, old in kept.sibling_of.items()
+        }
     for unit in units_of_tree(config.experts, tree, networks):
         plans[unit.role] = place(unit, plans)
     if kept is None:

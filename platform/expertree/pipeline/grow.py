@@ -113,12 +113,14 @@ def grow_tree(
         save_tree(growth.tree, result)
         leaf_of = assign_embeddings(growth.tree, embeddings, config.hierarchy, bench.runner)
         write_leaves(result, leaf_of)
-        result.write_json(_GROWTH, {"nodes": _pairs(growth.nodes), "beside": _pairs(growth.beside)})
+        result.write_json(
+            _GROWTH, {"nodes": _pairs(growth.nodes), "beside": _pairs(growth.sibling_of)}
+        )
 
     result = bench.run("tree", spec, make)
     found = result.read_json(_GROWTH)
     growth = Growth(
-        tree=load_tree(result), nodes=dict(found["nodes"]), beside=dict(found["beside"])
+        tree=load_tree(result), nodes=dict(found["nodes"]), sibling_of=dict(found["beside"])
     )
     bench.events.emit(
         "tree_grown",
@@ -135,19 +137,19 @@ def grow_tree(
 def keep_experts(past: FinishedBuild, growth: Growth) -> Kept:
     """Return the experts that stay, by node of the grown tree, and what new ones start from."""
     experts = {growth.nodes[node]: result for node, result in past.experts.items()}
-    return Kept(experts=experts, comparisons=past.comparisons, beside=growth.beside)
+    return Kept(experts=experts, comparisons=past.comparisons, sibling_of=growth.sibling_of)
 
 
 def describe_growth(growth: Growth) -> str:
     """Say which leaves were added."""
-    if not growth.beside:
+    if not growth.sibling_of:
         return "Assignment only: no group of new images needs a leaf of its own."
     nodes = growth.tree.nodes
     named = (
         f"node {new} beside node {old} ({nodes[new].num_samples} new images)"
-        for new, old in sorted(growth.beside.items())
+        for new, old in sorted(growth.sibling_of.items())
     )
-    count = len(growth.beside)
+    count = len(growth.sibling_of)
     leaves = "One leaf was" if count == 1 else f"{count} leaves were"
     return f"{leaves} added: {', '.join(named)}. All other experts are as they were."
 
@@ -159,8 +161,8 @@ def growth_record(config: BuildConfig, past: FinishedBuild, growth: Growth) -> d
         "said": describe_growth(growth),
         "leaves": list(growth.leaves),
         "nodes": _pairs(growth.nodes),
-        "beside": _pairs(growth.beside),
-        "earlier": past.trail,
+        "beside": _pairs(growth.sibling_of),
+        "earlier": past.patch_set_uris,
     }
 
 

@@ -48,10 +48,10 @@ def serving_plans(
         for node, plan in own.items()
     }
     gains = gains_over_parent(tree, np.concatenate(leaves), found)
-    return {node: own[server] for node, server in servers(tree, gains).items()}
+    return {node: own[server] for node, server in serving_nodes(tree, gains).items()}
 
 
-def servers(tree: Tree, gains: Mapping[int, float]) -> dict[int, int]:
+def serving_nodes(tree: Tree, gains: Mapping[int, float]) -> dict[int, int]:
     """Return the node whose expert serves each expert's node, by node.
 
     An expert that is worse than its parent's is replaced by the expert that serves the parent,

@@ -222,13 +222,13 @@ def _train_one(schedule: Schedule, task: TrainingTask, on_status: OnStatus) -> N
         schedule.release(_LANE, task.key, time.time())
         raise
     except Exception as error:  # noqa: BLE001 - it is the task's, and is said of it
-        message, may_pass = told(error)
+        message, may_pass = describe_error(error)
         schedule.fail(_LANE, task.key, time.time(), message, retry=may_pass)
     else:
         schedule.finish(_LANE, task.key, time.time())
 
 
-def told(error: Exception) -> tuple[str, bool]:
+def describe_error(error: Exception) -> tuple[str, bool]:
     """Return an error's message, and whether another attempt may go well.
 
     An error of this package would be raised again, unless it is a transient one of the storage.

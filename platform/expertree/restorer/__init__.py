@@ -1,15 +1,22 @@
 """The assembled model, as a bundle on disk and a `Restorer` over it; independent of Ray."""
 
-from expertree.restorer.bundle import Bundle, Manifest, open_bundle, write_bundle
-from expertree.restorer.restorer import Applied, OnTile, Restoration, Restorer
+from expertree.restorer.bundle import (
+    Bundle,
+    Manifest,
+    Outline,
+    open_bundle,
+    read_outline,
+    write_bundle,
+)
+from expertree.restorer.restorer import Restoration, Restorer
 
 __all__ = [
-    "Applied",
     "Bundle",
     "Manifest",
-    "OnTile",
+    "Outline",
     "Restoration",
     "Restorer",
     "open_bundle",
+    "read_outline",
     "write_bundle",
 ]

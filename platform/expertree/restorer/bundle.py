@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import cast
 
+import torch
 from torch import nn
 
 from expertree.config import fingerprint, load, to_dict
@@ -42,6 +43,8 @@ from expertree.hierarchy import ROOT, Tree, load_tree, save_tree
 from expertree.routing import (
     Guide,
     Router,
+    Wish,
+    choose,
     load_guide,
     load_router,
     save_guide,
@@ -140,6 +143,34 @@ class Manifest:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Outline:
+    """What decides which wishes a bundle can meet, without its large networks.
+
+    Attributes:
+        manifest: Its manifest.
+        tree: The tree.
+        router: The routers, in evaluation mode, on the CPU.
+        guide: Guide to what the leaves were trained on, by name.
+    """
+
+    manifest: Manifest
+    tree: Tree
+    router: Router
+    guide: Guide
+
+    def check_wish(self, wish: Wish) -> None:
+        """Raise unless an image could be routed as a caller wishes.
+
+        Raises:
+            ValueError: If the level, expert, confidence or a name of the instruction does not
+                exist.
+        """
+        with torch.inference_mode():
+            output = self.router(torch.zeros(1, self.tree.embed_dim))
+        choose(output, self.tree, self.guide, wish)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
     """An opened bundle. All files have been checked; experts are read when asked for.
 
@@ -158,6 +189,11 @@ class Bundle:
     tree: Tree
     router: Router
     guide: Guide
+
+    @property
+    def outline(self) -> Outline:
+        """What decides which wishes it can meet."""
+        return Outline(manifest=self.manifest, tree=self.tree, router=self.router, guide=self.guide)
 
     def entry(self, node: int) -> ExpertEntry:
         """Return the manifest's entry for one expert.
@@ -251,6 +287,25 @@ def open_bundle(directory: Storage) -> Bundle:
     for name in sorted({*manifest.files, *_file_names(manifest.experts)}):
         _check_file(directory, name, manifest)
     return _load_parts(directory, manifest)
+
+
+def read_outline(directory: Storage) -> Outline:
+    """Read what decides which wishes a bundle can meet; its large files stay closed and unchecked.
+
+    Raises:
+        ArtefactError: If the manifest, the tree or the routers are missing, changed or of another
+            format; names the file.
+    """
+    manifest = _read_manifest(directory)
+    for name in PART_FILES:
+        if name.startswith(("tree/", "router/")):
+            _check_file(directory, name, manifest)
+    return Outline(
+        manifest=manifest,
+        tree=load_tree(directory.sub("tree")),
+        router=load_router(directory.sub("router")),
+        guide=load_guide(directory.sub("router")),
+    )
 
 
 def describe(data: bytes) -> FileEntry:

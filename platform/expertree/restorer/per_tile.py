@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from expertree.images.mixing import mix
-from expertree.images.tiling import TilePlan, plan_tiles, restore_tiled
-from expertree.restorer.restorer import OnTile, Restorer
+from expertree.images.tiling import OnTile, TilePlan, plan_tiles, restore_tiled
+from expertree.restorer.restorer import Restorer
 from expertree.restorer.tiles import OVERLAP_PX
 from expertree.routing import Route, Wish
 
@@ -73,21 +73,17 @@ def restore_per_tile(
         multiple=restorer.bundle.manifest.multiple_px,
     )
     places = list(plan.tiles())
+    # Mixed once, at the end; tiles that do not fit into memory are halved.
+    each = dataclasses.replace(wish, strength=float(wish.strength > 0.0), tile_px="auto")
     routes: list[TileRoute] = []
 
     def operator(tile: Tensor) -> Tensor:
-        route = restorer.route(tile, wish)
-        routes.append(_routed_at(plan, places[len(routes)], route))
-        if route.expert is None or wish.strength == 0.0:
-            return tile
-        return restorer.apply(route.expert, tile, overlap_px=overlap_px).image
-
-    def told(num_done: int) -> None:
-        if on_tile is not None:
-            on_tile(num_done, plan.num_tiles)
+        restoration = restorer.restore(tile, each, overlap_px=overlap_px)
+        routes.append(_routed_at(plan, places[len(routes)], restoration.route))
+        return restoration.image
 
     with torch.inference_mode():
-        restored = restore_tiled(operator, image[None], plan, on_tile=told)
+        restored = restore_tiled(operator, image[None], plan, on_tile=on_tile)
     if all(route.expert is None for route in routes):
         return image.clone(), tuple(routes)
     return mix(image, restored[0], wish.strength).clone(), tuple(routes)

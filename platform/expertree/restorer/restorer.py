@@ -5,8 +5,9 @@ import dataclasses
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
-from typing import Generic, Self, TypeAlias, TypeVar, cast
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,19 +19,14 @@ from expertree.hierarchy import ROOT, Tree
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float, to_u8
 from expertree.images.mixing import mix
-from expertree.images.tiling import TilePlan, restore_tiled
-from expertree.memory import free_cached_memory, is_out_of_memory
+from expertree.images.tiling import OnTile, Operator
 from expertree.restorer.bundle import Bundle, open_bundle
 from expertree.restorer.switching import SwitchedNetwork
-from expertree.restorer.tiles import OVERLAP_PX, plans_to_try
+from expertree.restorer.tiles import OVERLAP_PX, Tiled, restore_here
 from expertree.routing import AUTOMATIC, Route, RouterOutput, Wish, choose
 from expertree.storage import Storage
 
 ImageT = TypeVar("ImageT", ImageU8, Tensor)
-
-OnTile: TypeAlias = Callable[[int, int], None]
-"""Callback after each tile, with tiles done and tiles in all. Where memory runs out, both start
-again with smaller tiles."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,27 +39,14 @@ class Restoration(Generic[ImageT]):
             expert, the image is the input's pixels.
         num_tiles: Tiles it was restored in; 1 for the whole image at once, 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
+        seconds: Seconds by stage: `route`, and `restore` if an expert ran.
     """
 
     image: ImageT
     route: Route
     num_tiles: int
     num_retries: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Applied(Generic[ImageT]):
-    """An image that one expert has restored.
-
-    Attributes:
-        image: Image of the type, shape and range of the input.
-        num_tiles: Tiles it was restored in; 1 for the whole image at once, 0 if it did not run.
-        num_retries: Times that memory ran out and the tiles were halved.
-    """
-
-    image: ImageT
-    num_tiles: int
-    num_retries: int
+    seconds: Mapping[str, float]
 
 
 class Restorer:
@@ -75,11 +58,19 @@ class Restorer:
     Attributes:
         bundle: The bundle.
         device: Device that the networks run on. Images stay where they are; tiles travel.
+        dtype: Type that experts compute in; the choice of one is always made in float32.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.bundle = bundle
         self.device = torch.device(device)
+        self.dtype = dtype
         self._extractor = bundle.extractor.to(self.device)
         self._router = bundle.router.to(self.device)
         self._experts: dict[int, nn.Module] = {}
@@ -87,17 +78,24 @@ class Restorer:
         self._reading = threading.RLock()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Self:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
         """Open a bundle and check all of it; see `open_bundle`.
 
         Args:
             path: A directory, or the URI of one.
             device: Device that the networks run on.
+            dtype: Type that experts compute in, such as bfloat16.
 
         Raises:
             ArtefactError: If a file is missing or changed, or the parts do not fit; names the file.
         """
-        return cls(open_bundle(Storage.open(path)), device=device)
+        return cls(open_bundle(Storage.open(path)), device=device, dtype=dtype)
 
     @property
     def tree(self) -> Tree:
@@ -153,52 +151,29 @@ class Restorer:
                 width]` or `[1, 3, height, width]`.
             wish: What the caller wants of the choice and of the work.
             overlap_px: Overlap of neighbouring tiles.
-            on_tile: Called after each tile; it may raise to stop.
+            on_tile: Called after each tile; it may raise to stop. Where memory runs out, its
+                counts begin again with smaller tiles.
 
         Raises:
             ValueError: If the image is not one, the level, expert, confidence or a name of the
                 instruction does not exist, or the tiles are too small for their overlap.
         """
-        batch = _to_batch(image)
+        batch, begin = _to_batch(image), time.perf_counter()
         (route,) = self.choose(self.judge(batch), wish)
-        applied = Applied(image=batch, num_tiles=0, num_retries=0)
-        if route.expert is not None:
-            applied = self._run(route.expert, batch, wish, overlap_px, on_tile)
+        routed = time.perf_counter()
+        seconds = {"route": routed - begin}
+        if route.expert is None or wish.strength == 0.0:
+            return Restoration(
+                image=_copy(image), route=route, num_tiles=0, num_retries=0, seconds=seconds
+            )
+        tiled = self._run(route.expert, batch, wish, overlap_px, on_tile)
+        restored = mix(image, _like(tiled.image, image), wish.strength)
         return Restoration(
-            image=_mixed(image, applied, wish.strength),
+            image=restored,
             route=route,
-            num_tiles=applied.num_tiles,
-            num_retries=applied.num_retries,
-        )
-
-    def apply(
-        self,
-        expert: int,
-        image: ImageT,
-        wish: Wish = AUTOMATIC,
-        *,
-        overlap_px: int = OVERLAP_PX,
-        on_tile: OnTile | None = None,
-    ) -> Applied[ImageT]:
-        """Restore an image with a given expert, without judging it: `restore` after `route`.
-
-        Args:
-            expert: The expert, by its node.
-            image: Image, as for `restore`.
-            wish: What the caller wants of the work; nothing of the choice is looked at.
-            overlap_px: Overlap of neighbouring tiles.
-            on_tile: Called after each tile; it may raise to stop.
-
-        Raises:
-            ValueError: If the image is not one, the expert does not exist, or the tiles are too
-                small for their overlap.
-        """
-        batch = _to_batch(image)
-        applied = self._run(expert, batch, wish, overlap_px, on_tile)
-        return Applied(
-            image=_mixed(image, applied, wish.strength),
-            num_tiles=applied.num_tiles,
-            num_retries=applied.num_retries,
+            num_tiles=tiled.num_tiles,
+            num_retries=tiled.num_retries,
+            seconds=seconds | {"restore": time.perf_counter() - routed},
         )
 
     @contextlib.contextmanager
@@ -240,48 +215,27 @@ class Restorer:
         wish: Wish,
         overlap_px: int,
         on_tile: OnTile | None,
-    ) -> Applied[Tensor]:
-        entry = self.bundle.entry(node)
-        if wish.strength == 0.0:
-            return Applied(image=batch, num_tiles=0, num_retries=0)
-        height_px, width_px = batch.shape[-2:]
-        *larger, last = plans_to_try(
-            height_px,
-            width_px,
+    ) -> Tiled:
+        return restore_here(
+            functools.partial(self._operator, node),
+            batch,
             tile_px=wish.tile_px,
             overlap_px=overlap_px,
-            multiple_px=entry.multiple_px,
-        )
-        for num_retries, plan in enumerate(larger):
-            try:
-                return self._tiled(node, batch, plan, num_retries, on_tile)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            free_cached_memory()
-        return self._tiled(node, batch, last, len(larger), on_tile)
-
-    def _tiled(
-        self,
-        node: int,
-        batch: Float[Tensor, "1 3 h w"],
-        plan: TilePlan,
-        num_retries: int,
-        on_tile: OnTile | None,
-    ) -> Applied[Tensor]:
-        def operator(expert: nn.Module, tile: Tensor) -> Tensor:
-            return cast("Tensor", expert(tile.to(self.device))).to(tile.device)
-
-        tell = None if on_tile is None else functools.partial(_tell, on_tile, plan.num_tiles)
-        with self.expert(node) as expert:
-            restored = restore_tiled(functools.partial(operator, expert), batch, plan, on_tile=tell)
-        return Applied(
-            image=restored.clamp(0.0, 1.0), num_tiles=plan.num_tiles, num_retries=num_retries
+            multiple_px=self.bundle.entry(node).multiple_px,
+            on_tile=on_tile,
         )
 
+    @contextlib.contextmanager
+    def _operator(self, node: int) -> Iterator[Operator]:
+        """Give an expert as an operator on tiles, which travel to `device` and back."""
+        with self.expert(node) as expert, self._computing():
+            yield lambda tile: cast("Tensor", expert(tile.to(self.device))).to(tile.device)
 
-def _tell(on_tile: OnTile, num_tiles: int, num_done: int) -> None:
-    on_tile(num_done, num_tiles)
+    def _computing(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which experts compute in `dtype`."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
 
 
 def _to_batch(image: ImageU8 | Tensor) -> Float[Tensor, "1 3 h w"]:
@@ -301,17 +255,15 @@ def _to_batch(image: ImageU8 | Tensor) -> Float[Tensor, "1 3 h w"]:
     return batch.float()
 
 
-def _mixed(image: ImageT, applied: Applied[Tensor], strength: float) -> ImageT:
-    """Return the answer in the type of the input; a copy of the input where no expert ran."""
-    if applied.num_tiles == 0:
-        if isinstance(image, np.ndarray):
-            return image.copy()
-        return image.clone()
-    return mix(image, _like(applied.image, image), strength)
+def _copy(image: ImageT) -> ImageT:
+    if isinstance(image, np.ndarray):
+        return image.copy()
+    return image.clone()
 
 
 def _like(restored: Float[Tensor, "1 3 h w"], image: ImageT) -> ImageT:
+    """Return a network's output in the type and shape of an image, clipped to [0, 1]."""
     if isinstance(image, np.ndarray):
         return to_u8(restored[0])
-    # Cloned outside inference mode, so that the caller may do with it what he likes.
-    return restored.to(image.dtype).clone().reshape(image.shape)
+    # A copy, made outside inference mode, so that the caller may do with it what he likes.
+    return restored.clamp(0.0, 1.0).to(image.dtype).reshape(image.shape)

@@ -1,10 +1,27 @@
-"""Plan the tiles that an image is restored in, and smaller ones for when memory runs out.
+"""Restore an image in tiles, and in smaller ones when memory runs out.
 
-Whoever restores takes the plans from here, in this process or on replicas, so that an image is cut
-and blended alike everywhere.
+Whoever restores does it by these functions and `images.tiling.blend_tiles`, in this process or on
+replicas, so that an image is cut, blended and tried again alike everywhere.
 """
 
-from expertree.images.tiling import TilePlan, plan_tiles, smallest_tile_px
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+
+from jaxtyping import Float
+from torch import Tensor
+
+from expertree.errors import MemoryShortageError
+from expertree.images.tiling import (
+    OnTile,
+    Operator,
+    TilePlan,
+    plan_tiles,
+    restore_tiled,
+    run_at_once,
+    smallest_tile_px,
+)
+from expertree.memory import free_cached_memory, is_out_of_memory
 from expertree.routing import TilePx
 
 AUTO_TILE_PX = 1024
@@ -47,3 +64,77 @@ def plans_to_try(
         plan_tiles(height_px, width_px, tile_px=size, overlap_px=overlap_px, multiple=multiple_px)
         for size in sizes_px
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Tiled:
+    """An image that one expert has restored.
+
+    Attributes:
+        image: The network's output, blended, not clipped.
+        num_tiles: Tiles it was restored in; 1 for the whole image at once.
+        num_retries: Times that memory ran out and the tiles were halved.
+    """
+
+    image: Float[Tensor, "1 3 h w"]
+    num_tiles: int
+    num_retries: int
+
+
+def restore_here(
+    open_expert: Callable[[], AbstractContextManager[Operator]],
+    image: Float[Tensor, "1 3 h w"],
+    *,
+    tile_px: TilePx,
+    multiple_px: int,
+    overlap_px: int = OVERLAP_PX,
+    on_tile: OnTile | None = None,
+) -> Tiled:
+    """Restore an image in this process, one tile after the other.
+
+    Args:
+        open_expert: Opens the expert for one try; an operator on tiles.
+        image: RGB in [0, 1].
+        tile_px: Largest side of a tile, as in `plans_to_try`.
+        multiple_px: Multiple of the sides on which the network works.
+        overlap_px: Overlap of neighbouring tiles.
+        on_tile: Called after each tile; it may raise to stop.
+
+    Raises:
+        ValueError: If the tiles are too small for their overlap and multiple.
+    """
+
+    async def restore(plan: TilePlan) -> Tensor:
+        with open_expert() as operator:
+            return restore_tiled(operator, image, plan, on_tile=on_tile)
+
+    height_px, width_px = image.shape[-2:]
+    plans = plans_to_try(
+        height_px, width_px, tile_px=tile_px, multiple_px=multiple_px, overlap_px=overlap_px
+    )
+    return run_at_once(restore_in_tiles(plans, restore))
+
+
+async def restore_in_tiles(
+    plans: Sequence[TilePlan], restore: Callable[[TilePlan], Awaitable[Tensor]]
+) -> Tiled:
+    """Restore an image by the first plan for which memory suffices.
+
+    Args:
+        plans: Plans from `plans_to_try`.
+        restore: Function that restores the image by one plan, see `images.tiling.blend_tiles`; it
+            raises what `is_out_of_memory` knows, or `MemoryShortageError`, where memory runs out.
+
+    Raises:
+        Exception: Whatever `restore` raises, of memory that runs out only with the last plan.
+    """
+    for num_retries, plan in enumerate(plans):
+        try:
+            image = await restore(plan)
+            return Tiled(image=image, num_tiles=plan.num_tiles, num_retries=num_retries)
+        except (MemoryError, RuntimeError, MemoryShortageError) as error:
+            is_short = isinstance(error, MemoryShortageError) or is_out_of_memory(error)
+            if plan is plans[-1] or not is_short:
+                raise
+        free_cached_memory()
+    raise ValueError("there is no plan to restore the image by")

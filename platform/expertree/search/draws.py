@@ -36,7 +36,7 @@ def random_trials(space: Space, count: int, *, seed: int) -> list[dict[str, Any]
     return [space.draw(RandomDraws([seed, number])) for number in range(count)]
 
 
-class Asked(Protocol):
+class OptunaTrial(Protocol):
     """The part of an Optuna trial that is used here."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401
@@ -52,7 +52,7 @@ class Asked(Protocol):
 class OptunaDraws:
     """Draws that an Optuna trial suggests; lists are shown to Optuna as JSON."""
 
-    def __init__(self, trial: Asked) -> None:
+    def __init__(self, trial: OptunaTrial) -> None:
         self._trial = trial
 
     def choice(self, key: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - any plain value

@@ -26,7 +26,7 @@ from expertree.search.settings import (
     trial_config,
 )
 from expertree.search.setup import check_space, make_setup
-from expertree.search.sharing import Needed, add_up
+from expertree.search.sharing import TotalNeeded, add_up
 from expertree.search.space import Space
 from expertree.search.state import SearchState
 from expertree.storage import Storage
@@ -155,7 +155,7 @@ def _timed(config: BuildConfig) -> float:
 def _lines(
     config: SearchConfig,
     space: Space,
-    needed: Needed,
+    needed: TotalNeeded,
     rate: Rate | None,
     *,
     num_trials: int,

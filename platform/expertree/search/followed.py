@@ -5,7 +5,7 @@ from typing import Any
 
 from expertree.config import fingerprint
 from expertree.errors import ArtefactError
-from expertree.search.record import Objectives, Reached, Search, Trial
+from expertree.search.record import Objectives, RungResult, Search, Trial
 from expertree.search.tree_picture import tree_png
 from expertree.tracking.sweep import Sweep, SweepIdentity
 from expertree.tracking.tracker import Tracker
@@ -138,7 +138,7 @@ def tree_scalars(trial: Trial) -> dict[str, float]:
     return found
 
 
-def rung_scalars(reached: Reached) -> dict[str, float]:
+def rung_scalars(reached: RungResult) -> dict[str, float]:
     """Return what a trial reached at a rung, as scalars by dotted key."""
     objectives = reached["objectives"]
     return {

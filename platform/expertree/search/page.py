@@ -37,7 +37,7 @@ class SmallTree:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class TrialRow:
     """A trial as a line of the page's table, in words.
 
     Attributes:
@@ -160,7 +160,7 @@ def small_tree(nodes: Sequence[Node], colours: Mapping[str, str]) -> SmallTree |
     return SmallTree(num_levels=1 + max(node["level"] for node in nodes), boxes=tuple(boxes))
 
 
-def _line(record: Search, trial: Trial, colours: Mapping[str, str]) -> Line:
+def _line(record: Search, trial: Trial, colours: Mapping[str, str]) -> TrialRow:
     objectives = trial["objectives"]
     found: Mapping[str, Any] = objectives or {}
     chosen = tuple(
@@ -169,7 +169,7 @@ def _line(record: Search, trial: Trial, colours: Mapping[str, str]) -> Line:
         if not key.startswith("tree.")
     )
     order = list(words.STATUSES)
-    return Line(
+    return TrialRow(
         trial=trial,
         status=words.STATUSES[trial["status"]],
         chosen=chosen,
@@ -191,7 +191,7 @@ def _line(record: Search, trial: Trial, colours: Mapping[str, str]) -> Line:
     )
 
 
-def _front(record: Search, lines: Mapping[int, Line]) -> list[Line]:
+def _front(record: Search, lines: Mapping[int, TrialRow]) -> list[TrialRow]:
     """Return the trials on the front, the cheapest first."""
     return sorted(
         (lines[number] for number in record["pareto"]), key=lambda line: line.sort["gpu_hours"]

@@ -30,7 +30,7 @@ class Objectives(TypedDict):
     gpu_hours: float
 
 
-class Reached(TypedDict):
+class RungResult(TypedDict):
     """The results of a trial at one rung.
 
     `fraction` is the share of their samples that its experts have been trained on; `objectives` is
@@ -94,7 +94,7 @@ class Trial(TypedDict):
     overrides: Mapping[str, object]
     status: Status
     reason: str | None
-    reached: Sequence[Reached]
+    reached: Sequence[RungResult]
     objectives: Objectives | None
     measured: NotRequired[Mapping[str, float]]
     tree: Sequence[Node]

@@ -21,7 +21,7 @@ class Demand:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Needed:
+class TotalNeeded:
     """The experts and samples that trials need in all.
 
     Attributes:
@@ -38,7 +38,7 @@ class Needed:
     shared_samples: int
 
 
-def add_up(trials: Iterable[Sequence[Demand]]) -> Needed:
+def add_up(trials: Iterable[Sequence[Demand]]) -> TotalNeeded:
     """Add up what trials need, each for itself and together."""
     naive_experts = naive_samples = 0
     kinds: dict[str, Demand] = {}
@@ -49,7 +49,7 @@ def add_up(trials: Iterable[Sequence[Demand]]) -> Needed:
             known = kinds.get(demand.kind)
             if known is None or known.count < demand.count:
                 kinds[demand.kind] = demand
-    return Needed(
+    return TotalNeeded(
         naive_experts=naive_experts,
         shared_experts=sum(demand.count for demand in kinds.values()),
         naive_samples=naive_samples,

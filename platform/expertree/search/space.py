@@ -43,7 +43,7 @@ class Choice:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Whole:
+class IntegerRange:
     """A distribution over the whole numbers of a range, both ends included."""
 
     low: int
@@ -51,7 +51,7 @@ class Whole:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Real:
+class RealRange:
     """A distribution over the numbers of a range, even on it or on its logarithm."""
 
     low: float
@@ -59,7 +59,7 @@ class Real:
     log: bool
 
 
-Distribution = Choice | Whole | Real
+Distribution = Choice | IntegerRange | RealRange
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,12 +125,12 @@ class Space:
         match parameter.distribution:
             case Choice(values=options):
                 return draws.choice(key, options)
-            case Whole(high=high) as whole:
+            case IntegerRange(high=high) as whole:
                 return draws.whole(key, self._low(parameter, whole, values), high)
-            case Real(low=low_real, high=high_real, log=log):
+            case RealRange(low=low_real, high=high_real, log=log):
                 return draws.real(key, low_real, high_real, log=log)
 
-    def _low(self, parameter: Parameter, whole: Whole, values: Mapping[str, Any]) -> int:
+    def _low(self, parameter: Parameter, whole: IntegerRange, values: Mapping[str, Any]) -> int:
         low = max(whole.low, _groups_before(parameter.key, {**self.fixed, **values}) + 1)
         if low > whole.high:
             raise ConfigError(
@@ -142,7 +142,7 @@ class Space:
 
     def size(self) -> int | None:
         """Return the number of different trials; None if infinitely many."""
-        if any(isinstance(parameter.distribution, Real) for parameter in self.parameters):
+        if any(isinstance(parameter.distribution, RealRange) for parameter in self.parameters):
             return None
         return sum(1 for _ in self.grid())
 
@@ -153,7 +153,7 @@ class Space:
             ConfigError: If there are infinitely many.
         """
         for parameter in self.parameters:
-            if isinstance(parameter.distribution, Real):
+            if isinstance(parameter.distribution, RealRange):
                 raise ConfigError(
                     f"search space '{self.name}' has no grid: {parameter.key} takes any number of "
                     "a range; give a choice, or search.searcher=optuna or random"
@@ -176,7 +176,7 @@ class Space:
     def _options(self, parameter: Parameter, values: Mapping[str, Any]) -> Sequence[Any]:
         if isinstance(parameter.distribution, Choice):
             return parameter.distribution.values
-        if isinstance(parameter.distribution, Whole):
+        if isinstance(parameter.distribution, IntegerRange):
             before = _groups_before(parameter.key, {**self.fixed, **values})
             low = max(parameter.distribution.low, before + 1)
             return range(low, parameter.distribution.high + 1)
@@ -278,9 +278,9 @@ def _range(parameter: Parameter) -> dict[str, Any]:
         case Choice(values=values):
             are_scalar = all(isinstance(own, str | int | float | bool | None) for own in values)
             return {"values": list(values) if are_scalar else [*map(canonical_json, values)]}
-        case Whole(low=low, high=high):
+        case IntegerRange(low=low, high=high):
             return {"min": low, "max": high}
-        case Real(low=least, high=most, log=log):
+        case RealRange(low=least, high=most, log=log):
             kind = "log_uniform_values" if log else "uniform"
             return {"min": float(least), "max": float(most), "distribution": kind}
 
@@ -392,7 +392,7 @@ def _distribution(where: str, kind: str, given: object) -> Distribution:
     if kind == "int":
         if low != int(low) or high != int(high):
             raise ConfigError(f"{where}: int takes whole numbers, got {given}")
-        return Whole(low=int(low), high=int(high))
+        return IntegerRange(low=int(low), high=int(high))
     if kind == "log_uniform" and low <= 0:
         raise ConfigError(f"{where}: log_uniform must begin above 0, got {low}")
-    return Real(low=float(low), high=float(high), log=kind == "log_uniform")
+    return RealRange(low=float(low), high=float(high), log=kind == "log_uniform")

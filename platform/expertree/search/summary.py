@@ -13,7 +13,7 @@ SearchStatus = Literal["running", "done", "stopped", "interrupted"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class About:
+class SearchFacts:
     """The part of a record that does not come from trials; see `record.Search` for each."""
 
     title: str
@@ -31,7 +31,7 @@ class About:
 
 
 def summarise(
-    about: About,
+    about: SearchFacts,
     trials: Sequence[Trial],
     experts: Sequence[Expert],
     *,

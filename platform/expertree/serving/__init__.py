@@ -10,9 +10,8 @@ from expertree.serving.engine import (
     Expert,
     Model,
     ModelNode,
-    OnTile,
     Pixels,
-    Restored,
+    RestoredPixels,
     Routed,
 )
 from expertree.serving.http.app import create_app
@@ -30,9 +29,8 @@ __all__ = [
     "LocalEngine",
     "Model",
     "ModelNode",
-    "OnTile",
     "Pixels",
-    "Restored",
+    "RestoredPixels",
     "Routed",
     "check_binding",
     "create_app",

@@ -9,7 +9,7 @@ BYTES_PER_PIXEL = 24
 """Bytes of a pixel in work: decoded, as float32 for the network, restored, encoded again."""
 
 
-class Budget:
+class MemoryBudget:
     """A number of bytes that requests take shares of; not safe for several threads.
 
     Attributes:
@@ -22,24 +22,24 @@ class Budget:
         self.taken_bytes = 0
 
     @contextlib.contextmanager
-    def share(self) -> Iterator["Share"]:
+    def share(self) -> Iterator["MemoryShare"]:
         """Open a share, which is given back when nobody uses it any more.
 
-        Work that is within `Share.grown` keeps it beyond the end of the block.
+        Work that is within `MemoryShare.grown` keeps it beyond the end of the block.
         """
-        share = Share(self)
+        share = MemoryShare(self)
         with share.grown(0):
             yield share
 
 
-class Share:
+class MemoryShare:
     """One request's part of a budget.
 
     Attributes:
         num_bytes: Bytes that it holds.
     """
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
         self._num_users = 0
         self.num_bytes = 0
@@ -56,7 +56,7 @@ class Share:
             raise OverloadError("the images in work leave no memory for this one; come back later")
         self._add(num_bytes)
 
-    def count(self, num_bytes: int) -> None:
+    def grow_unchecked(self, num_bytes: int) -> None:
         """Take more bytes for what is in memory already, whether or not they are left."""
         self._add(num_bytes)
 

@@ -5,17 +5,37 @@ that passes between them can be pickled, since an engine may be many processes o
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from expertree.images.arrays import Image, ImageU8
+from expertree.images.io import to_float, to_u8
+from expertree.images.tiling import OnTile
 from expertree.routing import Wish
 
 Pixels: TypeAlias = ImageU8 | Image
 """RGB, `[height, width, 3]`: uint8, or float32 in [0, 1] where 8 bits are not enough."""
 
-OnTile: TypeAlias = Callable[[int, int], None]
-"""Callback on the event loop with tiles done and tiles in all. Both may start again."""
+
+def to_tensor(pixels: Pixels) -> Float[Tensor, "3 height width"]:
+    """Return pixels as networks take them: float32 CHW in [0, 1]."""
+    if pixels.dtype == np.uint8:
+        return to_float(pixels)
+    planes = np.array(pixels.transpose(2, 0, 1), order="C")  # a copy: torch wants to write
+    return torch.from_numpy(planes)
+
+
+def to_pixels(restored: Float[Tensor, "3 height width"], like: np.dtype[Any]) -> Pixels:
+    """Return a restored image in its caller's type, clipped to [0, 1]: HWC, uint8 or float32."""
+    if like == np.uint8:
+        return to_u8(restored)
+    pixels: np.ndarray[Any, Any] = restored.clamp(0.0, 1.0).permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(pixels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +91,7 @@ class Routed:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Restored:
+class RestoredPixels:
     """A restored image.
 
     Attributes:
@@ -90,9 +110,9 @@ class Restored:
     seconds: Mapping[str, float]
 
 
-def untouched(pixels: Pixels, route: Routed) -> Restored:
+def untouched(pixels: Pixels, route: Routed) -> RestoredPixels:
     """Return the result for an image that no expert has worked on."""
-    return Restored(
+    return RestoredPixels(
         pixels=pixels, route=route, num_tiles=0, num_retries=0, seconds=dict(route.seconds)
     )
 
@@ -185,8 +205,10 @@ class Engine(Protocol):
 
     async def restore(
         self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
-    ) -> Restored:
+    ) -> RestoredPixels:
         """Restore an image with one expert, or leave it as it is if that is the choice.
+
+        `on_tile` is called on the event loop; where memory runs out, its counts begin again.
 
         Raises:
             MemoryShortageError: If memory does not suffice for the smallest tiles, or for the tiles

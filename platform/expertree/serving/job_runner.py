@@ -8,19 +8,19 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
 
 from expertree.errors import DeadlineError, MemoryShortageError, OverloadError
-from expertree.serving.budget import Budget, Share
-from expertree.serving.engine import OnTile
+from expertree.images.tiling import OnTile
+from expertree.serving.budget import MemoryBudget, MemoryShare
 from expertree.serving.http.problems import Problem, problem_of
-from expertree.serving.jobs import Jobs, Order
+from expertree.serving.jobs import JobRequest, Jobs
 from expertree.serving.photos import RestoredFile
 from expertree.serving.settings import JobLimits
 
 T = TypeVar("T")
 
-Work: TypeAlias = Callable[[Order, Share, OnTile], Awaitable[RestoredFile]]
+Work: TypeAlias = Callable[[JobRequest, MemoryShare, OnTile], Awaitable[RestoredFile]]
 """Function that does a job's work; its share of the memory holds the image's file already."""
 
-TELL_EVERY_S = 0.5
+REPORT_EVERY_S = 0.5
 """Seconds between reports to the table of a job's progress."""
 
 _logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class JobRunner:
     The images of the others stay in the table until there is memory for them.
     """
 
-    def __init__(self, jobs: Jobs, work: Work, limits: JobLimits, budget: Budget) -> None:
+    def __init__(self, jobs: Jobs, work: Work, limits: JobLimits, budget: MemoryBudget) -> None:
         """Make a runner that has no job yet.
 
         Args:
@@ -75,8 +75,8 @@ class JobRunner:
 
         work = asyncio.create_task(begin())
         try:
-            while not (await asyncio.wait({work}, timeout=TELL_EVERY_S))[0]:
-                if not await self._tell(job_id, tiles):
+            while not (await asyncio.wait({work}, timeout=REPORT_EVERY_S))[0]:
+                if not await self._report(job_id, tiles):
                     return
             outcome = _outcome(work)
             if outcome is not None:
@@ -84,10 +84,10 @@ class JobRunner:
         finally:
             work.cancel()
 
-    async def _tell(self, job_id: str, tiles: tuple[int, int] | None) -> bool:
+    async def _report(self, job_id: str, tiles: tuple[int, int] | None) -> bool:
         """Report progress and return whether to go on; True while the table cannot be reached."""
         with contextlib.suppress(OverloadError):
-            return await self._jobs.tell(job_id, self._name, tiles)
+            return await self._jobs.report(job_id, self._name, tiles)
         return True
 
     async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
@@ -102,10 +102,10 @@ class JobRunner:
         """Do a job once there is memory for its image; return None if it is not ours any more."""
         with self._budget.share() as share:
             await _retry(lambda: _grow(share, num_bytes))
-            order = await _retry(lambda: self._jobs.order(job_id, self._name))
-            if order is None:
+            job_request = await _retry(lambda: self._jobs.job_request(job_id, self._name))
+            if job_request is None:
                 return None
-            return await _retry(lambda: self._work(order, share, on_tile))
+            return await _retry(lambda: self._work(job_request, share, on_tile))
 
 
 async def _retry(call: Callable[[], Awaitable[T]]) -> T:
@@ -119,7 +119,7 @@ async def _retry(call: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(error.retry_after_s)
 
 
-async def _grow(share: Share, num_bytes: int) -> None:
+async def _grow(share: MemoryShare, num_bytes: int) -> None:
     share.grow(num_bytes)
 
 

@@ -14,39 +14,39 @@ from collections.abc import Callable
 from typing import Literal, Protocol, TypeAlias
 
 from expertree.errors import OverloadError
-from expertree.serving.http.options import Wanted
+from expertree.serving.http.options import RequestOptions
 from expertree.serving.http.problems import Problem, ProblemError
 from expertree.serving.photos import RestoredFile
 from expertree.serving.settings import JobLimits
 
-State: TypeAlias = Literal["queued", "running", "done", "failed"]
+JobState: TypeAlias = Literal["queued", "running", "done", "failed"]
 
 _ID_BYTES = 16
 """Random bytes in a job's id, too many for it to be guessed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class JobRequest:
     """The work that a job was asked to do.
 
     Attributes:
         owner: Name of the key that it was asked for with.
         image: The photograph's file.
-        wanted: The options.
+        options: The options.
         fingerprint: Hash of the image and options.
     """
 
     owner: str
     image: bytes
-    wanted: Wanted
+    options: RequestOptions
     fingerprint: str
 
 
-def make_order(owner: str, image: bytes, wanted: Wanted) -> Order:
-    """Make an order and hash its whole image, which is too slow for an event loop."""
-    digest = hashlib.sha256(repr(wanted).encode())
+def make_job_request(owner: str, image: bytes, options: RequestOptions) -> JobRequest:
+    """Make a job's request and hash its whole image, which is too slow for an event loop."""
+    digest = hashlib.sha256(repr(options).encode())
     digest.update(image)
-    return Order(owner=owner, image=image, wanted=wanted, fingerprint=digest.hexdigest())
+    return JobRequest(owner=owner, image=image, options=options, fingerprint=digest.hexdigest())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +67,7 @@ class JobView:
     """
 
     id: str
-    state: State
+    state: JobState
     tiles_done: int
     num_tiles: int
     created_s: float
@@ -81,7 +81,7 @@ class JobView:
 class Jobs(Protocol):
     """Asynchronous interface through which gateways reach a `JobTable`."""
 
-    async def submit(self, order: Order, idempotency_key: str | None) -> str:
+    async def submit(self, job_request: JobRequest, idempotency_key: str | None) -> str:
         """Store a job to be done, and return its id; see `JobTable.submit`."""
         ...
 
@@ -92,15 +92,15 @@ class Jobs(Protocol):
         """
         ...
 
-    async def order(self, job_id: str, worker: str) -> Order | None:
-        """Return a worker's order, or None if it is no longer the worker's.
+    async def job_request(self, job_id: str, worker: str) -> JobRequest | None:
+        """Return what a worker shall do; None if the job is no longer the worker's.
 
-        See `JobTable.order`.
+        See `JobTable.job_request`.
         """
         ...
 
-    async def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
-        """Record that a worker still has a job; return whether to go on; see `JobTable.tell`."""
+    async def report(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
+        """Record that a worker still has a job; return whether to go on; see `JobTable.report`."""
         ...
 
     async def finish(self, job_id: str, worker: str, outcome: RestoredFile | Problem) -> None:
@@ -129,18 +129,18 @@ class _Job:
     fingerprint: str
     idempotency_key: str | None
     worker: str | None
-    order: Order | None
+    job_request: JobRequest | None
     created_s: float
     heard_s: float
     explain: bool
-    state: State = "queued"
+    state: JobState = "queued"
     tiles: tuple[int, int] = (0, 0)
     result: RestoredFile | None = None
     problem: Problem | None = None
 
     @property
     def num_bytes(self) -> int:
-        held = 0 if self.order is None else len(self.order.image)
+        held = 0 if self.job_request is None else len(self.job_request.image)
         return held + (0 if self.result is None else len(self.result.data))
 
 
@@ -164,46 +164,46 @@ class JobTable:
         """Bytes of all images and results in the table."""
         return sum(job.num_bytes for job in self._jobs.values())
 
-    def submit(self, order: Order, idempotency_key: str | None) -> str:
+    def submit(self, job_request: JobRequest, idempotency_key: str | None) -> str:
         """Store a job, which waits until a worker claims it.
 
         Args:
-            order: The work to do.
-            idempotency_key: Key chosen by the caller; the same key and order are the same job.
+            job_request: The work to do.
+            idempotency_key: Key chosen by the caller; the same key and request are the same job.
 
         Returns:
             The id of the new job, or of the one that was submitted with this key before.
 
         Raises:
-            ProblemError: If the idempotency key belongs to another order.
+            ProblemError: If the idempotency key belongs to another request.
             OverloadError: If there is no room.
         """
         self._forget_old()
-        known = self._asked.get((order.owner, idempotency_key)) if idempotency_key else None
+        known = self._asked.get((job_request.owner, idempotency_key)) if idempotency_key else None
         if known is not None:
-            if self._jobs[known].fingerprint != order.fingerprint:
+            if self._jobs[known].fingerprint != job_request.fingerprint:
                 raise ProblemError(
                     "used-key",
                     "This Idempotency-Key came with another image or other options before; give "
                     "each job a key of its own.",
                 )
             return known
-        self._check_room(order)
+        self._check_room(job_request)
         now = self._clock()
         job = _Job(
             id=secrets.token_urlsafe(_ID_BYTES),
-            owner=order.owner,
-            fingerprint=order.fingerprint,
+            owner=job_request.owner,
+            fingerprint=job_request.fingerprint,
             idempotency_key=idempotency_key,
             worker=None,
-            order=order,
+            job_request=job_request,
             created_s=now,
             heard_s=now,
-            explain=order.wanted.explain,
+            explain=job_request.options.explain,
         )
         self._jobs[job.id] = job
         if idempotency_key:
-            self._asked[order.owner, idempotency_key] = job.id
+            self._asked[job_request.owner, idempotency_key] = job.id
         return job.id
 
     def claim(self, job_id: str, worker: str) -> int | None:
@@ -214,20 +214,20 @@ class JobTable:
             it.
         """
         job = self._jobs.get(job_id)
-        if job is None or job.order is None:
+        if job is None or job.job_request is None:
             return None
         if job.worker is not None and not self._is_lost(job):
             return None
         job.worker, job.heard_s = worker, self._clock()
         job.state, job.tiles = "queued", (0, 0)
-        return len(job.order.image)
+        return len(job.job_request.image)
 
-    def order(self, job_id: str, worker: str) -> Order | None:
-        """Return a worker's order; None if the job is gone, finished or another worker's."""
+    def job_request(self, job_id: str, worker: str) -> JobRequest | None:
+        """Return what a worker shall do; None if the job is gone, finished or another worker's."""
         job = self._jobs.get(job_id)
-        return None if job is None or job.worker != worker else job.order
+        return None if job is None or job.worker != worker else job.job_request
 
-    def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
+    def report(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
         """Record that a worker still has a job, and its progress.
 
         Args:
@@ -239,7 +239,7 @@ class JobTable:
             Whether to go on; False if the job was deleted or went to another worker.
         """
         job = self._jobs.get(job_id)
-        if job is None or job.order is None or job.worker != worker:
+        if job is None or job.job_request is None or job.worker != worker:
             return False
         job.heard_s = self._clock()
         if tiles is not None:
@@ -252,9 +252,9 @@ class JobTable:
         A result for which there is no room makes the job fail.
         """
         job = self._jobs.get(job_id)
-        if job is None or job.order is None or job.worker != worker:
+        if job is None or job.job_request is None or job.worker != worker:
             return
-        job.order = None
+        job.job_request = None
         if isinstance(outcome, Problem):
             job.state, job.problem = "failed", outcome
             return
@@ -291,7 +291,7 @@ class JobTable:
         return None if job is None else job.result
 
     def delete(self, job_id: str, owner: str) -> bool:
-        """Delete a job and return whether there was one; its worker stops at its next `tell`."""
+        """Delete a job and return whether there was one; its worker stops at its next `report`."""
         job = self._owned(job_id, owner)
         if job is None:
             return False
@@ -304,14 +304,14 @@ class JobTable:
         return job if job is not None and job.owner == owner else None
 
     def _is_lost(self, job: _Job) -> bool:
-        return job.order is not None and self._clock() - job.heard_s > self._limits.lease_s
+        return job.job_request is not None and self._clock() - job.heard_s > self._limits.lease_s
 
-    def _check_room(self, order: Order) -> None:
+    def _check_room(self, job_request: JobRequest) -> None:
         limits = self._limits
-        num_own = sum(job.owner == order.owner for job in self._jobs.values())
+        num_own = sum(job.owner == job_request.owner for job in self._jobs.values())
         if num_own >= limits.max_jobs_per_key or len(self._jobs) >= limits.max_jobs:
             raise OverloadError("too many jobs are known already; delete some that are done", 60.0)
-        if self.num_bytes + len(order.image) > limits.max_bytes:
+        if self.num_bytes + len(job_request.image) > limits.max_bytes:
             raise OverloadError("the jobs' memory is full; delete some that are done", 60.0)
 
     def _forget_old(self) -> None:
@@ -331,21 +331,21 @@ class LocalJobs:
     def __init__(self, table: JobTable) -> None:
         self._table = table
 
-    async def submit(self, order: Order, idempotency_key: str | None) -> str:
+    async def submit(self, job_request: JobRequest, idempotency_key: str | None) -> str:
         """Store a job to be done, and return its id."""
-        return self._table.submit(order, idempotency_key)
+        return self._table.submit(job_request, idempotency_key)
 
     async def claim(self, job_id: str, worker: str) -> int | None:
         """Give a free job to a worker; return the number of bytes of its image, else None."""
         return self._table.claim(job_id, worker)
 
-    async def order(self, job_id: str, worker: str) -> Order | None:
-        """Return a worker's order, or None if it is no longer the worker's."""
-        return self._table.order(job_id, worker)
+    async def job_request(self, job_id: str, worker: str) -> JobRequest | None:
+        """Return what a worker shall do; None if the job is no longer the worker's."""
+        return self._table.job_request(job_id, worker)
 
-    async def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
+    async def report(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
         """Record that a worker still has a job; return whether to go on."""
-        return self._table.tell(job_id, worker, tiles)
+        return self._table.report(job_id, worker, tiles)
 
     async def finish(self, job_id: str, worker: str, outcome: RestoredFile | Problem) -> None:
         """Store a worker's result or problem."""

@@ -8,23 +8,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import numpy as np
-import torch
-from jaxtyping import Float32
-from torch import Tensor
-
 from expertree.errors import MemoryShortageError, OptionError, OverloadError
-from expertree.images.arrays import Image
+from expertree.images.tiling import OnTile
 from expertree.memory import is_out_of_memory
 from expertree.restorer import Restorer
-from expertree.routing import Wish
+from expertree.routing import Route, Wish
 from expertree.serving.describe import describe_model, describe_route
 from expertree.serving.engine import (
     Model,
-    OnTile,
     Pixels,
-    Restored,
+    RestoredPixels,
     Routed,
+    to_pixels,
+    to_tensor,
     untouched,
 )
 from expertree.serving.threads import run_in_thread
@@ -76,11 +72,11 @@ class LocalEngine:
 
     async def restore(
         self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
-    ) -> Restored:
+    ) -> RestoredPixels:
         """Restore an image in a thread; see `Engine.restore`."""
         loop = asyncio.get_running_loop()
 
-        def work(queue_s: float, stop: threading.Event) -> Restored:
+        def work(queue_s: float, stop: threading.Event) -> RestoredPixels:
             def tile_done(num_done: int, num_tiles: int) -> None:
                 if stop.is_set():
                     raise _StoppedError
@@ -127,59 +123,39 @@ class LocalEngine:
 
     def _route(self, pixels: Pixels, wish: Wish, queue_s: float) -> Routed:
         begin = time.perf_counter()
-        with named_errors():
-            route = self.restorer.route(
-                pixels if pixels.dtype == np.uint8 else _to_tensor(pixels), wish
-            )
+        with _named_errors():
+            route = self.restorer.route(to_tensor(pixels), wish)
+        return self._described(route, queue_s, time.perf_counter() - begin)
+
+    def _restore(
+        self, pixels: Pixels, wish: Wish, queue_s: float, on_tile: OnTile
+    ) -> RestoredPixels:
+        with _named_errors():
+            done = self.restorer.restore(to_tensor(pixels), wish, on_tile=on_tile)
+        routed = self._described(done.route, queue_s, done.seconds["route"])
+        if done.num_tiles == 0:
+            return untouched(pixels, routed)
+        return RestoredPixels(
+            pixels=to_pixels(done.image, pixels.dtype),
+            route=routed,
+            num_tiles=done.num_tiles,
+            num_retries=done.num_retries,
+            seconds={**routed.seconds, "restore": done.seconds["restore"]},
+        )
+
+    def _described(self, route: Route, queue_s: float, route_s: float) -> Routed:
         bundle = self.restorer.bundle
         return describe_route(
             route,
             bundle.tree,
             bundle.guide,
             model=self.model.digest,
-            seconds={"queue": queue_s, "route": time.perf_counter() - begin},
+            seconds={"queue": queue_s, "route": route_s},
         )
-
-    def _restore(self, pixels: Pixels, wish: Wish, queue_s: float, on_tile: OnTile) -> Restored:
-        routed = self._route(pixels, wish, queue_s)
-        if routed.expert is None:
-            return untouched(pixels, routed)
-        begin = time.perf_counter()
-        with named_errors():
-            pixels, num_tiles, num_retries = apply_expert(
-                self.restorer, routed.expert, pixels, wish, on_tile
-            )
-        return Restored(
-            pixels=pixels,
-            route=routed,
-            num_tiles=num_tiles,
-            num_retries=num_retries,
-            seconds={**routed.seconds, "restore": time.perf_counter() - begin},
-        )
-
-
-def apply_expert(
-    restorer: Restorer,
-    expert: int,
-    pixels: Pixels,
-    wish: Wish,
-    on_tile: OnTile | None = None,
-) -> tuple[Pixels, int, int]:
-    """Run one expert on pixels, without judging them.
-
-    Returns:
-        The restored pixels, the number of tiles, and the times that memory ran out.
-    """
-    if pixels.dtype == np.uint8:
-        done = restorer.apply(expert, pixels, wish, on_tile=on_tile)
-        return done.image, done.num_tiles, done.num_retries
-    exact = restorer.apply(expert, _to_tensor(pixels), wish, on_tile=on_tile)
-    restored = np.ascontiguousarray(exact.image.permute(1, 2, 0).numpy())
-    return restored, exact.num_tiles, exact.num_retries
 
 
 @contextlib.contextmanager
-def named_errors() -> Iterator[None]:
+def _named_errors() -> Iterator[None]:
     """Turn a restorer's errors within the block into those that gateways know."""
     try:
         yield
@@ -192,7 +168,3 @@ def named_errors() -> Iterator[None]:
         ) from error
     except ValueError as error:
         raise OptionError(str(error)) from error
-
-
-def _to_tensor(pixels: Image) -> Float32[Tensor, "3 height width"]:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

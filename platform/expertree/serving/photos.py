@@ -5,15 +5,13 @@ import time
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from expertree.errors import OptionError
 from expertree.images.containers import PhotoFormat
-from expertree.images.io import to_float
 from expertree.images.mixing import mix
 from expertree.images.photo_file import LOSSY_FORMATS, Photo, read_photo, write_photo
-from expertree.serving.engine import Pixels, Restored, Routed
-from expertree.serving.http.options import Wanted
+from expertree.serving.engine import Pixels, RestoredPixels, Routed, to_tensor
+from expertree.serving.http.options import RequestOptions
 
 MEDIA_TYPES: Mapping[PhotoFormat, str] = {
     "png": "image/png",
@@ -28,7 +26,7 @@ FORMATS: Mapping[str, PhotoFormat] = {media: kind for kind, media in MEDIA_TYPES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Decoded:
+class DecodedPhoto:
     """A decoded photograph.
 
     Attributes:
@@ -67,7 +65,7 @@ class RestoredFile:
     seconds: Mapping[str, float]
 
 
-def decode(data: bytes, max_pixels: int) -> Decoded:
+def decode(data: bytes, max_pixels: int) -> DecodedPhoto:
     """Read a photograph.
 
     8-bit sRGB stays uint8, so that the answer is to the bit what `Restorer.restore` gives.
@@ -83,10 +81,12 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         pixels = photo.colour if photo.colour.shape[2] == 3 else np.repeat(photo.colour, 3, axis=2)
     else:
         pixels = np.ascontiguousarray(photo.tensor().permute(1, 2, 0).numpy())
-    return Decoded(data=data, photo=photo, pixels=pixels, seconds=time.perf_counter() - begin)
+    return DecodedPhoto(data=data, photo=photo, pixels=pixels, seconds=time.perf_counter() - begin)
 
 
-def encode(decoded: Decoded, restored: Restored, wanted: Wanted) -> RestoredFile:
+def encode(
+    decoded: DecodedPhoto, restored: RestoredPixels, options: RequestOptions
+) -> RestoredFile:
     """Write a photograph's file with its restored pixels, or a mix of its own and those.
 
     Where no expert worked on it, it is its own file byte for byte unless another format is wanted.
@@ -96,25 +96,21 @@ def encode(decoded: Decoded, restored: Restored, wanted: Wanted) -> RestoredFile
     """
     begin = time.perf_counter()
     photo = decoded.photo
-    kind = wanted.format or photo.format
-    if wanted.quality is not None and kind not in LOSSY_FORMATS:
+    kind = options.format or photo.format
+    if options.quality is not None and kind not in LOSSY_FORMATS:
         raise OptionError(f"{kind} is without loss and has no quality; leave it out")
     if restored.num_tiles == 0 and kind == photo.format:
         return _file(decoded, restored, kind, decoded.data, begin)
-    pixels = np.ascontiguousarray(mix(decoded.pixels, restored.pixels, wanted.wish.strength))
-    if pixels.dtype == np.uint8:
-        tensor = to_float(pixels)
-    else:
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    pixels = np.ascontiguousarray(mix(decoded.pixels, restored.pixels, options.wish.strength))
     try:
-        data = write_photo(photo, tensor, format=kind, quality=wanted.quality)
+        data = write_photo(photo, to_tensor(pixels), format=kind, quality=options.quality)
     except ValueError as error:
         raise OptionError(f"The image {error}") from error
     return _file(decoded, restored, kind, data, begin)
 
 
 def _file(
-    decoded: Decoded, restored: Restored, kind: PhotoFormat, data: bytes, begin: float
+    decoded: DecodedPhoto, restored: RestoredPixels, kind: PhotoFormat, data: bytes, begin: float
 ) -> RestoredFile:
     return RestoredFile(
         data=data,

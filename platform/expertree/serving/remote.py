@@ -7,13 +7,16 @@ has one bundle's routers choose among another's experts.
 import asyncio
 import contextlib
 import dataclasses
+import functools
+import itertools
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from expertree.embedding.views import visible_part
@@ -23,30 +26,31 @@ from expertree.errors import (
     OverloadError,
     UnavailableError,
 )
-from expertree.images.tiling import Canvas, TilePlan
-from expertree.restorer.tiles import plans_to_try
+from expertree.images.tiling import Canvas, OnTile, Place, TilePlan, blend_tiles
+from expertree.restorer.tiles import plans_to_try, restore_in_tiles
 from expertree.routing import TilePx, Wish
 from expertree.serving.deployments import GatewayConfig
 from expertree.serving.engine import (
     Model,
-    OnTile,
     Pixels,
-    Restored,
+    RestoredPixels,
     Routed,
+    to_pixels,
+    to_tensor,
     untouched,
 )
-from expertree.serving.replica_work import RouteRequest, Tile, TileDone, to_pixels
+from expertree.serving.replica_work import RouteRequest, Tile, TileResult
 
 T = TypeVar("T")
 
 MAX_LOSSES = 3
 """Times that a piece of work is lost with its replica before the request is given up."""
 
-PAUSE_S = 0.05
+RETRY_PAUSE_S = 0.05
 """Seconds before a piece of work that was lost or refused is offered again."""
 
 
-class LostError(Exception):
+class ReplicaLostError(Exception):
     """A replica went away with a piece of work; another one can do it."""
 
 
@@ -78,14 +82,14 @@ class Release:
 class Backend(Protocol):
     """Calls to the replicas of a release.
 
-    Both raise `LostError` where a replica went away, `OverloadError` where too many wait.
+    Both raise `ReplicaLostError` where a replica went away, `OverloadError` where too many wait.
     """
 
-    async def judge(self, release: Release, question: RouteRequest) -> Routed | OptionError:
+    async def judge(self, release: Release, request: RouteRequest) -> Routed | OptionError:
         """Choose the expert for an image."""
         ...
 
-    async def restore(self, release: Release, tile: Tile) -> TileDone:
+    async def restore(self, release: Release, tile: Tile) -> TileResult:
         """Run an expert on a tile."""
         ...
 
@@ -113,6 +117,11 @@ class ReleaseEngine:
         """Send new requests to another release; those that have begun stay where they are."""
         self._current = release
 
+    @property
+    def tiles_at_once(self) -> int:
+        """Tiles of an image that are sent to replicas at a time."""
+        return self._config.tiles_at_once
+
     def in_use(self) -> tuple[str, ...]:
         """Return the applications of releases that requests are still on."""
         return tuple(sorted(app for app, count in self._in_use.items() if count > 0))
@@ -132,7 +141,7 @@ class ReleaseEngine:
 
     async def restore(
         self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
-    ) -> Restored:
+    ) -> RestoredPixels:
         """Restore an image on the current release, tile by tile; see `Engine.restore`."""
         with self._pinned() as release:
             return await self._restore(release, pixels, wish, on_tile)
@@ -151,8 +160,8 @@ class ReleaseEngine:
     async def _judge(self, release: Release, pixels: Pixels, wish: Wish) -> Routed:
         begin = time.perf_counter()
         part = visible_part(pixels, release.view, release.view_px)
-        question = RouteRequest(part=np.ascontiguousarray(part), wish=wish)
-        answer = await self._retry(lambda: self._backend.judge(release, question), patient=False)
+        request = RouteRequest(part=np.ascontiguousarray(part), wish=wish)
+        answer = await self._retry(lambda: self._backend.judge(release, request), patient=False)
         if isinstance(answer, OptionError):
             raise answer
         route_s = answer.seconds["route"]
@@ -161,70 +170,55 @@ class ReleaseEngine:
 
     async def _restore(
         self, release: Release, pixels: Pixels, wish: Wish, on_tile: OnTile | None
-    ) -> Restored:
+    ) -> RestoredPixels:
         routed = await self._judge(release, pixels, wish)
         if routed.expert is None:
             return untouched(pixels, routed)
         begin = time.perf_counter()
-        work = _Image(pixels=pixels, expert=routed.expert, on_tile=on_tile)
         plans = _plans(pixels, wish.tile_px, release.multiples_px[routed.expert])
-        for num_retries, plan in enumerate(plans):
-            restored, network_s = await self._tiles(release, work, plan)
-            if restored is None:
-                continue
-            elapsed_s = time.perf_counter() - begin
-            # Of tiles that run at the same time counts what was waited for.
-            restore_s = min(network_s, elapsed_s)
-            queue_s = routed.seconds["queue"] + elapsed_s - restore_s
-            return Restored(
-                pixels=restored,
-                route=routed,
-                num_tiles=plan.num_tiles,
-                num_retries=num_retries,
-                seconds={**routed.seconds, "queue": queue_s, "restore": restore_s},
-            )
-        raise MemoryShortageError(
-            "there is not enough memory for the image; let tiles be chosen (tile=auto), send less "
-            "of it, or come back later",
-            self._config.retry_after_s,
+        work = _ImageOnReplicas(
+            self, release=release, expert=routed.expert, pixels=pixels, on_tile=on_tile
+        )
+        tiled = await restore_in_tiles(plans, work.restore)
+        restored = await asyncio.to_thread(to_pixels, tiled.image[0], pixels.dtype)
+        elapsed_s = time.perf_counter() - begin
+        # Of tiles that run at the same time counts what was waited for.
+        restore_s = min(work.network_s, elapsed_s)
+        queue_s = routed.seconds["queue"] + elapsed_s - restore_s
+        return RestoredPixels(
+            pixels=restored,
+            route=routed,
+            num_tiles=tiled.num_tiles,
+            num_retries=tiled.num_retries,
+            seconds={**routed.seconds, "queue": queue_s, "restore": restore_s},
         )
 
-    async def _tiles(
-        self, release: Release, work: "_Image", plan: TilePlan
-    ) -> tuple[Pixels | None, float]:
-        """Return an image restored by a plan, or None if memory ran out, and the networks' time."""
-        places = list(plan.tiles())
-        if len(places) == 1:
-            done = await self._tile(release, work.whole(), patient=False)
-            if done.pixels is not None and work.on_tile is not None:
-                work.on_tile(1, 1)
-            return done.pixels, done.seconds
-        canvas = Canvas((1, 3, *work.pixels.shape[:2]), plan)
-        network_s = 0.0
-        tiles: list[asyncio.Task[TileDone]] = []
-        try:
-            for num_added, place in enumerate(places):
-                while len(tiles) < min(len(places), num_added + self._config.tiles_at_once):
-                    tile = work.tile(plan, places[len(tiles)])
-                    # Once a tile is done, the others wait for their turn and are not refused.
-                    task = asyncio.create_task(self._tile(release, tile, patient=num_added > 0))
-                    task.add_done_callback(_look)
-                    tiles.append(task)
-                done = await tiles[num_added]
-                if done.pixels is None:
-                    return None, network_s
-                network_s += done.seconds
-                await asyncio.to_thread(_add, canvas, place, done.pixels)
-                if work.on_tile is not None:
-                    work.on_tile(num_added + 1, len(places))
-        finally:
-            for task_left in tiles:
-                task_left.cancel()
-        dtype = work.pixels.dtype
-        return await asyncio.to_thread(to_pixels, canvas.blended[0], dtype), network_s
+    async def restore_tile(
+        self, release: Release, tile: Tile, *, patient: bool
+    ) -> tuple[np.ndarray[Any, Any], float]:
+        """Have an expert restore a tile; another replica takes over what one has lost.
 
-    async def _tile(self, release: Release, tile: Tile, *, patient: bool) -> TileDone:
-        return await self._retry(lambda: self._backend.restore(release, tile), patient=patient)
+        Args:
+            release: The release whose expert it is.
+            tile: The tile.
+            patient: Whether to wait where too many wait already.
+
+        Returns:
+            Its restored pixels and the seconds in the network, see `TileResult`.
+
+        Raises:
+            MemoryShortageError: If memory does not suffice for the tile.
+            OverloadError: If too many wait, and this is not patient.
+            UnavailableError: If it was lost with its replica again and again.
+        """
+        done = await self._retry(lambda: self._backend.restore(release, tile), patient=patient)
+        if done.pixels is None:
+            raise MemoryShortageError(
+                "there is not enough memory for the image; let tiles be chosen (tile=auto), send "
+                "less of it, or come back later",
+                self._config.retry_after_s,
+            )
+        return done.pixels, done.seconds
 
     async def _retry(self, call: Callable[[], Awaitable[T]], *, patient: bool) -> T:
         """Call again where a replica was lost; where too many wait, only if patient."""
@@ -232,7 +226,7 @@ class ReleaseEngine:
         while True:
             try:
                 return await call()
-            except LostError as error:
+            except ReplicaLostError as error:
                 num_losses += 1
                 if num_losses == MAX_LOSSES:
                     raise UnavailableError(
@@ -245,24 +239,75 @@ class ReleaseEngine:
             except OverloadError:
                 if not patient:
                     raise
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(RETRY_PAUSE_S)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Image:
-    """An image on its way through an expert."""
+class _ImageOnReplicas:
+    """An image whose tiles go through an expert on replicas, several at a time.
 
-    pixels: Pixels
-    expert: int
-    on_tile: OnTile | None
+    Attributes:
+        network_s: Seconds that the tiles of the last plan took in networks, all together.
+    """
 
-    def whole(self) -> Tile:
-        return Tile(expert=self.expert, pixels=self.pixels, whole=True)
+    def __init__(
+        self,
+        engine: ReleaseEngine,
+        *,
+        release: Release,
+        expert: int,
+        pixels: Pixels,
+        on_tile: OnTile | None,
+    ) -> None:
+        self._engine, self._release = engine, release
+        self._expert, self._pixels, self._on_tile = expert, pixels, on_tile
+        self._num_done = 0
+        self.network_s = 0.0
 
-    def tile(self, plan: TilePlan, place: tuple[int, int]) -> Tile:
+    async def restore(self, plan: TilePlan) -> Tensor:
+        """Restore the image by a plan, for `restore_in_tiles`."""
+
+        def tell(num_done: int, num_tiles: int) -> None:
+            self._num_done = num_done
+            if self._on_tile is not None:
+                self._on_tile(num_done, num_tiles)
+
+        self._num_done, self.network_s = 0, 0.0
+        canvas = Canvas((1, 3, *self._pixels.shape[:2]), plan)
+        tiles = _begun_ahead(functools.partial(self._tile, plan), plan, self._engine.tiles_at_once)
+        return await blend_tiles(tiles, canvas, on_tile=tell, call=asyncio.to_thread)
+
+    async def _tile(self, plan: TilePlan, place: Place) -> Tensor:
         rows, columns = plan.extent(place)
-        part = np.ascontiguousarray(self.pixels[rows, columns])
-        return Tile(expert=self.expert, pixels=part, whole=False)
+        part = np.ascontiguousarray(self._pixels[rows, columns])
+        tile = Tile(expert=self._expert, pixels=part, whole=plan.num_tiles == 1)
+        # Once a tile is done, the others wait for their turn and are not refused.
+        pixels, network_s = await self._engine.restore_tile(
+            self._release, tile, patient=self._num_done > 0
+        )
+        self.network_s += network_s
+        return await asyncio.to_thread(_to_batch, pixels, whole=tile.whole)
+
+
+def _begun_ahead(
+    begin: Callable[[Place], Coroutine[Any, Any, Tensor]], plan: TilePlan, num_at_once: int
+) -> Generator[Awaitable[Tensor], None, None]:
+    """Give the tiles of a plan in its order, each begun before it is asked for.
+
+    So many are in work at a time; when this is closed, those that are left are cancelled.
+    """
+    begun: deque[asyncio.Task[Tensor]] = deque()
+    places = plan.tiles()
+    try:
+        while True:
+            for place in itertools.islice(places, num_at_once - len(begun)):
+                begun.append(asyncio.create_task(begin(place)))
+                begun[-1].add_done_callback(_retrieve_error)
+            if not begun:
+                return
+            yield begun.popleft()
+    finally:
+        for task in begun:
+            task.cancel()
 
 
 def _plans(pixels: Pixels, tile_px: TilePx, multiple_px: int) -> tuple[TilePlan, ...]:
@@ -273,13 +318,12 @@ def _plans(pixels: Pixels, tile_px: TilePx, multiple_px: int) -> tuple[TilePlan,
         raise OptionError(str(error)) from error
 
 
-def _look(task: asyncio.Task[TileDone]) -> None:
-    """Look at a task's error, since asyncio would complain of one that nobody looked at."""
+def _retrieve_error(task: asyncio.Task[Tensor]) -> None:
+    """Retrieve a task's error, since asyncio would complain of one that nobody retrieves."""
     if not task.cancelled():
         task.exception()
 
 
-def _add(canvas: Canvas, place: tuple[int, int], pixels: np.ndarray[Any, Any]) -> None:
-    """Blend a tile from a replica into the canvas; it is copied, as its memory is read-only."""
-    restored: Tensor = torch.from_numpy(pixels.copy())
-    canvas.add(place, restored[None])
+def _to_batch(pixels: np.ndarray[Any, Any], *, whole: bool) -> Float[Tensor, "1 3 h w"]:
+    """Return a tile from a replica as a tensor; it is copied, as its memory is read-only."""
+    return (to_tensor(pixels) if whole else torch.from_numpy(pixels.copy()))[None]

@@ -12,12 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.errors import ArtefactError, OptionError
-from expertree.images.io import to_float, to_u8
 from expertree.memory import free_cached_memory, is_out_of_memory
 from expertree.restorer import Restorer
 from expertree.routing import RouterOutput, Wish
 from expertree.serving.describe import describe_route
-from expertree.serving.engine import Pixels, Routed
+from expertree.serving.engine import Pixels, Routed, to_pixels, to_tensor
 
 Group: TypeAlias = tuple[int, tuple[int, ...], str]
 """Expert, shape and type of tiles that may go through a network together."""
@@ -48,7 +47,7 @@ class Tile:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TileDone:
+class TileResult:
     """The result for a tile.
 
     Attributes:
@@ -86,21 +85,21 @@ class Judge:
         """
         self._restorer, self._model = restorer, model
 
-    def judge(self, questions: Sequence[RouteRequest]) -> list[Routed | OptionError]:
+    def judge(self, requests: Sequence[RouteRequest]) -> list[Routed | OptionError]:
         """Return the choice for each image, or an `OptionError` where a wish cannot be met.
 
         The time taken is shared evenly among the images, under `route`.
         """
         begin = time.perf_counter()
         outputs: dict[int, RouterOutput] = {}
-        for places in _by_shape(questions):
-            images = torch.stack([to_tensor(questions[place].part) for place in places])
+        for places in _by_shape(requests):
+            images = torch.stack([to_tensor(requests[place].part) for place in places])
             output = self._restorer.judge(images)
             outputs |= {place: output.rows([row]) for row, place in enumerate(places)}
         answers = [
-            self._choose(outputs[place], question.wish) for place, question in enumerate(questions)
+            self._choose(outputs[place], request.wish) for place, request in enumerate(requests)
         ]
-        seconds = {"route": (time.perf_counter() - begin) / len(questions)}
+        seconds = {"route": (time.perf_counter() - begin) / len(requests)}
         return [
             answer if isinstance(answer, OptionError) else _with_seconds(answer, seconds)
             for answer in answers
@@ -127,7 +126,7 @@ class TileWorker:
         self._restorer = restorer
         self.num_memory_retries = 0
 
-    def run(self, tiles: Sequence[Tile], network: nn.Module | None = None) -> list[TileDone]:
+    def run(self, tiles: Sequence[Tile], network: nn.Module | None = None) -> list[TileResult]:
         """Restore tiles of one group, together if memory allows, else one by one.
 
         Args:
@@ -138,7 +137,7 @@ class TileWorker:
         with self._expert(tiles[0].expert, network) as expert, torch.inference_mode():
             found = self._together(expert, tiles)
         seconds = time.perf_counter() - begin
-        return [TileDone(pixels=pixels, seconds=seconds) for pixels in found]
+        return [TileResult(pixels=pixels, seconds=seconds) for pixels in found]
 
     def test(self, expert: int, network: nn.Module | None = None) -> None:
         """Raise unless an expert restores a small image to one of the same size.
@@ -191,22 +190,6 @@ class TileWorker:
         return cast("Tensor", expert(batch.to(self._restorer.device))).cpu()
 
 
-def to_tensor(pixels: Pixels) -> Float[Tensor, "3 height width"]:
-    """Return pixels as networks take them: float32 CHW in [0, 1]."""
-    if pixels.dtype == np.uint8:
-        return to_float(pixels)
-    planes = np.array(pixels.transpose(2, 0, 1), order="C")  # a copy: torch wants to write
-    return torch.from_numpy(planes)
-
-
-def to_pixels(restored: Float[Tensor, "3 height width"], like: np.dtype[Any]) -> Pixels:
-    """Return a restored image in its caller's type, clipped to [0, 1]: HWC, uint8 or float32."""
-    if like == np.uint8:
-        return to_u8(restored)
-    pixels: np.ndarray[Any, Any] = restored.clamp(0.0, 1.0).permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(pixels)
-
-
 def _as_asked(restored: Float[Tensor, "3 h w"], tile: Tile) -> np.ndarray[Any, Any]:
     if tile.whole:
         return to_pixels(restored, tile.pixels.dtype)
@@ -214,11 +197,11 @@ def _as_asked(restored: Float[Tensor, "3 h w"], tile: Tile) -> np.ndarray[Any, A
     return pixels
 
 
-def _by_shape(questions: Sequence[RouteRequest]) -> list[list[int]]:
-    """Group the places of questions whose parts can be stacked."""
+def _by_shape(requests: Sequence[RouteRequest]) -> list[list[int]]:
+    """Group the places of requests whose parts can be stacked."""
     found: dict[tuple[int, ...], list[int]] = {}
-    for place, question in enumerate(questions):
-        found.setdefault(question.part.shape, []).append(place)
+    for place, request in enumerate(requests):
+        found.setdefault(request.part.shape, []).append(place)
     return list(found.values())
 
 

@@ -7,12 +7,13 @@ from typing import TypeVar
 
 from expertree.errors import MemoryShortageError, OptionError, TooLargeError, UnavailableError
 from expertree.images.containers import Header, read_header
+from expertree.images.tiling import OnTile
 from expertree.memory import is_out_of_memory
 from expertree.routing import Wish
-from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
-from expertree.serving.engine import Engine, Model, OnTile, Routed, untouched
-from expertree.serving.http.options import Wanted
-from expertree.serving.photos import Decoded, RestoredFile, decode, encode
+from expertree.serving.budget import BYTES_PER_PIXEL, MemoryBudget, MemoryShare
+from expertree.serving.engine import Engine, Model, Routed, untouched
+from expertree.serving.http.options import RequestOptions
+from expertree.serving.photos import DecodedPhoto, RestoredFile, decode, encode
 from expertree.serving.settings import Limits
 from expertree.serving.threads import run_in_thread
 
@@ -31,7 +32,7 @@ class Service:
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self.engine = engine
         self.limits = limits
-        self.budget = Budget(limits.max_memory_bytes)
+        self.budget = MemoryBudget(limits.max_memory_bytes)
         self._codecs = ThreadPoolExecutor(limits.num_codec_threads, thread_name_prefix="codec")
 
     async def model(self) -> Model:
@@ -45,7 +46,9 @@ class Service:
             raise UnavailableError("the model is still loading; come back in a moment", 5.0)
         return models[0]
 
-    async def route(self, image: bytes, wish: Wish, share: Share) -> tuple[Routed, Decoded]:
+    async def route(
+        self, image: bytes, wish: Wish, share: MemoryShare
+    ) -> tuple[Routed, DecodedPhoto]:
         """Choose the expert for a photograph.
 
         Args:
@@ -61,28 +64,33 @@ class Service:
             return await self.engine.route(decoded.pixels, wish), decoded
 
     async def restore(
-        self, image: bytes, wanted: Wanted, share: Share, *, on_tile: OnTile | None = None
+        self,
+        image: bytes,
+        options: RequestOptions,
+        share: MemoryShare,
+        *,
+        on_tile: OnTile | None = None,
     ) -> RestoredFile:
         """Restore a photograph; at strength 0 the expert is chosen and does not run.
 
         Args:
             image: The photograph's file.
-            wanted: What the caller wants of the restoration and of the answer's file.
+            options: What the caller wants of the restoration and of the answer's file.
             share: The request's share of the memory, which grows while the image is in work.
             on_tile: Called after each tile; see `OnTile`.
 
         Raises:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
         """
-        with share.grown(self._num_bytes(image, wanted.wish)):
+        with share.grown(self._num_bytes(image, options.wish)):
             decoded = await self._decode(image)
-            pixels, wish = decoded.pixels, wanted.wish
+            pixels, wish = decoded.pixels, options.wish
             if wish.strength == 0.0:
                 restored = untouched(pixels, await self.engine.route(pixels, wish))
             else:
                 whole = dataclasses.replace(wish, strength=1.0)
                 restored = await self.engine.restore(pixels, whole, on_tile=on_tile)
-            return await self._in_thread(lambda: encode(decoded, restored, wanted))
+            return await self._in_thread(lambda: encode(decoded, restored, options))
 
     def close(self) -> None:
         """Take no more images, and cancel those that wait to be decoded or encoded."""
@@ -117,7 +125,7 @@ class Service:
         header = self.check(image, wish)
         return BYTES_PER_PIXEL * header.width_px * header.height_px
 
-    async def _decode(self, image: bytes) -> Decoded:
+    async def _decode(self, image: bytes) -> DecodedPhoto:
         return await self._in_thread(lambda: decode(image, self.limits.max_pixels))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

@@ -19,12 +19,12 @@ SILENT_S = 15.0
 """Seconds after which a gateway that has not checked in is gone, with its requests."""
 
 
-_SECONDS_BETWEEN_LOOKS = 0.1
+_POLL_EVERY_S = 0.1
 
 _logger = logging.getLogger("ray.serve")
 
 
-class Stage(Protocol):
+class Deployer(Protocol):
     """Interface of whatever starts and stops releases."""
 
     async def name(self, bundle: str) -> str:
@@ -35,7 +35,7 @@ class Stage(Protocol):
         """
         ...
 
-    async def put_up(self, app: str, bundle: str) -> Release:
+    async def deploy(self, app: str, bundle: str) -> Release:
         """Start a release and check that it works.
 
         Raises:
@@ -43,11 +43,11 @@ class Stage(Protocol):
         """
         ...
 
-    async def find(self) -> tuple[Release, ...]:
+    async def running(self) -> tuple[Release, ...]:
         """Return the releases that are up, the newest last."""
         ...
 
-    async def take_down(self, app: str) -> None:
+    async def remove(self, app: str) -> None:
         """Stop a release, even if only part of it has started."""
         ...
 
@@ -58,42 +58,42 @@ class UpdateStatus:
 
     Attributes:
         serving: The bundle that answers; None while there is none.
-        wanted: The bundle that was asked for last.
+        requested: The bundle that was asked for last.
         problem: Why that one does not answer; None if it does, or if it still may.
         draining: Applications of old bundles whose requests are not done.
     """
 
     serving: str | None
-    wanted: str | None
+    requested: str | None
     problem: str | None
     draining: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Gateway:
-    seen: str | None
+    sends_to: str | None
     in_use: frozenset[str]
     at_s: float
 
 
-class Updates:
+class ReleaseUpdater:
     """Keeps one release current, starts new ones and stops old ones."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, deployer: Deployer) -> None:
         """Begin without a release.
 
         Args:
-            stage: Starts and stops releases.
+            deployer: Starts and stops releases.
         """
-        self._stage = stage
+        self._deployer = deployer
         self._current: Release | None = None
-        self._wanted: str | None = None
+        self._requested: str | None = None
         self._problem: str | None = None
         self._old: set[str] = set()
-        self._coming: str | None = None
+        self._starting: str | None = None
         self._gateways: dict[str, _Gateway] = {}
-        self._one_at_a_time = asyncio.Lock()
-        self._one_goes = asyncio.Lock()
+        self._update_lock = asyncio.Lock()
+        self._removal_lock = asyncio.Lock()
 
     @property
     def current(self) -> Release | None:
@@ -104,14 +104,14 @@ class Updates:
         """Return the state of the last update."""
         return UpdateStatus(
             serving=self._current.bundle if self._current is not None else None,
-            wanted=self._wanted,
+            requested=self._requested,
             problem=self._problem,
-            draining=tuple(sorted(self._old - {self._coming})),
+            draining=tuple(sorted(self._old - {self._starting})),
         )
 
     async def adopt(self) -> None:
         """Make the newest release that is up already the current one, as after a restart."""
-        found = await self._stage.find()
+        found = await self._deployer.running()
         if found:
             *older, self._current = found
             self._old |= {release.app for release in older}
@@ -123,24 +123,26 @@ class Updates:
             The status once all gateways send new requests to what is current; with the problem if
             the bundle could not be served.
         """
-        self._wanted, self._problem = bundle, None
-        async with self._one_at_a_time:
-            if bundle == self._wanted:
+        self._requested, self._problem = bundle, None
+        async with self._update_lock:
+            if bundle == self._requested:
                 await self._try(bundle)
             status = self.status()
         while self._gateways_lag():
-            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            await asyncio.sleep(_POLL_EVERY_S)
         return status
 
-    def check_in(self, gateway: str, *, seen: str | None, in_use: frozenset[str]) -> Release | None:
+    def check_in(
+        self, gateway: str, *, sends_to: str | None, in_use: frozenset[str]
+    ) -> Release | None:
         """Record where a gateway's requests are, and return the release for its new ones.
 
         Args:
             gateway: Name of the gateway.
-            seen: Application of the release that its new requests go to.
+            sends_to: Application of the release that its new requests go to.
             in_use: Applications of releases that it has requests on.
         """
-        self._gateways[gateway] = _Gateway(seen=seen, in_use=in_use, at_s=time.monotonic())
+        self._gateways[gateway] = _Gateway(sends_to=sends_to, in_use=in_use, at_s=time.monotonic())
         return self._current
 
     async def drain(self) -> None:
@@ -150,16 +152,16 @@ class Updates:
         down waits until it is gone, and puts it up anew.
         """
         for app in sorted(self._old):
-            async with self._one_goes:
+            async with self._removal_lock:
                 if self._is_needed(app):
                     continue
-                await self._stage.take_down(app)
+                await self._deployer.remove(app)
                 self._old.discard(app)
 
     def _is_needed(self, app: str) -> bool:
         """Return whether an old release is current or coming again, or may have requests."""
         in_use = (app in gateway.in_use for gateway in self._alive())
-        return app in {self._app(), self._coming} or self._gateways_lag() or any(in_use)
+        return app in {self._app(), self._starting} or self._gateways_lag() or any(in_use)
 
     def _app(self) -> str | None:
         return self._current.app if self._current is not None else None
@@ -172,12 +174,12 @@ class Updates:
 
     def _gateways_lag(self) -> bool:
         """Return whether a gateway still sends new requests to another release than the current."""
-        return any(gateway.seen != self._app() for gateway in self._alive())
+        return any(gateway.sends_to != self._app() for gateway in self._alive())
 
     async def _try(self, bundle: str) -> None:
         """Make a bundle the current one, or note why that cannot be."""
         try:
-            app = await self._stage.name(bundle)
+            app = await self._deployer.name(bundle)
             if app != self._app():
                 await self._switch(app, bundle)
         except ExpertreeError as error:
@@ -188,20 +190,20 @@ class Updates:
 
     async def _switch(self, app: str, bundle: str) -> None:
         """Start a release, or keep one that drains, and make it the current one."""
-        self._coming, was_draining = app, False
+        self._starting, was_draining = app, False
         try:
-            async with self._one_goes:  # it may be on its way down
+            async with self._removal_lock:  # it may be on its way down
                 was_draining = app in self._old
             self._old.add(app)  # so that it goes, should this task be cancelled
-            release = await self._stage.put_up(app, bundle)
+            release = await self._deployer.deploy(app, bundle)
             if self._current is not None:
                 self._old.add(self._current.app)
             self._old.discard(app)
             self._current = release
         except Exception:
             if not was_draining:
-                await self._stage.take_down(app)
+                await self._deployer.remove(app)
                 self._old.discard(app)
             raise
         finally:
-            self._coming = None
+            self._starting = None

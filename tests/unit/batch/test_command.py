@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import struct
 import sys
 import zlib
@@ -131,7 +132,7 @@ def test_only_what_changed_or_came_is_restored(photos, tmp_path, restore, capsys
 def test_a_batch_that_is_stopped_goes_on_where_it_was(
     photos, tmp_path, restore, monkeypatch, capsys
 ) -> None:
-    def stopping(task: command.Task, on_tile) -> Iterator:
+    def stopping(task: command.BatchTask, on_tile) -> Iterator:
         for number, record in enumerate(in_this_process(task, on_tile)):
             if number == 2:
                 raise KeyboardInterrupt  # the third is written, and nobody was told
@@ -158,6 +159,22 @@ def test_other_options_do_not_replace_what_is_there_unless_asked(photos, restore
     assert "0 of 5 restored in 0:00, 4 left alone, 1 failed" in capsys.readouterr().out
     assert restore(photos, "--level", "0", "--overwrite") == FAILED
     assert "4 of 5 restored" in capsys.readouterr().out
+
+
+def test_experts_are_opened_by_what_restores_and_a_damaged_one_ends_it(
+    photos, tmp_path, bundle_path, capsys
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundle_path, bundle)
+    weights = next(bundle.glob("experts/*/*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    arguments = ["--bundle", str(bundle), "-i", str(photos), "-o", str(tmp_path / "out")]
+    config = parse([*arguments, "--dry-run"], program="test", description="")
+    assert run(config, in_this_process) == DONE
+    config = parse(arguments, program="test", description="")
+    assert run(config, in_this_process) == USAGE
+    assert f"{weights.parent.name}/{weights.name} has sha256" in capsys.readouterr().err
+    assert (tmp_path / "out" / MANIFEST).read_bytes() == b""  # no batch has begun
 
 
 def test_a_dry_run_writes_nothing(photos, tmp_path, restore, capsys) -> None:
@@ -211,15 +228,15 @@ def test_standard_input_to_standard_output(photos, restore, monkeypatch, capfdbi
 def test_a_photograph_that_memory_does_not_suffice_for_fails_alone(
     photos, restore, monkeypatch, capsys, kind
 ) -> None:
-    apply = Restorer.apply
+    whole = Restorer.restore
 
-    def limited(self, expert, image, wish, **options):
+    def limited(self, image, wish, **options):
         if image.shape[-1] == 20:
             run_out_of_memory(kind)
-        return apply(self, expert, image, wish, **options)
+        return whole(self, image, wish, **options)
 
     (photos / "broken.png").unlink()
-    monkeypatch.setattr(Restorer, "apply", limited)
+    monkeypatch.setattr(Restorer, "restore", limited)
     assert restore(photos) == FAILED
     assert "failed: e.tiff needs more memory than there is" in capsys.readouterr().out
     monkeypatch.undo()

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from expertree.batch.listing import Item
-from expertree.batch.manifest import MANIFEST, History, Manifest, Record, read_history
+from expertree.batch.listing import PhotoItem
+from expertree.batch.manifest import MANIFEST, BatchManifest, History, PhotoRecord, read_history
 from expertree.batch.planning import plan_batch
 from expertree.errors import ConfigError, StorageError
 
 
-def record(name: str = "a.png", **changes) -> Record:
+def record(name: str = "a.png", **changes) -> PhotoRecord:
     values = {
         "state": "done",
         "name": name,
@@ -22,15 +22,15 @@ def record(name: str = "a.png", **changes) -> Record:
         "expert": 3,
         "notes": ("its palette became RGB",),
     }
-    return Record(**{**values, **changes})
+    return PhotoRecord(**{**values, **changes})
 
 
-def item(name: str = "a.png", num_bytes: int = 10, mtime_ns: int = 20) -> Item:
-    return Item(name=name, output=name, num_bytes=num_bytes, mtime_ns=mtime_ns, num_pixels=1)
+def item(name: str = "a.png", num_bytes: int = 10, mtime_ns: int = 20) -> PhotoItem:
+    return PhotoItem(name=name, output=name, num_bytes=num_bytes, mtime_ns=mtime_ns, num_pixels=1)
 
 
-def write(folder: Path, *records: Record) -> Path:
-    with Manifest(folder / MANIFEST) as manifest:
+def write(folder: Path, *records: PhotoRecord) -> Path:
+    with BatchManifest(folder / MANIFEST) as manifest:
         manifest.begin("m", "o")
         for entry in records:
             manifest.append(entry)
@@ -74,20 +74,20 @@ def test_a_line_cut_off_by_a_kill_costs_one_photograph(tmp_path: Path, num_lost:
 
 def test_two_batches_never_share_a_folder(tmp_path: Path) -> None:
     with (
-        Manifest(tmp_path / MANIFEST),
+        BatchManifest(tmp_path / MANIFEST),
         pytest.raises(StorageError, match="another batch is writing to"),
     ):
-        Manifest(tmp_path / MANIFEST)
+        BatchManifest(tmp_path / MANIFEST)
     write(tmp_path)
 
 
 def test_what_is_done_is_not_done_again_unless_it_is_gone(tmp_path: Path) -> None:
     write(tmp_path, record())
-    assert plan((item(),), tmp_path).left == (item(),)  # the restored one was deleted
+    assert plan((item(),), tmp_path).remaining == (item(),)  # the restored one was deleted
     (tmp_path / "a.png").write_bytes(b"")
     done = plan((item(), item("b.png")), tmp_path)
     assert done.earlier == (record(),)
-    assert done.left == (item("b.png"),)
+    assert done.remaining == (item("b.png"),)
 
 
 def test_what_failed_for_good_is_not_tried_again_but_what_may_succeed_is(tmp_path: Path) -> None:
@@ -95,22 +95,22 @@ def test_what_failed_for_good_is_not_tried_again_but_what_may_succeed_is(tmp_pat
     write(tmp_path, lasting, record("b.png", state="failed"))
     divided = plan((item(), item("b.png")), tmp_path)
     assert divided.earlier == (lasting,)
-    assert divided.left == (item("b.png"),)
+    assert divided.remaining == (item("b.png"),)
 
 
 def test_files_of_others_are_replaced_or_left_alone_only_if_asked(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"someone's")
     with pytest.raises(ConfigError, match=r"1 of 2 .*a\.png; --overwrite .*--skip-existing"):
         plan((item(), item("b.png")), tmp_path)
-    assert plan((item(),), tmp_path, existing="overwrite").left == (item(),)
+    assert plan((item(),), tmp_path, existing="overwrite").remaining == (item(),)
     skipped = plan((item(), item("b.png")), tmp_path, existing="skip")
     assert skipped.skipped == ("a.png",)
-    assert skipped.left == (item("b.png"),)
+    assert skipped.remaining == (item("b.png"),)
 
 
 def test_what_a_killed_batch_wrote_without_saying_so_is_its_own(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "a.png").write_bytes(b"whole")
-    assert plan((item(),), tmp_path).left == (item(),)
+    assert plan((item(),), tmp_path).remaining == (item(),)
     with pytest.raises(ConfigError, match="would replace files"):
         plan((item(),), tmp_path, options="other")

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from expertree.batch.listing import Item
-from expertree.batch.manifest import Record
+from expertree.batch.listing import PhotoItem
+from expertree.batch.manifest import PhotoRecord
 from expertree.batch.view import BatchView
 
 
@@ -18,17 +18,17 @@ class Clock:
         return self.now
 
 
-def items(*pixels: int) -> list[Item]:
+def items(*pixels: int) -> list[PhotoItem]:
     return [
-        Item(name=f"{i}.png", output=f"{i}.png", num_bytes=1, mtime_ns=1, num_pixels=number)
+        PhotoItem(name=f"{i}.png", output=f"{i}.png", num_bytes=1, mtime_ns=1, num_pixels=number)
         for i, number in enumerate(pixels)
     ]
 
 
-def record(name: str, **changes) -> Record:
+def record(name: str, **changes) -> PhotoRecord:
     values = {"state": "done", "name": name, "num_bytes": 1, "mtime_ns": 1, "output": name}
     chosen = {"model": "m", "options": "o", "expert": 4, "level": 1, "confidence": 0.83}
-    return Record(**{**values, **chosen, **changes})
+    return PhotoRecord(**{**values, **chosen, **changes})
 
 
 def console(*, is_terminal: bool = False) -> Console:
@@ -75,7 +75,7 @@ def test_of_many_photographs_one_line_stands_for_those_of_ten_seconds() -> None:
 
 def test_a_terminal_gets_a_bar_with_names_that_look_like_markup() -> None:
     out = console(is_terminal=True)
-    listed = [Item(name="[red]a.png", output="a", num_bytes=1, mtime_ns=1, num_pixels=9)]
+    listed = [PhotoItem(name="[red]a.png", output="a", num_bytes=1, mtime_ns=1, num_pixels=9)]
     with BatchView(listed, out) as view:
         view.tile(listed[0], 1, 4)
         view.done(record("[red]a.png", state="failed", error="is [damaged]"))

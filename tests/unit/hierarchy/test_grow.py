@@ -51,7 +51,7 @@ def check_that_the_old_stays(old: Tree, growth: Growth, known: np.ndarray) -> No
         if node.parent is not None:
             assert tree.nodes[now].parent == growth.nodes[node.parent]
         assert tree.expert_of(now) == growth.nodes[old.expert_of(node.index)]
-    assert {growth.nodes[e] for e in old.experts()} | set(growth.beside) == set(tree.experts())
+    assert {growth.nodes[e] for e in old.experts()} | set(growth.sibling_of) == set(tree.experts())
     before, after = growth.leaves_of(old)[assign(old, known)], assign(tree, known)
     changed = after[before != after]
     assert set(changed.tolist()) <= set(growth.leaves)
@@ -64,13 +64,13 @@ def test_a_new_cluster_gets_exactly_one_leaf_and_the_old_nodes_stay(method, metr
     old, known = built(method, metric=metric)
     new = clouds(0, 3, BESIDE + 1, count=120, seed=1)
     growth = grow(old, known, new, LIMITS)
-    assert len(growth.leaves) == len(growth.beside) == 1
+    assert len(growth.leaves) == len(growth.sibling_of) == 1
     assert growth.tree.num_leaves == old.num_leaves + 1
     check_that_the_old_stays(old, growth, known)
     leaves = assign(growth.tree, new)
     assert (leaves[240:] == growth.leaves[0]).mean() > 0.95
     assert (leaves[:240] != growth.leaves[0]).mean() > 0.95
-    (first,) = growth.beside
+    (first,) = growth.sibling_of
     count = growth.tree.nodes[first].num_samples
     assert count == (leaves == growth.leaves[0]).sum()
     assert growth.tree.nodes[0].num_samples == len(known) + count
@@ -144,9 +144,9 @@ def test_beside_a_chain_the_new_leaf_has_a_chain_of_its_own_and_no_expert_is_spl
     growth = grow(old, known, (points + step).astype(np.float32), LIMITS)
     assert growth.tree.groups == (1, 3, 4)
     check_that_the_old_stays(old, growth, known)
-    (added,) = growth.beside
+    (added,) = growth.sibling_of
     assert growth.tree.levels_of_expert(added) == (1, 2)
-    assert growth.tree.levels_of_expert(growth.beside[added]) == (1, 2)
+    assert growth.tree.levels_of_expert(growth.sibling_of[added]) == (1, 2)
 
 
 def test_numbers_of_new_nodes_keep_children_beside_each_other():
@@ -157,9 +157,9 @@ def test_numbers_of_new_nodes_keep_children_beside_each_other():
     for node in again.tree.nodes:
         assert list(np.diff(node.children)) == [1] * (len(node.children) - 1) or not node.children
     assert again.tree.groups == (1, 2, 7)
-    assert [again.tree.centroids[n][0] for n in sorted(again.beside)] == [1.0, -1.0]
-    assert len(set(again.beside.values())) == 1
-    assert set(again.nodes.values()).isdisjoint(again.beside)
+    assert [again.tree.centroids[n][0] for n in sorted(again.sibling_of)] == [1.0, -1.0]
+    assert len(set(again.sibling_of.values())) == 1
+    assert set(again.nodes.values()).isdisjoint(again.sibling_of)
 
 
 def test_a_grown_tree_can_grow_again():

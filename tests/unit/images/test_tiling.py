@@ -1,5 +1,7 @@
 """Tiled restoration against the whole image at once."""
 
+import asyncio
+from collections.abc import Awaitable, Generator
 from itertools import pairwise
 
 import pytest
@@ -11,7 +13,15 @@ from torch.nn import functional
 
 from expertree.experts.backbones import build_backbone
 from expertree.experts.backbones.nafnet import NAFNetConfig
-from expertree.images.tiling import plan_tiles, restore_tiled, span_weights
+from expertree.images.tiling import (
+    Canvas,
+    Place,
+    blend_tiles,
+    plan_tiles,
+    restore_tiled,
+    run_at_once,
+    span_weights,
+)
 
 LOCAL_ATOL = 1e-6
 """Blending equal float32 values of [0, 1] in two tiles rounds by a few units in the last place."""
@@ -153,7 +163,8 @@ def test_progress_is_told_and_may_stop_the_work() -> None:
     plan = plan_tiles(100, 200, tile_px=64, overlap_px=16)
     seen: list[int] = []
 
-    def stop_at_three(num_done: int) -> None:
+    def stop_at_three(num_done: int, num_tiles: int) -> None:
+        assert num_tiles == plan.num_tiles
         seen.append(num_done)
         if num_done == 3:
             raise InterruptedError
@@ -167,3 +178,61 @@ def test_progress_is_told_and_may_stop_the_work() -> None:
 def test_a_tile_too_small_for_its_overlap_is_refused(tile_px: int, overlap_px: int) -> None:
     with pytest.raises(ValueError, match=f"tile_px={tile_px}"):
         plan_tiles(500, 500, tile_px=tile_px, overlap_px=overlap_px, multiple=16)
+
+
+def test_tiles_side_by_side_give_the_same_image_to_the_bit() -> None:
+    image, plan = photo_like(150, 201), plan_tiles(150, 201, tile_px=64, overlap_px=16)
+
+    async def side_by_side() -> torch.Tensor:
+        async def restored(place: Place) -> torch.Tensor:
+            await asyncio.sleep(0.002 * (5 - place[0]))  # the last row is done first
+            return image[(..., *plan.extent(place))] * 0.5
+
+        tasks = [asyncio.create_task(restored(place)) for place in plan.tiles()]
+        canvas = Canvas(image.shape, plan)
+        return await blend_tiles((task for task in tasks), canvas, call=asyncio.to_thread)
+
+    expected = restore_tiled(lambda tile: tile * 0.5, image, plan)
+    assert torch.equal(asyncio.run(side_by_side()), expected)
+
+
+@pytest.mark.parametrize("reason", ["tile", "on_tile", "cancelled"])
+def test_whatever_ends_the_loop_closes_the_tiles(reason: str) -> None:
+    plan = plan_tiles(100, 200, tile_px=64, overlap_px=16)
+    closed, taken = [], []
+
+    async def scenario() -> None:
+        async def restored(place: Place) -> torch.Tensor:
+            taken.append(place)
+            await asyncio.sleep(60 if reason == "cancelled" and len(taken) == 3 else 0)
+            if reason == "tile" and len(taken) == 3:
+                raise InterruptedError
+            return torch.zeros(1, 3, *(len(range(*own.indices(999))) for own in plan.extent(place)))
+
+        def tiles() -> Generator[Awaitable[torch.Tensor], None, None]:
+            try:
+                for place in plan.tiles():
+                    yield restored(place)
+            finally:
+                closed.append(True)
+
+        def stop(num_done: int, _num_tiles: int) -> None:
+            if reason == "on_tile" and num_done == 3:
+                raise InterruptedError
+
+        canvas = Canvas((1, 3, 100, 200), plan)
+        await asyncio.wait_for(blend_tiles(tiles(), canvas, on_tile=stop), timeout=0.2)
+
+    with pytest.raises((InterruptedError, TimeoutError)):
+        asyncio.run(scenario())
+    assert closed == [True]
+    assert len(taken) == 3 < plan.num_tiles
+
+
+def test_a_coroutine_that_waits_needs_an_event_loop() -> None:
+    async def gives(value: int) -> int:
+        return value
+
+    assert run_at_once(gives(3)) == 3
+    with pytest.raises(RuntimeError, match="waits"):
+        run_at_once(asyncio.sleep(0))

@@ -1,12 +1,17 @@
 """How a batch is divided among the actors of a cluster."""
 
 import json
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from expertree.batch.listing import Item
+from expertree.batch.listing import PhotoItem, make_item
+from expertree.batch.settings import BatchConfig
 from expertree.errors import ConfigError, ResourceError
-from expertree.orchestration.restore_files import _blocks, num_gpus_for
+from expertree.images.io import encode_png
+from expertree.orchestration.restore_files import _blocks, _Worker, num_gpus_for
 
 
 @pytest.mark.parametrize(
@@ -17,13 +22,13 @@ def test_every_actor_gets_several_portions_and_none_a_large_one(
     num_files: int, num_workers: int, num_blocks: int
 ) -> None:
     items = tuple(
-        Item(name=f"\udcff{i}.png", output=f"{i}.png", num_bytes=1, mtime_ns=2, num_pixels=3)
+        PhotoItem(name=f"\udcff{i}.png", output=f"{i}.png", num_bytes=1, mtime_ns=2, num_pixels=3)
         for i in range(num_files)
     )
     blocks = _blocks(items, num_workers)
     assert len(blocks) == num_blocks
     rows = [row for block in blocks for row in block.column("item").to_pylist()]
-    assert [Item(**json.loads(row)) for row in rows] == list(items)
+    assert [PhotoItem(**json.loads(row)) for row in rows] == list(items)
     assert max(block.num_rows for block in blocks) <= 32
 
 
@@ -43,3 +48,20 @@ def test_a_device_that_a_cluster_cannot_give_is_refused() -> None:
     for device in ("cuda:1", "mps"):
         with pytest.raises(ConfigError, match="cuda or cpu"):
             num_gpus_for(device, 4)
+
+
+def test_a_worker_that_cannot_open_the_bundle_says_so_in_place_of_records(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(encode_png(np.zeros((8, 8, 3), dtype=np.uint8)))
+    (files,) = _blocks((make_item(tmp_path, Path("a.png")),), 1)
+    broken = Path(shutil.copytree(bundle_path, tmp_path / "bundle"))
+    next(broken.glob("experts/*/*.safetensors")).unlink()
+    found = {}
+    for name, bundle in (("whole", bundle_path), ("broken", broken)):
+        config = BatchConfig(input="", output="", bundle=str(bundle), device="cpu")
+        worker = _Worker(config, str(tmp_path), str(tmp_path / "out"))
+        (found[name],) = worker(files).to_pylist()
+    assert json.loads(found["whole"]["record"])["state"] == "done"
+    assert found["whole"]["problem"] == ""
+    assert "is missing from the bundle" in found["broken"]["problem"]

@@ -11,7 +11,7 @@ import pytest
 
 from expertree.evaluation import Scores
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree
-from expertree.pipeline.routers import servers, serving_plans
+from expertree.pipeline.routers import serving_nodes, serving_plans
 from expertree.pipeline.tables import write_table
 from expertree.storage import Storage
 
@@ -30,20 +30,20 @@ def tree() -> Tree:
 
 def test_whoever_gains_serves_its_own_node(tree: Tree) -> None:
     gains = dict.fromkeys(range(1, 7), 0.5)
-    assert servers(tree, gains) == {node: node for node in range(7)}
+    assert serving_nodes(tree, gains) == {node: node for node in range(7)}
 
 
 def test_whoever_loses_gives_way_to_who_serves_the_parent(tree: Tree) -> None:
     gains = dict.fromkeys(range(1, 7), 0.5)
     leaf = tree.nodes[1].children[0]
-    assert servers(tree, gains | {leaf: -0.1})[leaf] == 1
-    found = servers(tree, gains | {leaf: -0.1, 1: -0.2})
+    assert serving_nodes(tree, gains | {leaf: -0.1})[leaf] == 1
+    found = serving_nodes(tree, gains | {leaf: -0.1, 1: -0.2})
     assert (found[1], found[leaf]) == (0, 0)
     assert found[tree.nodes[1].children[1]] == tree.nodes[1].children[1]
 
 
 def test_an_expert_without_patches_to_judge_it_stays(tree: Tree) -> None:
-    assert servers(tree, {}) == {node: node for node in range(7)}
+    assert serving_nodes(tree, {}) == {node: node for node in range(7)}
 
 
 def test_all_sets_that_routers_learn_from_are_judged_by(tree: Tree, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import torch
 from expertree.embedding import ExtractorConfig, build_extractor, save_extractor
 from expertree.errors import ArtefactError
 from expertree.hierarchy import load_tree, save_tree
-from expertree.restorer import open_bundle
+from expertree.restorer import open_bundle, read_outline
 from expertree.restorer.bundle import MANIFEST, describe
-from expertree.routing import Router, RouterShape, save_router
+from expertree.routing import Router, RouterShape, Wish, save_router
 from expertree.storage import Storage
 
 
@@ -193,3 +193,25 @@ def test_a_bundle_whose_tree_names_the_stage_of_its_extractor_still_opens(copy: 
     for name in ("tree.json", "tree.safetensors"):
         rehash(copy, f"tree/{name}")
     open_bundle(Storage.open(copy))
+
+
+def test_an_outline_is_read_and_checked_without_the_large_files(copy: Path) -> None:
+    for part in ("experts", "extractor"):
+        shutil.rmtree(copy / part)
+    directory = Storage.open(copy)
+    outline = read_outline(directory)
+    outline.check_wish(Wish(level=1, instruction=("rain",)))
+    for wish in (Wish(level=9), Wish(expert=99), Wish(instruction=("fog",)), Wish(confidence=3)):
+        with pytest.raises(ValueError, match=r"9|99|fog|3"):
+            outline.check_wish(wish)
+    with pytest.raises(ArtefactError, match="missing"):
+        open_bundle(directory)
+    (copy / "tree" / "tree.json").write_bytes(b"{}")
+    with pytest.raises(ArtefactError, match=r"tree\.json has sha256"):
+        read_outline(directory)
+
+
+def test_a_bundles_outline_is_the_one_that_is_read_alone(bundle_path: Path) -> None:
+    whole = open_bundle(Storage.open(bundle_path)).outline
+    alone = read_outline(Storage.open(bundle_path))
+    assert (whole.manifest, whole.guide) == (alone.manifest, alone.guide)

@@ -207,13 +207,31 @@ def test_progress_is_told_by_tile(restorer: Restorer) -> None:
     assert seen == [(done, total) for done in range(1, total + 1)]
 
 
-def test_an_expert_applied_by_itself_restores_as_it_does_when_chosen(restorer: Restorer) -> None:
+def test_an_expert_that_is_asked_for_restores_as_it_does_when_chosen(restorer: Restorer) -> None:
     image = random_u8(40, 50)
     restoration = restorer.restore(image)
-    applied = restorer.apply(restoration.route.expert, image)
-    assert np.array_equal(applied.image, restoration.image)
-    with pytest.raises(ValueError, match="no expert of its own"):
-        restorer.apply(999, image)
+    asked = restorer.restore(image, Wish(expert=restoration.route.expert))
+    assert np.array_equal(asked.image, restoration.image)
+
+
+def test_seconds_are_told_by_stage(careful: Restorer, two_kinds: tuple[np.ndarray, ...]) -> None:
+    spoiled, good = two_kinds
+    assert set(careful.restore(spoiled).seconds) == {"route", "restore"}
+    assert set(careful.restore(good).seconds) == {"route"}
+
+
+def test_experts_compute_in_another_type_and_the_choice_stays_the_same(
+    restorer: Restorer, bundle_path: Path
+) -> None:
+    half = Restorer.load(bundle_path, dtype=torch.bfloat16)
+    image = torch.rand(3, 150, 201, generator=torch.Generator().manual_seed(0))
+    for wish in (Wish(tile_px=0), Wish(tile_px=96)):
+        exact, rough = restorer.restore(image, wish), half.restore(image, wish)
+        assert rough.route == exact.route
+        assert rough.image.dtype == torch.float32
+        assert 0.0 < (rough.image - exact.image).abs().max() < 0.05
+    _, tiles = restore_per_tile(restorer, image, Wish(tile_px=96))
+    assert restore_per_tile(half, image, Wish(tile_px=96))[1] == tiles
 
 
 def test_experts_are_read_when_first_needed_and_kept(
@@ -337,7 +355,8 @@ def test_whoever_insists_or_names_what_is_wrong_gets_an_expert(
     insisted = careful.restore(good, Wish(insist=True))
     assert insisted.route.expert == careful.tree.expert_of(left.node)
     assert insisted.route.gain_db == left.gain_db
-    assert np.array_equal(insisted.image, careful.apply(insisted.route.expert, good).image)
+    asked = careful.restore(good, Wish(expert=insisted.route.expert))
+    assert np.array_equal(insisted.image, asked.image)
     for wish in ({"level": 1}, {"confidence": 2}, {"expert": 0}, {"instruction": ["rain"]}):
         assert careful.route(good, Wish(**wish)).expert is not None
     assert careful.route(spoiled, Wish(insist=True)) == dataclasses.replace(
@@ -359,9 +378,6 @@ def test_strength_mixes_image_and_restoration_exact_at_both_ends(
     part = careful.restore(spoiled, Wish(strength=0.4))
     expected = np.floor(spoiled + 0.4 * (whole.astype(np.float64) - spoiled) + 0.5)
     assert np.array_equal(part.image, expected)
-    assert np.array_equal(
-        careful.apply(part.route.expert, spoiled, Wish(strength=0.4)).image, expected
-    )
     tensor = careful.restore(to_float(spoiled), Wish(strength=0.4)).image
     # Rounded twice in uint8: the restoration, of which four tenths count, and the mix.
     assert float(abs(tensor - to_float(part.image)).max()) <= 1.4 * NETWORK_ATOL + 1e-6

@@ -8,10 +8,10 @@ import pytest
 
 from expertree.config import load, to_dict
 from expertree.errors import ConfigError
-from expertree.experts.state import LOG
 from expertree.search.estimate import Rate, check_budget, describe_search, rate_of
 from expertree.search.settings import SearchConfig, open_space, trial_config
 from expertree.storage import Storage
+from expertree.training import LOG
 
 SPACES = Path(__file__).parents[3] / "search_spaces"
 

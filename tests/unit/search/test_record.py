@@ -9,7 +9,7 @@ from expertree.search.record import (
     Importance,
     Node,
     Objectives,
-    Reached,
+    RungResult,
     Search,
     Trial,
 )
@@ -28,7 +28,7 @@ def test_the_example_that_reports_are_tested_with_has_every_key_of_the_record() 
         Importance: EXAMPLE["importance"],
         Best: EXAMPLE["best"],
         Node: [node for trial in trials for node in trial["tree"]],
-        Reached: reached,
+        RungResult: reached,
         Objectives: [own["objectives"] for own in reached],
     }
     for kind, entries in parts.items():

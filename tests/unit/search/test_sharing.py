@@ -7,7 +7,7 @@ import yaml
 from expertree.config import load, to_dict
 from expertree.pipeline.settings import BuildConfig
 from expertree.search.settings import SearchConfig, demands, trial_config
-from expertree.search.sharing import Demand, Needed, add_up
+from expertree.search.sharing import Demand, TotalNeeded, add_up
 from expertree.search.space import Space, read_space
 
 SPACES = Path(__file__).parents[3] / "search_spaces"
@@ -20,7 +20,7 @@ def table8() -> tuple[SearchConfig, Space]:
     return load(SearchConfig, data), read_space("paper_table8", found, BuildConfig)
 
 
-def needed(config: SearchConfig, space: Space) -> Needed:
+def needed(config: SearchConfig, space: Space) -> TotalNeeded:
     trials = [space.overrides(values) for values in space.grid()]
     return add_up(demands(trial_config(config, own)) for own in trials)
 
@@ -51,7 +51,7 @@ def test_kinds_are_counted_once_with_their_largest_number() -> None:
     one = Demand(kind="a", count=2, num_samples=10)
     more = Demand(kind="a", count=3, num_samples=10)
     other = Demand(kind="b", count=1, num_samples=5)
-    assert add_up([[one, other], [more]]) == Needed(
+    assert add_up([[one, other], [more]]) == TotalNeeded(
         naive_experts=6, shared_experts=4, naive_samples=55, shared_samples=35
     )
 

@@ -1,14 +1,14 @@
 from pathlib import Path
 from typing import Any
 
-from expertree.search.record import Objectives, Reached, Trial
+from expertree.search.record import Objectives, RungResult, Trial
 from expertree.search.state import SearchState
 from expertree.storage import Storage
 
 
 def trial(number: int, status: Any, *, goes_on: bool | None = None) -> Trial:
     objectives = Objectives(psnr_in=20.0, psnr_out=18.0, gpu_hours=1.0)
-    at = Reached(
+    at = RungResult(
         rung=0,
         fraction=0.5,
         objectives=objectives,

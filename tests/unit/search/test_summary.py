@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from expertree.search.summary import About, best_trial, cost, summarise
+from expertree.search.summary import SearchFacts, best_trial, cost, summarise
 
 EXAMPLE = json.loads((Path(__file__).parent / "example_search.json").read_text())
-ABOUT = About(
+ABOUT = SearchFacts(
     title="Mine",
     space="granularity",
     searcher="grid",

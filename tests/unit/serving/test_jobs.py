@@ -16,9 +16,9 @@ from expertree.restorer import Restorer
 from expertree.routing import Wish
 from expertree.serving import HttpConfig, JobLimits, Key, LocalEngine, create_app
 from expertree.serving.engine import Routed
-from expertree.serving.http.options import Wanted
+from expertree.serving.http.options import RequestOptions
 from expertree.serving.http.problems import ProblemError
-from expertree.serving.jobs import JobTable, LocalJobs, Order, make_order
+from expertree.serving.jobs import JobRequest, JobTable, LocalJobs, make_job_request
 from expertree.serving.photos import RestoredFile
 
 ROUTE = Routed(
@@ -39,8 +39,10 @@ ROUTE = Routed(
 LIMITS = JobLimits(max_bytes=100, max_jobs=4, max_jobs_per_key=3, kept_s=1000.0, lease_s=10.0)
 
 
-def order(image: bytes = b"image", owner: str = "alice", level: int | None = None) -> Order:
-    return make_order(owner, image, Wanted(wish=Wish(level=level)))
+def job_request(
+    image: bytes = b"image", owner: str = "alice", level: int | None = None
+) -> JobRequest:
+    return make_job_request(owner, image, RequestOptions(wish=Wish(level=level)))
 
 
 def result(data: bytes = b"result") -> RestoredFile:
@@ -67,11 +69,11 @@ def table(clock: Clock) -> JobTable:
 
 
 def test_a_job_goes_from_queued_to_done(table: JobTable) -> None:
-    job = table.submit(order(), None)
+    job = table.submit(job_request(), None)
     assert table.claim(job, "one") == len(b"image")
-    assert table.order(job, "one") == order()
+    assert table.job_request(job, "one") == job_request()
     assert table.view(job, "alice").state == "queued"
-    assert table.tell(job, "one", (1, 4))
+    assert table.report(job, "one", (1, 4))
     view = table.view(job, "alice")
     assert (view.state, view.tiles_done, view.num_tiles) == ("running", 1, 4)
     assert table.result(job, "alice") is None
@@ -84,7 +86,7 @@ def test_a_job_goes_from_queued_to_done(table: JobTable) -> None:
 
 
 def test_a_job_is_its_owners_alone(table: JobTable) -> None:
-    job = table.submit(order(), None)
+    job = table.submit(job_request(), None)
     assert table.view(job, "bob") is None
     assert table.result(job, "bob") is None
     assert not table.delete(job, "bob")
@@ -92,38 +94,38 @@ def test_a_job_is_its_owners_alone(table: JobTable) -> None:
 
 
 def test_the_same_idempotency_key_is_the_same_job(table: JobTable) -> None:
-    job = table.submit(order(), "k")
-    assert table.submit(order(), "k") == job
-    assert table.submit(order(owner="bob"), "k") != job
-    for other in (order(b"other"), order(level=1)):
+    job = table.submit(job_request(), "k")
+    assert table.submit(job_request(), "k") == job
+    assert table.submit(job_request(owner="bob"), "k") != job
+    for other in (job_request(b"other"), job_request(level=1)):
         with pytest.raises(ProblemError) as used:
             table.submit(other, "k")
         assert used.value.kind == "used-key"
     table.delete(job, "alice")
-    assert table.submit(order(b"other"), "k") != job
+    assert table.submit(job_request(b"other"), "k") != job
 
 
 def test_a_job_that_is_deleted_or_lost_is_no_longer_its_workers(
     table: JobTable, clock: Clock
 ) -> None:
-    job = table.submit(order(), None)
+    job = table.submit(job_request(), None)
     table.claim(job, "one")
     assert table.claim(job, "two") is None
     clock.now = 11.0
     assert table.view(job, "alice").is_lost
     assert table.claim(job, "two") == len(b"image")
-    assert table.order(job, "one") is None
-    assert table.order(job, "two") == order()
-    assert not table.tell(job, "one", (3, 4))
+    assert table.job_request(job, "one") is None
+    assert table.job_request(job, "two") == job_request()
+    assert not table.report(job, "one", (3, 4))
     table.finish(job, "one", result(b"too late"))
     assert table.view(job, "alice").state == "queued"
     assert table.delete(job, "alice")
-    assert not table.tell(job, "two", (1, 4))
+    assert not table.report(job, "two", (1, 4))
     assert table.num_bytes == 0
 
 
 def test_jobs_are_kept_for_their_time_and_then_forgotten(table: JobTable, clock: Clock) -> None:
-    job = table.submit(order(), "k")
+    job = table.submit(job_request(), "k")
     table.claim(job, "one")
     table.finish(job, "one", result())
     clock.now = 999.0
@@ -131,22 +133,22 @@ def test_jobs_are_kept_for_their_time_and_then_forgotten(table: JobTable, clock:
     clock.now = 1000.0
     assert table.view(job, "alice") is None
     assert table.num_bytes == 0
-    assert table.submit(order(b"other"), "k") != job
+    assert table.submit(job_request(b"other"), "k") != job
 
 
 def test_memory_and_numbers_are_bounded_and_nothing_promised_is_dropped(table: JobTable) -> None:
-    first = table.submit(order(b"x" * 60), None)
+    first = table.submit(job_request(b"x" * 60), None)
     with pytest.raises(OverloadError):
-        table.submit(order(b"x" * 60), None)
+        table.submit(job_request(b"x" * 60), None)
     table.claim(first, "one")
     table.finish(first, "one", result(b"y" * 101))
     assert table.view(first, "alice").state == "failed"
-    kept = [table.submit(order(bytes([n])), None) for n in range(2)]
+    kept = [table.submit(job_request(bytes([n])), None) for n in range(2)]
     with pytest.raises(OverloadError):  # three of one owner
-        table.submit(order(b"z"), None)
-    table.submit(order(owner="bob"), None)
+        table.submit(job_request(b"z"), None)
+    table.submit(job_request(owner="bob"), None)
     with pytest.raises(OverloadError):  # four in all
-        table.submit(order(owner="carol"), None)
+        table.submit(job_request(owner="carol"), None)
     assert all(table.view(job, "alice") for job in kept)
 
 

@@ -25,7 +25,7 @@ from expertree.serving import (
     check_binding,
     create_app,
 )
-from expertree.serving.http.keys import Gatekeeper
+from expertree.serving.http.keys import Authenticator
 from expertree.serving.http.problems import ProblemError
 from expertree.serving.metrics import Measurement
 
@@ -110,7 +110,7 @@ def test_every_key_is_compared_by_its_whole_hash(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("expertree.serving.http.keys.hmac.compare_digest", compare)
     keys = (key("alice", "secret"), key("bob", "other"))
-    assert Gatekeeper(keys).who("bearer secret") == keys[0]
+    assert Authenticator(keys).authenticate("bearer secret") == keys[0]
     assert [pair[0] for pair in compared] == [own.sha256 for own in keys]
     assert all(len(b) == 64 for _, b in compared)
 
@@ -118,7 +118,7 @@ def test_every_key_is_compared_by_its_whole_hash(monkeypatch: pytest.MonkeyPatch
 def test_a_key_has_its_requests_a_minute_and_then_waits() -> None:
     now = 0.0
     alice = key("alice", "secret", requests_per_minute=2)
-    keeper = Gatekeeper((alice,), clock=lambda: now)
+    keeper = Authenticator((alice,), clock=lambda: now)
     for _ in range(2):
         with keeper.admitted(alice):
             pass
@@ -133,7 +133,7 @@ def test_a_key_has_its_requests_a_minute_and_then_waits() -> None:
 
 def test_a_key_has_its_requests_at_a_time() -> None:
     alice, bob = key("alice", "secret", max_concurrent=1), key("bob", "other")
-    keeper = Gatekeeper((alice, bob))
+    keeper = Authenticator((alice, bob))
     with keeper.admitted(alice):
         with pytest.raises(ProblemError), keeper.admitted(alice):
             pass

@@ -71,7 +71,7 @@ def test_a_caller_who_leaves_stops_the_work_between_tiles(restorer: Restorer) ->
     seen: list[tuple[int, int]] = []
     second = threading.Event()
     pixels = random_u8(300, 300)
-    restore = restorer.apply
+    restore = restorer.restore
 
     async def leave() -> None:
         task = asyncio.current_task()
@@ -89,7 +89,7 @@ def test_a_caller_who_leaves_stops_the_work_between_tiles(restorer: Restorer) ->
         asyncio.run(leave())
     engine.close()  # waits for the thread
     assert second.is_set()
-    assert seen[-1][0] < seen[-1][1] == restore(0, pixels, Wish(tile_px=72)).num_tiles
+    assert seen[-1][0] < seen[-1][1] == restore(pixels, Wish(tile_px=72)).num_tiles
 
 
 def test_one_too_many_is_refused_and_the_others_are_answered(restorer: Restorer) -> None:
@@ -114,6 +114,6 @@ def test_too_little_memory_has_a_name(
     def fail(*_: object, **__: object) -> None:
         run_out_of_memory(kind)
 
-    monkeypatch.setattr(restorer, "apply", fail)
+    monkeypatch.setattr(restorer, "restore", fail)
     with pytest.raises(MemoryShortageError, match="tile=auto"):
         asyncio.run(LocalEngine(restorer).restore(random_u8(9, 9), AUTOMATIC))

@@ -20,17 +20,17 @@ from expertree.restorer import Restorer
 from expertree.routing import AUTOMATIC
 from expertree.serving import HttpConfig, JobLimits, Limits, LocalEngine, create_app, service
 from expertree.serving import jobs as jobs_module
-from expertree.serving.budget import BYTES_PER_PIXEL, Budget, Share
-from expertree.serving.http.options import Wanted
+from expertree.serving.budget import BYTES_PER_PIXEL, MemoryBudget, MemoryShare
+from expertree.serving.http.options import RequestOptions
 from expertree.serving.job_runner import JobRunner
-from expertree.serving.jobs import JobTable, LocalJobs, Order, make_order
-from expertree.serving.photos import Decoded, RestoredFile
+from expertree.serving.jobs import JobRequest, JobTable, LocalJobs, make_job_request
+from expertree.serving.photos import DecodedPhoto, RestoredFile
 from expertree.serving.service import Service
 from expertree.serving.threads import run_in_thread
 
 SIDE_PX = 40
 PIXEL_BYTES = BYTES_PER_PIXEL * SIDE_PX * SIDE_PX
-WANTED = Wanted(wish=AUTOMATIC)
+WANTED = RequestOptions(wish=AUTOMATIC)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def slow(restorer: Restorer, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Ser
     """Decodes one image at a time, and only once the gate is open."""
     decode = service.decode
 
-    def slowly(data: bytes, max_pixels: int) -> Decoded:
+    def slowly(data: bytes, max_pixels: int) -> DecodedPhoto:
         gate()
         return decode(data, max_pixels)
 
@@ -237,9 +237,9 @@ class Watched(LocalJobs):
         super().__init__(JobTable(limits))
         self.fetched: list[str] = []
 
-    async def order(self, job_id: str, worker: str) -> Order | None:
+    async def job_request(self, job_id: str, worker: str) -> JobRequest | None:
         self.fetched.append(job_id)
-        return await super().order(job_id, worker)
+        return await super().job_request(job_id, worker)
 
 
 def done() -> RestoredFile:
@@ -250,13 +250,13 @@ def done() -> RestoredFile:
 
 def test_jobs_that_wait_hold_no_image_and_those_that_run_hold_theirs_within_the_budget() -> None:
     limits = dataclasses.replace(JobLimits(), max_running=1)
-    budget, jobs = Budget(1000), Watched(limits)
+    budget, jobs = MemoryBudget(1000), Watched(limits)
 
     async def scenario() -> None:
         opened = asyncio.Event()
 
-        async def work(order: Order, share: Share, *_: object) -> RestoredFile:
-            assert share.num_bytes == len(order.image) == 100
+        async def work(job_request: JobRequest, share: MemoryShare, *_: object) -> RestoredFile:
+            assert share.num_bytes == len(job_request.image) == 100
             await opened.wait()
             return done()
 
@@ -264,7 +264,8 @@ def test_jobs_that_wait_hold_no_image_and_those_that_run_hold_theirs_within_the_
         with budget.share() as other:
             other.grow(950)
             asked = [
-                await jobs.submit(make_order("alice", b"x" * 100, WANTED), None) for _ in range(3)
+                await jobs.submit(make_job_request("alice", b"x" * 100, WANTED), None)
+                for _ in range(3)
             ]
             for job in asked:
                 await runner.take(job)
@@ -286,10 +287,10 @@ def test_jobs_that_wait_hold_no_image_and_those_that_run_hold_theirs_within_the_
 
 def test_a_job_that_is_told_to_come_again_keeps_its_image_and_takes_no_more_of_the_budget() -> None:
     limits = JobLimits()
-    budget, jobs = Budget(1000), Watched(limits)
+    budget, jobs = MemoryBudget(1000), Watched(limits)
     found: list[int] = []
 
-    async def work(_: Order, share: Share, *__: object) -> RestoredFile:
+    async def work(_: JobRequest, share: MemoryShare, *__: object) -> RestoredFile:
         with share.grown(400):
             found.append(budget.taken_bytes)
             if len(found) < 4:
@@ -298,7 +299,7 @@ def test_a_job_that_is_told_to_come_again_keeps_its_image_and_takes_no_more_of_t
 
     async def scenario() -> None:
         runner = JobRunner(jobs, work, limits, budget)
-        job = await jobs.submit(make_order("alice", b"x" * 100, WANTED), None)
+        job = await jobs.submit(make_job_request("alice", b"x" * 100, WANTED), None)
         await runner.take(job)
         await until(lambda: jobs._table.view(job, "alice").state == "done")
         await runner.close()

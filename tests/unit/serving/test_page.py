@@ -20,7 +20,7 @@ from expertree.errors import OverloadError
 from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
 from expertree.routing import Wish
-from expertree.serving import HttpConfig, Key, LocalEngine, Pixels, Restored, create_app
+from expertree.serving import HttpConfig, Key, LocalEngine, Pixels, RestoredPixels, create_app
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -228,7 +228,7 @@ class BusyAtFirst(LocalEngine):
 
     num_asked = 0
 
-    async def restore(self, pixels: Pixels, wish: Wish, **more: Any) -> Restored:
+    async def restore(self, pixels: Pixels, wish: Wish, **more: Any) -> RestoredPixels:
         self.num_asked += 1
         if self.num_asked == 1:
             raise OverloadError("too many wait", retry_after_s=1.0)

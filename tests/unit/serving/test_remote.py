@@ -21,8 +21,8 @@ from expertree.routing import AUTOMATIC, Wish
 from expertree.serving.deployments import GatewayConfig
 from expertree.serving.describe import describe_model
 from expertree.serving.engine import Pixels, Routed
-from expertree.serving.remote import LostError, Release, ReleaseEngine
-from expertree.serving.replica_work import Judge, RouteRequest, Tile, TileDone, TileWorker
+from expertree.serving.remote import Release, ReleaseEngine, ReplicaLostError
+from expertree.serving.replica_work import Judge, RouteRequest, Tile, TileResult, TileWorker
 from scarce import KINDS, run_out_of_memory
 
 CONFIG = GatewayConfig()
@@ -39,11 +39,11 @@ class Replicas:
         self.most_at_once = self.at_once = 0
         self.before: Callable[[Tile, int], object] = lambda _tile, _number: None
 
-    async def judge(self, release: Release, question: RouteRequest) -> Routed | OptionError:
+    async def judge(self, release: Release, request: RouteRequest) -> Routed | OptionError:
         self.apps.add(release.app)
-        return self.judging.judge([question])[0]
+        return self.judging.judge([request])[0]
 
-    async def restore(self, release: Release, tile: Tile) -> TileDone:
+    async def restore(self, release: Release, tile: Tile) -> TileResult:
         self.apps.add(release.app)
         self.tiles.append(tile)
         number = len(self.tiles)
@@ -209,7 +209,7 @@ def test_a_lost_piece_is_done_by_another_replica(restorer: Restorer, replicas: R
 
     def lose(_tile: Tile, number: int) -> None:
         if number in {2, 3}:
-            raise LostError("gone")
+            raise ReplicaLostError("gone")
 
     replicas.before = lose
     restored = asyncio.run(engine_of(replicas, restorer).restore(image, Wish(tile_px=96)))
@@ -220,7 +220,7 @@ def test_a_piece_that_is_lost_again_and_again_ends_the_request(
     restorer: Restorer, replicas: Replicas
 ) -> None:
     def lose(_tile: Tile, _number: int) -> None:
-        raise LostError("gone")
+        raise ReplicaLostError("gone")
 
     replicas.before = lose
     with pytest.raises(UnavailableError, match="went away") as caught:

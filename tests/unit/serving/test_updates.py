@@ -9,14 +9,14 @@ import pytest
 from expertree.errors import ArtefactError
 from expertree.serving import updates as module
 from expertree.serving.remote import Release
-from expertree.serving.updates import Updates
+from expertree.serving.updates import ReleaseUpdater
 
 BETWEEN_LOOKS_S = 0.01
 
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SECONDS_BETWEEN_LOOKS", BETWEEN_LOOKS_S)
+    monkeypatch.setattr(module, "_POLL_EVERY_S", BETWEEN_LOOKS_S)
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -38,7 +38,7 @@ def release(app: str) -> Release:
     )
 
 
-class Stage:
+class Deployer:
     """Puts up whatever is not called bad; all that it does takes a while, as on Serve."""
 
     def __init__(self, *up: str) -> None:
@@ -52,7 +52,7 @@ class Stage:
             raise ArtefactError("there is no such bundle")
         return f"app-{bundle}"
 
-    async def put_up(self, app: str, bundle: str) -> Release:
+    async def deploy(self, app: str, bundle: str) -> Release:
         self.log.append(f"+{app}")
         await asyncio.sleep(0)
         if bundle == "bad":
@@ -63,10 +63,10 @@ class Stage:
             self.up.append(app)
         return release(app)
 
-    async def find(self) -> tuple[Release, ...]:
+    async def running(self) -> tuple[Release, ...]:
         return tuple(release(app) for app in self.up)
 
-    async def take_down(self, app: str) -> None:
+    async def remove(self, app: str) -> None:
         self.log.append(f"-{app}")
         await self.may_go.wait()
         self.up = [other for other in self.up if other != app]
@@ -74,28 +74,28 @@ class Stage:
 
 def test_the_old_bundle_goes_when_no_gateway_has_a_request_on_it() -> None:
     async def scenario() -> None:
-        stage = Stage()
-        updates = Updates(stage)
+        deployer = Deployer()
+        updates = ReleaseUpdater(deployer)
         await updates.update("one")
-        updates.check_in("g1", seen="app-one", in_use=frozenset({"app-one"}))
-        updates.check_in("g2", seen="app-one", in_use=frozenset())
+        updates.check_in("g1", sends_to="app-one", in_use=frozenset({"app-one"}))
+        updates.check_in("g2", sends_to="app-one", in_use=frozenset())
         updating = asyncio.create_task(updates.update("two"))
-        await until(lambda: "app-two" in stage.up)
+        await until(lambda: "app-two" in deployer.up)
         await updates.drain()  # g1 does not know of the new one yet
-        assert stage.up == ["app-one", "app-two"]
-        current = updates.check_in("g1", seen="app-one", in_use=frozenset({"app-one"}))
+        assert deployer.up == ["app-one", "app-two"]
+        current = updates.check_in("g1", sends_to="app-one", in_use=frozenset({"app-one"}))
         assert current == release("app-two")
-        updates.check_in("g1", seen="app-two", in_use=frozenset({"app-one", "app-two"}))
+        updates.check_in("g1", sends_to="app-two", in_use=frozenset({"app-one", "app-two"}))
         await asyncio.sleep(2 * BETWEEN_LOOKS_S)
         assert not updating.done()  # g2 sends new requests to the old one
-        updates.check_in("g2", seen="app-two", in_use=frozenset())
+        updates.check_in("g2", sends_to="app-two", in_use=frozenset())
         status = await updating
         assert (status.serving, status.draining, status.problem) == ("two", ("app-one",), None)
         await updates.drain()
-        assert stage.up == ["app-one", "app-two"]
-        updates.check_in("g1", seen="app-two", in_use=frozenset({"app-two"}))
+        assert deployer.up == ["app-one", "app-two"]
+        updates.check_in("g1", sends_to="app-two", in_use=frozenset({"app-two"}))
         await updates.drain()
-        assert stage.up == ["app-two"]
+        assert deployer.up == ["app-two"]
         assert updates.status().draining == ()
 
     asyncio.run(scenario())
@@ -106,52 +106,52 @@ def test_the_old_bundle_goes_when_no_gateway_has_a_request_on_it() -> None:
 )
 def test_a_bad_bundle_leaves_the_old_one_serving_and_says_why(bundle: str, problem: str) -> None:
     async def scenario() -> None:
-        stage = Stage()
-        updates = Updates(stage)
+        deployer = Deployer()
+        updates = ReleaseUpdater(deployer)
         await updates.update("one")
         status = await updates.update(bundle)
-        assert (status.serving, status.wanted, status.draining) == ("one", bundle, ())
+        assert (status.serving, status.requested, status.draining) == ("one", bundle, ())
         assert status.problem is not None
         assert problem in status.problem
-        assert stage.up == ["app-one"]
-        assert "-app-one" not in stage.log
+        assert deployer.up == ["app-one"]
+        assert "-app-one" not in deployer.log
 
     asyncio.run(scenario())
 
 
 def test_the_same_bundle_again_is_not_put_up_again() -> None:
     async def scenario() -> None:
-        stage = Stage()
-        updates = Updates(stage)
+        deployer = Deployer()
+        updates = ReleaseUpdater(deployer)
         await updates.update("one")
         assert (await updates.update("one")).problem is None
-        assert stage.log == ["+app-one"]
+        assert deployer.log == ["+app-one"]
 
     asyncio.run(scenario())
 
 
 def test_of_updates_that_wait_for_one_only_the_last_is_put_up() -> None:
     async def scenario() -> None:
-        stage = Stage()
-        updates = Updates(stage)
+        deployer = Deployer()
+        updates = ReleaseUpdater(deployer)
         asked = [asyncio.create_task(updates.update(name)) for name in ("one", "two", "three")]
         await asyncio.gather(*asked)
         assert updates.status().serving == "three"
-        assert stage.log == ["+app-one", "+app-three"]
+        assert deployer.log == ["+app-one", "+app-three"]
 
     asyncio.run(scenario())
 
 
 def test_after_a_restart_the_newest_release_goes_on_and_older_ones_drain() -> None:
     async def scenario() -> None:
-        stage = Stage("app-one", "app-two")
-        updates = Updates(stage)
+        deployer = Deployer("app-one", "app-two")
+        updates = ReleaseUpdater(deployer)
         await updates.adopt()
         assert updates.status().serving == "two"
         status = await updates.update("bad")
         assert status.serving == "two"
         await updates.drain()
-        assert stage.up == ["app-two"]
+        assert deployer.up == ["app-two"]
 
     asyncio.run(scenario())
 
@@ -160,99 +160,99 @@ def test_a_gateway_that_is_silent_for_long_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scenario() -> None:
-        stage = Stage()
-        updates = Updates(stage)
+        deployer = Deployer()
+        updates = ReleaseUpdater(deployer)
         await updates.update("one")
-        updates.check_in("dead", seen="app-one", in_use=frozenset({"app-one"}))
+        updates.check_in("dead", sends_to="app-one", in_use=frozenset({"app-one"}))
         updating = asyncio.create_task(updates.update("two"))
-        await until(lambda: "app-two" in stage.up)
+        await until(lambda: "app-two" in deployer.up)
         await updates.drain()
-        assert "app-one" in stage.up
+        assert "app-one" in deployer.up
         monkeypatch.setattr(module, "SILENT_S", 0.0)
         assert (await updating).serving == "two"
         await updates.drain()
-        assert stage.up == ["app-two"]
+        assert deployer.up == ["app-two"]
 
     asyncio.run(scenario())
 
 
-async def with_two_bundles() -> tuple[Stage, Updates]:
+async def with_two_bundles() -> tuple[Deployer, ReleaseUpdater]:
     """Two is served, and one drains; no gateway has a request on it any more."""
-    stage = Stage()
-    updates = Updates(stage)
+    deployer = Deployer()
+    updates = ReleaseUpdater(deployer)
     await updates.update("one")
     await updates.update("two")
-    return stage, updates
+    return deployer, updates
 
 
 def test_an_update_back_to_a_bundle_that_is_on_its_way_down_puts_it_up_anew() -> None:
     async def scenario() -> None:
-        stage, updates = await with_two_bundles()
-        stage.may_go.clear()
+        deployer, updates = await with_two_bundles()
+        deployer.may_go.clear()
         draining = asyncio.create_task(updates.drain())
-        await until(lambda: stage.log[-1] == "-app-one")
+        await until(lambda: deployer.log[-1] == "-app-one")
         updating = asyncio.create_task(updates.update("one"))
         for _ in range(20):
             await asyncio.sleep(0)
-        stage.may_go.set()
+        deployer.may_go.set()
         await draining
         assert (await updating).serving == "one"
-        assert "app-one" in stage.up
+        assert "app-one" in deployer.up
 
     asyncio.run(scenario())
 
 
 def test_a_bundle_that_an_update_came_back_to_while_another_went_down_stays() -> None:
     async def scenario() -> None:
-        stage, updates = await with_two_bundles()
+        deployer, updates = await with_two_bundles()
         await updates.update("three")
-        stage.may_go.clear()
+        deployer.may_go.clear()
         draining = asyncio.create_task(updates.drain())
-        await until(lambda: stage.log[-1] == "-app-one")  # and two is next
+        await until(lambda: deployer.log[-1] == "-app-one")  # and two is next
         updating = asyncio.create_task(updates.update("two"))
         for _ in range(20):
             await asyncio.sleep(0)
-        stage.may_go.set()
+        deployer.may_go.set()
         await draining
         assert (await updating).serving == "two"
-        assert "app-two" in stage.up
+        assert "app-two" in deployer.up
         await updates.drain()
-        assert stage.up == ["app-two"]
+        assert deployer.up == ["app-two"]
 
     asyncio.run(scenario())
 
 
 def test_a_draining_bundle_that_does_not_come_back_keeps_its_requests() -> None:
     async def scenario() -> None:
-        stage = Stage("app-bad", "app-two")
-        updates = Updates(stage)
+        deployer = Deployer("app-bad", "app-two")
+        updates = ReleaseUpdater(deployer)
         await updates.adopt()
-        updates.check_in("g1", seen="app-two", in_use=frozenset({"app-bad"}))
+        updates.check_in("g1", sends_to="app-two", in_use=frozenset({"app-bad"}))
         status = await updates.update("bad")
         assert (status.serving, status.draining) == ("two", ("app-bad",))
-        assert stage.up == ["app-bad", "app-two"]
+        assert deployer.up == ["app-bad", "app-two"]
 
     asyncio.run(scenario())
 
 
 def test_a_fault_of_ours_leaves_the_old_bundle_serving_and_says_what_it_was() -> None:
     async def scenario() -> None:
-        stage = Stage()
-        updates = Updates(stage)
+        deployer = Deployer()
+        updates = ReleaseUpdater(deployer)
         await updates.update("one")
         status = await updates.update("odd")
         assert (status.serving, status.problem) == ("one", "KeyError: 'odd'")
-        assert stage.log[-1] == "-app-odd"
+        assert deployer.log[-1] == "-app-odd"
 
     asyncio.run(scenario())
 
 
 def test_gateways_that_came_and_went_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        updates = Updates(Stage())
+        updates = ReleaseUpdater(Deployer())
         monkeypatch.setattr(module, "SILENT_S", 0.0)
         for number in range(1000):
-            updates.check_in(f"g{number}", seen=None, in_use=frozenset())
+            updates.check_in(f"g{number}", sends_to=None, in_use=frozenset())
         await updates.update("one")
         assert len(updates._gateways) <= 1
 

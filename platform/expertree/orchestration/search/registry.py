@@ -22,7 +22,7 @@ from expertree.orchestration.search.requests import Handle, Requests
 from expertree.orchestration.search.tasks import PackedSetup
 from expertree.scheduling.dispatcher import NAMESPACE
 from expertree.scheduling.schedule import TrainingTask
-from expertree.search.record import Objectives, Reached, Trial, shape_in_words
+from expertree.search.record import Objectives, RungResult, Trial, shape_in_words
 from expertree.search.rungs import goes_on, value_of, why_stopped
 from expertree.search.single_flight import SingleFlight
 from expertree.search.space import GROUPS, flatten
@@ -332,7 +332,7 @@ class Registry:
         ]
         value, is_last = value_of(objectives), rung == len(self._fractions) - 1
         lets_on = is_last or goes_on(value, others, reduction=self._reduction)
-        reached = Reached(
+        reached = RungResult(
             rung=rung,
             fraction=self._fractions[rung],
             objectives=objectives,

@@ -26,8 +26,8 @@ from expertree.orchestration.runner import runner_of
 from expertree.orchestration.search.registry import RegistryActor
 from expertree.orchestration.search.tuning import (
     PER_TRIAL,
-    FromOptuna,
-    Listed,
+    ListedTrials,
+    OptunaProposals,
     Proposals,
     TrialSource,
     run_trial,
@@ -54,7 +54,7 @@ from expertree.search.settings import (
 from expertree.search.setup import check_space, make_setup
 from expertree.search.space import Space
 from expertree.search.state import SearchState
-from expertree.search.summary import About, SearchStatus, best_trial, summarise
+from expertree.search.summary import SearchFacts, SearchStatus, best_trial, summarise
 from expertree.search.write import write_search
 from expertree.storage import Storage
 from expertree.tracking.sweep import open_sweep
@@ -121,7 +121,7 @@ def run_search(config: SearchConfig, spaces: Path, on_record: OnRecord = lambda 
     return record
 
 
-def _track(config: SearchConfig, space: Space, about: About) -> TrackedSearch | None:
+def _track(config: SearchConfig, space: Space, about: SearchFacts) -> TrackedSearch | None:
     """Open the tracked runs of the search's trials; None if nothing is tracked."""
     folder = tracking_folder(config.tracking, config.output)
     if folder is None:
@@ -221,7 +221,7 @@ class _Writer:
     """Writes a search's record and page, and prints what has changed since the last record."""
 
     def __init__(
-        self, about: About, output: Storage, *, begin_s: float, on_record: OnRecord
+        self, about: SearchFacts, output: Storage, *, begin_s: float, on_record: OnRecord
     ) -> None:
         self.begin_s = begin_s
         self.tracked: TrackedSearch | None = None
@@ -302,15 +302,15 @@ def _proposals(
     settings, known = config.search, list(state.trials.values())
     numbers = [trial["number"] for trial in known]
     if settings.searcher == "grid":
-        return Listed(list(space.grid())[: settings.num_trials], numbers)
+        return ListedTrials(list(space.grid())[: settings.num_trials], numbers)
     if settings.searcher == "random":
-        return Listed(random_trials(space, settings.num_trials, seed=settings.seed), numbers)
+        return ListedTrials(random_trials(space, settings.num_trials, seed=settings.seed), numbers)
     if "://" in output.uri:
         raise ConfigError(
             f"search.searcher=optuna keeps its study in a file, and output={config.output} is no "
             "folder; give one, or search.searcher=random"
         )
-    return FromOptuna(
+    return OptunaProposals(
         space,
         journal=output.path(_JOURNAL),
         name=space.name,
@@ -320,7 +320,7 @@ def _proposals(
     )
 
 
-def _about(config: SearchConfig, space: Space, output: Storage) -> tuple[About, float]:
+def _about(config: SearchConfig, space: Space, output: Storage) -> tuple[SearchFacts, float]:
     """Return what the record says of the search, and the seconds that earlier starts took.
 
     Raises:
@@ -352,7 +352,7 @@ def _about(config: SearchConfig, space: Space, output: Storage) -> tuple[About, 
     wanted = settings.num_trials
     if settings.searcher == "grid" and size is not None:
         wanted = min(wanted, size)
-    about = About(
+    about = SearchFacts(
         title=config.title,
         space=space.name,
         searcher=settings.searcher,

@@ -35,7 +35,7 @@ class Proposals(Protocol):
         """Take the objectives that a trial has reached; None if it failed."""
 
 
-class Listed:
+class ListedTrials:
     """Proposals of the trials in a list, such as a grid.
 
     Args:
@@ -57,7 +57,7 @@ class Listed:
         """Do nothing: a list does not learn."""
 
 
-class FromOptuna:
+class OptunaProposals:
     """Proposals of an Optuna study, whose journal lies beside the search.
 
     Args:

@@ -37,7 +37,7 @@ from expertree.serving.updates import UpdateStatus
 APP = "expertree"
 """Name of the application, unless a file for `serve deploy` gives another."""
 
-_LOOK_EVERY_S = 0.25
+_POLL_EVERY_S = 0.25
 _READY_S = 120.0
 
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
@@ -74,7 +74,7 @@ def url_of(config: ServingConfig) -> str:
     return f"http://{config.http.host}:{config.http.port}"
 
 
-class Running:
+class RunningApplication:
     """An application that is served.
 
     Attributes:
@@ -110,8 +110,8 @@ class Running:
         """
         while (status := self.status()).serving is None:
             if status.problem is not None:
-                raise ResourceError(f"{status.wanted} is not served: {status.problem}")
-            time.sleep(_LOOK_EVERY_S)
+                raise ResourceError(f"{status.requested} is not served: {status.problem}")
+            time.sleep(_POLL_EVERY_S)
         deadline_s = time.monotonic() + _READY_S
         while not self._is_ready():  # the gateway hears of it a moment later
             if time.monotonic() > deadline_s:
@@ -119,7 +119,7 @@ class Running:
                     f"nothing is ready at {self.url} after {_READY_S:g} s; if this cluster serves "
                     "something else already, its host and port hold: give the same ones"
                 )
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_EVERY_S)
 
     def _is_ready(self) -> bool:
         where = urlsplit(self.url)
@@ -134,7 +134,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(config: ServeConfig) -> Iterator[Running]:
+def serving(config: ServeConfig) -> Iterator[RunningApplication]:
     """Serve an application for the block, on a private cluster or a running one.
 
     Raises:
@@ -158,7 +158,7 @@ def serving(config: ServeConfig) -> Iterator[Running]:
         )
         try:
             serve.run(build_application(application), name=APP)
-            running = Running(url_of(config))
+            running = RunningApplication(url_of(config))
             running.wait()
             yield running
         finally:
@@ -174,4 +174,4 @@ def update_running(config: ServeConfig) -> UpdateStatus:
     with connect(ClusterConfig(address=config.address or "auto")):
         if APP not in serve.status().applications:
             raise ResourceError(f"nothing is served there under the name '{APP}'")
-        return Running(url_of(config)).update(config.application.bundle)
+        return RunningApplication(url_of(config)).update(config.application.bundle)

@@ -14,7 +14,7 @@ from ray.serve.schema import ApplicationStatusOverview
 from expertree.config import fingerprint
 from expertree.errors import ArtefactError, ExpertreeError, ResourceError
 from expertree.orchestration.serving.handles import Handles
-from expertree.orchestration.serving.jobs import ask_table
+from expertree.orchestration.serving.jobs import call_table
 from expertree.orchestration.serving.replicas import ROUTER, build_release
 from expertree.restorer import open_bundle
 from expertree.routing import AUTOMATIC
@@ -26,7 +26,7 @@ from expertree.serving.deployments import (
 from expertree.serving.jobs import JobTable
 from expertree.serving.remote import Release, ReleaseEngine
 from expertree.serving.replica_work import SELF_TEST_PX
-from expertree.serving.updates import Updates, UpdateStatus
+from expertree.serving.updates import ReleaseUpdater, UpdateStatus
 from expertree.storage import Storage
 
 CONTROL = "control"
@@ -69,7 +69,7 @@ class Control:
         Args:
             config: Configuration of the application; its bundle is ignored here.
         """
-        self._updates = Updates(_Applications(config))
+        self._updates = ReleaseUpdater(_Applications(config))
         self._table = JobTable(config.http.jobs)
         self._adopted = asyncio.create_task(self._adopt())
         self._draining = asyncio.create_task(self._drain())
@@ -98,15 +98,15 @@ class Control:
         return self._updates.status()
 
     async def check_in(
-        self, gateway: str, seen: str | None, in_use: frozenset[str]
+        self, gateway: str, sends_to: str | None, in_use: frozenset[str]
     ) -> Release | None:
         """Note which releases a gateway uses; return the current one if it must switch to it."""
-        current = self._updates.check_in(gateway, seen=seen, in_use=in_use)
-        return None if current is None or current.app == seen else current
+        current = self._updates.check_in(gateway, sends_to=sends_to, in_use=in_use)
+        return None if current is None or current.app == sends_to else current
 
     async def jobs(self, method: str, arguments: tuple[Any, ...]) -> object:
         """Call a method of the table of jobs, for `SharedJobs`."""
-        return ask_table(self._table, method, arguments)
+        return call_table(self._table, method, arguments)
 
     async def _adopt(self) -> None:
         while True:
@@ -128,7 +128,7 @@ class Control:
 
 
 class _Applications:
-    """The `Stage` on Serve, where each release is an application with no route of its own."""
+    """The `Deployer` on Serve, where each release is an application with no route of its own."""
 
     def __init__(self, config: ServingConfig) -> None:
         self._config = config
@@ -139,7 +139,7 @@ class _Applications:
         shape = fingerprint([self._config.router, self._config.pools])
         return f"{self._prefix}{digest[:10]}-{shape[:6]}"
 
-    async def put_up(self, app: str, bundle: str) -> Release:
+    async def deploy(self, app: str, bundle: str) -> Release:
         try:
             await self._start(app, bundle)
             release = await self._describe(app)
@@ -150,7 +150,7 @@ class _Applications:
             raise ResourceError(f"its replicas do not answer: {error}") from error
         return release
 
-    async def find(self) -> tuple[Release, ...]:
+    async def running(self) -> tuple[Release, ...]:
         applications = (await asyncio.to_thread(serve.status)).applications
         running = [
             (status.last_deployed_time_s, app)
@@ -159,7 +159,7 @@ class _Applications:
         ]
         return tuple([await self._describe(app) for _, app in sorted(running)])
 
-    async def take_down(self, app: str) -> None:
+    async def remove(self, app: str) -> None:
         await asyncio.to_thread(serve.delete, app)
 
     def _check(self, bundle: str) -> str:

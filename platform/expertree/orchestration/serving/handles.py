@@ -16,8 +16,8 @@ from ray.serve.handle import DeploymentHandle
 from expertree.errors import OptionError, OverloadError, UnavailableError
 from expertree.orchestration.serving.replicas import ROUTER
 from expertree.serving.engine import Routed
-from expertree.serving.remote import LostError, Release
-from expertree.serving.replica_work import RouteRequest, Tile, TileDone
+from expertree.serving.remote import Release, ReplicaLostError
+from expertree.serving.replica_work import RouteRequest, Tile, TileResult
 
 
 class Handles:
@@ -32,21 +32,21 @@ class Handles:
         self._retry_after_s = retry_after_s
         self._handles: dict[tuple[str, str], DeploymentHandle[Any]] = {}
 
-    async def judge(self, release: Release, question: RouteRequest) -> Routed | OptionError:
+    async def judge(self, release: Release, request: RouteRequest) -> Routed | OptionError:
         """Have a router replica choose the expert for an image."""
         with self._named_errors():
             handle = self._handle(release, ROUTER)
-            answer: Routed | OptionError = await handle.judge.remote(question)
+            answer: Routed | OptionError = await handle.judge.remote(request)
             return answer
 
-    async def restore(self, release: Release, tile: Tile) -> TileDone:
+    async def restore(self, release: Release, tile: Tile) -> TileResult:
         """Have a replica of the expert's pool restore a tile."""
         with self._named_errors():
             pool = release.pools[tile.expert]
             handle = self._handle(release, pool)
             if pool in release.multiplexed:
                 handle = handle.options(multiplexed_model_id=str(tile.expert))
-            done: TileDone = await handle.restore.remote(tile)
+            done: TileResult = await handle.restore.remote(tile)
             return done
 
     def forget(self, keep: set[str]) -> None:
@@ -75,7 +75,7 @@ class Handles:
                 "too many images wait for their expert; come back in a moment", self._retry_after_s
             ) from error
         except (ActorDiedError, ActorUnavailableError, ReplicaUnavailableError) as error:
-            raise LostError(str(error).partition("\n")[0]) from error
+            raise ReplicaLostError(str(error).partition("\n")[0]) from error
         except DeploymentUnavailableError as error:
             raise UnavailableError(
                 "replicas of the model cannot be started; its operator is told why by `serve "

@@ -12,23 +12,23 @@ from ray.serve.handle import DeploymentHandle
 
 from expertree.errors import ExpertreeError, UnavailableError
 from expertree.serving.http.problems import Problem
-from expertree.serving.jobs import JobTable, JobView, Order
+from expertree.serving.jobs import JobRequest, JobTable, JobView
 from expertree.serving.photos import RestoredFile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Raised:
+class _ReturnedError:
     """An error that is returned: as an exception it would arrive wrapped in a traceback."""
 
     error: ExpertreeError
 
 
-def ask_table(table: JobTable, method: str, arguments: tuple[Any, ...]) -> object:
-    """Call a method of the table; return its answer, or its error as `_Raised`."""
+def call_table(table: JobTable, method: str, arguments: tuple[Any, ...]) -> object:
+    """Call a method of the table; return its answer, or its error as `_ReturnedError`."""
     try:
         answer: object = getattr(table, method)(*arguments)
     except ExpertreeError as error:
-        return _Raised(error=error)
+        return _ReturnedError(error=error)
     return answer
 
 
@@ -39,21 +39,21 @@ class SharedJobs:
         """Ask over a handle on `Control`."""
         self._handle = handle
 
-    async def submit(self, order: Order, idempotency_key: str | None) -> str:
+    async def submit(self, job_request: JobRequest, idempotency_key: str | None) -> str:
         """Add a job and return its id; see `JobTable.submit`."""
-        return cast("str", await self._ask("submit", order, idempotency_key))
+        return cast("str", await self._ask("submit", job_request, idempotency_key))
 
     async def claim(self, job_id: str, worker: str) -> int | None:
         """Claim a job for a worker and return its image's size in bytes; see `JobTable.claim`."""
         return cast("int | None", await self._ask("claim", job_id, worker))
 
-    async def order(self, job_id: str, worker: str) -> Order | None:
+    async def job_request(self, job_id: str, worker: str) -> JobRequest | None:
         """Return what a worker shall do; None if the job is not the worker's any more."""
-        return cast("Order | None", await self._ask("order", job_id, worker))
+        return cast("JobRequest | None", await self._ask("job_request", job_id, worker))
 
-    async def tell(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
+    async def report(self, job_id: str, worker: str, tiles: tuple[int, int] | None) -> bool:
         """Report that a worker still has a job; return whether to go on with it."""
-        return cast("bool", await self._ask("tell", job_id, worker, tiles))
+        return cast("bool", await self._ask("report", job_id, worker, tiles))
 
     async def finish(self, job_id: str, worker: str, outcome: RestoredFile | Problem) -> None:
         """Keep what came of a job, if it is still this worker's."""
@@ -76,6 +76,6 @@ class SharedJobs:
             answer = await self._handle.jobs.remote(method, arguments)
         except (RayError, RayServeException) as error:
             raise UnavailableError("the table of jobs does not answer; come back soon") from error
-        if isinstance(answer, _Raised):
+        if isinstance(answer, _ReturnedError):
             raise answer.error
         return answer

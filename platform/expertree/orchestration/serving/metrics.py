@@ -14,7 +14,7 @@ SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Upper bounds of the buckets of batch sizes."""
 
 
-class Count:
+class Counter:
     """A counter, with tags."""
 
     def __init__(self, name: str, description: str, *tags: str) -> None:
@@ -34,7 +34,7 @@ class Count:
         self._counter.inc(value, tags=_named(self._tags, tags))
 
 
-class Distribution:
+class Histogram:
     """A histogram, with tags."""
 
     def __init__(
@@ -64,23 +64,23 @@ class RayMetrics:
 
     def __init__(self) -> None:
         """Register the metrics with Ray."""
-        self._requests = Count(
+        self._requests = Counter(
             "expertree_requests", "Requests answered, and jobs done.", "endpoint", "code"
         )
-        self._seconds = Distribution(
+        self._seconds = Histogram(
             "expertree_request_seconds",
             "Time of a request, from its first byte to the last of its answer.",
             "endpoint",
         )
-        self._images = Count("expertree_images", "Images by expert, or `as-is`.", "expert", "level")
-        self._pixels = Count("expertree_pixels", "Pixels of images.")
-        self._retries = Count(
+        self._images = Counter(
+            "expertree_images", "Images by expert, or `as-is`.", "expert", "level"
+        )
+        self._pixels = Counter("expertree_pixels", "Pixels of images.")
+        self._retries = Counter(
             "expertree_image_memory_retries",
             "Times that an image was tried again in smaller tiles.",
         )
-        self._stages = Distribution(
-            "expertree_stage_seconds", "Time of an image by stage.", "stage"
-        )
+        self._stages = Histogram("expertree_stage_seconds", "Time of an image by stage.", "stage")
 
     def record(self, measurement: Measurement) -> None:
         """Count a request or job, its time and its image; see `Metrics.record`."""

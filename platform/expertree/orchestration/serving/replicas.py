@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 from torch import nn
 
 from expertree.errors import OptionError
-from expertree.orchestration.serving.metrics import SIZES, Count, Distribution
+from expertree.orchestration.serving.metrics import SIZES, Counter, Histogram
 from expertree.restorer import Restorer
 from expertree.serving.deployments import (
     PoolConfig,
@@ -29,7 +29,7 @@ from expertree.serving.replica_work import (
     Judge,
     RouteRequest,
     Tile,
-    TileDone,
+    TileResult,
     TileWorker,
 )
 
@@ -60,20 +60,20 @@ class RouterReplica:
         batched: Any = self._batched  # the decorator's methods are not in its annotation
         batched.set_max_batch_size(router.max_batch_size)
         batched.set_batch_wait_timeout_s(router.batch_wait_s)
-        self._batch_size = Distribution(
+        self._batch_size = Histogram(
             "expertree_router_batch_size", "Images that were judged together.", buckets=SIZES
         )
 
-    async def judge(self, question: RouteRequest) -> Routed | OptionError:
+    async def judge(self, request: RouteRequest) -> Routed | OptionError:
         """Choose the expert for an image."""
-        answer: Routed | OptionError = await self._batched(question)
+        answer: Routed | OptionError = await self._batched(request)
         return answer
 
     @serve.batch
-    async def _batched(self, questions: list[RouteRequest]) -> list[Routed | OptionError]:
-        self._batch_size.add(len(questions))
+    async def _batched(self, requests: list[RouteRequest]) -> list[Routed | OptionError]:
+        self._batch_size.add(len(requests))
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._judge.judge, questions)
+        return await loop.run_in_executor(self._thread, self._judge.judge, requests)
 
     def describe(self) -> Release:
         """Return what this application serves, for those who send requests to it."""
@@ -112,24 +112,24 @@ class ExpertReplica:
         self._restorer, self._pool = restorer, pool
         self._worker = TileWorker(restorer)
         self._thread = one_thread(pool)
-        self._queue = GroupedQueue[Group, Tile, TileDone](self._run, pool.batch_size)
+        self._queue = GroupedQueue[Group, Tile, TileResult](self._run, pool.batch_size)
         self._load = self._multiplexed(pool.max_experts) if pool.max_experts else None
         if self._load is None:
             for node in experts:
                 self._thread.submit(self._worker.test, node).result()
-        self._queue_s = Distribution(
+        self._queue_s = Histogram(
             "expertree_tile_queue_seconds", "Time that a tile waited in a replica.", "expert"
         )
-        self._network_s = Distribution(
+        self._network_s = Histogram(
             "expertree_tile_network_seconds",
             "Time that a group of tiles took in the network.",
             "expert",
         )
-        self._shortages = Count(
+        self._shortages = Counter(
             "expertree_memory_retries", "Times that memory ran out and less was tried."
         )
 
-    async def restore(self, tile: Tile) -> TileDone:
+    async def restore(self, tile: Tile) -> TileResult:
         """Run an expert on a tile."""
         asked = time.perf_counter()
         done = await self._queue.submit(tile.group, tile)
@@ -137,7 +137,7 @@ class ExpertReplica:
         self._queue_s.add(waited_s, tile.expert)
         return done
 
-    async def _run(self, group: Group, tiles: Sequence[Tile]) -> Sequence[TileDone]:
+    async def _run(self, group: Group, tiles: Sequence[Tile]) -> Sequence[TileResult]:
         expert = group[0]
         network = None if self._load is None else await self._load(str(expert))
         shortages = self._worker.num_memory_retries

@@ -11,14 +11,15 @@ from starlette.responses import Response
 import expertree
 from expertree.serving.engine import Engine
 from expertree.serving.http import contract
-from expertree.serving.http.auth import make_gate
-from expertree.serving.http.endpoints import add_routes
-from expertree.serving.http.job_endpoints import JobEndpoints, add_job_routes
+from expertree.serving.http.auth import make_admission
+from expertree.serving.http.endpoints import Endpoints
+from expertree.serving.http.job_endpoints import JobEndpoints
 from expertree.serving.http.middleware import RequestMiddleware
+from expertree.serving.http.operations import add_operations
 from expertree.serving.http.options import ReadText
 from expertree.serving.http.page_files import DOCS, INDEX, page_response, read_page
 from expertree.serving.http.problems import install
-from expertree.serving.http.request import Intake
+from expertree.serving.http.request import RequestReader
 from expertree.serving.http.responses import EXPOSED_HEADERS
 from expertree.serving.jobs import Jobs, JobTable, LocalJobs
 from expertree.serving.metrics import Metrics
@@ -68,9 +69,9 @@ def create_app(
     if read_text is None and config.text_model is not None:
         read_text = load_reader(config.text_model)
     service = Service(engine, config.limits)
-    intake = Intake(service, read_text)
+    reader = RequestReader(service, read_text)
     table = jobs if jobs is not None else LocalJobs(JobTable(config.jobs))
-    job_endpoints = JobEndpoints(intake, table, config.jobs, metrics)
+    job_endpoints = JobEndpoints(reader, table, config.jobs, metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -87,9 +88,8 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    admit = make_gate(config)
-    add_routes(app, intake, admit)
-    add_job_routes(app, job_endpoints, admit)
+    operations = (*Endpoints(reader).operations(), *job_endpoints.operations())
+    add_operations(app, operations, make_admission(config))
     _add_page(app)
     install(app)
     app.add_middleware(

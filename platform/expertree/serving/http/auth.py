@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
-from expertree.serving.http.keys import EVERYONE, Gatekeeper
+from expertree.serving.http.keys import ANONYMOUS, Authenticator
 from expertree.serving.http.problems import ProblemError
 from expertree.serving.settings import HttpConfig, is_loopback
 
@@ -19,7 +19,7 @@ _OWNER = "owner"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def make_gate(config: HttpConfig) -> Admit:
+def make_admission(config: HttpConfig) -> Admit:
     """Make the dependency that admits a request, or refuses it with a problem.
 
     Without keys on loopback every page that somebody has open in a browser could ask. So a request
@@ -29,14 +29,14 @@ def make_gate(config: HttpConfig) -> Admit:
     Args:
         config: Keys and sites.
     """
-    gatekeeper = Gatekeeper(config.keys)
+    authenticator = Authenticator(config.keys)
 
     async def admit(request: Request) -> AsyncIterator[None]:
         _check_host(request, config)
         _check_origin(request, config)
-        key = gatekeeper.who(request.headers.get("authorization"))
-        request.scope["state"][_OWNER] = EVERYONE if key is None else key.name
-        with gatekeeper.admitted(key):
+        key = authenticator.authenticate(request.headers.get("authorization"))
+        request.scope["state"][_OWNER] = ANONYMOUS if key is None else key.name
+        with authenticator.admitted(key):
             yield
 
     return admit

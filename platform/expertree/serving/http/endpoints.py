@@ -1,31 +1,28 @@
 """The endpoints that answer at once: restore, route, models, health."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.security import HTTPBearer
+from fastapi import Request
 from starlette.responses import Response
 
 from expertree.errors import UnavailableError
 from expertree.serving.engine import Model
 from expertree.serving.http import contract
-from expertree.serving.http.auth import Admit
-from expertree.serving.http.middleware import Note, note, note_of
-from expertree.serving.http.options import NAMES, ROUTE_NAMES, Wanted
+from expertree.serving.http.middleware import ImageMeasurement, attach_measurement, measurement_of
+from expertree.serving.http.operations import Operation
+from expertree.serving.http.options import NAMES, ROUTE_NAMES, RequestOptions
 from expertree.serving.http.problems import ProblemError
-from expertree.serving.http.request import Asked, Intake
+from expertree.serving.http.request import ParsedRequest, RequestReader
 from expertree.serving.http.responses import (
     JSON,
     HealthAnswer,
     ModelsAnswer,
     RestoreAnswer,
     RouteAnswer,
-    acceptable,
     explain,
     file_response,
     json_response,
+    negotiate_media_type,
     restore_answer,
     restore_headers,
     server_timing,
@@ -33,98 +30,75 @@ from expertree.serving.http.responses import (
 from expertree.serving.photos import FORMATS
 
 
-def add_routes(app: FastAPI, intake: Intake, admit: Admit) -> None:
-    """Add the routes of `Endpoints`, with their OpenAPI descriptions."""
-    endpoints = Endpoints(intake)
-    guarded = [Depends(admit), Depends(HTTPBearer(auto_error=False))]
-    _add_image_routes(app, endpoints, guarded)
-    _add_model_routes(app, endpoints, guarded)
-    _add_health_routes(app, endpoints)
-
-
-def _add_image_routes(app: FastAPI, endpoints: "Endpoints", guarded: Sequence[Any]) -> None:
-    app.add_api_route(
-        "/v1/restore",
-        endpoints.restore,
-        methods=["POST"],
-        summary="Restore an image",
-        dependencies=guarded,
-        response_class=Response,
-        responses={
-            200: {"model": RestoreAnswer, **contract.images("The image, restored.")},
-            **contract.problems(*contract.IMAGE_ERRORS, 406, 504),
-        },
-        openapi_extra=contract.takes_image(),
-    )
-    app.add_api_route(
-        "/v1/route",
-        endpoints.route,
-        methods=["POST"],
-        summary="Choose the expert for an image, without restoring it",
-        dependencies=guarded,
-        response_class=Response,
-        responses={
-            200: {"model": RouteAnswer, "description": "The choice, and why."},
-            **contract.problems(*contract.IMAGE_ERRORS, 504),
-        },
-        openapi_extra=contract.takes_image(ROUTE_NAMES),
-    )
-
-
-def _add_model_routes(app: FastAPI, endpoints: "Endpoints", guarded: Sequence[Any]) -> None:
-    app.add_api_route(
-        "/v1/models",
-        endpoints.models,
-        methods=["GET"],
-        summary="What is served: trees, and what each group holds",
-        dependencies=guarded,
-        response_class=Response,
-        responses={
-            200: {"model": ModelsAnswer, "description": "The models, the one in use first."},
-            **contract.problems(401, 403, 429, 503),
-        },
-    )
-    app.add_api_route(
-        "/v1/models/{model_id}",
-        endpoints.model,
-        methods=["GET"],
-        summary="One model",
-        dependencies=guarded,
-        response_class=Response,
-        responses={
-            200: {"model": Model, "description": "The model."},
-            **contract.problems(401, 403, 404, 429, 503),
-        },
-    )
-
-
-def _add_health_routes(app: FastAPI, endpoints: "Endpoints") -> None:
-    app.add_api_route(
-        "/healthz",
-        endpoints.healthz,
-        methods=["GET"],
-        summary="Whether the endpoint is alive",
-        response_class=Response,
-        responses={200: {"model": HealthAnswer, "description": "It is."}, **contract.problems()},
-    )
-    app.add_api_route(
-        "/readyz",
-        endpoints.readyz,
-        methods=["GET"],
-        summary="Whether experts are loaded",
-        response_class=Response,
-        responses={
-            200: {"model": HealthAnswer, "description": "They are."},
-            **contract.problems(503),
-        },
-    )
-
-
 class Endpoints:
     """Handlers of the routes that answer at once."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+    def __init__(self, reader: RequestReader) -> None:
+        self._reader = reader
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return the table of these operations."""
+        restored = {"model": RestoreAnswer, **contract.images("The image, restored.")}
+        routed = {"model": RouteAnswer, "description": "The choice, and why."}
+        models = {"model": ModelsAnswer, "description": "The models, the one in use first."}
+        return (
+            Operation(
+                method="POST",
+                path="/v1/restore",
+                handler=self.restore,
+                summary="Restore an image",
+                request=contract.takes_image(),
+                responses={200: restored, **contract.problems(*contract.IMAGE_ERRORS, 406, 504)},
+            ),
+            Operation(
+                method="POST",
+                path="/v1/route",
+                handler=self.route,
+                summary="Choose the expert for an image, without restoring it",
+                request=contract.takes_image(ROUTE_NAMES),
+                responses={200: routed, **contract.problems(*contract.IMAGE_ERRORS, 504)},
+            ),
+            Operation(
+                method="GET",
+                path="/v1/models",
+                handler=self.models,
+                summary="What is served: trees, and what each group holds",
+                responses={200: models, **contract.problems(401, 403, 429, 503)},
+            ),
+            Operation(
+                method="GET",
+                path="/v1/models/{model_id}",
+                handler=self.model,
+                summary="One model",
+                responses={
+                    200: {"model": Model, "description": "The model."},
+                    **contract.problems(401, 403, 404, 429, 503),
+                },
+            ),
+            *self._health_operations(),
+        )
+
+    def _health_operations(self) -> tuple[Operation, ...]:
+        alive = {"model": HealthAnswer, "description": "It is."}
+        ready = {"model": HealthAnswer, "description": "They are."}
+        return (
+            Operation(
+                method="GET",
+                path="/healthz",
+                handler=self.healthz,
+                summary="Whether the endpoint is alive",
+                responses={200: alive, **contract.problems()},
+                needs_key=False,
+            ),
+            Operation(
+                method="GET",
+                path="/readyz",
+                handler=self.readyz,
+                summary="Whether experts are loaded",
+                responses={200: ready, **contract.problems(503)},
+                needs_key=False,
+            ),
+        )
 
     async def restore(self, request: Request) -> Response:
         """Restore an image with the one expert that is chosen for it.
@@ -135,19 +109,19 @@ class Endpoints:
         base64 and the route. An image that no expert is predicted to make better comes back as it
         is, unless an option asks for an expert.
         """
-        asked = await self._intake.asked(request, NAMES)
-        media, wanted = self._answer_kind(request, asked)
-        service = self._intake.service
-        file = await self._intake.wait_for(
-            request, service.restore(asked.image, wanted, asked.share)
+        parsed = await self._reader.parse(request, NAMES)
+        media, options = self._answer_kind(request, parsed)
+        service = self._reader.service
+        file = await self._reader.wait_for(
+            request, service.restore(parsed.image, options, parsed.share)
         )
-        note(request, note_of(file))
+        attach_measurement(request, measurement_of(file))
         if media != JSON:
             answer = file_response(file)
         else:
-            why = explain(file.route, asked.model) if wanted.explain else None
+            why = explain(file.route, parsed.model) if options.explain else None
             answer = json_response(restore_answer(file, why), headers=restore_headers(file))
-        asked.share.count(len(answer.body))
+        parsed.share.grow_unchecked(len(answer.body))
         return answer
 
     async def route(self, request: Request) -> Response:
@@ -155,20 +129,22 @@ class Endpoints:
 
         The image is sent as for `/v1/restore`. Options that concern the restored file are errors.
         """
-        asked = await self._intake.asked(request, ROUTE_NAMES)
-        options, service = asked.wanted.wish, self._intake.service
-        routed, decoded = await self._intake.wait_for(
-            request, service.route(asked.image, options, asked.share)
+        parsed = await self._reader.parse(request, ROUTE_NAMES)
+        wish, service = parsed.options.wish, self._reader.service
+        routed, decoded = await self._reader.wait_for(
+            request, service.route(parsed.image, wish, parsed.share)
         )
         seconds = {"decode": decoded.seconds, **routed.seconds}
         photo = decoded.photo
-        note(request, Note(route=routed, num_pixels=photo.num_pixels, stages=seconds))
+        attach_measurement(
+            request, ImageMeasurement(route=routed, num_pixels=photo.num_pixels, stages=seconds)
+        )
         answer = RouteAnswer(
             route=routed,
             width_px=photo.width_px,
             height_px=photo.height_px,
             seconds=seconds,
-            explanation=explain(routed, asked.model) if asked.wanted.explain else None,
+            explanation=explain(routed, parsed.model) if parsed.options.explain else None,
         )
         return json_response(answer, headers={"Server-Timing": server_timing(seconds)})
 
@@ -177,14 +153,14 @@ class Endpoints:
 
         The answer also says whether an instruction may be free text.
         """
-        await self._intake.service.model()
-        models = await self._intake.service.engine.models()
-        free_text = self._intake.read_text is not None
+        await self._reader.service.model()
+        models = await self._reader.service.engine.models()
+        free_text = self._reader.read_text is not None
         return json_response(ModelsAnswer(models=models, free_text=free_text))
 
     async def model(self, model_id: str) -> Response:
         """Return one model, by its id or its digest."""
-        for model in await self._intake.service.engine.models():
+        for model in await self._reader.service.engine.models():
             if model_id in {model.id, model.digest}:
                 return json_response(model)
         raise ProblemError(
@@ -197,26 +173,26 @@ class Endpoints:
 
     async def readyz(self) -> Response:
         """Return 200 if requests are answered without waiting for a model to load, else 503."""
-        if not await self._intake.service.engine.ready():
+        if not await self._reader.service.engine.ready():
             raise UnavailableError("the model is still loading; come back in a moment", 5.0)
         return json_response(HealthAnswer(status="ready"))
 
-    def _answer_kind(self, request: Request, asked: Asked) -> tuple[str, Wanted]:
+    def _answer_kind(self, request: Request, parsed: ParsedRequest) -> tuple[str, RequestOptions]:
         """Return the media type of the answer, and the options with the format that it implies."""
-        wanted = asked.wanted
-        own = self._intake.service.check(asked.image, wanted.wish).format
+        options = parsed.options
+        own = self._reader.service.check(parsed.image, options.wish).format
         accept = ", ".join(request.headers.getlist("accept"))
-        media = acceptable(accept, own, wanted.format)
+        media = negotiate_media_type(accept, own, options.format)
         if media is None:
             raise ProblemError(
                 "not-acceptable", "The answer is an image or JSON; Accept allows neither of them."
             )
         if media == JSON:
-            return media, wanted
-        if wanted.explain:
+            return media, options
+        if options.explain:
             raise ProblemError(
                 "bad-option",
                 "An explanation comes in JSON; send Accept: application/json.",
                 option="explain",
             )
-        return media, dataclasses.replace(wanted, format=FORMATS[media])
+        return media, dataclasses.replace(options, format=FORMATS[media])

@@ -5,21 +5,26 @@ import re
 import time
 from datetime import UTC, datetime
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.security import HTTPBearer
+from fastapi import Request
 from starlette.responses import Response
 
-from expertree.serving.budget import Share
-from expertree.serving.engine import OnTile
+from expertree.images.tiling import OnTile
+from expertree.serving.budget import MemoryShare
 from expertree.serving.http import contract
-from expertree.serving.http.auth import Admit, owner_of
-from expertree.serving.http.middleware import Note, note_of, until_answered, with_note
+from expertree.serving.http.auth import owner_of
+from expertree.serving.http.middleware import (
+    ImageMeasurement,
+    measurement_of,
+    response_exit_stack,
+    with_image,
+)
+from expertree.serving.http.operations import Operation
 from expertree.serving.http.options import NAMES
 from expertree.serving.http.problems import ProblemError, problem_of
-from expertree.serving.http.request import Intake
+from expertree.serving.http.request import RequestReader
 from expertree.serving.http.responses import JobAnswer, explain, file_response, json_response
 from expertree.serving.job_runner import JobRunner
-from expertree.serving.jobs import Jobs, JobView, Order, make_order
+from expertree.serving.jobs import JobRequest, Jobs, JobView, make_job_request
 from expertree.serving.metrics import Measurement, Metrics
 from expertree.serving.photos import MEDIA_TYPES, RestoredFile
 from expertree.serving.settings import JobLimits
@@ -27,78 +32,70 @@ from expertree.serving.settings import JobLimits
 _IDEMPOTENCY_KEY = re.compile(contract.IDEMPOTENCY_KEY["schema"]["pattern"])
 
 
-def add_job_routes(app: FastAPI, endpoints: "JobEndpoints", admit: Admit) -> None:
-    """Add the routes of jobs, with their OpenAPI descriptions."""
-    guarded = [Depends(admit), Depends(HTTPBearer(auto_error=False))]
-    known = {"model": JobAnswer, "description": "How the job stands."}
-    located = {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}
-    app.add_api_route(
-        "/v1/jobs",
-        endpoints.submit,
-        methods=["POST"],
-        summary="Ask for an image to be restored, and do not wait",
-        dependencies=guarded,
-        status_code=202,
-        response_class=Response,
-        responses={
-            202: {**known, "headers": located},
-            **contract.problems(*contract.IMAGE_ERRORS),
-        },
-        openapi_extra=contract.takes_image(NAMES, contract.IDEMPOTENCY_KEY),
-    )
-    app.add_api_route(
-        "/v1/jobs/{job_id}",
-        endpoints.show,
-        methods=["GET"],
-        summary="How a job stands",
-        dependencies=guarded,
-        response_class=Response,
-        responses={200: known, **contract.problems(401, 403, 404, 429, 503)},
-    )
-    app.add_api_route(
-        "/v1/jobs/{job_id}/result",
-        endpoints.result,
-        methods=["GET"],
-        summary="The restored image",
-        dependencies=guarded,
-        response_class=Response,
-        responses={
-            200: contract.images("The image, restored."),
-            **contract.problems(401, 403, 404, 409, 429, 503),
-        },
-    )
-    app.add_api_route(
-        "/v1/jobs/{job_id}",
-        endpoints.delete,
-        methods=["DELETE"],
-        summary="Stop and forget a job",
-        dependencies=guarded,
-        status_code=204,
-        response_class=Response,
-        responses={
-            204: {"description": "It is forgotten."},
-            **contract.problems(401, 403, 404, 429, 503),
-        },
-    )
-
-
 class JobEndpoints:
     """Handlers of the routes of jobs."""
 
     def __init__(
-        self, intake: Intake, jobs: Jobs, limits: JobLimits, metrics: Metrics | None
+        self, reader: RequestReader, jobs: Jobs, limits: JobLimits, metrics: Metrics | None
     ) -> None:
         """Make the handlers and a runner for the jobs, which has none yet.
 
         Args:
-            intake: Reader of requests.
+            reader: Reader of requests.
             jobs: The table of jobs.
             limits: Limits on jobs.
             metrics: Recorder of finished jobs; None records nothing.
         """
-        self._intake, self._jobs = intake, jobs
+        self._reader, self._jobs = reader, jobs
         self._metrics = metrics
-        self.runner = JobRunner(jobs, self._work, limits, intake.service.budget)
+        self.runner = JobRunner(jobs, self._work, limits, reader.service.budget)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return the table of these operations."""
+        status = {"model": JobAnswer, "description": "How the job stands."}
+        located = {"Location": {"description": "Of the job.", "schema": {"type": "string"}}}
+        return (
+            Operation(
+                method="POST",
+                path="/v1/jobs",
+                handler=self.submit,
+                summary="Ask for an image to be restored, and do not wait",
+                request=contract.takes_image(NAMES, contract.IDEMPOTENCY_KEY),
+                status=202,
+                responses={
+                    202: {**status, "headers": located},
+                    **contract.problems(*contract.IMAGE_ERRORS),
+                },
+            ),
+            Operation(
+                method="GET",
+                path="/v1/jobs/{job_id}",
+                handler=self.show,
+                summary="How a job stands",
+                responses={200: status, **contract.problems(401, 403, 404, 429, 503)},
+            ),
+            Operation(
+                method="GET",
+                path="/v1/jobs/{job_id}/result",
+                handler=self.result,
+                summary="The restored image",
+                responses={
+                    200: contract.images("The image, restored."),
+                    **contract.problems(401, 403, 404, 409, 429, 503),
+                },
+            ),
+            Operation(
+                method="DELETE",
+                path="/v1/jobs/{job_id}",
+                handler=self.delete,
+                summary="Stop and forget a job",
+                status=204,
+                responses={
+                    204: {"description": "It is forgotten."},
+                    **contract.problems(401, 403, 404, 429, 503),
+                },
+            ),
+        )
 
     async def submit(self, request: Request) -> Response:
         """Store an image to be restored later, and return the job, whose path is in `Location`.
@@ -113,10 +110,10 @@ class JobEndpoints:
                 "bad-request", "An Idempotency-Key has 1 to 128 visible letters of ASCII."
             )
         owner = owner_of(request)
-        asked = await self._intake.asked(request, NAMES)
-        self._intake.service.check(asked.image, asked.wanted.wish)
-        order = await asyncio.to_thread(make_order, owner, asked.image, asked.wanted)
-        job_id = await self._jobs.submit(order, key)
+        parsed = await self._reader.parse(request, NAMES)
+        self._reader.service.check(parsed.image, parsed.options.wish)
+        job_request = await asyncio.to_thread(make_job_request, owner, parsed.image, parsed.options)
+        job_id = await self._jobs.submit(job_request, key)
         await self.runner.take(job_id)
         view = await self._view(job_id, owner)
         return json_response(
@@ -140,7 +137,7 @@ class JobEndpoints:
         owner = owner_of(request)
         file = await self._jobs.result(job_id, owner)
         if file is not None:
-            share = until_answered(request).enter_context(self._intake.service.budget.share())
+            share = response_exit_stack(request).enter_context(self._reader.service.budget.share())
             share.grow(len(file.data))
             return file_response(file)
         view = await self._view(job_id, owner)
@@ -168,7 +165,7 @@ class JobEndpoints:
         result = view.result
         why = None
         if view.explain and result is not None:
-            model = await self._intake.service.model()
+            model = await self._reader.service.model()
             why = explain(result.route, model) if model.digest == result.route.model else None
         return JobAnswer(
             id=view.id,
@@ -185,21 +182,25 @@ class JobEndpoints:
             problem=view.problem,
         )
 
-    async def _work(self, order: Order, share: Share, on_tile: OnTile) -> RestoredFile:
-        service, begin = self._intake.service, time.perf_counter()
+    async def _work(
+        self, job_request: JobRequest, share: MemoryShare, on_tile: OnTile
+    ) -> RestoredFile:
+        service, begin = self._reader.service, time.perf_counter()
         try:
-            file = await service.restore(order.image, order.wanted, share, on_tile=on_tile)
+            file = await service.restore(
+                job_request.image, job_request.options, share, on_tile=on_tile
+            )
         except Exception as error:
             self._record(begin, problem_of(error).problem().status, None)
             raise
-        self._record(begin, 200, note_of(file))
+        self._record(begin, 200, measurement_of(file))
         return file
 
-    def _record(self, begin: float, code: int, found: Note | None) -> None:
+    def _record(self, begin: float, code: int, found: ImageMeasurement | None) -> None:
         if self._metrics is not None:
             seconds = time.perf_counter() - begin
             measurement = Measurement(endpoint="job", method="", code=code, seconds=seconds)
-            self._metrics.record(measurement if found is None else with_note(measurement, found))
+            self._metrics.record(measurement if found is None else with_image(measurement, found))
 
 
 def _path(request: Request, job_id: str) -> str:

@@ -12,11 +12,11 @@ from expertree.serving.settings import Key
 
 MAX_TOKEN_BYTES = 1024
 
-EVERYONE = "everyone"
+ANONYMOUS = "everyone"
 """The owner of requests where there are no keys."""
 
 
-class Gatekeeper:
+class Authenticator:
     """Lets requests in that have a key, as many as the key's limits allow."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Gatekeeper:
         self._in_work = dict.fromkeys((key.name for key in keys), 0)
         self._left = {key.name: (key.requests_per_minute or 0.0, clock()) for key in keys}
 
-    def who(self, authorization: str | None) -> Key | None:
+    def authenticate(self, authorization: str | None) -> Key | None:
         """Return the key whose token a request has; None where there are no keys.
 
         Every key is compared, in a time that does not tell how much of it was right.

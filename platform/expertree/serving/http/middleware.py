@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Note:
+class ImageMeasurement:
     """What a handler adds to the measurement of its request; see `Measurement`."""
 
     route: Routed
@@ -35,9 +35,9 @@ class Note:
     num_retries: int = 0
 
 
-def note_of(file: RestoredFile) -> Note:
+def measurement_of(file: RestoredFile) -> ImageMeasurement:
     """Return the note on a restoration."""
-    return Note(
+    return ImageMeasurement(
         route=file.route,
         num_pixels=file.num_pixels,
         stages=file.seconds,
@@ -45,12 +45,12 @@ def note_of(file: RestoredFile) -> Note:
     )
 
 
-def note(request: Request, found: Note) -> None:
+def attach_measurement(request: Request, found: ImageMeasurement) -> None:
     """Add a note to a request, for its measurement."""
     request.scope["state"][_NOTE] = found
 
 
-def until_answered(request: Request) -> contextlib.ExitStack:
+def response_exit_stack(request: Request) -> contextlib.ExitStack:
     """Return a stack of contexts that stay open until the last byte of the answer is sent."""
     held: contextlib.ExitStack = request.scope["state"][_HELD]
     return held
@@ -100,7 +100,7 @@ class RequestMiddleware:
 
     def _measure(self, scope: Scope, code: int, seconds: float) -> None:
         endpoint = getattr(scope.get("route"), "path", "")
-        found: Note | None = scope["state"].get(_NOTE)
+        found: ImageMeasurement | None = scope["state"].get(_NOTE)
         _logger.info(
             "%s %s %d %.3f s, request %s",
             scope["method"],
@@ -114,10 +114,10 @@ class RequestMiddleware:
         measurement = Measurement(
             endpoint=endpoint, method=scope["method"], code=code, seconds=seconds
         )
-        self._metrics.record(measurement if found is None else with_note(measurement, found))
+        self._metrics.record(measurement if found is None else with_image(measurement, found))
 
 
-def with_note(measurement: Measurement, found: Note) -> Measurement:
+def with_image(measurement: Measurement, found: ImageMeasurement) -> Measurement:
     """Return a measurement with the content of a note."""
     return dataclasses.replace(
         measurement,

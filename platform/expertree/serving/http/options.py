@@ -36,7 +36,7 @@ _SPELLINGS: Mapping[str, PhotoFormat] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class RequestOptions:
     """The values of a request's options.
 
     Attributes:
@@ -69,7 +69,7 @@ def read_options(
     *,
     names: tuple[str, ...] = NAMES,
     read_text: ReadText | None = None,
-) -> Wanted:
+) -> RequestOptions:
     """Read options and check them against the model.
 
     Args:
@@ -86,7 +86,7 @@ def read_options(
     single = {name: own[0] for name, own in values.items()}
     if "level" in single and "confidence" in single:
         raise _wrong("level", "Level and confidence both pick the level; give one.")
-    return Wanted(
+    return RequestOptions(
         wish=Wish(
             level=_get(single, "level", lambda text: _level(text, model), None),
             expert=_get(single, "expert", lambda text: _expert(text, model), None),

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from expertree.errors import DeadlineError
-from expertree.serving.budget import Share
+from expertree.serving.budget import MemoryShare
 from expertree.serving.engine import Model
-from expertree.serving.http.middleware import until_answered
-from expertree.serving.http.options import ReadText, Wanted, read_options
+from expertree.serving.http.middleware import response_exit_stack
+from expertree.serving.http.options import ReadText, RequestOptions, read_options
 from expertree.serving.http.request_body import read_body
 from expertree.serving.service import Service
 
@@ -19,24 +19,24 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Asked:
-    """What a request asks for.
+class ParsedRequest:
+    """The image and options of a request, read and checked.
 
     Attributes:
         image: The photograph's file.
-        wanted: The options.
+        options: The options.
         model: The model that they were checked against.
         share: The request's share of the memory.
     """
 
     image: bytes
-    wanted: Wanted
+    options: RequestOptions
     model: Model
-    share: Share
+    share: MemoryShare
 
 
-class Intake:
-    """Reads requests, and waits for the work that they ask for."""
+class RequestReader:
+    """Reads requests and waits for the work that they ask for."""
 
     def __init__(self, service: Service, read_text: ReadText | None) -> None:
         """Read requests for a service.
@@ -48,7 +48,7 @@ class Intake:
         self.service = service
         self.read_text = read_text
 
-    async def asked(self, request: Request, names: tuple[str, ...]) -> Asked:
+    async def parse(self, request: Request, names: tuple[str, ...]) -> ParsedRequest:
         """Read and check what a request asks for; its memory is given back when it is answered.
 
         That is when the last byte has gone out, which a slow caller may put off, and no work on it
@@ -63,16 +63,16 @@ class Intake:
             OverloadError: If memory is short.
         """
         limits = self.service.limits
-        share = until_answered(request).enter_context(self.service.budget.share())
+        share = response_exit_stack(request).enter_context(self.service.budget.share())
         body = await read_body(request, limits, share)
         model = await self.service.model()
         given = [*request.query_params.multi_items(), *body.fields]
 
-        def read() -> Wanted:
+        def read() -> RequestOptions:
             return read_options(given, model, limits, names=names, read_text=self.read_text)
 
-        wanted = read() if self.read_text is None else await asyncio.to_thread(read)
-        return Asked(image=body.image, wanted=wanted, model=model, share=share)
+        options = read() if self.read_text is None else await asyncio.to_thread(read)
+        return ParsedRequest(image=body.image, options=options, model=model, share=share)
 
     async def wait_for(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of work, which is stopped when the deadline comes or the caller leaves.

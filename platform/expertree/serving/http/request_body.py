@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from expertree.serving.budget import Share
+from expertree.serving.budget import MemoryShare
 from expertree.serving.http.problems import ProblemError
 from expertree.serving.settings import Limits
 
@@ -43,7 +43,7 @@ class Body:
     fields: Fields
 
 
-async def read_body(request: Request, limits: Limits, share: Share) -> Body:
+async def read_body(request: Request, limits: Limits, share: MemoryShare) -> Body:
     """Read a request's body and split it into image and options.
 
     Args:
@@ -71,7 +71,7 @@ async def read_body(request: Request, limits: Limits, share: Share) -> Body:
     return body
 
 
-async def _receive(request: Request, limits: Limits, share: Share) -> bytes:
+async def _receive(request: Request, limits: Limits, share: MemoryShare) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limits.max_body_bytes:
         raise _too_large(limits)

@@ -275,7 +275,9 @@ def _runner_up(alternatives: Sequence[Alternative]) -> str:
     return f" Next is expert {alternatives[0].expert}, with {alternatives[0].probability:.0%}."
 
 
-def acceptable(accept: str | None, own: PhotoFormat, wanted: PhotoFormat | None) -> str | None:
+def negotiate_media_type(
+    accept: str | None, own: PhotoFormat, wanted: PhotoFormat | None
+) -> str | None:
     """Choose the media type to answer with (RFC 9110, section 12.5.1).
 
     Args:

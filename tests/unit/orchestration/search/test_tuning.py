@@ -4,8 +4,8 @@ from typing import Any
 
 from expertree.orchestration.search.tuning import (
     FINISHED,
-    FromOptuna,
-    Listed,
+    ListedTrials,
+    OptunaProposals,
     TrialSource,
 )
 from expertree.pipeline.settings import BuildConfig
@@ -29,9 +29,9 @@ SPACE = read_space(
 REACHED = Objectives(psnr_in=24.0, psnr_out=19.0, gpu_hours=1.0)
 
 
-def optuna(folder: Path, known: list[Trial], num_trials: int = 6) -> FromOptuna:
+def optuna(folder: Path, known: list[Trial], num_trials: int = 6) -> OptunaProposals:
     journal = str(folder / "study.journal")
-    return FromOptuna(
+    return OptunaProposals(
         SPACE, journal=journal, name="mine", seed=0, num_trials=num_trials, known=known
     )
 
@@ -73,7 +73,7 @@ def test_optuna_proposes_trials_of_the_space_and_goes_on_where_its_journal_ends(
 
 
 def test_a_list_hands_out_what_was_not_proposed_before() -> None:
-    listed = Listed([{"router.alpha": n} for n in range(4)], known=[0, 2])
+    listed = ListedTrials([{"router.alpha": n} for n in range(4)], known=[0, 2])
     assert [listed.propose() for _ in range(3)] == [
         (1, {"router.alpha": 1}),
         (3, {"router.alpha": 3}),
@@ -89,7 +89,7 @@ def test_a_longer_random_search_begins_with_the_trials_of_a_shorter_one() -> Non
 def test_what_was_cut_off_comes_first_and_a_spent_budget_ends_it(tmp_path: Path) -> None:
     source = TrialSource(
         [trial(7, "waiting")],
-        Listed([{"router.alpha": 0.5}, {"router.alpha": 0.6}], known=[]),
+        ListedTrials([{"router.alpha": 0.5}, {"router.alpha": 0.6}], known=[]),
         overrides_of=SPACE.overrides,
         registry="registry",
         num_rungs=2,
