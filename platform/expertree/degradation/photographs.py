@@ -193,10 +193,10 @@ def split_photographs(
         ValueError: If the fractions leave nothing for the experts.
         PhotoError: If there are too few photographs; says how many are needed.
     """
-    if min(val_fraction, route_fraction) <= 0:
+    if min(val_fraction, route_fraction) <= 0 or val_fraction + route_fraction >= 1:
         raise ValueError(
-            f"val_fraction and route_fraction must be positive, got {val_fraction} and "
-            f"{route_fraction}"
+            "val_fraction and route_fraction must be positive and below 1 together, got "
+            f"{val_fraction} and {route_fraction}"
         )
     splits = split_scenes(
         [photo.sha256 for photo in photos],
@@ -228,7 +228,7 @@ def split_scenes(
     """
     if min(val_fraction, route_fraction) < 0 or val_fraction + route_fraction >= 1:
         raise ValueError(
-            "val_fraction and route_fraction must be positive and below 1 together, got "
+            "val_fraction and route_fraction must be at least 0 and below 1 together, got "
             f"{val_fraction} and {route_fraction}"
         )
     num_scenes, validates, routes = len(scenes), val_fraction > 0, route_fraction > 0

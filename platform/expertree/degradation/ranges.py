@@ -17,12 +17,15 @@ _MOST_SEED = 2**31
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """The values of a parameter in and out of distribution, each from mild to severe."""
+    """The values of a parameter in and out of distribution, each from mild to severe.
 
-    usual: tuple[float, float]
+    Both must be given; the defaults stand for what was left out.
+    """
+
+    usual: tuple[float, float] = (0.0, 0.0)
     """Values in distribution."""
 
-    beyond: tuple[float, float]
+    beyond: tuple[float, float] = (0.0, 0.0)
     """Values out of it."""
 
     every: tuple[float, float] | None = None
@@ -149,6 +152,8 @@ class RangesConfig:
             ("haze.beta", self.haze.beta, 0.0, 20.0),
             ("rain.strength", self.rain.strength, 0.0, 1000.0),
         ):
+            if span is not None and (0.0, 0.0) in (span.usual, span.beyond):
+                raise ValueError(f"{name} needs usual and beyond, got {span}")
             ends = [] if span is None else [v for pair in span.by_spread.values() for v in pair]
             if ends and not least <= min(ends) <= max(ends) <= most:
                 raise ValueError(f"{name} must lie in [{least:g}, {most:g}], got {span}")

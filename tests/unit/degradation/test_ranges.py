@@ -144,5 +144,7 @@ def test_values_that_mean_nothing_are_refused_by_name():
         RangesConfig(noise=NoiseRanges(correlated_share=1.5))
     with pytest.raises(ValueError, match=r"jpeg\.quality must lie in \[1, 100\]"):
         dataclasses.replace(WIDE, jpeg=JpegRanges(quality=Span(usual=(120, 50), beyond=(50, 5))))
+    with pytest.raises(ValueError, match=r"noise\.sigma needs usual and beyond"):
+        RangesConfig(noise=NoiseRanges(sigma=Span(usual=(3, 55))))
     given = {"noise": {"sigma": {"usual": [3, 55], "beyond": [55, 70]}}}
     assert strict.load(RangesConfig, given).noise.sigma == WIDE.noise.sigma
