@@ -40,7 +40,8 @@ class Span:
 
     def draw(self, rng: np.random.Generator, severity: Severity) -> float:
         """Draw a value, uniformly; a point of shift has one value."""
-        return uniform(rng, range_at(self.by_spread, severity))
+        mild, severe = range_at(self.by_spread, severity)
+        return uniform(rng, (min(mild, severe), max(mild, severe)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -203,7 +203,5 @@ def test_a_share_of_nothing_leaves_a_part_out_and_needs_fewer_scenes():
     assert split_scenes(["a"], val_fraction=0.0, route_fraction=0.0, seed=0, what="rain") == {
         "a": "train"
     }
-    with pytest.raises(
-        PhotoError, match=r"rain: at least 2 .*train experts and to validate\), but"
-    ):
+    with pytest.raises(PhotoError, match=r"rain: at least 2 .*experts and to validate\), but"):
         split_scenes(["a"], val_fraction=0.3, route_fraction=0.0, seed=0, what="rain")
