@@ -148,12 +148,15 @@ class DegradationConfig:
                 f"chooser_mixed_fraction={mixed}, got {clean}"
             )
         for name in ("tasks", "extractor_tasks"):
-            try:
-                check_tasks(getattr(self, name) or self.tasks)
-            except ValueError as error:
-                raise ConfigError(f"{name}: {error}") from None
+            self._check_tasks(name)
         for name in ("mixed_fraction", "chooser_mixed_fraction"):
             self._check_mixed(name, getattr(self, name))
+
+    def _check_tasks(self, name: str) -> None:
+        try:
+            check_tasks(getattr(self, name) or self.tasks)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from None
 
     def _check_mixed(self, name: str, fraction: float) -> None:
         if not 0.0 <= fraction <= 1.0:

@@ -27,10 +27,10 @@ from expertree.storage import Storage
 
 _BYTES_PER_PARAMETER = 4
 
-SUSTAINED_FLOPS = 3.07e12
+SUSTAINED_FLOPS = 3.37e12
 """Operations a second that training is assumed to reach: those of Restormer on the paper's A6000,
-1128.9 billion in 0.368 s (paper 000, table 6). At this pace its 578 hours (table 7) are 13 experts
-of 290 thousand steps of 8 patches of 128 px."""
+which takes 0.368 s at 512 px (paper 000, table 6) for 620 billion multiply-adds. At this pace its
+578 hours (table 7) are 13 experts of 290 thousand steps of 8 patches of 128 px."""
 
 _PASSES = 3
 """Forward passes that a training step costs: one forward, and two for the gradients."""
