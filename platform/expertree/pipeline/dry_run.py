@@ -191,8 +191,9 @@ def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
     for one, seen in compared_with.items():
         network = one.backbone or config.experts.backbone
         work += seen * multiply_adds(network, config.experts.recipe)
+    hours = 2 * work / SUSTAINED_FLOPS / 3600
     yield (
-        f"hours    at most {2 * work / SUSTAINED_FLOPS / 3600:,.3g} GPU-hours: {work:.2g} "
+        f"hours    at most {hours:{',.0f' if hours >= 10 else '.2g'}} GPU-hours: {work:.2g} "
         f"multiply-adds, {_PASSES} forward passes a sample, at {SUSTAINED_FLOPS / 1e12:g} TFLOP/s "
         "(two operations each; Restormer on an A6000, UniRestorer's table 6); rules for other "
         "networks are not counted"
