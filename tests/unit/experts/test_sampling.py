@@ -8,7 +8,7 @@ from expertree.degradation.fresh import NO_REAL_MAPS, FreshDegradation
 from expertree.degradation.recipe import NO_RECIPE
 from expertree.experts.patches import read_patches
 from expertree.experts.sampling import cut, draw_batch
-from expertree.passes import indices_at
+from expertree.training import indices_at
 
 
 def test_a_batch_is_the_same_however_the_positions_are_grouped(storage, files):
