@@ -1,5 +1,7 @@
 """Captions of degrees, which the extractor's text tower reads (paper 000, appendix C)."""
 
+from collections.abc import Sequence
+
 from expertree.degradation.parameters import Parameters
 from expertree.degradation.recipe import Recipe
 from expertree.degradation.registry import REGISTRY
@@ -27,6 +29,17 @@ def caption(recipe: Recipe) -> str:
     if not recipe.tasks:
         return CLEAN_CAPTION
     return SEPARATOR.join(degree(task, recipe.parameters[task]) for task in recipe.tasks)
+
+
+def caption_of_kinds(tasks: Sequence[str]) -> str:
+    """Return the caption of an image of which only the kinds of degradation are known.
+
+    Args:
+        tasks: Kinds in the order in which they came about; those of the registry give their nouns,
+            others (`raindrop`) their names as words.
+    """
+    nouns = [REGISTRY[task].noun if task in REGISTRY else task.replace("_", " ") for task in tasks]
+    return SEPARATOR.join(nouns)
 
 
 ALL_DEGREES: tuple[str, ...] = tuple(

@@ -140,16 +140,18 @@ def draw_jpeg(rng: np.random.Generator, severity: Severity) -> Parameters:
 
 
 def low_light_degree(parameters: Parameters) -> str:
-    """Return `light` below gamma 1.5, `heavy` from there to 3."""
-    return _degree(number(parameters, "gamma"), (("light", 1.5), ("heavy", 3.0)))
+    """Return `light` below gamma 1.5, `heavy` from there."""
+    return _degree(number(parameters, "gamma"), (("light", 1.5),), "heavy")
 
 
 def blur_degree(parameters: Parameters) -> str:
     """Return `small` if the Gaussian is less than `LARGE_BLUR_SIZE_PX` wide, otherwise `large`.
 
     The paper gives degrees for motion blur only. A Gaussian's visible width is six deviations (the
-    mean of both axes), or the kernel's size where that cuts it off.
+    mean of both axes), or the kernel's size where that cuts it off; a disk's is its diameter.
     """
+    if "radius_px" in parameters:
+        return "small" if 2 * number(parameters, "radius_px") < LARGE_BLUR_SIZE_PX else "large"
     std_px = (number(parameters, "std_x_px") + number(parameters, "std_y_px")) / 2
     width_px = min(number(parameters, "size_px"), 6 * std_px)
     return "small" if width_px < LARGE_BLUR_SIZE_PX else "large"
@@ -161,15 +163,13 @@ def motion_blur_degree(parameters: Parameters) -> str:
 
 
 def noise_degree(parameters: Parameters) -> str:
-    """Return `small` below sigma 15, `medium` below 35, `large` to 50."""
-    limits = (("small", 15.0), ("medium", 35.0), ("large", 50.0))
-    return _degree(number(parameters, "sigma"), limits)
+    """Return `small` below sigma 15, `medium` below 35, `large` from there."""
+    return _degree(number(parameters, "sigma"), (("small", 15.0), ("medium", 35.0)), "large")
 
 
 def rain_degree(parameters: Parameters) -> str:
-    """Return `small` below strength 50, `medium` below 100, `large` to 150."""
-    limits = (("small", 50.0), ("medium", 100.0), ("large", 150.0))
-    return _degree(number(parameters, "strength"), limits)
+    """Return `small` below strength 50, `medium` below 100, `large` from there."""
+    return _degree(number(parameters, "strength"), (("small", 50.0), ("medium", 100.0)), "large")
 
 
 def snow_degree(parameters: Parameters) -> str:
@@ -190,20 +190,13 @@ def haze_degree(parameters: Parameters) -> str:
 
 
 def jpeg_degree(parameters: Parameters) -> str:
-    """Return `large` (compression) below quality 15, `medium` below 35, `small` to 50."""
-    limits = (("large", 15.0), ("medium", 35.0), ("small", 50.0))
-    return _degree(number(parameters, "quality"), limits)
+    """Return `large` (compression) below quality 15, `medium` below 35, `small` from there."""
+    return _degree(number(parameters, "quality"), (("large", 15.0), ("medium", 35.0)), "small")
 
 
-def _degree(value: float, limits: tuple[tuple[str, float], ...]) -> str:
-    """Return the first name whose limit exceeds the value; the last limit belongs to its degree."""
-    for name, limit in limits:
-        if value < limit:
-            return name
-    name, limit = limits[-1]
-    if value == limit:
-        return name
-    raise ValueError(f"{value} lies beyond the last degree, which ends at {limit}")
+def _degree(value: float, limits: tuple[tuple[str, float], ...], last: str) -> str:
+    """Return the first name whose limit exceeds the value, and the last one beyond them all."""
+    return next((name for name, limit in limits if value < limit), last)
 
 
 def range_at(ranges: Mapping[Spread, _Range], severity: Severity) -> _Range:

@@ -19,6 +19,7 @@ from expertree.degradation.looks import NATURAL, LooksConfig, draw_look, draw_sa
 from expertree.degradation.maps import NO_MAPS, MapFiles
 from expertree.degradation.parameters import Severity
 from expertree.degradation.photographs import Photo
+from expertree.degradation.ranges import PAPER_RANGES, RangesConfig
 from expertree.degradation.recipe import Kind, draw_recipe, mixable
 from expertree.degradation.synthesis import degrade
 from expertree.degradation.table import PatchSet
@@ -41,7 +42,7 @@ SCHEMA = pa.schema(
 )
 """Columns of the patch table; `lq` and `gt` are PNG, RGB, 8 bit."""
 
-_ROWS_PER_PART = 256
+ROWS_PER_PART = 256
 """Most rows of a part, which is one task of a data worker: seconds of work, some ten megabytes."""
 
 _MASKS_PER_PART = 16
@@ -91,6 +92,7 @@ class PartPlan:
         kinds: One byte for each row: the index of its task, or `_MIXED` or `_CLEAN` above `tasks`.
         maps: Real maps that its rows may use.
         looks: Colours and JPEG coding that are no degradation.
+        ranges: Ranges of parameters that differ from the paper's.
     """
 
     photo: Photo
@@ -104,6 +106,7 @@ class PartPlan:
     kinds: bytes
     maps: MapFiles = NO_MAPS
     looks: LooksConfig = NATURAL
+    ranges: RangesConfig = PAPER_RANGES
 
     @property
     def num_rows(self) -> int:
@@ -131,7 +134,12 @@ class PartPlan:
 
 
 def plan_patches(
-    patch_set: PatchSet, photos: Sequence[Photo], *, seed: int, maps: MapFiles = NO_MAPS
+    patch_set: PatchSet,
+    photos: Sequence[Photo],
+    *,
+    seed: int,
+    maps: MapFiles = NO_MAPS,
+    label: str = "",
 ) -> list[PartPlan]:
     """Plan every row of a patch set's table.
 
@@ -143,6 +151,7 @@ def plan_patches(
         photos: The photographs of the set's part; their order does not matter.
         seed: Seed of everything that is drawn when the parts are made.
         maps: Real maps, as `list_maps` found them; all others are procedural.
+        label: Name of their source, which the rows' ids have where there are several sources.
 
     Returns:
         The parts in the order of their rows' ids.
@@ -153,6 +162,7 @@ def plan_patches(
     if not photos:
         raise ValueError(f"patch set '{patch_set.name}' has no photographs")
     parts: list[PartPlan] = []
+    beginning = f"{patch_set.name}/{label}/" if label else f"{patch_set.name}/"
     chosen = sorted(photos, key=lambda photo: photo.name)
     for number, (photo, kinds) in enumerate(
         zip(chosen, _assign(patch_set, len(chosen)), strict=True)
@@ -163,17 +173,18 @@ def plan_patches(
                 patch_set=patch_set.name,
                 severity=patch_set.severity,
                 patch_px=patch_set.patch_px,
-                prefix=f"{patch_set.name}/{number:04d}-{_slug(photo.name)}",
+                prefix=f"{beginning}{number:04d}-{slug(photo.name)}",
                 seed=seed,
                 first=first,
                 tasks=patch_set.tasks,
-                kinds=kinds[first : first + _ROWS_PER_PART],
+                kinds=kinds[first : first + ROWS_PER_PART],
                 maps=_maps_of_part(
                     maps.of_photos([photo.name]), _seed_of_row(seed, patch_set.name, photo, first)
                 ),
                 looks=patch_set.looks,
+                ranges=patch_set.ranges,
             )
-            for first in range(0, len(kinds), _ROWS_PER_PART)
+            for first in range(0, len(kinds), ROWS_PER_PART)
         )
     return parts
 
@@ -208,9 +219,11 @@ def make_part(part: PartPlan, image_u8: ImageU8) -> pa.Table:
 def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8, maps: MapCuts) -> dict[str, object]:
     rng = np.random.default_rng(row.seed)
     side_px = part.patch_px
-    top_px, left_px = _place(image_u8, side_px, rng)
+    top_px, left_px = draw_place(image_u8, side_px, rng)
     clean = np.ascontiguousarray(image_u8[top_px : top_px + side_px, left_px : left_px + side_px])
-    recipe = draw_recipe(rng, tasks=row.tasks, kind=row.kind, severity=part.severity)
+    recipe = draw_recipe(
+        rng, tasks=row.tasks, kind=row.kind, severity=part.severity, ranges=part.ranges
+    )
     cuts, given = maps.draw(rng, recipe, top_px=top_px, left_px=left_px, side_px=side_px)
     recipe = dataclasses.replace(recipe, maps=cuts)
     if part.looks != NATURAL:
@@ -233,7 +246,7 @@ def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8, maps: MapCuts) ->
     }
 
 
-def _place(image_u8: ImageU8, patch_px: int, rng: np.random.Generator) -> tuple[int, int]:
+def draw_place(image_u8: ImageU8, patch_px: int, rng: np.random.Generator) -> tuple[int, int]:
     """Draw the first row and column of a patch that is not of one colour, within a few tries."""
     most_top, most_left = image_u8.shape[0] - patch_px, image_u8.shape[1] - patch_px
     top, left = 0, 0
@@ -246,7 +259,7 @@ def _place(image_u8: ImageU8, patch_px: int, rng: np.random.Generator) -> tuple[
 
 
 def _maps_of_part(maps: MapFiles, seed: int) -> MapFiles:
-    return maps.sample(np.random.default_rng(_seed_of(f"{seed}/masks")), _MASKS_PER_PART)
+    return maps.sample(np.random.default_rng(seed_of(f"{seed}/masks")), _MASKS_PER_PART)
 
 
 def _assign(patch_set: PatchSet, num_photos: int) -> list[bytes]:
@@ -264,13 +277,15 @@ def _assign(patch_set: PatchSet, num_photos: int) -> list[bytes]:
 
 
 def _seed_of_row(seed: int, patch_set: str, photo: Photo, index: int) -> int:
-    return _seed_of(f"{seed}/{patch_set}/{photo.sha256}/{index}")
+    return seed_of(f"{seed}/{patch_set}/{photo.sha256}/{index}")
 
 
-def _seed_of(text: str) -> int:
+def seed_of(text: str) -> int:
+    """Return a seed that depends on a text, below 2^63."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return the part of an id that reminds of a file's name: at most 40 letters and digits."""
     stem = PurePosixPath(name).stem.lower()
     return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:40] or "photo"

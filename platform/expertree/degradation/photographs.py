@@ -87,11 +87,33 @@ def list_photographs(
         StorageError: If the notes cannot be written.
     """
     found = _bundled() if source == BUNDLED_SOURCE else _in_folder(Path(source).expanduser())
-    notes = _Notes(known, source)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        examined = list(pool.map(partial(_examine, min_side_px=min_side_px, notes=notes), found))
-    if not is_dry:
-        notes.save()
+    return choose_photographs(found, source, min_side_px=min_side_px, known=known, is_dry=is_dry)
+
+
+def choose_photographs(
+    found: Sequence[tuple[str, str]],
+    source: str,
+    *,
+    min_side_px: int,
+    known: Storage | None = None,
+    is_dry: bool = False,
+) -> tuple[list[Photo], list[tuple[str, str]]]:
+    """Choose the usable photographs among files, each picture once.
+
+    Args:
+        found: Name and location of each file.
+        source: Name of where they are from, in errors and of the notes.
+        min_side_px: Least height and width.
+        known: See `list_photographs`.
+        is_dry: See `list_photographs`.
+
+    Returns:
+        The photographs in the order of the files, and the name and reason of each skipped file.
+
+    Raises:
+        PhotoError: If none can be used.
+    """
+    examined = examine_files(found, source, min_side_px=min_side_px, known=known, is_dry=is_dry)
     photos: dict[str, Photo] = {}
     skipped: list[tuple[str, str]] = []
     for (name, _), outcome in zip(found, examined, strict=True):
@@ -104,6 +126,31 @@ def list_photographs(
     if not photos:
         raise PhotoError(_nothing_usable(source, skipped))
     return list(photos.values()), skipped
+
+
+def examine_files(
+    found: Sequence[tuple[str, str]],
+    source: str,
+    *,
+    min_side_px: int,
+    known: Storage | None = None,
+    is_dry: bool = False,
+) -> list[Photo | str]:
+    """Decode files, and return each as a photograph, or why it cannot be used.
+
+    Args:
+        found: Name and location of each file.
+        source: Name of where they are from; each has notes of its own.
+        min_side_px: Least height and width.
+        known: See `list_photographs`.
+        is_dry: See `list_photographs`.
+    """
+    notes = _Notes(known, source)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        examined = list(pool.map(partial(_examine, min_side_px=min_side_px, notes=notes), found))
+    if not is_dry:
+        notes.save()
+    return examined
 
 
 def load_photo(photo: Photo) -> ImageU8:
@@ -151,22 +198,55 @@ def split_photographs(
             "val_fraction and route_fraction must be positive and below 1 together, got "
             f"{val_fraction} and {route_fraction}"
         )
-    num_photos = len(photos)
-    if num_photos < 3:
-        raise PhotoError(
-            "photographs: at least 3 are needed (one each to train experts, to train routers and "
-            f"to validate), but {num_photos} can be used"
+    splits = split_scenes(
+        [photo.sha256 for photo in photos],
+        val_fraction=val_fraction,
+        route_fraction=route_fraction,
+        seed=seed,
+        what="photographs",
+    )
+    return {photo.name: splits[photo.sha256] for photo in photos}
+
+
+def split_scenes(
+    scenes: Sequence[str], *, val_fraction: float, route_fraction: float, seed: int, what: str
+) -> dict[str, Split]:
+    """Divide scenes into those for experts, for routers, and for validation.
+
+    Each part gets at least one, save one whose fraction is 0.
+
+    Args:
+        scenes: Names of scenes, none twice; their order does not matter.
+        val_fraction: Share kept for validation, in [0, 1).
+        route_fraction: Share held back from the experts, in [0, 1).
+        seed: Seed of the division.
+        what: What they are scenes of, for the error.
+
+    Raises:
+        ValueError: If the fractions leave nothing for the experts.
+        PhotoError: If there are too few scenes; says how many are needed.
+    """
+    if min(val_fraction, route_fraction) < 0 or val_fraction + route_fraction >= 1:
+        raise ValueError(
+            "val_fraction and route_fraction must be at least 0 and below 1 together, got "
+            f"{val_fraction} and {route_fraction}"
         )
-    num_val = max(1, min(num_photos - 2, round(num_photos * val_fraction)))
-    num_route = max(1, min(num_photos - num_val - 1, round(num_photos * route_fraction)))
-    by_content = sorted(photos, key=lambda photo: photo.sha256)
-    order = np.random.default_rng(seed).permutation(num_photos)
+    num_scenes, validates, routes = len(scenes), val_fraction > 0, route_fraction > 0
+    least = 1 + validates + routes
+    if num_scenes < least:
+        uses = ["to train experts", *["to train routers"] * routes, *["to validate"] * validates]
+        listed = f"{', '.join(uses[:-1])} and {uses[-1]}" if len(uses) > 1 else uses[0]
+        raise PhotoError(
+            f"{what}: at least {least} are needed (one each {listed}), but {num_scenes} can be used"
+        )
+    num_val = max(1, min(num_scenes - 1 - routes, round(num_scenes * val_fraction))) * validates
+    num_route = max(1, min(num_scenes - num_val - 1, round(num_scenes * route_fraction))) * routes
+    by_content = sorted(scenes)
+    order = np.random.default_rng(seed).permutation(num_scenes)
     splits: dict[str, Split] = {}
     for rank, index in enumerate(order):
         is_route = rank < num_val + num_route
-        splits[by_content[index].name] = (
-            "val" if rank < num_val else "route" if is_route else "train"
-        )
+        splits[by_content[index]] = "val" if rank < num_val else "route" if is_route else "train"
     return splits
 
 

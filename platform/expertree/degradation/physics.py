@@ -22,6 +22,10 @@ Kernel: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 _BORDER = cv2.BORDER_REFLECT_101
 _DARKEST_ILLUMINATION = 1e-3
 
+_PATH_STEPS = 256
+_PATH_JITTER, _PATH_PULL = 0.25, 0.002
+"""Change of a shaking hand's speed at each step, and the pull back to where it began."""
+
 
 def darken(image: Image, *, illumination: Field, gamma: float) -> Image:
     """Darken an image: X = Y / I * I^gamma (equation I).
@@ -106,6 +110,55 @@ def motion_kernel(*, size_px: int, angle_deg: float) -> Kernel:
     return np.asarray(line / line.sum(), dtype=np.float64)
 
 
+def disk_kernel(*, radius_px: float) -> Kernel:
+    """Return the blur kernel of a point out of focus: a disk whose edge is one pixel soft.
+
+    Raises:
+        ValueError: If the radius is not positive.
+    """
+    if radius_px <= 0:
+        raise ValueError(f"a disk needs a positive radius, got {radius_px}")
+    along, across = _rotated_grid(int(np.ceil(radius_px)), 0.0)
+    disk = np.clip(radius_px + 0.5 - np.hypot(along, across), 0.0, 1.0)
+    return np.asarray(disk / disk.sum(), dtype=np.float64)
+
+
+def shake_kernel(*, size_px: int, rng: np.random.Generator) -> Kernel:
+    """Return a motion blur kernel along the crooked path of a camera in the hand.
+
+    The path's speed is a random walk that is pulled back to nothing, as in Boracchi and Foi (TIP
+    2012), without their impulsive jerks; it is scaled to fill the kernel.
+
+    Args:
+        size_px: Side of the kernel, odd.
+        rng: Source of the path.
+
+    Raises:
+        ValueError: If the size is even.
+    """
+    if size_px % 2 == 0:
+        raise ValueError(f"a motion kernel needs an odd size, got {size_px}")
+    speed, place = rng.standard_normal(2), np.zeros(2)
+    path = np.empty((_PATH_STEPS, 2))
+    for step in range(_PATH_STEPS):
+        speed += _PATH_JITTER * rng.standard_normal(2) - _PATH_PULL * place
+        place = place + speed / np.linalg.norm(speed)
+        path[step] = place
+    path -= (path.min(axis=0) + path.max(axis=0)) / 2
+    path *= (size_px // 2 - 0.5) / max(float(np.abs(path).max()), 1e-6)
+    spots = path + size_px // 2
+    kernel = np.zeros((size_px, size_px))
+    low = np.floor(spots).astype(int)
+    share = spots - low
+    for row in (0, 1):
+        for column in (0, 1):
+            rows = np.where(row, share[:, 0], 1.0 - share[:, 0])
+            columns = np.where(column, share[:, 1], 1.0 - share[:, 1])
+            places = np.minimum(low + np.array([row, column]), size_px - 1)
+            np.add.at(kernel, (places[:, 0], places[:, 1]), rows * columns)
+    return np.asarray(kernel / kernel.sum(), dtype=np.float64)
+
+
 def add_noise(image: Image, *, sigma: float, rng: np.random.Generator) -> Image:
     """Add noise: X = Y + N(0, sigma^2) (equation E), clipped to [0, 1].
 
@@ -116,6 +169,25 @@ def add_noise(image: Image, *, sigma: float, rng: np.random.Generator) -> Image:
     """
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     return _clip(image + noise * np.float32(sigma / 255.0))
+
+
+def add_correlated_noise(
+    image: Image, *, sigma: float, correlation_px: float, rng: np.random.Generator
+) -> Image:
+    """Add noise that is smoothed with a Gaussian, and has the deviation sigma afterwards.
+
+    Args:
+        image: The image Y.
+        sigma: Standard deviation on the scale of 0 to 255.
+        correlation_px: Deviation of the Gaussian.
+        rng: Source of the noise; `standard_normal` is drawn once, in the image's shape.
+    """
+    noise = rng.standard_normal(image.shape, dtype=np.float32).astype(np.float64)
+    size_px = 2 * int(np.ceil(3 * correlation_px)) + 1
+    kernel = gaussian_kernel(size_px=size_px, std_x_px=correlation_px, std_y_px=correlation_px)
+    taps = kernel.sum(axis=0)
+    smooth = cv2.sepFilter2D(noise, cv2.CV_64F, taps, taps, borderType=_BORDER)
+    return _clip(image + smooth * (sigma / 255.0 / float((taps**2).sum())))
 
 
 def add_rain(image: Image, *, streaks: Field) -> Image:
@@ -160,6 +232,19 @@ def code_jpeg(image: Image, *, quality: int) -> Image:
         quality: libjpeg's quality, 1 to 95.
     """
     return from_u8(jpeg_round_trip(to_u8(image), quality))
+
+
+def code_jpeg_shifted(image: Image, *, quality: int, shift_x_px: int, shift_y_px: int) -> Image:
+    """Code an image as JPEG on a grid that does not begin at its corner, and decode it again.
+
+    Args:
+        image: The image Y.
+        quality: libjpeg's quality, 1 to 95.
+        shift_x_px: Columns of the first blocks that lie outside of the image, 0 to 7.
+        shift_y_px: Rows of them.
+    """
+    framed = np.pad(to_u8(image), ((shift_y_px, 0), (shift_x_px, 0), (0, 0)), mode="edge")
+    return from_u8(jpeg_round_trip(framed, quality)[shift_y_px:, shift_x_px:])
 
 
 def from_u8(image_u8: np.ndarray[Any, np.dtype[np.uint8]]) -> Image:

@@ -9,6 +9,7 @@ import numpy as np
 
 from expertree.config import canonical_json, load
 from expertree.degradation.parameters import Parameters, Severity, check_severity
+from expertree.degradation.ranges import PAPER_RANGES, RangesConfig, draw_parameters
 from expertree.degradation.registry import MIXABLE, REGISTRY, check_tasks
 from expertree.images.io import Subsampling
 
@@ -20,6 +21,10 @@ GATE_PROBABILITY = 0.5
 """Chance of each degradation to be part of a mixture (paper 000, appendix B.2)."""
 
 MIN_MIXED_TASKS = 2
+
+NO_RECIPE = "{}"
+"""What stands in place of a recipe where a picture was not made here, but is as it was found."""
+
 _MAX_SEED = 2**63
 
 
@@ -133,7 +138,12 @@ class Recipe:
 
 
 def draw_recipe(
-    rng: np.random.Generator, *, tasks: tuple[str, ...], kind: Kind, severity: Severity
+    rng: np.random.Generator,
+    *,
+    tasks: tuple[str, ...],
+    kind: Kind,
+    severity: Severity,
+    ranges: RangesConfig = PAPER_RANGES,
 ) -> Recipe:
     """Choose degradations, and draw their parameters and the recipe's seed.
 
@@ -143,6 +153,7 @@ def draw_recipe(
         kind: `single` takes one of them; `mixed` opens a gate for each mixable one with
             `GATE_PROBABILITY`, again until at least `MIN_MIXED_TASKS` are open; `clean` takes none.
         severity: The ranges of all parameters, or one point in them.
+        ranges: Ranges that differ from the paper's.
 
     Raises:
         ValueError: If a task or the severity is unknown, or a mixture has less than
@@ -152,7 +163,7 @@ def draw_recipe(
         check_tasks(tasks)
     check_severity(severity)
     chosen = _choose(rng, tasks, kind)
-    parameters = {task: REGISTRY[task].draw(rng, severity) for task in chosen}
+    parameters = {task: draw_parameters(task, rng, severity, ranges) for task in chosen}
     return Recipe(tasks=chosen, parameters=parameters, seed=int(rng.integers(_MAX_SEED)))
 
 

@@ -60,13 +60,18 @@ def _low_light(image: Image, parameters: Parameters, _: np.random.Generator, map
 
 
 def _motion_blur(image: Image, parameters: Parameters, _: np.random.Generator, __: Maps) -> Image:
-    kernel = physics.motion_kernel(
-        size_px=int(number(parameters, "size_px")), angle_deg=number(parameters, "angle_deg")
-    )
+    size_px = int(number(parameters, "size_px"))
+    if "path_seed" in parameters:
+        path = np.random.default_rng(int(number(parameters, "path_seed")))
+        return physics.blur(image, kernel=physics.shake_kernel(size_px=size_px, rng=path))
+    kernel = physics.motion_kernel(size_px=size_px, angle_deg=number(parameters, "angle_deg"))
     return physics.blur(image, kernel=kernel)
 
 
 def _blur(image: Image, parameters: Parameters, _: np.random.Generator, __: Maps) -> Image:
+    if "radius_px" in parameters:
+        disk = physics.disk_kernel(radius_px=number(parameters, "radius_px"))
+        return physics.blur(image, kernel=disk)
     size_px = int(number(parameters, "size_px"))
     std_x_px, std_y_px = number(parameters, "std_x_px"), number(parameters, "std_y_px")
     if std_x_px == std_y_px:
@@ -81,7 +86,11 @@ def _blur(image: Image, parameters: Parameters, _: np.random.Generator, __: Maps
 
 
 def _noise(image: Image, parameters: Parameters, rng: np.random.Generator, _: Maps) -> Image:
-    return physics.add_noise(image, sigma=number(parameters, "sigma"), rng=rng)
+    sigma = number(parameters, "sigma")
+    if "correlation_px" not in parameters:
+        return physics.add_noise(image, sigma=sigma, rng=rng)
+    width_px = number(parameters, "correlation_px")
+    return physics.add_correlated_noise(image, sigma=sigma, correlation_px=width_px, rng=rng)
 
 
 def _rain(image: Image, parameters: Parameters, rng: np.random.Generator, maps: Maps) -> Image:
@@ -128,6 +137,13 @@ def _haze(image: Image, parameters: Parameters, rng: np.random.Generator, maps: 
 
 
 def _jpeg(image: Image, parameters: Parameters, _: np.random.Generator, __: Maps) -> Image:
+    if "first_quality" in parameters:
+        image = physics.code_jpeg_shifted(
+            image,
+            quality=int(number(parameters, "first_quality")),
+            shift_x_px=int(number(parameters, "shift_x_px")),
+            shift_y_px=int(number(parameters, "shift_y_px")),
+        )
     return physics.code_jpeg(image, quality=int(number(parameters, "quality")))
 
 

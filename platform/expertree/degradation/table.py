@@ -9,6 +9,7 @@ import dataclasses
 from expertree.degradation.looks import NATURAL, LooksConfig
 from expertree.degradation.parameters import Severity
 from expertree.degradation.photographs import Split
+from expertree.degradation.ranges import PAPER_RANGES, RangesConfig
 from expertree.degradation.recipe import MIN_MIXED_TASKS, mixable
 from expertree.degradation.registry import DEFAULT_TASKS, MIXABLE, check_tasks
 from expertree.errors import ConfigError
@@ -50,8 +51,10 @@ class PatchSet:
         tasks: Single degradations, and what mixtures are made of.
         clean_fraction: Share of the patches that is clean.
         looks: Colours and JPEG coding that are no degradation.
-        also: Other parts of the photographs that they are cut from too.
+        also: Other parts of the pictures that they are cut from too.
         scored_px: Side of the middle that experts are scored on; None for the whole patch.
+        ranges: Ranges of parameters that differ from the paper's.
+        takes_pairs: Whether pairs give rows too, where a build has some.
     """
 
     name: str
@@ -65,6 +68,13 @@ class PatchSet:
     looks: LooksConfig = NATURAL
     also: tuple[Split, ...] = ()
     scored_px: int | None = None
+    ranges: RangesConfig = PAPER_RANGES
+    takes_pairs: bool = False
+
+    @property
+    def parts(self) -> tuple[Split, ...]:
+        """The parts of the pictures that they are cut from."""
+        return (self.part, *self.also)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +105,10 @@ class DegradationConfig:
             pictures are as they are.
         tasks: Single degradations; each gets the same number of patches. Mixtures are made of
             those that can be mixed.
+        extractor_tasks: Single degradations of the extractor's set, where it should know others
+            than those that experts are trained on: kinds that experts meet in pairs alone have no
+            degrees, and the extractor learns from degrees. Null for `tasks`.
+        ranges: Ranges of parameters that differ from the paper's.
     """
 
     patch_px: int = 128
@@ -111,6 +125,8 @@ class DegradationConfig:
     chooser_clean_fraction: float = 0.1
     looks: LooksConfig = LooksConfig()
     tasks: tuple[str, ...] = DEFAULT_TASKS
+    extractor_tasks: tuple[str, ...] | None = None
+    ranges: RangesConfig = PAPER_RANGES
 
     def __post_init__(self) -> None:
         """Raise ConfigError unless sizes, fractions and tasks can work together.
@@ -131,12 +147,16 @@ class DegradationConfig:
                 "chooser_clean_fraction must lie in [0, 1] and leave room for "
                 f"chooser_mixed_fraction={mixed}, got {clean}"
             )
-        try:
-            check_tasks(self.tasks)
-        except ValueError as error:
-            raise ConfigError(f"tasks: {error}") from None
+        for name in ("tasks", "extractor_tasks"):
+            self._check_tasks(name)
         for name in ("mixed_fraction", "chooser_mixed_fraction"):
             self._check_mixed(name, getattr(self, name))
+
+    def _check_tasks(self, name: str) -> None:
+        try:
+            check_tasks(getattr(self, name) or self.tasks)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from None
 
     def _check_mixed(self, name: str, fraction: float) -> None:
         if not 0.0 <= fraction <= 1.0:
@@ -155,21 +175,19 @@ class DegradationConfig:
             if they have patches.
         """
         usual, choosers = self.mixed_fraction, self.chooser_mixed_fraction
+        extractor = dataclasses.replace(
+            self.patch_set("extractor", "train", "any", self.num_extractor, choosers),
+            tasks=self.extractor_tasks or self.tasks,
+        )
         route = dataclasses.replace(
-            self.patch_set("route", "route", "in", self.num_route, choosers),
+            self._with_pairs("route", "route", self.num_route, choosers),
             also=("train",),
             scored_px=self.route_scored_px if self.route_scored_px < self.patch_px else None,
         )
         sets = [
-            self._of_training(self.patch_set("train", "train", "in", self.num_train, usual), 0.0),
-            *(
-                self._of_training(made, self.chooser_clean_fraction)
-                for made in (
-                    self.patch_set("extractor", "train", "any", self.num_extractor, choosers),
-                    route,
-                )
-            ),
-            self.patch_set("val_in", "val", "in", self.num_val_in, usual),
+            self._of_training(self._with_pairs("train", "train", self.num_train, usual), 0.0),
+            *(self._of_training(made, self.chooser_clean_fraction) for made in (extractor, route)),
+            self._with_pairs("val_in", "val", self.num_val_in, usual),
             self.patch_set("val_out", "val", "out", self.num_val_out, usual),
         ]
         if self.num_val_clean:
@@ -185,10 +203,15 @@ class DegradationConfig:
         """
         usual = self.mixed_fraction
         sets = (
-            self.patch_set("select_in", "val", "in", self.num_val_in, usual),
+            self._with_pairs("select_in", "val", self.num_val_in, usual),
             self.patch_set("select_out", "val", "out", self.num_val_out, usual),
         )
         return {patch_set.name: patch_set for patch_set in sets}
+
+    def _with_pairs(self, name: str, part: Split, num_patches: int, mixed: float) -> PatchSet:
+        """Return a set that pairs give rows to as well; what is synthesised is in distribution."""
+        made = self.patch_set(name, part, "in", num_patches, mixed)
+        return dataclasses.replace(made, takes_pairs=True)
 
     def _of_training(self, patch_set: PatchSet, clean_fraction: float) -> PatchSet:
         return dataclasses.replace(patch_set, clean_fraction=clean_fraction, looks=self.looks)
@@ -218,4 +241,5 @@ class DegradationConfig:
             mixed_fraction=mixed_fraction,
             patch_px=self.patch_px,
             tasks=self.tasks,
+            ranges=self.ranges,
         )

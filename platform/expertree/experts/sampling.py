@@ -14,7 +14,7 @@ import torch
 from jaxtyping import UInt8
 
 from expertree.degradation.fresh import FreshDegradation
-from expertree.degradation.recipe import Recipe
+from expertree.degradation.recipe import NO_RECIPE, Recipe
 from expertree.experts.batches import Batch
 from expertree.experts.patches import PairedPatches
 from expertree.images.arrays import ImageU8
@@ -43,8 +43,9 @@ def draw_batch(
         patch_px: Side of the crops.
         augment: Whether to flip and turn.
         seed: Of order, places, orientations, and of what is degraded anew.
-        fresh: Degrades the clean patches anew; None takes the stored degraded ones. A patch is
-            degraded whole and cut afterwards: blur sees beyond the crop's border, haze its depth.
+        fresh: Degrades the clean patches anew; None takes the stored degraded ones, as do pairs,
+            which have no recipe. A patch is degraded whole and cut afterwards: blur sees beyond the
+            crop's border, haze its depth.
 
     Raises:
         ValueError: If a patch is smaller than the crop.
@@ -57,10 +58,7 @@ def draw_batch(
         degraded = patches.images("lq", indices)
     else:
         seeds = (_random_bits(positions, seed ^ _FRESH) >> np.uint64(1)).tolist()
-        degraded = [
-            fresh(image, _recipe(text), own)
-            for image, text, own in zip(clean, patches.recipes(indices), seeds, strict=True)
-        ]
+        degraded = _degrade_anew(patches, indices, clean, seeds, fresh)
     for side, images in enumerate((degraded, clean)):
         for n, image in enumerate(images):
             both[side, n] = cut(image, int(bits[n]), patch_px=patch_px, augment=augment)
@@ -94,6 +92,23 @@ def cut(image: ImageU8, bits: int, *, patch_px: int, augment: bool) -> UInt8[np.
     crop = crop[::-1] if bits & 1 else crop
     crop = crop[:, ::-1] if bits & 2 else crop
     return crop.transpose(1, 0, 2) if bits & 4 else crop
+
+
+def _degrade_anew(
+    patches: PairedPatches,
+    indices: Sequence[int],
+    clean: Sequence[ImageU8],
+    seeds: Sequence[int],
+    fresh: FreshDegradation,
+) -> list[ImageU8]:
+    """Degrade clean patches anew; those of pairs keep the degradation that they came with."""
+    recipes = patches.recipes(indices)
+    found = [index for index, text in zip(indices, recipes, strict=True) if text == NO_RECIPE]
+    stored = iter(patches.images("lq", found) if found else ())
+    return [
+        next(stored) if text == NO_RECIPE else fresh(image, _recipe(text), own)
+        for image, text, own in zip(clean, recipes, seeds, strict=True)
+    ]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -285,7 +285,8 @@ def _say(
     if "grown" in record:
         lines.append(record["grown"]["said"])
     if num_skipped:
-        lines.append(f"{num_skipped} files of {config.photographs.source} were skipped; see report")
+        where = "data.sources" if config.data.sources else config.photographs.source
+        lines.append(f"{num_skipped} files of {where} were skipped; see report")
     lines += [
         f"bundle  {output.path(BUNDLE)}",
         f"report  {output.path('report.html')}",

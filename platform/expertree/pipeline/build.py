@@ -10,11 +10,6 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from expertree.degradation.fresh import RealMaps
-from expertree.degradation.maps import list_maps
-from expertree.degradation.photographs import (
-    list_photographs,
-    split_photographs,
-)
 from expertree.degradation.table import CLEAN_SET
 from expertree.errors import ResourceError
 from expertree.hierarchy import ROOT
@@ -26,16 +21,12 @@ from expertree.pipeline.extractor import make_extractor
 from expertree.pipeline.follow_training import prepare_tracking
 from expertree.pipeline.grow import grow_tree, keep_experts, past_of
 from expertree.pipeline.networks import check_weights
-from expertree.pipeline.patch_sets import (
-    SplitPhotographs,
-    embed_tables,
-    make_tables,
-    score_tables,
-)
+from expertree.pipeline.patch_sets import embed_tables, make_tables, score_tables
 from expertree.pipeline.routers import serving_plans, train_router_on
 from expertree.pipeline.runner import OnDone, OnStatus
 from expertree.pipeline.score import CLASSICAL, INPUTS, Scored
 from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.sources import Material, list_material
 from expertree.pipeline.stages import NotMadeError, Workbench, check_whole, key_of
 from expertree.pipeline.tree import Hierarchy, cut_tree, shard_tree
 from expertree.restorer import write_bundle
@@ -58,7 +49,7 @@ class Built:
     of all patches that experts were trained on: this build's, then those of the builds before.
     """
 
-    material: SplitPhotographs
+    material: Material
     tables: Mapping[str, Storage]
     extractor: Storage
     embeddings: Mapping[str, Storage]
@@ -84,12 +75,13 @@ class Built:
         return {plan.comparison: plan for plan in self.experts if plan.comparison is not None}
 
 
-def prepare(config: BuildConfig, *, is_dry: bool = False) -> SplitPhotographs:
-    """Check the configuration before any work starts, and list the photographs.
+def prepare(config: BuildConfig, *, is_dry: bool = False) -> Material:
+    """Check the configuration before any work starts, and list what to train on.
 
     Args:
         config: Configuration of the build.
-        is_dry: Whether to leave nothing in the store, not even notes of the photographs.
+        is_dry: Whether to leave nothing in the store, not even notes of the photographs; no GPU is
+            needed then.
 
     Raises:
         ExpertreeError: If the build cannot run; one sentence says what is wrong and what to do.
@@ -99,30 +91,15 @@ def prepare(config: BuildConfig, *, is_dry: bool = False) -> SplitPhotographs:
     check_weights(config.experts)
     prepare_tracking(config.tracking, config.output)
     joins = config.cluster.address is not None
-    if config.cluster.use_gpu and not joins and not torch.cuda.is_available():
+    if config.cluster.use_gpu and not (joins or is_dry or torch.cuda.is_available()):
         raise ResourceError(
             "cluster.use_gpu=true, but this machine has no GPU that torch can use; set "
             "cluster.use_gpu=false, or give cluster.address of a cluster that has some"
         )
-    photos, skipped = list_photographs(
-        config.photographs.source,
-        min_side_px=config.degradation.patch_px,
-        known=Storage.open(config.store).sub("photographs"),
-        is_dry=is_dry,
-    )
-    splits = split_photographs(
-        photos,
-        val_fraction=config.photographs.val_fraction,
-        route_fraction=config.photographs.route_fraction,
-        seed=config.seed,
-    )
-    maps = list_maps(config.photographs.maps, photos, patch_px=config.degradation.patch_px)
-    return SplitPhotographs(photos=photos, skipped=skipped, splits=splits, maps=maps)
+    return list_material(config, is_dry=is_dry)
 
 
-def build(
-    config: BuildConfig, material: SplitPhotographs, bench: Workbench, on_status: OnStatus
-) -> Built:
+def build(config: BuildConfig, material: Material, bench: Workbench, on_status: OnStatus) -> Built:
     """Run all stages up to the bundle."""
     past = past_of(config)
     sets = config.degradation.patch_sets()
@@ -145,7 +122,8 @@ def build(
     )
     _train_experts(config, bench, material, hierarchy, plans, shards=shards, on_status=on_status)
     given = _given_to_routers(tables, embeddings, past)
-    classical = choose_classical(bench, config.degradation.tasks, tables["route"])
+    kinds = material.kinds(config.degradation.tasks)
+    classical = choose_classical(bench, kinds, tables["route"])
     experts, wanted = _wanted_scores(plans, given, _validation_sets(config, tables), classical)
     scores = score_tables(bench, {**tables, **given.tables}, experts, wanted)
     serving = serving_plans(
@@ -194,7 +172,7 @@ def _tree(
 def _train_experts(
     config: BuildConfig,
     bench: Workbench,
-    material: SplitPhotographs,
+    material: Material,
     hierarchy: Hierarchy,
     plans: Sequence[ExpertPlan],
     *,

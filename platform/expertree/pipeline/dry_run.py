@@ -1,5 +1,6 @@
 """Describes what a build would do, without doing it (`--dry-run`)."""
 
+import itertools
 import math
 import os
 import tempfile
@@ -7,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from expertree.events import EventLog
-from expertree.experts import RecipeConfig
+from expertree.experts import BackboneConfig, RecipeConfig
 from expertree.experts.adapter import adapter_shapes
 from expertree.experts.backbones import describe_backbone
 from expertree.pipeline.build import build, prepare
@@ -16,6 +17,7 @@ from expertree.pipeline.costs import rates_of, seconds_of
 from expertree.pipeline.experts import ExpertPlan
 from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.sources import missing_folders
 from expertree.pipeline.stages import NotMadeError, Workbench
 from expertree.report import formatting
 from expertree.scheduling.budget import device_hours
@@ -25,6 +27,17 @@ from expertree.storage import Storage
 
 _BYTES_PER_PARAMETER = 4
 
+SUSTAINED_FLOPS = 3.37e12
+"""Operations a second that training is assumed to reach: those of Restormer on the paper's A6000,
+which takes 0.368 s at 512 px (paper 000, table 6) for 620 billion multiply-adds. At this pace its
+578 hours (table 7) are 13 experts of 290 thousand steps of 8 patches of 128 px."""
+
+_PASSES = 3
+"""Forward passes that a training step costs: one forward, and two for the gradients."""
+
+_PNG_SHARE = 0.75
+"""Bytes of a stored patch over those of its pixels, noisy and clean ones together."""
+
 
 def describe_plan(config: BuildConfig) -> str:
     """Say what a build of this configuration would find in the store, and what it would make.
@@ -32,8 +45,12 @@ def describe_plan(config: BuildConfig) -> str:
     Raises:
         ExpertreeError: If the build itself would refuse to run.
     """
-    material = prepare(config, is_dry=True)
     lines = [f"plan     {config.output}, nothing is started"]
+    absent = missing_folders(config)
+    if absent:
+        lines.append(f"data     not there: {', '.join(absent)}; what follows needs none of it")
+        return "\n".join([*lines, *_lines_before_the_tree(config)])
+    material = prepare(config, is_dry=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(
             store=Storage.open(config.store),
@@ -167,7 +184,47 @@ def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
     by_level = config.experts.num_samples if own is None else [own] * len(groups)
     total = sum(count * samples for count, samples in zip(groups, by_level, strict=True))
     path = config.experts.samples_of_path(len(groups))
-    total += sum(one.count(path=path, tree=total) for one in compared)
-    yield f"samples  at most {total:,} to train on in all"
+    compared_with = {one: one.count(path=path, tree=total) for one in compared}
+    num_samples = total + sum(compared_with.values())
+    yield f"samples  at most {num_samples:,} to train on in all"
+    work = total * multiply_adds(config.experts.backbone, config.experts.recipe)
+    for one, seen in compared_with.items():
+        network = one.backbone or config.experts.backbone
+        work += seen * multiply_adds(network, config.experts.recipe)
+    hours = 2 * work / SUSTAINED_FLOPS / 3600
+    yield (
+        f"hours    at most {hours:{',.0f' if hours >= 10 else '.2g'}} GPU-hours: {work:.2g} "
+        f"multiply-adds, {_PASSES} forward passes a sample, at {SUSTAINED_FLOPS / 1e12:g} TFLOP/s "
+        "(two operations each; Restormer on an A6000, UniRestorer's table 6); rules for other "
+        "networks are not counted"
+    )
+    if config.reference is not None:
+        yield f"paper    {config.reference}"
     most = training_bytes(size, size, config.experts.recipe)
     yield f"memory   {most / 2**20:,.0f} MiB a lane for weights and optimiser, and activations"
+    stored = stored_bytes(config, num_networks=sum(groups) + len(compared))
+    yield f"disk     about {stored / 2**30:,.3g} GiB for the store: patches and weights"
+
+
+def multiply_adds(backbone: BackboneConfig, recipe: RecipeConfig) -> float:
+    """Return the multiply-adds of training a network on one sample, the mean over its stages."""
+    whole = describe_backbone(backbone).multiply_adds_512
+    begins = [0.0, *(stage.from_fraction for stage in recipe.progressive), 1.0]
+    sides = [recipe.patch_px, *(stage.patch_px for stage in recipe.progressive)]
+    shares = [end - begin for begin, end in itertools.pairwise(begins)]
+    pixels = sum(share * side**2 for share, side in zip(shares, sides, strict=True))
+    return float(_PASSES * whole * pixels / 512**2)
+
+
+def stored_bytes(config: BuildConfig, *, num_networks: int) -> float:
+    """Return about how many bytes the store will hold: patches, the training ones twice, weights.
+
+    Args:
+        config: Configuration of the build.
+        num_networks: Networks to store, each as large as the usual backbone.
+    """
+    sets = config.degradation.patch_sets()
+    num_patches = sum(one.num_patches for one in sets.values()) + sets["train"].num_patches
+    patches = num_patches * 2 * 3 * config.degradation.patch_px**2 * _PNG_SHARE
+    size = describe_backbone(config.experts.backbone).num_parameters
+    return patches + _BYTES_PER_PARAMETER * size * num_networks

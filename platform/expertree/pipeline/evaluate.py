@@ -148,7 +148,7 @@ def _expert_record(
 
 
 def _evaluate(config: BuildConfig, built: Built) -> dict[str, Any]:
-    tasks = config.degradation.tasks
+    tasks = built.material.kinds(config.degradation.tasks)
     tables: list[dict[str, Any]] = []
     sent: dict[str, Any] = {}
     router = built.router

@@ -1,12 +1,13 @@
-"""Makes a report's example pictures: validation photographs, degraded and then restored."""
+"""Makes a report's example pictures: validation pictures, degraded and then restored."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
-from expertree.degradation.captions import caption
+from expertree.degradation.captions import caption, caption_of_kinds
 from expertree.degradation.parameters import DISTRIBUTIONS, Distribution
 from expertree.degradation.photographs import load_photo
 from expertree.degradation.recipe import Kind, draw_recipe, mixable
@@ -24,13 +25,26 @@ from expertree.routing import Route
 EXAMPLE_PX = 256
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Example:
+    """A picture to restore: its name in the report, and what is wrong with it."""
+
+    name: str
+    picture: str
+    tasks: tuple[str, ...]
+    caption: str
+    distribution: Distribution
+    spoiled: ImageU8
+    clean: ImageU8
+
+
 def make_examples(
     config: BuildConfig, built: Built
 ) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-    """Make the examples: crops of validation photographs, degraded, restored by the bundle, clean.
+    """Make the examples: crops of validation pictures, degraded, restored by the bundle, clean.
 
-    Each also has the result of the network that the tree is compared with; of several, the one
-    that was trained longest.
+    Photographs are degraded here; pairs are degraded as they came. Each example also has the result
+    of the network that the tree is compared with; of several, the one that was trained longest.
 
     Returns:
         A record for each example, and the pictures that it names, as PNG.
@@ -40,31 +54,62 @@ def make_examples(
     alone = {} if longest is None else {longest[0]: load_expert(longest[1].result).eval()}
     records: list[dict[str, Any]] = []
     images: dict[str, bytes] = {}
-    for number, (distribution, turn, kind, allowed) in enumerate(_wanted(config)):
-        photo, clean = _photo(built, turn + number)
-        rng = np.random.default_rng([config.seed, turn, number])
-        recipe = draw_recipe(rng, tasks=allowed, kind=kind, severity=distribution)
-        spoiled = degrade(clean, recipe)
-        restored = restorer.restore(spoiled)
+    for one in (*_of_photographs(config, built), *_of_pairs(config, built)):
+        restored = restorer.restore(one.spoiled)
         with torch.inference_mode():
             compared = {
-                name: to_u8(network(to_float(spoiled)[None])[0]) for name, network in alone.items()
+                name: to_u8(network(to_float(one.spoiled)[None])[0])
+                for name, network in alone.items()
             }
-        name = f"{distribution}-{turn:02d}-{'-'.join(recipe.tasks)}"
-        shown = {"input": spoiled, **compared, "routed": restored.image, "clean": clean}
-        images |= {f"{name}-{k}.png": encode_png(v, level=9) for k, v in shown.items()}
+        shown = {"input": one.spoiled, **compared, "routed": restored.image, "clean": one.clean}
+        images |= {f"{one.name}-{k}.png": encode_png(v, level=9) for k, v in shown.items()}
         records.append(
             {
-                "id": f"{photo} ({name})",
-                "task": " + ".join(recipe.tasks),
-                "caption": caption(recipe),
-                "distribution": distribution,
-                **{k: f"{name}-{k}.png" for k in shown},
-                "psnr": {k: psnr_rgb(v, clean) for k, v in shown.items() if k != "clean"},
+                "id": f"{one.picture} ({one.name})",
+                "task": " + ".join(one.tasks),
+                "caption": one.caption,
+                "distribution": one.distribution,
+                **{k: f"{one.name}-{k}.png" for k in shown},
+                "psnr": {k: psnr_rgb(v, one.clean) for k, v in shown.items() if k != "clean"},
                 "route": _route_record(restored.route),
             }
         )
     return records, images
+
+
+def _of_photographs(config: BuildConfig, built: Built) -> Iterator[_Example]:
+    """Yield degraded photographs: each kind in turn, with another photograph each time."""
+    for number, (distribution, turn, kind, allowed) in enumerate(_wanted(config)):
+        photo, clean = _photo(built, turn + number)
+        rng = np.random.default_rng([config.seed, turn, number])
+        recipe = draw_recipe(
+            rng, tasks=allowed, kind=kind, severity=distribution, ranges=config.degradation.ranges
+        )
+        yield _Example(
+            name=f"{distribution}-{turn:02d}-{'-'.join(recipe.tasks)}",
+            picture=photo,
+            tasks=recipe.tasks,
+            caption=caption(recipe),
+            distribution=distribution,
+            spoiled=degrade(clean, recipe),
+            clean=clean,
+        )
+
+
+def _of_pairs(config: BuildConfig, built: Built) -> Iterator[_Example]:
+    """Yield pairs of validation as they came: some of each source, by their contents."""
+    for source in built.material.sources:
+        pairs = sorted(source.pairs_of("val"), key=lambda pair: pair.lq.sha256)
+        for turn, pair in enumerate(pairs[: config.num_examples]):
+            yield _Example(
+                name=f"{source.label}-{turn:02d}-{'-'.join(pair.tasks)}",
+                picture=pair.name,
+                tasks=pair.tasks,
+                caption=caption_of_kinds(pair.tasks),
+                distribution="in",
+                spoiled=_centre(load_photo(pair.lq)),
+                clean=_centre(load_photo(pair.gt)),
+            )
 
 
 def _wanted(config: BuildConfig) -> Iterator[tuple[Distribution, int, Kind, tuple[str, ...]]]:
@@ -80,8 +125,7 @@ def _wanted(config: BuildConfig) -> Iterator[tuple[Distribution, int, Kind, tupl
 
 def _photo(built: Built, number: int) -> tuple[str, ImageU8]:
     """Return the name and the centre of a validation photograph; numbers take them in turn."""
-    photos = [p for p in built.material.photos if built.material.splits[p.name] == "val"]
-    photos.sort(key=lambda photo: photo.sha256)
+    photos = sorted(built.material.photos_of("val"), key=lambda photo: photo.sha256)
     photo = photos[number % len(photos)]
     return photo.name, _centre(load_photo(photo))
 

@@ -17,9 +17,10 @@ from expertree.errors import ArtefactError, ConfigError, PhotoError
 from expertree.hierarchy import Growth, grow, load_tree, save_tree
 from expertree.pipeline.earlier_build import FinishedBuild
 from expertree.pipeline.experts import Kept
-from expertree.pipeline.patch_sets import SplitPhotographs
+from expertree.pipeline.patch_sets import trained_on
 from expertree.pipeline.runner import OnDone
 from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.sources import Material
 from expertree.pipeline.stages import Workbench, key_of
 from expertree.pipeline.tables import read_leaves, write_leaves
 from expertree.pipeline.tree import Hierarchy, assign_embeddings, sample_embeddings
@@ -69,19 +70,17 @@ def past_of(config: BuildConfig) -> FinishedBuild | None:
     return FinishedBuild(config.grow.build, key="grow.build")
 
 
-def check_photographs(past: FinishedBuild, material: SplitPhotographs) -> None:
-    """Check that no expert was trained on photographs now held back for routers and validation.
+def check_photographs(past: FinishedBuild, material: Material) -> None:
+    """Check that no expert was trained on pictures now held back for routers and validation.
 
     Raises:
-        PhotoError: If one was; the message names some of the photographs.
+        PhotoError: If one was; the message names some of the pictures.
     """
     seen = {
-        sha256
-        for table, _ in past.all_sets("train")
-        for _, sha256 in table.done()["spec"]["photographs"]
+        sha256 for table, _ in past.all_sets("train") for sha256 in trained_on(table.done()["spec"])
     }
-    held_back = [*material.photos_of("route"), *material.photos_of("val")]
-    known = [photo.name for photo in held_back if photo.sha256 in seen]
+    held_back = [*material.clean_of("route"), *material.clean_of("val")]
+    known = sorted({photo.name for photo in held_back if photo.sha256 in seen})
     if known:
         raise PhotoError(
             f"{len(known)} photographs are held back now, but the experts of grow.build were "

@@ -1,12 +1,13 @@
 """The stages that write images: the patch sets' tables, and training images again by leaf."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
+from expertree.degradation.paired import PairPart, cut_part
 from expertree.degradation.parts import SCHEMA, PartPlan, make_part
 from expertree.degradation.photographs import load_photo
 from expertree.errors import ExpertreeError
@@ -21,9 +22,12 @@ from expertree.storage import NOTHING_WRITTEN, Storage, Written
 
 ROWS_PER_FILE = 512
 
+Part: TypeAlias = PartPlan | PairPart
+"""A unit of work: rows that are synthesised from a photograph, or cut from a pair."""
+
 
 def degrade(
-    runner: Runner, sets: Sequence[tuple[Sequence[PartPlan], Storage]], on_done: OnDone
+    runner: Runner, sets: Sequence[tuple[Sequence[Part], Storage]], on_done: OnDone
 ) -> Mapping[Storage, Written]:
     """Write the tables of patch sets: `part-00000.parquet`, about 512 rows a file.
 
@@ -43,9 +47,9 @@ def degrade(
     return runner.for_each(_write_part, items, on_done)
 
 
-def table_files(parts: Sequence[PartPlan]) -> list[tuple[str, list[PartPlan]]]:
+def table_files(parts: Sequence[Part]) -> list[tuple[str, list[Part]]]:
     """Return the name and the parts of each file; the parts keep their order."""
-    files: list[tuple[str, list[PartPlan]]] = []
+    files: list[tuple[str, list[Part]]] = []
     num_rows = 0
     for part in parts:
         if not files or num_rows >= ROWS_PER_FILE:
@@ -61,8 +65,14 @@ def _write_part(item: Mapping[str, Any]) -> Written:
     if directory.exists(name):
         return NOTHING_WRITTEN
     cv2.setNumThreads(1)
-    tables = [make_part(part, load_photo(part.photo)) for part in item["parts"]]
+    tables = [_make(part) for part in item["parts"]]
     return {name: write_table(directory, name, pa.concat_tables(tables))}
+
+
+def _make(part: Part) -> pa.Table:
+    if isinstance(part, PairPart):
+        return cut_part(part, load_photo(part.pair.lq), load_photo(part.pair.gt))
+    return make_part(part, load_photo(part.photo))
 
 
 def shard(

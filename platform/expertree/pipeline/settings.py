@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from expertree.degradation.maps import MapsConfig
+from expertree.degradation.registry import REGISTRY
 from expertree.degradation.table import DegradationConfig
 from expertree.embedding import ExtractorConfig
 from expertree.errors import ConfigError
@@ -13,6 +14,7 @@ from expertree.experts.backbones import Backbone
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.hierarchy import GrowthLimits, HierarchyConfig
 from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.data_config import DataConfig
 from expertree.routing import RouterConfig
 from expertree.tracking import TrackingConfig
 
@@ -25,14 +27,14 @@ MIXED = "mixed"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PhotographsConfig:
-    """The clean photographs to train and validate on."""
+    """The clean photographs to train and validate on, and how pictures are divided."""
 
     source: str = "bundled"
     """`bundled` for the photographs that scikit-image and scikit-learn ship, or a folder, which
-    every node of a cluster must see."""
+    every node of a cluster must see. Several sources, and pairs: `data.sources`."""
 
     val_fraction: float = 0.3
-    """Share of the photographs that only validation sees."""
+    """Share of the photographs, and of the scenes of pairs, that only validation sees."""
 
     route_fraction: float = 0.2
     """Share that only routers are trained on: on an expert's own training images the finest experts
@@ -218,6 +220,7 @@ class BuildConfig:
     """Folder or URI where results are kept by the hash of what made them; shared by all builds.
     Every node of the cluster must be able to write it."""
 
+    data: DataConfig = DataConfig()
     photographs: PhotographsConfig = PhotographsConfig()
     degradation: DegradationConfig = DegradationConfig()
     extractor: ExtractorConfig = ExtractorConfig()
@@ -232,7 +235,11 @@ class BuildConfig:
     """Only say what is in the store and what would be made; also `--dry-run`."""
 
     num_examples: int = 2
-    """Before-and-after pictures in the report, for each degradation and distribution."""
+    """Before-and-after pictures in the report, for each degradation and distribution, and for each
+    source of pairs."""
+
+    reference: str | None = None
+    """What a paper says that this takes, with its source; said beside the estimate of a dry run."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError unless the sections fit each other: levels, patch sizes, samples."""
@@ -249,6 +256,11 @@ class BuildConfig:
                 f"experts.recipe crops up to {largest_px} px (patch_px, progressive) from patches "
                 f"of degradation.patch_px={self.degradation.patch_px}; raise that, or crop less"
             )
+        if self.data.sources and self.photographs.source != PhotographsConfig().source:
+            raise ConfigError(
+                f"photographs.source={self.photographs.source} and data.sources both say what to "
+                "train on; make it one of the sources (reader: photographs, root: the folder)"
+            )
         if self.grow.build is None:
             self._check_new_tree()
 
@@ -263,6 +275,9 @@ class BuildConfig:
                 f"{self.degradation.num_train}"
             )
         known = [*self.degradation.tasks, MIXED]
+        for source in self.data.sources:
+            known += [*source.tasks, *(() if source.tasks else REGISTRY)]
+        known = list(dict.fromkeys(known))
         for rule in self.experts.rules:
             if rule.degradation is not None and rule.degradation not in known:
                 raise ConfigError(

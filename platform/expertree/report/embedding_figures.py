@@ -13,6 +13,9 @@ PROJECTIONS: Mapping[str, str] = {"tsne": "t-SNE", "pca": "principal components"
 MIXED = "mixed"
 _MIXED_COLOUR = "--task-mixed"
 
+UNKNOWN = "unknown"
+"""The degree of pictures that were not spoiled here: nobody wrote it down."""
+
 SEVERITIES: Mapping[str, str] = {
     "slight": "--level-3",
     "medium": "--level-1",
@@ -20,6 +23,7 @@ SEVERITIES: Mapping[str, str] = {
 }
 """The common names of all degradations' degrees, and their colours; the mildest is slight."""
 
+_UNKNOWN_COLOUR = "--level-2"
 _HEIGHT_PX = 420
 
 
@@ -42,7 +46,7 @@ def embedding_figures(run: Run, colours: Mapping[str, str]) -> list[Figure]:
             severity(task, caption)
             for task, caption in zip(tasks, embeddings.get("captions", ()), strict=True)
         ]
-        by_degree = {**SEVERITIES, MIXED: _MIXED_COLOUR}
+        by_degree = {**SEVERITIES, MIXED: _MIXED_COLOUR, UNKNOWN: _UNKNOWN_COLOUR}
         for what, labels, palette in (
             ("degradation", tasks, by_task),
             ("degree", degrees, by_degree),
@@ -54,16 +58,19 @@ def embedding_figures(run: Run, colours: Mapping[str, str]) -> list[Figure]:
 
 
 def severity(degradation: str, caption: str) -> str:
-    """Return how severe a degree is for its degradation: a key of `SEVERITIES`, or `MIXED`.
+    """Return how severe a degree is for its degradation: a key of `SEVERITIES`, or another name.
 
     Args:
-        degradation: Name of the degradation, or `MIXED`.
-        caption: The degree, for example `thick haze`.
+        degradation: Name of the degradation, or `MIXED`, which is its own degree.
+        caption: The degree, for example `thick haze`; the kind alone (`haze`) is `UNKNOWN`.
     """
-    if degradation not in REGISTRY:
+    if degradation == MIXED:
         return MIXED
-    degrees = REGISTRY[degradation].degrees
-    place = degrees.index(caption.split(" ", 1)[0])
+    degrees = REGISTRY[degradation].degrees if degradation in REGISTRY else ()
+    degree = caption.split(" ", 1)[0]
+    if degree not in degrees:
+        return UNKNOWN
+    place = degrees.index(degree)
     names = list(SEVERITIES)
     return names[round(place * (len(names) - 1) / (len(degrees) - 1))]
 

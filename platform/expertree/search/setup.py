@@ -5,13 +5,9 @@ import dataclasses
 from expertree.degradation.fresh import RealMaps
 from expertree.errors import ConfigError, GroupingError
 from expertree.pipeline.extractor import make_extractor
-from expertree.pipeline.patch_sets import (
-    SplitPhotographs,
-    embed_tables,
-    make_tables,
-    score_tables,
-)
+from expertree.pipeline.patch_sets import embed_tables, make_tables, score_tables
 from expertree.pipeline.score import INPUTS
+from expertree.pipeline.sources import Material
 from expertree.pipeline.stages import Workbench
 from expertree.pipeline.tree import cut_tree, shard_tree
 from expertree.search.draws import random_trials
@@ -44,7 +40,7 @@ def check_space(config: SearchConfig, space: Space) -> None:
 def make_setup(
     config: SearchConfig,
     space: Space,
-    material: SplitPhotographs,
+    material: Material,
     bench: Workbench,
     notes: Storage,
 ) -> SearchSetup:

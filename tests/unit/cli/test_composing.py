@@ -89,7 +89,7 @@ def test_what_is_wrong_is_one_sentence(
 
 
 def test_a_misspelt_experiment_is_told_which_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"there is no experiment/dmeo; there are demo, photos"):
+    with pytest.raises(ConfigError, match=r"there is no experiment/dmeo; there are demo, paper_3t"):
         compose(BuildConfig, ["experiment=dmeo"], verb="build", config_name="build_tree")
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from expertree.degradation.captions import ALL_DEGREES, caption, degree
+from expertree.degradation.captions import ALL_DEGREES, caption, caption_of_kinds, degree
 from expertree.degradation.recipe import Recipe, draw_recipe
 from expertree.degradation.registry import REGISTRY
 
@@ -79,7 +79,6 @@ def test_the_caption_of_a_mixture_joins_its_parts_in_order():
 @pytest.mark.parametrize(
     ("task", "parameters", "message"),
     [
-        ("noise", {"sigma": 51.0}, "beyond the last degree"),
         ("noise", {"strength": 20.0}, "'sigma' must be a number"),
         ("snow", {"size": "huge"}, "small, medium or large"),
         ("fog", {}, "unknown degradation 'fog'"),
@@ -88,3 +87,17 @@ def test_the_caption_of_a_mixture_joins_its_parts_in_order():
 def test_parameters_without_a_degree_are_refused(task, parameters, message):
     with pytest.raises(ValueError, match=message):
         degree(task, parameters)
+
+
+def test_what_is_beyond_the_papers_ranges_has_the_last_degree():
+    assert degree("noise", {"sigma": 75.0}) == "large noise"
+    assert degree("low_light", {"gamma": 4.0}) == "heavy low-light"
+    assert degree("rain", {"strength": 300.0}) == "large rain"
+    assert degree("jpeg", {"quality": 95}) == "small compression"
+    assert degree("blur", {"radius_px": 7.0}) == "small blur"
+    assert degree("blur", {"radius_px": 8.0}) == "large blur"
+
+
+def test_kinds_alone_are_named_by_their_nouns():
+    assert caption_of_kinds(["low_light", "jpeg"]) == "low-light, compression"
+    assert caption_of_kinds(["real_noise"]) == "real noise"

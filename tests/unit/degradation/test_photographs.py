@@ -14,6 +14,7 @@ from expertree.degradation.photographs import (
     list_photographs,
     load_photo,
     split_photographs,
+    split_scenes,
 )
 from expertree.errors import PhotoError
 from expertree.storage import Storage
@@ -193,3 +194,14 @@ def test_another_file_of_the_same_length_and_time_is_seen(tmp_path):
         hashes.append(found.sha256)
         load_photo(found)
     assert hashes[0] != hashes[1]
+
+
+def test_a_share_of_nothing_leaves_a_part_out_and_needs_fewer_scenes():
+    scenes = [f"{number}" for number in range(10)]
+    some = split_scenes(scenes, val_fraction=0.0, route_fraction=0.3, seed=0, what="rain")
+    assert sorted(some.values()) == ["route"] * 3 + ["train"] * 7
+    assert split_scenes(["a"], val_fraction=0.0, route_fraction=0.0, seed=0, what="rain") == {
+        "a": "train"
+    }
+    with pytest.raises(PhotoError, match=r"rain: at least 2 .*experts and to validate\), but"):
+        split_scenes(["a"], val_fraction=0.3, route_fraction=0.0, seed=0, what="rain")

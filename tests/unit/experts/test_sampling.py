@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from expertree.degradation.fresh import NO_REAL_MAPS, FreshDegradation
+from expertree.degradation.recipe import NO_RECIPE
 from expertree.experts.patches import read_patches
 from expertree.experts.sampling import cut, draw_batch
+from expertree.training import indices_at
 
 
 def test_a_batch_is_the_same_however_the_positions_are_grouped(storage, files):
@@ -62,3 +65,24 @@ def test_without_augmentation_only_the_place_changes():
 def test_a_crop_larger_than_the_image_is_refused():
     with pytest.raises(ValueError, match=r"9 px.*6 x 8 px"):
         cut(np.zeros((6, 8, 3), np.uint8), 0, patch_px=9, augment=True)
+
+
+def test_pairs_keep_their_degradation_where_all_else_is_degraded_anew(storage, table, write_files):
+    recipes = table["recipe"].to_pylist()
+    rows = table.to_pylist()
+    pairs = {row["id"] for row in rows[::2]}
+    mixed = [NO_RECIPE if n % 2 == 0 else text for n, text in enumerate(recipes)]
+    place = table.column_names.index("recipe")
+    patches = read_patches(
+        storage, write_files(storage, table.set_column(place, "recipe", [mixed]), 2)
+    )
+    settings = {"patch_px": 16, "augment": True, "seed": 4}
+    stored = draw_batch(patches, range(len(rows)), **settings)
+    fresh = draw_batch(patches, range(len(rows)), **settings, fresh=FreshDegradation(NO_REAL_MAPS))
+    indices = indices_at(range(len(rows)), num_patches=len(patches), seed=4)
+    is_pair = [patches.ids[index].as_py() in pairs for index in indices]
+    same = [torch.equal(a, b) for a, b in zip(stored.lq, fresh.lq, strict=True)]
+    assert any(is_pair)
+    assert not all(is_pair)
+    assert same == is_pair
+    assert torch.equal(stored.gt, fresh.gt)

@@ -36,7 +36,7 @@ def test_a_good_folder_is_listed_and_split_and_bad_files_are_named(tmp_path: Pat
     (photos / "broken.png").write_bytes((photos / "a.png").read_bytes()[:500])
     (photos / "notes.txt").write_text("not a photograph")
     material = prepare(config(tmp_path, photographs={"source": str(photos)}))
-    assert set(material.splits.values()) == {"train", "route", "val"}
+    assert set(material.sources[0].splits.values()) == {"train", "route", "val"}
     assert {name for name, _ in material.skipped} == {"broken.png", "notes.txt"}
 
 

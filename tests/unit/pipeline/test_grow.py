@@ -282,7 +282,7 @@ def test_photographs_that_experts_were_trained_on_are_not_held_back(tmp_path: Pa
     photo = Photo(name="old.png", location="", sha256="sha-old", width_px=1, height_px=1)
     past = past_of(config_of(tmp_path))
     for part in ("train", "route", "val"):
-        material = SimpleNamespace(photos_of=lambda wanted, own=part: [photo] * (wanted == own))
+        material = SimpleNamespace(clean_of=lambda wanted, own=part: [photo] * (wanted == own))
         if part == "train":
             check_photographs(past, material)
         else:

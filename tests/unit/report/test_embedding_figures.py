@@ -42,6 +42,11 @@ def test_the_mildest_degree_of_each_degradation_is_slight_and_the_strongest_seve
     assert severity("mixed", "thick haze, large rain") == "mixed"
 
 
+def test_the_degree_of_a_pair_is_unknown() -> None:
+    assert severity("haze", "haze") == "unknown"
+    assert severity("raindrop", "raindrop") == "unknown"
+
+
 def test_a_run_without_embeddings_has_no_such_charts(run: Run) -> None:
     del run["embeddings"]
     assert embedding_figures(run, COLOURS) == []
