@@ -95,7 +95,7 @@ def clean_set(title: str, **parts: tuple[int, tuple[str, ...]]) -> DatasetSpec:
 def photograph_set() -> DatasetSpec:
     """Return any degraded photographs whose clean ones nobody has."""
     return DatasetSpec(
-        title="photographs",
+        title="photographs without clean ones",
         splits={"all": Split(find=photographs("**/*"))},
         measured=("all",),
         folders=("photographs", "photos", "unpaired", "unpairedreal"),

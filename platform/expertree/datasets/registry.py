@@ -85,7 +85,7 @@ DATASETS: Mapping[str, DatasetSpec] = {
         "DIV2K", train=(800, ("DIV2K_train_HR/*",)), valid=(100, ("DIV2K_valid_HR/*",))
     ),
     "flickr2k": clean_set("Flickr2K", train=(2650, ("Flickr2K_HR/*", "*"))),
-    "photographs": photograph_set(),
+    "unpaired": photograph_set(),
     "paired": cameras.paired(),
     "clean": noisy_set("clean images", None, "**/*", usual="clean", is_measured=False),
 }

@@ -198,6 +198,7 @@ class _Finder:
                 f"data.sources: split {dataset.split} of {source.reader} is made by a recipe, to "
                 "measure on; train on its split 'clean', which is spoiled here"
             )
+        _refuse_what_is_not_a_file(source, dataset)
         if any(pair.lq is None for pair in dataset):
             return self._clean(source, label, dataset)
         return _Found(config=source, label=label, pairs=tuple(self._pairs(source, label, dataset)))
@@ -205,9 +206,8 @@ class _Finder:
     def _clean(self, source: SourceConfig, label: str, dataset: Dataset) -> _Found:
         _refuse_tasks(source, label)
         root = Path(source.root).expanduser()
-        files = [
-            (pair.gt.relative_to(root).as_posix(), str(pair.gt.absolute())) for pair in dataset
-        ]
+        paths = [pair.gt for pair in dataset if pair.gt is not None]
+        files = [(path.relative_to(root).as_posix(), str(path.absolute())) for path in paths]
         photos, skipped = choose_photographs(
             files,
             f"{source.root} {dataset.split}",
@@ -248,6 +248,21 @@ class _Finder:
             if isinstance(lq, Photo) and isinstance(gt, Photo):
                 tasks = source.tasks or pair.tasks
                 yield TrainingPair(name=pair.name, tasks=tasks, lq=lq, gt=gt)
+
+
+def _refuse_what_is_not_a_file(source: SourceConfig, dataset: Dataset) -> None:
+    """Refuse a split without clean images, or whose images are parts of files."""
+    if any(pair.gt is None for pair in dataset):
+        raise ConfigError(
+            f"data.sources: split {dataset.split} of {source.reader} has no clean images, so that "
+            "nothing can be learnt from it; choose a split that has some"
+        )
+    if any(pair.lq_piece is not None or pair.gt_piece is not None for pair in dataset):
+        raise ConfigError(
+            f"data.sources: the images of split {dataset.split} of {source.reader} are parts of "
+            "files, which can be measured and not trained on; save each as a file of its own and "
+            "give them with the reader 'paired'"
+        )
 
 
 def _problem(lq: Photo | str, gt: Photo | str, lq_path: Path, gt_path: Path) -> str:

@@ -17,14 +17,14 @@ def test_sets_are_known_by_their_folders_names_or_their_own_files(fill):
         ]
     )
     found = {one.name: one for one in find_datasets(root)}
-    assert list(found) == ["rain12", "lol_v1", "kodak24", "photographs"]
+    assert list(found) == ["rain12", "lol_v1", "kodak24", "unpaired"]
     assert found["lol_v1"].root == root / "dark/lol-anything"
     assert [part.split for part in found["kodak24"].splits] == [
         *("noise15", "noise25", "noise50"),
         *("noise15_float", "noise25_float", "noise50_float"),
     ]
     assert all(not one.problems for one in found.values())
-    assert [len(part) for part in found["photographs"].splits] == [1]
+    assert [len(part) for part in found["unpaired"].splits] == [1]
 
 
 def test_what_is_not_whole_is_told_and_may_be_taken(fill):

@@ -227,12 +227,16 @@ def test_a_source_for_one_part_stands_for_that_part(data: Path) -> None:
         ({"reader": "cbsd68", "root": "photos"}, ConfigError, "noise25 .* 'clean', which is"),
         ({"reader": "paired", "root": "two"}, ConfigError, r"paired .*; give its tasks"),
         (PHOTOS | {"tasks": ["rain"]}, ConfigError, "leave its tasks out"),
+        ({"reader": "unpaired", "root": "two"}, ConfigError, "has no clean images"),
+        ({"reader": "did", "root": "DID", "split": "test"}, ConfigError, "parts of files"),
     ],
 )
 def test_sources_that_cannot_be_trained_on_are_refused(
     data: Path, source: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     save_two(data)
+    for number in range(3):
+        save(data / "DID/DID-MDN-test" / f"{number}.jpg", 600 + number, size=(40, 96))
     with pytest.raises(error, match=words):
         list_material(config(data, PHOTOS, source))
 
