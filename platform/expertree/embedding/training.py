@@ -57,7 +57,7 @@ def train_extractor(
         captions: The degree caption of each.
         directory: Directory of checkpoints and result; nothing else may use it.
         seed: Seed of the weights, the batches and the crops.
-        on_progress: Called about once a second, and at the end; see `train_expert`.
+        on_progress: Called about once a second, and at the end; see `training.train`.
         device: Device to compute on.
 
     Returns:
@@ -71,12 +71,7 @@ def train_extractor(
         ArtefactError: If `directory` has the checkpoints of another training.
         StorageError: If the directory cannot be written.
     """
-    if len(patches) != len(captions):
-        raise ValueError(f"{len(patches)} patches cannot be trained with {len(captions)} captions")
-    if len(set(captions)) < 2:
-        raise TrainingError(
-            f"the extractor learns from differences, but all {len(captions)} captions are equal"
-        )
+    _check_captions(patches, captions)
     key, on_device = fingerprint([config, seed, list(captions)]), torch.device(device)
 
     def begin(_: OnNote) -> _Learner:
@@ -224,6 +219,15 @@ class _Learner:
         }
         self.network.load_state_dict(weights)
         self._optimizer.resume(tensors)
+
+
+def _check_captions(patches: Patches, captions: Sequence[str]) -> None:
+    if len(patches) != len(captions):
+        raise ValueError(f"{len(patches)} patches cannot be trained with {len(captions)} captions")
+    if len(set(captions)) < 2:
+        raise TrainingError(
+            f"the extractor learns from differences, but all {len(captions)} captions are equal"
+        )
 
 
 def _check_crops(extractor: Extractor) -> None:

@@ -66,11 +66,8 @@ def train_expert(
         patches: The node's samples.
         directory: Receives `expert.safetensors` (or `adapter.safetensors`), `expert.json` and
             `log.json`; checkpoints while the training runs.
-        on_progress: Called about once a second, and at the end, with `samples`, `num_samples`,
-            `loss` and `samples_per_s`; whatever it raises stops the training, `PausedError` after
-            a checkpoint.
-        on_checkpoint: Called after each checkpoint with the samples seen and the network, which it
-            may look at and must leave as it is.
+        on_progress: Called about once a second, and at the end; see `training.train`.
+        on_checkpoint: Called after each checkpoint; see `training.train`.
         device: Where to compute.
         workers: This process among those that train the expert together; all of them call this
             with the same job, and the first one writes.
