@@ -11,26 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# docs/LOG.md says what was reached (26.9 and 21.4 dB). Here stands the worst that is acceptable:
-# another kind of processor rounds differently, and one patch of sixteen that is taken for another
-# degradation moves a column by some tenths of a dB.
-LEAST_ROUTED_DB = {"in": 25.5, "out": 20.6}
+# docs/LOG.md says what was reached (26.0 and 21.6 dB, 1.8 and 0.9 % harmed, no kind below its input,
+# nine minutes). Here stands the worst that is acceptable: another kind of processor rounds
+# differently, and one patch of sixteen that is taken for another degradation moves a column by
+# some tenths of a dB.
+LEAST_ROUTED_DB = {"in": 25.2, "out": 20.6}
 """Mean PSNR over single degradations."""
 
-LEAST_GAIN_DB = {"in": 0.8, "out": 0.1}
+LEAST_GAIN_DB = {"in": 0.8, "out": 0.3}
 """Routed over the better of the input and one network that saw the samples of the whole tree."""
 
-MOST_HARMED = {"in": 0.07, "out": 0.08}
+MOST_HARMED = {"in": 0.05, "out": 0.05}
 """Share of images that are worse than the input by more than 0.1 dB."""
 
 LEAST_OVER_INPUT = {
-    "in": {"psnr_rgb": -1.0, "ssim": -0.08},
-    "out": {"psnr_rgb": -1.5, "ssim": -0.08},
+    "in": {"psnr_rgb": -0.5, "ssim": -0.04},
+    "out": {"psnr_rgb": -0.8, "ssim": -0.04},
 }
 """What the routed experts add to the input, at least, on every single degradation. Wanted is 0."""
 
-MOST_WALL_S = 20 * 60
-"""On two cores. 10 minutes are wanted; 13.8 were measured, with some other work beside."""
+MOST_WALL_S = 15 * 60
+"""On two cores, where 10 minutes are wanted."""
 
 
 def main(report_path: str) -> int:

@@ -176,7 +176,7 @@ def test_old_nodes_keep_their_experts_and_only_the_new_leaf_is_to_be_trained(
     tmp_path: Path, old: dict[int | str, str]
 ) -> None:
     grown = plan_grown(tmp_path, points_around(NEW, seed=1))
-    (added,) = grown.growth.beside
+    (added,) = grown.growth.sibling_of
     keys = {plan.role: plan.key for plan in grown.plans}
     assert {grown.growth.nodes.get(role, role): key for role, key in old.items()} == {
         node: key for node, key in keys.items() if node != added
@@ -185,7 +185,7 @@ def test_old_nodes_keep_their_experts_and_only_the_new_leaf_is_to_be_trained(
     assert [plan.role for plan in grown.plans] == [*grown.hierarchy.tree.experts(), *compared]
     assert [plan.role for plan in grown.plans if not plan.result.is_done()] == [added]
     (new,) = (plan for plan in grown.plans if plan.node == added)
-    beside = grown.growth.beside[added]
+    beside = grown.growth.sibling_of[added]
     assert new.parent == keys[beside]
     assert new.job.init == next(p.result.uri for p in grown.plans if p.node == beside)
     assert new.files == (f"{leaf_directory(grown.growth.leaves[0])}/part-00000.parquet",)
@@ -232,7 +232,7 @@ def test_a_new_leaf_has_the_network_of_the_one_beside_it_whatever_is_usual_now(
 ) -> None:
     experts = {"num_samples": [80, 80, 80], "warm_start": False}
     grown = plan_grown(tmp_path, points_around(NEW, seed=1), experts=experts)
-    (new,) = (plan for plan in grown.plans if plan.node in grown.growth.beside)
+    (new,) = (plan for plan in grown.plans if plan.node in grown.growth.sibling_of)
     assert new.job.backbone.width == 4
     assert new.job.num_samples in (80, 160)
     assert new.job.init is None
