@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# docs/LOG.md says what was reached (26.0 and 21.6 dB, 1.8 and 0.9 % harmed, no kind below its input,
-# nine minutes). Here stands the worst that is acceptable: another kind of processor rounds
-# differently, and one patch of sixteen that is taken for another degradation moves a column by
-# some tenths of a dB.
+# docs/LOG.md says what was reached (26.0 and 21.6 dB, 1.8 and 0.9 % harmed, no kind below its
+# input). Here stands the worst that is acceptable: another kind of processor rounds differently,
+# and one patch of sixteen that is taken for another degradation moves a column by some tenths of
+# a dB.
 LEAST_ROUTED_DB = {"in": 25.2, "out": 20.6}
 """Mean PSNR over single degradations."""
 
