@@ -72,15 +72,15 @@ def train_extractor(
         StorageError: If the directory cannot be written.
     """
     _check_captions(patches, captions)
-    key, on_device = fingerprint([config, seed, list(captions)]), torch.device(device)
+    key = fingerprint([config, seed, list(captions)])
+    checkpoints = Checkpoints(directory, key)
 
     def begin(_: OnNote) -> _Learner:
-        learner = _Learner(config, captions, seed, on_device)
+        learner = _Learner(config, captions, seed, torch.device(device))
         if config.content_captions is not None:
             learner.content_captions = _captioned(config, patches, directory, key, device)
         return learner
 
-    checkpoints = Checkpoints(directory, key)
     learner, record = train(
         _plan(config.recipe),
         draw=lambda positions: _draw(config, patches, positions, seed=seed),
@@ -89,9 +89,7 @@ def train_extractor(
         on_progress=on_progress,
     )
     extractor = learner.network.eval().cpu()
-    precision = "bfloat16" if learner.is_half else "float32"
-    made = {"precision": precision, "content_target": learner.content_target}
-    directory.write_json(LOG, {**record.log(), **made})
+    directory.write_json(LOG, {**record.log(), **learner.choices()})
     save_extractor(extractor, directory)
     checkpoints.clear()
     return extractor
@@ -139,7 +137,7 @@ class _Learner:
         self, config: ExtractorConfig, captions: Sequence[str], seed: int, device: torch.device
     ) -> None:
         self._recipe, self._captions, self._device = config.recipe, captions, device
-        self.is_half = computes_in_bfloat16(config.recipe.precision, device)
+        self._is_half = computes_in_bfloat16(config.recipe.precision, device)
         self.content_captions: Sequence[str] = ()
         self.network = build_extractor(config, seed=seed).to(device).train()
         _check_crops(self.network)
@@ -186,18 +184,19 @@ class _Learner:
         places = torch.tensor(target_of, device=self._device)
         return multi_positive_loss(content, targets, places, logit_scale(tower))
 
-    @property
-    def content_target(self) -> str | None:
-        """The target of content embeddings in words; None where there are no such embeddings."""
-        if self.network.content is None:
-            return None
-        return "captions by BLIP" if self.content_captions else "clean images"
+    def choices(self) -> dict[str, str | None]:
+        """Return what was chosen here, in words: the number format, the content target if any."""
+        target = "captions by BLIP" if self.content_captions else "clean images"
+        return {
+            "precision": "bfloat16" if self._is_half else "float32",
+            "content_target": None if self.network.content is None else target,
+        }
 
     def _shown(self, crops: Tensor) -> Tensor:
         return crops.to(self._device).float() / 255.0
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self.is_half)
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_half)
 
     def _tower(self) -> CaptionTower:
         tower = self.network.captions

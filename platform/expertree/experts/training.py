@@ -86,13 +86,11 @@ def train_expert(
     """
     if len(patches) == 0:
         raise TrainingError(f"expert {job.key} has no patches to train on")
-    checkpoints, on_device = Checkpoints(directory, job.fingerprint), torch.device(device)
+    checkpoints, target = Checkpoints(directory, job.fingerprint), torch.device(device)
     learner, record = train(
         _plan(job),
-        draw=_drawing(job, patches, workers, on_device),
-        begin=lambda on_note: ExpertLearner(
-            job, device=on_device, workers=workers, on_note=on_note
-        ),
+        draw=_drawing(job, patches, workers, target),
+        begin=lambda note: ExpertLearner(job, device=target, workers=workers, on_note=note),
         checkpoints=checkpoints,
         on_progress=on_progress,
         on_checkpoint=on_checkpoint,

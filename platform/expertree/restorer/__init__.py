@@ -2,12 +2,12 @@
 
 from expertree.restorer.bundle import (
     Bundle,
-    Manifest,
     Outline,
     open_bundle,
     read_outline,
     write_bundle,
 )
+from expertree.restorer.manifest import Manifest
 from expertree.restorer.restorer import Restoration, Restorer
 
 __all__ = [

@@ -10,8 +10,6 @@ opened.
 """
 
 import dataclasses
-import hashlib
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import cast
@@ -19,7 +17,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from expertree.config import fingerprint, load, to_dict
+from expertree.config import to_dict
 from expertree.embedding import (
     Extractor,
     is_extractor_hash,
@@ -27,19 +25,27 @@ from expertree.embedding import (
     save_extractor,
     stored_extractor_hash,
 )
-from expertree.errors import ArtefactError, ConfigError
-from expertree.experts import AdapterConfig, load_expert
+from expertree.errors import ArtefactError
+from expertree.experts import load_expert
 from expertree.experts.adapter import Adapter
 from expertree.experts.weights import (
-    ADAPTER,
     CARD,
-    WEIGHTS,
     check_root,
     check_shapes,
     read_adapter,
     read_card,
 )
 from expertree.hierarchy import ROOT, Tree, load_tree, save_tree
+from expertree.restorer.manifest import (
+    FORMAT,
+    MANIFEST,
+    PART_FILES,
+    ExpertEntry,
+    Manifest,
+    check_file,
+    describe,
+    read_manifest,
+)
 from expertree.routing import (
     Guide,
     Router,
@@ -51,95 +57,6 @@ from expertree.routing import (
     save_router,
 )
 from expertree.storage import Storage
-
-FORMAT = 4
-"""Format of the bundle; a reader refuses any other."""
-
-MANIFEST = "manifest.json"
-
-PART_FILES = (
-    "extractor/extractor.json",
-    "extractor/extractor.safetensors",
-    "router/guide.json",
-    "router/router.json",
-    "router/router.safetensors",
-    "tree/tree.json",
-    "tree/tree.safetensors",
-)
-
-_SUFFIXES = (".json", ".safetensors")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class FileEntry:
-    """The hash and size that a file must have."""
-
-    sha256: str
-    num_bytes: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ExpertEntry:
-    """What the manifest says of one expert, to plan with without opening it.
-
-    Attributes:
-        node: The tree's node that it is named by.
-        levels: Levels on which it serves a node.
-        num_samples: Training samples of its node.
-        backbone: Its kind of network; `expert.json` has the sizes.
-        num_parameters: Scalars in its network.
-        multiple_px: Multiple of the sides on which the network works; tiles start on it.
-        adapter: Settings of its adapter on the root's network, the same for all adapters; None if
-            it is stored as a whole network.
-    """
-
-    node: int
-    levels: tuple[int, ...]
-    num_samples: int
-    backbone: str
-    num_parameters: int
-    multiple_px: int
-    adapter: AdapterConfig | None
-
-    @property
-    def folder(self) -> str:
-        """Its folder in the bundle."""
-        return f"experts/{self.node:03d}"
-
-    @property
-    def files(self) -> tuple[str, str]:
-        """Its files in the bundle."""
-        weights = WEIGHTS if self.adapter is None else ADAPTER
-        return f"{self.folder}/{CARD}", f"{self.folder}/{weights}"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Manifest:
-    """The content of `manifest.json`.
-
-    Attributes:
-        format: Format of the bundle, which is `FORMAT`.
-        groups: Number of nodes on each level of the tree.
-        embed_dim: Length of an embedding.
-        experts: Experts, in the order of their nodes.
-        files: Every other file of the bundle, by name.
-    """
-
-    format: int
-    groups: tuple[int, ...]
-    embed_dim: int
-    experts: tuple[ExpertEntry, ...]
-    files: dict[str, FileEntry]
-
-    @property
-    def digest(self) -> str:
-        """Hash of the model, made of every file's hash; models with equal digests restore alike."""
-        return fingerprint(self)
-
-    @property
-    def multiple_px(self) -> int:
-        """Multiple of the sides on which every expert works."""
-        return math.lcm(*(entry.multiple_px for entry in self.experts))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,7 +146,7 @@ class Bundle:
         """Return an expert's folder, once its files have been checked against the manifest."""
         entry = self.entry(node)
         for name in entry.files:
-            _check_file(self.directory, name, self.manifest)
+            check_file(self.directory, name, self.manifest)
         return self.directory.sub(entry.folder)
 
 
@@ -283,9 +200,9 @@ def open_bundle(directory: Storage) -> Bundle:
         ArtefactError: If anything is missing, changed, of another format or of another shape; names
             the file.
     """
-    manifest = _read_manifest(directory)
+    manifest = read_manifest(directory)
     for name in sorted({*manifest.files, *_file_names(manifest.experts)}):
-        _check_file(directory, name, manifest)
+        check_file(directory, name, manifest)
     return _load_parts(directory, manifest)
 
 
@@ -296,21 +213,16 @@ def read_outline(directory: Storage) -> Outline:
         ArtefactError: If the manifest, the tree or the routers are missing, changed or of another
             format; names the file.
     """
-    manifest = _read_manifest(directory)
+    manifest = read_manifest(directory)
     for name in PART_FILES:
         if name.startswith(("tree/", "router/")):
-            _check_file(directory, name, manifest)
+            check_file(directory, name, manifest)
     return Outline(
         manifest=manifest,
         tree=load_tree(directory.sub("tree")),
         router=load_router(directory.sub("router")),
         guide=load_guide(directory.sub("router")),
     )
-
-
-def describe(data: bytes) -> FileEntry:
-    """Return the manifest's entry for a file with this content."""
-    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), num_bytes=len(data))
 
 
 def _file_names(experts: Iterable[ExpertEntry]) -> list[str]:
@@ -335,43 +247,6 @@ def _pack_expert(
     for name in entry.files:
         directory.write_bytes(name, result.read_bytes(PurePosixPath(name).name))
     return entry
-
-
-def _read_manifest(directory: Storage) -> Manifest:
-    where = directory.path(MANIFEST)
-    if not directory.exists(MANIFEST):
-        raise ArtefactError(f"{directory.path()} is not a bundle: it has no {MANIFEST}")
-    data = directory.read_json(MANIFEST)
-    found = data.get("format") if isinstance(data, dict) else None
-    if found != FORMAT:
-        raise ArtefactError(f"{where} has format {found!r}, this program reads {FORMAT}")
-    try:
-        manifest = load(Manifest, data)
-    except ConfigError as error:
-        raise ArtefactError(f"{where} is damaged: {error}") from error
-    for name in manifest.files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or path.suffix not in _SUFFIXES:
-            raise ArtefactError(
-                f"{where} lists '{name}'; a bundle holds JSON and safetensors below its directory "
-                "and nothing else"
-            )
-    return manifest
-
-
-def _check_file(directory: Storage, name: str, manifest: Manifest) -> None:
-    where = directory.path(name)
-    if name not in manifest.files:
-        raise ArtefactError(f"{where} is not in the bundle's {MANIFEST}")
-    if not directory.exists(name):
-        raise ArtefactError(f"{where} is missing from the bundle")
-    expected, found = manifest.files[name], describe(directory.read_bytes(name))
-    if found != expected:
-        raise ArtefactError(
-            f"{where} has sha256 {found.sha256[:12]} and {found.num_bytes} bytes, but the "
-            f"{MANIFEST} says {expected.sha256[:12]} and {expected.num_bytes}; copy the bundle "
-            "again"
-        )
 
 
 def _load_parts(directory: Storage, manifest: Manifest) -> Bundle:

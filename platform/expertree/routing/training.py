@@ -182,21 +182,8 @@ def train_router(
     # One thread sums in one order; steps this small are slower on more.
     with torch.random.fork_rng(devices=[]), torch_threads(1):
         torch.manual_seed(seed)
-        predicts = config.objective == "cost"
         order = torch.randperm(len(table.leaves))
-        router = Router(
-            RouterShape(
-                embed_dim=tree.embed_dim,
-                num_leaves=tree.num_leaves,
-                num_levels=tree.num_levels,
-                num_costs=len(tree.nodes) if predicts else 0,
-                num_cost_heads=config.num_cost_heads if predicts else 1,
-                has_root=0 in chosen_levels,
-                has_as_is=predicts,
-            ),
-            as_is_margin_db=config.as_is_margin_db if predicts else 0.0,
-            caution=config.caution if predicts else 0.0,
-        )
+        router = _untrained(config, tree, has_root=0 in chosen_levels)
         curves = [
             _fit(config, _Gates(config, router, centroids), *_split(config, table, order, 0)),
             *(
@@ -204,13 +191,28 @@ def train_router(
                 for number, head in enumerate(router.cost_heads)
             ),
         ]
-        choosing = curves[1:] if predicts else curves
+        choosing = curves[1:] if router.cost_heads else curves
         kept = [min(epoch.held_out_regret_db for epoch in curve) for curve in choosing]
         return TrainedRouter(
             router=router.eval(),
             curve=_mean_curve(choosing),
             held_out_regret_db=float(np.mean(kept)),
         )
+
+
+def _untrained(config: RouterConfig, tree: Tree, *, has_root: bool) -> Router:
+    predicts = config.objective == "cost"
+    shape = RouterShape(
+        embed_dim=tree.embed_dim,
+        num_leaves=tree.num_leaves,
+        num_levels=tree.num_levels,
+        num_costs=len(tree.nodes) if predicts else 0,
+        num_cost_heads=config.num_cost_heads if predicts else 1,
+        has_root=has_root,
+        has_as_is=predicts,
+    )
+    margin_db, caution = (config.as_is_margin_db, config.caution) if predicts else (0.0, 0.0)
+    return Router(shape, as_is_margin_db=margin_db, caution=caution)
 
 
 def _make_table(
@@ -372,12 +374,9 @@ def _run_epoch(
 
 def _mean_curve(curves: Sequence[Sequence[RouterEpoch]]) -> tuple[RouterEpoch, ...]:
     """Return the passes of several parts as their means."""
+    names = [field.name for field in dataclasses.fields(RouterEpoch)]
     return tuple(
-        RouterEpoch(
-            loss=float(np.mean([epoch.loss for epoch in same])),
-            train_regret_db=float(np.mean([epoch.train_regret_db for epoch in same])),
-            held_out_regret_db=float(np.mean([epoch.held_out_regret_db for epoch in same])),
-        )
+        RouterEpoch(**{n: float(np.mean([getattr(epoch, n) for epoch in same])) for n in names})
         for same in zip(*curves, strict=True)
     )
 

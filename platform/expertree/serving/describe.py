@@ -6,7 +6,7 @@ import numpy as np
 
 from expertree.hierarchy import Node, Tree
 from expertree.restorer import Bundle
-from expertree.restorer.bundle import ExpertEntry
+from expertree.restorer.manifest import ExpertEntry
 from expertree.routing import Guide, Route
 from expertree.serving.engine import Alternative, Expert, Model, ModelNode, Routed
 

@@ -17,7 +17,7 @@ from expertree.experts.backbones import build_backbone
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.weights import read_card, save_expert
 from expertree.restorer import open_bundle
-from expertree.restorer.bundle import MANIFEST, describe
+from expertree.restorer.manifest import MANIFEST, describe
 from expertree.storage import Storage
 
 

@@ -14,7 +14,7 @@ from expertree.embedding import ExtractorConfig, build_extractor, save_extractor
 from expertree.errors import ArtefactError
 from expertree.hierarchy import load_tree, save_tree
 from expertree.restorer import open_bundle, read_outline
-from expertree.restorer.bundle import MANIFEST, describe
+from expertree.restorer.manifest import MANIFEST, describe
 from expertree.routing import Router, RouterShape, Wish, save_router
 from expertree.storage import Storage
 

@@ -19,7 +19,7 @@ from expertree import Restorer
 from expertree.errors import ArtefactError
 from expertree.images.io import to_float, to_u8
 from expertree.restorer import restorer as module
-from expertree.restorer.bundle import MANIFEST
+from expertree.restorer.manifest import MANIFEST
 from expertree.restorer.per_tile import restore_per_tile
 from expertree.routing import Wish
 from scarce import KINDS, run_out_of_memory
