@@ -18,6 +18,7 @@ from expertree.testing import check_arrays
 
 # Before the first `import ray`, which reads some of them once: clusters of tests have a token of
 # their own, never the one in the home directory, and no driver joins a cluster that is running.
+# Ray's workers would be the last to run (niceness 15) and stand still beside any busy process.
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
 os.environ |= {
@@ -25,6 +26,7 @@ os.environ |= {
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
     "WANDB_MODE": "offline",
 }
 
