@@ -5,6 +5,8 @@ import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
+CHOSEN = "document.querySelectorAll('#route-tree .chosen, #route-levels .chosen').length"
+
 
 @pytest.fixture(scope="module")
 def url(html: str, tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -98,9 +100,11 @@ def test_another_example_shows_its_pictures_and_its_route(browser: Any, url: str
 
 def test_a_picture_that_is_left_as_it_is_says_so(browser: Any, url: str) -> None:
     browser.open(url)
+    assert browser.evaluate(CHOSEN) == 2  # a leaf and a level
     browser.evaluate("document.querySelectorAll('.thumb')[6].click()")
     sentence = browser.evaluate("document.getElementById('route-sentence').textContent")
     assert sentence == "Left as it is, with confidence 92 %."
+    assert browser.evaluate(CHOSEN) == 0
 
 
 def test_one_network_and_the_clean_image_can_be_chosen(browser: Any, url: str) -> None:

@@ -146,7 +146,7 @@
       : ["Restored by expert ", make("b", {}, `#${route.node}${words}`), ` at level ${route.level}`, ...sure, "."]));
     drawRoute(route);
     (route.level_probabilities || []).forEach((share, level) => {
-      byId("route-levels").append(makeBar(`level ${level}`, share, percent(share), level === route.level));
+      byId("route-levels").append(makeBar(`level ${level}`, share, percent(share), !route.as_is && level === route.level));
     });
   }
 
@@ -164,7 +164,7 @@
       if (below.length) y[node.index] = (y[below[0].index] + y[below[below.length - 1].index]) / 2;
     }
     const x = (node) => 12 + gap * node.level;
-    const path = new Set(pathTo(leaves[route.leaf]).map((node) => node.index));
+    const path = new Set(route.as_is ? [] : pathTo(leaves[route.leaf]).map((node) => node.index));
     const edges = page.nodes.filter((node) => node.parent != null);
     edges.sort((a, b) => path.has(a.index) - path.has(b.index));
     for (const node of edges) {
@@ -189,7 +189,7 @@
 
   function drawLeaf(svg, route, leaf, number, left, y) {
     const share = (route.leaf_probabilities || [])[number];
-    const isChosen = number === route.leaf;
+    const isChosen = !route.as_is && number === route.leaf;
     const group = makeSvg("g", isChosen ? { class: "chosen" } : {});
     const label = leaf.label.length > 13 ? `${leaf.label.slice(0, 12)}…` : leaf.label;
     group.append(makeSvg("text", { x: left, y: y + 4 }, label || `leaf ${number}`));
@@ -205,6 +205,7 @@
   if (page.examples.length) {
     buildStrips();
     setUpSlider();
-    showExample(0);
+    // The first that an expert restored: one that was left as it is shows nothing of the tree.
+    showExample(Math.max(0, page.examples.findIndex((example) => example.route && !example.route.as_is)));
   }
 })();
