@@ -253,6 +253,8 @@ def _read_tensors(directory: Storage, card: Card) -> dict[str, Tensor]:
 
 def _parse(directory: Storage, card: Card, data: bytes) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load(data)
+        tensors = safetensors.torch.load(data)
     except SafetensorError as error:
         raise ArtefactError(f"{directory.path(card.weights)} is damaged: {error}") from error
+    # A compact bundle has weights of 16 bits; adapters are merged in float32.
+    return {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}

@@ -1,0 +1,54 @@
+"""A compact bundle is half as large, opens as any other, and restores the same to a hair."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from expertree.cli.export import main
+from expertree.restorer import Restorer, open_bundle
+from expertree.restorer.compact import write_compact
+from expertree.routing import Wish
+from expertree.storage import Storage
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:  # type: ignore[type-arg]
+    error = float(np.mean((one.astype(float) - other.astype(float)) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+@pytest.mark.parametrize("kind", ["bundle_path", "adapter_bundle_path"])
+def test_every_expert_restores_as_before(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    path = request.getfixturevalue(kind)
+    manifest = write_compact(open_bundle(Storage.open(path)), Storage.open(tmp_path))
+    before, after = Restorer.load(path), Restorer.load(tmp_path)
+    assert after.bundle.manifest == manifest
+    assert size_of(tmp_path) < 0.7 * size_of(path)
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    for node in before.tree.experts():
+        wish = Wish(expert=node)
+        one, other = before.restore(image, wish).image, after.restore(image, wish).image
+        assert psnr(one, other) > 50
+    assert after.route(image).expert == before.route(image).expert
+
+
+def test_the_command_writes_it(bundle_path: Path, tmp_path: Path) -> None:
+    assert main([str(bundle_path), "-o", str(tmp_path), "--to", "bundle"]) == 0
+    assert open_bundle(Storage.open(tmp_path)).manifest.groups
+    again = write_compact(open_bundle(Storage.open(tmp_path)), Storage.open(tmp_path / "twice"))
+    assert again == open_bundle(Storage.open(tmp_path)).manifest
+
+
+def test_one_expert_alone_is_no_bundle(
+    bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(bundle_path), "-o", str(tmp_path), "--to", "bundle", "--expert", "0"]
+    assert main(given) == 2
+    assert "--expert" in capsys.readouterr().err
