@@ -38,7 +38,7 @@ from expertree.batch.view import BatchView, choice_text, printable
 from expertree.errors import ConfigError, ExpertreeError
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
 from expertree.images.photo_file import read_photo
-from expertree.restorer import read_outline
+from expertree.restorer import find_bundle, read_outline
 from expertree.routing import AUTOMATIC, TilePx, Wish
 from expertree.storage import Storage
 
@@ -382,7 +382,7 @@ def _check(config: BatchConfig) -> str:
             torch.device(config.device)
         except RuntimeError as error:
             raise ConfigError(f"--device {config.device}: {error}") from error
-    outline = read_outline(Storage.open(config.bundle))
+    outline = read_outline(find_bundle(config.bundle))
     check_options(outline, config.options)
     return outline.manifest.digest
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from expertree.cli.codes import EXIT_DONE, EXIT_USAGE
 from expertree.errors import ExpertreeError
-from expertree.restorer import Bundle, open_bundle
+from expertree.restorer import Bundle, find_bundle, open_bundle
 from expertree.restorer.compact import write_compact
 from expertree.restorer.export import export_expert
 from expertree.storage import Storage
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     target = Storage.open(given.output)
     try:
-        bundle = open_bundle(Storage.open(given.bundle))
+        bundle = open_bundle(find_bundle(given.bundle))
         if given.to == "bundle":
             return _compact(bundle, target, alone=bool(given.expert))
         experts = bundle.tree.experts()

@@ -19,7 +19,7 @@ from expertree.public_sets.origin import origin_of
 from expertree.public_sets.plan import IMAGE, Item, plan
 from expertree.public_sets.rows import columns_and_rows, experts_used
 from expertree.report.sets_page import Photograph, SetsReport, render_sets
-from expertree.restorer import Restorer, open_bundle
+from expertree.restorer import Restorer, find_bundle, open_bundle
 from expertree.restorer.on_dataset import EvaluateConfig, OnImage
 from expertree.storage import Storage
 
@@ -56,7 +56,7 @@ def measure_sets(config: EvaluateConfig, work: Work, on_image: OnImage) -> tuple
     _check(config)
     published = read_published(config.published)
     found = _found(config)
-    bundle = open_bundle(Storage.open(config.bundle))
+    bundle = open_bundle(find_bundle(config.bundle))
     output = Path(config.output or OUTPUT).expanduser().absolute()
     items = plan(found, model=bundle.manifest.digest, classical=config.classical, output=output)
     scored = _all_scored(config, items, output, work, on_image)

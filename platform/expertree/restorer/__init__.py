@@ -9,13 +9,16 @@ from expertree.restorer.bundle import (
 )
 from expertree.restorer.manifest import Manifest
 from expertree.restorer.restorer import Restoration, Restorer
+from expertree.restorer.shipped import SHIPPED, find_bundle
 
 __all__ = [
+    "SHIPPED",
     "Bundle",
     "Manifest",
     "Outline",
     "Restoration",
     "Restorer",
+    "find_bundle",
     "open_bundle",
     "read_outline",
     "write_bundle",

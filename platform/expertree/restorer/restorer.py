@@ -21,10 +21,10 @@ from expertree.images.io import to_float, to_u8
 from expertree.images.mixing import mix
 from expertree.images.tiling import OnTile, Operator
 from expertree.restorer.bundle import Bundle, open_bundle
+from expertree.restorer.shipped import SHIPPED, find_bundle
 from expertree.restorer.switching import SwitchedNetwork
 from expertree.restorer.tiles import OVERLAP_PX, Tiled, restore_here
 from expertree.routing import AUTOMATIC, Route, RouterOutput, Wish, choose
-from expertree.storage import Storage
 
 ImageT = TypeVar("ImageT", ImageU8, Tensor)
 
@@ -80,7 +80,7 @@ class Restorer:
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] = SHIPPED,
         device: str | torch.device = "cpu",
         *,
         dtype: torch.dtype = torch.float32,
@@ -88,14 +88,14 @@ class Restorer:
         """Open a bundle and check all of it; see `open_bundle`.
 
         Args:
-            path: A directory, or the URI of one.
+            path: A directory, or the URI of one; by default the model that comes with the package.
             device: Device that the networks run on.
             dtype: Type that experts compute in, such as bfloat16.
 
         Raises:
             ArtefactError: If a file is missing or changed, or the parts do not fit; names the file.
         """
-        return cls(open_bundle(Storage.open(path)), device=device, dtype=dtype)
+        return cls(open_bundle(find_bundle(path)), device=device, dtype=dtype)
 
     @property
     def tree(self) -> Tree:

@@ -16,7 +16,7 @@ from expertree.errors import ArtefactError, ExpertreeError, ResourceError
 from expertree.orchestration.serving.handles import Handles
 from expertree.orchestration.serving.jobs import call_table
 from expertree.orchestration.serving.replicas import ROUTER, build_release
-from expertree.restorer import open_bundle
+from expertree.restorer import find_bundle, open_bundle
 from expertree.routing import AUTOMATIC
 from expertree.serving.deployments import (
     GatewayConfig,
@@ -27,7 +27,6 @@ from expertree.serving.jobs import JobTable
 from expertree.serving.remote import Release, ReleaseEngine
 from expertree.serving.replica_work import SELF_TEST_PX
 from expertree.serving.updates import ReleaseUpdater, UpdateStatus
-from expertree.storage import Storage
 
 CONTROL = "control"
 """Name of the deployment."""
@@ -164,7 +163,7 @@ class _Applications:
 
     def _check(self, bundle: str) -> str:
         """Read all of a bundle, before anything is started for it, and return its digest."""
-        opened = open_bundle(Storage.open(bundle))
+        opened = open_bundle(find_bundle(bundle))
         place_experts(opened.tree, self._config.pools)
         return opened.manifest.digest
 
