@@ -43,6 +43,9 @@ class StageState:
     Attributes:
         elapsed_s: Seconds since it began.
         num_done: Units of work that are done, of `num_total`; both are 0 if it counts no units.
+        first_done: Units that were done when the first of them was reported, at `first_s`: those of
+            an earlier run, and what the start took, say nothing about the speed.
+        first_s: Seconds from its begin to that report.
         detail: A few words on what it is doing or why it failed.
     """
 
@@ -51,14 +54,17 @@ class StageState:
     elapsed_s: float = 0.0
     num_done: int = 0
     num_total: int = 0
+    first_done: int = 0
+    first_s: float = 0.0
     detail: str = ""
 
     @property
     def left_s(self) -> float | None:
-        """Estimated seconds to its end at the speed so far; None if unknown."""
-        if self.state is not State.RUNNING or not 0 < self.num_done <= self.num_total:
+        """Estimated seconds to its end at the speed since its first report; None if unknown."""
+        if self.state is not State.RUNNING or not self.first_done < self.num_done <= self.num_total:
             return None
-        return self.elapsed_s * (self.num_total - self.num_done) / self.num_done
+        pace_s = (self.elapsed_s - self.first_s) / (self.num_done - self.first_done)
+        return pace_s * (self.num_total - self.num_done)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

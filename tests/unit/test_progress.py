@@ -1,3 +1,4 @@
+import dataclasses
 import io
 from collections.abc import Callable
 
@@ -122,6 +123,11 @@ def test_the_summary_names_what_runs_and_the_time_left() -> None:
 def test_time_left_follows_from_what_was_done_so_far() -> None:
     assert stage("x", State.RUNNING, elapsed_s=30, num_done=3, num_total=9).left_s == 60
     assert stage("x", State.RUNNING, elapsed_s=30, num_done=0, num_total=9).left_s is None
+    # What was there at the first report, of an earlier run, took none of this one's time.
+    resumed = stage("x", State.RUNNING, elapsed_s=40, num_done=7, num_total=9)
+    resumed = dataclasses.replace(resumed, first_done=5, first_s=10)
+    assert resumed.left_s == 30
+    assert dataclasses.replace(resumed, num_done=5).left_s is None
     assert expert("x", State.RUNNING, samples=400, samples_per_s=60).left_s == 10
     assert expert("x", State.RUNNING, samples=400).left_s is None
     assert expert("x", State.DONE, samples=400, samples_per_s=60).left_s is None

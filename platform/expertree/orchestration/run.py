@@ -97,6 +97,7 @@ class Recorder:
         self._begin = time.time()
         self._stages = {name: StageState(name=name) for name in STAGES}
         self._stage_begin: dict[str, float] = {}
+        self._first: dict[str, tuple[int, float]] = {}
         self._experts: tuple[ExpertState, ...] = ()
         self._left_s: float | None = None
         self._noted: dict[tuple[str, int], str | None] = {}
@@ -105,12 +106,18 @@ class Recorder:
     def on_stage(self, name: str, state: str, num_done: int, num_total: int) -> None:
         """Record that a stage began, made progress, or ended."""
         begin = self._stage_begin.setdefault(name, time.time())
+        elapsed_s = time.time() - begin
+        if num_done:
+            self._first.setdefault(name, (num_done, elapsed_s))
+        first_done, first_s = self._first.get(name, (0, 0.0))
         self._stages[name] = StageState(
             name=name,
             state=State(state),
-            elapsed_s=time.time() - begin,
+            elapsed_s=elapsed_s,
             num_done=num_done,
             num_total=num_total,
+            first_done=first_done,
+            first_s=first_s,
         )
         if name != "experts":
             self._left_s = self._stages[name].left_s

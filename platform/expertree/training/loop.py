@@ -29,6 +29,9 @@ OnNote: TypeAlias = Callable[[str], None]
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 
+_SPEED_SHARE = 0.3
+"""Share of the newest second in the speed that is reported, so that it does not jump."""
+
 
 class Learner(Protocol[B_contra]):
     """A network with its loss and its optimiser, as it is between two steps."""
@@ -174,7 +177,8 @@ class _Loop(Generic[B, L]):
 
     def run(self, on_progress: OnProgress, on_checkpoint: OnCheckpoint, *, until: int) -> None:
         """Take the steps that are left until some samples have been seen."""
-        reported, reported_samples = time.perf_counter(), self.record.num_seen
+        # The first step sets up what later ones use again, and says nothing about the speed.
+        reported, reported_samples, speed = None, self.record.num_seen, 0.0
         started = time.perf_counter()
         while self.record.num_seen < until:
             taken = self._advance(until)
@@ -184,9 +188,13 @@ class _Loop(Generic[B, L]):
                 continue
             rate_share, checkpoint = taken
             now = time.perf_counter()
-            if self.record.num_seen >= until or now - reported >= _SECONDS_BETWEEN_REPORTS:
-                speed = (self.record.num_seen - reported_samples) / (now - reported)
+            is_due = reported is not None and now - reported >= _SECONDS_BETWEEN_REPORTS
+            if reported is not None and is_due:
+                found = (self.record.num_seen - reported_samples) / (now - reported)
+                speed = found if speed == 0.0 else speed + _SPEED_SHARE * (found - speed)
+            if self.record.num_seen >= until or is_due:
                 self._report(on_progress, speed, rate_share)
+            if reported is None or is_due:
                 reported, reported_samples = now, self.record.num_seen
             if checkpoint is not None and self.workers.is_first:
                 self.checkpoints.save(checkpoint)
