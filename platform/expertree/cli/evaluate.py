@@ -11,12 +11,12 @@ ones. Run it again after any interruption: images that were measured are not mea
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from expertree.cli.codes import EXIT_DONE
 from expertree.cli.running import run_verb
 from expertree.datasets import table_of
-from expertree.evaluation.public_sets import SetsTable
+from expertree.evaluation.public_sets import Kind, Result, SetsTable
 from expertree.public_sets.run import Work, in_this_process, measure_sets
 from expertree.restorer.on_dataset import EvaluateConfig, evaluate_bundle
 
@@ -49,19 +49,24 @@ def _work_of(config: EvaluateConfig) -> Work:
     return on_cluster
 
 
+_SHOWN: tuple[Kind, ...] = ("input", "classical", "routed", "told")
+
+
 def _lines(table: SetsTable) -> str:
-    """Return the columns as lines of text: PSNR of the input, the best classical method, ours."""
-    ours = {row.kind: row.results for row in table.rows if row.kind != "published"}
+    """Return the columns as lines of text: PSNR of the input, a classical method, ours, told."""
+    ours: dict[Kind, Mapping[str, Result]] = {
+        row.kind: row.results for row in table.rows if row.kind != "published"
+    }
     width = max((len(column.title) for column in table.columns), default=0)
-    lines = [f"{'PSNR (dB)':{width}}  images    input  classical   routed     gain"]
+    lines = [f"{'PSNR (dB)':{width}}  images    input  classical   routed     gain     told"]
     for column in table.columns:
-        found = [ours.get(kind, {}).get(column.key) for kind in ("input", "classical", "routed")]
+        found = [ours.get(kind, {}).get(column.key) for kind in _SHOWN]
         cells = ["" if one is None else f"{one.psnr:.2f}" for one in found]
-        before, _, after = found
+        before, _, after, _ = found
         gain = f"{after.psnr - before.psnr:+.2f}" if before and after else ""
         lines.append(
             f"{column.title:{width}}  {column.num_images or '':>6}  {cells[0]:>7}  {cells[1]:>9}  "
-            f"{cells[2]:>7}  {gain:>7}"
+            f"{cells[2]:>7}  {gain:>7}  {cells[3]:>7}".rstrip()
         )
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from expertree.evaluation.published import Published, PublishedRow
 
-Kind: TypeAlias = Literal["input", "classical", "routed", "published"]
+Kind: TypeAlias = Literal["input", "classical", "routed", "told", "published"]
 
 DERIVED: Mapping[str, tuple[str, ...]] = {
     "cbsd68/noise": ("cbsd68/noise15", "cbsd68/noise25", "cbsd68/noise50"),

@@ -14,10 +14,10 @@ from expertree.images.io import encode_png
 from expertree.public_sets.plan import Item
 from expertree.restorer import Restorer
 from expertree.restorer.on_dataset import restore_degraded
-from expertree.routing import Route
+from expertree.routing import Route, Wish
 from expertree.storage import Storage
 
-ROUTED = "routed"
+ROUTED, TOLD = "routed", "told"
 CLASSICAL = "classical: "
 """Beginning of the names of classical methods in scores."""
 
@@ -49,7 +49,7 @@ def measure_item(restorer: Restorer, item: Item) -> Scored:
         found: Scored = {"picture": item.picture.name}
     else:
         methods = candidates_for(item.pair.tasks) if item.classical and item.pair.tasks else ()
-        restores = {ROUTED: routed, **_classical(methods)}
+        restores = {ROUTED: routed, **_told(restorer, item), **_classical(methods)}
         scores = score_pair(item.pair, item.protocols, restores)
         found = {
             "scores": {
@@ -67,6 +67,15 @@ def measure_item(restorer: Restorer, item: Item) -> Scored:
         "seconds": round(time.perf_counter() - started, 3),
         **found,
     }
+
+
+def _told(restorer: Restorer, item: Item) -> Mapping[str, Callable[[Degraded], ImageU8]]:
+    """Return the restoration by an expert for what is wrong, where the model knows that name."""
+    tasks = item.pair.tasks
+    if not tasks or not set(tasks) <= set(restorer.bundle.guide.names):
+        return {}
+    wish = Wish(instruction=tasks)
+    return {TOLD: lambda image: restore_degraded(restorer, image, wish)[0]}
 
 
 def _classical(methods: tuple[Method, ...]) -> Mapping[str, Callable[[Degraded], ImageU8]]:

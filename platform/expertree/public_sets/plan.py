@@ -11,7 +11,7 @@ from expertree.classical import VERSION as CLASSICAL_VERSION
 from expertree.config import fingerprint
 from expertree.datasets import Dataset, Found, Pair, Protocol
 
-VERSION = 1
+VERSION = 2
 """Version of the measure. Raise it when an image would get another score: scores of earlier runs
 are then not taken again."""
 

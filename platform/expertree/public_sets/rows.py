@@ -9,7 +9,7 @@ from typing import Any
 from expertree.datasets import DATASETS, Dataset, Found, Protocol
 from expertree.datasets.protocols import in_words
 from expertree.evaluation.public_sets import Column, Result, Row, column_key
-from expertree.public_sets.measuring import CLASSICAL, ROUTED, Scored
+from expertree.public_sets.measuring import CLASSICAL, ROUTED, TOLD, Scored
 from expertree.public_sets.origin import Origin
 
 _Scores = Mapping[str, Sequence[Sequence[float]]]
@@ -49,6 +49,7 @@ def columns_and_rows(
     inputs = {one.column.key: _mean(one.scores["input"]) for one in measured}
     classical = {one.column.key: best for one in measured if (best := _best_classical(one.scores))}
     routed = {one.column.key: _mean(one.scores[ROUTED]) for one in measured}
+    told = {one.column.key: _mean(one.scores[TOLD]) for one in measured if TOLD in one.scores}
     rows = [
         Row(kind="input", method="input", note="as it came", results=inputs),
         Row(
@@ -66,6 +67,12 @@ def columns_and_rows(
             training_samples=origin.training_samples,
             source=origin.source,
             results=routed,
+        ),
+        Row(
+            kind="told",
+            method=f"expertree, {origin.title}, told the task",
+            note="the same experts, chosen among those for what is wrong",
+            results=told,
         ),
     ]
     return [one.column for one in measured], [row for row in rows if row.results]
@@ -125,11 +132,14 @@ def _by_method(scored: Sequence[Scored], protocol: Protocol) -> _Scores:
 
 
 def _joined(parts: Sequence[_Scores]) -> _Scores:
-    """Join the scores of kinds whose classical methods differ: each kind has its best one."""
+    """Join the scores of kinds whose classical methods differ: each kind has its best one.
+
+    What was told is joined where every kind has it.
+    """
     joined: dict[str, list[Sequence[float]]] = defaultdict(list)
     for scores in parts:
         best = _best_classical(scores)
-        for method in ("input", ROUTED):
+        for method in ("input", ROUTED, *([TOLD] if all(TOLD in one for one in parts) else [])):
             joined[method] += scores[method]
         if best is not None:
             joined[f"{CLASSICAL}the best of each"] += scores[f"{CLASSICAL}{best.note}"]

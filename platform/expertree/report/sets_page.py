@@ -193,7 +193,7 @@ def _best_of_ours(table: SetsTable, column: str) -> float | None:
     found = [
         row.results[column].psnr
         for row in table.rows
-        if row.kind != "published" and column in row.results
+        if row.kind not in ("published", "told") and column in row.results
     ]
     return max(found, default=None)
 

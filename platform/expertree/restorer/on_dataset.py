@@ -16,7 +16,7 @@ from expertree.errors import ConfigError
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_u8
 from expertree.restorer.restorer import Restorer
-from expertree.routing import Route
+from expertree.routing import AUTOMATIC, Route, Wish
 
 OnImage = Callable[[int, int, str], None]
 """Callback after each image, with its number from 1, the number of images, and its name."""
@@ -111,7 +111,9 @@ def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]
     return result
 
 
-def restore_degraded(restorer: Restorer, image: Degraded) -> tuple[ImageU8, Route]:
+def restore_degraded(
+    restorer: Restorer, image: Degraded, wish: Wish = AUTOMATIC
+) -> tuple[ImageU8, Route]:
     """Restore a degraded image of a data set: one of 8 bit, or a float one as it is.
 
     What noise takes out of [0, 1] is clipped first, since networks are trained on images in [0, 1].
@@ -120,10 +122,10 @@ def restore_degraded(restorer: Restorer, image: Degraded) -> tuple[ImageU8, Rout
         The restored image, rounded to 8 bit, and the route.
     """
     if image.dtype == np.uint8:
-        restoration = restorer.restore(image)
+        restoration = restorer.restore(image, wish)
         return restoration.image, restoration.route
     planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    found = restorer.restore(planes.clamp(0.0, 1.0))
+    found = restorer.restore(planes.clamp(0.0, 1.0), wish)
     return to_u8(found.image), found.route
 
 

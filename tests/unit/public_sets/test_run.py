@@ -112,14 +112,17 @@ def test_tables_and_page_have_rows_of_ours_and_of_others(config: EvaluateConfig)
     assert not any(key in columns for key in ("3T", "5T", "7T"))
     assert not columns["rain100l/test/y"].is_whole
     kinds = [row.kind for row in report.table.rows]
-    assert kinds[:3] == ["input", "classical", "routed"]
-    assert set(kinds[3:]) == {"published"}
-    rows = {row.kind: row for row in report.table.rows[:3]}
+    assert kinds[:4] == ["input", "classical", "routed", "told"]
+    assert set(kinds[4:]) == {"published"}
+    rows = {row.kind: row for row in report.table.rows[:4]}
     assert rows["input"].results["cbsd68/noise25_float"].psnr == pytest.approx(20.17, abs=0.2)
     assert rows["classical"].results["rain100l/test/y"].note.startswith(("grey top-hat", "median"))
     assert rows["routed"].source.startswith("bundle ")
+    # No expert of this model is for low light: nobody can tell it.
+    unknown = set(rows["routed"].results) - set(rows["told"].results)
+    assert unknown == {"lol_v1/test/rgb", "lol_v1/test/rgb16"}
     lines = list(csv.DictReader((output / "sets.csv").read_text().splitlines()))
-    assert {line["kind"] for line in lines} == {"input", "classical", "routed", "published"}
+    assert {line["kind"] for line in lines} == {"input", "classical", "routed", "told", "published"}
     data = json.loads((output / "sets.json").read_text())
     assert data["origin"]["num_experts"] == report.origin["num_experts"]
     assert r"\begin{tabular}" in (output / "sets.tex").read_text()
