@@ -1,4 +1,4 @@
-"""The model that comes with the package: its size, its card, and that it helps and does not harm."""
+"""The shipped model: its size, its card, and that it helps and does not harm."""
 
 from pathlib import Path
 
