@@ -22,15 +22,23 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-unit test-integration check lint types format lock bench serve clean
+.PHONY: help venv moved demo test test-unit test-integration check lint types format lock bench serve clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 venv: $(STAMP) $(TOKEN) ## Make the environment in .venv, exactly as requirements.lock says
 
+# An environment's scripts hold its path: one that came here with a moved or copied clone runs nothing.
+MOVED := $(shell made="$$(sed -n 's/^command = .* -m venv //p' .venv/pyvenv.cfg 2>/dev/null)"; \
+    test -n "$$made" && test "$$made" != "$$(cd .venv && pwd -P)" && echo moved)
+
+moved:
+	@echo "This clone was somewhere else before: its environment is made anew"
+	rm -rf .venv
+
 # The lock file names uv too, with its hashes: pip installs that one, and uv installs the rest.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml $(MOVED)
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("expertree needs Python 3.11 or later, this is " + sys.version.split()[0] + "; choose another by make PYTHON=/path/to/python3")'
 	@mkdir -p build
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -178,3 +179,18 @@ def test_a_size_that_a_network_does_not_have_is_named(arguments: list[str], sent
         network(*(f"experts.backbone.{argument}" for argument in arguments))
     assert sentence in str(error.value)
     assert str(error.value).startswith("configuration: 'experts.backbone' = ")
+
+
+@pytest.mark.parametrize(
+    ("argument", "advice"),
+    [
+        ("bench=/x/My Photos (2020)", """'bench="/x/My Photos (2020)"'"""),
+        ("bench=it's", """'bench="it'"'"'s"'"""),
+    ],
+)
+def test_a_value_that_wants_quotes_is_told_so_and_is_right_in_them(argument, advice) -> None:
+    with pytest.raises(ConfigError, match="put it in quotes: ") as caught:
+        composed(argument)
+    assert str(caught.value).endswith(advice)
+    (given,) = shlex.split(advice)
+    assert composed(given) == _Config(bench=argument.partition("=")[2])
