@@ -90,7 +90,9 @@ def test_what_is_wrong_is_one_sentence(
 
 
 def test_a_misspelt_experiment_is_told_which_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"there is no experiment/dmeo; there are demo, paper_3t"):
+    with pytest.raises(
+        ConfigError, match=r"there is no experiment/dmeo; there are demo, demo_methods, paper_"
+    ):
         compose(BuildConfig, ["experiment=dmeo"], verb="build", config_name="build_tree")
 
 
@@ -156,6 +158,8 @@ def test_a_name_on_the_command_line_comes_with_its_own_sizes(tmp_path: Path) -> 
     for order in (1, -1):
         pair = ["experts.backbone.name=promptir", "experts.backbone.prompt_widths=[64,24,8]"]
         assert network(*mine, *pair[::order]) == PromptIRConfig(prompt_widths=(64, 24, 8))
+    small = ["experts.backbone.name=moce_ir_small", "experts.backbone.gate=output"]
+    assert network(*small) == backbone_config("moce_ir_small", gate="output")
 
 
 def test_yaml_lays_a_network_over_the_default_one(tmp_path: Path) -> None:
