@@ -160,8 +160,8 @@ def locked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_the_image_without_docker(locked: Path, bundle_path: Path, tmp_path: Path) -> None:
-    """As a user without privileges in a home of his own, with the packages of the lock file only."""
-    # Root would write what is read-only. In a user namespace it is somebody else, without its powers.
+    """As a user without privileges in a home of his own, with what the lock file fixes alone."""
+    # Root may write what is read-only; in a user namespace it is somebody else, who may not.
     apart = ("unshare", "--user", "--map-user=1000", "--map-group=1000") if os.getuid() == 0 else ()
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
     (tmp_path / "picture.png").write_bytes(encode_png(image))
