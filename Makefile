@@ -7,6 +7,7 @@ STAMP := .venv/.complete
 TOKEN := build/ray-token
 BENCH ?= overhead
 BUNDLE ?= photo-1
+IMAGE ?= expertree
 SERVE ?=
 TESTS ?= tests
 MARKS ?= not slow and not gpu
@@ -22,15 +23,23 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-unit test-integration check lint types format lock bench serve clean
+.PHONY: help venv moved demo test test-unit test-integration check lint types format lock bench serve image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 venv: $(STAMP) $(TOKEN) ## Make the environment in .venv, exactly as requirements.lock says
 
+# An environment's scripts hold its path: one that came here with a moved or copied clone runs nothing.
+MOVED := $(shell made="$$(sed -n 's/^command = .* -m venv //p' .venv/pyvenv.cfg 2>/dev/null)"; \
+    test -n "$$made" && test "$$made" != "$$(cd .venv && pwd -P)" && echo moved)
+
+moved:
+	@echo "This clone was somewhere else before: its environment is made anew"
+	rm -rf .venv
+
 # The lock file names uv too, with its hashes: pip installs that one, and uv installs the rest.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml $(MOVED)
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("expertree needs Python 3.11 or later, this is " + sys.version.split()[0] + "; choose another by make PYTHON=/path/to/python3")'
 	@mkdir -p build
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
@@ -81,6 +90,11 @@ bench: venv ## Run one benchmark, BENCH=overhead or another (it names them); its
 
 serve: venv ## Serve the model that comes with it, or BUNDLE=runs/demo/bundle, on http://127.0.0.1:8000; settings by SERVE="key=value"
 	$(BIN)/python jobs/serve.py bundle=$(BUNDLE) $(SERVE)
+
+image: ## Build the images for clusters, IMAGE=expertree, with the tags cpu and gpu; needs Docker
+	@command -v docker > /dev/null || { echo "make image needs docker; without it, make test MARKS=slow TESTS=tests/unit/cli/test_wheel.py does the same steps" >&2; exit 2; }
+	docker build --file serve/Dockerfile --target cpu --tag $(IMAGE):cpu .
+	docker build --file serve/Dockerfile --target gpu --tag $(IMAGE):gpu .
 
 clean: ## Remove the environment and the caches; results in runs stay
 	rm -rf .venv build .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache platform/*.egg-info

@@ -28,6 +28,7 @@ class Endpoint:
 
     def __init__(self, url: str, key: str | None = None) -> None:
         self._url = url.rstrip("/")
+        self._prefix = urllib.parse.urlsplit(self._url).path
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def restore(self, image: bytes, options: Mapping[str, str]) -> tuple[bytes, str]:
@@ -81,6 +82,7 @@ class Endpoint:
     ) -> tuple[Mapping[str, str], bytes]:
         """One request, sent again while the endpoint is busy and says when to come back."""
         headers = {"Content-Type": "application/octet-stream", **self._headers, **more}
+        path = path.removeprefix(self._prefix)  # which an endpoint that is told of it repeats
         for _ in range(MOST_TRIES):
             request = urllib.request.Request(self._url + path, body, headers, method=method)
             try:

@@ -253,9 +253,9 @@ def changes(before: Snapshot | None, now: Snapshot) -> list[str]:
 def summary(snapshot: Snapshot) -> str:
     """Return one line that says what is running."""
     stages = [stage for stage in snapshot.stages if stage.state is State.RUNNING]
-    parts = [f"{stage.name}: {_stage_progress(stage)}" for stage in stages]
     running = [expert for expert in snapshot.experts if expert.state is State.RUNNING]
-    if running:
+    parts = [f"{stage.name}: {_stage_progress(stage, with_left=not running)}" for stage in stages]
+    if running:  # their speeds give the only estimate: whole experts are too coarse for one
         parts.append(tally(snapshot.experts))
         parts.append(", ".join(f"{e.label} {_share(_samples(e), e.num_samples)}" for e in running))
         if snapshot.left_s is not None:
@@ -303,8 +303,10 @@ def _expert_lines(before: ExpertState | None, now: ExpertState) -> list[str]:
     return []
 
 
-def _stage_progress(stage: StageState) -> str:
-    left = f", about {clock_text(stage.left_s)} left" if stage.left_s is not None else ""
+def _stage_progress(stage: StageState, *, with_left: bool) -> str:
+    left = ""
+    if with_left and stage.left_s is not None:
+        left = f", about {clock_text(stage.left_s)} left"
     return f"{_share(stage.num_done, stage.num_total)}{left}" if stage.num_total else "running"
 
 

@@ -143,8 +143,13 @@ class Storage:
         ):
             return cast("bytes", stream.read())
 
-    def write_bytes(self, name: str, data: bytes) -> None:
+    def write_bytes(self, name: str, data: bytes, *, like: Path | None = None) -> None:
         """Write a file so that a reader sees the old content or the new, never a part.
+
+        Args:
+            name: Name of the file.
+            data: Its bytes.
+            like: A file whose permissions and times it gets, as far as the filesystem has them.
 
         Raises:
             StorageError: If it cannot be written (permissions, a full disk).
@@ -156,7 +161,7 @@ class Storage:
                 with filesystem.open_output_stream(path) as stream:
                     stream.write(data)
                 return
-            _write_local(Path(path), data)
+            _write_local(Path(path), data, like)
 
     def read_json(self, name: str) -> Any:  # noqa: ANN401 - JSON has no narrower type
         """Read a JSON file.
@@ -335,7 +340,7 @@ def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
     return filesystem, path
 
 
-def _write_local(path: Path, data: bytes) -> None:
+def _write_local(path: Path, data: bytes, like: Path | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
     try:
@@ -343,10 +348,20 @@ def _write_local(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
+        if like is not None:
+            _resemble(partial, like)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _resemble(path: Path, like: Path) -> None:
+    """Give a file the permissions and times of another; some filesystems have neither."""
+    with contextlib.suppress(OSError):
+        status = like.stat()
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        path.chmod(status.st_mode & 0o777)
 
 
 def describe(data: bytes) -> FileRecord:

@@ -6,27 +6,32 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
 from expertree.config import load
 from expertree.errors import ConfigError
-from expertree.orchestration.serving.app import build
+from expertree.orchestration.serving import ready
+from expertree.orchestration.serving.app import APP, build
 from expertree.serving.deployments import ServingConfig
+from kustomized import folders, render
 
 SERVE = Path(__file__).parents[2] / "serve"
-FILES = sorted(SERVE.glob("*.yaml"))
+FILES = {path.stem: path.read_text() for path in sorted(SERVE.glob("*.yaml"))}
+IN_MANIFESTS = {
+    f"kubernetes-{folder.name}": made["spec"]["serveConfigV2"]
+    for folder in folders(SERVE / "kubernetes")
+    for made in render(folder)
+    if made["kind"] == "RayService"
+}
 
 
-def read(path: Path) -> dict[str, Any]:
-    data: dict[str, Any] = yaml.safe_load(path.read_text())
-    return data
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_is_what_serve_and_the_application_accept(path: Path) -> None:
-    data = read(path)
+@pytest.mark.parametrize("name", [*FILES, *IN_MANIFESTS])
+def test_a_file_is_what_serve_and_the_application_accept(name: str) -> None:
+    data: dict[str, Any] = yaml.safe_load((FILES | IN_MANIFESTS)[name])
     ServeDeploySchema.model_validate(data)
-    (application,) = data["applications"]
+    application, *others = data["applications"]
+    assert application["name"] == APP
     assert application["import_path"] == f"{build.__module__}:{build.__name__}"
     config = load(ServingConfig, application["args"])
     listening = data["http_options"]
@@ -35,6 +40,12 @@ def test_a_file_is_what_serve_and_the_application_accept(path: Path) -> None:
     (control,) = application["deployments"]
     assert control["name"] == "control"
     assert set(control["user_config"]) == {"bundle"}
+    # KubeRay waits for all applications: one of them for the bundle.
+    assert [other["import_path"] for other in others] == [
+        f"{ready.__name__}:application" for _ in others
+    ]
+    assert bool(others) == (name in IN_MANIFESTS)
+    assert isinstance(ready.application, Application)
 
 
 def test_a_misspelt_key_in_a_file_is_named_with_the_right_one() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.adair import AdaIRConfig
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.backbones.promptir import PromptIRConfig
 from expertree.experts.backbones.restormer import RestormerConfig
@@ -42,6 +43,14 @@ NETWORKS = {
         refinement=1,
         prompt_widths=(64, 24, 8),
         prompt_px=(8, 16, 32),
+    ),
+    "adair": AdaIRConfig(
+        width=8,
+        encoder=(1, 1, 1),
+        middle=1,
+        decoder=(1, 1, 1),
+        heads=(1, 2, 2, 4),
+        refinement=1,
     ),
 }
 

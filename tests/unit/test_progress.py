@@ -118,6 +118,10 @@ def test_the_summary_names_what_runs_and_the_time_left() -> None:
     assert summary(now) == (
         "train experts: running; experts: 1 running, 1 queued; #1 noise 25 %; about 3:20 left"
     )
+    counting = stage("experts", State.RUNNING, elapsed_s=60.0, num_done=1, num_total=3)
+    both = summary(dataclasses.replace(now, stages=(counting,)))
+    assert both.startswith("experts: 33 %; experts: 1 running")
+    assert both.count("left") == 1
 
 
 def test_time_left_follows_from_what_was_done_so_far() -> None:

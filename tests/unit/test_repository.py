@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -142,3 +143,21 @@ def test_every_module_begins_with_what_it_is_for() -> None:
 def test_make_explains_the_targets_that_the_readme_names(target: str) -> None:
     listing = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
     assert f"  make {target} " in listing.stdout
+
+
+def test_an_environment_that_was_moved_with_its_clone_is_made_anew(tmp_path: Path) -> None:
+    clone = tmp_path / "my clone"
+    (clone / ".venv").mkdir(parents=True)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, clone)
+    made = f"command = /usr/bin/python3 -m venv {clone}/.venv\n"
+    (clone / ".venv/pyvenv.cfg").write_text(f"home = /usr/bin\n{made}")
+    (clone / ".venv/.complete").touch()
+
+    def planned() -> str:
+        command = ["make", "--dry-run", "venv"]
+        return subprocess.run(command, cwd=clone, check=True, capture_output=True, text=True).stdout
+
+    assert "pip" not in planned()
+    clone = clone.rename(tmp_path / "elsewhere")
+    assert planned().index("rm -rf .venv") < planned().index("-m venv .venv")

@@ -2,24 +2,15 @@
 
 import collections
 import dataclasses
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import unicodedata
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from expertree.errors import ConfigError
-from expertree.images.containers import PhotoFormat, read_header
-
-SUFFIXES: Mapping[str, PhotoFormat] = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".webp": "webp",
-    ".avif": "avif",
-    ".bmp": "bmp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-}
-"""Suffixes of files that are taken for photographs, in upper or lower case."""
+from expertree.images.containers import PHOTO_FORMATS, PhotoFormat, read_header
+from expertree.images.folders import SUFFIXES, find_files
+from expertree.storage import Storage
 
 _SUFFIX_OF: Mapping[PhotoFormat, str] = {
     "png": ".png",
@@ -66,10 +57,12 @@ class Listing:
     Attributes:
         items: The photographs, by name.
         others: Number of other files by suffix.
+        unreadable: Folders that cannot be looked into, below the input folder, and why.
     """
 
     items: tuple[PhotoItem, ...]
     others: Mapping[str, int]
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 def list_photographs(
@@ -82,7 +75,7 @@ def list_photographs(
 ) -> Listing:
     """List the photographs of a folder.
 
-    Hidden files and folders are passed over.
+    Hidden files and folders and those of machines are passed over; see `find_files`.
 
     Args:
         folder: The folder.
@@ -97,13 +90,19 @@ def list_photographs(
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder")
+    found = find_files(folder, recursive=recursive, apart_from=apart_from)
     paths, others = [], collections.Counter[str]()
-    for path in _files(folder, recursive=recursive, apart_from=apart_from):
+    for path in found.files:
         if path.suffix.lower() in SUFFIXES:
             paths.append(path)
         else:
             others[path.suffix.lower() or "without a suffix"] += 1
+    if found.num_odd:
+        others["pipes or devices"] = found.num_odd
+    unreadable = tuple((path.relative_to(folder).as_posix(), why) for path, why in found.unreadable)
     if not paths:
+        for name, why in unreadable:
+            raise ConfigError(f"{folder / name} cannot be looked into: {why}")
         what = f" (other files: {', '.join(sorted(others))})" if others else ""
         below = "" if recursive else "; -r looks into the folders below"
         raise ConfigError(f"{folder} holds no photograph that can be read{what}{below}")
@@ -113,7 +112,7 @@ def list_photographs(
         for path in paths
     ]
     refuse_collisions(items)
-    return Listing(items=tuple(items), others=dict(sorted(others.items())))
+    return Listing(items=tuple(items), others=dict(sorted(others.items())), unreadable=unreadable)
 
 
 def make_item(
@@ -162,20 +161,78 @@ def output_name(name: str, suffix: str, target: PhotoFormat | None) -> str:
     return str(path.with_name(f"{path.stem}{suffix}{extension}"))
 
 
-def refuse_collisions(items: Iterable[PhotoItem]) -> None:
+def named_format(output: str, wanted: PhotoFormat | None) -> PhotoFormat | None:
+    """Return the format that an output's name stands for; None if it names a folder.
+
+    A folder is one that exists, ends with a slash or has no suffix.
+
+    Args:
+        output: The output as it was given.
+        wanted: The format that was asked for.
+
+    Raises:
+        ConfigError: If its suffix is no format's, or another one's than is asked for.
+    """
+    path = Path(output)
+    suffix = path.suffix.lower()
+    if path.is_dir() or output.endswith("/") or not suffix:
+        return None
+    if suffix not in SUFFIXES:
+        raise ConfigError(
+            f"{output}: {path.suffix} is no format that is written; give a name for "
+            f"{', '.join(PHOTO_FORMATS)}, or {output}/ for a folder of that name"
+        )
+    if wanted not in {None, SUFFIXES[suffix]}:
+        raise ConfigError(f"--format {wanted} and {path.name} do not go together")
+    return SUFFIXES[suffix]
+
+
+def refuse_suffix(suffix: str) -> None:
+    """Raise if text cannot stand behind a file's name.
+
+    Raises:
+        ConfigError: If it would lead into a folder.
+    """
+    if "/" in suffix or "\0" in suffix:
+        raise ConfigError(f"--suffix {suffix!r} cannot be part of a file's name; leave out the /")
+
+
+def refuse_collisions(items: Iterable[PhotoItem], *, ignores_case: bool = False) -> None:
     """Raise if two photographs would be written to one place.
+
+    Args:
+        items: The photographs.
+        ignores_case: Whether names that differ in case alone are one; so are then two ways to
+            encode a letter with an accent.
 
     Raises:
         ConfigError: If two would; names them.
     """
     taken: dict[str, str] = {}
     for item in items:
-        other = taken.setdefault(item.output, item.name)
+        place = item.output
+        if ignores_case:
+            place = unicodedata.normalize("NFC", place).casefold()
+        other = taken.setdefault(place, item.name)
         if other != item.name:
             raise ConfigError(
                 f"{other} and {item.name} would both be written to {item.output}; leave --format "
                 "out, or restore them apart"
             )
+
+
+def ignores_case(folder: Path) -> bool:
+    """Return whether the filesystem of a folder takes `a.jpg` and `A.JPG` for one file.
+
+    Raises:
+        StorageError: If nothing can be written there.
+    """
+    name, storage = f".partial-probe-{uuid.uuid4().hex}", Storage.open(folder)
+    storage.write_bytes(name, b"")
+    try:
+        return (folder / name.upper()).exists()
+    finally:
+        storage.delete(name)
 
 
 def refuse_own_input(items: Sequence[PhotoItem], source: Path, target: Path) -> None:
@@ -193,26 +250,14 @@ def refuse_own_input(items: Sequence[PhotoItem], source: Path, target: Path) -> 
             )
 
 
-def _files(folder: Path, *, recursive: bool, apart_from: Path | None) -> Iterator[Path]:
-    avoided = None if apart_from is None else apart_from.resolve()
-    for place, folders, names in os.walk(folder):
-        here = Path(place)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if recursive and not name.startswith(".") and (here / name).resolve() != avoided
-        )
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield here / name
-
-
 def _claimed_pixels(path: Path) -> int | None:
     """Return the pixels that a file's header claims; None if it cannot be read.
 
     The reason is told later, when the whole file is read.
     """
     try:
+        if not path.is_file():
+            return None
         with path.open("rb") as stream:
             header = read_header(stream.read(_HEADER_BYTES))
     except Exception:  # noqa: BLE001 - see above

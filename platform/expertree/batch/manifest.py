@@ -2,14 +2,20 @@
 
 A restored photograph is identified by its path, size and time of change, the model and the options:
 the same command after a kill, or after new photographs came, does what is left and nothing twice.
+
+What a batch has written it knows by its hash, so that it never writes over what somebody has made
+of it since. The hash stands in a journal before the file is there, and in the photograph's line
+afterwards: a batch that is killed in between still knows its own.
 """
 
+import collections
 import dataclasses
+import errno
 import fcntl
 import io
 import json
-import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
@@ -21,6 +27,11 @@ from expertree.errors import StorageError
 MANIFEST = "manifest.jsonl"
 
 Key: TypeAlias = tuple[str, int, int, str, str]
+
+_JOURNAL = ".partial-journal-"
+_WRITING = "writing"
+_BUSY = frozenset({errno.EAGAIN, errno.EACCES})
+"""Errors of a lock that another process holds; others say that the filesystem has no locks."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +46,7 @@ class PhotoRecord:
         model: Digest of the model.
         options: Digest of the options.
         output: Path of the restored one below the output folder.
+        sha256: SHA-256 of the restored file.
         error: Reason for which it failed, as a clause that can follow its name.
         is_lasting: Whether it would fail again: the file is at fault and not the circumstances.
         num_pixels: Pixels of the photograph.
@@ -55,6 +67,7 @@ class PhotoRecord:
     model: str
     options: str
     output: str
+    sha256: str = ""
     error: str = ""
     is_lasting: bool = False
     num_pixels: int = 0
@@ -84,13 +97,11 @@ class History:
 
     Attributes:
         records: The last record of each key.
-        begun_ns: Time at which a batch first began here, by the digests of its model and options.
-            A younger file where it would write one is its own, though it was killed before it
-            recorded that.
+        written: SHA-256 of what was written, or was about to be, by output, model and options.
     """
 
-    records: dict[Key, PhotoRecord]
-    begun_ns: dict[tuple[str, str], int]
+    records: Mapping[Key, PhotoRecord]
+    written: Mapping[tuple[str, str, str], frozenset[str]]
 
     def find(self, item: PhotoItem, model: str, options: str) -> PhotoRecord | None:
         """Return the record of a photograph whose file has not changed since; None without one."""
@@ -98,26 +109,53 @@ class History:
 
 
 def read_history(path: Path) -> History:
-    """Read a manifest; one that is not there is empty. A line cut off by a kill is passed over."""
+    """Read a manifest and the journals beside it; without any, nothing is known.
+
+    A line cut off by a kill is passed over.
+    """
     records: dict[Key, PhotoRecord] = {}
-    begun_ns: dict[tuple[str, str], int] = {}
-    for line in _lines(path):
-        if line.get("state") == "begun":
-            begun_ns.setdefault((line["model"], line["options"]), line["time_ns"])
+    written = collections.defaultdict[tuple[str, str, str], set[str]](set)
+    for line in (line for file in (path, *_journals(path.parent)) for line in _lines(file)):
+        if line.get("state") == _WRITING:
+            written[line["output"], line["model"], line["options"]].add(line["sha256"])
             continue
         try:
             record = PhotoRecord(**{**line, "notes": tuple(line.get("notes", ())), "traceback": ""})
         except TypeError:
             continue
         records[record.key] = record
-    return History(records=records, begun_ns=begun_ns)
+        if record.sha256:
+            written[record.output, record.model, record.options].add(record.sha256)
+    return History(
+        records=records, written={key: frozenset(hashes) for key, hashes in written.items()}
+    )
+
+
+class WriteJournal:
+    """The journal of one process: a line for each file that it is about to write."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name a journal of its own in the folder of a manifest; it is made with its first line."""
+        self._path = folder / f"{_JOURNAL}{uuid.uuid4().hex}"
+
+    def about_to_write(self, record: PhotoRecord) -> None:
+        """Note the output and the hash of a file that will be there next.
+
+        Raises:
+            OSError: If that cannot be written.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        names = ("output", "model", "options", "sha256")
+        line = {"state": _WRITING, **{name: getattr(record, name) for name in names}}
+        with self._path.open("ab") as stream:
+            stream.write(canonical_json(line).encode() + b"\n")
 
 
 class BatchManifest:
     """A manifest that is open for appending; of one batch at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Open a manifest and lock it against other batches.
+        """Open a manifest and lock it against other batches, where the filesystem has locks.
 
         Raises:
             StorageError: If another batch writes to this folder, or it cannot be written to.
@@ -130,18 +168,18 @@ class BatchManifest:
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._stream.close()
-            raise StorageError(f"another batch is writing to {path.parent}") from error
+            if error.errno in _BUSY:
+                self._stream.close()
+                raise StorageError(f"another batch is writing to {path.parent}") from error
+        self._folder = path.parent
         if self._stream.seek(0, io.SEEK_END):
             self._stream.seek(-1, io.SEEK_END)
             if self._stream.read(1) != b"\n":  # the last line was cut off by a kill
                 self._stream.write(b"\n")
-
-    def begin(self, model: str, options: str) -> None:
-        """Record that a batch begins."""
-        self._write(
-            {"state": "begun", "model": model, "options": options, "time_ns": time.time_ns()}
-        )
+        for journal in _journals(self._folder):  # of batches that were stopped
+            for line in _lines(journal):
+                self._write(line)
+            journal.unlink()
 
     def append(self, record: PhotoRecord) -> None:
         """Append the record of a photograph."""
@@ -157,12 +195,19 @@ class BatchManifest:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close and unlock the manifest."""
+        """Close and unlock the manifest; after a whole batch, its lines say all of the journals."""
+        if kind is None:
+            for journal in _journals(self._folder):
+                journal.unlink(missing_ok=True)
         self._stream.close()
 
     def _write(self, entry: object) -> None:
         self._stream.write(canonical_json(entry).encode() + b"\n")
         self._stream.flush()
+
+
+def _journals(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{_JOURNAL}*"))
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

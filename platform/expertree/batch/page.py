@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 from expertree.batch.manifest import PhotoRecord
 from expertree.batch.summary import Summary
-from expertree.batch.view import choice_text
+from expertree.batch.view import choice_text, printable
 from expertree.errors import PhotoError
 from expertree.images.io import to_u8
 from expertree.images.photo_file import Photo, read_photo
@@ -57,7 +57,9 @@ def write_page(
     done = [record for record in records if record.state == "done"]
     chosen = np.unique(np.linspace(0, max(len(done) - 1, 0), MAX_SHOWN).round().astype(int))
     pairs = [_pair(done[index], source, target) for index in chosen[: len(done)].tolist()]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+    )
     text = importlib.resources.files("expertree.batch").joinpath("page.html.j2").read_text("utf-8")
     html = environment.from_string(text).render(
         summary=summary,
@@ -67,7 +69,12 @@ def write_page(
         num_as_is=sum(record.is_as_is for record in done),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8", errors="backslashreplace")
+    path.write_text(html, encoding="utf-8")
+
+
+def _finalize(value: object) -> object:
+    """Return a value as the page shows it: a file's name need not be text."""
+    return printable(value) if isinstance(value, str) else value
 
 
 def _pair(record: PhotoRecord, source: Path, target: Path) -> Pair | None:

@@ -1,6 +1,8 @@
 """Plan what is left to do of a batch, and refuse to replace files unasked."""
 
 import dataclasses
+import hashlib
+from collections.abc import Collection
 from pathlib import Path
 
 from expertree.batch.listing import PhotoItem
@@ -41,7 +43,8 @@ def plan_batch(
         history: History of the batches before this one into that folder.
         model: Digest of the model.
         options: Digest of the options.
-        existing: What to do where something lies that no batch of this model and options wrote.
+        existing: What to do where something lies that no batch of this model and options wrote, or
+            that was changed since.
 
     Raises:
         ConfigError: If something does, and `existing` is `refuse`.
@@ -56,7 +59,9 @@ def plan_batch(
             skipped.append(item.name)
         else:
             remaining.append(item)
-            if is_there and not _is_own(place, history.begun_ns.get((model, options))):
+            if is_there and not _is_own(
+                place, history.written.get((item.output, model, options), ())
+            ):
                 foreign.append(place)
     if foreign and existing == "refuse":
         raise ConfigError(
@@ -66,6 +71,12 @@ def plan_batch(
     return BatchPlan(remaining=tuple(remaining), earlier=tuple(earlier), skipped=tuple(skipped))
 
 
-def _is_own(place: Path, begun_ns: int | None) -> bool:
-    """Return whether an earlier such batch wrote a file, but was killed before it recorded it."""
-    return begun_ns is not None and place.stat().st_mtime_ns >= begun_ns
+def _is_own(place: Path, written: Collection[str]) -> bool:
+    """Return whether a file is as an earlier such batch wrote it, by its hash."""
+    if not written:
+        return False
+    try:
+        with place.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() in written
+    except OSError:
+        return False

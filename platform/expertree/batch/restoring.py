@@ -15,16 +15,16 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from expertree.batch.listing import PhotoItem
-from expertree.batch.manifest import PhotoRecord
+from expertree.batch.manifest import PhotoRecord, WriteJournal
 from expertree.batch.settings import BatchConfig, RestoreOptions
 from expertree.errors import ConfigError, ExpertreeError, PhotoError
-from expertree.images.photo_file import Photo, read_photo, write_photo
+from expertree.images.photo_file import Photo, notes_for, read_photo, write_photo
 from expertree.images.tiling import OnTile, plan_tiles
 from expertree.memory import is_out_of_memory
 from expertree.restorer import Manifest, Outline, Restorer
 from expertree.restorer.per_tile import TileRoute, restore_per_tile
 from expertree.routing import Route
-from expertree.storage import Storage
+from expertree.storage import Storage, describe
 
 OnItemTile: TypeAlias = Callable[[PhotoItem, int, int], None]
 """Callback after each tile, with its photograph, tiles done, and tiles in all."""
@@ -37,6 +37,25 @@ _Read: TypeAlias = tuple[Photo, bytes, float]
 
 _NUM_AHEAD = 2
 """Photographs read ahead: one that waits while another is read."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BatchTask:
+    """The files of a batch that are left to restore.
+
+    Attributes:
+        config: Settings of the batch, the bundle's place among them.
+        items: The files.
+        source: The folder that their names are relative to.
+        target: The folder that their outputs are relative to.
+        has_manifest: Whether the folder of the outputs keeps a manifest, and journals beside it.
+    """
+
+    config: BatchConfig
+    items: tuple[PhotoItem, ...]
+    source: Path
+    target: Path
+    has_manifest: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,38 +156,34 @@ def write_restored(
     Raises:
         ValueError: As `write_photo`.
     """
-    is_untouched = restored.expert is None or options.wish.strength == 0.0
-    if is_untouched and options.format in {None, photo.format}:
+    if _is_copied(photo, restored, options):
         return data
     return write_photo(photo, restored.image, format=options.format, quality=options.quality)
 
 
+def _is_copied(photo: Photo, restored: RestoredPhoto, options: RestoreOptions) -> bool:
+    """Return whether the photograph's file is the restored one too, byte for byte."""
+    is_untouched = restored.expert is None or options.wish.strength == 0.0
+    return is_untouched and options.format in {None, photo.format}
+
+
 def restore_files(
-    restorer: Restorer,
-    items: Iterable[PhotoItem],
-    source: Path,
-    target: Path,
-    options: RestoreOptions,
-    *,
-    on_tile: OnItemTile | None = None,
+    restorer: Restorer, task: BatchTask, *, on_tile: OnItemTile | None = None
 ) -> Iterator[PhotoRecord]:
     """Restore files into a folder; each is there whole or not at all.
 
     Args:
         restorer: An opened bundle.
-        items: The files.
-        source: The folder that their names are relative to.
-        target: The folder that their outputs are relative to.
-        options: How they are restored and written.
+        task: The files, their folders, and how they are restored and written.
         on_tile: Called after each tile.
 
     Yields:
         The record of each file, in their order; a file that fails does not stop the others.
     """
-    model, output = restorer.bundle.manifest.digest, Storage.open(target)
+    model, options, write = restorer.bundle.manifest.digest, task.config.options, _Writer(task)
     writing: collections.deque[Future[PhotoRecord]] = collections.deque()
     with ThreadPoolExecutor(2, thread_name_prefix="files") as pool:
-        for item, photo in _read_ahead(pool, items, source):
+        for item, photo in _read_ahead(pool, task.items, task.source):
             begin = time.perf_counter()
             record = PhotoRecord(
                 state="failed",
@@ -188,11 +203,7 @@ def restore_files(
                 writing.append(pool.submit(failed_record, record, error))
             else:
                 seconds = read_s + time.perf_counter() - begin
-                writing.append(
-                    pool.submit(
-                        _write, output, record, loaded, data, restored, options, seconds=seconds
-                    )
-                )
+                writing.append(pool.submit(write, record, loaded, data, restored, seconds))
             while len(writing) > 1:
                 yield writing.popleft().result()
         while writing:
@@ -246,37 +257,50 @@ def _read(path: Path) -> _Read:
     return photo, data, time.perf_counter() - begin
 
 
-def _write(
-    output: Storage,
-    record: PhotoRecord,
-    photo: Photo,
-    data: bytes,
-    restored: RestoredPhoto,
-    options: RestoreOptions,
-    *,
-    seconds: float,
-) -> PhotoRecord:
-    begin = time.perf_counter()
-    try:
-        written = write_restored(photo, data, restored, options)
-        if restored.tiles:
-            tiles = [dataclasses.asdict(tile) for tile in restored.tiles]
-            output.write_json(f"{record.output}.routes.json", {"tiles": tiles})
-        output.write_bytes(record.output, written)
-    except Exception as error:  # noqa: BLE001 - told in the record
-        return failed_record(record, error)
-    return dataclasses.replace(
-        record,
-        state="done",
-        num_pixels=photo.num_pixels,
-        expert=restored.expert,
-        level=restored.route.level,
-        confidence=round(restored.route.confidence, 4),
-        num_tiles=restored.num_tiles,
-        num_retries=restored.num_retries,
-        seconds=round(seconds + time.perf_counter() - begin, 3),
-        notes=photo.notes,
-    )
+class _Writer:
+    """Writes the restored files of a task."""
+
+    def __init__(self, task: BatchTask) -> None:
+        self._options, self._source = task.config.options, task.source
+        self._preserve = task.config.preserve
+        self._output = Storage.open(task.target)
+        self._journal = WriteJournal(task.target) if task.has_manifest else None
+
+    def __call__(
+        self,
+        record: PhotoRecord,
+        photo: Photo,
+        data: bytes,
+        restored: RestoredPhoto,
+        seconds: float,
+    ) -> PhotoRecord:
+        """Write a restored photograph, and return its record; `seconds` went before."""
+        begin = time.perf_counter()
+        try:
+            written = write_restored(photo, data, restored, self._options)
+            record = dataclasses.replace(record, sha256=describe(written)["sha256"])
+            if restored.tiles:
+                tiles = [dataclasses.asdict(tile) for tile in restored.tiles]
+                self._output.write_json(f"{record.output}.routes.json", {"tiles": tiles})
+            if self._journal is not None:
+                self._journal.about_to_write(record)
+            like = self._source / record.name if self._preserve else None
+            self._output.write_bytes(record.output, written, like=like)
+        except Exception as error:  # noqa: BLE001 - told in the record
+            return failed_record(dataclasses.replace(record, sha256=""), error)
+        is_copied = _is_copied(photo, restored, self._options)
+        return dataclasses.replace(
+            record,
+            state="done",
+            num_pixels=photo.num_pixels,
+            expert=restored.expert,
+            level=restored.route.level,
+            confidence=round(restored.route.confidence, 4),
+            num_tiles=restored.num_tiles,
+            num_retries=restored.num_retries,
+            seconds=round(seconds + time.perf_counter() - begin, 3),
+            notes=() if is_copied else notes_for(photo, self._options.format),
+        )
 
 
 def _tell(on_tile: OnItemTile, item: PhotoItem) -> OnTile:

@@ -82,4 +82,7 @@ class BatchConfig:
     dry_run: bool = False
     """Whether to say only what would be done."""
 
+    preserve: bool = True
+    """Whether restored files get the times and permissions of their photographs."""
+
     options: RestoreOptions = RestoreOptions()

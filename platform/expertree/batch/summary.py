@@ -3,11 +3,12 @@
 import collections
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from expertree.batch.listing import PhotoItem
 from expertree.batch.manifest import PhotoRecord
 from expertree.batch.planning import BatchPlan
+from expertree.images.containers import KINDS_READ
 from expertree.progress import clock_text
 
 _MAX_NAMED = 20
@@ -46,8 +47,10 @@ class Summary:
         num_skipped: Photographs left alone, since something lay where they would go.
         seconds: Seconds that this run took.
         experts: What each expert restored, in this run or earlier, most files first.
-        failures: Photographs not restored, in this run or for good in an earlier one.
+        failures: Photographs not restored, in this run or for good in an earlier one; and folders
+            that could not be looked into.
         noted: Number of photographs that each note is about.
+        others: Number of other files of the folder by suffix, which are left alone.
     """
 
     model: str
@@ -60,10 +63,17 @@ class Summary:
     experts: tuple[ExpertShare, ...]
     failures: tuple[Failure, ...]
     noted: dict[str, int]
+    others: dict[str, int]
 
 
 def summarise(
-    model: str, plan: BatchPlan, records: Sequence[PhotoRecord], seconds: float
+    model: str,
+    plan: BatchPlan,
+    records: Sequence[PhotoRecord],
+    seconds: float,
+    *,
+    others: Mapping[str, int],
+    unreadable: Sequence[tuple[str, str]],
 ) -> Summary:
     """Sum up a batch.
 
@@ -72,6 +82,8 @@ def summarise(
         plan: The plan of the batch.
         records: Records of the photographs that were left to do.
         seconds: Seconds that they took.
+        others: Number of other files by suffix.
+        unreadable: Folders that could not be looked into, and why.
     """
     everything = [*plan.earlier, *records]
     done = [record for record in everything if record.state == "done"]
@@ -98,12 +110,16 @@ def summarise(
         num_skipped=len(plan.skipped),
         seconds=round(seconds, 3),
         experts=tuple(sorted(experts, key=lambda share: (-share.num_files, share.expert))),
-        failures=tuple(
-            Failure(name=record.name, error=record.error)
-            for record in everything
-            if record.state == "failed"
+        failures=(
+            *(Failure(name=name, error=_unreadable(why)) for name, why in unreadable),
+            *(
+                Failure(name=record.name, error=record.error)
+                for record in everything
+                if record.state == "failed"
+            ),
         ),
         noted=dict(collections.Counter(note for record in done for note in record.notes)),
+        others=dict(others),
     )
 
 
@@ -125,6 +141,7 @@ def summary_text(summary: Summary) -> str:
             f"megapixels {share.num_pixels / 1e6:>9,.1f}, a second {rate:.2f}"
         )
     lines += [f"  {number:,} with a note: {note}" for note, number in summary.noted.items()]
+    lines += _others(summary.others)
     lines += [
         f"  failed: {failure.name} {failure.error}" for failure in summary.failures[:_MAX_NAMED]
     ]
@@ -133,7 +150,12 @@ def summary_text(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def plan_text(items: Sequence[PhotoItem], plan: BatchPlan, others: dict[str, int]) -> str:
+def plan_text(
+    items: Sequence[PhotoItem],
+    plan: BatchPlan,
+    others: Mapping[str, int],
+    unreadable: Sequence[tuple[str, str]],
+) -> str:
     """Return a text on what a batch would do, for `--dry-run`."""
     left_px = sum(item.num_pixels for item in plan.remaining)
     total = f"{len(plan.remaining):,} of {len(items):,} photographs would be restored"
@@ -145,13 +167,21 @@ def plan_text(items: Sequence[PhotoItem], plan: BatchPlan, others: dict[str, int
         "are left alone, since something lies where they would go": len(plan.skipped),
     }
     lines += [f"  {number:,} {what}" for what, number in parts.items() if number]
-    if others:
-        counted = ", ".join(f"{number:,} {suffix}" for suffix, number in others.items())
-        lines.append(f"  other files: {counted}")
+    lines += _others(others)
+    lines += [f"  {name} {_unreadable(why)}" for name, why in unreadable]
     lines += [f"  {item.name} -> {item.output}" for item in plan.remaining[:_MAX_NAMED]]
     if len(plan.remaining) > _MAX_NAMED:
         lines.append(f"  and {len(plan.remaining) - _MAX_NAMED:,} more")
     return "\n".join(lines)
+
+
+def _others(others: Mapping[str, int]) -> list[str]:
+    counted = ", ".join(f"{number:,} {suffix}" for suffix, number in others.items())
+    return [f"  other files: {counted} (read are {KINDS_READ})"] if others else []
+
+
+def _unreadable(why: str) -> str:
+    return f"cannot be looked into: {why}"
 
 
 def _rest(summary: Summary) -> str:

@@ -3,6 +3,7 @@
 Time left is judged by pixels: a panorama takes longer than a snapshot.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -19,6 +20,9 @@ _MAX_LINES = 200
 """Most photographs of a batch in which each gets a line; in larger ones, one in 10 s does."""
 
 _INTERVAL_S = 10.0
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters but tabs and the ends of lines."""
 
 
 class BatchView:
@@ -132,8 +136,13 @@ class BatchView:
 
 
 def printable(text: str) -> str:
-    """Return text that every stream takes; bytes of a file's name that are no text are escaped."""
-    return text.encode(errors="backslashreplace").decode()
+    """Return text that every stream takes and that does nothing to a terminal.
+
+    What is no text in a file's name is escaped, and so are its control characters.
+    """
+    return _CONTROL.sub(
+        lambda found: f"\\x{ord(found[0]):02x}", text.encode(errors="backslashreplace").decode()
+    )
 
 
 def line_of(record: PhotoRecord) -> str:

@@ -5,6 +5,7 @@ The files in `conf` lie in the package, so that they are found wherever it is in
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -150,8 +151,33 @@ def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
-    with _in_one_sentence():
-        return OverridesParser.create().parse_overrides(list(overrides))
+    parser = OverridesParser.create()
+    return [_parsed_one(parser, override) for override in overrides]
+
+
+def _parsed_one(parser: OverridesParser, override: str) -> Override:
+    """Parse one override; where its value would be right in quotes, the error says so.
+
+    Raises:
+        ConfigError: If it cannot be parsed.
+    """
+    try:
+        return parser.parse_override(override)
+    except HydraException as error:
+        key, equals, value = override.partition("=")
+        quoted = f"{key}={_in_quotes(value)}"
+        with contextlib.suppress(HydraException):
+            parser.parse_override(quoted)
+            if equals and not value.startswith(("[", "{")):  # which want their ends, not quotes
+                raise ConfigError(
+                    f"the command line: the value of {key} has letters that mean something here; "
+                    f"put it in quotes: {shlex.quote(quoted)}"
+                ) from error
+        raise ConfigError(f"the command line: {str(error).partition(chr(10))[0]}") from error
+
+
+def _in_quotes(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _keys(overrides: Sequence[Override]) -> Iterator[str]:

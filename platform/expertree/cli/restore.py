@@ -9,15 +9,17 @@
     expertree restore -i - -o - < dark.png > bright.png
     expertree restore -i /shared/photos -o /shared/restored -r --cluster auto
 
-Metadata stay as they were. A photograph that no expert is predicted to make better is copied byte
-for byte; --insist restores it all the same. Run it again after any interruption: what is restored
-stays, what is left is done. Ends with 0 if all was done, 1 if some photographs failed (they are
-named), 2 if nothing could begin.
+Metadata stay as they were, and so do times and permissions unless --no-preserve is given. A
+photograph that no expert is predicted to make better is copied byte for byte; --insist restores it
+all the same. Run it again after any interruption: what is restored stays, what is left is done, and
+what somebody has changed since is left alone. Ends with 0 if all was done, 1 if some photographs
+failed or folders could not be read (they are named), 2 if nothing could begin.
 """
 
 from collections.abc import Sequence
 
-from expertree.batch.command import RunTask, in_this_process, parse, run
+from expertree.batch.arguments import parse
+from expertree.batch.command import RunTask, in_this_process, run
 from expertree.batch.settings import BatchConfig
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from expertree.errors import PhotoError
 from expertree.images.arrays import ImageU8
+from expertree.images.folders import SUFFIXES, find_files
 from expertree.images.io import decode_photo_u8
 from expertree.storage import Storage
 
@@ -38,7 +39,7 @@ _BUNDLED_FILES = (
     "skimage/data/rocket.jpg",
 )
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(SUFFIXES) - {".avif"}
 _MAX_NAMED_IN_ERROR = 3
 
 _EXAMINED = 1
@@ -71,7 +72,7 @@ def list_photographs(
 
     Args:
         source: `bundled` for the photographs that scikit-image and scikit-learn ship, otherwise a
-            folder, searched with all its subfolders. Hidden files are ignored.
+            folder, searched with all its subfolders; see `find_files` for what is passed over.
         min_side_px: Least height and width.
         known: Storage of notes on valid files; a file with the length and times of change that
             its note has is not read again.
@@ -82,7 +83,8 @@ def list_photographs(
         image, damaged, too small, or a second copy of another one.
 
     Raises:
-        PhotoError: If the folder does not exist or has no usable photograph.
+        PhotoError: If the folder does not exist, has no usable photograph, or a folder in it cannot
+            be looked into.
         ArtefactError: If the notes are damaged.
         StorageError: If the notes cannot be written.
     """
@@ -259,13 +261,12 @@ def _in_folder(folder: Path) -> list[tuple[str, str]]:
         raise PhotoError(
             f"photographs: '{folder}' is not a folder; give one that exists, or '{BUNDLED_SOURCE}'"
         )
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    named = ((path.relative_to(folder), path) for path in files)
-    return sorted(
-        (name.as_posix(), str(path.absolute()))
-        for name, path in named
-        if not any(part.startswith(".") for part in name.parts)
-    )
+    found = find_files(folder)
+    if found.unreadable:
+        path, reason = found.unreadable[0]
+        raise PhotoError(f"photographs: '{path}' cannot be looked into: {reason}")
+    files = (path for path in found.files if path.is_file())
+    return sorted((path.relative_to(folder).as_posix(), str(path.absolute())) for path in files)
 
 
 def _path_of(location: str) -> Path:

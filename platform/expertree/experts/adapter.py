@@ -32,7 +32,7 @@ class AdapterConfig:
     """Strength of the change, which is scaled by `alpha / rank`; the paper's."""
 
     train_norms: bool = False
-    """Whether layer norms are trained too."""
+    """Whether norms of layers and batches are trained too; their statistics stay the root's."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a `rank` or `alpha` below 1; it names the field and the value."""
@@ -89,7 +89,7 @@ def adapter_layers(network: nn.Module, config: AdapterConfig) -> AdapterLayers:
         if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1):
             factored.append(name)
         elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or (
-            config.train_norms and isinstance(layer, nn.LayerNorm | Norm)
+            config.train_norms and isinstance(layer, nn.LayerNorm | nn.BatchNorm2d | Norm)
         ):
             whole.append(name)
     return AdapterLayers(factored=tuple(factored), whole=tuple(whole))

@@ -1,7 +1,7 @@
 """The batches that experts are trained on."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
@@ -17,24 +17,40 @@ class Batch:
         lq: Degraded crops in [0, 1], in channels_last memory.
         gt: Clean ones.
         tasks: The degradations of each, by name in order; none where nothing is wrong.
+        seeds: A random number of each, in [0, 2^63), for what its network draws in training.
+        second: Another crop of each degraded patch, where the network's objective wants one.
+        phase: The phase of the network's training, by number.
     """
 
     lq: Float32[Tensor, "b 3 p p"]
     gt: Float32[Tensor, "b 3 p p"]
     tasks: Sequence[tuple[str, ...]]
+    seeds: Sequence[int] = ()
+    second: Float32[Tensor, "b 3 p p"] | None = None
+    phase: int = 0
 
     def __len__(self) -> int:
         return len(self.lq)
 
     def rows(self, part: slice) -> Self:
         """Return some of the samples."""
-        return dataclasses.replace(self, lq=self.lq[part], gt=self.gt[part], tasks=self.tasks[part])
+        return dataclasses.replace(
+            self,
+            lq=self.lq[part],
+            gt=self.gt[part],
+            tasks=self.tasks[part],
+            seeds=self.seeds[part],
+            second=None if self.second is None else self.second[part],
+        )
 
     def to(self, device: torch.device) -> Self:
         """Return the same on a device."""
-        lq, gt = (part.to(device, non_blocking=True) for part in (self.lq, self.gt))
-        return dataclasses.replace(self, lq=lq, gt=gt)
+        return self._moved(lambda part: part.to(device, non_blocking=True))
 
     def pinned(self) -> Self:
         """Return the same in memory that a GPU reads while it computes."""
-        return dataclasses.replace(self, lq=self.lq.pin_memory(), gt=self.gt.pin_memory())
+        return self._moved(Tensor.pin_memory)
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Self:
+        second = None if self.second is None else move(self.second)
+        return dataclasses.replace(self, lq=move(self.lq), gt=move(self.gt), second=second)

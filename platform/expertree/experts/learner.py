@@ -11,10 +11,12 @@ from expertree.errors import ArtefactError
 from expertree.experts.backbones import (
     build_backbone,
     objective_of,
+    phases_of,
     start_at_identity,
 )
 from expertree.experts.batches import Batch
 from expertree.experts.gradients import Gradients
+from expertree.experts.phases import still_spans
 from expertree.experts.published import load_published
 from expertree.experts.recipe import ExpertJob
 from expertree.experts.weights import load_weights, read_card, save_expert
@@ -30,7 +32,7 @@ from expertree.training import (
     muon_split,
 )
 
-_PARAMETERS, _AVERAGE = "parameters", "average"
+_PARAMETERS, _AVERAGE, _BUFFER, _PHASE = "parameters", "average", "buffer.", "phase"
 
 
 class ExpertLearner:
@@ -56,8 +58,14 @@ class ExpertLearner:
         """
         self._job, self._recipe, self._device, self._workers = job, job.recipe, device, workers
         self.network, self._adapter = _beginning(job)
-        self.network.to(device).train()
+        # An adapter keeps the root's statistics, as it is stored without any of its own.
+        self.network.to(device).train(job.adapter is None)
         self._flat = FlatParameters(self.network)
+        self._still = [
+            still_spans(self.network, self._flat, phase) if job.adapter is None else []
+            for phase in phases_of(job.backbone)
+        ]
+        self._phase = 0
         self._optimizer = self._make_optimizer()
         self._average = self._flat.vector.detach().clone() if job.recipe.ema_decay > 0 else None
         called = self.network
@@ -89,25 +97,61 @@ class ExpertLearner:
         loss = self._gradients.compute(batch.to(self._device), out_of=len(positions))
         self._workers.sum_(self._flat.gradient)
         self._workers.sum_(loss)
+        self._average_buffers()
+        self._enter(batch.phase)
+        still = self._still[batch.phase]
+        kept = [self._flat.vector.data[span].clone() for span in still]
+        for span in still:
+            self._flat.gradient[span].zero_()
         if self._recipe.grad_clip > 0:
             self._flat.clip_gradients(self._recipe.grad_clip)
         self._optimizer.step(rate_share)
+        for span, values in zip(still, kept, strict=True):
+            self._flat.vector.data[span] = values
         if self._average is not None:
             decay = average_decay(self._recipe.ema_decay, positions.start / self._recipe.batch_size)
             self._average.lerp_(self._flat.vector.detach(), 1.0 - decay)
         return loss
 
+    def _enter(self, phase: int) -> None:
+        """Begin a phase with a new optimiser.
+
+        What stood still has averages of nought: with a count of many steps they would be taken at
+        their word, and the first steps be several times too long.
+        """
+        if phase != self._phase:
+            self._optimizer, self._phase = self._make_optimizer(), phase
+
+    def _average_buffers(self) -> None:
+        """Make the network's own statistics those of all workers."""
+        for buffer in self.network.buffers():
+            if self._workers.count > 1 and buffer.is_floating_point():
+                self._workers.sum_(buffer)
+                buffer.div_(self._workers.count)
+
     def tensors(self) -> dict[str, Tensor]:
-        """Return weights, their average, and the optimiser's state."""
+        """Return weights, their average, the network's buffers, and the optimiser's state."""
         average = {} if self._average is None else {_AVERAGE: self._average}
-        return {_PARAMETERS: self._flat.vector.detach(), **self._optimizer.tensors(), **average}
+        buffers = {_BUFFER + name: value for name, value in self.network.named_buffers()}
+        phase = {_PHASE: torch.tensor(self._phase)} if len(self._still) > 1 else {}
+        return {
+            _PARAMETERS: self._flat.vector.detach(),
+            **self._optimizer.tensors(),
+            **average,
+            **buffers,
+            **phase,
+        }
 
     def resume(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the tensors that `tensors` returned."""
         self._flat.vector.data.copy_(tensors[_PARAMETERS])
+        if _PHASE in tensors:
+            self._enter(int(tensors[_PHASE]))
         self._optimizer.resume(tensors)
         if self._average is not None:
             self._average.copy_(tensors[_AVERAGE])
+        for name, value in self.network.named_buffers():
+            value.copy_(tensors[_BUFFER + name])
 
     def finish(self, directory: Storage, record: Record) -> None:
         """Write the expert, by the average of its weights, and the log."""

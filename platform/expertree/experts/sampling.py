@@ -20,8 +20,9 @@ from expertree.experts.patches import PairedPatches
 from expertree.images.arrays import ImageU8
 from expertree.training.passes import indices_at
 
-_FRESH = 0x5EED
-"""Tells the seeds of what is degraded anew from the bits that place and turn a crop."""
+_FRESH, _OWN, _SECOND = 0x5EED, 0x0DD5, 0x2C20
+"""Tell the seeds of what is degraded anew, those of what a network draws itself, and the bits of
+second crops from the bits that place and turn a crop."""
 
 _U64: TypeAlias = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -34,6 +35,7 @@ def draw_batch(
     augment: bool,
     seed: int,
     fresh: FreshDegradation | None = None,
+    second: bool = False,
 ) -> Batch:
     """Cut, flip and turn the samples at some positions; pairs are treated alike.
 
@@ -46,24 +48,33 @@ def draw_batch(
         fresh: Degrades the clean patches anew; None takes the stored degraded ones, as do pairs,
             which have no recipe. A patch is degraded whole and cut afterwards: blur sees beyond the
             crop's border, haze its depth.
+        second: Whether to cut another crop of each degraded patch.
 
     Raises:
         ValueError: If a patch is smaller than the crop.
     """
     indices = indices_at(positions, num_patches=len(patches), seed=seed)
     bits = _random_bits(positions, seed)
-    both = np.empty((2, len(indices), patch_px, patch_px, 3), dtype=np.uint8)
     clean = patches.images("gt", indices)
     if fresh is None:
         degraded = patches.images("lq", indices)
     else:
-        seeds = (_random_bits(positions, seed ^ _FRESH) >> np.uint64(1)).tolist()
-        degraded = _degrade_anew(patches, indices, clean, seeds, fresh)
-    for side, images in enumerate((degraded, clean)):
+        degraded = _degrade_anew(patches, indices, clean, _seeds(positions, seed ^ _FRESH), fresh)
+    sides = [(degraded, bits), (clean, bits)]
+    if second:
+        sides.append((degraded, _random_bits(positions, seed ^ _SECOND)))
+    crops = np.empty((len(sides), len(indices), patch_px, patch_px, 3), dtype=np.uint8)
+    for side, (images, own) in enumerate(sides):
         for n, image in enumerate(images):
-            both[side, n] = cut(image, int(bits[n]), patch_px=patch_px, augment=augment)
-    lq, gt = torch.from_numpy(both).permute(0, 1, 4, 2, 3).float().div_(255.0)
-    return Batch(lq=lq, gt=gt, tasks=[patches.tasks[index] for index in indices])
+            crops[side, n] = cut(image, int(own[n]), patch_px=patch_px, augment=augment)
+    lq, gt, *others = torch.from_numpy(crops).permute(0, 1, 4, 2, 3).float().div_(255.0)
+    return Batch(
+        lq=lq,
+        gt=gt,
+        tasks=[patches.tasks[index] for index in indices],
+        seeds=_seeds(positions, seed ^ _OWN),
+        second=others[0] if others else None,
+    )
 
 
 def cut(image: ImageU8, bits: int, *, patch_px: int, augment: bool) -> UInt8[np.ndarray, "p p 3"]:
@@ -114,6 +125,12 @@ def _degrade_anew(
 @functools.lru_cache(maxsize=4096)
 def _recipe(text: str) -> Recipe:
     return Recipe.from_json(text)
+
+
+def _seeds(positions: Sequence[int], seed: int) -> list[int]:
+    """A number in [0, 2^63) for each position."""
+    seeds: list[int] = (_random_bits(positions, seed) >> np.uint64(1)).tolist()
+    return seeds
 
 
 def _random_bits(positions: Sequence[int], seed: int) -> _U64:

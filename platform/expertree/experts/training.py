@@ -10,9 +10,11 @@ import torch
 
 from expertree.degradation.fresh import FreshDegradation
 from expertree.errors import TrainingError
+from expertree.experts.backbones import needs_of
 from expertree.experts.batches import Batch
 from expertree.experts.learner import ExpertLearner
 from expertree.experts.patches import PairedPatches
+from expertree.experts.phases import phase_at
 from expertree.experts.recipe import ExpertJob, rate_share_at, sizes_at
 from expertree.experts.sampling import draw_batch
 from expertree.storage import Storage
@@ -107,12 +109,17 @@ def train_expert(
 
 def _plan(job: ExpertJob) -> Plan:
     recipe, num_samples = job.recipe, job.num_samples
+
+    def rate_share(num_seen: int) -> float:
+        _, own = phase_at(job, num_seen)
+        return rate_share_at(recipe, num_seen - own.start, len(own))
+
     return Plan(
         name=f"expert {job.key}",
         num_samples=num_samples,
         size_at=lambda num_seen: sizes_at(recipe, num_seen, num_samples)[1],
         learning_rate=recipe.learning_rate,
-        rate_share_at=lambda num_seen: rate_share_at(recipe, num_seen, num_samples),
+        rate_share_at=rate_share,
         checkpoint_every=recipe.checkpoint_every_samples,
         curve_every=max(recipe.batch_size, num_samples // _CURVE_POINTS),
         num_threads=recipe.num_threads,
@@ -134,7 +141,10 @@ def _drawing(
             augment=recipe.augment,
             seed=job.seed,
             fresh=fresh,
+            second="second" in needs_of(job.backbone),
         )
+        phase, _ = phase_at(job, positions.start)
+        batch = dataclasses.replace(batch, phase=phase)
         return batch.pinned() if device.type == "cuda" else batch
 
     return draw

@@ -36,11 +36,12 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"II*\0", "tiff"),
     (0, b"MM\0*", "tiff"),
 )
+_HEIC_BRANDS = (
+    *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"),
+)
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"GIF8", "a GIF"),
-    (4, b"ftypheic", "a HEIC image"),
-    (4, b"ftypheix", "a HEIC image"),
-    (4, b"ftypmif1", "a HEIC image"),
+    *((4, b"ftyp" + brand, "a HEIC image") for brand in _HEIC_BRANDS),
     (4, b"ftypcrx ", "a camera's raw file"),
     (4, b"ftyp", "a video"),
     (0, b"\xff\x0a", "a JPEG XL image"),
@@ -50,6 +51,11 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"MM\0+", "a BigTIFF"),
     (0, b"8BPS", "a Photoshop file"),
     (0, b"%PDF", "a PDF"),
+    (0, b"\x76\x2f\x31\x01", "an OpenEXR image"),
+    (0, b"qoif", "a QOI image"),
+    (0, b"<svg", "an SVG drawing"),
+    (0, b"<?xml", "an SVG drawing or another XML document"),
+    *((0, start, "a web page") for start in (b"<!DOCTYPE html", b"<!doctype html", b"<html")),
 )
 _NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 """JPEG markers that stand alone: TEM, RST0 to RST7, SOI."""
@@ -113,6 +119,8 @@ def identify(data: bytes) -> PhotoFormat:
     Raises:
         UnsupportedFormatError: If the format is not supported; names what it seems to be.
     """
+    if not data:
+        raise UnsupportedFormatError(f"is empty and not an image; give {KINDS_READ}")
     for offset, magic, kind in _MAGIC:
         if data.startswith(magic, offset):
             return next(known for known in PHOTO_FORMATS if known == kind)
@@ -144,6 +152,24 @@ def png_chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
     raise DamagedImageError("is truncated: its end is missing")
 
 
+def without_damaged_extras(data: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """Return a PNG without chunks that a picture can do without and whose checksums are wrong.
+
+    Their names, which begin with a small letter (PNG 3rd edition, 5.4), come second.
+    """
+    parts, names, position = [data[: len(PNG_SIGNATURE)]], [], len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        chunk = data[position : position + 12 + length]
+        is_wrong = zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big")
+        if name[:1].islower() and is_wrong:
+            names.append(name.decode("latin-1"))
+        else:
+            parts.append(chunk)
+        position += len(chunk)
+    return (b"".join([*parts, data[position:]]), tuple(names)) if names else (data, ())
+
+
 def join_png(chunks: Sequence[tuple[bytes, bytes | memoryview]]) -> bytes:
     """Return a PNG of these chunks."""
     parts: list[bytes | memoryview] = [PNG_SIGNATURE]
@@ -155,13 +181,17 @@ def join_png(chunks: Sequence[tuple[bytes, bytes | memoryview]]) -> bytes:
 
 def inflate_profile(payload: bytes) -> bytes | None:
     """Return the colour profile in the payload of an iCCP chunk; None if it is invalid."""
-    _, _, rest = payload.partition(b"\0")
+    return inflate(payload.partition(b"\0")[2][1:], MAX_PROFILE_BYTES)
+
+
+def inflate(data: bytes, max_bytes: int) -> bytes | None:
+    """Return what zlib has compressed; None if it is nothing, damaged, or larger than allowed."""
     inflater = zlib.decompressobj()
     try:
-        profile = inflater.decompress(rest[1:], MAX_PROFILE_BYTES)
+        found = inflater.decompress(data, max_bytes)
     except zlib.error:
         return None
-    return profile if profile and inflater.eof else None
+    return found if found and inflater.eof else None
 
 
 def jpeg_segments(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
@@ -243,15 +273,23 @@ def _png_header(data: bytes) -> Header:
     name, width, height, depth = struct.unpack_from(">4sIIB", data, 12)
     if name != b"IHDR":
         raise DamagedImageError("is damaged: it does not begin with its header")
-    # Of an animation the control chunk comes before the pixels.
-    is_animated = b"acTL" in data[: max(data.find(b"IDAT"), 0)]
     return Header(
         format="png",
         width_px=width,
         height_px=height,
         depth=depth,
-        num_frames=2 if is_animated else 1,
+        num_frames=_png_frames(data),
     )
+
+
+def _png_frames(data: bytes) -> int:
+    """Return 1 for a picture, or an animation of one frame, which is its picture too; else 2."""
+    before = data[: max(data.find(b"IDAT"), 0)]  # chunks of an animation's control come there
+    control = before.find(b"acTL")
+    if control < 0:
+        return 1
+    (num_frames,) = struct.unpack_from(">I", data, control + 4)
+    return 1 if num_frames == 1 and b"fcTL" in before else 2
 
 
 def _jpeg_header(data: bytes) -> Header:
@@ -267,7 +305,7 @@ def _webp_header(data: bytes) -> Header:
     frames = 1
     if name == b"VP8X":
         flags, width, height = payload[0], payload[4:7], payload[7:10]
-        frames = 2 if flags & 0x02 else 1
+        frames = min(2, _webp_frames(data)) if flags & 0x02 else 1
         size = [int.from_bytes(side, "little") + 1 for side in (width, height)]
     elif name == b"VP8L":
         (bits,) = struct.unpack_from("<I", payload, 1)
@@ -277,6 +315,16 @@ def _webp_header(data: bytes) -> Header:
     else:
         raise DamagedImageError(f"is damaged: its first chunk is {name!r}")
     return Header(format="webp", width_px=size[0], height_px=size[1], num_frames=frames)
+
+
+def _webp_frames(data: bytes) -> int:
+    """Count the frames of an animation, of which some programs write one."""
+    position, count = 12, 0
+    while position + 8 <= len(data):
+        name, length = struct.unpack_from("<4sI", data, position)
+        count += name == b"ANMF"
+        position += 8 + length + length % 2
+    return max(1, count)
 
 
 def _avif_header(data: bytes) -> Header:

@@ -43,6 +43,10 @@ _STRIP_BYTES = 1 << 20
 _DEFLATE, _DIFFERENCES, _RGB, _BLACK_IS_ZERO, _UNASSOCIATED = 8, 2, 2, 1, 2
 _EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 34665, 34853, 40965
 _ICC_PIECE = 65_519
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_COLOURS = frozenset({b"gAMA", b"cHRM", b"cICP"})
+_PLACE_OF_HEADER, _V5_BYTES, _MASKS_END = 14, 124, 56
+"""Of a BMP: where its header begins, the length of the newest kind, the end of its masks there."""
 
 
 def encode(
@@ -67,11 +71,8 @@ def encode(
         is_lossless: Whether a WebP without a given quality keeps every pixel.
 
     Raises:
-        ValueError: If the kind of file cannot hold these pixels or this much metadata.
+        ValueError: If the kind of file cannot hold this much metadata.
     """
-    longest = MAX_SIDE_PX.get(kind)
-    if longest is not None and max(pixels.shape[:2]) > longest:
-        raise ValueError(f"has a side above the {longest:,} px that {kind} holds; give png or tiff")
     if kind == "jpeg":
         return _encode_jpeg(pixels, metadata, quality, jpeg)
     if kind == "webp":
@@ -82,16 +83,30 @@ def encode(
     return encoders[kind](pixels, metadata)
 
 
+def left_out(metadata: Metadata, kind: PhotoFormat) -> tuple[str, ...]:
+    """Return in words the metadata that a format does not hold, and that are not written to it."""
+    names = {name for name, _ in metadata.png_chunks}
+    has = {
+        "EXIF": kind == "bmp" and metadata.exif is not None,
+        "XMP": kind == "bmp" and metadata.xmp is not None,
+        "IPTC or comments": kind != "jpeg" and bool(metadata.jpeg_segments),
+        "text": kind != "png" and bool(names & _TEXTS),
+        "colour values": kind != "png" and metadata.icc is None and bool(names & _COLOURS),
+    }
+    return tuple(what for what, is_so in has.items() if is_so)
+
+
 def _encode_png(pixels: _Pixels, metadata: Metadata) -> bytes:
     chunks = png_chunks(_png_of_pixels(pixels))
     extra: list[tuple[bytes, bytes]] = []
-    own = {name for name, _ in metadata.png_chunks}
-    if metadata.icc is not None and not own & {b"sRGB"}:
+    kept = metadata.png_chunks
+    if metadata.icc is not None:  # counts before sRGB, which may not stand beside it (PNG 3, 11.3)
         extra.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
+        kept = tuple((name, payload) for name, payload in kept if name != b"sRGB")
     if metadata.dpi is not None:
         across, down = (round(side / METRES_PER_INCH) for side in metadata.dpi)
         extra.append((b"pHYs", struct.pack(">IIB", across, down, 1)))
-    extra += metadata.png_chunks
+    extra += kept
     if metadata.xmp is not None:
         extra.append((b"iTXt", PNG_XMP + b"\0\0\0\0" + metadata.xmp))
     if metadata.exif is not None:
@@ -214,7 +229,22 @@ def _encode_bmp(pixels: _Pixels, metadata: Metadata) -> bytes:
     if metadata.dpi is not None:
         across, down = (round(side / METRES_PER_INCH) for side in metadata.dpi)
         struct.pack_into("<ii", data, 38, across, down)
-    return bytes(data)
+    return bytes(data) if metadata.icc is None else _bmp_with_profile(bytes(data), metadata.icc)
+
+
+def _bmp_with_profile(data: bytes, profile: bytes) -> bytes:
+    """Return a BMP with a header of version 5, which names the profile that follows its pixels."""
+    (size,) = struct.unpack_from("<I", data, _PLACE_OF_HEADER)
+    header_end = _PLACE_OF_HEADER + size
+    (pixels_at,) = struct.unpack_from("<I", data, 10)
+    more = _V5_BYTES - size
+    header = data[_PLACE_OF_HEADER : min(header_end, _PLACE_OF_HEADER + _MASKS_END)]
+    header = struct.pack("<I", _V5_BYTES) + header[4:].ljust(_MASKS_END - 4, b"\0")
+    profile_at = _V5_BYTES + len(data) - header_end
+    header += b"DEBM" + bytes(48) + struct.pack("<IIII", 4, profile_at, len(profile), 0)
+    whole = len(data) + more + len(profile)
+    file_header = data[:2] + struct.pack("<IHHI", whole, 0, 0, pixels_at + more)
+    return b"".join([file_header, header, data[header_end:], profile])
 
 
 def _encode_tiff(pixels: _Pixels, metadata: Metadata) -> bytes:

@@ -17,7 +17,7 @@ from jaxtyping import Float32, UInt
 from expertree.errors import TooLargeError, UnsupportedFormatError
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat, read_header
 from expertree.images.icc import ColourSpace, read_colour_space
-from expertree.images.photo_encoding import encode
+from expertree.images.photo_encoding import MAX_SIDE_PX, encode, left_out
 from expertree.images.photo_metadata import Metadata
 from expertree.images.photo_pixels import JpegCoding, decode
 
@@ -83,6 +83,11 @@ class Photo:
         return 8 * self.colour.dtype.itemsize
 
     @property
+    def opaque(self) -> int:
+        """Largest code of a channel; of transparency, that of pixels without any."""
+        return int(2**self.depth - 1)
+
+    @property
     def is_srgb(self) -> bool:
         """Whether its values count as sRGB: by its profile, or for lack of a usable one."""
         return _colour_space(self) is None
@@ -140,6 +145,37 @@ def read_photo(data: bytes, *, max_pixels: int | None) -> Photo:
     )
 
 
+def notes_for(photo: Photo, kind: PhotoFormat | None) -> tuple[str, ...]:
+    """Return notes in words on what is not as it was where a photograph is written anew.
+
+    Args:
+        photo: The photograph.
+        kind: Format that it is written in; its own if None.
+    """
+    kind = kind or photo.format
+    notes = list(photo.notes)
+    if photo.depth > 8 and kind not in DEEP_FORMATS:
+        notes.append(f"its {photo.depth} bits a channel became 8")
+    if missing := left_out(photo.metadata, kind):
+        notes.append(f"its {', '.join(missing)} left out, which {kind.upper()} does not hold")
+    return tuple(notes)
+
+
+def why_not(photo: Photo, kind: PhotoFormat) -> str | None:
+    """Return why a format cannot hold a photograph, as a clause that can follow its name, or None.
+
+    Args:
+        photo: The photograph.
+        kind: The format.
+    """
+    if kind == "jpeg" and photo.alpha is not None and (photo.alpha != photo.opaque).any():
+        return "has transparency, which JPEG cannot hold; choose png, webp or tiff"
+    longest_px = MAX_SIDE_PX.get(kind)
+    if longest_px is not None and max(photo.height_px, photo.width_px) > longest_px:
+        return f"has a side above the {longest_px:,} px that {kind} holds; give png or tiff"
+    return None
+
+
 def write_photo(
     photo: Photo,
     restored: Float32[Tensor, "3 height width"],
@@ -171,6 +207,8 @@ def write_photo(
             f"expected restored [3, {photo.height_px}, {photo.width_px}], got "
             f"{list(restored.shape)}"
         )
+    if (reason := why_not(photo, kind)) is not None:
+        raise ValueError(reason)
     depth = photo.depth if kind in DEEP_FORMATS else 8
     return encode(
         kind,
@@ -230,14 +268,11 @@ def _with_alpha(
     """Append the alpha channel to the colours, if there is one."""
     if photo.alpha is None:
         return codes
-    opaque = 2**photo.depth - 1
-    if kind == "jpeg":
-        if (photo.alpha == opaque).all():
-            return codes
-        raise ValueError("has transparency, which JPEG cannot hold; choose png, webp or tiff")
+    if kind == "jpeg":  # opaque, by `why_not`
+        return codes
     alpha = photo.alpha
     if depth < photo.depth:
-        alpha = (alpha * ((2**depth - 1) / opaque)).round().astype(codes.dtype)
+        alpha = (alpha * ((2**depth - 1) / photo.opaque)).round().astype(codes.dtype)
     return np.concatenate([codes, alpha[..., None]], axis=2)
 
 

@@ -2,19 +2,21 @@
 
 import dataclasses
 import math
-import re
 import struct
 
 from expertree.errors import DamagedImageError
 from expertree.images.containers import (
     Header,
+    inflate,
     inflate_profile,
     is_coding,
     jpeg_segments,
     png_chunks,
     webp_chunks,
 )
+from expertree.images.photoshop import SIGNATURE, without_thumbnails
 from expertree.images.tags import made_upright, orientation_of, without_thumbnail
+from expertree.images.xmp import upright_xmp, xmp_orientation
 
 EXIF_PREFIX = b"Exif\0\0"
 XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
@@ -22,10 +24,16 @@ ICC_PREFIX = b"ICC_PROFILE\0"
 PNG_XMP = b"XML:com.adobe.xmp\0"
 
 METRES_PER_INCH = 0.0254
+MAX_XMP_BYTES = 16 << 20
 MAX_DPI = 65535.0
 """Largest resolution that JPEG's two bytes hold; larger ones are ignored."""
 
-_APP0, _APP1, _APP2 = 0xE0, 0xE1, 0xE2
+_APP0, _APP1, _APP2, _APP13 = 0xE0, 0xE1, 0xE2, 0xED
+_MAX_RESOURCES = 65_533 - len(SIGNATURE)
+"""Most bytes of Photoshop's resources in one segment; more go on in the next."""
+
+_EMBEDDED_PROFILE = b"DEBM"
+"""Colour space of a BMP that carries a profile (BITMAPV5HEADER), as it lies in the file."""
 
 _PNG_KEPT = frozenset(
     {b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt", b"zTXt", b"iTXt"}
@@ -71,28 +79,38 @@ def read_metadata(data: bytes, header: Header) -> Metadata:
         raise DamagedImageError("is truncated: what it says of itself is cut off") from error
 
 
-def upright(metadata: Metadata) -> tuple[Metadata, int, tuple[str, ...]]:
+def upright(
+    metadata: Metadata, *, asks_by_xmp: bool = True
+) -> tuple[Metadata, int, tuple[str, ...]]:
     """Return the metadata as it must be once the pixels are upright.
+
+    Args:
+        metadata: The metadata as stored.
+        asks_by_xmp: Whether XMP's orientation counts where EXIF says none.
 
     Returns:
         The metadata, the orientation that it asked for, and notes: an EXIF block that cannot be
         read is left out.
     """
-    exif, orientation, notes = metadata.exif, 1, []
+    exif, xmp, dpi, asked, notes = metadata.exif, metadata.xmp, metadata.dpi, None, []
     if exif is not None:
         try:
-            orientation = orientation_of(exif)
-            exif = without_thumbnail(made_upright(exif))
+            asked = orientation_of(exif)
         except DamagedImageError:
             exif = None
-            notes.append("its EXIF cannot be read and was left out")
-    xmp = None if metadata.xmp is None else upright_xmp(metadata.xmp)
-    return dataclasses.replace(metadata, exif=exif, xmp=xmp), orientation, tuple(notes)
-
-
-def upright_xmp(packet: bytes) -> bytes:
-    """Return the packet with its orientation, which some viewers follow, set to 1."""
-    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", packet)
+    orientation = asked or (xmp_orientation(xmp) if xmp is not None and asks_by_xmp else 1)
+    if exif is not None:
+        try:
+            exif = without_thumbnail(made_upright(exif, orientation))
+        except DamagedImageError:
+            exif = None
+    if exif is None and metadata.exif is not None:
+        notes.append("its EXIF cannot be read and was left out")
+    if xmp is not None:
+        xmp = upright_xmp(xmp, orientation)
+    if dpi is not None and orientation >= 5:
+        dpi = dpi[1], dpi[0]
+    return dataclasses.replace(metadata, exif=exif, xmp=xmp, dpi=dpi), orientation, tuple(notes)
 
 
 def _of_png(data: bytes) -> Metadata:
@@ -101,8 +119,8 @@ def _of_png(data: bytes) -> Metadata:
     exif = first.get(b"eXIf", b"").removeprefix(EXIF_PREFIX) or None
     xmp, kept = None, []
     for name, payload in chunks:
-        if name == b"iTXt" and payload.startswith(PNG_XMP + b"\0"):
-            xmp = payload.removeprefix(PNG_XMP).split(b"\0", 4)[-1]
+        if name == b"iTXt" and payload.startswith(PNG_XMP):
+            xmp = _text_of(payload.removeprefix(PNG_XMP))
         elif payload.startswith(_LEGACY_EXIF):
             exif = exif or _legacy_exif(payload)
         elif name in _PNG_KEPT:
@@ -114,6 +132,13 @@ def _of_png(data: bytes) -> Metadata:
         dpi=_dpi_of_phys(first[b"pHYs"]) if b"pHYs" in first else None,
         png_chunks=tuple(kept),
     )
+
+
+def _text_of(payload: bytes) -> bytes | None:
+    """Return the text of an iTXt chunk behind its keyword, compressed or not; None if damaged."""
+    is_compressed, rest = payload[:1] == b"\1", payload[2:]
+    text = rest.split(b"\0", 2)[-1]  # behind the language and the keyword in that language
+    return inflate(text, MAX_XMP_BYTES) if is_compressed else text
 
 
 def _legacy_exif(payload: bytes) -> bytes | None:
@@ -134,7 +159,7 @@ def _of_jpeg(data: bytes) -> Metadata:
     exif = xmp = dpi = None
     profile: dict[int, bytes] = {}
     kept = []
-    for marker, payload in jpeg_segments(data)[0]:
+    for marker, payload in _without_photoshops_thumbnail(jpeg_segments(data)[0]):
         if marker == _APP1 and payload.startswith(EXIF_PREFIX):
             exif = exif or payload.removeprefix(EXIF_PREFIX)
         elif marker == _APP1 and payload.startswith(XMP_PREFIX):
@@ -147,6 +172,19 @@ def _of_jpeg(data: bytes) -> Metadata:
             kept.append((marker, payload))
     icc = b"".join(profile[number] for number in sorted(profile)) or None
     return Metadata(exif=exif, icc=icc, xmp=xmp, dpi=dpi, jpeg_segments=tuple(kept))
+
+
+def _without_photoshops_thumbnail(segments: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return the segments with Photoshop's resources last, which may fill several."""
+    others, resources = [], []
+    for marker, payload in segments:
+        if marker == _APP13 and payload.startswith(SIGNATURE):
+            resources.append(payload.removeprefix(SIGNATURE))
+        else:
+            others.append((marker, payload))
+    rest = without_thumbnails(b"".join(resources))
+    pieces = (rest[at : at + _MAX_RESOURCES] for at in range(0, len(rest), _MAX_RESOURCES))
+    return [*others, *((_APP13, SIGNATURE + piece) for piece in pieces)]
 
 
 def _dpi_of_jfif(payload: bytes) -> tuple[float, float] | None:
@@ -166,7 +204,11 @@ def _of_bmp(data: bytes) -> Metadata:
     if header_bytes < 40:
         return Metadata()
     across, down = struct.unpack_from("<ii", data, 38)
-    return Metadata(dpi=_dpi(across * METRES_PER_INCH, down * METRES_PER_INCH))
+    icc = None
+    if header_bytes >= 124 and data[70:74] == _EMBEDDED_PROFILE:
+        offset, size = struct.unpack_from("<II", data, 126)
+        icc = data[14 + offset : 14 + offset + size] or None
+    return Metadata(dpi=_dpi(across * METRES_PER_INCH, down * METRES_PER_INCH), icc=icc)
 
 
 def _dpi(across: float, down: float) -> tuple[float, float] | None:

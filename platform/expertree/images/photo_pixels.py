@@ -31,15 +31,14 @@ from expertree.images.containers import (
     join_jpeg,
     jpeg_segments,
     png_chunks,
+    webp_chunks,
+    without_damaged_extras,
 )
-from expertree.images.photo_metadata import (
-    EXIF_PREFIX,
-    Metadata,
-    read_metadata,
-    upright,
-    upright_xmp,
-)
+from expertree.images.jpeg_parts import further_parts
+from expertree.images.photo_metadata import EXIF_PREFIX, Metadata, read_metadata, upright
+from expertree.images.photoshop import without_thumbnails
 from expertree.images.tags import made_upright, orientation_of, read_directory
+from expertree.images.xmp import said_upright, upright_xmp, xmp_orientation
 
 # Not Image.open: that tries every format it knows, and its limit on pixels is one for all threads.
 _READERS: dict[PhotoFormat, type[ImageFile]] = {
@@ -68,7 +67,7 @@ TIFF_STRUCTURE = frozenset(
 )
 """Tags that say how a TIFF's pixels are coded, or that `Metadata` has in another field."""
 
-_XMP, _RESOLUTION = 700, 282
+_XMP, _RESOLUTION, _PHOTOSHOP = 700, 282, 34377
 
 _DEEP_TIFF: dict[int, tuple[int, frozenset[int]]] = {
     258: (1, frozenset({16})),  # bits of each sample
@@ -79,6 +78,16 @@ _DEEP_TIFF: dict[int, tuple[int, frozenset[int]]] = {
     339: (1, frozenset({1})),  # sample format: unsigned
 }
 """Tags of a 16-bit TIFF, each with its default and the values that are supported."""
+
+_DEEP_TIFF_ADVICE = {
+    258: "some of its channels have other depths; save all with 16 bits",
+    262: "its colours are neither RGB nor grey; convert them to one of these",
+    277: "it has more channels than colours and transparency; save it without the others",
+    284: "its channels lie in planes; save them interleaved ('chunky', planar configuration 1)",
+    338: "its colours are multiplied by its transparency; save them unassociated",
+    339: "its values are no unsigned integers; convert them to these",
+}
+"""What is the matter and what to do, by the tag that has another value."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +139,12 @@ def decode(data: bytes, header: Header) -> Decoded:
         raise UnsupportedFormatError(
             f"has {header.depth} bits a channel; convert it to 8 or 16 bits"
         )
+    if header.format == "png":
+        data, damaged = without_damaged_extras(data)
+        if damaged:
+            decoded = decode(data, header)
+            note = f"its {', '.join(damaged)} was damaged and left out"
+            return dataclasses.replace(decoded, notes=(*decoded.notes, note))
     if header.depth == 16:
         return _decode_deep(data, header)
     image = _load(data, header)
@@ -154,9 +169,16 @@ def decode(data: bytes, header: Header) -> Decoded:
         orientation=orientation,
         metadata=metadata,
         jpeg=jpeg,
-        is_lossless=header.format in {"png", "bmp", "tiff"} or b"VP8L" in data[12:4096],
+        is_lossless=_is_lossless(data, header),
         notes=(*warnings, *notes),
     )
+
+
+def _is_lossless(data: bytes, header: Header) -> bool:
+    if header.format != "webp":
+        return header.format in {"png", "bmp", "tiff"}
+    chunks = webp_chunks(data)
+    return b"VP8L" in chunks or chunks.get(b"ANMF", b"")[16:20] == b"VP8L"
 
 
 def _upright_metadata(
@@ -164,19 +186,22 @@ def _upright_metadata(
 ) -> tuple[Metadata, int, tuple[str, ...]]:
     """Return what `upright` does; for TIFF and AVIF, from the metadata that Pillow has read."""
     if header.format == "tiff":
-        return _tiff_metadata(image), orientation_of(data), ()
+        orientation = _tiff_orientation(data)
+        return _tiff_metadata(image, orientation), orientation, ()
     if header.format == "avif":
         exif = image.info.get("exif", b"").removeprefix(EXIF_PREFIX) or None
         icc, xmp = image.info.get("icc_profile"), image.info.get("xmp")
-        return upright(Metadata(exif=exif, icc=icc, xmp=xmp))
-    return upright(read_metadata(data, header))
+        # How it is turned is a property of the image item, which Pillow tells as EXIF's.
+        return upright(Metadata(exif=exif, icc=icc, xmp=xmp), asks_by_xmp=False)
+    metadata, orientation, notes = upright(read_metadata(data, header))
+    return metadata, orientation, (*notes, *further_parts(data, header))
 
 
 def _load(data: bytes, header: Header) -> ImageFile:
     """Decode 8 bits with Pillow, whose errors all become DamagedImageError."""
     try:
         if header.format == "tiff":
-            data = made_upright(data)  # Pillow would turn the pixels, of this format alone
+            data = _upright_tiff(data)  # Pillow would turn the pixels, of this format alone
         elif header.format == "jpeg":
             data = _without_metadata(data)
         image = _READERS[header.format](io.BytesIO(data))
@@ -236,8 +261,8 @@ def _decode_deep(data: bytes, header: Header) -> Decoded:
         metadata, orientation, notes = upright(read_metadata(data, header))
         alpha_key = _png_alpha_key(data)
     elif header.format == "tiff":
-        orientation, notes, alpha_key = orientation_of(data), (), None
-        data, metadata = _deep_tiff(data)
+        orientation, notes, alpha_key = _tiff_orientation(data), (), None
+        data, metadata = _deep_tiff(data, orientation)
     else:
         raise UnsupportedFormatError(f"has 16 bits a channel, as {header.format}; give PNG or TIFF")
     try:
@@ -296,7 +321,7 @@ def _png_alpha_key(data: bytes) -> np.ndarray[Any, np.dtype[np.uint16]] | None:
     return None
 
 
-def _deep_tiff(data: bytes) -> tuple[bytes, Metadata]:
+def _deep_tiff(data: bytes, orientation: int) -> tuple[bytes, Metadata]:
     """Return the file with orientation 1, as OpenCV would half apply another, and its metadata.
 
     Other kinds of 16-bit TIFF are refused, since OpenCV silently reads some of them wrongly.
@@ -306,21 +331,43 @@ def _deep_tiff(data: bytes) -> tuple[bytes, Metadata]:
         value = directory.number(data, tag, default)
         if value not in allowed:
             raise UnsupportedFormatError(
-                f"has 16 bits a channel in a way that is not read (tag {tag} is {value}); convert "
-                "it to RGB or grey"
+                f"has 16 bits a channel in a way that is not read (tag {tag} is {value}): "
+                f"{_DEEP_TIFF_ADVICE[tag]}"
             )
-    data = made_upright(data)
+    data = _upright_tiff(data)
     try:
-        return data, _tiff_metadata(TiffImageFile(io.BytesIO(data)))
+        return data, _tiff_metadata(TiffImageFile(io.BytesIO(data)), orientation)
     except DECODER_ERRORS as error:
         raise DamagedImageError(f"is damaged ({error})") from error
 
 
-def _tiff_metadata(image: PillowImage.Image) -> Metadata:
-    """Return the metadata of a TIFF, with the tags that are not about its coding as EXIF."""
+def _tiff_orientation(data: bytes) -> int:
+    """Return the turn that a TIFF asks for, by its own tag or else by its XMP."""
+    own, packet = orientation_of(data), read_directory(data).span(data, _XMP)
+    return own or (1 if packet is None else xmp_orientation(data[packet]))
+
+
+def _upright_tiff(data: bytes) -> bytes:
+    """Return the file such that nothing in it asks for a turn."""
+    packet = read_directory(data).span(data, _XMP)
+    data = made_upright(data, _tiff_orientation(data), is_file=True)
+    if packet is not None:
+        data = b"".join([data[: packet.start], said_upright(data[packet]), data[packet.stop :]])
+    return data
+
+
+def _tiff_metadata(image: PillowImage.Image, orientation: int) -> Metadata:
+    """Return the metadata of an upright TIFF, with the tags that are not about its coding as EXIF.
+
+    Args:
+        image: The file after `_upright_tiff`.
+        orientation: The turn that it asked for.
+    """
     exif = image.getexif()
     for tag in TIFF_STRUCTURE & set(exif):
         del exif[tag]
+    if isinstance(resources := exif.get(_PHOTOSHOP), bytes):
+        exif[_PHOTOSHOP] = without_thumbnails(resources)
     try:
         block = exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
     except DECODER_ERRORS:
@@ -331,6 +378,6 @@ def _tiff_metadata(image: PillowImage.Image) -> Metadata:
     return Metadata(
         exif=block,
         icc=image.info.get("icc_profile"),
-        xmp=upright_xmp(xmp) if isinstance(xmp, bytes) else None,
+        xmp=upright_xmp(xmp, orientation) if isinstance(xmp, bytes) else None,
         dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
     )

@@ -4,8 +4,10 @@ A block is never written anew: makers' notes hold absolute offsets, which would 
 unknown tags stay as they were, byte by byte.
 """
 
+import contextlib
 import dataclasses
 import struct
+from collections.abc import Sequence
 from typing import Literal
 
 from expertree.errors import DamagedImageError
@@ -16,7 +18,13 @@ REDUCED = 1
 """Bit of `SUBFILE`: this page is another one at lower resolution."""
 
 _THUMBNAIL_OFFSET, _THUMBNAIL_BYTES = 513, 514
-_EXIF_WIDTH, _EXIF_HEIGHT = 40962, 40963
+_INTEROP_IFD = 40965
+_FILE_SIDES = ((282, 283),)
+_SIDES = ((WIDTH, HEIGHT), *_FILE_SIDES)
+_EXIF_SIDES = ((40962, 40963), (41486, 41487))
+_INTEROP_SIDES = ((4097, 4098),)
+"""Tags of a width and a height, or of a resolution across and down, by their directory. In a file
+of TIFF, width and height say how its pixels lie."""
 
 _ENTRY_BYTES = 12
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -56,6 +64,17 @@ class Directory:
         except struct.error:
             return default
 
+    def span(self, data: bytes, tag: int) -> slice | None:
+        """Return where the value of a tag lies, or None if there is none."""
+        position = self.entries.get(tag)
+        if position is None:
+            return None
+        kind, count = struct.unpack_from(f"{self.order}HI", data, position + 2)
+        num_bytes, start = count * _TYPE_BYTES.get(kind, 1), position + 8
+        if num_bytes > 4:
+            (start,) = struct.unpack_from(f"{self.order}I", data, start)
+        return slice(start, start + num_bytes)
+
 
 def read_directory(data: bytes, offset: int | None = None) -> Directory:
     """Read one directory of a TIFF or of an EXIF block without its prefix.
@@ -88,34 +107,43 @@ def read_directory(data: bytes, offset: int | None = None) -> Directory:
     )
 
 
-def orientation_of(block: bytes) -> int:
-    """Return the orientation that a TIFF or EXIF block asks for, 1 to 8; 1 if it asks for none.
+def orientation_of(block: bytes) -> int | None:
+    """Return the orientation that a TIFF or EXIF block asks for, 1 to 8; None if it asks for none.
 
     Raises:
         DamagedImageError: If the block cannot be read.
     """
-    value = read_directory(block).number(block, ORIENTATION, 1)
-    return value if 1 <= value <= 8 else 1
+    value = read_directory(block).number(block, ORIENTATION, 0)
+    return value if 1 <= value <= 8 else None
 
 
-def made_upright(block: bytes) -> bytes:
-    """Return the block for pixels to which its orientation has been applied.
+def made_upright(block: bytes, orientation: int, *, is_file: bool = False) -> bytes:
+    """Return the block for pixels that have been turned upright.
 
-    The orientation becomes 1, and the stored width and height change places if the sides do.
+    Its own orientation becomes 1. What it says of width and height changes places if the sides did.
+
+    Args:
+        block: A TIFF, or an EXIF block without its prefix.
+        orientation: EXIF's number of the turn that was applied to the pixels.
+        is_file: Whether it is a TIFF with pixels, whose own width and height stay.
 
     Raises:
         DamagedImageError: If the block cannot be read.
     """
-    if (orientation := orientation_of(block)) == 1:
+    if orientation == 1:
         return block
     directory, patched = read_directory(block), bytearray(block)
-    entry = directory.entries[ORIENTATION]
-    struct.pack_into(f"{directory.order}HIHxx", patched, entry + 2, 3, 1, 1)
-    offset = directory.number(block, EXIF_IFD, 0)
-    if orientation >= 5 and offset:
-        sides = read_directory(block, offset).entries
-        if _EXIF_WIDTH in sides and _EXIF_HEIGHT in sides:
-            _swap_values(patched, sides[_EXIF_WIDTH], sides[_EXIF_HEIGHT])
+    entry = directory.entries.get(ORIENTATION)
+    if entry is not None:
+        struct.pack_into(f"{directory.order}HIHxx", patched, entry + 2, 3, 1, 1)
+    if orientation >= 5:
+        _swap_sides(patched, directory, _FILE_SIDES if is_file else _SIDES)
+        if offset := directory.number(block, EXIF_IFD, 0):
+            below = read_directory(block, offset)
+            _swap_sides(patched, below, _EXIF_SIDES)
+            with contextlib.suppress(DamagedImageError):
+                if offset := below.number(block, _INTEROP_IFD, 0):
+                    _swap_sides(patched, read_directory(block, offset), _INTEROP_SIDES)
     return bytes(patched)
 
 
@@ -144,8 +172,12 @@ def without_thumbnail(block: bytes) -> bytes:
     return bytes(patched)
 
 
-def _swap_values(block: bytearray, a: int, b: int) -> None:
-    """Exchange type, count and value of two entries; each keeps its tag."""
-    body_a = block[a + 2 : a + _ENTRY_BYTES]
-    block[a + 2 : a + _ENTRY_BYTES] = block[b + 2 : b + _ENTRY_BYTES]
-    block[b + 2 : b + _ENTRY_BYTES] = body_a
+def _swap_sides(block: bytearray, directory: Directory, pairs: Sequence[tuple[int, int]]) -> None:
+    """Exchange type, count and value of the two tags of each pair; each entry keeps its tag."""
+    for names in pairs:
+        if not directory.entries.keys() >= set(names):
+            continue
+        a, b = (directory.entries[name] for name in names)
+        body_a = block[a + 2 : a + _ENTRY_BYTES]
+        block[a + 2 : a + _ENTRY_BYTES] = block[b + 2 : b + _ENTRY_BYTES]
+        block[b + 2 : b + _ENTRY_BYTES] = body_a

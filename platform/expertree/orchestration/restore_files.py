@@ -4,21 +4,19 @@ Pixels never travel: an actor reads a file and writes another, in folders that e
 only a record of it comes back.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import ray
 import torch
 
-from expertree.batch.command import BatchTask
 from expertree.batch.listing import PhotoItem
 from expertree.batch.manifest import PhotoRecord
-from expertree.batch.restoring import OnItemTile, open_restorer, restore_files
-from expertree.batch.settings import BatchConfig
+from expertree.batch.restoring import BatchTask, OnItemTile, open_restorer, restore_files
 from expertree.config import canonical_json
 from expertree.errors import ConfigError, ExpertreeError, ResourceError
 from expertree.orchestration.cluster import connect, num_data_workers, resources
@@ -55,7 +53,7 @@ def on_cluster(task: BatchTask, on_tile: OnItemTile) -> Iterator[PhotoRecord]:  
             worker,
             batch_size=None,
             batch_format="pyarrow",
-            fn_constructor_args=(task.config, str(task.source), str(task.target)),
+            fn_constructor_args=(dataclasses.replace(task, items=()),),
             compute=ray.data.ActorPoolStrategy(size=num_workers),
             num_cpus=1,
             num_gpus=1 if num_gpus else 0,
@@ -98,13 +96,13 @@ def _blocks(items: tuple[PhotoItem, ...], num_workers: int) -> list[pa.Table]:
 class _Worker:
     """An actor of the pool: opens the bundle once and checks all of it, then restores files."""
 
-    def __init__(self, config: BatchConfig, source: str, target: str) -> None:
-        self._options = config.options
-        self._source, self._target = Path(source), Path(target)
+    def __init__(self, task: BatchTask) -> None:
+        """Open the bundle; `task` is the batch without its files."""
+        self._task = task
         self._restorer: Restorer | None = None
         self._problem = ""
         try:
-            self._restorer = open_restorer(config)
+            self._restorer = open_restorer(task.config)
         except ExpertreeError as error:  # raised here, Ray would start the actor again
             self._problem = str(error)
         else:
@@ -114,7 +112,7 @@ class _Worker:
     def __call__(self, files: pa.Table) -> pa.Table:
         if self._restorer is None:
             return pa.table({"record": [""], "problem": [self._problem]})
-        items = [PhotoItem(**json.loads(text)) for text in files.column("item").to_pylist()]
-        done = restore_files(self._restorer, items, self._source, self._target, self._options)
+        items = (PhotoItem(**json.loads(text)) for text in files.column("item").to_pylist())
+        done = restore_files(self._restorer, dataclasses.replace(self._task, items=tuple(items)))
         records = [canonical_json(record) for record in done]
         return pa.table({"record": records, "problem": [""] * len(records)})

@@ -8,6 +8,7 @@ import dataclasses
 
 from expertree.errors import ConfigError
 from expertree.hierarchy import Tree
+from expertree.restorer import find_bundle, open_bundle
 from expertree.restorer.shipped import SHIPPED
 from expertree.serving.settings import HttpConfig
 
@@ -188,6 +189,18 @@ class ServeConfig(ServingConfig):
         """Settings of the application, without those of the cluster."""
         names = [field.name for field in dataclasses.fields(ServingConfig)]
         return ServingConfig(**{name: getattr(self, name) for name in names})
+
+
+def check_bundle(bundle: str, pools: tuple[PoolConfig, ...]) -> str:
+    """Read all of a bundle, before anything is started for it, and return its digest.
+
+    Raises:
+        ArtefactError: If it is no bundle, or damaged; names the file.
+        ConfigError: If the pools do not fit its tree.
+    """
+    opened = open_bundle(find_bundle(bundle))
+    place_experts(opened.tree, pools)
+    return opened.manifest.digest
 
 
 def place_experts(tree: Tree, pools: tuple[PoolConfig, ...]) -> dict[int, str]:

@@ -9,7 +9,7 @@ import numpy as np
 from expertree.errors import OptionError
 from expertree.images.containers import PhotoFormat
 from expertree.images.mixing import mix
-from expertree.images.photo_file import LOSSY_FORMATS, Photo, read_photo, write_photo
+from expertree.images.photo_file import LOSSY_FORMATS, Photo, read_photo, why_not, write_photo
 from expertree.serving.engine import Pixels, RestoredPixels, Routed, to_tensor
 from expertree.serving.http.options import RequestOptions
 
@@ -90,13 +90,16 @@ def encode(
     """Write a photograph's file with its restored pixels, or a mix of its own and those.
 
     Where no expert worked on it, it is its own file byte for byte unless another format is wanted.
+    Of the formats that the caller takes, it gets the first that can hold it.
 
     Raises:
         OptionError: If the format cannot hold the photograph, or knows no quality.
     """
     begin = time.perf_counter()
     photo = decoded.photo
-    kind = options.format or photo.format
+    first = options.format or photo.format
+    kinds = (first, *options.other_formats)
+    kind = next((one for one in kinds if why_not(photo, one) is None), first)
     if options.quality is not None and kind not in LOSSY_FORMATS:
         raise OptionError(f"{kind} is without loss and has no quality; leave it out")
     if restored.num_tiles == 0 and kind == photo.format:

@@ -29,7 +29,7 @@ OnNote: TypeAlias = Callable[[str], None]
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 
-_SPEED_SHARE = 0.3
+_SPEED_SHARE = 0.05
 """Share of the newest second in the speed that is reported, so that it does not jump."""
 
 

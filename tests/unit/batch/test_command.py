@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import sys
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image as PillowImage
 
 from expertree import Restorer
 from expertree.batch import command, listing, restoring
-from expertree.batch.command import in_this_process, parse, run
+from expertree.batch.arguments import parse
+from expertree.batch.command import in_this_process, run
 from expertree.batch.manifest import MANIFEST
 from expertree.images.io import to_u8
 from expertree.images.photo_file import read_photo
@@ -95,6 +98,7 @@ def test_a_folder_is_mirrored_and_photographs_survive(photos, tmp_path, restore,
     assert cv2.imread(str(out / "e.tiff"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
     shown = capsys.readouterr()
     assert "5 of 6 restored" in shown.out
+    assert "other files: 1 .txt (read are PNG, JPEG" in shown.out
     assert "failed: broken.png is damaged" in shown.out
     assert "6/6" in shown.err
 
@@ -143,7 +147,7 @@ def test_a_batch_that_is_stopped_goes_on_where_it_was(
     assert restore(photos, "-r") == STOPPED
     assert "goes on where it was" in capsys.readouterr().err
     num_lines = len((tmp_path / "out" / MANIFEST).read_text().splitlines())
-    assert num_lines == 3
+    assert num_lines == 2
     monkeypatch.undo()
     assert restore(photos, "-r") == FAILED
     assert "earlier, 1 failed" in capsys.readouterr().out
@@ -539,3 +543,145 @@ def test_streams_and_folders_do_not_mix(photos, tmp_path, restore, capsys) -> No
 def test_a_device_that_does_not_exist_is_refused_before_any_work(photos, restore, capsys) -> None:
     assert restore(photos, "--device", "graphics") == USAGE
     assert "--device graphics" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_refused_before_any_work(
+    photos, tmp_path, restore, capsys
+) -> None:
+    device = "xpu" if torch.cuda.is_available() else "cuda"
+    assert restore(photos, "--device", device) == USAGE
+    assert f"--device {device} cannot be used here: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("existing", [[], ["--overwrite"]])
+def test_what_somebody_retouched_is_replaced_only_if_asked(
+    photos, tmp_path, restore, capsys, existing
+) -> None:
+    restore(photos)
+    written = (tmp_path / "out" / "c.png").read_bytes()
+    (tmp_path / "out" / "c.png").write_bytes(b"retouched")
+    os.utime(photos / "c.png", ns=(1, 1))
+    expected, is_kept = (FAILED, False) if existing else (USAGE, True)
+    assert restore(photos, *existing) == expected  # one is broken
+    found = (tmp_path / "out" / "c.png").read_bytes()
+    assert found == (b"retouched" if is_kept else written)
+    assert ("would replace files, such as" in capsys.readouterr().err) == is_kept
+
+
+@pytest.mark.parametrize(("flags", "is_kept"), [([], True), (["--no-preserve"], False)])
+def test_times_and_permissions_are_kept(photos, tmp_path, restore, flags, is_kept) -> None:
+    then = 915_148_800_000_000_000  # in 1999
+    (photos / "c.png").chmod(0o640)
+    os.utime(photos / "c.png", ns=(then, then))
+    restore(photos, *flags)
+    status = (tmp_path / "out" / "c.png").stat()
+    assert (status.st_mtime_ns == then) == is_kept
+    assert (status.st_mode & 0o777 == 0o640) == is_kept
+    assert restore(photos, *flags) == FAILED  # it is known again, and one is broken
+
+
+def test_folders_that_cannot_be_read_are_failures(photos, restore, monkeypatch, capsys) -> None:
+    (photos / "broken.png").unlink()
+    real = os.scandir
+
+    def scandir(path="."):
+        if Path(path).name == "trip":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert restore(photos, "-r") == FAILED
+    shown = capsys.readouterr().out
+    assert "4 of 4 restored" in shown
+    assert "failed: trip cannot be looked into: Permission denied" in shown
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.heic", "new.v2"])
+def test_a_suffix_of_no_format_makes_no_folder(photos, tmp_path, restore, capsys, name) -> None:
+    assert restore(photos / "c.png", to=str(tmp_path / name)) == USAGE
+    assert "is no format that is written" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+    assert restore(photos / "c.png", to=f"{tmp_path}/{name}/") == DONE
+    assert (tmp_path / name / "c.png").is_file()
+
+
+def test_a_stream_takes_the_format_of_its_outputs_name(
+    photos, tmp_path, restore, monkeypatch
+) -> None:
+    class Stream:
+        buffer = io.BytesIO((photos / "d.bmp").read_bytes())
+
+    monkeypatch.setattr(sys, "stdin", Stream)
+    assert restore("-", to=tmp_path / "OUT.JPG") == DONE
+    assert opened(tmp_path / "OUT.JPG").format == "JPEG"
+
+
+def test_a_pipe_is_read_once_and_written_as_it_is(photos, tmp_path, restore) -> None:
+    names = [tmp_path / "in", tmp_path / "out.png"]
+    for name in names:
+        os.mkfifo(name)
+    data = (photos / "c.png").read_bytes()
+    found: list[bytes] = []
+    threads = [
+        threading.Thread(target=names[0].write_bytes, args=(data,)),
+        threading.Thread(target=lambda: found.append(names[1].read_bytes())),
+    ]
+    for thread in threads:
+        thread.start()
+    assert restore(names[0], to=names[1]) == DONE
+    for thread in threads:
+        thread.join(timeout=60)
+    assert PillowImage.open(io.BytesIO(found[0])).size == (56, 40)
+
+
+def test_closed_standard_input_is_one_sentence(restore, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert restore("-", to="-") == USAGE
+    assert "standard input is closed" in capsys.readouterr().err
+
+
+def test_a_suffix_that_leads_elsewhere_is_refused(photos, restore, capsys) -> None:
+    assert restore(photos, "--suffix", "/x") == USAGE
+    assert "--suffix '/x' cannot be part of a file's name" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(
+    photos, tmp_path, restore, capsys
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert restore(photos, "--report", str(tmp_path / "file" / "page.html")) == USAGE
+    assert restore(photos, "--report", str(tmp_path)) == USAGE
+    shown = capsys.readouterr().err
+    assert f"--report {tmp_path} is a folder" in shown
+    assert "cannot be written" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_leaves_does_not_fail_the_batch(photos, restore, monkeypatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    (photos / "broken.png").unlink()
+    with os.fdopen(writer, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        assert restore(photos) == DONE
+
+
+def test_a_name_that_is_no_text_is_on_the_report(photos, tmp_path, restore) -> None:
+    odd = Path(os.fsdecode(os.fsencode(photos) + b"/\xff\xfe.png"))
+    odd.write_bytes((photos / "c.png").read_bytes())
+    page = tmp_path / "page.html"
+    assert restore(photos, "--report", str(page)) == FAILED  # one is broken
+    assert r"\udcff\udcfe.png" in page.read_text()
+
+
+def test_what_is_copied_has_no_notes_on_what_it_lost(
+    tmp_path, good_and_spoiled, restore_carefully, capsys
+) -> None:
+    image = opened(good_and_spoiled / "good.png")
+    image.save(good_and_spoiled / "good.jpg", quality=100, subsampling=0)
+    path = good_and_spoiled / "good.jpg"
+    path.write_bytes(path.read_bytes() + b"\0\0\0\x18ftypmp42 a video")
+    assert restore_carefully(path, to=tmp_path / "copy.jpg") == DONE
+    copied = (tmp_path / "copy.jpg").read_bytes() == path.read_bytes()
+    assert copied == ("video" not in capsys.readouterr().out)

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 from PIL import Image as PillowImage
 
-from expertree.batch.listing import list_photographs, make_item, output_name, refuse_own_input
+from expertree.batch.listing import (
+    ignores_case,
+    list_photographs,
+    make_item,
+    named_format,
+    output_name,
+    refuse_collisions,
+    refuse_own_input,
+)
 from expertree.errors import ConfigError
 
 
@@ -91,3 +99,49 @@ def test_an_item_knows_its_file_and_what_it_claims(tmp_path: Path) -> None:
     assert make_item(tmp_path, Path("b.png")).num_pixels == 26  # by its bytes
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         make_item(tmp_path, Path("c.png"))
+
+
+def test_every_spelling_of_jpeg_is_a_photograph(tmp_path: Path) -> None:
+    put(tmp_path, "a.jfif", "b.JPE", "c.jif", "d.pjpeg")
+    assert len(names_in(tmp_path, recursive=False)) == 4
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("x.JPG", "jpeg"),
+        ("x.jpe", "jpeg"),
+        ("a.b/x.tif", "tiff"),
+        ("new", None),
+        ("new.v2/", None),
+        ("here.v2", None),
+    ],
+)
+def test_an_output_names_a_format_or_a_folder(tmp_path, monkeypatch, output, expected) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.v2").mkdir()
+    assert named_format(output, None) == expected
+
+
+@pytest.mark.parametrize("output", ["x.gif", "x.heic", "x.JXL", "new.v2"])
+def test_a_suffix_of_no_format_is_refused_with_what_there_is(output: str) -> None:
+    with pytest.raises(ConfigError, match=rf"no format that is written.*png, jpeg.*{output}/ for"):
+        named_format(output, None)
+
+
+def test_another_format_than_the_name_says_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--format png and x\.JPG do not go together"):
+        named_format("x.JPG", "png")
+
+
+@pytest.mark.parametrize(("a", "b"), [("a.jpg", "A.JPG"), ("caf\u00e9.png", "cafe\u0301.png")])
+def test_names_that_a_disk_takes_for_one_are_refused_there(tmp_path, a, b) -> None:
+    put(tmp_path, a, b)
+    items = list_photographs(tmp_path, recursive=False).items
+    if len(items) < 2:
+        pytest.skip("this disk takes them for one")
+    assert not ignores_case(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([a, b])
+    refuse_collisions(items)
+    with pytest.raises(ConfigError, match="would both be written to"):
+        refuse_collisions(items, ignores_case=True)

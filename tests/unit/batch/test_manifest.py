@@ -1,11 +1,22 @@
 """The log of a batch: appended, read again, cut off by kills."""
 
+import contextlib
+import errno
+import fcntl
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from expertree.batch.listing import PhotoItem
-from expertree.batch.manifest import MANIFEST, BatchManifest, History, PhotoRecord, read_history
+from expertree.batch.manifest import (
+    MANIFEST,
+    BatchManifest,
+    History,
+    PhotoRecord,
+    WriteJournal,
+    read_history,
+)
 from expertree.batch.planning import plan_batch
 from expertree.errors import ConfigError, StorageError
 
@@ -31,7 +42,6 @@ def item(name: str = "a.png", num_bytes: int = 10, mtime_ns: int = 20) -> PhotoI
 
 def write(folder: Path, *records: PhotoRecord) -> Path:
     with BatchManifest(folder / MANIFEST) as manifest:
-        manifest.begin("m", "o")
         for entry in records:
             manifest.append(entry)
     return folder / MANIFEST
@@ -48,11 +58,10 @@ def test_what_is_appended_is_read_again_the_last_one_counts(tmp_path: Path) -> N
     history = read_history(path)
     assert history.find(item(), "m", "o") == record()
     assert history.find(item("b.png"), "m", "o") == record("b.png")
-    assert list(history.begun_ns) == [("m", "o")]
 
 
 def test_nothing_is_known_without_a_manifest(tmp_path: Path) -> None:
-    assert read_history(tmp_path / MANIFEST) == History(records={}, begun_ns={})
+    assert read_history(tmp_path / MANIFEST) == History(records={}, written={})
 
 
 def test_a_photograph_that_changed_or_another_model_is_not_known(tmp_path: Path) -> None:
@@ -108,9 +117,55 @@ def test_files_of_others_are_replaced_or_left_alone_only_if_asked(tmp_path: Path
     assert skipped.remaining == (item("b.png"),)
 
 
-def test_what_a_killed_batch_wrote_without_saying_so_is_its_own(tmp_path: Path) -> None:
-    write(tmp_path)
+def test_what_a_batch_wrote_is_its_own_until_somebody_changes_it(tmp_path: Path) -> None:
+    write(tmp_path, record(sha256=hashlib.sha256(b"whole").hexdigest()))
     (tmp_path / "a.png").write_bytes(b"whole")
+    changed = item(mtime_ns=21)
+    assert plan((changed,), tmp_path).remaining == (changed,)
+    with pytest.raises(ConfigError, match="would replace files"):
+        plan((changed,), tmp_path, options="other")
+    (tmp_path / "a.png").write_bytes(b"retouched")
+    with pytest.raises(ConfigError, match=r"would replace files, such as .*a\.png; --overwrite"):
+        plan((changed,), tmp_path)
+    assert plan((changed,), tmp_path, existing="overwrite").remaining == (changed,)
+    assert plan((item(),), tmp_path).earlier != ()  # nothing to do, and it is left alone
+
+
+def stop_before_its_line(folder: Path, data: bytes) -> None:
+    """What a batch leaves that is killed between the renaming of a file and its line."""
+    with contextlib.suppress(KeyboardInterrupt), BatchManifest(folder / MANIFEST):
+        digest = hashlib.sha256(data).hexdigest()
+        WriteJournal(folder).about_to_write(record(sha256=digest))
+        (folder / "a.png").write_bytes(data)
+        raise KeyboardInterrupt
+
+
+def test_what_a_killed_batch_wrote_without_saying_so_is_its_own(tmp_path: Path) -> None:
+    stop_before_its_line(tmp_path, b"whole")
     assert plan((item(),), tmp_path).remaining == (item(),)
     with pytest.raises(ConfigError, match="would replace files"):
         plan((item(),), tmp_path, options="other")
+    (tmp_path / "a.png").write_bytes(b"retouched")
+    with pytest.raises(ConfigError, match="would replace files"):
+        plan((item(),), tmp_path)
+
+
+def test_journals_end_with_a_whole_batch_and_what_stopped_ones_say_stays_known(
+    tmp_path: Path,
+) -> None:
+    stop_before_its_line(tmp_path, b"whole")
+    write(tmp_path, record("b.png", sha256="1" * 64))
+    assert [path.name for path in tmp_path.glob(".*")] == []
+    assert plan((item(),), tmp_path).remaining == (item(),)
+
+
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL])
+def test_a_folder_without_locks_takes_a_batch_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def without(*_: object) -> None:
+        raise OSError(number, "not here")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    write(tmp_path, record())
+    assert read_history(tmp_path / MANIFEST).find(item(), "m", "o") == record()

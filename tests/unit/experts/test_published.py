@@ -31,6 +31,9 @@ KINDS = {
         "prompt_px": (2, 4, 8),
         **U_NET,
     },
+    "adair": {"width": 4, "heads": (1, 1, 2, 2), "refinement": 1, **U_NET},
+    "moce_ir": {"width": 4, "heads": (1, 1, 2, 2), "refinement": 1, "windows": (2, 4), **U_NET},
+    "airnet": {"width": 4, "groups": 1, "blocks": 1, "embedding": 8, "queue": 6},
 }
 
 
@@ -80,23 +83,39 @@ def test_every_public_form_of_a_state_dict_opens(trained, tmp_path, form):
         assert torch.equal(value, expected), name
 
 
+def drawn_like(value):
+    """Other numbers; a count of batches is a whole one."""
+    return torch.randn_like(value) if value.is_floating_point() else torch.full_like(value, 7)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_safetensors_open_for_every_kind(tmp_path, kind):
-    weights = {name: torch.randn_like(value) for name, value in network(kind).state_dict().items()}
+    weights = {name: drawn_like(value) for name, value in network(kind).state_dict().items()}
     safetensors.torch.save_file(weights, tmp_path / "weights.safetensors")
     target = network(kind)
     load_published(target, backbone(kind), find_published(str(tmp_path / "weights.safetensors")))
     assert all(torch.equal(value, weights[name]) for name, value in target.state_dict().items())
 
 
-def test_layers_that_promptirs_code_defines_and_never_uses_are_passed_over(tmp_path):
-    weights = dict(network("promptir").state_dict())
-    unused = {"chnl_reduce1.weight": (64, 64, 1, 1), "reduce_noise_channel_3.weight": (4, 8, 1, 1)}
-    extra = {name: torch.zeros(shape) for name, shape in unused.items()}
+UNUSED = {
+    "promptir": {
+        "chnl_reduce1.weight": (64, 64, 1, 1),
+        "reduce_noise_channel_3.weight": (4, 8, 1, 1),
+    },
+    "adair": {"fre1.conv.weight": (32, 3, 3, 3), "fre3.score_gen.bias": (2,)},
+    # What only training needs: the slow copy of the encoder, the queue and the place in it.
+    "airnet": {"E.E.encoder_k.mlp.2.bias": (8,), "E.E.queue": (8, 6), "E.E.queue_ptr": (1,)},
+}
+
+
+@pytest.mark.parametrize("kind", UNUSED)
+def test_layers_that_public_code_defines_and_never_uses_are_passed_over(tmp_path, kind):
+    weights = dict(network(kind).state_dict())
+    extra = {name: torch.zeros(shape) for name, shape in UNUSED[kind].items()}
     torch.save({"state_dict": wrapped(weights | extra, "net.")}, tmp_path / "released.ckpt")
-    target = network("promptir")
+    target = network(kind)
     target.load_state_dict({name: torch.zeros_like(value) for name, value in weights.items()})
-    load_published(target, backbone("promptir"), find_published(str(tmp_path / "released.ckpt")))
+    load_published(target, backbone(kind), find_published(str(tmp_path / "released.ckpt")))
     assert all(torch.equal(value, weights[name]) for name, value in target.state_dict().items())
 
 

@@ -12,11 +12,12 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, PngImagePlugin
 from skimage.metrics import peak_signal_noise_ratio
 
-from expertree.images.photo_file import Photo, write_photo
+from expertree.images.photo_file import Photo, notes_for, write_photo
 from photographs import (
     again,
     by_opencv,
     encoded,
+    matrix_profile,
     opened,
     photo_u8,
     photo_u16,
@@ -347,3 +348,68 @@ def test_what_a_format_cannot_hold_is_refused() -> None:
         write_photo(photo, torch.zeros(3, 2, 2))
     with pytest.raises(ValueError, match="no numbers"):
         write_photo(photo, torch.full((3, 24, 36), float("nan")))
+
+
+def test_a_lossless_webp_stays_lossless_however_long_its_profile_is() -> None:
+    profile = srgb_profile() + bytes(9000)
+    data = plain("webp", icc_profile=profile)
+    written = again(data)
+    np.testing.assert_array_equal(np.array(opened(written)), photo_u8())
+    assert opened(written).info["icc_profile"] == profile
+
+
+def test_the_profile_of_a_png_counts_before_its_srgb() -> None:
+    profile = matrix_profile(primaries="p3")
+    data = png_with(plain("png", icc_profile=profile), (b"sRGB", b"\0"))
+    written = again(data)
+    assert opened(written).info["icc_profile"] == profile
+    assert b"sRGB" not in written
+    np.testing.assert_array_equal(np.array(opened(written)), photo_u8())
+    assert b"sRGB" in again(png_with(plain("png"), (b"sRGB", b"\0")))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_the_profile_of_a_bmp_is_kept(mode: str) -> None:
+    profile = matrix_profile(primaries="p3", space=b"GRAY" if mode == "L" else b"RGB ")
+    image = PillowImage.fromarray(photo_u8()).convert(mode)
+    bmp = again(plain("png", image, icc_profile=profile, dpi=(300, 150)), format="bmp")
+    photo = read(bmp)
+    assert photo.metadata.icc == profile
+    assert [round(side) for side in photo.metadata.dpi] == [300, 150]
+    assert read(again(bmp)).metadata.icc == profile
+    np.testing.assert_array_equal(np.array(opened(again(bmp)).convert(mode)), np.array(image))
+    if mode != "L":
+        assert not photo.is_srgb
+
+
+@pytest.mark.parametrize("fmt", ["jpeg", "png", "webp", "tiff"])
+def test_all_that_says_width_and_height_is_turned(fmt: str) -> None:
+    exif = PillowImage.Exif()
+    exif[0x0112], exif[0x011A], exif[0x011B] = 6, 300.0, 150.0
+    if fmt != "tiff":
+        exif[0x0100], exif[0x0101] = 36, 24
+    exif[0x8769] = {0xA002: 36, 0xA003: 24}
+    resolution = {} if fmt == "webp" else {"dpi": (300, 150)}
+    written = opened(again(plain(fmt, exif=exif.tobytes(), **resolution)))
+    found = written.getexif()
+    details = found.get_ifd(0x8769)
+    assert (details[0xA002], details[0xA003]) == (24, 36)
+    assert (found[0x011A], found[0x011B]) == (150, 300)
+    assert (found[0x0100], found[0x0101]) == (24, 36)
+    if resolution:
+        assert [round(float(side)) for side in written.info["dpi"]] == [150, 300]
+
+
+def test_what_a_format_does_not_hold_is_told() -> None:
+    exif, text = exif_block(1), PngImagePlugin.PngInfo()
+    text.add_text("Title", "Dune")
+    photo = read(plain("png", pnginfo=text, exif=exif))
+    assert notes_for(photo, None) == ()
+    assert notes_for(photo, "webp") == ("its text left out, which WEBP does not hold",)
+    assert notes_for(photo, "bmp") == ("its EXIF, text left out, which BMP does not hold",)
+    assert notes_for(read(plain("jpeg", comment=b"by hand")), "png") == (
+        "its IPTC or comments left out, which PNG does not hold",
+    )
+    deep = read(by_opencv(".png", photo_u16()))
+    assert notes_for(deep, "tiff") == ()
+    assert notes_for(deep, "jpeg") == ("its 16 bits a channel became 8",)

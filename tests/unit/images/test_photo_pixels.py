@@ -16,6 +16,7 @@ from expertree.errors import (
     TooLargeError,
     UnsupportedFormatError,
 )
+from expertree.images.containers import join_png, png_chunks
 from expertree.images.photo_file import read_photo, write_photo
 from photographs import (
     again,
@@ -90,12 +91,15 @@ def test_the_limit_on_pixels_is_the_same_for_every_format(fmt: str) -> None:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (b"", "not an image"),
+        (b"", "is empty and not an image"),
+        (b"\0\0\0\x18ftypheix", "is a HEIC image"),
+        (b"\0\0\0\x18ftypmsf1", "is a HEIC image"),
         (b"hello", "not an image"),
         (b"GIF89a", "is a GIF; give PNG"),
         (b"\0\0\0\x18ftypheic", "is a HEIC image"),
         (b"\0\0\0\x18ftypisom", "is a video"),
         (b"%PDF-1.7", "is a PDF"),
+        (b"<!DOCTYPE html><html>", "is a web page"),
         (b"II+\0\x08\0\0\0", "is a BigTIFF"),
     ],
 )
@@ -112,6 +116,29 @@ def test_several_frames_or_pages_are_refused(fmt: str) -> None:
         read(data)
 
 
+@pytest.mark.parametrize("fmt", ["png", "webp"])
+def test_an_animation_of_one_frame_is_a_photograph(fmt: str) -> None:
+    image = PillowImage.fromarray(photo_u8())
+    two = encoded(image, fmt, save_all=True, append_images=[image.rotate(90)], lossless=True)
+    data = one_frame(two) if fmt == "png" else one_webp_frame(two)
+    np.testing.assert_array_equal(read(data).colour, photo_u8())
+    np.testing.assert_array_equal(np.array(opened(again(data))), photo_u8())
+
+
+def one_frame(data: bytes) -> bytes:
+    """An animated PNG cut to its first frame, which is its picture."""
+    chunks = png_chunks(data)
+    (first,) = [at for at, (name, _) in enumerate(chunks) if name == b"IEND"]
+    last = max(at for at, (name, _) in enumerate(chunks) if name == b"IDAT")
+    kept = [(n, struct.pack(">II", 1, 0) if n == b"acTL" else p) for n, p in chunks[: last + 1]]
+    return join_png([*kept, chunks[first]])
+
+
+def one_webp_frame(data: bytes) -> bytes:
+    second = data.rindex(b"ANMF")
+    return data[:4] + struct.pack("<I", second - 8) + data[8:second]
+
+
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_pixels_of_32_bits_are_refused(mode: str) -> None:
     data = encoded(PillowImage.fromarray(photo_u8()).convert(mode), "TIFF")
@@ -120,14 +147,20 @@ def test_pixels_of_32_bits_are_refused(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "value"), [(284, 2), (339, 3), (338, 1)], ids=["planes", "half floats", "premultiplied"]
+    ("tag", "value", "advice"),
+    [
+        (284, 2, "save them interleaved"),
+        (339, 3, "convert them to these"),
+        (338, 1, "save them unassociated"),
+    ],
+    ids=["planes", "half floats", "premultiplied"],
 )
-def test_sixteen_bits_that_opencv_would_read_wrongly_are_refused(tag: int, value: int) -> None:
+def test_sixteen_bits_that_opencv_would_read_wrongly_are_refused(tag, value, advice) -> None:
     photo = read(by_opencv(".png", photo_u16()))
     data = write_photo(photo, photo.tensor(), format="tiff")
     entry = data.index(struct.pack("<HHIH", 284, 3, 1, 1))  # planar configuration, by default 1
     changed = data[:entry] + struct.pack("<HHIH", tag, 3, 1, value) + data[entry + 10 :]
-    with pytest.raises(UnsupportedFormatError, match=f"tag {tag} is"):
+    with pytest.raises(UnsupportedFormatError, match=f"tag {tag} is {value}.*{advice}"):
         read(changed)
 
 
@@ -155,6 +188,19 @@ def test_pixels_cut_short_inside_a_whole_png_are_damaged() -> None:
         data = png_with(b"\x89PNG\r\n\x1a\n".ljust(33, b"!"), *body).replace(b"!" * 25, b"")
         with pytest.raises(DamagedImageError, match="is damaged"):
             read(data)
+
+
+@pytest.mark.parametrize("name", [b"tEXt", b"eXIf", b"iCCP"])
+def test_a_damaged_chunk_beside_the_picture_costs_the_chunk_alone(name: bytes) -> None:
+    for pixels in (plain("png"), by_opencv(".png", photo_u16())):
+        whole = png_with(pixels, (b"pHYs", struct.pack(">IIB", 3000, 3000, 1)), (name, b"x\0\0yz"))
+        damaged = whole.replace(b"x\0\0yz", b"x\0\0ab")
+        photo = read(damaged)
+        np.testing.assert_array_equal(photo.colour, read(pixels).colour)
+        assert photo.metadata.dpi is not None
+        assert f"its {name.decode()} was damaged and left out" in photo.notes
+    with pytest.raises(DamagedImageError, match="is damaged"):
+        read(plain("png").replace(b"IDAT", b"IDAT\1", 1))
 
 
 @pytest.mark.parametrize("fmt", ["png", "jpeg", "webp", "bmp", "tiff"])

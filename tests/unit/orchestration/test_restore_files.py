@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from expertree.batch.listing import PhotoItem, make_item
+from expertree.batch.restoring import BatchTask
 from expertree.batch.settings import BatchConfig
 from expertree.errors import ConfigError, ResourceError
 from expertree.images.io import encode_png
@@ -60,7 +61,10 @@ def test_a_worker_that_cannot_open_the_bundle_says_so_in_place_of_records(
     found = {}
     for name, bundle in (("whole", bundle_path), ("broken", broken)):
         config = BatchConfig(input="", output="", bundle=str(bundle), device="cpu")
-        worker = _Worker(config, str(tmp_path), str(tmp_path / "out"))
+        task = BatchTask(
+            config=config, items=(), source=tmp_path, target=tmp_path / "out", has_manifest=True
+        )
+        worker = _Worker(task)
         (found[name],) = worker(files).to_pylist()
     assert json.loads(found["whole"]["record"])["state"] == "done"
     assert found["whole"]["problem"] == ""

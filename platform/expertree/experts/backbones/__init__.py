@@ -7,7 +7,9 @@ from expertree.experts.backbones.registry import (
     backbone_config,
     build_backbone,
     describe_backbone,
+    needs_of,
     objective_of,
+    phases_of,
     published_unused,
     start_at_identity,
 )
@@ -17,6 +19,7 @@ from expertree.experts.backbones.spec import (
     BackboneSpec,
     Norm,
     Objective,
+    Phase,
 )
 
 __all__ = [
@@ -28,10 +31,13 @@ __all__ = [
     "BackboneSpec",
     "Norm",
     "Objective",
+    "Phase",
     "backbone_config",
     "build_backbone",
     "describe_backbone",
+    "needs_of",
     "objective_of",
+    "phases_of",
     "published_unused",
     "start_at_identity",
 ]

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from expertree.experts.backbones.padding import pad_to_multiple
 from expertree.experts.backbones.restormer import (
     SCALES,
     Block,
     RestormerConfig,
+    UNet,
     downsampling,
     named,
     upsampling,
@@ -125,7 +125,7 @@ class Prompt(nn.Module):
         return prompt
 
 
-class PromptIR(nn.Module):
+class PromptIR(UNet):
     """A Restormer with a prompt behind the latent and behind two scales of the decoder.
 
     Prompts depend on the mean over what is shown, so that a tile of a photograph is restored a
@@ -178,29 +178,13 @@ class PromptIR(nn.Module):
         self.refinement = blocks(config.refinement, 0, widths[1])
         self.output = nn.Conv2d(widths[1], 3, 3, padding=1, bias=False)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """Restore images: float RGB in [0, 1], any size; the result is not clipped."""
-        height, width = image.shape[-2:]
-        padded = pad_to_multiple(image, self.multiple_px)
-        x = self.patch_embed(padded)
-        skips: list[Tensor] = []
-        for scale in range(1, SCALES + 1):
-            x = self.get_submodule(f"encoder_level{scale}")(x)
-            skips.append(x)
-            x = self.get_submodule(f"down{scale}_{scale + 1}")(x)
-        x = self.latent(x)
-        for scale in range(SCALES, 0, -1):
-            x = self._told(x, scale)
-            x = self.get_submodule(f"up{scale + 1}_{scale}")(x)
-            x = torch.cat([x, skips.pop()], dim=1)
-            if scale > 1:
-                x = self.get_submodule(f"reduce_chan_level{scale}")(x)
-            x = self.get_submodule(f"decoder_level{scale}")(x)
-        restored: Tensor = self.output(self.refinement(x)) + padded
-        return restored[..., :height, :width]
-
-    def _told(self, x: Float[Tensor, "b c h w"], scale: int) -> Float[Tensor, "b d h w"]:
-        """The features beside their prompt, through a block, at fewer channels again."""
+    def before_up(
+        self,
+        x: Float[Tensor, "b c h w"],
+        scale: int,
+        image: Float[Tensor, "b 3 height width"],  # noqa: ARG002 - prompts know features alone
+    ) -> Float[Tensor, "b d h w"]:
+        """Put the features beside their prompt, through a block, to fewer channels again."""
         x = torch.cat([x, self.get_submodule(f"prompt{scale}")(x)], dim=1)
         x = self.get_submodule(f"noise_level{scale}")(x)
         told: Tensor = self.get_submodule(f"reduce_noise_level{scale}")(x)

@@ -46,14 +46,14 @@ class RestormerConfig(BackboneConfig):
         """Raise ValueError unless it is a Restormer."""
         if (len(self.encoder), len(self.decoder)) != (SCALES, SCALES):
             raise ValueError(
-                f"restormer needs {SCALES} encoder and {SCALES} decoder scales; got encoder "
+                f"{self.name} needs {SCALES} encoder and {SCALES} decoder scales; got encoder "
                 f"{list(self.encoder)} and decoder {list(self.decoder)}"
             )
         if min(*self.encoder, self.middle, *self.decoder, self.refinement) < 0:
-            raise ValueError(f"restormer needs no negative count of blocks; got {self}")
+            raise ValueError(f"{self.name} needs no negative count of blocks; got {self}")
         if self.width < 2 or self.width % 2 or int(self.width * self.expansion) < 1:
             raise ValueError(
-                f"restormer needs an even width and an expansion that leaves channels; got width "
+                f"{self.name} needs an even width and an expansion that leaves channels; got width "
                 f"{self.width} and expansion {self.expansion}"
             )
         widths = [self.width << scale for scale in range(SCALES + 1)]
@@ -61,7 +61,7 @@ class RestormerConfig(BackboneConfig):
             heads < 1 or width % heads for heads, width in zip(self.heads, widths, strict=True)
         ):
             raise ValueError(
-                f"restormer needs {SCALES + 1} numbers of heads that divide its channels "
+                f"{self.name} needs {SCALES + 1} numbers of heads that divide its channels "
                 f"{widths}; got {list(self.heads)}"
             )
 
@@ -107,36 +107,61 @@ class ChannelNorm(Norm):
 class Attention(nn.Module):
     """MDTA: attention between channels, so that its cost is linear in the number of pixels."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, bias: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.qkv = nn.Conv2d(width, 3 * width, 1, bias=False)
-        self.qkv_dwconv = nn.Conv2d(
-            3 * width, 3 * width, 3, padding=1, groups=3 * width, bias=False
-        )
-        self.project_out = nn.Conv2d(width, width, 1, bias=False)
+        self.qkv = nn.Conv2d(width, 3 * width, 1, bias=bias)
+        self.qkv_dwconv = nn.Conv2d(3 * width, 3 * width, 3, padding=1, groups=3 * width, bias=bias)
+        self.project_out = nn.Conv2d(width, width, 1, bias=bias)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Mix the channels of each head by their correlation over the image."""
         b, c, h, w = x.shape
         parts = self.qkv_dwconv(self.qkv(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
         query, key, value = parts.unbind(1)
-        scores = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(-2, -1)
-        mixed = (scores * self.temperature).softmax(dim=-1) @ value
+        mixed = mix_channels(query, key, value, self.temperature)
         restored: Tensor = self.project_out(mixed.reshape(b, c, h, w))
         return restored
+
+
+class CrossAttention(nn.Module):
+    """The same with queries from one map, and keys and values from another of its size."""
+
+    def __init__(self, width: int, heads: int, *, kernel: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.q = nn.Conv2d(width, width, 1, bias=False)
+        self.q_dwconv = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+        self.kv = nn.Conv2d(width, 2 * width, 1, bias=False)
+        self.kv_dwconv = nn.Conv2d(
+            2 * width, 2 * width, kernel, padding=kernel // 2, groups=2 * width, bias=False
+        )
+        self.project_out = nn.Conv2d(width, width, 1, bias=False)
+
+    def forward(
+        self, asks: Float[Tensor, "b c h w"], answers: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b c h w"]:
+        """Mix the channels of `answers` by how they correlate with those of `asks`."""
+        b, c, h, w = asks.shape
+        query = self.q_dwconv(self.q(asks)).reshape(b, self.heads, c // self.heads, h * w)
+        both = self.kv_dwconv(self.kv(answers)).reshape(b, 2, self.heads, c // self.heads, h * w)
+        key, value = both.unbind(1)
+        mixed = mix_channels(query, key, value, self.temperature)
+        y: Tensor = self.project_out(mixed.reshape(b, c, h, w))
+        return y
 
 
 class FeedForward(nn.Module):
     """GDFN: one half of the channels, through a GELU, gates the other."""
 
-    def __init__(self, width: int, expansion: float) -> None:
+    def __init__(self, width: int, expansion: float, *, bias: bool = False) -> None:
         super().__init__()
         hidden = int(width * expansion)
-        self.project_in = nn.Conv2d(width, 2 * hidden, 1, bias=False)
-        self.dwconv = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
-        self.project_out = nn.Conv2d(hidden, width, 1, bias=False)
+        self.project_in = nn.Conv2d(width, 2 * hidden, 1, bias=bias)
+        self.dwconv = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=bias)
+        self.project_out = nn.Conv2d(hidden, width, 1, bias=bias)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Expand, look at the neighbours, gate, contract."""
@@ -162,12 +187,49 @@ class Block(nn.Module):
         return y
 
 
-class Restormer(nn.Module):
-    """A U-net of channel-attention blocks that adds its output to its input.
+class UNet(nn.Module):
+    """The way through layers with Restormer's names, which adds what they give to the image.
 
     Attributes:
         multiple_px: 8.
     """
+
+    multiple_px: int
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Restore images: float RGB in [0, 1], any size; the result is not clipped."""
+        height, width = image.shape[-2:]
+        padded = pad_to_multiple(image, self.multiple_px)
+        x = self.get_submodule("patch_embed")(padded)
+        skips: list[Tensor] = []
+        for scale in range(1, SCALES + 1):
+            x = self.get_submodule(f"encoder_level{scale}")(x)
+            skips.append(x)
+            x = self.get_submodule(f"down{scale}_{scale + 1}")(x)
+        x = self.get_submodule("latent")(x)
+        for scale in range(SCALES, 0, -1):
+            x = self.before_up(x, scale, padded)
+            x = self.get_submodule(f"up{scale + 1}_{scale}")(x)
+            x = torch.cat([x, skips.pop()], dim=1)
+            if scale > 1:
+                x = self.get_submodule(f"reduce_chan_level{scale}")(x)
+            x = self.get_submodule(f"decoder_level{scale}")(x)
+        x = self.get_submodule("refinement")(x)
+        restored: Tensor = self.get_submodule("output")(x) + padded
+        return restored[..., :height, :width]
+
+    def before_up(
+        self,
+        x: Float[Tensor, "b c h w"],
+        scale: int,  # noqa: ARG002 - what others make of it
+        image: Float[Tensor, "b 3 height width"],  # noqa: ARG002
+    ) -> Float[Tensor, "b d h w"]:
+        """Change the features that go up to a scale: 3 begins with the latent, 1 is the last."""
+        return x
+
+
+class Restormer(UNet):
+    """A U-net of channel-attention blocks."""
 
     def __init__(self, config: RestormerConfig) -> None:
         super().__init__()
@@ -193,30 +255,21 @@ class Restormer(nn.Module):
         self.refinement = blocks(config.refinement, 0, widths[1])
         self.output = nn.Conv2d(widths[1], 3, 3, padding=1, bias=False)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """Restore images: float RGB in [0, 1], any size; the result is not clipped."""
-        height, width = image.shape[-2:]
-        padded = pad_to_multiple(image, self.multiple_px)
-        x = self.patch_embed(padded)
-        skips: list[Tensor] = []
-        for scale in range(1, SCALES + 1):
-            x = self.get_submodule(f"encoder_level{scale}")(x)
-            skips.append(x)
-            x = self.get_submodule(f"down{scale}_{scale + 1}")(x)
-        x = self.latent(x)
-        for scale in range(SCALES, 0, -1):
-            x = self.get_submodule(f"up{scale + 1}_{scale}")(x)
-            x = torch.cat([x, skips.pop()], dim=1)
-            if scale > 1:
-                x = self.get_submodule(f"reduce_chan_level{scale}")(x)
-            x = self.get_submodule(f"decoder_level{scale}")(x)
-        restored: Tensor = self.output(self.refinement(x)) + padded
-        return restored[..., :height, :width]
-
 
 def build(config: RestormerConfig, fast: bool) -> Restormer:  # noqa: ARG001, FBT001 - one form
     """Make a Restormer with fresh weights."""
     return Restormer(config)
+
+
+def mix_channels(
+    query: Float[Tensor, "b heads c n"],
+    key: Float[Tensor, "b heads c n"],
+    value: Float[Tensor, "b heads c n"],
+    temperature: Float[Tensor, "heads 1 1"],
+) -> Float[Tensor, "b heads c n"]:
+    """Mix the channels of each head by how the pixels of queries and keys correlate."""
+    scores = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(-2, -1)
+    return (scores * temperature).softmax(dim=-1) @ value
 
 
 def named(name: str, layer: nn.Module) -> nn.Sequential:

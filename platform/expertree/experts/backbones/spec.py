@@ -2,8 +2,8 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Generic, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
@@ -43,6 +43,27 @@ are trained on more than the image that they give, by losses inside or by the ta
 It must be a mean over samples, since batches are cut into pieces."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Phase:
+    """A part of a network's training; each has a learning rate that rises and falls.
+
+    Attributes:
+        until: Share of the training's samples at which it ends, in (0, 1].
+        still: Beginnings of names of parameters that keep their values in it.
+    """
+
+    until: float
+    still: tuple[str, ...] = ()
+
+
+ONE_PHASE = (Phase(until=1.0),)
+
+Need = Literal["second"]
+"""What an objective wants of a batch beside the pairs: another crop of each degraded patch."""
+
+ONE_WAY: Sequence[Mapping[str, Any]] = ({},)
+
+
 C = TypeVar("C", bound=BackboneConfig)
 
 
@@ -57,11 +78,16 @@ class BackboneSpec(Generic[C]):
             fast form, which computes the same; the other form calls every layer as a module, which
             adapters need.
         last: Layers by name, or by the end of it: what they give is all that the network adds to
-            its input, so that it is the identity where their weights are zero.
+            its input, so that it is the identity where their weights are zero. Empty if it adds
+            nothing to its input: it then starts at random, whatever the recipe says.
         precisions: What it may be trained in, besides float32.
         objective: What it is trained on, where that is more than the loss of its image.
         unused: Beginnings of names in published files whose weights no image ever meets; they are
             passed over.
+        phases: Parts of its training, in order; the last one ends with it.
+        needs: What its objective wants of a batch.
+        ways: Keyword arguments of a call of the network, for each way that an image may take
+            through it, where they cost differently.
     """
 
     config: C
@@ -70,6 +96,9 @@ class BackboneSpec(Generic[C]):
     precisions: tuple[str, ...] = ()
     objective: Objective | None = None
     unused: tuple[str, ...] = ()
+    phases: tuple[Phase, ...] = ONE_PHASE
+    needs: frozenset[Need] = frozenset()
+    ways: Callable[[C], Sequence[Mapping[str, Any]]] = lambda _: ONE_WAY
 
     def with_sizes(self, **sizes: Any) -> "BackboneSpec[C]":
         """Return the same network with other sizes.
@@ -91,7 +120,9 @@ class BackboneDescriptor:
         min_size_px: The smallest side for which its padding is pure reflection; smaller images work
             too, padded by their border.
         multiply_adds_512: Multiplications with addition for one 512 x 512 image, the products of
-            attention included (papers often leave them out).
+            attention included (papers often leave them out). Where images take different ways,
+            that of the one that costs most.
+        least_multiply_adds_512: The same of the way that costs least.
         precisions: float32 and what else it may be trained in.
     """
 
@@ -99,4 +130,5 @@ class BackboneDescriptor:
     multiple_px: int
     min_size_px: int
     multiply_adds_512: int
+    least_multiply_adds_512: int
     precisions: tuple[str, ...]

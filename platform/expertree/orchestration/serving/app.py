@@ -11,8 +11,11 @@ and, for each bundle, an application of its own (`replicas.build_release`):
 
 import contextlib
 import dataclasses
+import errno
 import http.client
 import logging
+import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -30,8 +33,8 @@ from expertree.orchestration.serving.control import CONTROL, Control
 from expertree.orchestration.serving.gateway import Gateway
 from expertree.orchestration.serving.replicas import deployment
 from expertree.pipeline.cluster_config import ClusterConfig
-from expertree.serving.deployments import ServeConfig, ServingConfig
-from expertree.serving.settings import check_binding
+from expertree.serving.deployments import ServeConfig, ServingConfig, check_bundle
+from expertree.serving.settings import HttpConfig, check_binding
 from expertree.serving.updates import UpdateStatus
 
 APP = "expertree"
@@ -133,18 +136,40 @@ class RunningApplication:
         return False
 
 
+def refuse_taken(config: HttpConfig) -> None:
+    """Raise unless one can listen at an address; Serve would share it with whoever does.
+
+    Raises:
+        ResourceError: If something listens there, or nobody may; says what to do.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        socket.create_server((config.host.strip("[]"), config.port), family=family).close()
+    except OSError as error:
+        taken = "; if it is expertree's, update=true address=... gives it the bundle"
+        raise ResourceError(
+            f"nothing can listen on {config.host}:{config.port}: {error.strerror}; choose another "
+            f"port by http.port={config.port + 1}{taken if error.errno == errno.EADDRINUSE else ''}"
+        ) from error
+
+
 @contextlib.contextmanager
 def serving(config: ServeConfig) -> Iterator[RunningApplication]:
     """Serve an application for the block, on a private cluster or a running one.
 
     Raises:
         ConfigError: If no bundle is given.
-        ResourceError: If the cluster cannot be reached, or the bundle cannot be served.
+        ArtefactError: If this machine is to serve it, and it is no bundle or damaged.
+        ResourceError: If something listens there already, the cluster cannot be reached, or the
+            bundle cannot be served.
     """
     application = config.application
     if not application.bundle:
         raise ConfigError("give bundle=..., a directory or a URI that every node sees")
     check_binding(application.http)
+    if config.address is None and "RAY_ADDRESS" not in os.environ:  # else Serve may be there
+        refuse_taken(config.http)
+        check_bundle(application.bundle, application.pools)
     cluster = ClusterConfig(address=config.address, num_cores=config.num_cores, dashboard=False)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with connect(cluster):

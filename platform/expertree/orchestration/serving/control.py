@@ -16,12 +16,11 @@ from expertree.errors import ArtefactError, ExpertreeError, ResourceError
 from expertree.orchestration.serving.handles import Handles
 from expertree.orchestration.serving.jobs import call_table
 from expertree.orchestration.serving.replicas import ROUTER, build_release
-from expertree.restorer import find_bundle, open_bundle
 from expertree.routing import AUTOMATIC
 from expertree.serving.deployments import (
     GatewayConfig,
     ServingConfig,
-    place_experts,
+    check_bundle,
 )
 from expertree.serving.jobs import JobTable
 from expertree.serving.remote import Release, ReleaseEngine
@@ -134,7 +133,7 @@ class _Applications:
         self._prefix = f"{serve.get_replica_context().app_name}-bundle-"
 
     async def name(self, bundle: str) -> str:
-        digest = await asyncio.to_thread(self._check, bundle)
+        digest = await asyncio.to_thread(check_bundle, bundle, self._config.pools)
         shape = fingerprint([self._config.router, self._config.pools])
         return f"{self._prefix}{digest[:10]}-{shape[:6]}"
 
@@ -160,12 +159,6 @@ class _Applications:
 
     async def remove(self, app: str) -> None:
         await asyncio.to_thread(serve.delete, app)
-
-    def _check(self, bundle: str) -> str:
-        """Read all of a bundle, before anything is started for it, and return its digest."""
-        opened = open_bundle(find_bundle(bundle))
-        place_experts(opened.tree, self._config.pools)
-        return opened.manifest.digest
 
     async def _start(self, app: str, bundle: str) -> None:
         deadline_s = time.monotonic() + START_S

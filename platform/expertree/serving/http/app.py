@@ -14,7 +14,7 @@ from expertree.serving.http import contract
 from expertree.serving.http.auth import make_admission
 from expertree.serving.http.endpoints import Endpoints
 from expertree.serving.http.job_endpoints import JobEndpoints
-from expertree.serving.http.middleware import RequestMiddleware
+from expertree.serving.http.middleware import HeadMiddleware, RequestMiddleware
 from expertree.serving.http.operations import add_operations
 from expertree.serving.http.options import ReadText
 from expertree.serving.http.page_files import DOCS, INDEX, page_response, read_page
@@ -100,6 +100,7 @@ def create_app(
         expose_headers=EXPOSED_HEADERS,
     )
     app.add_middleware(RequestMiddleware, metrics=metrics, echoes_id=echoes_id)
+    app.add_middleware(HeadMiddleware)
     return app
 
 

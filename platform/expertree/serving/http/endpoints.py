@@ -22,7 +22,7 @@ from expertree.serving.http.responses import (
     explain,
     file_response,
     json_response,
-    negotiate_media_type,
+    negotiate_media_types,
     restore_answer,
     restore_headers,
     server_timing,
@@ -182,11 +182,12 @@ class Endpoints:
         options = parsed.options
         own = self._reader.service.check(parsed.image, options.wish).format
         accept = ", ".join(request.headers.getlist("accept"))
-        media = negotiate_media_type(accept, own, options.format)
-        if media is None:
+        taken = negotiate_media_types(accept, own, options.format)
+        if not taken:
             raise ProblemError(
                 "not-acceptable", "The answer is an image or JSON; Accept allows neither of them."
             )
+        media, *others = taken
         if media == JSON:
             return media, options
         if options.explain:
@@ -195,4 +196,9 @@ class Endpoints:
                 "An explanation comes in JSON; send Accept: application/json.",
                 option="explain",
             )
-        return media, dataclasses.replace(options, format=FORMATS[media])
+        others = [other for other in others if other != JSON]
+        return media, dataclasses.replace(
+            options,
+            format=FORMATS[media],
+            other_formats=tuple(FORMATS[other] for other in others),
+        )

@@ -31,6 +31,8 @@ from expertree.serving.settings import JobLimits
 
 _IDEMPOTENCY_KEY = re.compile(contract.IDEMPOTENCY_KEY["schema"]["pattern"])
 
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+){1,8}")
+
 
 class JobEndpoints:
     """Handlers of the routes of jobs."""
@@ -205,7 +207,11 @@ class JobEndpoints:
 
 def _path(request: Request, job_id: str) -> str:
     """Return the path of a job, with any prefix that a proxy cuts off."""
-    return f"{request.scope.get('root_path', '')}/v1/jobs/{job_id}"
+    root = request.scope.get("root_path", "")
+    given = ",".join(request.headers.getlist("x-forwarded-prefix"))  # of several proxies in a row
+    cut = "".join(part.strip().rstrip("/") for part in given.split(","))
+    is_new = _PREFIX.fullmatch(cut) and ".." not in cut and cut != root
+    return f"{cut if is_new else ''}{root}/v1/jobs/{job_id}"
 
 
 def _unknown(job_id: str) -> ProblemError:

@@ -56,6 +56,26 @@ def response_exit_stack(request: Request) -> contextlib.ExitStack:
     return held
 
 
+class HeadMiddleware:
+    """Middleware that answers HEAD as GET would be, without the body (RFC 9110, section 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on to the application, as GET if it is HEAD."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, without_body)
+
+
 class RequestMiddleware:
     """Middleware that gives each request an id, adds safe headers to its answer and measures it."""
 

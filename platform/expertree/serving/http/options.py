@@ -42,12 +42,14 @@ class RequestOptions:
     Attributes:
         wish: What is wanted of the choice and of the work.
         format: Format of the answer's file; None for what `Accept` says, or else the photograph's.
+        other_formats: Formats that the caller takes too, if `format` cannot hold the photograph.
         quality: Quality of lossy formats, 1 to 100.
         explain: Whether the answer says why the expert was chosen.
     """
 
     wish: Wish = AUTOMATIC
     format: PhotoFormat | None = None
+    other_formats: tuple[PhotoFormat, ...] = ()
     quality: int | None = None
     explain: bool = False
 

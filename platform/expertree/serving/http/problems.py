@@ -196,7 +196,7 @@ def _methods_at(request: Request) -> set[str]:
     for route in request.app.routes:
         if route.matches(request.scope)[0] is not Match.NONE:
             found |= getattr(route, "methods", None) or set()
-    return found
+    return found | {"HEAD"} if "GET" in found else found
 
 
 async def _answer_nobody(_: Request, __: Exception) -> Response:

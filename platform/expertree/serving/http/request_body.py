@@ -9,6 +9,7 @@ import base64
 import binascii
 import dataclasses
 import json
+import zlib
 from typing import Any
 
 from python_multipart import MultipartParser
@@ -28,6 +29,11 @@ MAX_FIELDS = 32
 
 MAX_FIELD_BYTES = 4096
 """Most bytes of an option's value, and of the name or value of a part's header."""
+
+_DEFLATED = frozenset({"gzip", "x-gzip", "deflate"})
+_FROM_URL_SAFE = str.maketrans("-_", "+/")
+_ANY_HEADER = 32 + zlib.MAX_WBITS
+_PIECE_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,10 +58,13 @@ async def read_body(request: Request, limits: Limits, share: MemoryShare) -> Bod
         share: The request's share of the memory, which grows with the body.
 
     Raises:
-        ProblemError: If it is too large, too slow, or not what its content type says.
+        ProblemError: If it is too large, too slow, coded in a way that is not read, or not what its
+            content type says.
         OverloadError: If memory is short.
     """
-    data = await _receive(request, limits, share)
+    coded = await _receive(request, limits, share)
+    coding = request.headers.get("content-encoding", "").strip().lower()
+    data = await _decoded(coded, coding, limits, share)
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -93,6 +102,33 @@ async def _receive(request: Request, limits: Limits, share: MemoryShare) -> byte
             headers={"Connection": "close"},
         ) from None
     return bytes(received)
+
+
+async def _decoded(data: bytes, coding: str, limits: Limits, share: MemoryShare) -> bytes:
+    """Undo the coding of a body (RFC 9110, section 8.4), as far as the limits allow."""
+    if coding in {"", "identity"}:
+        return data
+    if coding not in _DEFLATED:
+        raise ProblemError(
+            "unsupported-format",
+            f"The body's Content-Encoding {coding[:40]!r} is not read; send it with gzip or as it "
+            "is.",
+            headers={"Accept-Encoding": "gzip, deflate, identity"},
+        )
+    inflater, found, rest = zlib.decompressobj(_ANY_HEADER), bytearray(), data
+    try:
+        while not inflater.eof:
+            piece = inflater.decompress(rest, _PIECE_BYTES)
+            if not (piece or inflater.unconsumed_tail or inflater.eof):
+                raise ProblemError("bad-request", f"The body's {coding} ends before its end.")
+            rest, found = inflater.unconsumed_tail, found + piece
+            if len(found) > limits.max_body_bytes:
+                raise _too_large(limits)
+            share.grow(len(piece))
+            await asyncio.sleep(0)
+    except zlib.error as error:
+        raise ProblemError("bad-request", f"The body is not {coding}: {error}.") from error
+    return bytes(found)
 
 
 def _too_large(limits: Limits) -> ProblemError:
@@ -204,7 +240,7 @@ def _from_json(data: bytes) -> Body:
     if len(pairs) > MAX_FIELDS:
         raise ProblemError("bad-request", f"The object has more than {MAX_FIELDS} members.")
     try:
-        image = base64.b64decode(images[0], validate=True)
+        image = _from_base64(images[0])
     except (binascii.Error, ValueError) as error:
         raise ProblemError("bad-request", f"`image` is not base64: {error}.") from error
     fields: Fields = []
@@ -212,6 +248,14 @@ def _from_json(data: bytes) -> Body:
         if name != "image" and value is not None:
             fields += [(name, _plain(name, own)) for own in _values(name, value)]
     return Body(image=image, fields=fields)
+
+
+def _from_base64(text: str) -> bytes:
+    """Decode base64 as programs write it: in lines, as a data URL (RFC 2397), or URL-safe."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    letters = "".join(text.split()).rstrip("=").translate(_FROM_URL_SAFE)
+    return base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
 
 
 def _values(name: str, value: object) -> list[object]:

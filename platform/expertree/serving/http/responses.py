@@ -275,10 +275,20 @@ def _runner_up(alternatives: Sequence[Alternative]) -> str:
     return f" Next is expert {alternatives[0].expert}, with {alternatives[0].probability:.0%}."
 
 
-def negotiate_media_type(
+_OTHER_NAMES: Mapping[str, str] = {
+    **dict.fromkeys(("image/jpg", "image/pjpeg"), "image/jpeg"),
+    **dict.fromkeys(("image/tif", "image/x-tiff"), "image/tiff"),
+    **dict.fromkeys(("image/x-bmp", "image/x-ms-bmp"), "image/bmp"),
+    "image/x-png": "image/png",
+    "*": "*/*",
+}
+"""Names of media types that are not registered, and what callers mean by them."""
+
+
+def negotiate_media_types(
     accept: str | None, own: PhotoFormat, wanted: PhotoFormat | None
-) -> str | None:
-    """Choose the media type to answer with (RFC 9110, section 12.5.1).
+) -> tuple[str, ...]:
+    """Rank the media types to answer with (RFC 9110, section 12.5.1).
 
     Args:
         accept: Value of the header `Accept`.
@@ -286,14 +296,14 @@ def negotiate_media_type(
         wanted: The format that an option asks for.
 
     Returns:
-        An image's media type, or JSON's; None if the caller takes neither.
+        Media types of images, or JSON's, that the caller takes, the best one first.
     """
     images = [wanted] if wanted is not None else [own, *(k for k in MEDIA_TYPES if k != own)]
     offered = [*(MEDIA_TYPES[kind] for kind in images), JSON]
     ranges = _ranges(accept or "*/*")
     weights = {media: _weight(media, ranges) for media in offered}
-    best = max(offered, key=lambda media: weights[media])  # of equals the first
-    return best if weights[best] > 0 else None
+    ranked = sorted(offered, key=lambda media: -weights[media])  # of equals the first
+    return tuple(media for media in ranked if weights[media] > 0)
 
 
 def _ranges(accept: str) -> dict[str, float]:
@@ -307,7 +317,7 @@ def _ranges(accept: str) -> dict[str, float]:
                     weight = min(1.0, max(0.0, float(parameter[2:])))
                 except ValueError:
                     weight = 0.0
-        found[media] = weight
+        found[_OTHER_NAMES.get(media, media)] = weight
     return found
 
 

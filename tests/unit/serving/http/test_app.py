@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import gzip
 import io
 import json
+import zlib
 from typing import Any
 
 import cv2
@@ -16,6 +18,7 @@ from expertree.images.io import decode_u8
 from expertree.restorer import Restorer
 from expertree.routing import Wish
 from expertree.serving import HttpConfig, LocalEngine, create_app
+from expertree.serving.settings import Limits
 
 
 def test_a_raw_body_is_answered_by_the_restored_file(
@@ -81,6 +84,9 @@ def test_json_is_answered_where_it_is_asked_for(
         ("image/jpeg;q=0.2, image/tiff;q=0.9, */*;q=0.1", "/v1/restore", "image/tiff"),
         ("*/*", "/v1/restore?format=jpg&quality=80", "image/jpeg"),
         ("application/json;q=0, */*", "/v1/restore?format=bmp", "image/bmp"),
+        ("image/jpg", "/v1/restore", "image/jpeg"),
+        ("image/pjpeg;q=0.5, image/x-ms-bmp", "/v1/restore", "image/bmp"),
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "/v1/restore", "image/jpeg"),
     ],
 )
 def test_the_answer_is_of_the_kind_that_the_caller_takes(
@@ -250,3 +256,108 @@ def test_behind_a_proxy_that_names_requests_it_does_not_name_them_again(
     ask = asker(create_app(LocalEngine(restorer), HttpConfig(), echoes_id=False))
     for path in ("/healthz", "/v1/nothing"):
         assert "x-request-id" not in ask("GET", path).headers
+
+
+def transparent() -> bytes:
+    stream = io.BytesIO()
+    image = Image.new("RGBA", (40, 30), (10, 200, 30, 255))
+    image.putpixel((0, 0), (1, 2, 3, 4))
+    image.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "image/png"),
+        ("image/jpeg, image/webp;q=0.5, image/png;q=0.4", "image/webp"),
+    ],
+)
+def test_of_the_kinds_that_are_taken_the_answer_is_one_that_holds_the_image(
+    ask: Any, accept: str, media: str
+) -> None:
+    response = ask("POST", "/v1/restore", content=transparent(), headers={"Accept": accept})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == media
+    assert Image.open(io.BytesIO(response.content)).format == media.partition("/")[2].upper()
+
+
+def test_a_kind_that_cannot_hold_the_image_is_refused_where_no_other_is_taken(ask: Any) -> None:
+    for request in ({"headers": {"Accept": "image/jpeg"}}, {"params": {"format": "jpg"}}):
+        response = ask("POST", "/v1/restore", content=transparent(), **request)
+        problem = ask.problem(response, 422, "bad-option")
+        assert "transparency, which JPEG cannot hold" in problem["detail"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/docs", "/v1/models"])
+def test_head_is_answered_as_get_without_the_body(ask: Any, path: str) -> None:
+    got, head = ask("GET", path), ask("HEAD", path)
+    assert head.status_code == got.status_code == 200
+    assert head.content == b""
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == got.headers[name]
+    assert ask("POST", "/healthz").headers["allow"] == "GET, HEAD"
+    assert ask("HEAD", "/v1/restore").status_code == 405
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "identity"])
+def test_a_body_may_be_coded(ask: Any, png: bytes, coding: str) -> None:
+    coders = {"deflate": zlib.compress, "identity": bytes}
+    coded = coders.get(coding, gzip.compress)(png)
+    response = ask("POST", "/v1/restore", content=coded, headers={"Content-Encoding": coding})
+    assert response.content == ask("POST", "/v1/restore", content=png).content
+
+
+def test_a_coding_that_is_not_read_is_named(ask: Any, png: bytes) -> None:
+    response = ask("POST", "/v1/restore", content=png, headers={"Content-Encoding": "br"})
+    assert "'br' is not read" in ask.problem(response, 415, "unsupported-format")["detail"]
+    assert "gzip" in response.headers["accept-encoding"]
+    for content in (png, gzip.compress(png)[:-20]):
+        response = ask("POST", "/v1/restore", content=content, headers={"Content-Encoding": "gzip"})
+        ask.problem(response, 400, "bad-request")
+
+
+def test_a_coded_body_is_counted_as_it_is_decoded(asker: Any, restorer: Restorer) -> None:
+    limits = Limits(max_body_bytes=10_000)
+    ask = asker(create_app(LocalEngine(restorer, model_id="tiny"), HttpConfig(limits=limits)))
+    bomb = gzip.compress(bytes(5_000_000))
+    assert len(bomb) < 10_000
+    response = ask("POST", "/v1/restore", content=bomb, headers={"Content-Encoding": "gzip"})
+    ask.problem(response, 413, "too-large")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("/photos", "/photos/v1/jobs/"),
+        ("/a/, /b", "/a/b/v1/jobs/"),
+        ("//evil.example", "/v1/jobs/"),
+        ("/a/../b", "/v1/jobs/"),
+        ("https://evil.example/", "/v1/jobs/"),
+    ],
+)
+def test_a_job_lies_below_the_prefix_that_a_proxy_cuts_off(
+    ask: Any, png: bytes, prefix: str, expected: str
+) -> None:
+    response = ask("POST", "/v1/jobs", content=png, headers={"X-Forwarded-Prefix": prefix})
+    assert response.status_code == 202
+    assert response.headers["location"].rpartition("/")[0] + "/" == expected
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda data: base64.encodebytes(data).decode(),
+        lambda data: "data:image/png;base64," + base64.b64encode(data).decode(),
+        lambda data: base64.urlsafe_b64encode(data).decode().rstrip("="),
+    ],
+    ids=["lines", "data URL", "URL-safe"],
+)
+def test_base64_is_read_as_programs_write_it(ask: Any, png: bytes, encode: Any) -> None:
+    response = ask("POST", "/v1/restore", json={"image": encode(png)})
+    assert response.content == ask("POST", "/v1/restore", content=png).content
+
+
+def test_what_is_no_base64_is_refused(ask: Any) -> None:
+    response = ask("POST", "/v1/restore", json={"image": "a photograph!"})
+    assert "not base64" in ask.problem(response, 400, "bad-request")["detail"]

@@ -1,0 +1,36 @@
+"""The parts of a training in which some weights of a network stand still, as papers have them."""
+
+import math
+
+from torch import nn
+
+from expertree.experts.backbones import Phase, phases_of
+from expertree.experts.recipe import ExpertJob
+from expertree.training import FlatParameters
+
+
+def phase_at(job: ExpertJob, num_seen: int) -> tuple[int, range]:
+    """Return the phase of the step after `num_seen` samples: its number, and its samples.
+
+    An adapter is trained on a network that is through all phases: all of its training is the last.
+    """
+    phases = phases_of(job.backbone)
+    if job.adapter is not None:
+        return len(phases) - 1, range(job.num_samples)
+    ends = [math.ceil(phase.until * job.num_samples) for phase in phases]
+    number = next(number for number, end in enumerate(ends) if num_seen < end)
+    return number, range(ends[number - 1] if number else 0, ends[number])
+
+
+def still_spans(network: nn.Module, flat: FlatParameters, phase: Phase) -> list[slice]:
+    """Return where the weights that a phase leaves alone lie in a network's vector."""
+    names = [name for name, value in network.named_parameters() if value.requires_grad]
+    found: list[slice] = []
+    for name, (begin, end) in zip(names, flat.spans, strict=True):
+        if not phase.still or not name.startswith(phase.still):
+            continue
+        if found and found[-1].stop == begin:
+            found[-1] = slice(found[-1].start, end)
+        else:
+            found.append(slice(begin, end))
+    return found
