@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 TOKEN := build/ray-token
 BENCH ?= overhead
-BUNDLE ?= runs/demo/bundle
+BUNDLE ?= photo-1
 IMAGE ?= expertree
 SERVE ?=
 TESTS ?= tests
@@ -88,7 +88,7 @@ lock: venv ## Resolve pyproject.toml again into requirements.lock (LOCK_ARGS=--u
 bench: venv ## Run one benchmark, BENCH=overhead or another (it names them); its last line is JSON
 	$(BIN)/python jobs/bench.py bench=$(BENCH)
 
-serve: venv ## Serve a bundle, BUNDLE=runs/demo/bundle, on http://127.0.0.1:8000; settings by SERVE="key=value"
+serve: venv ## Serve the model that comes with it, or BUNDLE=runs/demo/bundle, on http://127.0.0.1:8000; settings by SERVE="key=value"
 	$(BIN)/python jobs/serve.py bundle=$(BUNDLE) $(SERVE)
 
 image: ## Build the images for clusters, IMAGE=expertree, with the tags cpu and gpu; needs Docker

@@ -6,7 +6,7 @@ without Ray:
 
     from expertree import Restorer
 
-    restorer = Restorer.load("runs/demo/bundle")
+    restorer = Restorer.load()
     restoration = restorer.restore(image)
 """
 

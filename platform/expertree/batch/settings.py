@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 
 from expertree.config import fingerprint, to_dict
 from expertree.images.containers import PhotoFormat
+from expertree.restorer.shipped import SHIPPED
 from expertree.restorer.tiles import OVERLAP_PX
 from expertree.routing import AUTOMATIC, Wish
 
@@ -63,8 +64,8 @@ class BatchConfig:
     existing: ExistingPolicy = "refuse"
     """What to do where a restored file would go and something else lies there."""
 
-    bundle: str = "runs/demo/bundle"
-    """The model: a directory, or the URI of one."""
+    bundle: str = SHIPPED
+    """The model: a directory, the URI of one, or the name of that which comes with the package."""
 
     device: str | None = None
     """Device that the networks run on; by default a GPU if there is one."""

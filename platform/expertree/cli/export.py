@@ -1,4 +1,4 @@
-"""Write experts of a bundle as files of weights that other tools read, or all of it at half size.
+"""Write a bundle's experts as files that other tools read, or all of it at half size.
 
     expertree export runs/demo/bundle -o exported
     expertree export runs/demo/bundle -o exported --expert 0 --expert 5

@@ -17,7 +17,7 @@ VERBS = {
     "evaluate": "Measure a bundle on data sets, each under its protocol: one, or all in a folder.",
     "bench": "Run one benchmark; its last line is one JSON object.",
     "study": "Run one study; its tables are printed, and written as Markdown and JSON.",
-    "export": "Write experts of a bundle as files of weights that other tools read.",
+    "export": "Write a bundle's experts as files that other tools read, or all of it at half size.",
     "dashboard": "Make the dashboard of searches at Weights & Biases.",
 }
 """The verbs, and the first line of each one's module in this package."""

@@ -1,5 +1,6 @@
 r"""Serve a bundle over HTTP on this machine, or on a cluster that is running.
 
+expertree serve
 expertree serve bundle=runs/demo/bundle
 expertree serve bundle=runs/other/bundle update=true address=127.0.0.1:6379
 expertree serve bundle=s3://models/bundle address=auto gateway.max_replicas=4 \

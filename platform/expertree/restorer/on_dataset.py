@@ -16,6 +16,7 @@ from expertree.errors import ConfigError
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_u8
 from expertree.restorer.restorer import Restorer
+from expertree.restorer.shipped import SHIPPED
 from expertree.routing import AUTOMATIC, Route, Wish
 
 OnImage = Callable[[int, int, str], None]
@@ -26,9 +27,9 @@ OnImage = Callable[[int, int, str], None]
 class EvaluateConfig:
     """The bundle to evaluate, and the data set or sets to evaluate it on."""
 
-    bundle: str = ""
-    """The bundle: a directory or the URI of one. It must be given, and `dataset` and `root` or else
-    `sets`."""
+    bundle: str = SHIPPED
+    """The bundle: a directory, the URI of one, or the name of that which comes with the package.
+    `dataset` and `root` must be given, or else `sets`."""
 
     sets: str = ""
     """A folder: every known set below it is measured, each under its protocols."""

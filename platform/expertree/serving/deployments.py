@@ -9,6 +9,7 @@ import dataclasses
 from expertree.errors import ConfigError
 from expertree.hierarchy import Tree
 from expertree.restorer import find_bundle, open_bundle
+from expertree.restorer.shipped import SHIPPED
 from expertree.serving.settings import HttpConfig
 
 
@@ -142,8 +143,9 @@ class PoolConfig(Replicas):
 class ServingConfig:
     """Settings of a whole application."""
 
-    bundle: str = ""
-    """The bundle to begin with: a directory or a URI that every node sees."""
+    bundle: str = SHIPPED
+    """The bundle to begin with: a directory or a URI that every node sees, or the name of the model
+    that comes with the package."""
 
     http: HttpConfig = HttpConfig()
     """The HTTP side. In a file for `serve deploy`, its host must say what `http_options` says."""

@@ -117,7 +117,7 @@ def test_the_help_of_restore_says_what_it_takes(capsys: pytest.CaptureFixture[st
     [
         (["bench", "bensh=shard"], 2, "unknown configuration key 'bensh'; did you mean 'bench'?"),
         (["bench", "bench=nothing"], 2, "bench='nothing' does not exist"),
-        (["evaluate"], 2, "give bundle=... and dataset=... and root=..."),
+        (["evaluate"], 2, "give dataset=... and root=..."),
         (["study", "output=file/below"], 1, "cannot be written"),
         (["restore", "-i", "nothing.jpg", "-o", "there.jpg"], 2, "nothing.jpg"),
     ],

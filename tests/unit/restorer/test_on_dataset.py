@@ -41,7 +41,7 @@ def test_every_image_is_routed_and_scored(bundle_path: Path, root: Path, tmp_pat
 
 
 def test_what_has_no_default_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match=r"give bundle=\.\.\. and root=\.\.\.$"):
+    with pytest.raises(ConfigError, match=r"give root=\.\.\.$"):
         evaluate_bundle(EvaluateConfig(dataset="gopro"), on_image=lambda *_: None)
 
 
