@@ -8,8 +8,10 @@ import torch
 from expertree.errors import ArtefactError
 from expertree.experts import ExpertJob, RecipeConfig
 from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.instructir import InstructIRConfig
 from expertree.experts.backbones.sler_ir import SLERIRConfig
 from expertree.experts.conditions import WINDOW
+from expertree.experts.sentences import hashed
 from expertree.experts.weights import save_expert
 from expertree.restorer import Restorer
 from expertree.routing import Wish
@@ -18,6 +20,9 @@ from expertree.storage import Storage
 
 ONES = {"encoder": (1, 1, 1), "middle": 1, "decoder": (1, 1, 1)}
 SIZES = {"width": 4, "heads": (1, 1, 2, 2), "refinement": 1, "router_hidden": 8, "router_dim": 4}
+INSTRUCT = InstructIRConfig(
+    width=4, encoder=(1, 1), middle=1, decoder=(1, 1), told_width=8, embed_dim=16
+)
 SLER = SLERIRConfig(**ONES, **SIZES, embed_dim=16, prior_width=8)
 
 
@@ -87,6 +92,22 @@ def test_an_image_at_once_is_what_the_network_makes_of_it(restorer):
         expected = network(image[None], told)[0].clamp(0, 1)
         assert not torch.equal(network(image[None])[0].clamp(0, 1), expected)
     assert torch.equal(restored, expected)
+
+
+def test_an_instruction_reaches_a_network_that_takes_sentences(parts, tmp_path):
+    with_experts(parts, tmp_path, INSTRUCT).write(Storage.open(tmp_path / "bundle"))
+    restorer = Restorer.load(tmp_path / "bundle")
+    image = torch.rand(3, 48, 40)
+    said = restorer.tell(0, image[None], Wish(expert=0, instruction=("noise", "rain")))
+    (sentence,) = hashed(["remove the noise and remove the rain"])
+    assert torch.equal(said["sentence"][0], torch.from_numpy(sentence))
+    assert set(restorer.tell(0, image[None], Wish(expert=0))) == {"embedding"}
+    images = [
+        restorer.restore(image, Wish(expert=0, instruction=names)).image
+        for names in ((), ("noise",), ("rain",))
+    ]
+    assert not torch.equal(images[0], images[1])
+    assert not torch.equal(images[1], images[2])
 
 
 def test_replicas_which_see_tiles_alone_refuse_such_experts(restorer):

@@ -280,10 +280,8 @@ class LoRAIR(Informed):
         self, image: Float[Tensor, "b 3 h w"], condition: Condition
     ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b kinds"]]:
         """Return the router's features and logits."""
-        squeezed, windows = (
-            told(condition, source, image, self.config.embed_dim)
-            for source in ("squeezed", "embedding")
-        )
+        squeezed = told(condition, "squeezed", image, self.config.embed_dim)
+        windows = told(condition, "embedding", image, self.config.embed_dim)
         features, logits = self.router(squeezed, windows)
         return features, logits
 
