@@ -22,6 +22,7 @@ from expertree.embedding.extractor import (
     build_extractor,
     embed_patches,
 )
+from expertree.embedding.looking import look
 from expertree.embedding.recipe import ExtractorRecipe
 from expertree.embedding.training import train_extractor
 
@@ -38,6 +39,7 @@ __all__ = [
     "extractor_hash",
     "is_extractor_hash",
     "load_extractor",
+    "look",
     "save_extractor",
     "stored_extractor_hash",
     "train_extractor",

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from expertree.experts.conditions import Condition
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Batch:
@@ -19,7 +21,9 @@ class Batch:
         tasks: The degradations of each, by name in order; none where nothing is wrong.
         seeds: A random number of each, in [0, 2^63), for what its network draws in training.
         second: Another crop of each degraded patch, where the network's objective wants one.
+        condition: What the network is told of them beside their pixels.
         phase: The phase of the network's training, by number.
+        progress: Share of the phase that is over, in [0, 1).
     """
 
     lq: Float32[Tensor, "b 3 p p"]
@@ -27,13 +31,16 @@ class Batch:
     tasks: Sequence[tuple[str, ...]]
     seeds: Sequence[int] = ()
     second: Float32[Tensor, "b 3 p p"] | None = None
+    condition: Condition = dataclasses.field(default_factory=dict)
     phase: int = 0
+    progress: float = 0.0
 
     def __len__(self) -> int:
         return len(self.lq)
 
     def rows(self, part: slice) -> Self:
         """Return some of the samples."""
+        condition = {name: value[part] for name, value in self.condition.items()}
         return dataclasses.replace(
             self,
             lq=self.lq[part],
@@ -41,6 +48,7 @@ class Batch:
             tasks=self.tasks[part],
             seeds=self.seeds[part],
             second=None if self.second is None else self.second[part],
+            condition=condition,
         )
 
     def to(self, device: torch.device) -> Self:
@@ -53,4 +61,7 @@ class Batch:
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> Self:
         second = None if self.second is None else move(self.second)
-        return dataclasses.replace(self, lq=move(self.lq), gt=move(self.gt), second=second)
+        condition = {name: move(value) for name, value in self.condition.items()}
+        return dataclasses.replace(
+            self, lq=move(self.lq), gt=move(self.gt), second=second, condition=condition
+        )

@@ -88,7 +88,8 @@ class Gradients:
         with torch.autocast(batch.lq.device.type, torch.bfloat16, enabled=self._is_half):
             if self._objective is not None:
                 return self._objective(self._network, batch, self._loss)
-            restored = self._network(batch.lq)
+            told = (batch.condition,) if batch.condition else ()
+            restored = self._network(batch.lq, *told)
         return self._loss(restored.float(), batch.gt)
 
     def _halve(self, num_samples: int, sides_px: tuple[int, ...], error: Exception) -> None:

@@ -1,6 +1,7 @@
 """An expert as the training loop sees it: network, loss, optimiser and average of weights."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import cast
 
@@ -15,6 +16,7 @@ from expertree.experts.backbones import (
     start_at_identity,
 )
 from expertree.experts.batches import Batch
+from expertree.experts.conditions import Look
 from expertree.experts.gradients import Gradients
 from expertree.experts.phases import still_spans
 from expertree.experts.published import load_published
@@ -43,7 +45,13 @@ class ExpertLearner:
     """
 
     def __init__(
-        self, job: ExpertJob, *, device: torch.device, workers: Workers, on_note: OnNote
+        self,
+        job: ExpertJob,
+        *,
+        device: torch.device,
+        workers: Workers,
+        on_note: OnNote,
+        look: Look | None = None,
     ) -> None:
         """Make the expert before its first step.
 
@@ -52,11 +60,13 @@ class ExpertLearner:
             device: Where to compute.
             workers: This process among those that train the expert together.
             on_note: Told when the memory is not enough for a whole batch.
+            look: What the network is told of the crops that it restores; None tells it nothing.
 
         Raises:
             ArtefactError: If the weights that the job starts from cannot be read, or do not fit.
         """
         self._job, self._recipe, self._device, self._workers = job, job.recipe, device, workers
+        self._look = look
         self.network, self._adapter = _beginning(job)
         # An adapter keeps the root's statistics, as it is stored without any of its own.
         self.network.to(device).train(job.adapter is None)
@@ -94,7 +104,8 @@ class ExpertLearner:
 
     def learn(self, batch: Batch, positions: range, rate_share: float) -> Tensor:
         """Move the weights by this worker's share of a batch and those of the others."""
-        loss = self._gradients.compute(batch.to(self._device), out_of=len(positions))
+        batch = self._informed(batch.to(self._device))
+        loss = self._gradients.compute(batch, out_of=len(positions))
         self._workers.sum_(self._flat.gradient)
         self._workers.sum_(loss)
         self._average_buffers()
@@ -121,6 +132,14 @@ class ExpertLearner:
         """
         if phase != self._phase:
             self._optimizer, self._phase = self._make_optimizer(), phase
+
+    def _informed(self, batch: Batch) -> Batch:
+        """Return a batch with what is seen in its crops, for a network that is told of it."""
+        seen = self._job.backbone.seen
+        if self._look is None or not seen or len(batch) == 0:
+            return batch
+        found = {**batch.condition, **self._look(batch.lq, seen)}
+        return dataclasses.replace(batch, condition=found)
 
     def _average_buffers(self) -> None:
         """Make the network's own statistics those of all workers."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from expertree.degradation.fresh import NO_REAL_MAPS, RealMaps
 from expertree.errors import ArtefactError
+from expertree.experts.conditions import Look
 from expertree.experts.patch_cache import SHARED_CACHE, PatchCache, Value
 from expertree.experts.row_groups import RowGroups, Rows
 from expertree.images.arrays import ImageU8
@@ -39,6 +40,7 @@ class PairedPatches:
         ids: The patches' ids, a string array, ascending; an index is a position in it.
         middle_px: Side of the middle that images are cut to; None for whole patches.
         maps: Real maps for degrading the clean patches anew.
+        look: Finds in crops what networks are told of them; None tells them nothing.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class PairedPatches:
         cache: PatchCache = SHARED_CACHE,
         maps: RealMaps = NO_REAL_MAPS,
         middle_px: int | None = None,
+        look: Look | None = None,
     ) -> None:
         """Read the ids in the files; see `read_patches`."""
+        self.look = look
         self.maps = maps
         self.middle_px = middle_px
         self._groups = RowGroups(storage, files, key="id", needed=_NEEDED)
@@ -177,6 +181,7 @@ def read_patches(
     cache: PatchCache = SHARED_CACHE,
     maps: RealMaps = NO_REAL_MAPS,
     middle_px: int | None = None,
+    look: Look | None = None,
 ) -> PairedPatches:
     """Open the patches of a tree node, or of any list of Parquet files.
 
@@ -186,6 +191,7 @@ def read_patches(
         cache: Keeps decoded pixels; what does not fit is read again each time.
         maps: Real maps for degrading the clean patches anew.
         middle_px: Side of the middle that images are cut to; whole patches by default.
+        look: Finds in crops what networks are told of them.
 
     Returns:
         The patches, sorted by id.
@@ -193,7 +199,7 @@ def read_patches(
     Raises:
         ArtefactError: If a file is missing, is not Parquet, lacks a column, or an id repeats.
     """
-    return PairedPatches(storage, files, cache, maps, middle_px)
+    return PairedPatches(storage, files, cache, maps, middle_px, look)
 
 
 def _middle(image: ImageU8, side_px: int) -> UInt8[np.ndarray, "rows columns 3"]:

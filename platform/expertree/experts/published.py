@@ -13,7 +13,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from expertree.errors import ArtefactError
-from expertree.experts.backbones import BackboneConfig, build_backbone, published_unused
+from expertree.experts.backbones import (
+    BackboneConfig,
+    build_backbone,
+    published_beyond,
+    published_unused,
+)
 from expertree.storage import Storage
 
 SAFETENSORS = ".safetensors"
@@ -94,8 +99,8 @@ def load_published(network: nn.Module, backbone: BackboneConfig, weights: Publis
         ArtefactError: If they cannot be read or do not fit; says which names, and how many.
     """
     content = _used(backbone, weights)
-    _check_fit(network, content, weights.uri)
-    network.load_state_dict(content)
+    _check_fit(network, content, weights.uri, published_beyond(backbone))
+    network.load_state_dict(content, strict=False)
 
 
 def check_published(backbone: BackboneConfig, weights: PublishedWeights) -> None:
@@ -106,7 +111,7 @@ def check_published(backbone: BackboneConfig, weights: PublishedWeights) -> None
     """
     with torch.device("meta"):
         network = build_backbone(backbone, fast=False)
-    _check_fit(network, _used(backbone, weights), weights.uri)
+    _check_fit(network, _used(backbone, weights), weights.uri, published_beyond(backbone))
 
 
 def _used(backbone: BackboneConfig, weights: PublishedWeights) -> dict[str, Tensor]:
@@ -116,9 +121,11 @@ def _used(backbone: BackboneConfig, weights: PublishedWeights) -> dict[str, Tens
     return {name: value for name, value in content.items() if not name.startswith(unused)}
 
 
-def _check_fit(network: nn.Module, content: Mapping[str, Tensor], where: str) -> None:
+def _check_fit(
+    network: nn.Module, content: Mapping[str, Tensor], where: str, beyond: tuple[str, ...]
+) -> None:
     wanted = network.state_dict()
-    missing = [name for name in wanted if name not in content]
+    missing = [name for name in wanted if name not in content and not name.startswith(beyond)]
     unknown = [name for name in content if name not in wanted]
     other = [
         f"{name} {list(content[name].shape)} (not {list(value.shape)})"

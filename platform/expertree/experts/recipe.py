@@ -5,7 +5,7 @@ from typing import Literal
 
 from expertree.config import fingerprint
 from expertree.experts.adapter import AdapterConfig
-from expertree.experts.backbones import BackboneConfig
+from expertree.experts.backbones import BACKBONES, BackboneConfig
 from expertree.experts.published import PublishedWeights
 from expertree.training import rate_share
 
@@ -180,6 +180,8 @@ class ExpertJob:
         published: A file of weights to start from, in place of `init`.
         adapter: Settings of an adapter that is trained on the unchanged weights of `init`; None
             trains all weights.
+        extractor: URI of the extractor that finds what the network is told; None where it is told
+            nothing that one finds, or nobody does.
     """
 
     key: str
@@ -190,12 +192,18 @@ class ExpertJob:
     init: str | None = None
     published: PublishedWeights | None = None
     adapter: AdapterConfig | None = None
+    extractor: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for `init` together with `published`, or an adapter without `init`."""
+        """Raise ValueError for `init` together with `published`, or an adapter that cannot be."""
         if self.init is not None and self.published is not None:
             raise ValueError(
                 f"expert {self.key} cannot start from {self.init} and {self.published}"
+            )
+        if self.adapter is not None and not BACKBONES[self.backbone.name].adaptable:
+            raise ValueError(
+                f"expert {self.key} cannot be an adapter: {self.backbone.name} has low-rank "
+                "experts of its own"
             )
         if self.adapter is not None and self.init is None:
             raise ValueError(f"expert {self.key} is an adapter; give its root as init")
@@ -204,7 +212,8 @@ class ExpertJob:
     def fingerprint(self) -> str:
         """The name of the job by its content.
 
-        A job without an adapter has the name that it had before adapters existed, and every network
+        A job without an adapter has the name that it had before adapters existed, one without an
+        extractor that of before networks were told anything, and every network
         the nulls for sizes of others that it had when all shared one config, so that older
         checkpoints are still used.
         """
@@ -212,6 +221,8 @@ class ExpertJob:
         content["backbone"] = dict.fromkeys(_SIZES_ONCE_SHARED) | content["backbone"]
         if self.adapter is None:
             del content["adapter"]
+        if self.extractor is None:
+            del content["extractor"]
         return fingerprint(content)
 
 

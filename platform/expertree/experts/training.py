@@ -17,6 +17,7 @@ from expertree.experts.patches import PairedPatches
 from expertree.experts.phases import phase_at
 from expertree.experts.recipe import ExpertJob, rate_share_at, sizes_at
 from expertree.experts.sampling import draw_batch
+from expertree.experts.telling import saying
 from expertree.storage import Storage
 from expertree.training import (
     ALONE,
@@ -65,7 +66,7 @@ def train_expert(
 
     Args:
         job: The network, the recipe, the number of samples.
-        patches: The node's samples.
+        patches: The node's samples; a job with an extractor needs their `look`.
         directory: Receives `expert.safetensors` (or `adapter.safetensors`), `expert.json` and
             `log.json`; checkpoints while the training runs.
         on_progress: Called about once a second, and at the end; see `training.train`.
@@ -82,17 +83,23 @@ def train_expert(
 
     Raises:
         TrainingError: If the loss is not finite even at half the rate, the memory is not enough for
-            one sample, or there are no patches.
+            one sample, there are no patches, or nobody looks at them with the job's extractor.
         ArtefactError: If patches or the initial weights cannot be read.
         StorageError: If the directory cannot be written.
     """
     if len(patches) == 0:
         raise TrainingError(f"expert {job.key} has no patches to train on")
+    if job.extractor is not None and patches.look is None:
+        raise TrainingError(
+            f"expert {job.key} is told what {job.extractor} sees; give its patches a look of that"
+        )
     checkpoints, target = Checkpoints(directory, job.fingerprint), torch.device(device)
     learner, record = train(
         _plan(job),
         draw=_drawing(job, patches, workers, target),
-        begin=lambda note: ExpertLearner(job, device=target, workers=workers, on_note=note),
+        begin=lambda note: ExpertLearner(
+            job, device=target, workers=workers, on_note=note, look=patches.look
+        ),
         checkpoints=checkpoints,
         on_progress=on_progress,
         on_checkpoint=on_checkpoint,
@@ -132,6 +139,7 @@ def _drawing(
     """Return the function of a step's positions to this worker's share of its batch."""
     recipe = job.recipe
     fresh = FreshDegradation(patches.maps) if recipe.fresh else None
+    say = saying(job.backbone, seed=job.seed)
 
     def draw(positions: range) -> Batch:
         batch = draw_batch(
@@ -143,8 +151,13 @@ def _drawing(
             fresh=fresh,
             second="second" in needs_of(job.backbone),
         )
-        phase, _ = phase_at(job, positions.start)
-        batch = dataclasses.replace(batch, phase=phase)
+        phase, own = phase_at(job, positions.start)
+        batch = dataclasses.replace(
+            batch,
+            condition=say(batch.tasks, workers.share(positions)),
+            phase=phase,
+            progress=(positions.start - own.start) / len(own),
+        )
         return batch.pinned() if device.type == "cuda" else batch
 
     return draw

@@ -57,6 +57,7 @@ class Card:
         sha256: SHA-256 of the weights' file.
         adapter: Settings of the adapter; None if the expert is a whole network by itself.
         root: The root that the adapter changes; None if the expert is a whole network.
+        extractor: Key of the extractor that told the network of its samples; None if none did.
     """
 
     version: int
@@ -67,6 +68,7 @@ class Card:
     sha256: str
     adapter: AdapterConfig | None = None
     root: Root | None = None
+    extractor: str | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for an adapter or a root alone."""
@@ -116,6 +118,8 @@ def save_expert(
         root = read_card(Storage.open(job.init))
         card["adapter"] = config.to_dict(job.adapter)
         card["root"] = {"key": root.key, "sha256": root.sha256}
+    if job.extractor is not None:
+        card["extractor"] = Storage.open(job.extractor).name
     directory.write_bytes(WEIGHTS if job.adapter is None else ADAPTER, data)
     directory.write_json(CARD, card)
     return sha256

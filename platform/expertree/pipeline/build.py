@@ -16,7 +16,7 @@ from expertree.hierarchy import ROOT
 from expertree.pipeline.classical import choose_classical
 from expertree.pipeline.costs import budget_of
 from expertree.pipeline.earlier_build import FinishedBuild
-from expertree.pipeline.experts import ExpertPlan, Kept, plan_experts, train_experts
+from expertree.pipeline.experts import ExpertPlan, Kept, Samples, plan_experts, train_experts
 from expertree.pipeline.extractor import make_extractor
 from expertree.pipeline.follow_training import prepare_tracking
 from expertree.pipeline.grow import grow_tree, keep_experts, past_of
@@ -115,9 +115,12 @@ def build(config: BuildConfig, material: Material, bench: Workbench, on_status: 
         bench,
         config,
         hierarchy.tree,
-        leaf_of=hierarchy.leaf_of,
-        table=tables["train"],
-        shards=shards,
+        Samples(
+            leaf_of=hierarchy.leaf_of,
+            table=tables["train"],
+            shards=shards,
+            extractor=extractor,
+        ),
         kept=kept,
     )
     _train_experts(config, bench, material, hierarchy, plans, shards=shards, on_status=on_status)

@@ -13,11 +13,11 @@ from expertree.degradation.photographs import load_photo
 from expertree.degradation.recipe import Kind, draw_recipe, mixable
 from expertree.degradation.synthesis import degrade
 from expertree.evaluation import is_as_is
-from expertree.experts import load_expert
 from expertree.images.arrays import ImageU8
 from expertree.images.io import encode_png, to_float, to_u8
 from expertree.images.metrics import psnr_rgb
 from expertree.pipeline.build import Built
+from expertree.pipeline.score import open_expert
 from expertree.pipeline.settings import BuildConfig
 from expertree.restorer import Restorer
 from expertree.routing import Route
@@ -51,7 +51,7 @@ def make_examples(
     """
     restorer = Restorer.load(built.bundle.uri)
     longest = max(built.comparisons.items(), key=lambda pair: pair[1].job.num_samples, default=None)
-    alone = {} if longest is None else {longest[0]: load_expert(longest[1].result).eval()}
+    alone = {} if longest is None else {longest[0]: open_expert(longest[1].result)}
     records: list[dict[str, Any]] = []
     images: dict[str, bytes] = {}
     for one in (*_of_photographs(config, built), *_of_pairs(config, built)):

@@ -7,7 +7,8 @@ from typing import Any
 
 from expertree.config import load, to_dict
 from expertree.degradation.fresh import RealMaps
-from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
+from expertree.errors import ConfigError
+from expertree.experts import AdapterConfig, BackboneConfig, ExpertJob, RecipeConfig
 from expertree.experts.published import find_published
 from expertree.experts.weights import read_card
 from expertree.hierarchy import ROOT, Tree, compositions
@@ -93,6 +94,25 @@ class ExpertPlan:
         return name if adapter is None else f"{name}, adapter of rank {adapter.rank}"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Samples:
+    """What the experts of a tree are trained on.
+
+    Attributes:
+        leaf_of: The leaf of each training patch.
+        table: The training patches.
+        shards: The training patches by leaf.
+        shard_leaves: Leaves of `shards` that make up each leaf, if they are of a finer tree.
+        extractor: What networks are told by that are told of images.
+    """
+
+    leaf_of: LeafTable
+    table: Storage
+    shards: Storage
+    shard_leaves: Mapping[int, Sequence[int]] | None = None
+    extractor: Storage | None = None
+
+
 def own_experts(plans: Sequence[ExpertPlan]) -> dict[int, ExpertPlan]:
     """Return the plans of nodes' experts, by node; comparisons are left out."""
     return {plan.node: plan for plan in plans if plan.node is not None}
@@ -102,12 +122,9 @@ def plan_experts(
     bench: Workbench,
     config: BuildConfig,
     tree: Tree,
+    samples: Samples,
     *,
-    leaf_of: LeafTable,
-    table: Storage,
-    shards: Storage,
     kept: Kept | None = None,
-    shard_leaves: Mapping[int, Sequence[int]] | None = None,
 ) -> list[ExpertPlan]:
     """Plan every expert that the tree needs, parents first, then what it is compared with.
 
@@ -118,16 +135,16 @@ def plan_experts(
         bench: The workbench.
         config: Configuration of the build.
         tree: The tree.
-        leaf_of: The leaf of each training patch.
-        table: The training patches.
-        shards: The training patches by leaf.
+        samples: What its experts are trained on.
         kept: Experts of an earlier build that stay.
-        shard_leaves: Leaves of `shards` that make up each leaf, if they are of a finer tree.
+
+    Raises:
+        ConfigError: If a network is told of images and there is no extractor.
     """
-    place = _Place(bench, config, leaf_of, table, shards, shard_leaves)
+    place = _Place(bench, config, samples)
     plans: dict[int | str, ExpertPlan] = {}
     if kept is None:
-        shares = _shares(tree, leaf_of, table) if config.experts.rules else {}
+        shares = _shares(tree, samples.leaf_of, samples.table) if config.experts.rules else {}
         networks = choose_networks(config.experts, tree, shares)
     else:
         plans |= {node: _keep(tree, node, result) for node, result in kept.experts.items()}
@@ -158,18 +175,9 @@ def plan_experts(
 class _Place:
     """Plans the network of a unit, and finds by content hash where it is, or will be, stored."""
 
-    def __init__(
-        self,
-        bench: Workbench,
-        config: BuildConfig,
-        leaf_of: LeafTable,
-        table: Storage,
-        shards: Storage,
-        shard_leaves: Mapping[int, Sequence[int]] | None,
-    ) -> None:
-        self._bench, self._config = bench, config
-        self._leaf_of, self._table = leaf_of, table
-        self._names, self._shard_leaves = shards.list_files(".parquet"), shard_leaves
+    def __init__(self, bench: Workbench, config: BuildConfig, samples: Samples) -> None:
+        self._bench, self._config, self._samples = bench, config, samples
+        self._names = samples.shards.list_files(".parquet")
         self._find = functools.cache(find_published)  # which reads a file whole, to hash it
 
     def __call__(self, unit: Unit, plans: Mapping[int | str, ExpertPlan]) -> ExpertPlan:
@@ -179,7 +187,7 @@ class _Place:
             "backbone": dataclasses.asdict(network.backbone),
             "recipe": to_dict(config.recipe),
             "num_samples": unit.num_samples,
-            "samples": self._leaf_of.hash_of(unit.leaves, head=key_of(self._table)),
+            "samples": self._samples.leaf_of.hash_of(unit.leaves, head=key_of(self._samples.table)),
             "parent": parent.key if parent is not None else None,
             "seed": self._config.seed,
         }
@@ -188,6 +196,9 @@ class _Place:
             spec["published"] = published.sha256
         if network.adapter is not None:
             spec["adapter"] = to_dict(network.adapter)
+        teller = self._teller(network.backbone)
+        if teller is not None:
+            spec["extractor"] = key_of(teller)
         result = self._bench.place("expert", spec)
         return ExpertPlan(
             role=unit.role,
@@ -201,6 +212,7 @@ class _Place:
                 init=parent.result.uri if parent is not None else None,
                 published=published,
                 adapter=network.adapter,
+                extractor=teller.uri if teller is not None else None,
             ),
             files=self._files(unit.leaves),
             result=result,
@@ -209,9 +221,18 @@ class _Place:
             spec=spec,
         )
 
+    def _teller(self, backbone: BackboneConfig) -> Storage | None:
+        """Return the extractor for a network that is told of images; None for any other."""
+        if not backbone.seen:
+            return None
+        if self._samples.extractor is None:
+            raise ConfigError(f"{backbone.name} is told of images by an extractor; there is none")
+        return self._samples.extractor
+
     def _files(self, leaves: Sequence[int]) -> tuple[str, ...]:
-        if self._shard_leaves is not None:
-            leaves = [own for leaf in leaves for own in self._shard_leaves[leaf]]
+        finer = self._samples.shard_leaves
+        if finer is not None:
+            leaves = [own for leaf in leaves for own in finer[leaf]]
         return tuple(leaf_files(self._names, leaves))
 
 

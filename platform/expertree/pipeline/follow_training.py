@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -51,9 +51,16 @@ class Follower:
     Args:
         run: The run; it is opened here.
         patches: Some of them are restored and pictured.
+        tell: Gives a network as one that is told of the images that go through it.
     """
 
-    def __init__(self, run: TrackedRun, patches: PairedPatches) -> None:
+    def __init__(
+        self,
+        run: TrackedRun,
+        patches: PairedPatches,
+        tell: Callable[[nn.Module], nn.Module] = lambda network: network,
+    ) -> None:
+        self._tell = tell
         self._every = run.config.images_every_samples
         self._patches = patches
         self._pictured = self._seen = 0
@@ -70,7 +77,8 @@ class Follower:
         """TrainingStatus some patches, if enough samples have passed."""
         if self._every and num_seen - self._pictured >= self._every:
             self._pictured = num_seen
-            self._tracker.image(num_seen, "patches", encode_png(picture(network, self._patches)))
+            shown = picture(self._tell(network), self._patches)
+            self._tracker.image(num_seen, "patches", encode_png(shown))
 
     def __enter__(self) -> Self:
         """Return the follower; its run is open already."""

@@ -1,6 +1,7 @@
 """The stage that scores experts and classical methods, a stored column for each patch set."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from expertree.classical import methods_of, restore_classically
+from expertree.embedding import load_extractor, look
 from expertree.experts import (
     PairedPatches,
     Restoration,
@@ -20,6 +22,7 @@ from expertree.experts import (
     score_inputs,
     score_restoration,
 )
+from expertree.experts.telling import Told
 from expertree.experts.weights import read_card
 from expertree.pipeline.runner import OnDone, Runner
 from expertree.pipeline.stages import sibling
@@ -80,13 +83,21 @@ def read_to_score(table: Storage) -> PairedPatches:
 
 
 def open_expert(result: Storage) -> nn.Module:
-    """Open a stored expert; an adapter is opened with its root from the same store.
+    """Open a stored expert, to be called with whole images alone.
+
+    An adapter is opened with its root, and a network that is told of images with the extractor
+    that tells it, both from the same store.
 
     Raises:
         ArtefactError: If one of them is damaged.
     """
-    root = read_card(result).root
-    return load_expert(result, root=sibling(result, "expert", root.key) if root else None)
+    card = read_card(result)
+    root = sibling(result, "expert", card.root.key) if card.root is not None else None
+    network = load_expert(result, root=root)
+    if card.extractor is None:
+        return network
+    extractor = load_extractor(sibling(result, "extractor", card.extractor))
+    return Told(network, card.backbone, functools.partial(look, extractor)).eval()
 
 
 def restoration(chosen: Mapping[str, str]) -> Restoration:

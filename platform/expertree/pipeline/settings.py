@@ -10,7 +10,7 @@ from expertree.embedding import ExtractorConfig
 from expertree.errors import ConfigError
 from expertree.evaluation.methods import METHODS, ONE_NETWORK, ONE_NETWORK_TREE
 from expertree.experts import AdapterConfig, RecipeConfig
-from expertree.experts.backbones import Backbone
+from expertree.experts.backbones import BACKBONES, Backbone
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.hierarchy import GrowthLimits, HierarchyConfig
 from expertree.pipeline.cluster_config import ClusterConfig
@@ -158,6 +158,10 @@ class ExpertsConfig:
         names = [one.name for one in self.comparisons]
         if len(set(names)) != len(names):
             raise ValueError(f"comparisons must have different names, got {names}")
+        if self.adapter is not None and not BACKBONES[self.backbone.name].adaptable:
+            raise ValueError(
+                f"{self.backbone.name} has low-rank experts of its own: set adapter to null"
+            )
         if self.adapter is not None and not self.warm_start:
             raise ValueError(
                 "an adapter starts from the root's weights: leave warm_start on or set adapter to "
@@ -256,6 +260,7 @@ class BuildConfig:
                 f"experts.recipe crops up to {largest_px} px (patch_px, progressive) from patches "
                 f"of degradation.patch_px={self.degradation.patch_px}; raise that, or crop less"
             )
+        self._check_extractor()
         if self.data.sources and self.photographs.source != PhotographsConfig().source:
             raise ConfigError(
                 f"photographs.source={self.photographs.source} and data.sources both say what to "
@@ -263,6 +268,19 @@ class BuildConfig:
             )
         if self.grow.build is None:
             self._check_new_tree()
+
+    def _check_extractor(self) -> None:
+        """Raise ConfigError for a network that takes embeddings of another length."""
+        experts = self.experts
+        others = [rule.backbone for rule in experts.rules]
+        others += [row.backbone for row in experts.comparisons]
+        for backbone in (experts.backbone, *others):
+            wanted = backbone.told_dim if backbone is not None else None
+            if backbone is not None and wanted not in (None, self.extractor.embed_dim):
+                raise ConfigError(
+                    f"{backbone.name} takes embeddings of length {wanted}, but "
+                    f"extractor.embed_dim={self.extractor.embed_dim}; give its embed_dim that"
+                )
 
     def _check_new_tree(self) -> None:
         """Raise ConfigError for too few patches, or a rule with a degradation that is not made."""

@@ -26,7 +26,7 @@ from expertree.embedding import (
     stored_extractor_hash,
 )
 from expertree.errors import ArtefactError
-from expertree.experts import load_expert
+from expertree.experts import BackboneConfig, load_expert
 from expertree.experts.adapter import Adapter
 from expertree.experts.weights import (
     CARD,
@@ -121,6 +121,15 @@ class Bundle:
         self.tree.levels_of_expert(node)
         return next(entry for entry in self.manifest.experts if entry.node == node)
 
+    def backbone(self, node: int) -> BackboneConfig:
+        """Return the sizes of one expert's network.
+
+        Raises:
+            ArtefactError: If its card cannot be read.
+            ValueError: If the tree has no such expert.
+        """
+        return read_card(self.directory.sub(self.entry(node).folder)).backbone
+
     def load_expert(self, node: int) -> nn.Module:
         """Read one expert as a network of its own, in evaluation mode, on the CPU.
 
@@ -180,7 +189,9 @@ def write_bundle(
     save_extractor(load_extractor(extractor), directory.sub("extractor"), captions=False)
     save_router(load_router(router), directory.sub("router"))
     save_guide(load_guide(router), directory.sub("router"))
-    entries = tuple(_pack_expert(directory, loaded, node, experts) for node in loaded.experts())
+    entries = tuple(
+        _pack_expert(directory, loaded, node, experts, extractor.name) for node in loaded.experts()
+    )
     manifest = Manifest(
         format=FORMAT,
         groups=loaded.groups,
@@ -231,10 +242,15 @@ def _file_names(experts: Iterable[ExpertEntry]) -> list[str]:
 
 
 def _pack_expert(
-    directory: Storage, tree: Tree, node: int, experts: Mapping[int, Storage]
+    directory: Storage, tree: Tree, node: int, experts: Mapping[int, Storage], extractor: str
 ) -> ExpertEntry:
     result = experts[node]
     network, card = load_expert(result, root=experts[ROOT]), read_card(result)
+    if card.extractor not in (None, extractor):
+        raise ArtefactError(
+            f"{result.path(CARD)} says that the extractor {card.extractor} told the network of its "
+            f"samples; the bundle's is {extractor}"
+        )
     entry = ExpertEntry(
         node=node,
         levels=tree.levels_of_expert(node),

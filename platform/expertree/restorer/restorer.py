@@ -14,12 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from expertree.embedding import look
 from expertree.experts.adapter import Adapter
+from expertree.experts.conditions import WINDOW, Condition, window_of
+from expertree.experts.telling import tell
 from expertree.hierarchy import ROOT, Tree
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float, to_u8
 from expertree.images.mixing import mix
-from expertree.images.tiling import OnTile, Operator
+from expertree.images.tiling import OnTile, Operator, TilePlan
 from expertree.restorer.bundle import Bundle, open_bundle
 from expertree.restorer.shipped import SHIPPED, find_bundle
 from expertree.restorer.switching import SwitchedNetwork
@@ -216,8 +219,10 @@ class Restorer:
         overlap_px: int,
         on_tile: OnTile | None,
     ) -> Tiled:
+        told = self.tell(node, batch, wish)
+        sides_px = cast("tuple[int, int]", tuple(batch.shape[-2:]))
         return restore_here(
-            functools.partial(self._operator, node),
+            functools.partial(self._operator, node, told, sides_px),
             batch,
             tile_px=wish.tile_px,
             overlap_px=overlap_px,
@@ -225,11 +230,41 @@ class Restorer:
             on_tile=on_tile,
         )
 
+    @torch.inference_mode()
+    def tell(self, node: int, images: Float[Tensor, "b 3 h w"], wish: Wish) -> Condition:
+        """Return what an expert is told of whole images of one size; most are told nothing.
+
+        An instruction is said to networks that take sentences; the others find out for themselves.
+
+        Raises:
+            ArtefactError: If the expert's card cannot be read.
+            ConfigError: If the encoder of its sentences cannot be loaded.
+            ValueError: If the tree has no such expert.
+        """
+        return tell(
+            self.bundle.backbone(node),
+            images.to(self.device),
+            look=functools.partial(look, self._extractor),
+            tasks=wish.instruction,
+        )
+
     @contextlib.contextmanager
-    def _operator(self, node: int) -> Iterator[Operator]:
-        """Give an expert as an operator on tiles, which travel to `device` and back."""
+    def _operator(
+        self, node: int, told: Condition, sides_px: tuple[int, int], plan: TilePlan
+    ) -> Iterator[Operator]:
+        """Give an expert as an operator on a plan's tiles, which travel to `device` and back."""
+        places = plan.tiles()
+
+        def condition() -> tuple[Condition, ...]:
+            if not told:
+                return ()
+            window = window_of(*plan.extent(next(places)), *sides_px).to(self.device)
+            return ({**told, WINDOW: window},)
+
         with self.expert(node) as expert, self._computing():
-            yield lambda tile: cast("Tensor", expert(tile.to(self.device))).to(tile.device)
+            yield lambda tile: cast("Tensor", expert(tile.to(self.device), *condition())).to(
+                tile.device
+            )
 
     def _computing(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which experts compute in `dtype`."""

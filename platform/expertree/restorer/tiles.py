@@ -82,7 +82,7 @@ class Tiled:
 
 
 def restore_here(
-    open_expert: Callable[[], AbstractContextManager[Operator]],
+    open_expert: Callable[[TilePlan], AbstractContextManager[Operator]],
     image: Float[Tensor, "1 3 h w"],
     *,
     tile_px: TilePx,
@@ -93,7 +93,7 @@ def restore_here(
     """Restore an image in this process, one tile after the other.
 
     Args:
-        open_expert: Opens the expert for one try; an operator on tiles.
+        open_expert: Opens the expert for one try by a plan; an operator on its tiles in order.
         image: RGB in [0, 1].
         tile_px: Largest side of a tile, as in `plans_to_try`.
         multiple_px: Multiple of the sides on which the network works.
@@ -105,7 +105,7 @@ def restore_here(
     """
 
     async def restore(plan: TilePlan) -> Tensor:
-        with open_expert() as operator:
+        with open_expert(plan) as operator:
             return restore_tiled(operator, image, plan, on_tile=on_tile)
 
     height_px, width_px = image.shape[-2:]

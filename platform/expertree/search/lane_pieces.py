@@ -46,7 +46,8 @@ class PieceWork:
             self._train_parts(on_progress, workers)
 
     def _train_parts(self, on_progress: OnProgress, workers: Workers) -> None:
-        patches = read_patches(self.expert.shards, self.expert.files, maps=self.expert.maps)
+        own = self.expert
+        patches = read_patches(own.shards, own.files, maps=own.maps, look=own.look)
         for num_samples, snapshot, spec in self.parts:
             if not workers.agree_on(snapshot.is_done()):
                 part = Part(num_samples=num_samples, snapshot=snapshot)

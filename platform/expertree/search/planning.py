@@ -14,7 +14,7 @@ from expertree.errors import GroupingError
 from expertree.events import EventLog
 from expertree.hierarchy import ROOT, compositions, silhouette_rows, silhouettes
 from expertree.pipeline.expert_work import ExpertWork
-from expertree.pipeline.experts import ExpertPlan, own_experts, plan_experts
+from expertree.pipeline.experts import ExpertPlan, Samples, own_experts, plan_experts
 from expertree.pipeline.networks import label_of
 from expertree.pipeline.runner import LocalRunner, Runner
 from expertree.pipeline.score import Column
@@ -115,10 +115,13 @@ def plan_trial(
             bench,
             config,
             hierarchy.tree,
-            leaf_of=hierarchy.leaf_of,
-            table=table,
-            shards=shards,
-            shard_leaves=shard_leaves,
+            Samples(
+                leaf_of=hierarchy.leaf_of,
+                table=table,
+                shards=shards,
+                shard_leaves=shard_leaves,
+                extractor=setup.extractor,
+            ),
         )
         own = own_experts(plans)
         served = set(own) if config.hierarchy.has_root else set(own) - {ROOT}

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.errors import ArtefactError, OptionError
+from expertree.experts.conditions import Informed
 from expertree.memory import free_cached_memory, is_out_of_memory
 from expertree.restorer import Restorer
 from expertree.routing import RouterOutput, Wish
@@ -147,12 +148,18 @@ class TileWorker:
             network: Network of the expert; by default the restorer's own.
 
         Raises:
-            ArtefactError: If the values are not finite, or the size has changed.
+            ArtefactError: If the values are not finite, the size has changed, or the expert must be
+                told of the whole image, which does not travel to replicas.
         """
         ramp = torch.linspace(0.0, 1.0, SELF_TEST_PX)
         hill = ramp.outer(ramp)
         image = torch.stack([hill, ramp.expand_as(hill), 1.0 - hill])
         with self._expert(expert, network) as chosen, torch.inference_mode():
+            if isinstance(chosen, Informed):
+                raise ArtefactError(
+                    f"expert {expert} of {self._restorer.bundle.directory.uri} is told of the "
+                    "whole image, which replicas do not see; serve it without Ray"
+                )
             restored = self._through(chosen, image[None])[0]
         if restored.shape != image.shape or not bool(restored.isfinite().all()):
             raise ArtefactError(

@@ -6,17 +6,11 @@ for every degradation that the model knows.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-from jaxtyping import Float32
-
-from expertree.errors import ConfigError, OptionError
+from expertree.errors import OptionError
+from expertree.experts.sentences import Encode, load_encoder
 from expertree.serving.http.options import ReadText
-
-Embed: TypeAlias = Callable[[Sequence[str]], Float32[np.ndarray, "sentences dim"]]
-"""Function from sentences to embeddings of length 1."""
 
 MIN_SIMILARITY = 0.5
 """Cosine similarity below which a clause names no degradation."""
@@ -36,7 +30,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
 _CLAUSES = re.compile(r"[,.;!?]|\band\b|\bbut\b|\bthen\b|\balso\b", re.IGNORECASE)
 
 
-def make_reader(embed: Embed) -> ReadText:
+def make_reader(embed: Encode) -> ReadText:
     """Return a function that finds the degradations that free text names.
 
     Args:
@@ -73,21 +67,7 @@ def load_reader(model: str) -> ReadText:
     Raises:
         ConfigError: If the package is not installed or the model cannot be loaded.
     """
-    try:
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ConfigError(
-            f"text_model={model}: free text needs sentence-transformers; install expertree[text]"
-        ) from error
-    try:
-        encoder = SentenceTransformer(model, device="cpu")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"text_model={model} cannot be loaded: {error}") from error
-
-    def embed(sentences: Sequence[str]) -> Float32[np.ndarray, "sentences dim"]:
-        return np.asarray(encoder.encode(list(sentences), normalize_embeddings=True))
-
-    return make_reader(embed)
+    return make_reader(load_encoder(model))
 
 
 def _phrases(name: str) -> tuple[str, ...]:

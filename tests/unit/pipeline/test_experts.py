@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from expertree.config import load
+from expertree.embedding import ExtractorConfig, build_extractor, look, save_extractor
 from expertree.errors import ConfigError
 from expertree.events import EventLog, read_events
 from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
 from expertree.experts.adapter import adapter_shapes
-from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones import backbone_config, build_backbone
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.weights import save_expert
 from expertree.hierarchy import AdaptiveConfig, HierarchyConfig, assign, build_tree
-from expertree.pipeline.experts import own_experts, plan_experts
+from expertree.pipeline.experts import Samples, own_experts, plan_experts
 from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.score import open_expert
 from expertree.pipeline.settings import BuildConfig
@@ -43,7 +44,14 @@ def leaf_table(leaves: np.ndarray) -> LeafTable:
     return LeafTable(ids=pa.array(ids), leaves=leaves)
 
 
-def plan(folder: Path, hierarchy: HierarchyConfig, points: np.ndarray, **experts: object):
+def plan(
+    folder: Path,
+    hierarchy: HierarchyConfig,
+    points: np.ndarray,
+    *,
+    extractor: str | None = None,
+    **experts: object,
+):
     tree, leaves = build_tree(points, hierarchy, extractor="x")
     bench = make_bench(folder)
     samples = [9600, 3200, 1600][: len(hierarchy.groups)]
@@ -53,9 +61,12 @@ def plan(folder: Path, hierarchy: HierarchyConfig, points: np.ndarray, **experts
         bench,
         config,
         tree,
-        leaf_of=leaf_table(leaves),
-        table=bench.store.sub("degrade", "t"),
-        shards=bench.store.sub("shard", "s"),
+        Samples(
+            leaf_of=leaf_table(leaves),
+            table=bench.store.sub("degrade", "t"),
+            shards=bench.store.sub("shard", "s"),
+            extractor=bench.store.sub("extractor", extractor) if extractor else None,
+        ),
     )
     return tree, {p.role: p for p in plans}
 
@@ -102,6 +113,54 @@ def test_samples_are_named_by_their_ids_in_order(tmp_path: Path) -> None:
         expected = hashlib.sha256("\n".join(["t", *ids]).encode()).hexdigest()
         assert plans[node].spec["samples"] == expected
     assert plans["one_network"].spec["samples"] == plans[0].spec["samples"]
+
+
+def test_a_network_that_is_told_of_images_is_named_by_who_tells_it(tmp_path: Path) -> None:
+    shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
+    rows = [{"name": "SLER-IR", "num_samples": 80, "backbone": {"name": "sler_ir_small"}}]
+    keys = set()
+    for extractor in ("a", "b"):
+        _, plans = plan(tmp_path, shape, points, extractor=extractor, comparisons=rows)
+        told = plans["SLER-IR"]
+        assert told.spec["extractor"] == extractor
+        assert told.job.extractor == str(tmp_path / "store" / "extractor" / extractor)
+        assert "extractor" not in plans[0].spec
+        assert plans[0].job.extractor is None
+        keys.add(told.key)
+    assert len(keys) == 2
+    with pytest.raises(ConfigError, match="sler_ir is told of images by an extractor; there is no"):
+        plan(tmp_path, shape, points, comparisons=rows)
+
+
+def test_a_network_that_takes_embeddings_of_another_length_is_refused() -> None:
+    backbone = {"name": "sler_ir_small", "embed_dim": 256}
+    with pytest.raises(ConfigError, match=r"length 256, but extractor.embed_dim=512; give its"):
+        load(BuildConfig, {"experts": {"backbone": backbone}})
+
+
+def test_an_expert_that_is_told_of_images_opens_with_its_extractor(tmp_path: Path) -> None:
+    store = Storage.open(tmp_path)
+    config = ExtractorConfig(embed_dim=16, view_px=32)
+    extractor = build_extractor(config)
+    save_extractor(extractor, store.sub("extractor", "x"))
+    backbone = backbone_config("sler_ir_small", width=4, embed_dim=16, prior_width=8)
+    network = build_backbone(backbone)
+    for value in network.parameters():
+        torch.nn.init.normal_(value, std=0.2)
+    job = ExpertJob(
+        key="e",
+        backbone=backbone,
+        recipe=RecipeConfig(),
+        num_samples=8,
+        seed=0,
+        extractor=store.sub("extractor", "x").uri,
+    )
+    save_expert(store.sub("expert", "e"), network.state_dict(), job)
+    image = torch.rand(1, 3, 40, 40)
+    with torch.inference_mode():
+        seen = look(extractor, image, backbone.seen)
+        expected = network.eval()(image, seen)
+        assert torch.equal(open_expert(store.sub("expert", "e"))(image), expected)
 
 
 def save_weights(path: Path, seed: int, **sizes: int) -> None:
@@ -321,10 +380,12 @@ def test_an_expert_reads_the_shards_of_a_finer_tree_that_make_up_its_group(tmp_p
         bench,
         config,
         tree,
-        leaf_of=leaf_table(leaves),
-        table=bench.store.sub("degrade", "t"),
-        shards=shards,
-        shard_leaves={0: [1, 3], 1: [0, 2]},
+        Samples(
+            leaf_of=leaf_table(leaves),
+            table=bench.store.sub("degrade", "t"),
+            shards=shards,
+            shard_leaves={0: [1, 3], 1: [0, 2]},
+        ),
     )
     files = {plan.role: {name[:8] for name in plan.files} for plan in plans}
     assert files[1] == {"leaf=001", "leaf=003"}

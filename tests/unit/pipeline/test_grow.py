@@ -15,7 +15,7 @@ from expertree.events import EventLog, read_events
 from expertree.experts.backbones import build_backbone
 from expertree.experts.weights import save_expert
 from expertree.hierarchy import HierarchyConfig, build_tree, save_tree
-from expertree.pipeline.experts import ExpertPlan, plan_experts
+from expertree.pipeline.experts import ExpertPlan, Samples, plan_experts
 from expertree.pipeline.grow import (
     check_photographs,
     describe_growth,
@@ -118,9 +118,11 @@ def old(tmp_path: Path) -> dict[int | str, str]:
         bench,
         config,
         tree,
-        leaf_of=leaf_of,
-        table=table,
-        shards=bench.store.sub("shard", "old"),
+        Samples(
+            leaf_of=leaf_of,
+            table=table,
+            shards=bench.store.sub("shard", "old"),
+        ),
     )
     for plan in plans:
         store_expert(plan)
@@ -153,9 +155,11 @@ def plan_grown(folder: Path, new: np.ndarray, name: str = "new", **sections: obj
         bench,
         config,
         hierarchy.tree,
-        leaf_of=hierarchy.leaf_of,
-        table=table,
-        shards=shards,
+        Samples(
+            leaf_of=hierarchy.leaf_of,
+            table=table,
+            shards=shards,
+        ),
         kept=keep_experts(past, growth),
     )
     return SimpleNamespace(

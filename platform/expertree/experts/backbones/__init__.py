@@ -10,10 +10,12 @@ from expertree.experts.backbones.registry import (
     needs_of,
     objective_of,
     phases_of,
+    published_beyond,
     published_unused,
     start_at_identity,
 )
 from expertree.experts.backbones.spec import (
+    ONE_PHASE,
     BackboneConfig,
     BackboneDescriptor,
     BackboneSpec,
@@ -24,6 +26,7 @@ from expertree.experts.backbones.spec import (
 
 __all__ = [
     "BACKBONES",
+    "ONE_PHASE",
     "PRESETS",
     "Backbone",
     "BackboneConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "needs_of",
     "objective_of",
     "phases_of",
+    "published_beyond",
     "published_unused",
     "start_at_identity",
 ]

@@ -94,6 +94,14 @@ class NAFNet(nn.Module):
         return list(self.get_submodule(name).children())
 
 
+def block_of(width: int, *, fast: bool) -> nn.Module:
+    """Make one block alone with fresh weights, which begins as the identity."""
+    from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFBlock  # noqa: PLC0415
+
+    row = _with_own_layers(nn.Sequential(NAFBlock(width)), fast=fast)
+    return row.get_submodule("0")
+
+
 def build(config: NAFNetConfig, fast: bool) -> NAFNet:  # noqa: FBT001 - BackboneSpec.build
     """Make a NAFNet with fresh weights."""
     return NAFNet(config, fast=fast)

@@ -91,7 +91,8 @@ class FastUpsampling(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 2*h 2*w"]:
         """Double the sides and halve the channels."""
         b, _, h, w = x.shape
-        weight = self.get_submodule("0").get_parameter("weight")
+        (conv,) = _convs(self, "0")
+        weight = conv.weight
         # Channel c of the shuffled image at (dy, dx) is channel 4 c + 2 dy + dx before: ordered as
         # (dy, dx, c) the pixels of the result are whole runs of memory.
         ordered = weight.view(-1, 4, weight.shape[1]).transpose(0, 1).flatten(0, 1)

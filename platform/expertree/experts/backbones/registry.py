@@ -12,11 +12,14 @@ from expertree.config import Named
 from expertree.experts.backbones import (
     adair,
     airnet,
+    instructir,
+    lora_ir,
     moce_ir,
     nafnet,
     promptir,
     restormer,
     retinexformer,
+    sler_ir,
 )
 from expertree.experts.backbones.spec import (
     BackboneConfig,
@@ -37,6 +40,8 @@ _SMALL = {
     "refinement": 1,
     "expansion": 2.0,
 }
+
+_ONES = {"encoder": (1, 1, 1), "middle": 1, "decoder": (1, 1, 1)}
 
 BACKBONES: dict[str, BackboneSpec[Any]] = {
     "nafnet": nafnet.SPEC,
@@ -59,6 +64,21 @@ BACKBONES: dict[str, BackboneSpec[Any]] = {
     ),
     "airnet": airnet.SPEC,
     "airnet_small": airnet.SPEC.with_sizes(width=12, groups=1, blocks=1, embedding=64, queue=1024),
+    "instructir": instructir.SPEC,
+    "instructir_small": instructir.SPEC.with_sizes(width=16, **_ONES, told_width=64),
+    "lora_ir": lora_ir.SPEC,
+    "lora_ir_small": lora_ir.SPEC.with_sizes(
+        width=20,
+        **_ONES,
+        rank=4,
+        alpha=8,
+        embed_dim=512,
+        router_hidden=64,
+        router_dim=64,
+        gate_hidden=32,
+    ),
+    "sler_ir": sler_ir.SPEC,
+    "sler_ir_small": sler_ir.SPEC.with_sizes(**_SMALL, width=8, router_dim=32, prior_width=64),
 }
 
 
@@ -129,6 +149,11 @@ def phases_of(config: BackboneConfig) -> tuple[Phase, ...]:
 def needs_of(config: BackboneConfig) -> frozenset[Need]:
     """Return what a network's objective wants of a batch beside the pairs."""
     return BACKBONES[config.name].needs
+
+
+def published_beyond(config: BackboneConfig) -> tuple[str, ...]:
+    """Return beginnings of names that published files lack."""
+    return BACKBONES[config.name].beyond
 
 
 def published_unused(config: BackboneConfig) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from torch import Tensor, nn
 
 from expertree.experts.batches import Batch
+from expertree.experts.conditions import SEEN, Source
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +30,26 @@ class BackboneConfig(abc.ABC):
     def multiple_px(self) -> int:
         """The sides' multiple that the network works in (it pads and crops by itself)."""
 
+    @property
+    def told(self) -> tuple[Source, ...]:
+        """What the network, which is then `Informed`, is told beside pixels: nothing by default."""
+        return ()
+
+    @property
+    def seen(self) -> tuple[Source, ...]:
+        """What of that an extractor finds in the image; the rest is said."""
+        return tuple(source for source in self.told if source in SEEN)
+
+    @property
+    def told_dim(self) -> int | None:
+        """Length of the extractor's embeddings that it takes; None if it takes none."""
+        return None
+
+    @property
+    def sentence_encoder(self) -> str | None:
+        """The encoder of the sentences that it takes (`sentences.py`); None if it takes none."""
+        return None
+
 
 class Norm(nn.Module):
     """A layer norm of a network's own, which adapters find by this class, like `nn.LayerNorm`."""
@@ -41,6 +62,12 @@ Objective: TypeAlias = Callable[[nn.Module, Batch, PixelLoss], Tensor]
 """From the network, a batch and the recipe's loss to the mean loss of the batch: for networks that
 are trained on more than the image that they give, by losses inside or by the tasks of the samples.
 It must be a mean over samples, since batches are cut into pieces."""
+
+
+def uncompiled(network: nn.Module) -> nn.Module:
+    """Return the network that torch.compile was given, for an objective to call methods of."""
+    inner: nn.Module = getattr(network, "_orig_mod", network)
+    return inner
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,10 +111,12 @@ class BackboneSpec(Generic[C]):
         objective: What it is trained on, where that is more than the loss of its image.
         unused: Beginnings of names in published files whose weights no image ever meets; they are
             passed over.
+        beyond: Beginnings of names that published files lack; these stay as they are.
         phases: Parts of its training, in order; the last one ends with it.
         needs: What its objective wants of a batch.
         ways: Keyword arguments of a call of the network, for each way that an image may take
             through it, where they cost differently.
+        adaptable: Whether experts may be adapters on it.
     """
 
     config: C
@@ -96,9 +125,11 @@ class BackboneSpec(Generic[C]):
     precisions: tuple[str, ...] = ()
     objective: Objective | None = None
     unused: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
     phases: tuple[Phase, ...] = ONE_PHASE
     needs: frozenset[Need] = frozenset()
     ways: Callable[[C], Sequence[Mapping[str, Any]]] = lambda _: ONE_WAY
+    adaptable: bool = True
 
     def with_sizes(self, **sizes: Any) -> "BackboneSpec[C]":
         """Return the same network with other sizes.
