@@ -1,6 +1,6 @@
 """SLER-IR's global-local fusion: a prior of a whole image, and how features receive it.
 
-Paper 004, section 3.4. What the paper leaves open is settled in METHOD, "Networks of other papers".
+Paper 004, section 3.4. What the paper leaves open is settled in METHOD section 4.
 """
 
 import torch

@@ -4,7 +4,7 @@ Paper 002 (Ai et al., LoRA-IR: Taming Low-Rank Experts for Efficient All-in-One 
 a router tells kinds of degradation apart by what an extractor sees in the whole image, made small
 and in windows; its features gate the network's channels, its logits choose experts, which are
 changes of low rank to the network's weights. It is trained in three phases: the router alone, the
-network, the experts. What the paper leaves open is settled in METHOD, "Networks of other papers".
+network, the experts. What the paper leaves open is settled in METHOD section 4.
 """
 
 import dataclasses

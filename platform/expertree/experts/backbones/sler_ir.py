@@ -2,7 +2,7 @@
 
 Paper 004 (SLER-IR: Spherical Layer-wise Expert Routing): a Restormer each of whose eight stages
 exists several times; what is wrong with the whole image decides, stage by stage, which of them
-works. What the paper leaves open is settled in METHOD, "Networks of other papers".
+works. What the paper leaves open is settled in METHOD section 4.
 """
 
 import dataclasses

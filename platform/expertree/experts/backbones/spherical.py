@@ -1,7 +1,6 @@
 """SLER-IR's router: an expert for each layer by angles on a sphere, and its expert centres.
 
-Paper 004, sections 3.2 and 3.3. What the paper leaves open is settled in METHOD, "Networks of other
-papers".
+Paper 004, sections 3.2 and 3.3. What the paper leaves open is settled in METHOD section 4.
 """
 
 import contextlib
