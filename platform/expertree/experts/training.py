@@ -87,12 +87,7 @@ def train_expert(
         ArtefactError: If patches or the initial weights cannot be read.
         StorageError: If the directory cannot be written.
     """
-    if len(patches) == 0:
-        raise TrainingError(f"expert {job.key} has no patches to train on")
-    if job.extractor is not None and patches.look is None:
-        raise TrainingError(
-            f"expert {job.key} is told what {job.extractor} sees; give its patches a look of that"
-        )
+    _check(job, patches)
     checkpoints, target = Checkpoints(directory, job.fingerprint), torch.device(device)
     learner, record = train(
         _plan(job),
@@ -112,6 +107,16 @@ def train_expert(
         checkpoints.clear()
     workers.wait()
     return record
+
+
+def _check(job: ExpertJob, patches: PairedPatches) -> None:
+    """Raise TrainingError if an expert cannot be trained on some patches."""
+    if len(patches) == 0:
+        raise TrainingError(f"expert {job.key} has no patches to train on")
+    if job.extractor is not None and patches.look is None:
+        raise TrainingError(
+            f"expert {job.key} is told what {job.extractor} sees; give its patches a look of that"
+        )
 
 
 def _plan(job: ExpertJob) -> Plan:

@@ -21,6 +21,7 @@ from expertree.experts.backbones.spec import (
     BackboneConfig,
     BackboneSpec,
     PixelLoss,
+    config_inside,
     uncompiled,
 )
 from expertree.experts.batches import Batch
@@ -62,9 +63,7 @@ class InstructIRConfig(BackboneConfig):
     @property
     def nafnet(self) -> NAFNetConfig:
         """The same without instructions."""
-        return NAFNetConfig(
-            width=self.width, encoder=self.encoder, middle=self.middle, decoder=self.decoder
-        )
+        return config_inside(self, NAFNetConfig)
 
     @property
     def multiple_px(self) -> int:

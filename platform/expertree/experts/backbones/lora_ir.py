@@ -25,6 +25,7 @@ from expertree.experts.backbones.spec import (
     BackboneSpec,
     Phase,
     PixelLoss,
+    config_inside,
     uncompiled,
 )
 from expertree.experts.batches import Batch
@@ -85,9 +86,7 @@ class LoRAIRConfig(BackboneConfig):
     @property
     def nafnet(self) -> NAFNetConfig:
         """The same without gates and experts."""
-        return NAFNetConfig(
-            width=self.width, encoder=self.encoder, middle=self.middle, decoder=self.decoder
-        )
+        return config_inside(self, NAFNetConfig)
 
     @property
     def multiple_px(self) -> int:

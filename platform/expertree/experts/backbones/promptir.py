@@ -21,7 +21,7 @@ from expertree.experts.backbones.restormer import (
     named,
     upsampling,
 )
-from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec
+from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec, config_inside
 
 _PROMPT_HEADS = 2
 """The scale whose number of heads the blocks behind the prompts have, on all scales."""
@@ -80,16 +80,7 @@ class PromptIRConfig(BackboneConfig):
     @property
     def restormer(self) -> RestormerConfig:
         """The same without prompts."""
-        return RestormerConfig(
-            width=self.width,
-            encoder=self.encoder,
-            middle=self.middle,
-            decoder=self.decoder,
-            heads=self.heads,
-            refinement=self.refinement,
-            expansion=self.expansion,
-            norm_bias=self.norm_bias,
-        )
+        return config_inside(self, RestormerConfig)
 
     @property
     def feature_widths(self) -> tuple[int, int, int]:

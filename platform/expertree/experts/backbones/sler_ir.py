@@ -27,6 +27,7 @@ from expertree.experts.backbones.spec import (
     BackboneSpec,
     Phase,
     PixelLoss,
+    config_inside,
     uncompiled,
 )
 from expertree.experts.backbones.spherical import Router, contrast
@@ -104,16 +105,7 @@ class SLERIRConfig(BackboneConfig):
     @property
     def restormer(self) -> RestormerConfig:
         """The network that one path through the stages is."""
-        return RestormerConfig(
-            width=self.width,
-            encoder=self.encoder,
-            middle=self.middle,
-            decoder=self.decoder,
-            heads=self.heads,
-            refinement=self.refinement,
-            expansion=self.expansion,
-            norm_bias=self.norm_bias,
-        )
+        return config_inside(self, RestormerConfig)
 
     @property
     def multiple_px(self) -> int:

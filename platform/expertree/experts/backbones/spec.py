@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from expertree.experts.batches import Batch
 from expertree.experts.conditions import SEEN, Source
 
+Inner = TypeVar("Inner", bound="BackboneConfig")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BackboneConfig(abc.ABC):
@@ -49,6 +51,12 @@ class BackboneConfig(abc.ABC):
     def sentence_encoder(self) -> str | None:
         """The encoder of the sentences that it takes (`sentences.py`); None if it takes none."""
         return None
+
+
+def config_inside(config: BackboneConfig, kind: type[Inner]) -> Inner:
+    """Return the config of the smaller network inside another: its sizes of the same names."""
+    names = [field.name for field in dataclasses.fields(kind) if field.init]
+    return kind(**{name: getattr(config, name) for name in names})
 
 
 class Norm(nn.Module):
