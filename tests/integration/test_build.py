@@ -60,7 +60,7 @@ class Job:
             *SMALL,
         ]
 
-    def run(self, *more: str, timeout_s: float = 500) -> subprocess.CompletedProcess[str]:
+    def run(self, *more: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.command, *more],
             cwd=ROOT,
@@ -82,13 +82,13 @@ class Job:
 def built(local_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """An undisturbed build, submitted to a cluster with dashboard and token."""
     job = Job(tmp_path_factory.mktemp("build"))
-    done = local_cluster.submit("python", *job.command[1:], timeout_s=600)
+    done = local_cluster.submit("python", *job.command[1:], timeout_s=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "report" in done.stdout
     return job
 
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
 
 
 def test_the_report_has_what_the_readme_promises(built: Job) -> None:
