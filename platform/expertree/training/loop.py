@@ -177,8 +177,8 @@ class _Loop(Generic[B, L]):
 
     def run(self, on_progress: OnProgress, on_checkpoint: OnCheckpoint, *, until: int) -> None:
         """Take the steps that are left until some samples have been seen."""
-        # The first step sets up what later ones use again, and says nothing about the speed.
-        reported, reported_samples, speed = None, self.record.num_seen, 0.0
+        reported, reported_samples = time.perf_counter(), self.record.num_seen
+        speed, is_warm = 0.0, False
         started = time.perf_counter()
         while self.record.num_seen < until:
             taken = self._advance(until)
@@ -188,14 +188,15 @@ class _Loop(Generic[B, L]):
                 continue
             rate_share, checkpoint = taken
             now = time.perf_counter()
-            is_due = reported is not None and now - reported >= _SECONDS_BETWEEN_REPORTS
-            if reported is not None and is_due:
-                found = (self.record.num_seen - reported_samples) / (now - reported)
+            is_due = now - reported >= _SECONDS_BETWEEN_REPORTS
+            if is_warm and is_due:
+                found = (self.record.num_seen - reported_samples) / max(now - reported, 1e-9)
                 speed = found if speed == 0.0 else speed + _SPEED_SHARE * (found - speed)
             if self.record.num_seen >= until or is_due:
                 self._report(on_progress, speed, rate_share)
-            if reported is None or is_due:
-                reported, reported_samples = now, self.record.num_seen
+            if is_due or not is_warm:
+                # The first step sets up what later ones use again: it says nothing of the speed.
+                reported, reported_samples, is_warm = now, self.record.num_seen, True
             if checkpoint is not None and self.workers.is_first:
                 self.checkpoints.save(checkpoint)
                 on_checkpoint(self.record.num_seen, self.learner.network)

@@ -205,7 +205,7 @@ def test_an_adapter_needs_a_root():
 
 def test_a_job_is_named_as_before_adapters_and_configs_of_each_network():
     before = dataclasses.asdict(ROOT_JOB)
-    del before["adapter"]
+    del before["adapter"], before["extractor"]
     transformers = ("heads", "refinement", "expansion", "norm_bias", "stages")
     before["backbone"] |= dict.fromkeys((*transformers, "prompts", "prompt_widths", "prompt_px"))
     assert ROOT_JOB.fingerprint == fingerprint(before)
