@@ -5,6 +5,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -89,12 +90,11 @@ def train_expert(
     """
     _check(job, patches)
     checkpoints, target = Checkpoints(directory, job.fingerprint), torch.device(device)
+    begin = partial(ExpertLearner, job, device=target, workers=workers, look=patches.look)
     learner, record = train(
         _plan(job),
         draw=_drawing(job, patches, workers, target),
-        begin=lambda note: ExpertLearner(
-            job, device=target, workers=workers, on_note=note, look=patches.look
-        ),
+        begin=lambda note: begin(on_note=note),
         checkpoints=checkpoints,
         on_progress=on_progress,
         on_checkpoint=on_checkpoint,

@@ -1,7 +1,6 @@
 """Write a bundle again with weights of 16 bits, which halves its size."""
 
 import dataclasses
-import hashlib
 import json
 from typing import Any
 
@@ -48,7 +47,7 @@ def write_compact(bundle: Bundle, directory: Storage) -> Manifest:
     headers = {
         name: json.loads(content) for name, content in data.items() if name.endswith(".json")
     }
-    headers[f"{_EXTRACTOR}.json"]["sha256"] = _sha256(weights[f"{_EXTRACTOR}.safetensors"])
+    headers[f"{_EXTRACTOR}.json"]["sha256"] = describe(weights[f"{_EXTRACTOR}.safetensors"]).sha256
     _rename_experts(bundle.manifest, headers, weights)
     for name, content in (data | weights).items():
         if name not in headers:
@@ -70,9 +69,9 @@ def _rename_experts(manifest: Manifest, headers: dict[str, Any], weights: dict[s
     root = next(entry for entry in manifest.experts if entry.node == ROOT)
     for entry in manifest.experts:
         card, own = entry.files
-        headers[card]["sha256"] = _sha256(weights[own])
+        headers[card]["sha256"] = describe(weights[own]).sha256
         if headers[card].get("root") is not None:
-            headers[card]["root"]["sha256"] = _sha256(weights[root.files[1]])
+            headers[card]["root"]["sha256"] = describe(weights[root.files[1]]).sha256
 
 
 def _round(data: bytes) -> bytes:
@@ -86,7 +85,3 @@ def _half(tensor: Tensor) -> Tensor:
         return tensor
     rounded = tensor.half()
     return rounded if bool(rounded.isfinite().all()) else tensor
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
