@@ -51,11 +51,40 @@ FLAKE_LAYERS: dict[str, tuple[FlakeLayer, ...]] = {
 }
 
 
-def depth_field(height_px: int, width_px: int, rng: np.random.Generator) -> Field:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """The part of a larger scene that an image shows.
+
+    Attributes:
+        times: Side of the scene over that of the image, at least 1.
+        x: Place of the image from the scene's left side, 0, to its right, 1.
+        y: Place from its top, 0, to its bottom, 1.
+    """
+
+    times: float
+    x: float
+    y: float
+
+
+WHOLE = Window(times=1.0, x=0.0, y=0.0)
+"""All of a scene."""
+
+
+def depth_field(
+    height_px: int, width_px: int, rng: np.random.Generator, window: Window = WHOLE
+) -> Field:
     """Draw a smooth depth map: a ground that recedes towards the top, and soft relief on it.
 
+    Args:
+        height_px: Height of the map.
+        width_px: Width of the map.
+        rng: Source of the ground and the relief.
+        window: Part of the scene that the map shows. A patch of a photograph shows near or far
+            things, rarely both.
+
     Returns:
-        Depth as `physics.add_haze` takes it: least 0.05 to 0.35, greatest 0.75 to 1.
+        Depth as `physics.add_haze` takes it; in the whole scene least 0.05 to 0.35, greatest 0.75
+        to 1.
     """
     near, far = rng.uniform(0.05, 0.35), rng.uniform(0.75, 1.0)
     tilt_deg = rng.uniform(-40.0, 40.0)
@@ -66,7 +95,22 @@ def depth_field(height_px: int, width_px: int, rng: np.random.Generator) -> Fiel
     plane = x * np.sin(np.deg2rad(tilt_deg)) + y * np.cos(np.deg2rad(tilt_deg)) + smooth
     low, high = plane.min(), plane.max()
     share = (plane - low) / max(high - low, _LEAST_RELIEF)
-    return np.asarray(near + (far - near) * share, dtype=np.float32)
+    scene = np.asarray(near + (far - near) * share, dtype=np.float32)
+    return scene if window == WHOLE else _seen_through(window, scene)
+
+
+def _seen_through(window: Window, scene: Field) -> Field:
+    """Return a part of a smooth map, at the map's own size."""
+    height_px, width_px = scene.shape
+    along_y, along_x = (
+        (length - 1)
+        * (place * (1.0 - 1.0 / window.times) + np.linspace(0.0, 1.0, length) / window.times)
+        for length, place in ((height_px, window.y), (width_px, window.x))
+    )
+    rows = np.repeat(along_y.astype(np.float32)[:, None], width_px, axis=1)
+    columns = np.repeat(along_x.astype(np.float32)[None, :], height_px, axis=0)
+    seen = cv2.remap(scene, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(seen, dtype=np.float32)
 
 
 def illumination_map(image: Image) -> Field:

@@ -112,6 +112,10 @@ class HazeRanges:
     airlight: tuple[float, float] | None = None
     """Brightness of the haze."""
 
+    scene_times: tuple[float, float] | None = None
+    """Side of the hazy scene over that of the patch, at least 1: the patch shows a part of it. Null
+    lets haze grow from near to far within each patch, as in a small photograph."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RainRanges:
@@ -144,6 +148,9 @@ class RangesConfig:
         for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"{name} must lie in [0, 1], got {share}")
+        times = self.haze.scene_times or (1.0, 1.0)
+        if not 1.0 <= times[0] <= times[1]:
+            raise ValueError(f"haze.scene_times must be two numbers from 1 up, got {times}")
         for name, span, least, most in (
             ("noise.sigma", self.noise.sigma, 0.0, 255.0),
             ("jpeg.quality", self.jpeg.quality, 1.0, 100.0),
@@ -230,6 +237,9 @@ def _haze(rng: np.random.Generator, severity: Severity, ranges: RangesConfig) ->
         drawn["beta"] = own.beta.draw(rng, severity)
     if own.airlight is not None:
         drawn["airlight"] = uniform(rng, own.airlight)
+    if own.scene_times is not None:
+        drawn["scene_times"] = uniform(rng, own.scene_times)
+        drawn["scene_x"], drawn["scene_y"] = (uniform(rng, (0.0, 1.0)) for _ in range(2))
     return drawn
 
 

@@ -127,7 +127,11 @@ def _snow(image: Image, parameters: Parameters, rng: np.random.Generator, maps: 
 def _haze(image: Image, parameters: Parameters, rng: np.random.Generator, maps: Maps) -> Image:
     depth = maps.depth
     if depth is None:
-        depth = fields.depth_field(image.shape[0], image.shape[1], rng)
+        window = fields.WHOLE
+        if "scene_times" in parameters:
+            times, x, y = (number(parameters, f"scene_{name}") for name in ("times", "x", "y"))
+            window = fields.Window(times=times, x=x, y=y)
+        depth = fields.depth_field(image.shape[0], image.shape[1], rng, window)
     return physics.add_haze(
         image,
         depth=depth,

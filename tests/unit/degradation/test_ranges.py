@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from expertree import config as strict
-from expertree.degradation import physics
+from expertree.degradation import fields, physics
 from expertree.degradation.captions import ALL_DEGREES, caption
 from expertree.degradation.ranges import (
     PAPER_RANGES,
@@ -103,6 +103,32 @@ def test_correlated_noise_has_its_deviation_and_neighbours_that_agree():
     assert np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1] > 0.5
     plain = physics.add_noise(flat, sigma=20.0, rng=np.random.default_rng(0)) - flat
     assert abs(np.corrcoef(plain[:, 1:].ravel(), plain[:, :-1].ravel())[0, 1]) < 0.02
+
+
+def test_patches_show_parts_of_one_hazy_scene():
+    def depth(**window):
+        rng = np.random.default_rng(3)
+        return fields.depth_field(64, 96, rng, fields.Window(**window) if window else fields.WHOLE)
+
+    scene = depth()
+    quarters = [depth(times=2.0, x=x, y=y) for y in (0.0, 1.0) for x in (0.0, 1.0)]
+    joined = np.vstack([np.hstack(quarters[:2]), np.hstack(quarters[2:])])[::2, ::2]
+    assert np.abs(joined - scene).max() < 0.04
+    assert all(np.ptp(quarter) < np.ptp(scene) for quarter in quarters)
+    one = depth(times=1.0, x=0.3, y=0.7)
+    assert np.array_equal(one, scene) or np.abs(one - scene).max() < 1e-5
+
+
+def test_a_patch_of_a_hazy_photograph_varies_less_than_all_of_it():
+    ranges = RangesConfig(haze=HazeRanges(scene_times=(3.0, 3.0)))
+    grey = np.full((64, 64, 3), 40, dtype=np.uint8)
+
+    def spread(ranges):
+        return np.mean([np.ptp(degrade(grey, draw("haze", ranges, seed=s))) for s in range(20)])
+
+    assert spread(ranges) < 0.6 * spread(PAPER_RANGES)
+    with pytest.raises(ValueError, match="scene_times must be two numbers from 1 up"):
+        RangesConfig(haze=HazeRanges(scene_times=(0.5, 2.0)))
 
 
 def test_kernels_of_focus_and_shake_sum_to_one_and_fill_their_size():
