@@ -11,10 +11,7 @@ from expertree.hierarchy.assign import assign
 from expertree.hierarchy.config import HierarchyConfig
 from expertree.hierarchy.cuts import Group
 from expertree.hierarchy.levels import METHODS
-from expertree.hierarchy.tree import Node, Tree, standardise
-
-MIN_STD = 1e-6
-"""A dimension that varies less than this is constant: it is centred but not scaled."""
+from expertree.hierarchy.tree import Node, Tree, scales, standardise
 
 
 def build_tree(
@@ -68,9 +65,7 @@ def fit_tree(
         GroupingError: If the sample cannot be cut into that many groups.
     """
     _check_embeddings(sample, config)
-    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-    std = sample.std(axis=0, dtype=np.float64).astype(np.float32)
-    std[std < MIN_STD] = 1.0
+    mean, std = scales(sample, config.metric)
     points = standardise(sample, mean, std, config.metric)
     levels = METHODS[config.method](points, config)
     return Tree(

@@ -51,7 +51,9 @@ class HierarchyConfig:
     by silhouette."""
 
     metric: Metric = "l2"
-    """Distance between standardised embeddings."""
+    """Distance between embeddings: `l2` and `cosine` of those standardised by dimension (the paper
+    standardises), `angular` of those scaled to length 1, as the extractor's loss compares them: the
+    groups are then more of one degradation (docs/LOG.md)."""
 
     seed: int = 0
     """Seed of the sample and of each clustering."""

@@ -16,7 +16,12 @@ from jaxtyping import Float, Float32
 from expertree.errors import ArtefactError
 from expertree.hierarchy.dendrogram import Dendrogram
 
-Metric = Literal["l2", "cosine"]
+Metric = Literal["l2", "cosine", "angular"]
+"""Distance between embeddings. `l2`: of each dimension standardised by itself; `cosine`: these,
+scaled to length 1; `angular`: of embeddings scaled to length 1, no dimension against the others."""
+
+MIN_STD = 1e-6
+"""A dimension that varies less than this is constant: it is centred but not scaled."""
 
 ROOT = 0
 """Index of the root, the node that holds all samples."""
@@ -51,14 +56,15 @@ class Tree:
 
     Attributes:
         groups: Number of groups on each level, for example (1, 4, 8).
-        metric: `l2`, or `cosine`: standardised embeddings are scaled to length 1.
+        metric: Distance between embeddings; see `Metric`.
         extractor: Name of the extractor whose embeddings were clustered, by content; of older
             trees, by the stage that trained it.
         nodes: The nodes, breadth first, so that a node's children are neighbours.
         centroids: Centroids of the nodes, float32 [num_nodes, embed_dim], in the standardised
             space.
-        mean: Mean of the embeddings, float32 [embed_dim].
-        std: Standard deviation of the embeddings, float32 [embed_dim]; positive.
+        mean: Mean of the embeddings, float32 [embed_dim]; for `angular` of those of length 1.
+        std: Standard deviation of the embeddings, float32 [embed_dim]; positive. For `angular` all
+            are the same number.
         dendrogram: The splits that lead a sample to its leaf, where the tree is a cut of them; None
             where the nodes' own centroids do.
     """
@@ -201,11 +207,29 @@ def standardise(
     std: Float32[np.ndarray, " dim"],
     metric: Metric,
 ) -> Float32[np.ndarray, "samples dim"]:
-    """Centre and scale each dimension; for `cosine` also scale each row to length 1."""
-    points = (np.asarray(embeddings, dtype=np.float32) - mean) / std
+    """Bring embeddings into the space of a metric, with what `scales` found."""
+    rows = np.asarray(embeddings, dtype=np.float32)
+    points = ((_of_length_1(rows) if metric == "angular" else rows) - mean) / std
     if metric == "cosine":
-        points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+        points = _of_length_1(points)
     return np.ascontiguousarray(points, dtype=np.float32)
+
+
+def scales(
+    sample: Float32[np.ndarray, "sample dim"], metric: Metric
+) -> tuple[Float32[np.ndarray, " dim"], Float32[np.ndarray, " dim"]]:
+    """Return the mean and the standard deviation by which a metric's space is scaled."""
+    rows = _of_length_1(sample) if metric == "angular" else sample
+    mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    std = rows.std(axis=0, dtype=np.float64).astype(np.float32)
+    if metric == "angular":
+        std[:] = np.sqrt(np.square(std, dtype=np.float64).mean())
+    std[std < MIN_STD] = 1.0
+    return mean, std
+
+
+def _of_length_1(rows: Float32[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def _check_arrays(tree: Tree) -> None:

@@ -17,7 +17,7 @@ def slow_assign(tree: Tree, embeddings: np.ndarray) -> list[int]:
     return leaves
 
 
-@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("metric", ["l2", "cosine", "angular"])
 @pytest.mark.parametrize("num_queries", [1, 19, 500])
 def test_assignment_equals_brute_force(metric, num_queries):
     rng = np.random.default_rng(0)

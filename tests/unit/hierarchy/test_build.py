@@ -30,7 +30,7 @@ def test_separate_blobs_become_the_leaves(method):
 
 
 @pytest.mark.parametrize("method", ["kmeans", "bisecting", "spectral", "adaptive"])
-@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("metric", ["l2", "cosine", "angular"])
 def test_assigning_the_same_embeddings_gives_the_leaves_of_the_build(method, metric):
     points, _ = make_blobs([50] * 8, spread=2.0)
     adaptive = AdaptiveConfig(min_samples=20)
@@ -42,6 +42,21 @@ def test_assigning_the_same_embeddings_gives_the_leaves_of_the_build(method, met
     assert min(counts) >= config.smallest_group
     lengths = np.linalg.norm(tree.centroids[1:], axis=1)
     assert np.allclose(lengths, 1, atol=1e-5) == (metric == "cosine")
+
+
+def test_lengths_and_scales_of_dimensions_do_not_count_for_angles():
+    points, _ = make_blobs([50] * 4, spread=1.0)
+    config = HierarchyConfig(groups=(1, 4), metric="angular")
+    tree, leaves = build_tree(points, config, extractor="")
+    stretched = points * np.linspace(0.5, 3.0, len(points), dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(assign(tree, stretched), leaves)
+    assert len(set(tree.std.tolist())) == 1
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+    between, found = (
+        np.linalg.norm(rows[:50] - rows[50:100], axis=1)
+        for rows in (unit, tree.standardise(points))
+    )
+    np.testing.assert_allclose(found, between / tree.std[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["kmeans", "bisecting", "spectral", "adaptive"])

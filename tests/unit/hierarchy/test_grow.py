@@ -59,7 +59,7 @@ def check_that_the_old_stays(old: Tree, growth: Growth, known: np.ndarray) -> No
 
 
 @pytest.mark.parametrize("method", ["kmeans", "bisecting", "spectral"])
-@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("metric", ["l2", "cosine", "angular"])
 def test_a_new_cluster_gets_exactly_one_leaf_and_the_old_nodes_stay(method, metric):
     old, known = built(method, metric=metric)
     new = clouds(0, 3, BESIDE + 1, count=120, seed=1)

@@ -33,7 +33,7 @@ def bisect(points: np.ndarray, shape: tuple[int, ...], **changes):
     return build_tree(points, config, extractor="")
 
 
-@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("metric", ["l2", "cosine", "angular"])
 def test_shapes_of_bisecting_hold_the_same_samples_in_their_groups(metric):
     points = np.random.default_rng(0).normal(size=(900, 8)).astype(np.float32)
     found: dict[int, list[set[frozenset[int]]]] = {}
@@ -52,7 +52,7 @@ def test_shapes_of_bisecting_hold_the_same_samples_in_their_groups(metric):
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.integers(2, 9), min_size=1, max_size=3, unique=True),
-    metric=st.sampled_from(["l2", "cosine"]),
+    metric=st.sampled_from(["l2", "cosine", "angular"]),
 )
 def test_a_new_embedding_reaches_the_same_group_whatever_the_shape(seed, sizes, metric):
     rng = np.random.default_rng(seed)
