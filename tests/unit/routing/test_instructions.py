@@ -8,7 +8,7 @@ import pytest
 
 from expertree.degradation.registry import DEFAULT_TASKS, REGISTRY
 from expertree.errors import ConfigError, OptionError
-from expertree.serving.text import PHRASES, load_reader, make_reader
+from expertree.routing.instructions import PHRASES, load_reader, make_reader
 
 NAMES = ("haze", "noise", "rain", "medium noise", "smudge")
 

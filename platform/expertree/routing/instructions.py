@@ -1,16 +1,20 @@
-"""Read instructions in free text, by comparing sentence embeddings with known phrases.
+"""Read what people say is wrong with an image: names that a model knows, or words of their own.
 
-InstructIR (Conde et al. 2024) feeds the embedding of such a sentence to its network. Here the
-sentence only names degradations, and the guide does the rest: each clause is compared with phrases
-for every degradation that the model knows.
+Free text is read by comparing embeddings of its clauses with those of phrases for every degradation
+that the model knows; the names that it means lead to an expert, by the guide. A network that takes
+sentences (InstructIR, Conde et al. 2024) is told the words themselves.
 """
 
+import functools
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from expertree.errors import OptionError
 from expertree.experts.sentences import Encode, load_encoder
-from expertree.serving.http.options import ReadText
+
+ReadText: TypeAlias = Callable[[str, tuple[str, ...]], tuple[str, ...]]
+"""Function from text and a model's names to the names that it means; `OptionError` if none."""
 
 MIN_SIMILARITY = 0.5
 """Cosine similarity below which a clause names no degradation."""
@@ -58,16 +62,45 @@ def make_reader(embed: Encode) -> ReadText:
     return read
 
 
+@functools.lru_cache(maxsize=4)
 def load_reader(model: str) -> ReadText:
-    """Return a reader of free text that uses a model of sentence-transformers.
+    """Return a reader of free text that uses an encoder of sentences.
 
     Args:
-        model: Folder or name, for example `TaylorAI/bge-micro-v2`, InstructIR's.
+        model: The encoder; see `experts.sentences.load_encoder`.
 
     Raises:
-        ConfigError: If the package is not installed or the model cannot be loaded.
+        ConfigError: If its package is not installed or it cannot be loaded.
     """
     return make_reader(load_encoder(model))
+
+
+def read_instruction(
+    text: str, names: tuple[str, ...], read_text: ReadText | None
+) -> tuple[tuple[str, ...], str]:
+    """Read an instruction: a model's names with commas between, free text, or both.
+
+    Args:
+        text: The instruction.
+        names: The model's names.
+        read_text: Reader of free text; without one there must be names only.
+
+    Returns:
+        The names that are meant, each once; and the text where it is more than names, else nothing.
+
+    Raises:
+        OptionError: If free text cannot be read, or names nothing.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    free = [part for part in parts if part.lower() not in names]
+    meant = dict.fromkeys(part.lower() for part in parts if part.lower() in names)
+    if not free:
+        return tuple(meant), ""
+    if read_text is None:
+        raise OptionError(
+            f"unknown degradation {free[0][:80]!r}; this model knows {', '.join(names)}"
+        )
+    return tuple(meant | dict.fromkeys(read_text(", ".join(free), names))), text.strip()
 
 
 def _phrases(name: str) -> tuple[str, ...]:
