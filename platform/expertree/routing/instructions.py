@@ -7,11 +7,15 @@ sentences (InstructIR, Conde et al. 2024) is told the words themselves.
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+from jaxtyping import Float32
+
 from expertree.errors import OptionError
-from expertree.experts.sentences import Encode, load_encoder
+from expertree.experts import sentences
+from expertree.experts.sentences import HASHING, Encode, hashed, load_encoder
 
 ReadText: TypeAlias = Callable[[str, tuple[str, ...]], tuple[str, ...]]
 """Function from text and a model's names to the names that it means; `OptionError` if none."""
@@ -31,6 +35,17 @@ PHRASES: dict[str, tuple[str, ...]] = {
 }
 """Phrases that people use for a degradation; a name that is not listed stands for itself."""
 
+_EMPTY_WORDS = (
+    "a all an and any are as at away be but by can could do fix for from get give has have i image "
+    "in is it its less like look make me more my of off on out photo photograph picture please "
+    "remove rid shot so some take that the them there these they this those to too up very was "
+    "were what with would you"
+)
+_EMPTY = frozenset(_EMPTY_WORDS.split())
+"""Words that say nothing of what is wrong. An encoder that knows no meanings must not see them: it
+would find "remove the person" as near to "remove the rain" as "take the rain off"."""
+
+_WORDS = re.compile(r"[a-z0-9]+")
 _CLAUSES = re.compile(r"[,.;!?]|\band\b|\bbut\b|\bthen\b|\balso\b", re.IGNORECASE)
 
 
@@ -72,7 +87,7 @@ def load_reader(model: str) -> ReadText:
     Raises:
         ConfigError: If its package is not installed or it cannot be loaded.
     """
-    return make_reader(load_encoder(model))
+    return make_reader(_hashed_content if model == HASHING else load_encoder(model))
 
 
 def read_instruction(
@@ -105,4 +120,13 @@ def read_instruction(
 
 def _phrases(name: str) -> tuple[str, ...]:
     """Return phrases for a degradation; none for a degree, which sentences rarely tell apart."""
-    return () if " " in name else PHRASES.get(name, (name.replace("_", " "),))
+    if " " in name:
+        return ()
+    known = (*PHRASES.get(name, ()), *sentences.PHRASES.get(name, ()))
+    return known or (name.replace("_", " "),)
+
+
+def _hashed_content(texts: Sequence[str]) -> Float32[np.ndarray, "sentences 384"]:
+    """Embed the words of sentences that say something, without weights."""
+    kept = [[w for w in _WORDS.findall(text.lower()) if w not in _EMPTY] for text in texts]
+    return hashed([" ".join(words) for words in kept])
