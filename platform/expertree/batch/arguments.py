@@ -8,6 +8,8 @@ from expertree.batch.settings import BatchConfig, Dtype, RestoreOptions
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
 from expertree.routing import AUTOMATIC, TilePx, Wish
 
+_INSTRUCTION = "what is wrong, by names (rain,noise), or in words if the model takes them"
+
 _ALIASES = {"jpg": "jpeg", "tif": "tiff"}
 
 
@@ -21,12 +23,11 @@ def parse(arguments: Sequence[str], *, program: str, description: str) -> BatchC
     """
     parser = _parser(program, description)
     given = parser.parse_args(arguments)
-    names = [name.strip() for text in given.instruction for name in text.split(",")]
     try:
         wish = Wish(
             level=given.level,
             expert=given.expert,
-            instruction=tuple(name for name in names if name),
+            words=", ".join(given.instruction),
             confidence=given.confidence,
             insist=given.insist,
             strength=given.strength,
@@ -74,7 +75,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     add("--cluster", nargs="?", const="auto", metavar="ADDRESS", help="restore on a Ray cluster")
     add("--level", type=int, help="take this level of the tree; 0 is the root's")
     add("--expert", type=int, help="take this expert, by its node")
-    add("--instruction", action="append", default=[], metavar="NAMES", help="what is wrong: rain,…")
+    add("--instruction", action="append", default=[], metavar="TEXT", help=_INSTRUCTION)
     add("--confidence", type=int, choices=(0, 1, 2), help="how sure that is; picks the level")
     add("--insist", action="store_true", help="restore even what is better left as it is")
     add("--strength", type=float, default=AUTOMATIC.strength, help="of restoring, 0 to 1")

@@ -100,8 +100,8 @@ def _run_stream(config: BatchConfig) -> int:
             raise ConfigError(f"{name} does not go with - or a pipe for a file")
     if not is_stream(config.input) and not Path(config.input).is_file():
         raise ConfigError(f"{config.input} is no file")
-    options = _named(config)
-    _check(config)
+    config = dataclasses.replace(config, options=_named(config))
+    _, options = _check(config)
     restorer = open_restorer(config)
     try:
         data = read_stream(config.input)
@@ -137,7 +137,8 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
     files = _find(config)
     config = dataclasses.replace(config, options=files.options)
     refuse_own_input(files.items, files.source, files.target)
-    model, options = _check(config), config.options.digest
+    model, options = _check(config)
+    config = dataclasses.replace(config, options=options)
     path = files.target / MANIFEST
     history = read_history(path) if files.has_manifest else History(records={}, written={})
     plan = plan_batch(
@@ -145,7 +146,7 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
         files.target,
         history,
         model=model,
-        options=options,
+        options=options.digest,
         existing=config.existing,
     )
     if config.dry_run:
@@ -266,8 +267,11 @@ def _find(config: BatchConfig) -> _BatchFiles:
     )
 
 
-def _check(config: BatchConfig) -> str:
-    """Check that the bundle can do what is asked, and return its digest; experts stay closed.
+def _check(config: BatchConfig) -> tuple[str, RestoreOptions]:
+    """Check that the bundle can do what is asked; experts stay closed.
+
+    Returns:
+        The bundle's digest, and the options with their words understood.
 
     Raises:
         ArtefactError: If the bundle's small files are damaged.
@@ -282,8 +286,7 @@ def _check(config: BatchConfig) -> str:
             reason = str(error).partition("\n")[0]
             raise ConfigError(f"--device {config.device} cannot be used here: {reason}") from error
     outline = read_outline(find_bundle(config.bundle))
-    check_options(outline, config.options)
-    return outline.manifest.digest
+    return outline.manifest.digest, check_options(outline, config.options)
 
 
 def _check_report(config: BatchConfig) -> None:

@@ -98,8 +98,8 @@ def open_restorer(config: BatchConfig) -> Restorer:
     return Restorer.load(config.bundle, device, dtype=dtype)
 
 
-def check_options(outline: Outline, options: RestoreOptions) -> None:
-    """Raise before any work if a bundle cannot do what is asked.
+def check_options(outline: Outline, options: RestoreOptions) -> RestoreOptions:
+    """Return options with their words understood; raise if a bundle cannot do what is asked.
 
     Raises:
         ConfigError: If a level, expert or name does not exist, the quality is not 1 to 100, or
@@ -108,11 +108,12 @@ def check_options(outline: Outline, options: RestoreOptions) -> None:
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise ConfigError(f"--quality must be 1 to 100, got {options.quality}")
     try:
-        outline.check_wish(options.wish)
+        wish = outline.check_wish(options.wish)
         if options.wish.tile_px not in {"auto", 0}:
             _check_tiles(outline.manifest, int(options.wish.tile_px), options)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    return dataclasses.replace(options, wish=wish)
 
 
 def restore_photo(

@@ -42,7 +42,10 @@ class RestoreOptions:
     def digest(self) -> str:
         """Hash of the options."""
         own = to_dict(self)
-        return fingerprint(own.pop("wish") | own)
+        wish = own.pop("wish")
+        if not wish["words"]:  # as it was before there were words
+            del wish["words"]
+        return fingerprint(wish | own)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

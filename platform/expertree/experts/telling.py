@@ -21,6 +21,7 @@ def tell(
     *,
     look: Look | None,
     tasks: Sequence[str] = (),
+    words: str = "",
 ) -> Condition:
     """Return what a network is told of whole images.
 
@@ -29,11 +30,12 @@ def tell(
         images: RGB in [0, 1].
         look: What finds it in the images; None tells what is said only.
         tasks: What is wrong with all of them, by name, where somebody says so.
+        words: The same in words, which are said in place of a sentence made of the names.
     """
     found = look(images, config.seen) if look is not None and config.seen else NOTHING
     said = {
         name: value.to(images.device).expand(len(images), *value.shape[1:])
-        for name, value in _encoded(config, tasks).items()
+        for name, value in _encoded(config, tasks, words).items()
     }
     return {**found, **said}
 
@@ -68,11 +70,11 @@ def saying(
     return say
 
 
-def _encoded(config: BackboneConfig, tasks: Sequence[str]) -> Condition:
-    """Return what a network is told when somebody names what is wrong with one image."""
-    if config.sentence_encoder is None or not tasks:
+def _encoded(config: BackboneConfig, tasks: Sequence[str], words: str) -> Condition:
+    """Return what a network is told when somebody says what is wrong with one image."""
+    if config.sentence_encoder is None or not (tasks or words):
         return NOTHING
-    (vector,) = load_encoder(config.sentence_encoder)([sentence_of(tasks)])
+    (vector,) = load_encoder(config.sentence_encoder)([words or sentence_of(tasks)])
     return {"sentence": torch.from_numpy(vector)[None]}
 
 

@@ -25,9 +25,10 @@ from expertree.embedding import (
     save_extractor,
     stored_extractor_hash,
 )
-from expertree.errors import ArtefactError
+from expertree.errors import ArtefactError, OptionError
 from expertree.experts import BackboneConfig, load_expert
 from expertree.experts.adapter import Adapter
+from expertree.experts.conditions import Source
 from expertree.experts.weights import (
     CARD,
     check_root,
@@ -56,6 +57,7 @@ from expertree.routing import (
     save_guide,
     save_router,
 )
+from expertree.routing.instructions import load_reader, read_instruction
 from expertree.storage import Storage
 
 
@@ -68,23 +70,49 @@ class Outline:
         tree: The tree.
         router: The routers, in evaluation mode, on the CPU.
         guide: Guide to what the leaves were trained on, by name.
+        sentence_encoder: Encoder of the sentences that its networks take; None if they take none.
     """
 
     manifest: Manifest
     tree: Tree
     router: Router
     guide: Guide
+    sentence_encoder: str | None
 
-    def check_wish(self, wish: Wish) -> None:
-        """Raise unless an image could be routed as a caller wishes.
+    def check_wish(self, wish: Wish) -> Wish:
+        """Return a wish with its words understood; raise unless an image could be routed so.
 
         Raises:
+            ConfigError: If the encoder of sentences cannot be loaded.
             ValueError: If the level, expert, confidence or a name of the instruction does not
                 exist.
         """
         with torch.inference_mode():
             output = self.router(torch.zeros(1, self.tree.embed_dim))
+        wish = self.understand(wish)
         choose(output, self.tree, self.guide, wish)
+        return wish
+
+    def understand(self, wish: Wish) -> Wish:
+        """Return a wish with the names that its words mean, if it names nothing yet.
+
+        The networks' own encoder reads them. Words that mean nothing to it are still told to the
+        networks, and name nothing to the routers. Words that are names alone become the names.
+
+        Raises:
+            ConfigError: If that encoder cannot be loaded.
+            OptionError: If the networks take no sentences, and there is more than names.
+        """
+        if not wish.words or wish.instruction:
+            return wish
+        read_text = None if self.sentence_encoder is None else load_reader(self.sentence_encoder)
+        try:
+            names, words = read_instruction(wish.words, self.guide.names, read_text)
+        except OptionError:
+            if read_text is None:
+                raise
+            return wish
+        return dataclasses.replace(wish, instruction=names, words=words)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +126,7 @@ class Bundle:
         tree: The tree.
         router: The routers, in evaluation mode, on the CPU.
         guide: Guide to what the leaves were trained on, by name.
+        backbones: Sizes of each expert's network, by node.
     """
 
     directory: Storage
@@ -106,11 +135,23 @@ class Bundle:
     tree: Tree
     router: Router
     guide: Guide
+    backbones: Mapping[int, BackboneConfig]
 
     @property
     def outline(self) -> Outline:
         """What decides which wishes it can meet."""
-        return Outline(manifest=self.manifest, tree=self.tree, router=self.router, guide=self.guide)
+        return Outline(
+            manifest=self.manifest,
+            tree=self.tree,
+            router=self.router,
+            guide=self.guide,
+            sentence_encoder=_encoder_of(self.backbones.values()),
+        )
+
+    @property
+    def seen(self) -> frozenset[Source]:
+        """What its networks are told that the extractor finds in whole images."""
+        return frozenset(source for own in self.backbones.values() for source in own.seen)
 
     def entry(self, node: int) -> ExpertEntry:
         """Return the manifest's entry for one expert.
@@ -125,10 +166,9 @@ class Bundle:
         """Return the sizes of one expert's network.
 
         Raises:
-            ArtefactError: If its card cannot be read.
             ValueError: If the tree has no such expert.
         """
-        return read_card(self.directory.sub(self.entry(node).folder)).backbone
+        return self.backbones[self.entry(node).node]
 
     def load_expert(self, node: int) -> nn.Module:
         """Read one expert as a network of its own, in evaluation mode, on the CPU.
@@ -221,19 +261,28 @@ def read_outline(directory: Storage) -> Outline:
     """Read what decides which wishes a bundle can meet; its large files stay closed and unchecked.
 
     Raises:
-        ArtefactError: If the manifest, the tree or the routers are missing, changed or of another
-            format; names the file.
+        ArtefactError: If the manifest, the tree, the routers or an expert's card are missing,
+            changed or of another format; names the file.
     """
     manifest = read_manifest(directory)
-    for name in PART_FILES:
-        if name.startswith(("tree/", "router/")):
-            check_file(directory, name, manifest)
+    kinds = {entry.backbone: entry for entry in reversed(manifest.experts)}.values()
+    parts = [name for name in PART_FILES if name.startswith(("tree/", "router/"))]
+    for name in (*parts, *(entry.files[0] for entry in kinds)):
+        check_file(directory, name, manifest)
     return Outline(
         manifest=manifest,
         tree=load_tree(directory.sub("tree")),
         router=load_router(directory.sub("router")),
         guide=load_guide(directory.sub("router")),
+        sentence_encoder=_encoder_of(
+            read_card(directory.sub(entry.folder)).backbone for entry in kinds
+        ),
     )
+
+
+def _encoder_of(backbones: Iterable[BackboneConfig]) -> str | None:
+    """Return the encoder of the sentences that networks take; None if all take none."""
+    return next(filter(None, (own.sentence_encoder for own in backbones)), None)
 
 
 def _file_names(experts: Iterable[ExpertEntry]) -> list[str]:
@@ -275,6 +324,10 @@ def _load_parts(directory: Storage, manifest: Manifest) -> Bundle:
         tree=tree,
         router=load_router(directory.sub("router")),
         guide=load_guide(directory.sub("router")),
+        backbones={
+            entry.node: read_card(directory.sub(entry.folder)).backbone
+            for entry in manifest.experts
+        },
     )
     _check_fit(bundle)
     _check_experts(directory, manifest)

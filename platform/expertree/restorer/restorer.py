@@ -137,6 +137,7 @@ class Restorer:
         Raises:
             ValueError: As `route`.
         """
+        wish = self.bundle.outline.understand(wish)
         return choose(output, self.tree, self.bundle.guide, wish)
 
     def restore(
@@ -234,18 +235,20 @@ class Restorer:
     def tell(self, node: int, images: Float[Tensor, "b 3 h w"], wish: Wish) -> Condition:
         """Return what an expert is told of whole images of one size; most are told nothing.
 
-        An instruction is said to networks that take sentences; the others find out for themselves.
+        Words, or else an instruction, are said to networks that take sentences; the others find out
+        for themselves.
 
         Raises:
-            ArtefactError: If the expert's card cannot be read.
             ConfigError: If the encoder of its sentences cannot be loaded.
             ValueError: If the tree has no such expert.
         """
+        wish = self.bundle.outline.understand(wish)
         return tell(
             self.bundle.backbone(node),
             images.to(self.device),
             look=functools.partial(look, self._extractor),
             tasks=wish.instruction,
+            words=wish.words,
         )
 
     @contextlib.contextmanager

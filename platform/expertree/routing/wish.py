@@ -22,9 +22,12 @@ class Wish:
         expert: Expert to take, by its node.
         instruction: What is wrong with the image, by names of `bundle.guide`; leaves that hold
             little of it are not chosen.
+        words: The same in the caller's own words. Networks that take sentences are told them as
+            they are. Where `instruction` names nothing, the names that they mean are read from
+            them; a bundle whose networks take no sentences reads names with commas between only.
         confidence: How sure that is, 0, 1 or 2, which picks the level; in place of `level`.
         insist: Whether to choose an expert even if none is predicted to make the image better. A
-            level, an expert, an instruction or a confidence has the same effect.
+            level, an expert, an instruction, words or a confidence has the same effect.
         strength: How much of the restoration is mixed into the image, from 0 (the image to the
             bit; no expert runs) to 1 (the restoration to the bit); see `images.mixing.mix`.
         tile_px: Longest side of a tile; 0 for the whole image at once; `auto` starts with large
@@ -34,6 +37,7 @@ class Wish:
     level: int | None = None
     expert: int | None = None
     instruction: Sequence[str] = ()
+    words: str = ""
     confidence: int | None = None
     insist: bool = False
     strength: float = 1.0
@@ -73,5 +77,5 @@ def choose(output: RouterOutput, tree: Tree, guide: Guide, wish: Wish) -> list[R
         level=level,
         expert=wish.expert,
         leaf_mask=guide.leaf_mask(wish.instruction) if wish.instruction else None,
-        insist=wish.insist,
+        insist=wish.insist or bool(wish.words),
     )

@@ -28,6 +28,7 @@ def describe_model(bundle: Bundle, model_id: str | None = None) -> Model:
         digest=digest,
         groups=tree.groups,
         names=bundle.guide.names,
+        takes_sentences=bundle.outline.sentence_encoder is not None,
         nodes=tuple(_describe_node(node, tree, bundle.guide) for node in tree.nodes),
         experts=tuple(_describe_expert(entry, bundle) for entry in manifest.experts),
         num_parameters=sum(entry.num_parameters for entry in manifest.experts),

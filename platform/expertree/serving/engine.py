@@ -174,6 +174,7 @@ class Model:
         digest: Hash of the model's content; models with equal digests restore alike.
         groups: Number of nodes on each level.
         names: Names that an instruction may have: degradations, then their degrees.
+        takes_sentences: Whether its networks are told what is wrong in the caller's own words.
         nodes: Nodes of the tree, by index.
         experts: Experts, in the order of their nodes.
         num_parameters: Scalars in all experts' networks.
@@ -184,6 +185,7 @@ class Model:
     digest: str
     groups: tuple[int, ...]
     names: tuple[str, ...]
+    takes_sentences: bool
     nodes: tuple[ModelNode, ...]
     experts: tuple[Expert, ...]
     num_parameters: int

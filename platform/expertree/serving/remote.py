@@ -21,11 +21,13 @@ from torch import Tensor
 
 from expertree.embedding.views import visible_part
 from expertree.errors import (
+    ExpertreeError,
     MemoryShortageError,
     OptionError,
     OverloadError,
     UnavailableError,
 )
+from expertree.experts.conditions import WINDOW, window_of
 from expertree.images.tiling import Canvas, OnTile, Place, TilePlan, blend_tiles
 from expertree.restorer.tiles import plans_to_try, restore_in_tiles
 from expertree.routing import TilePx, Wish
@@ -39,7 +41,7 @@ from expertree.serving.engine import (
     to_tensor,
     untouched,
 )
-from expertree.serving.replica_work import RouteRequest, Tile, TileResult
+from expertree.serving.replica_work import Judged, RouteRequest, Telling, Tile, TileResult
 
 T = TypeVar("T")
 
@@ -67,6 +69,7 @@ class Release:
         pools: Deployment that holds each expert, by node.
         multiples_px: Multiple of the sides on which each expert works, by node.
         multiplexed: Deployments whose replicas hold some of their experts only.
+        looks_at_all: Whether experts are told of more of an image than its view shows.
     """
 
     app: str
@@ -77,6 +80,7 @@ class Release:
     pools: Mapping[int, str]
     multiples_px: Mapping[int, int]
     multiplexed: frozenset[str]
+    looks_at_all: bool
 
 
 class Backend(Protocol):
@@ -85,8 +89,8 @@ class Backend(Protocol):
     Both raise `ReplicaLostError` where a replica went away, `OverloadError` where too many wait.
     """
 
-    async def judge(self, release: Release, request: RouteRequest) -> Routed | OptionError:
-        """Choose the expert for an image."""
+    async def judge(self, release: Release, request: RouteRequest) -> Judged | ExpertreeError:
+        """Choose the expert for an image, and find what it is told of it; see `Judge.judge`."""
         ...
 
     async def restore(self, release: Release, tile: Tile) -> TileResult:
@@ -137,7 +141,7 @@ class ReleaseEngine:
     async def route(self, pixels: Pixels, wish: Wish) -> Routed:
         """Choose the expert for an image on the current release; see `Engine.route`."""
         with self._pinned() as release:
-            return await self._judge(release, pixels, wish)
+            return (await self._judge(release, pixels, wish, tells=False)).routed
 
     async def restore(
         self, pixels: Pixels, wish: Wish, *, on_tile: OnTile | None = None
@@ -157,27 +161,41 @@ class ReleaseEngine:
         finally:
             self._in_use[release.app] -= 1
 
-    async def _judge(self, release: Release, pixels: Pixels, wish: Wish) -> Routed:
+    async def _judge(self, release: Release, pixels: Pixels, wish: Wish, *, tells: bool) -> Judged:
         begin = time.perf_counter()
         part = visible_part(pixels, release.view, release.view_px)
-        request = RouteRequest(part=np.ascontiguousarray(part), wish=wish)
+        request = RouteRequest(
+            part=np.ascontiguousarray(part),
+            wish=wish,
+            tells=tells,
+            whole=np.ascontiguousarray(pixels) if tells and release.looks_at_all else None,
+        )
         answer = await self._retry(lambda: self._backend.judge(release, request), patient=False)
-        if isinstance(answer, OptionError):
+        if isinstance(answer, ExpertreeError):
             raise answer
-        route_s = answer.seconds["route"]
+        route_s = answer.routed.seconds["route"]
         queue_s = time.perf_counter() - begin - route_s
-        return dataclasses.replace(answer, seconds={"queue": queue_s, "route": route_s})
+        seconds = {"queue": queue_s, "route": route_s}
+        return dataclasses.replace(
+            answer, routed=dataclasses.replace(answer.routed, seconds=seconds)
+        )
 
     async def _restore(
         self, release: Release, pixels: Pixels, wish: Wish, on_tile: OnTile | None
     ) -> RestoredPixels:
-        routed = await self._judge(release, pixels, wish)
+        judged = await self._judge(release, pixels, wish, tells=True)
+        routed = judged.routed
         if routed.expert is None:
             return untouched(pixels, routed)
         begin = time.perf_counter()
         plans = _plans(pixels, wish.tile_px, release.multiples_px[routed.expert])
         work = _ImageOnReplicas(
-            self, release=release, expert=routed.expert, pixels=pixels, on_tile=on_tile
+            self,
+            release=release,
+            expert=routed.expert,
+            pixels=pixels,
+            told=judged.told,
+            on_tile=on_tile,
         )
         tiled = await restore_in_tiles(plans, work.restore)
         restored = await asyncio.to_thread(to_pixels, tiled.image[0], pixels.dtype)
@@ -256,10 +274,12 @@ class _ImageOnReplicas:
         release: Release,
         expert: int,
         pixels: Pixels,
+        told: Telling,
         on_tile: OnTile | None,
     ) -> None:
         self._engine, self._release = engine, release
         self._expert, self._pixels, self._on_tile = expert, pixels, on_tile
+        self._told = told
         self._num_done = 0
         self.network_s = 0.0
 
@@ -279,7 +299,10 @@ class _ImageOnReplicas:
     async def _tile(self, plan: TilePlan, place: Place) -> Tensor:
         rows, columns = plan.extent(place)
         part = np.ascontiguousarray(self._pixels[rows, columns])
-        tile = Tile(expert=self._expert, pixels=part, whole=plan.num_tiles == 1)
+        told = self._told
+        if told:
+            told = {**told, WINDOW: window_of(rows, columns, *self._pixels.shape[:2]).numpy()}
+        tile = Tile(expert=self._expert, pixels=part, whole=plan.num_tiles == 1, told=told)
         # Once a tile is done, the others wait for their turn and are not refused.
         pixels, network_s = await self._engine.restore_tile(
             self._release, tile, patient=self._num_done > 0

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -11,16 +11,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from expertree.errors import ArtefactError, OptionError
-from expertree.experts.conditions import Informed
+from expertree.errors import ArtefactError, ExpertreeError, MemoryShortageError, OptionError
+from expertree.experts.conditions import NOTHING, Condition
+from expertree.hierarchy import ROOT
 from expertree.memory import free_cached_memory, is_out_of_memory
 from expertree.restorer import Restorer
-from expertree.routing import RouterOutput, Wish
+from expertree.routing import AUTOMATIC, Route, RouterOutput, Wish
 from expertree.serving.describe import describe_route
 from expertree.serving.engine import Pixels, Routed, to_pixels, to_tensor
 
-Group: TypeAlias = tuple[int, tuple[int, ...], str]
-"""Expert, shape and type of tiles that may go through a network together."""
+Group: TypeAlias = tuple[int, tuple[int, ...], str, tuple[str, ...]]
+"""Expert, shape, type, and names of what they are told, of tiles that may go through a network
+together; what they are told may differ."""
+
+Telling: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
+"""A condition of one image, as it travels between processes; see `experts.conditions`."""
 
 SELF_TEST_PX = 64
 """Sides of the image that every expert must restore before a replica counts as healthy."""
@@ -35,16 +40,19 @@ class Tile:
         pixels: Pixels of that part, as the caller sent them.
         whole: Whether it is the whole image. Then the answer has the pixels' type and range; else
             it is the network's own output, to be blended with others before anything is rounded.
+        told: What the expert is told of the whole image, and where the part lies in it; nothing
+            for most experts.
     """
 
     expert: int
     pixels: Pixels
     whole: bool
+    told: Telling = dataclasses.field(default_factory=dict)
 
     @property
     def group(self) -> Group:
         """The group of tiles that may go through the network together."""
-        return self.expert, self.pixels.shape, self.pixels.dtype.str
+        return self.expert, self.pixels.shape, self.pixels.dtype.str, tuple(sorted(self.told))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -68,14 +76,31 @@ class RouteRequest:
     Attributes:
         part: Part of the image that the extractor's view uses; see `views.visible_part`.
         wish: What the caller wants of the choice.
+        tells: Whether the chosen expert will restore the image, and must be told of it.
+        whole: All of the image, where experts are told of more than the view shows.
     """
 
     part: Pixels
     wish: Wish
+    tells: bool = False
+    whole: Pixels | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Judged:
+    """An image that was judged.
+
+    Attributes:
+        routed: The choice.
+        told: What the chosen expert is to be told, if it was asked for.
+    """
+
+    routed: Routed
+    told: Telling
 
 
 class Judge:
-    """Chooses experts for images, several at a time."""
+    """Chooses experts for images, several at a time, and finds what they are told of them."""
 
     def __init__(self, restorer: Restorer, model: str) -> None:
         """Use a restorer's extractor and routers.
@@ -86,10 +111,20 @@ class Judge:
         """
         self._restorer, self._model = restorer, model
 
-    def judge(self, requests: Sequence[RouteRequest]) -> list[Routed | OptionError]:
-        """Return the choice for each image, or an `OptionError` where a wish cannot be met.
+    def test(self) -> None:
+        """Raise unless sentences can be read, where the bundle's networks take them.
 
-        The time taken is shared evenly among the images, under `route`.
+        Raises:
+            ConfigError: If their encoder cannot be loaded; says what to install.
+        """
+        if self._restorer.bundle.outline.sentence_encoder is not None:
+            self._restorer.tell(ROOT, _test_image()[None], Wish(words="remove the noise"))
+
+    def judge(self, requests: Sequence[RouteRequest]) -> list[Judged | ExpertreeError]:
+        """Return the choice for each image, or an error that concerns it alone.
+
+        These are `OptionError` where a wish cannot be met, and `MemoryShortageError` where an image
+        is too large to be looked at. The time taken is shared evenly, under `route`.
         """
         begin = time.perf_counter()
         outputs: dict[int, RouterOutput] = {}
@@ -97,22 +132,35 @@ class Judge:
             images = torch.stack([to_tensor(requests[place].part) for place in places])
             output = self._restorer.judge(images)
             outputs |= {place: output.rows([row]) for row, place in enumerate(places)}
-        answers = [
-            self._choose(outputs[place], request.wish) for place, request in enumerate(requests)
-        ]
+        answers = [self._answer(outputs[place], own) for place, own in enumerate(requests)]
         seconds = {"route": (time.perf_counter() - begin) / len(requests)}
         return [
-            answer if isinstance(answer, OptionError) else _with_seconds(answer, seconds)
+            answer if isinstance(answer, ExpertreeError) else _with_seconds(answer, seconds)
             for answer in answers
         ]
 
-    def _choose(self, output: RouterOutput, wish: Wish) -> Routed | OptionError:
+    def _answer(self, output: RouterOutput, request: RouteRequest) -> Judged | ExpertreeError:
         try:
-            (route,) = self._restorer.choose(output, wish)
+            (route,) = self._restorer.choose(output, request.wish)
         except ValueError as error:
             return OptionError(str(error))
+        try:
+            told = self._tell(route, request) if request.tells else NOTHING
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            free_cached_memory()
+            return MemoryShortageError("there is not enough memory to look at all of the image")
         bundle = self._restorer.bundle
-        return describe_route(route, bundle.tree, bundle.guide, model=self._model, seconds={})
+        routed = describe_route(route, bundle.tree, bundle.guide, model=self._model, seconds={})
+        return Judged(routed=routed, told={name: own.cpu().numpy() for name, own in told.items()})
+
+    def _tell(self, route: Route, request: RouteRequest) -> Condition:
+        """Return what the chosen expert is told of one image, to the bit as `Restorer` tells it."""
+        if route.expert is None:
+            return NOTHING
+        pixels = request.part if request.whole is None else request.whole
+        return self._restorer.tell(route.expert, to_tensor(pixels)[None], request.wish)
 
 
 class TileWorker:
@@ -148,19 +196,12 @@ class TileWorker:
             network: Network of the expert; by default the restorer's own.
 
         Raises:
-            ArtefactError: If the values are not finite, the size has changed, or the expert must be
-                told of the whole image, which does not travel to replicas.
+            ArtefactError: If the values are not finite, or the size has changed.
         """
-        ramp = torch.linspace(0.0, 1.0, SELF_TEST_PX)
-        hill = ramp.outer(ramp)
-        image = torch.stack([hill, ramp.expand_as(hill), 1.0 - hill])
+        image = _test_image()
+        told = self._restorer.tell(expert, image[None], AUTOMATIC)
         with self._expert(expert, network) as chosen, torch.inference_mode():
-            if isinstance(chosen, Informed):
-                raise ArtefactError(
-                    f"expert {expert} of {self._restorer.bundle.directory.uri} is told of the "
-                    "whole image, which replicas do not see; serve it without Ray"
-                )
-            restored = self._through(chosen, image[None])[0]
+            restored = self._through(chosen, image[None], told)[0]
         if restored.shape != image.shape or not bool(restored.isfinite().all()):
             raise ArtefactError(
                 f"expert {expert} of {self._restorer.bundle.directory.uri} does not restore a "
@@ -180,7 +221,8 @@ class TileWorker:
         self, expert: nn.Module, tiles: Sequence[Tile]
     ) -> list[np.ndarray[Any, Any] | None]:
         try:
-            restored = self._through(expert, torch.stack([to_tensor(t.pixels) for t in tiles]))
+            batch = torch.stack([to_tensor(tile.pixels) for tile in tiles])
+            restored = self._through(expert, batch, _stacked([tile.told for tile in tiles]))
             return [_as_asked(row, tile) for row, tile in zip(restored, tiles, strict=True)]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -192,9 +234,25 @@ class TileWorker:
         return [self._together(expert, [tile])[0] for tile in tiles]
 
     def _through(
-        self, expert: nn.Module, batch: Float[Tensor, "b 3 h w"]
+        self, expert: nn.Module, batch: Float[Tensor, "b 3 h w"], told: Condition
     ) -> Float[Tensor, "b 3 h w"]:
-        return cast("Tensor", expert(batch.to(self._restorer.device))).cpu()
+        device = self._restorer.device
+        condition = ({name: own.to(device) for name, own in told.items()},) if told else ()
+        return cast("Tensor", expert(batch.to(device), *condition)).cpu()
+
+
+def _test_image() -> Float[Tensor, "3 h w"]:
+    ramp = torch.linspace(0.0, 1.0, SELF_TEST_PX)
+    hill = ramp.outer(ramp)
+    return torch.stack([hill, ramp.expand_as(hill), 1.0 - hill])
+
+
+def _stacked(tellings: Sequence[Telling]) -> Condition:
+    """Return the condition of a batch, whose tiles are told of the same things."""
+    return {
+        name: torch.from_numpy(np.concatenate([own[name] for own in tellings]))
+        for name in tellings[0]
+    }
 
 
 def _as_asked(restored: Float[Tensor, "3 h w"], tile: Tile) -> np.ndarray[Any, Any]:
@@ -212,5 +270,5 @@ def _by_shape(requests: Sequence[RouteRequest]) -> list[list[int]]:
     return list(found.values())
 
 
-def _with_seconds(routed: Routed, seconds: dict[str, float]) -> Routed:
-    return dataclasses.replace(routed, seconds=seconds)
+def _with_seconds(judged: Judged, seconds: dict[str, float]) -> Judged:
+    return dataclasses.replace(judged, routed=dataclasses.replace(judged.routed, seconds=seconds))

@@ -140,7 +140,7 @@ class HttpConfig:
 
     text_model: str | None = None
     """Folder or name of a sentence embedding, to read instructions in free text; without one only
-    names are understood. Needs the extra `text`."""
+    names are understood, and whatever the model's own networks take. Needs the extra `text`."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for an origin that is not scheme and host, or two keys of one name."""

@@ -24,10 +24,12 @@ from expertree.batch import command, listing, restoring
 from expertree.batch.arguments import parse
 from expertree.batch.command import in_this_process, run
 from expertree.batch.manifest import MANIFEST
+from expertree.batch.settings import RestoreOptions
 from expertree.images.io import to_u8
 from expertree.images.photo_file import read_photo
 from expertree.routing import Wish
 from scarce import KINDS, run_out_of_memory
+from told import INSTRUCT, told_restorer
 
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
 
@@ -473,6 +475,34 @@ def test_half_precision_gives_nearly_the_same(photos, tmp_path, restore, dtype: 
     full, half = (np.array(opened(tmp_path / f"{n}.png")) for n in ("full", "half"))
     difference = np.abs(full.astype(int) - half)
     assert 0 < difference.max() < 16
+
+
+def test_words_reach_a_network_that_takes_sentences_and_are_told_apart(
+    photos, tmp_path, parts, capsys
+) -> None:
+    restorer, words = told_restorer(parts, tmp_path, INSTRUCT), "take the rain off, please"
+
+    def restore(said: str) -> int:
+        own = ["--bundle", str(tmp_path / "bundle"), "-i", str(photos / "c.png"), "--overwrite"]
+        own += ["-o", str(tmp_path / "out"), "--instruction", said]
+        return run(parse(own, program="test", description=""), in_this_process)
+
+    assert restore(words) == DONE
+    image = read_photo((photos / "c.png").read_bytes(), max_pixels=None).tensor()
+    expected = to_u8(restorer.restore(image, Wish(words=words)).image)
+    assert np.array_equal(np.array(opened(tmp_path / "out" / "c.png"))[..., :3], expected)
+    assert restore(words) == DONE
+    assert "0 of 1 restored" in capsys.readouterr().out
+    assert restore("rain") == DONE
+    assert "1 of 1 restored" in capsys.readouterr().out
+
+
+def test_options_without_words_have_the_digest_of_before_there_were_words() -> None:
+    named = RestoreOptions(wish=Wish(instruction=("rain",), confidence=1))
+    assert (RestoreOptions().digest, named.digest) == (
+        "91c6ace5616f845d0e35",
+        "8465f32f6dfea0d42762",
+    )
 
 
 @pytest.mark.parametrize(

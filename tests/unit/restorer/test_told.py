@@ -1,58 +1,20 @@
 """Bundles of networks that are told of the whole image: it reaches every tile."""
 
-import dataclasses
-
 import pytest
 import torch
 
 from expertree.errors import ArtefactError
-from expertree.experts import ExpertJob, RecipeConfig
-from expertree.experts.backbones import build_backbone
-from expertree.experts.backbones.instructir import InstructIRConfig
-from expertree.experts.backbones.sler_ir import SLERIRConfig
 from expertree.experts.conditions import WINDOW
 from expertree.experts.sentences import hashed
-from expertree.experts.weights import save_expert
-from expertree.restorer import Restorer
+from expertree.restorer import read_outline
 from expertree.routing import Wish
-from expertree.serving.replica_work import TileWorker
 from expertree.storage import Storage
-
-ONES = {"encoder": (1, 1, 1), "middle": 1, "decoder": (1, 1, 1)}
-SIZES = {"width": 4, "heads": (1, 1, 2, 2), "refinement": 1, "router_hidden": 8, "router_dim": 4}
-INSTRUCT = InstructIRConfig(
-    width=4, encoder=(1, 1), middle=1, decoder=(1, 1), told_width=8, embed_dim=16
-)
-SLER = SLERIRConfig(**ONES, **SIZES, embed_dim=16, prior_width=8)
-
-
-def with_experts(parts, folder, backbone, extractor=None):
-    """The parts of a bundle whose experts are all of one kind, and unlike each other."""
-    experts = {}
-    for node in parts.experts:
-        torch.manual_seed(node)
-        network = build_backbone(backbone)
-        for value in network.parameters():
-            if value.ndim > 1:
-                torch.nn.init.normal_(value, std=0.2)
-        experts[node] = Storage.open(folder / f"expert-{node}")
-        job = ExpertJob(
-            key=f"e{node}",
-            backbone=backbone,
-            recipe=RecipeConfig(),
-            num_samples=8,
-            seed=node,
-            extractor=(extractor or parts.extractor).uri,
-        )
-        save_expert(experts[node], network.state_dict(), job)
-    return dataclasses.replace(parts, experts=experts)
+from told import INSTRUCT, SLER, told_restorer, with_experts
 
 
 @pytest.fixture
 def restorer(parts, tmp_path):
-    target = Storage.open(tmp_path / "bundle")
-    with_experts(parts, tmp_path, SLER).write(target)
-    return Restorer.load(tmp_path / "bundle")
+    return told_restorer(parts, tmp_path, SLER)
 
 
 @pytest.fixture
@@ -94,25 +56,60 @@ def test_an_image_at_once_is_what_the_network_makes_of_it(restorer):
     assert torch.equal(restored, expected)
 
 
-def test_an_instruction_reaches_a_network_that_takes_sentences(parts, tmp_path):
-    with_experts(parts, tmp_path, INSTRUCT).write(Storage.open(tmp_path / "bundle"))
-    restorer = Restorer.load(tmp_path / "bundle")
+@pytest.fixture
+def instructed(parts, tmp_path):
+    return told_restorer(parts, tmp_path, INSTRUCT)
+
+
+def test_an_instruction_reaches_a_network_that_takes_sentences(instructed):
     image = torch.rand(3, 48, 40)
-    said = restorer.tell(0, image[None], Wish(expert=0, instruction=("noise", "rain")))
+    said = instructed.tell(0, image[None], Wish(expert=0, instruction=("noise", "rain")))
     (sentence,) = hashed(["remove the noise and remove the rain"])
     assert torch.equal(said["sentence"][0], torch.from_numpy(sentence))
-    assert set(restorer.tell(0, image[None], Wish(expert=0))) == {"embedding"}
+    assert set(instructed.tell(0, image[None], Wish(expert=0))) == {"embedding"}
     images = [
-        restorer.restore(image, Wish(expert=0, instruction=names)).image
+        instructed.restore(image, Wish(expert=0, instruction=names)).image
         for names in ((), ("noise",), ("rain",))
     ]
     assert not torch.equal(images[0], images[1])
     assert not torch.equal(images[1], images[2])
 
 
-def test_replicas_which_see_tiles_alone_refuse_such_experts(restorer):
-    with pytest.raises(ArtefactError, match=r"expert 0 .* is told of the whole image"):
-        TileWorker(restorer).test(0)
+def test_words_reach_it_as_they_are_and_lead_by_the_names_that_they_mean(instructed):
+    image, words = torch.rand(3, 48, 40), "Could you take the RAIN off, please?"
+    wish = instructed.bundle.outline.understand(Wish(words=words))
+    assert (wish.instruction, wish.words) == (("rain",), words)
+    said = instructed.tell(0, image[None], Wish(words=words))
+    assert torch.equal(said["sentence"][0], torch.from_numpy(hashed([words])[0]))
+    by_name = instructed.route(image, Wish(instruction=("rain",)))
+    assert instructed.route(image, Wish(words=words)) == by_name
+    named = instructed.restore(image, Wish(instruction=("rain",))).image
+    assert not torch.equal(instructed.restore(image, Wish(words=words)).image, named)
+
+
+def test_words_that_name_nothing_are_still_said(instructed):
+    image, words = torch.rand(3, 48, 40), "qwertz uiop"
+    assert instructed.bundle.outline.understand(Wish(words=words)) == Wish(words=words)
+    said = instructed.tell(0, image[None], Wish(words=words))
+    assert torch.equal(said["sentence"][0], torch.from_numpy(hashed([words])[0]))
+    assert instructed.route(image, Wish(words=words)).expert is not None
+
+
+def test_words_that_are_names_are_the_names(instructed, restorer):
+    for own in (instructed, restorer):
+        found = own.bundle.outline.understand(Wish(words="rain, Noise"))
+        assert found == Wish(instruction=("rain", "noise"))
+
+
+def test_networks_that_take_no_sentences_take_names_only(restorer):
+    with pytest.raises(ValueError, match="unknown degradation 'take the rain off'"):
+        restorer.route(torch.rand(3, 48, 40), Wish(words="take the rain off"))
+
+
+def test_an_outline_read_from_disk_understands_the_same(instructed):
+    outline = read_outline(instructed.bundle.directory)
+    assert outline.sentence_encoder == INSTRUCT.text
+    assert outline.check_wish(Wish(words="take the rain off")).instruction == ("rain",)
 
 
 def test_networks_that_are_told_by_another_extractor_are_no_part_of_the_bundle(parts, tmp_path):

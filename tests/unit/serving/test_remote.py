@@ -1,9 +1,7 @@
 """The gateways' engine: the images of `Restorer`, whoever restores the tiles, in whatever order."""
 
 import asyncio
-import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,49 +15,13 @@ from expertree.errors import (
     OverloadError,
     UnavailableError,
 )
+from expertree.experts.conditions import Condition
 from expertree.routing import AUTOMATIC, Wish
-from expertree.serving.deployments import GatewayConfig
-from expertree.serving.describe import describe_model
-from expertree.serving.engine import Pixels, Routed
-from expertree.serving.remote import Release, ReleaseEngine, ReplicaLostError
-from expertree.serving.replica_work import Judge, RouteRequest, Tile, TileResult, TileWorker
+from expertree.serving.engine import Pixels
+from expertree.serving.remote import ReleaseEngine, ReplicaLostError
+from expertree.serving.replica_work import Judged, RouteRequest, Tile
+from replicas import CONFIG, Replicas, engine_of, random_u8
 from scarce import KINDS, run_out_of_memory
-
-CONFIG = GatewayConfig()
-
-
-class Replicas:
-    """A backend in this process; the last of tiles that are asked for together is done first."""
-
-    def __init__(self, restorer: Restorer) -> None:
-        self.model = describe_model(restorer.bundle)
-        self.judging, self.worker = Judge(restorer, self.model.digest), TileWorker(restorer)
-        self.tiles: list[Tile] = []
-        self.apps: set[str] = set()
-        self.most_at_once = self.at_once = 0
-        self.before: Callable[[Tile, int], object] = lambda _tile, _number: None
-
-    async def judge(self, release: Release, request: RouteRequest) -> Routed | OptionError:
-        self.apps.add(release.app)
-        return self.judging.judge([request])[0]
-
-    async def restore(self, release: Release, tile: Tile) -> TileResult:
-        self.apps.add(release.app)
-        self.tiles.append(tile)
-        number = len(self.tiles)
-        async with self._counted():
-            self.before(tile, number)
-            await asyncio.sleep(0.02 / number)
-            return self.worker.run([tile])[0]
-
-    @contextlib.asynccontextmanager
-    async def _counted(self) -> AsyncIterator[None]:
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            yield
-        finally:
-            self.at_once -= 1
 
 
 @pytest.fixture(scope="module")
@@ -70,29 +32,6 @@ def restorer(bundle_path: Path) -> Restorer:
 @pytest.fixture
 def replicas(restorer: Restorer) -> Replicas:
     return Replicas(restorer)
-
-
-def engine_of(replicas: Replicas, restorer: Restorer) -> ReleaseEngine:
-    bundle = restorer.bundle
-    engine = ReleaseEngine(replicas, CONFIG)
-    engine.switch(
-        Release(
-            app="app",
-            bundle="bundle",
-            model=replicas.model,
-            view=bundle.extractor.config.view,
-            view_px=bundle.extractor.config.view_px,
-            pools={},
-            multiples_px={entry.node: entry.multiple_px for entry in bundle.manifest.experts},
-            multiplexed=frozenset(),
-        )
-    )
-    return engine
-
-
-def random_u8(height_px: int, width_px: int) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(("height_px", "width_px"), [(1, 1), (1, 70), (40, 50), (129, 95)])
@@ -160,10 +99,10 @@ def limit_memory(
 ) -> None:
     through = replicas.worker._through
 
-    def limited(expert: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    def limited(expert: torch.nn.Module, batch: torch.Tensor, told: Condition) -> torch.Tensor:
         if max(batch.shape[-2:]) > largest_px:
             run_out_of_memory(kind)
-        return through(expert, batch)
+        return through(expert, batch, told)
 
     patch.setattr(replicas.worker, "_through", limited)
 
@@ -175,10 +114,10 @@ def test_a_group_that_is_too_large_for_memory_is_done_one_by_one(
     tiles = [Tile(expert=0, pixels=random_u8(24, 24) // n, whole=True) for n in (1, 2, 3)]
     together = [done.pixels for done in worker.run(tiles)]
 
-    def limited(expert: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    def limited(expert: torch.nn.Module, batch: torch.Tensor, told: Condition) -> torch.Tensor:
         if len(batch) > 1:
             run_out_of_memory("cpu")
-        return through(expert, batch)
+        return through(expert, batch, told)
 
     monkeypatch.setattr(worker, "_through", limited)
     for one, other in zip(worker.run(tiles), together, strict=True):
@@ -200,8 +139,9 @@ def test_questions_of_several_sizes_are_judged_as_each_by_itself(
             images[place], Wish(level=wishes[place].level, instruction=wishes[place].instruction)
         )
         answer = answers[place]
-        assert isinstance(answer, Routed)
-        assert (answer.expert, answer.leaf, answer.level) == (route.expert, route.leaf, route.level)
+        assert isinstance(answer, Judged)
+        own = answer.routed
+        assert (own.expert, own.leaf, own.level) == (route.expert, route.leaf, route.level)
 
 
 def test_a_lost_piece_is_done_by_another_replica(restorer: Restorer, replicas: Replicas) -> None:

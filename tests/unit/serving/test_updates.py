@@ -35,6 +35,7 @@ def release(app: str) -> Release:
         pools={},
         multiples_px={},
         multiplexed=frozenset(),
+        looks_at_all=False,
     )
 
 

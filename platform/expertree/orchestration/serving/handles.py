@@ -13,11 +13,10 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle
 
-from expertree.errors import OptionError, OverloadError, UnavailableError
+from expertree.errors import ExpertreeError, OverloadError, UnavailableError
 from expertree.orchestration.serving.replicas import ROUTER
-from expertree.serving.engine import Routed
 from expertree.serving.remote import Release, ReplicaLostError
-from expertree.serving.replica_work import RouteRequest, Tile, TileResult
+from expertree.serving.replica_work import Judged, RouteRequest, Tile, TileResult
 
 
 class Handles:
@@ -32,11 +31,11 @@ class Handles:
         self._retry_after_s = retry_after_s
         self._handles: dict[tuple[str, str], DeploymentHandle[Any]] = {}
 
-    async def judge(self, release: Release, request: RouteRequest) -> Routed | OptionError:
+    async def judge(self, release: Release, request: RouteRequest) -> Judged | ExpertreeError:
         """Have a router replica choose the expert for an image."""
         with self._named_errors():
             handle = self._handle(release, ROUTER)
-            answer: Routed | OptionError = await handle.judge.remote(request)
+            answer: Judged | ExpertreeError = await handle.judge.remote(request)
             return answer
 
     async def restore(self, release: Release, tile: Tile) -> TileResult:

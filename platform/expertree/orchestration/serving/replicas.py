@@ -11,7 +11,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from torch import nn
 
-from expertree.errors import OptionError
+from expertree.errors import ExpertreeError
 from expertree.orchestration.serving.metrics import SIZES, Counter, Histogram
 from expertree.restorer import Restorer
 from expertree.serving.deployments import (
@@ -21,12 +21,12 @@ from expertree.serving.deployments import (
     place_experts,
 )
 from expertree.serving.describe import describe_model
-from expertree.serving.engine import Routed
 from expertree.serving.grouped import GroupedQueue
 from expertree.serving.remote import Release
 from expertree.serving.replica_work import (
     Group,
     Judge,
+    Judged,
     RouteRequest,
     Tile,
     TileResult,
@@ -44,12 +44,16 @@ class RouterReplica:
     """Chooses experts for images, in batches, in a thread of its own."""
 
     def __init__(self, bundle: str, config: ServingConfig, *_pools: DeploymentHandle[Any]) -> None:
-        """Open the bundle and check all of it.
+        """Open the bundle, check all of it, and load the encoder of sentences, if it has one.
 
         Args:
             bundle: Directory or URI of the bundle.
             config: Configuration of the application.
             _pools: Handles that make the pools part of the release's application; not called.
+
+        Raises:
+            ArtefactError: If the bundle is damaged.
+            ConfigError: If sentences cannot be read here.
         """
         router = config.router
         self._bundle, self._config = bundle, config
@@ -57,6 +61,7 @@ class RouterReplica:
         self._model = describe_model(self._restorer.bundle)
         self._judge = Judge(self._restorer, self._model.digest)
         self._thread = one_thread(router)
+        self._thread.submit(self._judge.test).result()
         batched: Any = self._batched  # the decorator's methods are not in its annotation
         batched.set_max_batch_size(router.max_batch_size)
         batched.set_batch_wait_timeout_s(router.batch_wait_s)
@@ -64,13 +69,13 @@ class RouterReplica:
             "expertree_router_batch_size", "Images that were judged together.", buckets=SIZES
         )
 
-    async def judge(self, request: RouteRequest) -> Routed | OptionError:
-        """Choose the expert for an image."""
-        answer: Routed | OptionError = await self._batched(request)
+    async def judge(self, request: RouteRequest) -> Judged | ExpertreeError:
+        """Choose the expert for an image, and find what it is told of it."""
+        answer: Judged | ExpertreeError = await self._batched(request)
         return answer
 
     @serve.batch
-    async def _batched(self, requests: list[RouteRequest]) -> list[Routed | OptionError]:
+    async def _batched(self, requests: list[RouteRequest]) -> list[Judged | ExpertreeError]:
         self._batch_size.add(len(requests))
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._judge.judge, requests)
@@ -90,6 +95,7 @@ class RouterReplica:
             multiplexed=frozenset(
                 POOL + pool.name for pool in self._config.pools if pool.max_experts is not None
             ),
+            looks_at_all=bool(bundle.seen - {"embedding"}),
         )
 
 

@@ -9,6 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 import expertree
+from expertree.routing.instructions import ReadText, load_reader
 from expertree.serving.engine import Engine
 from expertree.serving.http import contract
 from expertree.serving.http.auth import make_admission
@@ -16,7 +17,6 @@ from expertree.serving.http.endpoints import Endpoints
 from expertree.serving.http.job_endpoints import JobEndpoints
 from expertree.serving.http.middleware import HeadMiddleware, RequestMiddleware
 from expertree.serving.http.operations import add_operations
-from expertree.serving.http.options import ReadText
 from expertree.serving.http.page_files import DOCS, INDEX, page_response, read_page
 from expertree.serving.http.problems import install
 from expertree.serving.http.request import RequestReader
@@ -25,7 +25,6 @@ from expertree.serving.jobs import Jobs, JobTable, LocalJobs
 from expertree.serving.metrics import Metrics
 from expertree.serving.service import Service
 from expertree.serving.settings import HttpConfig
-from expertree.serving.text import load_reader
 
 _DESCRIPTION = (
     "Restores photographs with a tree of experts: an image is judged once, one expert is chosen, "

@@ -20,7 +20,7 @@ _OPTIONS: dict[str, tuple[Json, str]] = {
         {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}},
         (
             "What is wrong with the image, by the names that `/v1/models` lists, several with "
-            "commas between; or free text, where the endpoint understands it."
+            "commas between; or free text, where `free_text` there says so."
         ),
     ),
     "confidence": (

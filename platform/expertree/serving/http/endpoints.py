@@ -155,7 +155,7 @@ class Endpoints:
         """
         await self._reader.service.model()
         models = await self._reader.service.engine.models()
-        free_text = self._reader.read_text is not None
+        free_text = self._reader.read_text is not None or models[0].takes_sentences
         return json_response(ModelsAnswer(models=models, free_text=free_text))
 
     async def model(self, model_id: str) -> Response:

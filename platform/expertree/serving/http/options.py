@@ -4,26 +4,29 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from expertree.errors import OptionError
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
 from expertree.routing import AUTOMATIC, TilePx, Wish
 from expertree.routing.guide import CONFIDENCES
+from expertree.routing.instructions import ReadText, read_instruction
 from expertree.serving.engine import Model
 from expertree.serving.http.problems import ProblemError
 from expertree.serving.settings import Limits
 
 T = TypeVar("T")
 
-ReadText: TypeAlias = Callable[[str, tuple[str, ...]], tuple[str, ...]]
-"""Function from text and a model's names to the names that it means; `OptionError` if none."""
-
 MIN_TILE_PX = 64
 """Smallest tile that may be asked for."""
 
 MAX_TEXT = 300
 """Most letters of an instruction."""
+
+_NO_TEXT = (
+    "{!r} is more than names, and free text is not set up on this endpoint (the extra 'text' and a "
+    "text_model)."
+)
 
 _WHOLE = re.compile(r"[0-9]{1,6}")
 _DECIMAL = re.compile(r"-?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})?")
@@ -79,20 +82,23 @@ def read_options(
         model: The model that serves.
         limits: Limits on tiles.
         names: Names of the options that may be given.
-        read_text: Reader of free text; without it an instruction is made of the model's names.
+        read_text: Reader of free text; without it an instruction is made of the model's names,
+            unless the model itself takes sentences.
 
     Raises:
         ProblemError: If an option is unknown, given twice, or wrong; names it.
     """
     values = _by_name(given, names)
     single = {name: own[0] for name, own in values.items()}
+    instruction, words = _instruction(values.get("instruction", []), model, read_text)
     if "level" in single and "confidence" in single:
         raise _wrong("level", "Level and confidence both pick the level; give one.")
     return RequestOptions(
         wish=Wish(
             level=_get(single, "level", lambda text: _level(text, model), None),
             expert=_get(single, "expert", lambda text: _expert(text, model), None),
-            instruction=_instruction(values.get("instruction", []), model.names, read_text),
+            instruction=instruction,
+            words=words,
             confidence=_get(single, "confidence", _confidence, None),
             insist=_get(single, "insist", _flag, default=False),
             strength=_get(single, "strength", _strength, AUTOMATIC.strength),
@@ -192,34 +198,26 @@ def _flag(text: str) -> bool:
 
 
 def _instruction(
-    values: Iterable[str], names: tuple[str, ...], read_text: ReadText | None
-) -> tuple[str, ...]:
-    """Return the names that instructions give, apart or with commas; all else is free text."""
-    meant: dict[str, None] = {}
-    for value in values:
+    values: Iterable[str], model: Model, read_text: ReadText | None
+) -> tuple[tuple[str, ...], str]:
+    """Return the names that instructions mean, and their words where they are more than names.
+
+    Words that cannot be read here reach a model that takes sentences all the same.
+    """
+    names, given = model.names, list(values)
+    for value in given:
         if len(value) > MAX_TEXT:
             raise _wrong("instruction", f"An instruction has at most {MAX_TEXT} letters.")
-        parts = [part.strip().lower() for part in value.split(",") if part.strip()]
-        if not parts:
+        if not value.strip(" ,"):
             raise _wrong("instruction", f"The instruction is empty; name {_listed(names)}.")
-        if all(part in names for part in parts):
-            meant |= dict.fromkeys(parts)
-        else:
-            meant |= dict.fromkeys(_understood(value, names, read_text))
-    return tuple(meant)
-
-
-def _understood(text: str, names: tuple[str, ...], read_text: ReadText | None) -> tuple[str, ...]:
-    if read_text is None:
-        raise _wrong(
-            "instruction",
-            f"{text[:80]!r} is more than names, and free text is not set up on this endpoint (the "
-            f"extra 'text' and a text_model). Name {_listed(names)}.",
-        )
+    text = ", ".join(value.strip() for value in given)
     try:
-        return read_text(text, names)
+        return read_instruction(text, names, read_text)
     except OptionError as error:
-        raise _wrong("instruction", f"{error} Name {_listed(names)}.") from error
+        if model.takes_sentences:
+            return (), text
+        why = _NO_TEXT.format(text[:80]) if read_text is None else str(error)
+        raise _wrong("instruction", f"{why} Name {_listed(names)}.") from error
 
 
 def _listed(names: tuple[str, ...]) -> str:

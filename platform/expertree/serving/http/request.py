@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from expertree.errors import DeadlineError
+from expertree.routing.instructions import ReadText
 from expertree.serving.budget import MemoryShare
 from expertree.serving.engine import Model
 from expertree.serving.http.middleware import response_exit_stack
-from expertree.serving.http.options import ReadText, RequestOptions, read_options
+from expertree.serving.http.options import RequestOptions, read_options
 from expertree.serving.http.request_body import read_body
 from expertree.serving.service import Service
 

@@ -8,7 +8,8 @@ import pytest
 
 from expertree.degradation.registry import DEFAULT_TASKS, REGISTRY
 from expertree.errors import ConfigError, OptionError
-from expertree.serving.text import PHRASES, load_reader, make_reader
+from expertree.experts.sentences import HASHING, sentences_for
+from expertree.routing.instructions import PHRASES, load_reader, make_reader, read_instruction
 
 NAMES = ("haze", "noise", "rain", "medium noise", "smudge")
 
@@ -53,6 +54,48 @@ def test_each_clause_names_what_it_is_nearest_to(text: str, names: tuple[str, ..
 def test_words_that_name_nothing_are_refused(text: str) -> None:
     with pytest.raises(OptionError):
         make_reader(embed)(text, NAMES)
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_the_encoder_without_weights_reads_no_wrong_name_into_sentences(*, unseen: bool) -> None:
+    read, names, num_read = load_reader(HASHING), DEFAULT_TASKS, 0
+    for task in names:
+        for sentence in sentences_for((task,), unseen=unseen):
+            try:
+                found = read(sentence, names)
+            except OptionError:
+                continue
+            assert found == (task,), sentence
+            num_read += 1
+    asked = sum(len(sentences_for((task,), unseen=unseen)) for task in names)
+    assert num_read >= (0.3 if unseen else 1.0) * asked
+
+
+@pytest.mark.parametrize("text", ["remove the person", "make it better", "fix it please"])
+def test_words_that_every_wish_has_name_nothing_to_it(text: str) -> None:
+    with pytest.raises(OptionError):
+        load_reader(HASHING)(text, DEFAULT_TASKS)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Rain, noise", (("rain", "noise"), "")),
+        ("noise,noise", (("noise",), "")),
+        ("haze, take the rain off", (("haze", "rain"), "haze, take the rain off")),
+        (" take the rain off ", (("rain",), "take the rain off")),
+    ],
+)
+def test_an_instruction_is_names_or_words_or_both(
+    text: str, expected: tuple[tuple[str, ...], str]
+) -> None:
+    assert read_instruction(text, NAMES, make_reader(embed)) == expected
+
+
+def test_without_a_reader_an_instruction_is_names() -> None:
+    assert read_instruction("rain, haze", NAMES, None) == (("rain", "haze"), "")
+    with pytest.raises(OptionError, match="unknown degradation 'fog'; this model knows haze"):
+        read_instruction("rain, fog", NAMES, None)
 
 
 def test_without_the_extra_a_text_model_is_refused_with_what_to_install(

@@ -1,0 +1,66 @@
+"""Tiny networks that are told of the whole image, and bundles of them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expertree.experts import BackboneConfig, ExpertJob, RecipeConfig
+from expertree.experts.backbones import build_backbone
+from expertree.experts.backbones.instructir import InstructIRConfig
+from expertree.experts.backbones.lora_ir import LoRAIRConfig
+from expertree.experts.backbones.sler_ir import SLERIRConfig
+from expertree.experts.weights import save_expert
+from expertree.restorer import Restorer
+from expertree.storage import Storage
+
+ONES = {"encoder": (1, 1, 1), "middle": 1, "decoder": (1, 1, 1)}
+SIZES = {"width": 4, "heads": (1, 1, 2, 2), "refinement": 1, "router_hidden": 8, "router_dim": 4}
+INSTRUCT = InstructIRConfig(
+    width=4, encoder=(1, 1), middle=1, decoder=(1, 1), told_width=8, embed_dim=16
+)
+SLER = SLERIRConfig(**ONES, **SIZES, embed_dim=16, prior_width=8)
+LORA = LoRAIRConfig(
+    width=4,
+    encoder=(1, 1),
+    middle=1,
+    decoder=(1, 1),
+    rank=2,
+    alpha=4,
+    embed_dim=16,
+    router_hidden=8,
+    router_dim=8,
+    gate_hidden=8,
+)
+TOLD: dict[str, BackboneConfig] = {"instructir": INSTRUCT, "sler_ir": SLER, "lora_ir": LORA}
+
+
+def with_experts(
+    parts: Any, folder: Path, backbone: BackboneConfig, extractor: Storage | None = None
+) -> Any:
+    """The parts of a bundle whose experts are all of one kind, and unlike each other."""
+    experts = {}
+    for node in parts.experts:
+        torch.manual_seed(node)
+        network = build_backbone(backbone)
+        for value in network.parameters():
+            if value.ndim > 1:
+                torch.nn.init.normal_(value, std=0.2)
+        experts[node] = Storage.open(folder / f"expert-{node}")
+        job = ExpertJob(
+            key=f"e{node}",
+            backbone=backbone,
+            recipe=RecipeConfig(),
+            num_samples=8,
+            seed=node,
+            extractor=(extractor or parts.extractor).uri,
+        )
+        save_expert(experts[node], network.state_dict(), job)
+    return dataclasses.replace(parts, experts=experts)
+
+
+def told_restorer(parts: Any, folder: Path, backbone: BackboneConfig) -> Restorer:
+    """A restorer over a bundle in `folder / "bundle"`."""
+    with_experts(parts, folder, backbone).write(Storage.open(folder / "bundle"))
+    return Restorer.load(folder / "bundle")
