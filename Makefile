@@ -20,6 +20,9 @@ export RAY_USAGE_STATS_ENABLED := 0
 export RAY_AUTH_TOKEN_PATH := $(CURDIR)/$(TOKEN)
 unexport RAY_AUTH_TOKEN RAY_ADDRESS
 unexport PYTHONPATH VIRTUAL_ENV
+# Each worker and each test run imports thousands of modules: without their compiled files
+# (__pycache__), importing torch takes 7 s instead of 3.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.ray
 
@@ -48,12 +47,3 @@ def test_a_killed_node_leaves_nothing_and_the_head_stays(local_cluster: Any) -> 
     node.kill()
     assert node.processes() == []
     assert local_cluster.num_alive_nodes() >= 1
-
-
-def test_tasks_run_on_both_nodes(two_nodes: Cluster) -> None:
-    @ray.remote(num_cpus=2, scheduling_strategy="SPREAD")
-    def node_id() -> str:
-        return ray.get_runtime_context().get_node_id()
-
-    assert len(two_nodes.worker_nodes) == 2
-    assert len(set(ray.get([node_id.remote() for _ in range(8)]))) == 2

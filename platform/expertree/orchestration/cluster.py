@@ -144,7 +144,7 @@ def _start(config: ClusterConfig) -> None:
         ray.init(
             address="local",
             num_cpus=cores * CPUS_PER_CORE,
-            include_dashboard=config.dashboard,
+            include_dashboard=config.starts_dashboard,
             **quiet,
         )
     except Exception as error:  # Ray raises this class itself, where its dashboard starts too late

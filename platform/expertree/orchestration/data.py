@@ -5,6 +5,7 @@ through the object store, every output file has one writer and a name that depen
 alone, and a stage that was killed resumes after the files that it has written.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,26 +26,32 @@ def for_each(
     on_gpu: bool = False,
     arguments: tuple[Any, ...] = (),
 ) -> Files:
-    """Run units of work in tasks, or in a pool of actors if `work` is a class; see `Runner`."""
+    """Run units of work in tasks; see `Runner`.
+
+    A class is built once in each process that takes a task. Such processes stay when the stage
+    ends, with all that they have imported, for the next stage and for lanes; actors of a pool would
+    end, and those of the next stage import torch anew, 3 s of a core each. With GPUs they are
+    actors all the same, as a process keeps its share of a GPU's memory as long as it lives.
+    """
     size = min(num_data_workers(), len(items))
     ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items(
         [{"item": item} for item in items], override_num_blocks=min(len(items), 1000)
     )
     # Ray's types know neither callable classes nor `fn_kwargs`.
-    run: Any = _Unit if isinstance(work, type) else _run_unit
-    if isinstance(work, type):
+    run: Any = _Unit if on_gpu else _run_unit
+    if on_gpu:
         done = dataset.map(
             run,
             fn_constructor_args=(work, arguments),
             compute=ray.data.ActorPoolStrategy(size=size),
             num_cpus=1,
-            num_gpus=int(on_gpu),
+            num_gpus=1,
         )
     else:
         done = dataset.map(
             run,
-            fn_kwargs={"work": work},
+            fn_kwargs={"work": work, "arguments": arguments},
             compute=ray.data.TaskPoolStrategy(size=size),
             num_cpus=1,
         )
@@ -84,9 +91,22 @@ def stream(
 
 
 def _run_unit(
-    row: dict[str, Any], *, work: Callable[[Mapping[str, Any]], Written | None]
+    row: dict[str, Any],
+    *,
+    work: Any,  # noqa: ANN401 - as in `for_each`
+    arguments: tuple[Any, ...],
 ) -> dict[str, Any]:
-    return _told(row["item"], work(row["item"]))
+    run = built(work, *arguments) if isinstance(work, type) else work
+    return _told(row["item"], run(row["item"]))
+
+
+@functools.lru_cache(maxsize=1)
+def built(work: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - whatever the class is
+    """Return the worker that this process has built of a class, or build it.
+
+    `built.cache_clear()` drops it, with what it holds in memory.
+    """
+    return work(*arguments)
 
 
 def _told(item: Mapping[str, Any], written: Written | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from expertree.errors import ExpertreeError, PausedError
 from expertree.orchestration.cluster import is_leaving
+from expertree.orchestration.data import built
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.runner import describe_error
 from expertree.repeating import repeating
@@ -64,6 +65,7 @@ def fit_lane(name: str, dispatcher: Handle, config: ClusterConfig, directory: St
     A lane of one worker trains in this process, in Ray Train's local mode: a controller, and what
     it starts around a worker, are six more processes, whose imports take half a minute of a core.
     """
+    built.cache_clear()  # Of a stage that this process took part in before.
     lane: dict[str, Any] = {"train_loop_config": {"lane": name, "dispatcher": dispatcher}}
     if config.workers_per_lane == 1:
         lane["scaling_config"] = ScalingConfig(num_workers=0)

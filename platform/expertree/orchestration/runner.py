@@ -52,7 +52,7 @@ class _InStore(Generic[T]):
 
 
 class RayRunner:
-    """A runner that maps in Ray Data's tasks and pools of actors, and trains in lanes.
+    """A runner that maps in Ray Data's tasks (or actors), and trains in lanes.
 
     Attributes:
         cluster: How to reach or start the cluster, and what lanes reserve.
@@ -91,7 +91,7 @@ class RayRunner:
         on_gpu: bool = False,
         arguments: tuple[Any, ...] = (),
     ) -> Files:
-        """Run a unit of work for each item: a function in tasks, a class in a pool of actors."""
+        """Run a unit of work for each item in tasks; in a pool of actors where they hold GPUs."""
         self.open()
         return for_each(work, items, on_done, on_gpu=on_gpu, arguments=arguments)
 

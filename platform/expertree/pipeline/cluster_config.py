@@ -22,8 +22,9 @@ class ClusterConfig:
         cpus_per_lane: CPUs that each worker of a lane reserves.
         gpus_per_lane: GPUs that each worker of a lane reserves when `use_gpu` is set.
         lease_s: Seconds of silence after which a lane loses its task to another one.
-        dashboard: Whether to start Ray's dashboard with a private cluster. Without it Ray Train
-            loses track of what a lane of several workers has reserved if it ends abruptly.
+        dashboard: Whether to start Ray's dashboard with a private cluster; None starts it where
+            lanes have several workers. Without it Ray Train loses track of what such a lane has
+            reserved if it ends abruptly. It is some ten processes, and half a minute of a core.
         max_attempts: How often a network is started before it counts as failed. A start that got
             further than all before it, and was cut short by its machine or by an error that may
             pass, does not count.
@@ -43,7 +44,7 @@ class ClusterConfig:
     gpus_per_lane: int = 1
     lease_s: float = 30.0
     max_attempts: int = 3
-    dashboard: bool = True
+    dashboard: bool | None = None
     max_device_hours: float | None = None
     price_per_device_hour: float | None = None
 
@@ -66,6 +67,11 @@ class ClusterConfig:
             raise ValueError(
                 f"max_device_hours must be positive or null, got {self.max_device_hours}"
             )
+
+    @property
+    def starts_dashboard(self) -> bool:
+        """Whether a private cluster gets Ray's dashboard."""
+        return self.workers_per_lane > 1 if self.dashboard is None else self.dashboard
 
     @property
     def devices_per_lane(self) -> int:

@@ -10,8 +10,9 @@ from expertree.errors import ArtefactError, ConfigError
 from expertree.evaluation import Scores
 from expertree.hierarchy import Labels, Tree, load_tree
 from expertree.pipeline.score import INPUTS
+from expertree.pipeline.score_columns import read_scores
 from expertree.pipeline.stages import key_of, stage_key
-from expertree.pipeline.tables import read_embeddings, read_labels, read_names, read_scores
+from expertree.pipeline.tables import read_embeddings, read_labels, read_names
 from expertree.pipeline.tree import assign_here
 from expertree.routing import Guide, make_guide, node_table
 from expertree.storage import Storage

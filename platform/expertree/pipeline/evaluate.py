@@ -41,9 +41,10 @@ from expertree.pipeline.provenance import source_commit
 from expertree.pipeline.routers import leaves_of_training
 from expertree.pipeline.runner import OnDone
 from expertree.pipeline.score import CLASSICAL, INPUTS
+from expertree.pipeline.score_columns import read_scores
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import StageTime, Workbench, key_of
-from expertree.pipeline.tables import read_embeddings, read_labels, read_names, read_scores
+from expertree.pipeline.tables import read_embeddings, read_labels, read_names
 from expertree.pipeline.tree import read_rows
 from expertree.routing import Route, Router, decide
 from expertree.storage import Storage

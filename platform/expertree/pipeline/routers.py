@@ -11,9 +11,10 @@ from expertree.evaluation import gains_over_parent
 from expertree.hierarchy import Labels, Tree, assign
 from expertree.pipeline.experts import ExpertPlan, own_experts
 from expertree.pipeline.runner import OnDone
+from expertree.pipeline.score_columns import join_scores, read_scores
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of
-from expertree.pipeline.tables import join_scores, read_embeddings, read_names, read_scores
+from expertree.pipeline.tables import read_embeddings, read_names
 from expertree.pipeline.tree import Hierarchy, assign_here
 from expertree.routing import make_guide, node_table, save_guide, save_router, train_router
 from expertree.storage import Storage

@@ -80,7 +80,7 @@ class Runner(Protocol):
             items: What to work on.
             on_done: Called with units done and units in all.
             on_gpu: Whether each worker of a class holds a GPU.
-            arguments: Arguments that the class is built with.
+            arguments: Arguments that the class is built with; hashable.
 
         Returns:
             The files that units report as written, by the item's `directory`.

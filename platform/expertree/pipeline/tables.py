@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
 from expertree.degradation.captions import SEPARATOR
-from expertree.evaluation import Scores
 from expertree.hierarchy import Labels
 from expertree.storage import FileRecord, Storage, describe, read_together, storage_errors
 
@@ -187,17 +186,3 @@ def leaf_files(names: Sequence[str], leaves: Sequence[int]) -> list[str]:
     """Return those files of the shard stage that belong to some leaves."""
     wanted = {leaf_directory(leaf) for leaf in leaves}
     return [name for name in names if name.partition("/")[0] in wanted]
-
-
-def join_scores(parts: Sequence[Scores]) -> Scores:
-    """Join the scores of one expert on several sets, one after the other."""
-    names = [f.name for f in dataclasses.fields(Scores)]
-    return Scores(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
-
-
-def read_scores(directory: Storage) -> Scores:
-    """Read a column of scores, in the order of the patches' ids."""
-    table = read_table(directory, "scores.parquet")
-    return Scores(
-        **{f.name: table[f.name].to_numpy().astype(np.float64) for f in dataclasses.fields(Scores)}
-    )

@@ -11,9 +11,10 @@ from expertree.evaluation import average
 from expertree.hierarchy import ROOT, Tree
 from expertree.pipeline.routers import train_router_on
 from expertree.pipeline.runner import OnDone, Runner
+from expertree.pipeline.score_columns import read_scores
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of
-from expertree.pipeline.tables import read_embeddings, read_labels, read_scores
+from expertree.pipeline.tables import read_embeddings, read_labels
 from expertree.pipeline.tree import cut_tree
 from expertree.routing import decide, load_router, node_table, routed_scores
 from expertree.routing.losses import choice_nodes

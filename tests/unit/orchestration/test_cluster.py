@@ -19,3 +19,10 @@ def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPat
         connect(ClusterConfig(address="a:1")),
     ):
         pass
+
+
+def test_a_private_cluster_has_a_dashboard_if_its_lanes_need_one_or_somebody_asks() -> None:
+    assert not ClusterConfig().starts_dashboard
+    assert ClusterConfig(workers_per_lane=2).starts_dashboard
+    assert ClusterConfig(dashboard=True).starts_dashboard
+    assert not ClusterConfig(workers_per_lane=2, dashboard=False).starts_dashboard

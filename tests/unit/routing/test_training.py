@@ -1,5 +1,6 @@
 """Training on tables whose right answers are known."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -74,6 +75,26 @@ def train(
     )
 
 
+@pytest.fixture(scope="module")
+def plain(tree: Tree) -> TrainedRouter:
+    """A router that was trained on `make_samples`."""
+    return train(tree, make_samples(tree, 600, seed=1))
+
+
+@pytest.fixture(scope="module")
+def with_clean(tree: Tree) -> TrainedRouter:
+    """A router that was trained on `with_clean_ones`, with no caution."""
+    samples, _ = with_clean_ones(tree, make_samples(tree, 600, seed=1))
+    return train(tree, samples, dataclasses.replace(QUICK, caution=0.0))
+
+
+def cautious(trained: TrainedRouter, caution: float) -> TrainedRouter:
+    """The same router with other caution, which counts when it decides and not in its training."""
+    router = copy.deepcopy(trained.router)
+    router.caution = caution
+    return dataclasses.replace(trained, router=router)
+
+
 def routes_of(tree: Tree, trained: TrainedRouter, samples: Samples) -> list[Route]:
     points = torch.from_numpy(tree.standardise(samples.embeddings))
     with torch.inference_mode():
@@ -85,9 +106,13 @@ def routed_psnr(tree: Tree, trained: TrainedRouter, samples: Samples) -> np.ndar
 
 
 @pytest.mark.parametrize("objective", ["cost", "expected_l1"])
-def test_routes_of_new_samples_beat_every_fixed_level(tree: Tree, objective: Objective) -> None:
-    config = dataclasses.replace(QUICK, objective=objective)
-    trained = train(tree, make_samples(tree, 600, seed=1), config)
+def test_routes_of_new_samples_beat_every_fixed_level(
+    tree: Tree, plain: TrainedRouter, objective: Objective
+) -> None:
+    trained = plain
+    if objective != QUICK.objective:
+        config = dataclasses.replace(QUICK, objective=objective)
+        trained = train(tree, make_samples(tree, 600, seed=1), config)
     new = make_samples(tree, 300, seed=2)
     best_fixed = max(
         new.psnr[np.arange(300), [tree.node_at(leaf, level) for leaf in new.leaves]].mean()
@@ -98,9 +123,10 @@ def test_routes_of_new_samples_beat_every_fixed_level(tree: Tree, objective: Obj
     assert best - routed < 0.4 * (best - best_fixed)
 
 
-def test_what_every_expert_would_spoil_is_left_as_it_is_and_nothing_else(tree: Tree) -> None:
-    samples, _ = with_clean_ones(tree, make_samples(tree, 600, seed=1))
-    trained = train(tree, samples)
+def test_what_every_expert_would_spoil_is_left_as_it_is_and_nothing_else(
+    tree: Tree, with_clean: TrainedRouter
+) -> None:
+    trained = cautious(with_clean, QUICK.caution)
     new, is_clean = with_clean_ones(tree, make_samples(tree, 300, seed=2))
     stays = np.array([route.expert is None for route in routes_of(tree, trained, new)])
     assert stays[is_clean].mean() > 0.95
@@ -108,11 +134,12 @@ def test_what_every_expert_would_spoil_is_left_as_it_is_and_nothing_else(tree: T
     assert trained.router.as_is_margin_db == QUICK.as_is_margin_db
 
 
-def test_caution_leaves_more_pictures_alone_that_are_unlike_all_before(tree: Tree) -> None:
+def test_caution_leaves_more_pictures_alone_that_are_unlike_all_before(
+    tree: Tree, with_clean: TrainedRouter
+) -> None:
     """Halfway between those that experts help and those that they spoil."""
-    samples, is_clean = with_clean_ones(tree, make_samples(tree, 400, seed=1))
-    bold = train(tree, samples, dataclasses.replace(QUICK, caution=0.0))
-    careful = train(tree, samples, dataclasses.replace(QUICK, caution=2.0))
+    samples, is_clean = with_clean_ones(tree, make_samples(tree, 600, seed=1))
+    bold, careful = with_clean, cautious(with_clean, 2.0)
     left = {"bold": 0, "careful": 0}
     for shift in (1.0, 1.5, 2.0, 2.5):
         strange = dataclasses.replace(samples, embeddings=samples.embeddings - shift * tree.std)
@@ -147,6 +174,15 @@ def test_the_best_pass_is_judged_by_the_decision_with_its_margin(tree: Tree) -> 
     assert [epoch.held_out_regret_db for epoch in trained.curve] == [config.cap_db] * 2
 
 
+def test_caution_changes_no_weight_and_is_kept_with_the_router(tree: Tree) -> None:
+    samples, short = make_samples(tree, 60, seed=1), dataclasses.replace(QUICK, num_epochs=1)
+    bold, careful = (
+        train(tree, samples, dataclasses.replace(short, caution=caution)) for caution in (0.0, 2.0)
+    )
+    assert to_bytes(bold) == to_bytes(careful)
+    assert (bold.router.caution, careful.router.caution) == (0.0, 2.0)
+
+
 def test_training_is_the_same_to_the_last_bit_for_one_seed(tree: Tree) -> None:
     samples = make_samples(tree, 150, seed=1)
     short = dataclasses.replace(QUICK, num_epochs=3)
@@ -177,7 +213,8 @@ def test_the_estimate_of_the_degradation_lies_nearest_to_the_centroid_of_its_lea
     tree: Tree,
 ) -> None:
     samples = make_samples(tree, 600, seed=1)
-    trained = train(tree, samples, dataclasses.replace(QUICK, alpha=1.0, learning_rate=3e-3))
+    config = dataclasses.replace(QUICK, alpha=1.0, learning_rate=3e-3, num_cost_heads=1)
+    trained = train(tree, samples, config)
     points = torch.from_numpy(tree.standardise(samples.embeddings))
     with torch.inference_mode():
         estimate = trained.router(points).degradation.numpy()
@@ -185,10 +222,9 @@ def test_the_estimate_of_the_degradation_lies_nearest_to_the_centroid_of_its_lea
     assert (distances.argmin(axis=1) == samples.leaves).mean() > 0.95
 
 
-def test_the_best_pass_on_held_out_samples_is_kept(tree: Tree) -> None:
-    trained = train(tree, make_samples(tree, 300, seed=1))
-    assert trained.held_out_regret_db <= min(epoch.held_out_regret_db for epoch in trained.curve)
-    assert not trained.router.training
+def test_the_best_pass_on_held_out_samples_is_kept(plain: TrainedRouter) -> None:
+    assert plain.held_out_regret_db <= min(epoch.held_out_regret_db for epoch in plain.curve)
+    assert not plain.router.training
 
 
 @pytest.mark.parametrize("objective", ["cost", "paper"])
