@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from expertree.embedding import look
 from expertree.experts.adapter import Adapter
-from expertree.experts.conditions import WINDOW, Condition, window_of
+from expertree.experts.choices import run_network, shares_of
+from expertree.experts.conditions import NOTHING, WINDOW, Condition, window_of
 from expertree.experts.telling import tell
 from expertree.hierarchy import ROOT, Tree
 from expertree.images.arrays import ImageU8
@@ -43,6 +44,8 @@ class Restoration(Generic[ImageT]):
         num_tiles: Tiles it was restored in; 1 for the whole image at once, 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
         seconds: Seconds by stage: `route`, and `restore` if an expert ran.
+        layers: For each layer of its network that has experts of its own, the share of tiles that
+            each has taken; empty for networks without such layers.
     """
 
     image: ImageT
@@ -50,6 +53,7 @@ class Restoration(Generic[ImageT]):
     num_tiles: int
     num_retries: int
     seconds: Mapping[str, float]
+    layers: tuple[tuple[float, ...], ...] = ()
 
 
 class Restorer:
@@ -170,7 +174,7 @@ class Restorer:
             return Restoration(
                 image=_copy(image), route=route, num_tiles=0, num_retries=0, seconds=seconds
             )
-        tiled = self._run(route.expert, batch, wish, overlap_px, on_tile)
+        tiled, layers = self._run(route.expert, batch, wish, overlap_px, on_tile)
         restored = mix(image, _like(tiled.image, image), wish.strength)
         return Restoration(
             image=restored,
@@ -178,6 +182,7 @@ class Restorer:
             num_tiles=tiled.num_tiles,
             num_retries=tiled.num_retries,
             seconds=seconds | {"restore": time.perf_counter() - routed},
+            layers=layers,
         )
 
     @contextlib.contextmanager
@@ -219,17 +224,18 @@ class Restorer:
         wish: Wish,
         overlap_px: int,
         on_tile: OnTile | None,
-    ) -> Tiled:
-        told = self.tell(node, batch, wish)
+    ) -> tuple[Tiled, tuple[tuple[float, ...], ...]]:
+        told, chosen = self.tell(node, batch, wish), list[Tensor]()
         sides_px = cast("tuple[int, int]", tuple(batch.shape[-2:]))
-        return restore_here(
-            functools.partial(self._operator, node, told, sides_px),
+        tiled = restore_here(
+            functools.partial(self._operator, node, told, sides_px, chosen),
             batch,
             tile_px=wish.tile_px,
             overlap_px=overlap_px,
             multiple_px=self.bundle.entry(node).multiple_px,
             on_tile=on_tile,
         )
+        return tiled, shares_of(chosen)
 
     @torch.inference_mode()
     def tell(self, node: int, images: Float[Tensor, "b 3 h w"], wish: Wish) -> Condition:
@@ -253,21 +259,35 @@ class Restorer:
 
     @contextlib.contextmanager
     def _operator(
-        self, node: int, told: Condition, sides_px: tuple[int, int], plan: TilePlan
+        self,
+        node: int,
+        told: Condition,
+        sides_px: tuple[int, int],
+        chosen: list[Tensor],
+        plan: TilePlan,
     ) -> Iterator[Operator]:
-        """Give an expert as an operator on a plan's tiles, which travel to `device` and back."""
-        places = plan.tiles()
+        """Give an expert as an operator on a plan's tiles, which travel to `device` and back.
 
-        def condition() -> tuple[Condition, ...]:
+        What its layers choose for each tile is put into `chosen`, which begins anew.
+        """
+        places = plan.tiles()
+        chosen.clear()
+
+        def condition() -> Condition:
             if not told:
-                return ()
+                return NOTHING
             window = window_of(*plan.extent(next(places)), *sides_px).to(self.device)
-            return ({**told, WINDOW: window},)
+            return {**told, WINDOW: window}
 
         with self.expert(node) as expert, self._computing():
-            yield lambda tile: cast("Tensor", expert(tile.to(self.device), *condition())).to(
-                tile.device
-            )
+
+            def operate(tile: Tensor) -> Tensor:
+                restored, own = run_network(expert, tile.to(self.device), condition())
+                if own is not None:
+                    chosen.append(own.cpu())
+                return restored.to(tile.device)
+
+            yield operate
 
     def _computing(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which experts compute in `dtype`."""

@@ -101,6 +101,8 @@ class RestoredPixels:
         num_retries: Times that memory ran out and the tiles were halved.
         seconds: Seconds by stage: `queue`, `route`, `restore`; for tiles that run at the same time,
             the time that the caller waited.
+        layers: For each layer of its network that has experts of its own, the share of tiles that
+            each has taken; empty for networks without such layers.
     """
 
     pixels: Pixels
@@ -108,6 +110,7 @@ class RestoredPixels:
     num_tiles: int
     num_retries: int
     seconds: Mapping[str, float]
+    layers: tuple[tuple[float, ...], ...] = ()
 
 
 def untouched(pixels: Pixels, route: Routed) -> RestoredPixels:

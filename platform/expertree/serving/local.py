@@ -141,6 +141,7 @@ class LocalEngine:
             num_tiles=done.num_tiles,
             num_retries=done.num_retries,
             seconds={**routed.seconds, "restore": done.seconds["restore"]},
+            layers=done.layers,
         )
 
     def _described(self, route: Route, queue_s: float, route_s: float) -> Routed:

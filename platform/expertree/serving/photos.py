@@ -54,6 +54,7 @@ class RestoredFile:
         num_tiles: Tiles it was restored in; 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
         seconds: Seconds by stage.
+        layers: What layers with experts of their own chose; see `RestoredPixels`.
     """
 
     data: bytes
@@ -63,6 +64,7 @@ class RestoredFile:
     num_tiles: int
     num_retries: int
     seconds: Mapping[str, float]
+    layers: tuple[tuple[float, ...], ...] = ()
 
 
 def decode(data: bytes, max_pixels: int) -> DecodedPhoto:
@@ -127,4 +129,5 @@ def _file(
             **restored.seconds,
             "encode": time.perf_counter() - begin,
         },
+        layers=restored.layers,
     )

@@ -27,6 +27,7 @@ from expertree.errors import (
     OverloadError,
     UnavailableError,
 )
+from expertree.experts.choices import shares_of
 from expertree.experts.conditions import WINDOW, window_of
 from expertree.images.tiling import Canvas, OnTile, Place, TilePlan, blend_tiles
 from expertree.restorer.tiles import plans_to_try, restore_in_tiles
@@ -209,11 +210,12 @@ class ReleaseEngine:
             num_tiles=tiled.num_tiles,
             num_retries=tiled.num_retries,
             seconds={**routed.seconds, "queue": queue_s, "restore": restore_s},
+            layers=shares_of(work.chosen),
         )
 
     async def restore_tile(
         self, release: Release, tile: Tile, *, patient: bool
-    ) -> tuple[np.ndarray[Any, Any], float]:
+    ) -> tuple[np.ndarray[Any, Any], TileResult]:
         """Have an expert restore a tile; another replica takes over what one has lost.
 
         Args:
@@ -222,7 +224,7 @@ class ReleaseEngine:
             patient: Whether to wait where too many wait already.
 
         Returns:
-            Its restored pixels and the seconds in the network, see `TileResult`.
+            Its restored pixels, and the whole result.
 
         Raises:
             MemoryShortageError: If memory does not suffice for the tile.
@@ -236,7 +238,7 @@ class ReleaseEngine:
                 "less of it, or come back later",
                 self._config.retry_after_s,
             )
-        return done.pixels, done.seconds
+        return done.pixels, done
 
     async def _retry(self, call: Callable[[], Awaitable[T]], *, patient: bool) -> T:
         """Call again where a replica was lost; where too many wait, only if patient."""
@@ -265,6 +267,7 @@ class _ImageOnReplicas:
 
     Attributes:
         network_s: Seconds that the tiles of the last plan took in networks, all together.
+        chosen: What layers with experts of their own chose for each of them.
     """
 
     def __init__(
@@ -282,6 +285,7 @@ class _ImageOnReplicas:
         self._told = told
         self._num_done = 0
         self.network_s = 0.0
+        self.chosen: list[Tensor] = []
 
     async def restore(self, plan: TilePlan) -> Tensor:
         """Restore the image by a plan, for `restore_in_tiles`."""
@@ -291,7 +295,7 @@ class _ImageOnReplicas:
             if self._on_tile is not None:
                 self._on_tile(num_done, num_tiles)
 
-        self._num_done, self.network_s = 0, 0.0
+        self._num_done, self.network_s, self.chosen = 0, 0.0, []
         canvas = Canvas((1, 3, *self._pixels.shape[:2]), plan)
         tiles = _begun_ahead(functools.partial(self._tile, plan), plan, self._engine.tiles_at_once)
         return await blend_tiles(tiles, canvas, on_tile=tell, call=asyncio.to_thread)
@@ -304,10 +308,12 @@ class _ImageOnReplicas:
             told = {**told, WINDOW: window_of(rows, columns, *self._pixels.shape[:2]).numpy()}
         tile = Tile(expert=self._expert, pixels=part, whole=plan.num_tiles == 1, told=told)
         # Once a tile is done, the others wait for their turn and are not refused.
-        pixels, network_s = await self._engine.restore_tile(
+        pixels, done = await self._engine.restore_tile(
             self._release, tile, patient=self._num_done > 0
         )
-        self.network_s += network_s
+        self.network_s += done.seconds
+        if done.chosen is not None:
+            self.chosen.append(torch.from_numpy(done.chosen.copy()))
         return await asyncio.to_thread(_to_batch, pixels, whole=tile.whole)
 
 

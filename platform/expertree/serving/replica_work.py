@@ -4,14 +4,15 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from expertree.errors import ArtefactError, ExpertreeError, MemoryShortageError, OptionError
+from expertree.experts.choices import run_network
 from expertree.experts.conditions import NOTHING, Condition
 from expertree.hierarchy import ROOT
 from expertree.memory import free_cached_memory, is_out_of_memory
@@ -63,10 +64,13 @@ class TileResult:
         pixels: Restored pixels: like those of a whole image, else float32 `[3, height, width]`; see
             `Tile.whole`. None where memory did not suffice.
         seconds: Seconds that its whole group took in the network.
+        chosen: int64 `[1, layers, experts]`, ones where a layer of the network has taken an expert
+            of its own for the tile; None where layers have none.
     """
 
     pixels: np.ndarray[Any, Any] | None
     seconds: float
+    chosen: np.ndarray[Any, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -186,7 +190,7 @@ class TileWorker:
         with self._expert(tiles[0].expert, network) as expert, torch.inference_mode():
             found = self._together(expert, tiles)
         seconds = time.perf_counter() - begin
-        return [TileResult(pixels=pixels, seconds=seconds) for pixels in found]
+        return [dataclasses.replace(result, seconds=seconds) for result in found]
 
     def test(self, expert: int, network: nn.Module | None = None) -> None:
         """Raise unless an expert restores a small image to one of the same size.
@@ -201,7 +205,7 @@ class TileWorker:
         image = _test_image()
         told = self._restorer.tell(expert, image[None], AUTOMATIC)
         with self._expert(expert, network) as chosen, torch.inference_mode():
-            restored = self._through(chosen, image[None], told)[0]
+            restored = self._through(chosen, image[None], told)[0][0]
         if restored.shape != image.shape or not bool(restored.isfinite().all()):
             raise ArtefactError(
                 f"expert {expert} of {self._restorer.bundle.directory.uri} does not restore a "
@@ -217,28 +221,35 @@ class TileWorker:
             with self._restorer.expert(node) as own:
                 yield own
 
-    def _together(
-        self, expert: nn.Module, tiles: Sequence[Tile]
-    ) -> list[np.ndarray[Any, Any] | None]:
+    def _together(self, expert: nn.Module, tiles: Sequence[Tile]) -> list[TileResult]:
         try:
             batch = torch.stack([to_tensor(tile.pixels) for tile in tiles])
-            restored = self._through(expert, batch, _stacked([tile.told for tile in tiles]))
-            return [_as_asked(row, tile) for row, tile in zip(restored, tiles, strict=True)]
+            told = _stacked([tile.told for tile in tiles])
+            restored, chosen = self._through(expert, batch, told)
+            return [
+                TileResult(
+                    pixels=_as_asked(restored[row], tile),
+                    seconds=0.0,
+                    chosen=None if chosen is None else chosen[row : row + 1].numpy(),
+                )
+                for row, tile in enumerate(tiles)
+            ]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
         free_cached_memory()
         self.num_memory_retries += 1
         if len(tiles) == 1:
-            return [None]
+            return [TileResult(pixels=None, seconds=0.0)]
         return [self._together(expert, [tile])[0] for tile in tiles]
 
     def _through(
         self, expert: nn.Module, batch: Float[Tensor, "b 3 h w"], told: Condition
-    ) -> Float[Tensor, "b 3 h w"]:
+    ) -> tuple[Float[Tensor, "b 3 h w"], Int[Tensor, "b layers experts"] | None]:
         device = self._restorer.device
-        condition = ({name: own.to(device) for name, own in told.items()},) if told else ()
-        return cast("Tensor", expert(batch.to(device), *condition)).cpu()
+        condition = {name: own.to(device) for name, own in told.items()}
+        restored, chosen = run_network(expert, batch.to(device), condition)
+        return restored.cpu(), None if chosen is None else chosen.cpu()
 
 
 def _test_image() -> Float[Tensor, "3 h w"]:

@@ -1,15 +1,18 @@
 """Bundles of networks that are told of the whole image: it reaches every tile."""
 
 import pytest
+import safetensors.torch
 import torch
 
 from expertree.errors import ArtefactError
 from expertree.experts.conditions import WINDOW
 from expertree.experts.sentences import hashed
-from expertree.restorer import read_outline
+from expertree.restorer import Restorer, read_outline
+from expertree.restorer.compact import write_compact
+from expertree.restorer.export import export_expert
 from expertree.routing import Wish
 from expertree.storage import Storage
-from told import INSTRUCT, SLER, told_restorer, with_experts
+from told import INSTRUCT, SLER, TOLD, told_restorer, with_experts
 
 
 @pytest.fixture
@@ -22,13 +25,13 @@ def calls(restorer, monkeypatch):
     """What the expert of every call was told."""
     found = []
     with restorer.expert(0) as network:
-        forward = network.forward
+        restore = network.restore_and_choose
 
     def recorded(image, condition):
         found.append(condition)
-        return forward(image, condition)
+        return restore(image, condition)
 
-    monkeypatch.setattr(network, "forward", recorded)
+    monkeypatch.setattr(network, "restore_and_choose", recorded)
     return found
 
 
@@ -116,3 +119,17 @@ def test_networks_that_are_told_by_another_extractor_are_no_part_of_the_bundle(p
     strange = with_experts(parts, tmp_path, SLER, extractor=Storage.open(tmp_path / "other"))
     with pytest.raises(ArtefactError, match="the extractor other told the network"):
         strange.write(Storage.open(tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_bundles_of_them_are_halved_and_their_experts_exported(parts, tmp_path, name):
+    restorer = told_restorer(parts, tmp_path, TOLD[name])
+    file = export_expert(restorer.bundle, 0, Storage.open(tmp_path))
+    kept = safetensors.torch.load_file(tmp_path / file)
+    with restorer.expert(0) as network:
+        assert set(kept) == set(network.state_dict())
+    write_compact(restorer.bundle, Storage.open(tmp_path / "half"))
+    image = torch.rand(3, 48, 40)
+    half = Restorer.load(tmp_path / "half").restore(image, Wish(expert=0)).image
+    whole = restorer.restore(image, Wish(expert=0)).image
+    torch.testing.assert_close(half, whole, rtol=0, atol=0.02)

@@ -43,6 +43,9 @@ def test_replicas_give_the_restorers_image_to_the_bit(restorer: Restorer, wish: 
     restored = asyncio.run(engine_of(replicas, restorer).restore(image, wish))
     assert restored.num_tiles == expected.num_tiles
     assert np.array_equal(restored.pixels, expected.image)
+    assert restored.layers == expected.layers
+    assert len(restored.layers) == (8 if restorer.bundle.backbone(0).name == "sler_ir" else 0)
+    assert all(sum(shares) == pytest.approx(1.0) for shares in restored.layers)
     wanted = {*restorer.bundle.seen, WINDOW}
     assert all(set(tile.told) == wanted for tile in replicas.tiles)
     windows = {tuple(tile.told[WINDOW][0]) for tile in replicas.tiles}

@@ -29,6 +29,7 @@ from expertree.experts.backbones.restormer import (
 )
 from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec, PixelLoss
 from expertree.experts.batches import Batch
+from expertree.experts.conditions import NOTHING, Condition
 
 _KERNEL = 7
 """Side of the depth-wise kernels of keys and values where features ask the experts."""
@@ -259,6 +260,20 @@ class MoCEIR(nn.Module):
             return restored
         losses = [one.loss for one in routed if one.loss is not None]
         return restored, torch.stack(losses).mean()
+
+    def restore_and_choose(
+        self, image: Float[Tensor, "b 3 h w"], condition: Condition = NOTHING
+    ) -> tuple[Float[Tensor, "b 3 h w"], Int[Tensor, "b blocks experts"]]:
+        """Restore images as `forward`, and return the experts of their decoder blocks.
+
+        Args:
+            image: Float RGB in [0, 1], any size.
+            condition: Nothing, as this network is told nothing.
+        """
+        del condition
+        restored, routed = self._restore(image, None, None)
+        chosen = torch.stack([one.expert for one in routed], dim=1)
+        return restored, F.one_hot(chosen, len(self.sizes.windows))
 
     def choices(self, image: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b blocks"]:
         """Return the expert that each decoder block sends each image to."""

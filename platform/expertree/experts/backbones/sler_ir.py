@@ -9,7 +9,8 @@ import dataclasses
 from typing import cast
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from expertree.experts.backbones.glgf import Fusion, Injection
@@ -222,6 +223,14 @@ class SLERIR(Informed):
     ) -> Float[Tensor, "b 3 h w"]:
         """Restore images: float RGB in [0, 1], any size; the result is not clipped."""
         return self._restore(image, condition, self._cosines(image, condition), soft=False)
+
+    def restore_and_choose(
+        self, image: Float[Tensor, "b 3 h w"], condition: Condition = NOTHING
+    ) -> tuple[Float[Tensor, "b 3 h w"], Int[Tensor, "b layers experts"]]:
+        """Restore images as `forward`, and return the experts of their stages."""
+        cosines = self._cosines(image, condition)
+        taken = F.one_hot(cosines.argmax(dim=-1), self.config.experts)
+        return self._restore(image, condition, cosines, soft=False), taken
 
     def learn(
         self, image: Float[Tensor, "b 3 h w"], condition: Condition, temperature: float

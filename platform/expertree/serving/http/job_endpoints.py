@@ -180,6 +180,7 @@ class JobEndpoints:
             media_type=None if result is None else MEDIA_TYPES[result.format],
             route=None if result is None else result.route,
             seconds=None if result is None else result.seconds,
+            layers=None if result is None else result.layers,
             explanation=why,
             problem=view.problem,
         )

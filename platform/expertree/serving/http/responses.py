@@ -92,6 +92,8 @@ class RestoreAnswer:
         num_tiles: Tiles it was restored in; 0 if no expert ran.
         num_retries: Times that memory ran out and the tiles were halved.
         seconds: Seconds by stage.
+        layers: For each layer of the network that has experts of its own, the share of tiles that
+            each has taken; empty where layers have none.
         explanation: Reasons for the choice, if the option `explain` asks for them.
     """
 
@@ -102,6 +104,7 @@ class RestoreAnswer:
     num_tiles: int
     num_retries: int
     seconds: Mapping[str, float]
+    layers: tuple[tuple[float, ...], ...]
     explanation: Explanation | None = None
 
 
@@ -120,6 +123,7 @@ class JobAnswer:
         media_type: Media type of the restored file.
         route: The expert that restored the image, if any, and why.
         seconds: Seconds by stage.
+        layers: What layers with experts of their own chose, as in the answer of `/v1/restore`.
         explanation: Reasons for the choice, if the option `explain` asks for them.
         problem: The reason for which it failed.
     """
@@ -134,6 +138,7 @@ class JobAnswer:
     media_type: str | None = None
     route: Routed | None = None
     seconds: Mapping[str, float] | None = None
+    layers: tuple[tuple[float, ...], ...] | None = None
     explanation: Explanation | None = None
     problem: Problem | None = None
 
@@ -209,6 +214,7 @@ def restore_answer(file: RestoredFile, explanation: Explanation | None) -> Resto
         num_tiles=file.num_tiles,
         num_retries=file.num_retries,
         seconds=file.seconds,
+        layers=file.layers,
         explanation=explanation,
     )
 

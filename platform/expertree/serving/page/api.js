@@ -16,8 +16,9 @@
  * @property {string} digest
  * @property {number[]} groups Groups on each level.
  * @property {string[]} names What an instruction may name: degradations, then their degrees.
+ * @property {boolean} takes_sentences Whether its networks are told what is wrong in one's own words.
  * @property {ModelNode[]} nodes The tree, by index.
- * @property {{node: number, num_parameters: number}[]} experts
+ * @property {{node: number, backbone: string, num_parameters: number}[]} experts
  * @property {number} num_parameters
  *
  * @typedef {object} Route
@@ -39,6 +40,7 @@
  * @property {Route} route
  * @property {number} num_tiles
  * @property {Record<string, number>} seconds Time by stage.
+ * @property {number[][]} layers For each layer with experts of its own, each one's share of the tiles.
  *
  * @typedef {Record<string, string | number | boolean | string[]>} Options As the endpoint names them.
  *

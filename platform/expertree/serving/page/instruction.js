@@ -5,15 +5,18 @@ import { readable } from "./route.js";
 
 /**
  * Makes a chip for each name; degrees, two words each, stand apart.
- * @param {string[]} names What the model knows.
+ * @param {import("./api.js").Model} model
  * @param {boolean} freeText Whether the endpoint understands sentences.
  */
-export function setUpInstruction(names, freeText) {
+export function setUpInstruction(model, freeText) {
+  const { names } = model;
   const exact = names.filter((name) => name.includes(" "));
   byId("names").replaceChildren(...names.filter((name) => !exact.includes(name)).map(makeChip));
   byId("degree-names").replaceChildren(...exact.map(makeChip));
   byId("degrees").hidden = !exact.length;
   byId("text-row").hidden = !freeText;
+  byId("text-label").textContent = model.takes_sentences ? "In your own words; the network is told them as they are" : "In your own words, in place of the names";
+  byId("confidence-label").hidden = byId("confidence").hidden = model.groups.length === 1;
 }
 
 /**

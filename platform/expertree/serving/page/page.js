@@ -5,8 +5,9 @@ import { announce, byId, duration, listing, make, percent, size } from "./dom.js
 import { encode, EXAMPLES, makeExample, measurePsnr } from "./examples.js";
 import { readInstruction, setUpInstruction } from "./instruction.js";
 import { listenForPhotos } from "./intake.js";
+import { showLayers } from "./layers.js";
 import { showProgress, showTiles } from "./progress.js";
-import { describeExpert, drawTree, levelsOf, listExperts, MUCH, readable, servingExpert, whyAsIs } from "./route.js";
+import { describeExpert, drawTree, isSingle, levelsOf, listExperts, MUCH, readable, servingExpert, whyAsIs } from "./route.js";
 import { mix, readStrength, resetStrength, setUpStrength } from "./strength.js";
 import { setUpTheme } from "./switch.js";
 import { Viewer } from "./viewer.js";
@@ -144,6 +145,7 @@ async function addVariant(own, options, result) {
   await showVariant(variant);
   const { route } = result;
   if (route.expert === null) return announce(`This photograph is better left as it is. ${whyAsIs(model, route)}`);
+  if (isSingle(model)) return announce("Restored.");
   announce(`Restored by expert ${route.expert}, ${describeExpert(model, route.expert)}, with confidence ${percent(route.confidence)}.`);
 }
 
@@ -210,16 +212,33 @@ function showRoute(variant) {
   byId("card-eyebrow").textContent = "What the model saw";
   byId("card-title").textContent = capitalised(listing(seen.map(([name]) => readable(name))) || "Nothing that it knows well");
   byId("as-is-why").textContent = whyAsIs(model, route);
-  if (route.expert === null) byId("card-lead").replaceChildren("Left as it is, with confidence ", make("b", {}, percent(route.confidence)), ". If you insist, the dotted way is taken.");
+  if (isSingle(model)) showSingle(route);
+  else if (route.expert === null) byId("card-lead").replaceChildren("Left as it is, with confidence ", make("b", {}, percent(route.confidence)), ". If you insist, the dotted way is taken.");
   else byId("card-lead").replaceChildren(
     "Restored by expert ", make("b", {}, `#${route.expert} (${describeExpert(model, route.expert)})`),
     ` ${levelsInWords(route.expert)}`,
     ...(isOwn || !("expert" in variant.options) ? [", with confidence ", make("b", {}, percent(route.confidence)), "."] : [", as you asked."]),
   );
   if (route.expert === null) byId("card-title").textContent = "Nothing worth mending";
+  showLayers(variant.result.layers);
+  byId("instruct").hidden = false;
+  byId("choices").hidden = isSingle(model);
+  if (isSingle(model)) return;
   drawTree(model, route, tryExpert);
-  byId("choices").hidden = byId("instruct").hidden = false;
   showExperts();
+}
+
+/** @param {import("./api.js").Route} route */
+function showSingle(route) {
+  const sure = [", with confidence ", make("b", {}, percent(route.confidence)), "."];
+  byId("card-lead").replaceChildren(...(route.expert === null ? ["Left as it is", ...sure] : [`Restored by the one network of this model (${networkInWords()}).`]));
+}
+
+/** The network of a model that has one. */
+function networkInWords() {
+  const { backbone, num_parameters: numParameters } = model.experts[0];
+  const millions = numParameters / 1e6;
+  return `${backbone}, ${millions < 10 ? millions.toFixed(2) : millions.toFixed(0)} million parameters`;
 }
 
 /** @param {number} expert */
@@ -407,12 +426,24 @@ function startAgain() {
 function showModel() {
   if (!model) return;
   byId("choices").hidden = byId("instruct").hidden = true;
+  showLayers([]);
+  byId("card-eyebrow").textContent = "The model";
+  byId("tree").toggleAttribute("hidden", isSingle(model));
+  if (isSingle(model)) return showNetwork();
   const experts = `${model.experts.length} experts`;
   byId("model").textContent = `${experts} on ${model.groups.length} levels · model ${model.id}`;
-  byId("card-eyebrow").textContent = "The model";
   byId("card-title").textContent = `A tree of ${experts}`;
   byId("card-lead").textContent = "Each dot is a network trained on one group of spoiled pictures: all of them on the left, ever narrower groups to the right. One expert runs for each photo.";
   drawTree(model, null);
+}
+
+/** A model without a tree. */
+function showNetwork() {
+  byId("model").textContent = `one network · model ${model.id}`;
+  byId("about").textContent = "Noise, blur, haze, rain, too little light, or several at once: one network restores them all.";
+  byId("card").setAttribute("aria-label", "What was done");
+  byId("card-title").textContent = "One network";
+  byId("card-lead").textContent = `${networkInWords()}, for every kind of damage that it was trained on.`;
 }
 
 /** Asks for the model once; a key may be missing the first time. */
@@ -420,7 +451,7 @@ async function loadModel() {
   if (model) return;
   const served = await readModel();
   model = served.model;
-  setUpInstruction(model.names, served.freeText);
+  setUpInstruction(model, served.freeText);
   if (!work) showModel();
 }
 

@@ -51,6 +51,15 @@ export function describeExpert(model, expert) {
 }
 
 /**
+ * Whether a model is a single network, without a tree to choose in.
+ * @param {Model} model
+ * @returns {boolean}
+ */
+export function isSingle(model) {
+  return model.experts.length === 1;
+}
+
+/**
  * The probability of each expert: of all choices that end at it; of a photo that is left as it is,
  * how sure that is.
  * @param {Route} route
@@ -78,6 +87,7 @@ export function servingExpert(model, route) {
  * @returns {string}
  */
 export function whyAsIs(model, route) {
+  if (isSingle(model)) return `The network is not expected to make it better${route.gain_db === null ? "" : `: ${route.gain_db.toFixed(1)} dB`}.`;
   const expert = servingExpert(model, route);
   const who = `expert #${expert} (${describeExpert(model, expert)})`;
   if (route.gain_db === null) return `No expert is expected to make it better; ${who} comes nearest.`;

@@ -90,6 +90,9 @@ def test_a_batch_of_two_equals_two_of_one_and_rows_take_different_paths(config):
             torch.testing.assert_close(alone, together[part], rtol=0, atol=1e-5)
             assert network.route(image[part], rows(condition, part)) == [paths[row]]
         assert torch.equal(network(image, condition), together)
+        restored, taken = network.restore_and_choose(image, condition)
+        assert torch.equal(restored, together)
+        assert [tuple(row) for row in taken.argmax(dim=-1).tolist()] == paths
     assert len(set(paths)) > 1
     assert all(len(path) == 8 for path in paths)
 
