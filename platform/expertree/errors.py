@@ -38,6 +38,10 @@ class ArtefactError(ExpertreeError):
     """A stored result is damaged, or does not fit what is asked of it."""
 
 
+class ExportError(ExpertreeError):
+    """An expert cannot be written in a form, or does not do the same in it."""
+
+
 class ResourceError(ExpertreeError):
     """The cluster does not have what the job asks for."""
 

@@ -1,27 +1,33 @@
-"""Write a bundle's experts as files that other tools read, or all of it at half size.
+"""Write a bundle's experts as files that other programs open, or all of it at half size.
 
     expertree export runs/demo/bundle -o exported
-    expertree export runs/demo/bundle -o exported --expert 0 --expert 5
+    expertree export photo-1 -o exported --to onnx --expert 0 --expert 5
+    expertree export photo-1 -o ~/.local/share/darktable/models --to darktable --all
+    expertree export photo-1 -o exported --to routed
     expertree export runs/demo/bundle -o small --to bundle
 
-Each expert becomes a file of safetensors under the names of its network's published weights; an
-adapter is merged into the root's network. Tools that load models through spandrel (chaiNNer,
-ComfyUI and others) take NAFNet, Restormer and Retinexformer from it. An expert restores what it was
-trained for: which one fits a picture is what `expertree restore` chooses. `--to bundle` writes a
-bundle like the given one, with weights of 16 bits. Ends with 0 if all was written, 2 if nothing
-could begin.
+Forms of an expert: `safetensors` (weights under the published names), `spandrel` (the same, once
+spandrel has opened it: for chaiNNer, ComfyUI and others), `onnx`, `darktable` (a folder that
+darktable 5.6 finds) and `torchscript`. What computes is compared with torch before it is written.
+An adapter is merged into the root's network. An expert restores what it was trained for; which one
+fits a picture is what the routers choose. `routed` is all of it in one ONNX graph, the choice
+included; `bundle` is a bundle like the given one, with weights of 16 bits. Ends with 0 if all was
+written, 2 if it could not be.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from expertree.cli.codes import EXIT_DONE, EXIT_USAGE
-from expertree.errors import ExpertreeError
+from expertree.errors import ExpertreeError, OptionError
 from expertree.restorer import Bundle, find_bundle, open_bundle
 from expertree.restorer.compact import write_compact
-from expertree.restorer.export import export_expert
+from expertree.restorer.exports import FORMS, export_expert
+from expertree.restorer.exports.routed import export_routed
 from expertree.storage import Storage
+
+_WHOLE = ("routed", "bundle")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,30 +36,34 @@ def main(arguments: Sequence[str]) -> int:
     target = Storage.open(given.output)
     try:
         bundle = open_bundle(find_bundle(given.bundle))
-        if given.to == "bundle":
-            return _compact(bundle, target, alone=bool(given.expert))
-        experts = bundle.tree.experts()
-        if strange := sorted(set(given.expert) - set(experts)):
-            known = ", ".join(map(str, experts))
-            sys.stderr.write(f"error: there is no expert {strange[0]}; there are {known}\n")
-            return EXIT_USAGE
-        for node in given.expert or experts:
-            name = export_expert(bundle, node, target)
-            sys.stdout.write(f"{target.path(name)}  {bundle.entry(node).backbone}\n")
+        for name, note in _written(bundle, target, given.to, given.expert):
+            sys.stdout.write(f"{target.path(name)}  {note}\n")
     except ExpertreeError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USAGE
     return EXIT_DONE
 
 
-def _compact(bundle: Bundle, target: Storage, *, alone: bool) -> int:
-    if alone:
-        sys.stderr.write("error: --to bundle writes all experts; leave --expert out\n")
-        return EXIT_USAGE
-    manifest = write_compact(bundle, target)
-    size_mb = sum(entry.num_bytes for entry in manifest.files.values()) / 1e6
-    sys.stdout.write(f"{target.path()}  {len(manifest.experts)} experts, {size_mb:.1f} MB\n")
-    return EXIT_DONE
+def _written(
+    bundle: Bundle, target: Storage, form: str, chosen: Sequence[int]
+) -> Iterator[tuple[str, str]]:
+    """Write what is asked for, and yield the name of each file with a note on it."""
+    if form in _WHOLE and chosen:
+        raise OptionError(f"--to {form} writes all experts; leave --expert out")
+    if form == "bundle":
+        manifest = write_compact(bundle, target)
+        size_mb = sum(entry.num_bytes for entry in manifest.files.values()) / 1e6
+        yield "", f"{len(manifest.experts)} experts, {size_mb:.1f} MB"
+        return
+    if form == "routed":
+        yield export_routed(bundle, target)
+        return
+    experts = bundle.tree.experts()
+    if strange := sorted(set(chosen) - set(experts)):
+        known = ", ".join(map(str, experts))
+        raise OptionError(f"there is no expert {strange[0]}; there are {known}")
+    for node in chosen or experts:
+        yield export_expert(bundle, node, target, form)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,20 +72,22 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bundle", help="a directory, or the URI of one")
+    parser.add_argument("bundle", help="a directory, the URI of one, or photo-1")
     parser.add_argument("-o", "--output", required=True, help="a folder, or the URI of one")
     parser.add_argument(
         "--to",
-        choices=("safetensors", "bundle"),
+        choices=(*FORMS, *_WHOLE),
         default="safetensors",
-        help="a file of weights for each expert, which is the default, or a bundle of 16 bits",
+        help="the form; safetensors, a file of weights for each expert, is the default",
     )
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--expert",
         type=int,
         action="append",
         default=[],
         metavar="NODE",
-        help="an expert by its node; may be given several times; all of them by default",
+        help="an expert by its node; may be given several times",
     )
+    which.add_argument("--all", action="store_true", help="every expert, which is the default")
     return parser

@@ -144,10 +144,24 @@ class Extractor(nn.Module):
         """
         side_px = self.config.view_px
         if self.config.view == "spread":
-            cut = windows(images, side_px, most=SPREAD)
-            features = self.visual(self._normalised(cut.flatten(0, 1)))
-            return self._finished(features.unflatten(0, cut.shape[:2]).mean(dim=1))
+            return self.encode_windows(windows(images, side_px, most=SPREAD))
         return self.encode(VIEWS[self.config.view](images, side_px))
+
+    def encode_windows(
+        self,
+        cut: Float[Tensor, "b n 3 side side"],
+        shares: Float[Tensor, " n"] | None = None,
+    ) -> Float32[Tensor, "b dim"]:
+        """Embed images by windows of them.
+
+        Args:
+            cut: The windows of each image.
+            shares: What each window counts, 1 together; all the same by default.
+        """
+        features = self.visual(self._normalised(cut.flatten(0, 1))).unflatten(0, cut.shape[:2])
+        if shares is None:
+            return self._finished(features.mean(dim=1))
+        return self._finished((features * shares[:, None]).sum(dim=1))
 
     def encode(self, views: Float[Tensor, "b 3 h w"]) -> Float32[Tensor, "b dim"]:
         """Embed images that are views already, or training crops of another size."""

@@ -10,7 +10,7 @@ from spandrel import ModelLoader
 
 from expertree.cli.export import main
 from expertree.restorer import open_bundle
-from expertree.restorer.export import export_expert
+from expertree.restorer.exports import export_expert
 from expertree.storage import Storage
 
 
@@ -20,8 +20,9 @@ def test_other_tools_load_an_expert_and_get_its_image(
 ) -> None:
     bundle = open_bundle(Storage.open(request.getfixturevalue(kind)))
     image = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
-    for node in bundle.tree.experts():
-        name = export_expert(bundle, node, Storage.open(tmp_path))
+    for node in (0, bundle.tree.experts()[-1]):
+        name, note = export_expert(bundle, node, Storage.open(tmp_path), "spandrel")
+        assert note == "spandrel opens it as NAFNet"
         loaded = ModelLoader(device="cpu").load_from_file(tmp_path / name)
         assert loaded.architecture.name == "NAFNet"
         with torch.inference_mode():
@@ -32,7 +33,7 @@ def test_other_tools_load_an_expert_and_get_its_image(
 
 def test_a_file_says_which_expert_it_is(bundle_path: Path, tmp_path: Path) -> None:
     bundle = open_bundle(Storage.open(bundle_path))
-    name = export_expert(bundle, 0, Storage.open(tmp_path))
+    name, _ = export_expert(bundle, 0, Storage.open(tmp_path), "safetensors")
     with safetensors.safe_open(tmp_path / name, framework="pt") as file:
         metadata = file.metadata()
     assert metadata["bundle"] == bundle.manifest.digest
@@ -56,6 +57,10 @@ def test_what_cannot_be_is_said(
 ) -> None:
     assert main([str(bundle_path), "-o", str(tmp_path / "x"), "--expert", "99"]) == 2
     assert "there is no expert 99; there are 0" in capsys.readouterr().err
+    for form in ("bundle", "routed"):
+        wrong = [str(bundle_path), "-o", str(tmp_path / "x"), "--to", form, "--expert", "0"]
+        assert main(wrong) == 2
+        assert "writes all experts; leave --expert out" in capsys.readouterr().err
     assert main([str(tmp_path), "-o", str(tmp_path / "x")]) == 2
     assert "is not a bundle" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()

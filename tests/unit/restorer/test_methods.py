@@ -16,7 +16,7 @@ from expertree.experts.backbones import backbone_config, build_backbone
 from expertree.experts.published import find_published, load_published
 from expertree.experts.weights import load_expert, save_expert
 from expertree.images.io import to_float, to_u8
-from expertree.restorer.export import export_expert
+from expertree.restorer.exports import export_expert
 from expertree.routing import Wish
 from expertree.storage import Storage
 
@@ -61,7 +61,7 @@ def test_it_is_restored_by_whole_or_tiled_and_exported(restorer: Restorer, tmp_p
     assert tiled.num_tiles > 1
     assert tiled.image.shape == image.shape
 
-    name = export_expert(restorer.bundle, 0, Storage.open(tmp_path))
+    name, _ = export_expert(restorer.bundle, 0, Storage.open(tmp_path), "safetensors")
     with safetensors.safe_open(tmp_path / name, framework="pt") as file:
         sizes = json.loads(file.metadata()["network"])
     backbone = backbone_config(sizes.pop("name"), **sizes)
