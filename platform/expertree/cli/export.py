@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
             return EXIT_USAGE
         for node in given.expert or experts:
             name = export_expert(bundle, node, target)
-            sys.stdout.write(f"{target.path(name)}  {bundle.entry(node).backbone}\n")
+            sys.stdout.write(f"{target.where(name)}  {bundle.entry(node).backbone}\n")
     except ExpertreeError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USAGE
@@ -52,7 +52,7 @@ def _compact(bundle: Bundle, target: Storage, *, alone: bool) -> int:
         return EXIT_USAGE
     manifest = write_compact(bundle, target)
     size_mb = sum(entry.num_bytes for entry in manifest.files.values()) / 1e6
-    sys.stdout.write(f"{target.path()}  {len(manifest.experts)} experts, {size_mb:.1f} MB\n")
+    sys.stdout.write(f"{target.where()}  {len(manifest.experts)} experts, {size_mb:.1f} MB\n")
     return EXIT_DONE
 
 
