@@ -58,6 +58,14 @@ class TrainingError(ExpertreeError):
     """A network could not be trained."""
 
 
+class HeldError(ExpertreeError):
+    """Another job is making what was to be made; it will be there, or free, a little later."""
+
+
+class TakenOverError(ExpertreeError):
+    """A later start of the same job has taken over, so that this one must end."""
+
+
 class PausedError(ExpertreeError):
     """A training has to move to another worker; it has left a checkpoint."""
 

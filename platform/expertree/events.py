@@ -72,9 +72,12 @@ def read_events(path: Path | str) -> list[dict[str, Any]]:
         One dictionary for each event, with at least ``t`` (unix seconds) and ``event``.
     """
     file = Path(path)
-    if not file.exists():
-        return []
-    events = (_parse(line) for line in file.read_bytes().split(b"\n"))
+    return parse_events(file.read_bytes()) if file.exists() else []
+
+
+def parse_events(data: bytes) -> list[dict[str, Any]]:
+    """Return the events of a log's bytes, as `read_events` does."""
+    events = (_parse(line) for line in data.split(b"\n"))
     return [event for event in events if event is not None]
 
 

@@ -17,6 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 BAR_WIDTH = 22
+SANE_S = 3.0
+"""Seconds between a stage's first report and its first estimate of the time left."""
+
 LINES_AROUND_EXPERTS = 7
 """Lines of the live view that are neither a stage nor an expert."""
 
@@ -60,11 +63,16 @@ class StageState:
 
     @property
     def left_s(self) -> float | None:
-        """Estimated seconds to its end at the speed since its first report; None if unknown."""
+        """Estimated seconds to its end at the speed since its first report; None if unknown.
+
+        The speed of the first seconds says little: it counts once `SANE_S` have gone by.
+        """
         if self.state is not State.RUNNING or not self.first_done < self.num_done <= self.num_total:
             return None
-        pace_s = (self.elapsed_s - self.first_s) / (self.num_done - self.first_done)
-        return pace_s * (self.num_total - self.num_done)
+        seen_s = self.elapsed_s - self.first_s
+        if seen_s < SANE_S:
+            return None
+        return seen_s / (self.num_done - self.first_done) * (self.num_total - self.num_done)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,13 +97,6 @@ class ExpertState:
     lane: str = ""
     attempt: int = 1
 
-    @property
-    def left_s(self) -> float | None:
-        """Estimated seconds to its end; None if it does not run or its speed is unknown."""
-        if self.state is not State.RUNNING or self.samples_per_s <= 0:
-            return None
-        return max(self.num_samples - self.samples, 0) / self.samples_per_s
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
@@ -103,7 +104,8 @@ class Snapshot:
 
     Attributes:
         elapsed_s: Seconds since the run began.
-        left_s: Estimated seconds to the end of what is running; None if unknown.
+        left_s: Estimated seconds to the end of the stage that runs, the one estimate that is shown;
+            None if unknown.
     """
 
     title: str
@@ -178,7 +180,7 @@ class ProgressView:
     def _picture(self, snapshot: Snapshot) -> RenderableType:
         title = Text.assemble((snapshot.title, "bold"), f"  {clock_text(snapshot.elapsed_s)}")
         if snapshot.left_s is not None:
-            title.append(f", about {clock_text(snapshot.left_s)} left", "dim")
+            title.append(f", {left_text(snapshot.stages, snapshot.left_s)}", "dim")
         parts: list[RenderableType] = [title, self._stages(snapshot)]
         if snapshot.experts:
             room = self._console.height - len(snapshot.stages) - LINES_AROUND_EXPERTS
@@ -198,7 +200,6 @@ class ProgressView:
                 Text(stage.name, "" if stage.state is not State.QUEUED else "dim"),
                 Text(_stage_time(stage), "dim"),
                 _bar(stage.num_done, stage.num_total) if is_counting else Text(stage.detail, "dim"),
-                Text(_left(stage.left_s) if snapshot.left_s is None else "", "dim"),
             )
         return table
 
@@ -216,7 +217,6 @@ class ProgressView:
                 Text(f"{_samples(expert):,} of {expert.num_samples:,}", "dim", justify="right"),
                 Text("" if expert.loss is None else f"loss {expert.loss:.4f}"),
                 Text(f"lane {expert.lane}{again}" if expert.lane else "", "dim"),
-                Text(_left(expert.left_s), "dim"),
             )
         return table
 
@@ -254,13 +254,19 @@ def summary(snapshot: Snapshot) -> str:
     """Return one line that says what is running."""
     stages = [stage for stage in snapshot.stages if stage.state is State.RUNNING]
     running = [expert for expert in snapshot.experts if expert.state is State.RUNNING]
-    parts = [f"{stage.name}: {_stage_progress(stage, with_left=not running)}" for stage in stages]
-    if running:  # their speeds give the only estimate: whole experts are too coarse for one
+    parts = [f"{stage.name}: {_stage_progress(stage)}" for stage in stages]
+    if running:
         parts.append(tally(snapshot.experts))
         parts.append(", ".join(f"{e.label} {_share(_samples(e), e.num_samples)}" for e in running))
-        if snapshot.left_s is not None:
-            parts.append(f"about {clock_text(snapshot.left_s)} left")
+    if snapshot.left_s is not None:
+        parts.append(left_text(snapshot.stages, snapshot.left_s))
     return "; ".join(parts) or "waiting"
+
+
+def left_text(stages: Sequence[StageState], left_s: float) -> str:
+    """Return the time left, and of what: `about 3:20 left of experts`."""
+    running = [stage.name for stage in stages if stage.state is State.RUNNING]
+    return f"about {clock_text(left_s)} left" + (f" of {running[-1]}" if running else "")
 
 
 def tally(experts: Sequence[ExpertState]) -> str:
@@ -303,11 +309,8 @@ def _expert_lines(before: ExpertState | None, now: ExpertState) -> list[str]:
     return []
 
 
-def _stage_progress(stage: StageState, *, with_left: bool) -> str:
-    left = ""
-    if with_left and stage.left_s is not None:
-        left = f", about {clock_text(stage.left_s)} left"
-    return f"{_share(stage.num_done, stage.num_total)}{left}" if stage.num_total else "running"
+def _stage_progress(stage: StageState) -> str:
+    return _share(stage.num_done, stage.num_total) if stage.num_total else "running"
 
 
 def _stage_time(stage: StageState) -> str:
@@ -323,10 +326,6 @@ def _samples(expert: ExpertState) -> int:
 
 def _share(done: float, total: float) -> str:
     return f"{100 * done / total:.0f} %" if total else ""
-
-
-def _left(seconds: float | None) -> str:
-    return "" if seconds is None else f"{clock_text(seconds)} left"
 
 
 def _bar(done: float, total: float) -> ProgressBar:

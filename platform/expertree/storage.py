@@ -5,26 +5,27 @@ the hash of each file. So a reader either sees a whole result or none, on filesy
 without an atomic rename, and whatever was killed half-way is simply not done.
 """
 
-import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import json
 import os
 import re
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar, cast
+from typing import Any, Self, TypeAlias, TypedDict, TypeVar, cast
 
 from pyarrow import ArrowInvalid, fs
 
-from expertree.errors import ArtefactError, StorageError, TransientStorageError
+from expertree.errors import ArtefactError, StorageError
+from expertree.faults import BRIEF, attempt, check_length, patience, storage_errors
+from expertree.local_files import PARTIAL, create_local, write_local
+from expertree.traffic import count_traffic
 
 DONE = "DONE.json"
-_PARTIAL = ".partial-"
 
 _MOST_READERS = 16
 
@@ -44,24 +45,11 @@ NOTHING_WRITTEN: Written = {}
 T = TypeVar("T")
 U = TypeVar("U")
 
-_PASSING = frozenset(
-    {
-        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EBUSY),
-        *(errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.ENOTCONN, errno.EPIPE),
-        *(errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.ENOLCK),
-        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS),
-    }
-)
-"""Errors of disks, network filesystems and busy machines that may be over in a minute. A full disk,
-a missing permission and a missing folder need somebody to act, so they are not among them."""
+SETTLE_S = 1.0
+"""Seconds in which callers that found a new file missing at the same time have all written it."""
 
-_REMOTE = re.compile(r"AWS Error|cloud::Status|Azure|HTTP|[Cc]onnection|[Tt]ime(d )?out")
-_LASTING = re.compile(
-    r"ACCESS_DENIED|NOT_FOUND|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH"
-    r"|UNRECOGNIZED_CLIENT|AUTHENTICATION|PERMISSION_DENIED|UNAUTHENTICATED"
-    r"|HTTP status (3|4(?!08|29))"
-)
-"""Words in pyarrow's errors about buckets, which have no number: those that will not pass."""
+_KEYS = re.compile(r"^(\w+://)[^/?@]*@")
+"""What a URI says of its scheme and of who asks; it may hold a secret key."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,6 +99,19 @@ class Storage:
         """The last part of the path; for a file's URI, the file's name."""
         return self._split()[0].rpartition("/")[2]
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is named by a URI, and not by a path of this machine."""
+        return "://" in self.uri
+
+    def where(self, name: str = "") -> str:
+        """Return the path or whole URI of a file (or of this directory), for messages.
+
+        Keys that a URI may hold are left out.
+        """
+        found = self.sub(*name.split("/")) if name else self
+        return _KEYS.sub(r"\1", found.uri)
+
     def _split(self) -> tuple[str, str]:
         """Split the URI into path and query (`?endpoint_override=http://...` may hold slashes)."""
         place, query = self.uri, ""
@@ -125,9 +126,22 @@ class Storage:
         Raises:
             StorageError: If the storage cannot be read.
         """
-        with storage_errors(self.path(name), "read"):
-            info = self.filesystem.get_file_info(self.path(name))
+        info = self._info(name)
         return bool(info.type == fs.FileType.File)
+
+    def changed_s(self, name: str) -> float | None:
+        """Return when a file was last written, in seconds since 1970; None if it is not there.
+
+        Raises:
+            StorageError: If the storage cannot be read.
+        """
+        info = self._info(name)
+        is_file = info.type == fs.FileType.File and info.mtime_ns is not None
+        return info.mtime_ns / 1e9 if is_file else None
+
+    def _info(self, name: str) -> Any:  # noqa: ANN401 - pyarrow has no types
+        path = self.path(name)
+        return attempt(self.where(name), "read", lambda: self.filesystem.get_file_info(path))
 
     def read_bytes(self, name: str) -> bytes:
         """Read a whole file.
@@ -136,12 +150,15 @@ class Storage:
             ArtefactError: If it is not there.
             StorageError: If it cannot be read.
         """
-        path = self.path(name)
-        with (
-            storage_errors(path, "read"),
-            self.filesystem.open_input_file(path) as stream,
-        ):
-            return cast("bytes", stream.read())
+
+        def read() -> bytes:
+            with self.filesystem.open_input_file(self.path(name)) as stream:
+                data = cast("bytes", stream.read())
+                check_length(len(data), stream.size())
+                count_traffic(read=len(data))
+                return data
+
+        return attempt(self.where(name), "read", read)
 
     def write_bytes(self, name: str, data: bytes, *, like: Path | None = None) -> None:
         """Write a file so that a reader sees the old content or the new, never a part.
@@ -154,14 +171,41 @@ class Storage:
         Raises:
             StorageError: If it cannot be written (permissions, a full disk).
         """
-        filesystem, path = self.filesystem, self.path(name)
-        with storage_errors(path, "written"):
-            if not isinstance(filesystem, fs.LocalFileSystem):
-                filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-                with filesystem.open_output_stream(path) as stream:
-                    stream.write(data)
+
+        def write() -> None:
+            filesystem, path = self.filesystem, self.path(name)
+            if isinstance(filesystem, fs.LocalFileSystem):
+                write_local(Path(path), data, like)
                 return
-            _write_local(Path(path), data, like)
+            filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+            with filesystem.open_output_stream(path) as stream:
+                stream.write(data)
+
+        attempt(self.where(name), "written", write)
+        count_traffic(written=len(data))
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file that is not there yet; of several callers at once, one does it.
+
+        Where the storage has no such call (pyarrow offers none for buckets), the file is written
+        and, after `SETTLE_S`, read back: whoever wrote it last has made it.
+
+        Returns:
+            Whether this call made the file; if not, there is another's.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        if isinstance(self.filesystem, fs.LocalFileSystem):
+            path = Path(self.path(name))
+            made = attempt(self.where(name), "written", lambda: create_local(path, data))
+            if made is not None:
+                return made
+        if self.exists(name):
+            return False
+        self.write_bytes(name, data)
+        time.sleep(SETTLE_S)
+        return self.read_bytes(name) == data
 
     def read_json(self, name: str) -> Any:  # noqa: ANN401 - JSON has no narrower type
         """Read a JSON file.
@@ -173,7 +217,7 @@ class Storage:
         try:
             return json.loads(data)
         except ValueError as error:
-            raise ArtefactError(f"{self.path(name)} is not JSON: {error}") from error
+            raise ArtefactError(f"{self.where(name)} is not JSON: {error}") from error
 
     def write_json(self, name: str, value: object) -> None:
         """Write plain data as JSON, with keys in their order and one field on each line."""
@@ -191,12 +235,11 @@ class Storage:
         """Return the bytes of all files below this directory, by sorted name."""
         selector = fs.FileSelector(self.path(), allow_not_found=True, recursive=True)
         start = len(self.path()) + 1
-        with storage_errors(self.path(), "listed"):
-            infos = self.filesystem.get_file_info(selector)
+        infos = attempt(self.where(), "listed", lambda: self.filesystem.get_file_info(selector))
         found = {
             info.path[start:]: info.size
             for info in infos
-            if info.type == fs.FileType.File and _PARTIAL not in info.path[start:]
+            if info.type == fs.FileType.File and PARTIAL not in info.path[start:]
         }
         return dict(sorted(found.items()))
 
@@ -206,11 +249,22 @@ class Storage:
         Raises:
             StorageError: If the file is not there, or something cannot be deleted.
         """
-        with storage_errors(self.path(name), "deleted"):
-            if name:
+        num_tries = 0
+
+        def delete() -> None:
+            nonlocal num_tries
+            num_tries += 1
+            if not name:
+                if self.filesystem.get_file_info(self.path()).type == fs.FileType.Directory:
+                    self.filesystem.delete_dir(self.path())
+                return
+            try:
                 self.filesystem.delete_file(self.path(name))
-            elif self.filesystem.get_file_info(self.path()).type == fs.FileType.Directory:
-                self.filesystem.delete_dir(self.path())
+            except FileNotFoundError:
+                if num_tries == 1:  # else the try before did it, and its answer was lost
+                    raise
+
+        attempt(self.where(name), "deleted", delete)
 
     def commit(self, spec: object, *, written: Written = NOTHING_WRITTEN) -> None:
         """Mark this directory as a finished result, by writing `DONE.json` after all other files.
@@ -226,7 +280,7 @@ class Storage:
         for name in sizes.keys() & written.keys():
             if sizes[name] != written[name]["num_bytes"]:
                 raise StorageError(
-                    f"{self.path(name)} has {sizes[name]} bytes, but "
+                    f"{self.where(name)} has {sizes[name]} bytes, but "
                     f"{written[name]['num_bytes']} were written; delete it and run this again"
                 )
         rest = [name for name in sizes if name not in written]
@@ -254,11 +308,11 @@ class Storage:
         files = self.done()["files"]
         for name in files if names is None else names:
             if name not in files:
-                raise ArtefactError(f"{self.path(name)} is not part of the committed result")
+                raise ArtefactError(f"{self.where(name)} is not part of the committed result")
             found = describe(self.read_bytes(name))
             if found != files[name]:
                 raise ArtefactError(
-                    f"{self.path(name)} has sha256 {found['sha256'][:12]}, but "
+                    f"{self.where(name)} has sha256 {found['sha256'][:12]}, but "
                     f"{files[name]['sha256'][:12]} was committed; delete the directory to make it "
                     "again"
                 )
@@ -269,9 +323,10 @@ class Storage:
         Raises:
             StorageError: If that fails; says where and why.
         """
-        name = f"{_PARTIAL}probe-{uuid.uuid4().hex}"
-        self.write_bytes(name, b"expertree")
-        self.delete(name)
+        name = f"{PARTIAL}probe-{uuid.uuid4().hex}"
+        with patience(BRIEF):
+            self.write_bytes(name, b"expertree")
+            self.delete(name)
 
 
 def read_together(read: Callable[[T], U], items: Sequence[T]) -> list[U]:
@@ -294,74 +349,16 @@ def _readers() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_readers.cache_clear)  # threads are not forked
 
 
-@contextlib.contextmanager
-def storage_errors(
-    path: str, deed: Literal["read", "written", "listed", "deleted"]
-) -> Iterator[None]:
-    """Turn filesystem errors inside the block into errors of this package.
-
-    Args:
-        path: Path that the block works on, for the message.
-        deed: What the block does with it.
-
-    Raises:
-        ArtefactError: If what is to be read is missing or damaged.
-        TransientStorageError: If another try may succeed later.
-        StorageError: If it will fail until somebody acts.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise _as_ours(f"{path} cannot be {deed}: {error}", deed, error) from error
-
-
-def _as_ours(message: str, deed: str, error: OSError) -> ArtefactError | StorageError:
-    words = str(error)
-    # Without a number it is a bucket's error, or pyarrow's about what is in the file.
-    is_of_content = error.errno is None and not _REMOTE.search(words)
-    is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
-    if deed == "read" and (is_absent or is_of_content):
-        return ArtefactError(message)
-    if error.errno is None:
-        passes = not is_of_content and not _LASTING.search(words)
-    else:
-        passes = error.errno in _PASSING
-    return TransientStorageError(message) if passes else StorageError(message)
-
-
 @functools.lru_cache(maxsize=256)  # a client of a bucket keeps its connections
 def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
-    try:
-        filesystem, path = fs.FileSystem.from_uri(uri)
-    except ArrowInvalid as error:
-        raise StorageError(f"storage '{uri}' cannot be opened: {error}") from error
-    except OSError as error:
-        raise _as_ours(f"storage '{uri}' cannot be opened: {error}", "opened", error) from error
+    with storage_errors(f"storage '{Storage(uri).where()}'", "opened"):
+        try:
+            filesystem, path = fs.FileSystem.from_uri(uri)
+        except ArrowInvalid as error:
+            raise StorageError(
+                f"storage '{Storage(uri).where()}' cannot be opened: {error}"
+            ) from error
     return filesystem, path
-
-
-def _write_local(path: Path, data: bytes, like: Path | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
-    try:
-        with partial.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if like is not None:
-            _resemble(partial, like)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _resemble(path: Path, like: Path) -> None:
-    """Give a file the permissions and times of another; some filesystems have neither."""
-    with contextlib.suppress(OSError):
-        status = like.stat()
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        path.chmod(status.st_mode & 0o777)
 
 
 def describe(data: bytes) -> FileRecord:

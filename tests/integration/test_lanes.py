@@ -16,7 +16,7 @@ from expertree.errors import TrainingError, TransientStorageError
 from expertree.orchestration.lanes import train_all
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.scheduling.dispatcher import TrainingStatus
-from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 from expertree.training.workers import Workers
 

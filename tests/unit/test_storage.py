@@ -2,12 +2,14 @@
 
 import errno
 import pickle
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from expertree import storage
+from expertree import faults, storage
 from expertree.errors import ArtefactError, StorageError, TransientStorageError
 from expertree.experts import read_patches
 from expertree.pipeline.tables import count_rows
@@ -139,6 +141,7 @@ def test_an_error_says_whether_it_may_pass(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(faults, "PATIENCE", faults.Patience(for_s=0.0))
     monkeypatch.setattr(storage, "_resolve", lambda uri: (Broken(error), uri))
     with pytest.raises(StorageError, match="cannot be") as raised:
         deed(Storage(str(tmp_path)))
@@ -198,3 +201,74 @@ def test_a_question_mark_in_a_local_path_is_part_of_it(tmp_path: Path) -> None:
 def test_sub_keeps_the_query_of_a_uri() -> None:
     storage = Storage("s3://bucket/runs?region=eu").sub("a", "b")
     assert storage.uri == "s3://bucket/runs/a/b?region=eu"
+
+
+def test_messages_name_a_uri_whole_and_without_keys() -> None:
+    storage = Storage(f"s3://id:secret@bucket/runs{QUERY}")
+    assert storage.where() == f"s3://bucket/runs{QUERY}"
+    assert storage.where("a/b.bin") == f"s3://bucket/runs/a/b.bin{QUERY}"
+    assert Storage("/runs").where("a/b.bin") == "/runs/a/b.bin"
+
+
+def test_of_several_that_make_a_new_file_one_does(tmp_path: Path) -> None:
+    place = Storage.open(tmp_path / "below")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: place.create("a", bytes([n])), range(8)))
+    assert made.count(True) == 1
+    assert place.read_bytes("a") == bytes([made.index(True)])
+    assert place.list_files() == ["a"]
+
+
+def fails(times: int, error: Exception) -> Callable[[], str]:
+    """A call that fails some times before it goes well."""
+    left = [error] * times
+
+    def call() -> str:
+        if left:
+            raise left.pop()
+        return "done"
+
+    return call
+
+
+def test_what_may_pass_is_tried_again_with_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(faults.time, "sleep", pauses.append)
+    with faults.patience(faults.Patience(for_s=60.0, first_s=1.0, most_s=4.0)):
+        assert faults.retried(fails(5, TransientStorageError("503"))) == "done"
+    bounds = [1.0, 2.0, 4.0, 4.0, 4.0]
+    assert all(most / 2 <= pause <= most for pause, most in zip(pauses, bounds, strict=True))
+    assert len(set(pauses)) == len(pauses)
+
+
+def test_what_lasts_is_not_tried_again_and_what_passes_not_for_ever() -> None:
+    with pytest.raises(StorageError, match="no permission"):
+        faults.retried(fails(1, StorageError("no permission")))
+    begin = time.monotonic()
+    short = faults.Patience(for_s=0.2, first_s=0.01)
+    with pytest.raises(TransientStorageError, match="503"), faults.patience(short):
+        faults.retried(fails(1000, TransientStorageError("503")))
+    assert time.monotonic() - begin < 5.0
+
+
+def test_a_deletion_whose_answer_was_lost_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Storage.open(tmp_path)
+    place.write_bytes("a", b"")
+    local = place.filesystem
+
+    class LosesOneAnswer:
+        answers = 0
+
+        def delete_file(self, path: str) -> None:
+            local.delete_file(path)
+            self.answers += 1
+            if self.answers == 1:
+                raise OSError(errno.ETIMEDOUT, "timed out")
+
+    monkeypatch.setattr(faults, "PATIENCE", faults.Patience(first_s=0.01))
+    lossy = LosesOneAnswer()
+    monkeypatch.setattr(storage, "_resolve", lambda uri: (lossy, uri))
+    place.delete("a")
+    assert not (tmp_path / "a").exists()

@@ -26,7 +26,7 @@ from expertree.orchestration.lanes import train_all
 from expertree.orchestration.runner import RayRunner
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.make_patches import degrade
-from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.tasks import TrainingTask
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 from expertree.training import LOG, Workers

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         bundle = open_bundle(find_bundle(given.bundle))
         for name, note in _written(bundle, target, given.to, given.expert):
-            sys.stdout.write(f"{target.path(name)}  {note}\n")
+            sys.stdout.write(f"{target.where(name)}  {note}\n")
     except ExpertreeError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USAGE

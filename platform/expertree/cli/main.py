@@ -12,6 +12,7 @@ from expertree.cli.codes import EXIT_DONE, EXIT_USAGE
 VERBS = {
     "build": "Build a tree of restoration experts from clean photographs, and report on it.",
     "search": "Search over trees, and never train the same expert twice.",
+    "status": "Say how a build or a search stands, from anywhere, by the files that it writes.",
     "restore": "Restore photographs, each by the expert for what is wrong with it.",
     "serve": "Serve a bundle over HTTP on this machine, or on a cluster that is running.",
     "evaluate": "Measure a bundle on data sets, each under its protocol: one, or all in a folder.",

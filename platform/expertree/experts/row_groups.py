@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from expertree.errors import ArtefactError
-from expertree.storage import Storage, read_together, storage_errors
+from expertree.faults import check_length, retried, storage_errors
+from expertree.storage import Storage, read_together
+from expertree.traffic import count_traffic
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -74,11 +76,14 @@ class RowGroups:
 
         if not self._names:
             return pa.chunked_array([], pa.string())
-        parts = read_together(read, range(len(self._names)))
+        parts = read_together(lambda file: retried(lambda: read(file)), range(len(self._names)))
         return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
 
     def read_group(self, group: int, name: str) -> list[bytes]:
         """Return the values of a column in a row group."""
+        return retried(lambda: self._read_group(group, name))
+
+    def _read_group(self, group: int, name: str) -> list[bytes]:
         file = int(self._file_of[group])
         with self._open(file) as (parquet, stream):
             stream.pieces = []
@@ -93,23 +98,39 @@ class RowGroups:
         places = self._places.get(name)
         if places is None or (places.offsets[rows] < 0).any():
             return None
-        path = self._storage.path(self._names[self._file_of[group]])
         offsets, lengths = places.offsets[rows].tolist(), places.lengths[rows].tolist()
-        with _named(path), self._storage.filesystem.open_input_file(path) as file:
-            values = [
-                cast("bytes", file.read_at(length, offset))
-                for offset, length in zip(offsets, lengths, strict=True)
-            ]
+        spans = list(zip(offsets, lengths, strict=True))
+        values = retried(lambda: self._read_spans(int(self._file_of[group]), spans))
+        self._count(sum(lengths))
+        return values
+
+    def _count(self, num_bytes: int) -> None:
+        count_traffic(read=num_bytes)
         with self._lock:
-            self.num_bytes_read += sum(lengths)
+            self.num_bytes_read += num_bytes
+
+    def _read_spans(self, file: int, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes at some offsets, of some lengths, in a file."""
+        name = self._names[file]
+        path, values = self._storage.path(name), []
+        with (
+            _named(self._storage.where(name)),
+            self._storage.filesystem.open_input_file(path) as opened,
+        ):
+            for offset, length in spans:
+                values.append(cast("bytes", opened.read_at(length, offset)))
+                check_length(len(values[-1]), length)
         return values
 
     def _look(self, file: int) -> tuple[list[int], pa.ChunkedArray]:
+        return retried(lambda: self._look_once(file))
+
+    def _look_once(self, file: int) -> tuple[list[int], pa.ChunkedArray]:
         with self._open(file) as (parquet, _):
             missing = self._needed - set(parquet.schema_arrow.names)
             if missing:
                 raise ArtefactError(
-                    f"{self._storage.path(self._names[file])} has no column "
+                    f"{self._storage.where(self._names[file])} has no column "
                     f"{', '.join(sorted(missing))}; it is not a patch table"
                 )
             groups = range(parquet.num_row_groups)
@@ -137,15 +158,19 @@ class RowGroups:
 
     @contextlib.contextmanager
     def _open(self, file: int) -> Iterator[tuple[pq.ParquetFile, "_Stream"]]:
-        path = self._storage.path(self._names[file])
-        with _named(path), self._storage.filesystem.open_input_file(path) as opened:
+        name = self._names[file]
+        path = self._storage.path(name)
+        with (
+            _named(self._storage.where(name)),
+            self._storage.filesystem.open_input_file(path) as opened,
+        ):
             stream = _Stream(opened)
             with self._lock:
                 footer = self._footers.get(file)
             parquet = pq.ParquetFile(stream, metadata=footer)
             yield parquet, stream
+            self._count(stream.num_bytes_read)
             with self._lock:
-                self.num_bytes_read += stream.num_bytes_read
                 self._footers[file] = parquet.metadata
                 self._footers.move_to_end(file)
                 if len(self._footers) > _KEPT_FOOTERS:
@@ -198,6 +223,8 @@ class _Stream(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         start = self.tell()
         data = cast("bytes", self._file.read(None if size < 0 else size))
+        rest = self._file.size() - start
+        check_length(len(data), max(rest if size < 0 else min(size, rest), 0))
         self.num_bytes_read += len(data)
         if self.pieces is not None:
             self.pieces.append((start, data))

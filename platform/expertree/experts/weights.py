@@ -146,7 +146,7 @@ def load_expert(directory: Storage, *, root: Storage | None = None) -> nn.Module
         return network.eval()
     if root is None:
         raise ArtefactError(
-            f"{directory.path()} is an adapter; open it with its root, expert {card.root.key}"
+            f"{directory.where()} is an adapter; open it with its root, expert {card.root.key}"
         )
     check_shapes(directory)
     check_root(directory, root)
@@ -165,13 +165,13 @@ def load_weights(network: nn.Module, directory: Storage) -> None:
     """
     card = read_card(directory)
     if card.adapter is not None:
-        raise ArtefactError(f"{directory.path()} is an adapter, a whole network is needed")
+        raise ArtefactError(f"{directory.where()} is an adapter, a whole network is needed")
     try:
         network.load_state_dict(_read_tensors(directory, card))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ArtefactError(
-            f"{directory.path(WEIGHTS)} does not fit the network: {reason}"
+            f"{directory.where(WEIGHTS)} does not fit the network: {reason}"
         ) from error
 
 
@@ -183,7 +183,7 @@ def read_adapter(directory: Storage) -> Adapter:
     """
     card = read_card(directory)
     if card.adapter is None:
-        raise ArtefactError(f"{directory.path()} is a whole network, not an adapter")
+        raise ArtefactError(f"{directory.where()} is a whole network, not an adapter")
     return Adapter(config=card.adapter, tensors=_read_tensors(directory, card))
 
 
@@ -210,11 +210,11 @@ def check_root(directory: Storage, root: Storage) -> None:
     """
     wanted, found = read_card(directory), read_card(root)
     if wanted.root is None or found.root is not None:
-        raise ArtefactError(f"{directory.path()} is no adapter on {root.path()}")
+        raise ArtefactError(f"{directory.where()} is no adapter on {root.where()}")
     if (wanted.root.sha256, wanted.backbone) != (found.sha256, found.backbone):
         raise ArtefactError(
-            f"{directory.path()} is an adapter on expert {wanted.root.key} "
-            f"({wanted.root.sha256[:12]}), not on {root.path()}, which is expert {found.key} "
+            f"{directory.where()} is an adapter on expert {wanted.root.key} "
+            f"({wanted.root.sha256[:12]}), not on {root.where()}, which is expert {found.key} "
             f"({found.sha256[:12]})"
         )
 
@@ -233,7 +233,7 @@ def check_shapes(directory: Storage) -> None:
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise ArtefactError(
-                f"{directory.path(card.weights)} has '{name}' of shape {found.get(name)}, but the "
+                f"{directory.where(card.weights)} has '{name}' of shape {found.get(name)}, but the "
                 f"network in {CARD} needs {wanted.get(name)}"
             )
 
@@ -250,7 +250,7 @@ def _read_tensors(directory: Storage, card: Card) -> dict[str, Tensor]:
     data = directory.read_bytes(card.weights)
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise ArtefactError(
-            f"{directory.path(card.weights)} is damaged: its hash is not the one in {CARD}"
+            f"{directory.where(card.weights)} is damaged: its hash is not the one in {CARD}"
         )
     return _parse(directory, card, data)
 
@@ -259,6 +259,6 @@ def _parse(directory: Storage, card: Card, data: bytes) -> dict[str, Tensor]:
     try:
         tensors = safetensors.torch.load(data)
     except SafetensorError as error:
-        raise ArtefactError(f"{directory.path(card.weights)} is damaged: {error}") from error
+        raise ArtefactError(f"{directory.where(card.weights)} is damaged: {error}") from error
     # A compact bundle has weights of 16 bits; adapters are merged in float32.
     return {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}

@@ -128,9 +128,11 @@ def num_data_workers() -> int:
 
 def _start(config: ClusterConfig) -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {}
+    if not config.verbose:
+        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address is not None:

@@ -1,5 +1,6 @@
 """One lane: a Ray Train worker that leases task after task from the dispatcher."""
 
+import contextlib
 import dataclasses
 import os
 import threading
@@ -14,14 +15,15 @@ from ray.train import FailureConfig, RunConfig
 from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from expertree.errors import ExpertreeError, PausedError
+from expertree.errors import ExpertreeError, HeldError, PausedError
 from expertree.orchestration.cluster import is_leaving
 from expertree.orchestration.data import built
+from expertree.orchestration.metrics import lane_metrics
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.runner import describe_error
 from expertree.repeating import repeating
 from expertree.scheduling.dispatcher import LaneIdentity
-from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.tasks import TrainingTask
 from expertree.scheduling.work import Work
 from expertree.storage import Storage
 
@@ -105,7 +107,8 @@ def _lane_loop(config: dict[str, Any]) -> None:
         if task is None:
             return
         if not workers.is_first:
-            _unpack(task).run(_say_nothing, workers)
+            with contextlib.suppress(HeldError):  # the first one says so
+                _unpack(task).run(_say_nothing, workers)
         elif not run_task(tenant, dispatcher, task, workers):
             return
 
@@ -127,6 +130,8 @@ def run_task(
     except PausedError:
         ray.get(dispatcher.release.remote(tenant, task.key))
         return False
+    except HeldError as error:
+        ray.get(dispatcher.postpone.remote(tenant, task.key, str(error)))
     except LeaseLostError:
         if workers.count > 1:
             raise
@@ -159,6 +164,7 @@ class _Pulse:
         self._may_pause = may_pause
         self._progress: Mapping[str, Any] = {}
         self._lost, self._leaves = threading.Event(), threading.Event()
+        self._metrics = lane_metrics(tenant.lane)
 
     def on_progress(self, progress: Mapping[str, Any]) -> None:
         self._progress = dict(progress)
@@ -173,6 +179,7 @@ class _Pulse:
         Raises:
             RayTaskError: If the dispatcher cannot deal with the report.
         """
+        self._metrics.record()
         try:
             beat = self._dispatcher.heartbeat.remote(self._tenant, self._key, self._progress)
             is_held = ray.get(beat, timeout=30)

@@ -24,11 +24,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from expertree.errors import StorageError, TrainingError
 from expertree.orchestration.cluster import CPUS_PER_CORE, nodes_that_stay, num_lanes, roomiest
 from expertree.orchestration.lane import Handle, fit_lane, pack, resources_of
+from expertree.orchestration.metrics import TrainingMetrics
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.runner import OnStatus, check_status
 from expertree.scheduling.budget import Budget
 from expertree.scheduling.dispatcher import NAMESPACE, Dispatcher, TrainingStatus
-from expertree.scheduling.schedule import State, TrainingTask
+from expertree.scheduling.schedule import State
+from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 
 POLL_S = 0.5
@@ -93,19 +95,23 @@ class LanePool:
         self._working: dict[Ref, _Lane] = {}
         self._consecutive_failures, self._num_done = 0, 0
         self._cause = ""
+        self._metrics = TrainingMetrics()
 
     @property
     def room(self) -> int:
         """The number of lanes that the cluster has room for now."""
         return num_lanes(self._config)
 
-    def num_done(self) -> int:
-        """Ask the dispatcher how many tasks are done.
+    def status(self) -> TrainingStatus:
+        """Ask the dispatcher for the state of all tasks, and set the metrics to it.
 
         Raises:
             RayError: If it does not answer.
         """
-        return int(ray.get(self.dispatcher.num_done.remote(), timeout=_ANSWER_S))
+        found = ray.get(self.dispatcher.status.remote(), timeout=_ANSWER_S)
+        status: TrainingStatus = dataclasses.replace(found, num_lanes=self.room)
+        self._metrics.record(status)
+        return status
 
     def start_missing_lanes(self, wanted: int, *, num_done: int) -> None:
         """Start lanes until `wanted` run, at once only as many as their nodes start at a time.
@@ -220,7 +226,7 @@ def open_lanes(
 
 def _watch(pool: LanePool, on_status: OnStatus) -> TrainingStatus:
     while True:
-        status: TrainingStatus = ray.get(pool.dispatcher.status.remote())
+        status = pool.status()
         on_status(status)
         if status.finished:
             return status

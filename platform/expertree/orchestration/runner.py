@@ -23,7 +23,7 @@ from expertree.pipeline.runner import (
 )
 from expertree.scheduling.budget import Budget
 from expertree.scheduling.dispatcher import TrainingStatus
-from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 
 T = TypeVar("T")

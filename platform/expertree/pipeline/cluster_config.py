@@ -1,7 +1,18 @@
 """The settings for where a job runs and which resources it may use."""
 
 import dataclasses
+import re
 from typing import Literal
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+def _check_owner(name: str | None) -> None:
+    if name is not None and not _NAME.fullmatch(name):
+        raise ValueError(
+            f"owner={name!r} names a file: give letters, digits, dots, dashes and underscores, at "
+            "most 100, the first no dot"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,10 +32,13 @@ class ClusterConfig:
         workers_per_lane: Processes that train one network together, each on a share of every batch.
         cpus_per_lane: CPUs that each worker of a lane reserves.
         gpus_per_lane: GPUs that each worker of a lane reserves when `use_gpu` is set.
+        owner: Name of the job: what it makes is held in this name, and a later start of the same
+            name takes over from one that still runs. Null for a name that no other has.
         lease_s: Seconds of silence after which a lane loses its task to another one.
         dashboard: Whether to start Ray's dashboard with a private cluster; None starts it where
             lanes have several workers. Without it Ray Train loses track of what such a lane has
             reserved if it ends abruptly. It is some ten processes, and half a minute of a core.
+        verbose: Whether Ray's own lines are shown: of its workers, its bars and its notices.
         max_attempts: How often a network is started before it counts as failed. A start that got
             further than all before it, and was cut short by its machine or by an error that may
             pass, does not count.
@@ -42,9 +56,11 @@ class ClusterConfig:
     workers_per_lane: int = 1
     cpus_per_lane: int = 1
     gpus_per_lane: int = 1
+    owner: str | None = None
     lease_s: float = 30.0
     max_attempts: int = 3
     dashboard: bool | None = None
+    verbose: bool = False
     max_device_hours: float | None = None
     price_per_device_hour: float | None = None
 
@@ -61,6 +77,7 @@ class ClusterConfig:
                 "runner=local is this process alone: leave address null and workers_per_lane 1, or "
                 "set runner=ray"
             )
+        _check_owner(self.owner)
         if self.lease_s <= 0:
             raise ValueError(f"lease_s must be positive, got {self.lease_s}")
         if self.max_device_hours is not None and self.max_device_hours <= 0:

@@ -21,8 +21,8 @@ from expertree.pipeline.sources import missing_folders
 from expertree.pipeline.stages import NotMadeError, Workbench
 from expertree.report import formatting
 from expertree.scheduling.budget import device_hours
-from expertree.scheduling.schedule import TrainingTask
 from expertree.scheduling.simulation import Simulated, simulate
+from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 
 _BYTES_PER_PARAMETER = 4

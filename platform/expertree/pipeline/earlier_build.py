@@ -63,7 +63,7 @@ class FinishedBuild:
             raise ConfigError(f"{key} is not set; give the output folder of a finished build")
         output = Storage.open(place)
         if not output.exists("report.json"):
-            raise ArtefactError(f"{output.path()} has no report.json; give a finished build")
+            raise ArtefactError(f"{output.where()} has no report.json; give a finished build")
         self.report: dict[str, Any] = output.read_json("report.json")
         self._stored: dict[str, str] = self.report["stored"]
         self.tree: Tree = load_tree(self.directory("tree"))
@@ -161,7 +161,7 @@ class FinishedBuild:
         found = self.store.sub("score", stage_key("score", spec))
         if not found.is_done():
             raise ArtefactError(
-                f"{_named(expert)} no scores on {table.path()} in the store; build again"
+                f"{_named(expert)} no scores on {table.where()} in the store; build again"
             )
         return read_scores(found)
 

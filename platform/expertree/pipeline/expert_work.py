@@ -12,7 +12,9 @@ from expertree.embedding import load_extractor, look
 from expertree.experts import ExpertJob, PairedPatches, read_patches, train_expert
 from expertree.experts.conditions import Look
 from expertree.experts.telling import Told
+from expertree.owners import Owner
 from expertree.pipeline.follow_training import Follower, TrackedRun
+from expertree.pipeline.held import held_by_all
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 from expertree.threads import threads
@@ -36,6 +38,7 @@ class ExpertWork:
     device: str
     tracked: TrackedRun | None = None
     maps: RealMaps = NO_REAL_MAPS
+    owner: Owner | None = None
 
     @property
     def look(self) -> Look | None:
@@ -43,11 +46,16 @@ class ExpertWork:
         return None if self.job.extractor is None else _looking(self.job.extractor)
 
     def run(self, on_progress: OnProgress, workers: Workers) -> None:
-        """Train the expert and commit its result; do nothing if it is in the store."""
-        if workers.agree_on(self.directory.is_done()):
-            return
-        with threads(1):  # Degrading anew goes on beside the steps.
-            self._train_followed(on_progress, workers)
+        """Train the expert and commit its result; do nothing if it is in the store.
+
+        Raises:
+            HeldError: If another job is training it.
+        """
+        with held_by_all(self.directory, self.owner, on_progress, workers) as watched:
+            if workers.agree_on(self.directory.is_done()):
+                return
+            with threads(1):  # Degrading anew goes on beside the steps.
+                self._train_followed(watched, workers)
 
     def _told(self, network: nn.Module) -> nn.Module:
         return Told(network, self.job.backbone, self.look) if self.look is not None else network

@@ -23,7 +23,7 @@ from expertree.pipeline.tables import LeafTable, leaf_files, read_labels
 from expertree.pipeline.units import Unit, label_of_role, units_compared, units_of_tree
 from expertree.scheduling.budget import Budget
 from expertree.scheduling.dispatcher import TrainingStatus
-from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 from expertree.tracking import RunIdentity
 
@@ -278,6 +278,7 @@ def train_experts(
                 device="cuda" if bench.cluster.use_gpu else "cpu",
                 tracked=_tracked(config, plan, folder, origin) if folder else None,
                 maps=maps,
+                owner=bench.owner,
             ),
         )
         for plan in missing.values()

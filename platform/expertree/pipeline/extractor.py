@@ -16,7 +16,7 @@ from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of
 from expertree.pipeline.tables import write_table
 from expertree.scheduling.dispatcher import TrainingStatus
-from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import NOTHING_WRITTEN, Storage, Written
 
 EMBED_BATCH = 32

@@ -183,7 +183,7 @@ def _check_finished(past: FinishedBuild) -> None:
     sets = [one for name in ("train", "route") for both in past.all_sets(name) for one in both]
     experts = [*past.experts.values(), *past.comparisons.values()]
     needed = [past.directory("extractor"), *experts, *sets]
-    gone = [result.path() for result in needed if not result.is_done()]
+    gone = [result.where() for result in needed if not result.is_done()]
     if gone:
         raise ArtefactError(
             f"grow.build is not finished: {gone[0]} is not in the store"

@@ -12,11 +12,18 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from expertree.errors import ExpertreeError, PausedError, TrainingError, TransientStorageError
+from expertree.errors import (
+    ExpertreeError,
+    HeldError,
+    PausedError,
+    TrainingError,
+    TransientStorageError,
+)
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.scheduling.budget import Budget
 from expertree.scheduling.dispatcher import TrainingStatus, status_of
-from expertree.scheduling.schedule import Schedule, State, TrainingTask
+from expertree.scheduling.schedule import Schedule, State
+from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import FileRecord, Storage
 
 T = TypeVar("T")
@@ -221,6 +228,8 @@ def _train_one(schedule: Schedule, task: TrainingTask, on_status: OnStatus) -> N
     except PausedError:
         schedule.release(_LANE, task.key, time.time())
         raise
+    except HeldError as error:
+        schedule.postpone(_LANE, task.key, time.time(), str(error))
     except Exception as error:  # noqa: BLE001 - it is the task's, and is said of it
         message, may_pass = describe_error(error)
         schedule.fail(_LANE, task.key, time.time(), message, retry=may_pass)

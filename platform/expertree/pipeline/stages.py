@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
@@ -9,9 +10,13 @@ from typing import Any, Self, TypeVar
 from expertree.config import fingerprint
 from expertree.errors import ArtefactError
 from expertree.events import EventLog
+from expertree.owners import Owner
 from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.held import make_held
 from expertree.pipeline.runner import Runner
 from expertree.storage import NOTHING_WRITTEN, Storage, Written
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K")
 
@@ -64,6 +69,8 @@ class Workbench:
         events: The run's event log.
         runner: Runner that does the work; closed at the end.
         on_stage: Called as each stage goes on: name, state, units done, units in all.
+        owner: Job in whose name results are held while they are made; None where no other job
+            uses the store.
         is_dry: Whether to raise `NotMadeError` where something would be made.
     """
 
@@ -74,13 +81,16 @@ class Workbench:
         events: EventLog,
         runner: Runner,
         on_stage: Callable[[str, str, int, int], None],
+        owner: Owner | None = None,
         is_dry: bool = False,
     ) -> None:
         self.is_dry = is_dry
+        self.owner = owner
         self.store = store
         self.events = events
         self.runner = runner
         self.times: list[StageTime] = []
+        self._waited: set[tuple[str, str]] = set()
         self._on_stage = on_stage
 
     def __enter__(self) -> Self:
@@ -164,13 +174,30 @@ class Workbench:
         missing = {name: result for name, result in results.items() if not result.is_done()}
         if missing and self.is_dry:
             raise NotMadeError(stage)
-        with self.timed(stage, cached=not missing) as on_done:
-            written = (make(missing, on_done) or {}) if missing else {}
-            for name, result in missing.items():
+
+        def make_some(mine: Mapping[K, Storage], on_done: Callable[[int, int], None]) -> None:
+            written = make(mine, on_done) or {}
+            for name, result in mine.items():
                 if not result.is_done():
                     own = written.get(result, NOTHING_WRITTEN)
                     result.commit(dict(specs[name]), written=own)
+
+        with self.timed(stage, cached=not missing) as on_done:
+            if missing:
+                make_held(
+                    missing,
+                    self.owner,
+                    lambda mine: make_some(mine, on_done),
+                    on_wait=lambda reason: self._wait(stage, reason),
+                )
         return results
+
+    def _wait(self, stage: str, reason: str) -> None:
+        """Log once what a stage waits for."""
+        if (stage, reason) not in self._waited:
+            self._waited.add((stage, reason))
+            self.events.emit("stage_waits", stage=stage, reason=reason)
+            logger.warning("%s waits: %s", stage, reason)
 
 
 def stage_key(stage: str, spec: Mapping[str, Any]) -> str:
@@ -195,5 +222,5 @@ def check_whole(result: Storage) -> None:
         ArtefactError: If it is not done, or a file differs from what was committed.
     """
     if not result.is_done():
-        raise ArtefactError(f"{result.path()} is not finished")
+        raise ArtefactError(f"{result.where()} is not finished")
     result.verify()

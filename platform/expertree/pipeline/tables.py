@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
 from expertree.degradation.captions import SEPARATOR
+from expertree.faults import attempt
 from expertree.hierarchy import Labels
-from expertree.storage import FileRecord, Storage, describe, read_together, storage_errors
+from expertree.storage import FileRecord, Storage, describe, read_together
 
 ROW_GROUP_ROWS = 64
 """Small row groups let a reader take a few rows without reading the rest."""
@@ -35,11 +36,16 @@ def read_table(directory: Storage, name: str, columns: Sequence[str] | None = No
         ArtefactError: If it is not there.
         StorageError: If it cannot be read.
     """
-    path = directory.path(name)
-    with storage_errors(path, "read"):
+
+    def read() -> pa.Table:
         return pq.read_table(
-            path, filesystem=directory.filesystem, columns=columns, partitioning=None
+            directory.path(name),
+            filesystem=directory.filesystem,
+            columns=columns,
+            partitioning=None,
         )
+
+    return attempt(directory.where(name), "read", read)
 
 
 def count_rows(directory: Storage, name: str) -> int:
@@ -49,9 +55,12 @@ def count_rows(directory: Storage, name: str) -> int:
         ArtefactError: If it is not there.
         StorageError: If it cannot be read.
     """
-    path = directory.path(name)
-    with storage_errors(path, "read"), directory.filesystem.open_input_file(path) as source:
-        return int(pq.ParquetFile(source).metadata.num_rows)
+
+    def count() -> int:
+        with directory.filesystem.open_input_file(directory.path(name)) as source:
+            return int(pq.ParquetFile(source).metadata.num_rows)
+
+    return attempt(directory.where(name), "read", count)
 
 
 def write_table(
@@ -69,11 +78,13 @@ def read_tables(directory: Storage, names: Sequence[str], columns: Sequence[str]
     """Read some columns of several Parquet files, one after the other; at least one file."""
 
     def read(name: str) -> pa.Table:
-        path = directory.path(name)
-        with storage_errors(path, "read"), directory.filesystem.open_input_file(path) as source:
+        with directory.filesystem.open_input_file(directory.path(name)) as source:
             return pq.ParquetFile(source).read(columns=list(columns), use_threads=False)
 
-    return pa.concat_tables(read_together(read, names))
+    def patiently(name: str) -> pa.Table:
+        return attempt(directory.where(name), "read", lambda: read(name))
+
+    return pa.concat_tables(read_together(patiently, names))
 
 
 def read_embeddings(result: Storage) -> tuple[pa.StringArray, Float32[np.ndarray, "patches dim"]]:

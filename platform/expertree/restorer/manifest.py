@@ -115,7 +115,7 @@ def read_manifest(directory: Storage) -> Manifest:
     """
     where = directory.path(MANIFEST)
     if not directory.exists(MANIFEST):
-        raise ArtefactError(f"{directory.path()} is not a bundle: it has no {MANIFEST}")
+        raise ArtefactError(f"{directory.where()} is not a bundle: it has no {MANIFEST}")
     data = directory.read_json(MANIFEST)
     found = data.get("format") if isinstance(data, dict) else None
     if found != FORMAT:

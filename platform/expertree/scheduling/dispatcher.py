@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expertree.scheduling.budget import Budget
-from expertree.scheduling.schedule import Attempt, Schedule, TaskStatus, TrainingTask
+from expertree.scheduling.schedule import Attempt, Schedule, TaskStatus
+from expertree.scheduling.tasks import TrainingTask
 
 POLL_S = 0.25
 NAMESPACE = "expertree"
@@ -20,11 +21,15 @@ NAMESPACE = "expertree"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingStatus:
-    """A snapshot of a group of tasks and their attempts."""
+    """A snapshot of a group of tasks and their attempts.
+
+    `num_lanes` is how many lanes there may be at once.
+    """
 
     tasks: Sequence[TaskStatus]
     history: Sequence[Attempt]
     finished: bool
+    num_lanes: int = 1
 
 
 def status_of(schedule: Schedule) -> TrainingStatus:
@@ -110,14 +115,15 @@ class Dispatcher:
         if self._is_current(tenant):
             self._schedule.release(tenant.lane, key, time.time())
 
+    async def postpone(self, tenant: LaneIdentity, key: str, reason: str) -> None:
+        """Queue a task anew that another job is doing; see `Schedule.postpone`."""
+        if self._is_current(tenant):
+            self._schedule.postpone(tenant.lane, key, time.time(), reason)
+
     async def status(self) -> TrainingStatus:
         """Take expired leases back, and return a snapshot of all tasks."""
         self._schedule.expire(time.time())
         return status_of(self._schedule)
-
-    async def num_done(self) -> int:
-        """Return how many tasks are done."""
-        return self._schedule.num_done
 
     async def last_lease_request_s(self) -> dict[str, float]:
         """Return when each lane last asked for a task, in seconds since 1970."""

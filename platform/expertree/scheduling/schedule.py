@@ -10,8 +10,8 @@ import enum
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from expertree.errors import TrainingError
 from expertree.scheduling.budget import Budget
+from expertree.scheduling.tasks import TrainingTask, critical_path
 
 _TRIAL_S = 60.0
 """Seconds that a task of unknown speed runs before its measured speed is used."""
@@ -20,6 +20,10 @@ _REST_S, _REST_GROWTH, _LONGEST_REST_S = 10.0, 6.0, 600.0
 """Seconds before a failed task is tried again: the first pause, its growth, the longest pause.
 The pauses grow, so that three attempts are not all spent within the minute that a storage or a
 device is away."""
+
+
+_HELD_S = 10.0
+"""Seconds before a task that another job does is looked at again."""
 
 
 class State(enum.StrEnum):
@@ -32,35 +36,12 @@ class State(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingTask:
-    """One network to train.
-
-    Attributes:
-        key: Content hash of everything that its weights depend on.
-        label: Name for users, such as `level 1, group 2`.
-        cost: Expected effort in samples; the scale does not matter, only ratios.
-        after: Keys of tasks that must be done before (a warm start needs its parent).
-        work: The work that a lane runs; opaque here.
-        kind: Name that tasks of the same speed share.
-        is_urgent: Whether it comes before all tasks without this flag, however long those are; for
-            short work that others outside of the schedule wait for.
-    """
-
-    key: str
-    label: str
-    cost: float
-    after: tuple[str, ...] = ()
-    work: Any = None
-    kind: str = ""
-    is_urgent: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
     """One lease of a task, for the timeline.
 
-    Times are Unix seconds; `outcome` is None while it runs, then `done`, `failed`, `lost` or (when
-    the machine was to be taken away) `moved`; `node` names the machine.
+    Times are Unix seconds; `outcome` is None while it runs, then `done`, `failed`, `lost`, `moved`
+    (when the machine was to be taken away) or `held` (when another job was doing it); `node` names
+    the machine.
     """
 
     key: str
@@ -80,6 +61,7 @@ class _Entry:
     lane: str = ""
     seen: float = 0.0
     attempts: int = 0
+    held: int = 0
     failures: int = 0
     furthest: float = 0.0
     rests_until: float = 0.0
@@ -95,7 +77,7 @@ class _Entry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TaskStatus:
-    """The state of a task in a snapshot."""
+    """The state of a task in a snapshot; `kind` and `after` are those of `TrainingTask`."""
 
     key: str
     label: str
@@ -105,6 +87,8 @@ class TaskStatus:
     cost: float
     progress: Mapping[str, Any]
     error: str | None
+    kind: str = ""
+    after: tuple[str, ...] = ()
 
 
 class Schedule:
@@ -166,11 +150,6 @@ class Schedule:
         """Whether nothing is queued or running any more."""
         return all(e.state in (State.DONE, State.FAILED) for e in self._entries.values())
 
-    @property
-    def num_done(self) -> int:
-        """The number of tasks that are done; it never falls."""
-        return sum(entry.state is State.DONE for entry in self._entries.values())
-
     def lease(self, lane: str, now: float, node: str = "") -> TrainingTask | None:
         """Give a lane its next task, the one that starts the longest chain; None if none is ready.
 
@@ -217,6 +196,14 @@ class Schedule:
             self._close(entry, now, "moved")
             entry.state, entry.lane = State.QUEUED, ""
 
+    def postpone(self, lane: str, key: str, now: float, reason: str) -> None:
+        """Queue a task anew that another job is doing; it is looked at again after a pause."""
+        entry = self._held(lane, key)
+        if entry is not None:
+            self._close(entry, now, "held", error=reason)
+            entry.state, entry.lane, entry.held = State.QUEUED, "", entry.held + 1
+            entry.rests_until = now + _HELD_S
+
     def finish(self, lane: str, key: str, now: float) -> None:
         """Mark a task as done, whichever lane did it: the result is named by its content.
 
@@ -260,10 +247,12 @@ class Schedule:
                 label=e.task.label,
                 state=e.state,
                 lane=e.lane if e.state is State.RUNNING else "",
-                attempts=e.attempts,
+                attempts=e.attempts - e.held,
                 cost=e.task.cost,
                 progress=e.progress,
                 error=e.error,
+                kind=e.task.kind,
+                after=e.task.after,
             )
             for e in self._entries.values()
         ]
@@ -366,33 +355,3 @@ class Schedule:
                     attempt, end=now, outcome=outcome, error=error, lane=lane or attempt.lane
                 )
                 return
-
-
-def critical_path(tasks: Iterable[TrainingTask]) -> dict[str, float]:
-    """Return each task's cost plus that of the longest chain of tasks that wait for it.
-
-    Running the largest first is the classic list schedule: no task that others wait for, and no
-    long task, is left to the end.
-
-    Raises:
-        TrainingError: If tasks wait for each other in a circle.
-    """
-    by_key = {task.key: task for task in tasks}
-    behind: dict[str, list[str]] = {key: [] for key in by_key}
-    for task in by_key.values():
-        for key in task.after:
-            if key in behind:
-                behind[key].append(task.key)
-    lengths: dict[str, float] = {}
-
-    def length(key: str, trail: tuple[str, ...]) -> float:
-        if key in trail:
-            raise TrainingError(f"tasks wait for each other: {' -> '.join((*trail, key))}")
-        if key not in lengths:
-            rest = [length(other, (*trail, key)) for other in behind[key]]
-            lengths[key] = by_key[key].cost + max(rest, default=0.0)
-        return lengths[key]
-
-    for key in by_key:
-        length(key, ())
-    return lengths

@@ -5,7 +5,8 @@ import heapq
 import itertools
 from collections.abc import Callable, Sequence
 
-from expertree.scheduling.schedule import Schedule, TrainingTask, critical_path
+from expertree.scheduling.schedule import Schedule
+from expertree.scheduling.tasks import TrainingTask, critical_path
 
 OnPreemption = Callable[[str, int], float | None]
 """Takes a task's key and the number of its attempt. Returns the share of the task's remaining work

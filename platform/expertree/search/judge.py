@@ -52,7 +52,7 @@ def judge_trial(
         runner: Runner that makes what is missing.
     """
     config = trial_config(setup.config, overrides)
-    with quiet_bench(config, runner) as bench:
+    with quiet_bench(config, runner, setup.owner) as bench:
         hierarchy = cut_tree(config, bench, setup.extractor, setup.embeddings[TRAIN])
         served = {
             node: own for node, own in experts.items() if node != ROOT or config.hierarchy.has_root

@@ -9,6 +9,7 @@ from typing import Any
 from expertree.experts import PairedPatches, read_patches, score_expert, train_expert
 from expertree.experts.training import Part
 from expertree.pipeline.expert_work import ExpertWork
+from expertree.pipeline.held import held_by_all
 from expertree.pipeline.score import (
     SCORE_BATCH,
     Column,
@@ -40,10 +41,12 @@ class PieceWork:
 
     def run(self, on_progress: OnProgress, workers: Workers) -> None:
         """Train the pieces that are not stored yet, and commit each."""
-        if workers.agree_on(self.expert.directory.is_done()):
-            return
-        with threads(1):  # Degrading anew goes on beside the steps.
-            self._train_parts(on_progress, workers)
+        own = self.expert
+        with held_by_all(own.directory, own.owner, on_progress, workers) as watched:
+            if workers.agree_on(own.directory.is_done()):
+                return
+            with threads(1):  # Degrading anew goes on beside the steps.
+                self._train_parts(watched, workers)
 
     def _train_parts(self, on_progress: OnProgress, workers: Workers) -> None:
         own = self.expert

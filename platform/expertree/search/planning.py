@@ -13,6 +13,7 @@ from expertree.degradation.fresh import RealMaps
 from expertree.errors import GroupingError
 from expertree.events import EventLog
 from expertree.hierarchy import ROOT, compositions, silhouette_rows, silhouettes
+from expertree.owners import Owner
 from expertree.pipeline.expert_work import ExpertWork
 from expertree.pipeline.experts import ExpertPlan, Samples, own_experts, plan_experts
 from expertree.pipeline.networks import label_of
@@ -22,7 +23,7 @@ from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import NotMadeError, Workbench, key_of
 from expertree.pipeline.tables import read_labels
 from expertree.pipeline.tree import Hierarchy, cut_tree, read_rows, shard_tree
-from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.tasks import TrainingTask
 from expertree.search.lane_pieces import PieceWork, ScoreWork
 from expertree.search.record import Node
 from expertree.search.settings import SearchConfig, trial_config
@@ -53,6 +54,7 @@ class SearchSetup:
         most_groups: Most groups on the finest level of any trial; None where that is not known.
         notes: Directory where lanes leave a note of each piece that they trained.
         maps: Real maps for patches that are degraded anew during training.
+        owner: Job in whose name results are held while they are made.
     """
 
     config: SearchConfig
@@ -63,10 +65,13 @@ class SearchSetup:
     most_groups: int | None
     notes: Storage
     maps: RealMaps
+    owner: Owner | None = None
 
 
 @contextlib.contextmanager
-def quiet_bench(config: BuildConfig, runner: Runner | None) -> Iterator[Workbench]:
+def quiet_bench(
+    config: BuildConfig, runner: Runner | None, owner: Owner | None = None
+) -> Iterator[Workbench]:
     """Open a workbench that reports no stages; without a runner it makes nothing."""
     with tempfile.TemporaryDirectory(prefix="expertree-") as folder:
         bench = Workbench(
@@ -74,6 +79,7 @@ def quiet_bench(config: BuildConfig, runner: Runner | None) -> Iterator[Workbenc
             events=EventLog(Path(folder) / "events.jsonl"),
             runner=LocalRunner(config.cluster) if runner is None else runner,
             on_stage=lambda *_: None,
+            owner=owner,
             is_dry=runner is None,
         )
         with bench:
@@ -108,7 +114,7 @@ def plan_trial(
     """
     config = trial_config(setup.config, overrides)
     table = setup.tables[TRAIN]
-    with quiet_bench(config, runner) as bench:
+    with quiet_bench(config, runner, setup.owner) as bench:
         hierarchy = cut_tree(config, bench, setup.extractor, setup.embeddings[TRAIN])
         shards, shard_leaves = _shards(setup, config, bench, hierarchy)
         plans = plan_experts(
@@ -211,6 +217,7 @@ def _need(
         spec=plan.spec,
         device="cuda" if bench.cluster.use_gpu else "cpu",
         maps=setup.maps,
+        owner=setup.owner,
     )
     ends = [round(f * plan.job.num_samples) for f in setup.config.search.fractions]
     parts = []

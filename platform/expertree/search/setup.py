@@ -80,4 +80,5 @@ def make_setup(
         most_groups=most,
         notes=notes,
         maps=RealMaps.of(base.photographs.maps, material.maps),
+        owner=bench.owner,
     )

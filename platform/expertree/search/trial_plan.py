@@ -6,7 +6,7 @@ Nothing here imports the networks, so that the registry's process starts without
 import dataclasses
 from collections.abc import Mapping
 
-from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.tasks import TrainingTask
 from expertree.search.record import Node
 from expertree.storage import Storage
 

@@ -161,7 +161,7 @@ def embeddings_of(place: str) -> Storage:
         )
     if not found.is_done():
         raise ArtefactError(
-            f"{found.path()} holds no finished embeddings; give the output folder of a finished "
+            f"{found.where()} holds no finished embeddings; give the output folder of a finished "
             "build, or a directory <store>/embed/<key>"
         )
     return found

@@ -99,7 +99,7 @@ class Checkpoints:
         return [n.removesuffix(".json") for n in reversed(self._storage.list_files(".json"))]
 
     def _read(self, name: str) -> Checkpoint:
-        path = self._storage.path(name)
+        path = self._storage.where(name)
         try:
             description = cast("dict[str, Any]", self._storage.read_json(f"{name}.json"))
             data = self._storage.read_bytes(f"{name}.safetensors")

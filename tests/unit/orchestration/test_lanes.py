@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from expertree import faults
 from expertree.errors import PausedError, TrainingError, TransientStorageError
 from expertree.orchestration import lane, lanes
 from expertree.orchestration.cluster import roomiest
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.scheduling.dispatcher import Dispatcher, LaneIdentity, TrainingStatus
-from expertree.scheduling.schedule import State, TrainingTask
+from expertree.scheduling.schedule import State
+from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 from expertree.training.workers import ALONE, Workers
 
@@ -116,6 +118,7 @@ def test_a_disk_that_hiccups_is_tried_again_and_one_that_is_full_is_not(
     def broken(_: int) -> None:
         raise OSError(number, os.strerror(number))
 
+    monkeypatch.setattr(faults, "PATIENCE", faults.Patience(for_s=0.0))
     direct = Direct(task(Writes(tmp_path)))
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", broken)

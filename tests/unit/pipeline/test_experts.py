@@ -26,7 +26,8 @@ from expertree.pipeline.score import open_expert
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench
 from expertree.pipeline.tables import LeafTable, write_table
-from expertree.scheduling.schedule import Schedule, TrainingTask
+from expertree.scheduling.schedule import Schedule
+from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 
 

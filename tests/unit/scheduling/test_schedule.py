@@ -6,12 +6,8 @@ import pytest
 
 from expertree.errors import TrainingError
 from expertree.scheduling.budget import Budget
-from expertree.scheduling.schedule import (
-    Schedule,
-    State,
-    TrainingTask,
-    critical_path,
-)
+from expertree.scheduling.schedule import Schedule, State
+from expertree.scheduling.tasks import TrainingTask, critical_path
 
 
 def task(key: str, cost: float = 1.0, after: tuple[str, ...] = ()) -> TrainingTask:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from expertree.scheduling.schedule import TrainingTask
 from expertree.scheduling.simulation import simulate
+from expertree.scheduling.tasks import TrainingTask
 
 
 def task(key: str, cost: float, *after: str) -> TrainingTask:

@@ -21,7 +21,7 @@ from expertree.orchestration.search import tasks
 from expertree.orchestration.search.requests import Handle, Requests
 from expertree.orchestration.search.tasks import PackedSetup
 from expertree.scheduling.dispatcher import NAMESPACE
-from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.tasks import TrainingTask
 from expertree.search.record import Objectives, RungResult, Trial, shape_in_words
 from expertree.search.rungs import goes_on, value_of, why_stopped
 from expertree.search.single_flight import SingleFlight

@@ -1,27 +1,23 @@
 """One run of a search: make what its trials share, run them, and write down what they found."""
 
-import contextlib
 import dataclasses
 import datetime as dt
 import os
-import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import cloudpickle, tune
-from ray.exceptions import RayError
 
 from expertree.config import fingerprint, load, to_dict
-from expertree.errors import ConfigError, TrainingError
-from expertree.events import EventLog
+from expertree.errors import ConfigError
 from expertree.orchestration.cluster import num_lanes
-from expertree.orchestration.lanes import LanePool, open_lanes
-from expertree.orchestration.run import Recorder, run_build
+from expertree.orchestration.lanes import open_lanes
+from expertree.orchestration.run import run_build
 from expertree.orchestration.runner import runner_of
 from expertree.orchestration.search.registry import RegistryActor
 from expertree.orchestration.search.tuning import (
@@ -32,10 +28,15 @@ from expertree.orchestration.search.tuning import (
     TrialSource,
     run_trial,
 )
+from expertree.orchestration.search.writing import ABOUT, OnRecord, SearchWriter, Upkeep
+from expertree.owners import Owner
 from expertree.pipeline.build import prepare
+from expertree.pipeline.claim import claimed
 from expertree.pipeline.follow_training import tracking_folder
 from expertree.pipeline.provenance import source_commit
+from expertree.pipeline.recorder import TRIALS, Recorder, recorded
 from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.sources import Material
 from expertree.pipeline.stages import Workbench
 from expertree.repeating import repeating
 from expertree.scheduling.dispatcher import NAMESPACE
@@ -55,19 +56,13 @@ from expertree.search.setup import check_space, make_setup
 from expertree.search.space import Space
 from expertree.search.state import SearchState
 from expertree.search.summary import SearchFacts, SearchStatus, best_trial, summarise
-from expertree.search.write import write_search
 from expertree.storage import Storage
 from expertree.tracking.sweep import open_sweep
 
-RECORD = "search.json"
-_ABOUT = "about.json"
 _JOURNAL = "study.journal"
 _SECONDS_BETWEEN_RECORDS = 2.0
-_SECONDS_BETWEEN_PAGES = 30.0
 _MAX_RESTARTS = 8
 """Most restarts of a trial whose process dies; a trial only waits, so a restart costs nothing."""
-
-OnRecord = Callable[[Search], None]
 
 
 def run_search(config: SearchConfig, spaces: Path, on_record: OnRecord = lambda _: None) -> Search:
@@ -90,35 +85,59 @@ def run_search(config: SearchConfig, spaces: Path, on_record: OnRecord = lambda 
         check_budget(config, space, rate_of(trial_config(config, space.fixed)))
     material = prepare(load(BuildConfig, base_of(config)))
     output = Storage.open(config.output)
-    about, seconds_before = _about(config, space, output)
-    state = SearchState(output, workers_per_lane=config.cluster.workers_per_lane)
-    again = state.begin_again()
-    begin_s = time.time() - seconds_before
-    writer = _Writer(about, output, begin_s=begin_s, on_record=on_record)
-    writer.tracked = _track(config, space, about)
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="expertree-")))
-        recorder = Recorder(config.title, EventLog(folder / "events.jsonl"))
-        bench = Workbench(
-            store=Storage.open(config.store),
-            events=EventLog(folder / "events.jsonl"),
-            runner=runner_of(config.cluster),
-            on_stage=recorder.on_stage,
+    with (
+        claimed(output, Storage.open(config.store), name=config.cluster.owner) as keeper,
+        recorded(
+            output, "search", config.title, check=keeper.check, config=to_dict(config)
+        ) as recorder,
+    ):
+        about, seconds_before = _about(config, space, output)
+        state = SearchState(output, workers_per_lane=config.cluster.workers_per_lane)
+        writer = SearchWriter(
+            about, output, begin_s=time.time() - seconds_before, on_record=on_record
         )
-        stack.enter_context(bench)
-        with recorder.view:
-            setup = make_setup(config, space, material, bench, state.notes)
+        writer.tracked = _track(config, space, about)
+        _search(config, space, material, state, writer, recorder=recorder, owner=keeper.owner)
+        found = SearchState(output, workers_per_lane=config.cluster.workers_per_lane)
+        found.refresh()
+        trials = [trial for _, trial in sorted(found.trials.items())]
+        record = writer.write(trials, found.experts(), _status_of(trials))
+        _write_best(config, output, trials)
+        if writer.tracked is not None:
+            writer.tracked.close(record)
+    return record
+
+
+def _search(
+    config: SearchConfig,
+    space: Space,
+    material: Material,
+    state: SearchState,
+    writer: SearchWriter,
+    *,
+    recorder: Recorder,
+    owner: Owner,
+) -> None:
+    """Make what the trials share, and run them."""
+    output, events = Storage.open(config.output), recorder.events
+    again = state.begin_again()
+    bench = Workbench(
+        store=Storage.open(config.store),
+        events=events,
+        runner=runner_of(config.cluster, events),
+        on_stage=recorder.on_stage,
+        owner=owner,
+    )
+    with bench:
+        setup = make_setup(config, space, material, bench, state.notes)
+        recorder.view.close()  # each trial gets a line from here on
         bench.runner.open()
         proposals = _proposals(config, space, output, state)
+        begin = time.time()
+        events.emit("stage_started", stage=TRIALS, cached=False)
         _run_trials(config, space, setup, again, proposals, writer)
-    found = SearchState(output, workers_per_lane=config.cluster.workers_per_lane)
-    found.refresh()
-    trials = [trial for _, trial in sorted(found.trials.items())]
-    record = writer.write(trials, found.experts(), _status_of(trials))
-    _write_best(config, output, trials)
-    if writer.tracked is not None:
-        writer.tracked.close(record)
-    return record
+        seconds = round(time.time() - begin, 3)
+        events.emit("stage_done", stage=TRIALS, seconds=seconds, cached=False)
 
 
 def _track(config: SearchConfig, space: Space, about: SearchFacts) -> TrackedSearch | None:
@@ -173,7 +192,7 @@ def _run_trials(
     setup: SearchSetup,
     again: list[Trial],
     proposals: Proposals,
-    writer: "_Writer",
+    writer: SearchWriter,
 ) -> None:
     settings = config.search
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # whose tables come at any verbosity
@@ -210,90 +229,11 @@ def _run_trials(
             ),
         )
         try:
-            upkeep = _Upkeep(registry, pool, writer)
+            upkeep = Upkeep(registry, pool, writer)
             with repeating(upkeep.look, _SECONDS_BETWEEN_RECORDS):
                 tuner.fit()
         finally:
             ray.kill(registry)
-
-
-class _Writer:
-    """Writes a search's record and page, and prints what has changed since the last record."""
-
-    def __init__(
-        self, about: SearchFacts, output: Storage, *, begin_s: float, on_record: OnRecord
-    ) -> None:
-        self.begin_s = begin_s
-        self.tracked: TrackedSearch | None = None
-        self._about, self._output, self._on_record = about, output, on_record
-        self._said: dict[int, tuple[str, int]] = {}
-        self._page_is_due_s = 0.0
-
-    def write(self, trials: list[Trial], experts: list[Any], status: SearchStatus) -> Search:
-        record = summarise(
-            self._about, trials, experts, status=status, seconds=time.time() - self.begin_s
-        )
-        self._output.write_json(RECORD, record)
-        about = self._output.read_json(_ABOUT)
-        self._output.write_json(_ABOUT, {**about, "seconds": record["seconds"]})
-        for trial in trials:
-            now = trial["status"], len(trial["reached"])
-            if self._said.get(trial["number"]) != now:
-                self._said[trial["number"]] = now
-                sys.stderr.write(line_of(trial) + "\n")
-        if status != "running" or time.time() >= self._page_is_due_s:
-            self._page_is_due_s = time.time() + _SECONDS_BETWEEN_PAGES
-            write_search(record, self._output)
-        if self.tracked is not None:
-            self.tracked.update(record)
-        self._on_record(record)
-        return record
-
-
-class _Upkeep:
-    """Writes the record while trials run, and keeps lanes running."""
-
-    def __init__(self, registry: Any, pool: LanePool, writer: _Writer) -> None:  # noqa: ANN401
-        self._registry, self._pool, self._writer = registry, pool, writer
-        self._said = ""
-
-    def look(self) -> None:
-        """Write the record, and start lanes in place of those that ended.
-
-        If none is left, the trials that wait now fail, and at the next look those that have asked
-        since.
-        """
-        self._write()
-        try:
-            self._pool.wait(0.0)
-            self._pool.start_missing_lanes(self._pool.room, num_done=self._pool.num_done())
-        except TrainingError as error:
-            self._registry.give_up.remote(str(error))
-
-    def _write(self) -> None:
-        """Write the current record; a disk or a tracker that fails does not stop the search."""
-        try:
-            now = ray.get(self._registry.state.remote(), timeout=60)
-            self._writer.write(now["trials"], now["experts"], "running")
-        except RayError:
-            pass  # Ray starts a registry that has died again; until then nobody answers.
-        except Exception as error:  # noqa: BLE001 - said, and raised at the end if it still holds
-            line = f"the record could not be written, the search goes on: {error}"
-            if line != self._said:
-                self._said = line
-                sys.stderr.write(line + "\n")
-
-
-def line_of(trial: Trial) -> str:
-    """Return a trial as one line for the terminal."""
-    words = [f"trial {trial['number']:>3}", trial["shape"], trial["status"]]
-    if trial["objectives"] is not None:
-        own = trial["objectives"]
-        share = trial["reached"][-1]["fraction"]
-        words.append(f"{own['psnr_in']:.2f} / {own['psnr_out']:.2f} dB at {share:g}")
-    if trial["reason"]:
-        words.append(trial["reason"])
-    return "  ".join(words)
 
 
 def _proposals(
@@ -339,15 +279,15 @@ def _about(config: SearchConfig, space: Space, output: Storage) -> tuple[SearchF
         "num_starts": 0,
         "seconds": 0.0,
     }
-    if output.exists(_ABOUT):
-        before = output.read_json(_ABOUT)
+    if output.exists(ABOUT):
+        before = output.read_json(ABOUT)
         if before["key"] != key:
             raise ConfigError(
-                f"{output.path()} holds another search (other space, images, experts or rungs); "
+                f"{output.where()} holds another search (other space, images, experts or rungs); "
                 "give another output, or the same configuration as before to go on with it"
             )
     now = {**before, "num_starts": before["num_starts"] + 1}
-    output.write_json(_ABOUT, now)
+    output.write_json(ABOUT, now)
     size = space.size()
     wanted = settings.num_trials
     if settings.searcher == "grid" and size is not None:
@@ -381,4 +321,6 @@ def _write_best(config: SearchConfig, output: Storage, trials: list[Trial]) -> N
     )
     output.write_bytes(BEST, best_yaml(found, best, command=build_command(config.output)).encode())
     if config.search.build_best:
-        run_build(found)
+        owner = config.cluster.owner  # under its own name it would take over from this search
+        cluster = dataclasses.replace(found.cluster, owner=owner and f"{owner}-best")
+        run_build(dataclasses.replace(found, cluster=cluster))

@@ -14,7 +14,7 @@ from expertree.errors import TransientStorageError
 from expertree.orchestration.search import tasks
 from expertree.orchestration.search.registry import ActorDiedError, RayError, Registry
 from expertree.scheduling.dispatcher import Dispatcher, LaneIdentity, TrainingStatus
-from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.tasks import TrainingTask
 from expertree.search.trial_plan import ExpertNeed, Milestone, TrialPlan, TrialResult
 from expertree.storage import Storage
 

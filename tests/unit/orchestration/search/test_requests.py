@@ -11,7 +11,7 @@ from expertree.errors import TrainingError
 from expertree.orchestration.search import requests as module
 from expertree.orchestration.search.requests import Requests
 from expertree.scheduling.dispatcher import Dispatcher
-from expertree.scheduling.schedule import TrainingTask
+from expertree.scheduling.tasks import TrainingTask
 
 TASK = TrainingTask(key="a", label="a", cost=1.0)
 

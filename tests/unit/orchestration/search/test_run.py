@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from expertree.orchestration import lanes
-from expertree.orchestration.search.run import _Upkeep
+from expertree.orchestration.search.writing import Upkeep
 from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.scheduling.dispatcher import TrainingStatus, status_of
+from expertree.scheduling.schedule import Schedule
+from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 
 
@@ -22,12 +25,18 @@ class BreakingLanes:
         monkeypatch.setattr(lanes, "num_lanes", lambda _: 1)
         monkeypatch.setattr(lanes.ray, "wait", lambda refs, **_: (refs, []))
         monkeypatch.setattr(lanes.ray, "get", self.get)
-        dispatcher = SimpleNamespace(num_done=SimpleNamespace(remote=lambda: self.num_done))
+        dispatcher = SimpleNamespace(status=SimpleNamespace(remote=self.status))
         self.pool = lanes.LanePool(dispatcher, ClusterConfig(max_attempts=3), Storage("nowhere"))
         self.registry = SimpleNamespace(
             state=SimpleNamespace(remote=lambda: {"trials": [], "experts": []}),
             give_up=SimpleNamespace(remote=self.given_up.append),
         )
+
+    def status(self) -> TrainingStatus:
+        schedule = Schedule(TrainingTask(key=str(n), label="", cost=1.0) for n in range(5))
+        for n in range(self.num_done):
+            schedule.finish("lane-0", str(n), 0.0)
+        return status_of(schedule)
 
     def remote(self, *_: object) -> object:
         self.num_started += 1
@@ -43,7 +52,7 @@ def test_a_search_forgives_broken_lanes_whenever_a_task_was_done_since(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = BreakingLanes(monkeypatch)
-    upkeep = _Upkeep(world.registry, world.pool, SimpleNamespace(write=lambda *_: None))
+    upkeep = Upkeep(world.registry, world.pool, SimpleNamespace(write=lambda *_: None))
     for num_done in range(5):
         world.num_done = num_done
         upkeep.look()
@@ -54,7 +63,7 @@ def test_a_search_forgives_broken_lanes_whenever_a_task_was_done_since(
 
 def test_without_a_lane_trials_that_ask_later_fail_too(monkeypatch: pytest.MonkeyPatch) -> None:
     world = BreakingLanes(monkeypatch)
-    upkeep = _Upkeep(world.registry, world.pool, SimpleNamespace(write=lambda *_: None))
+    upkeep = Upkeep(world.registry, world.pool, SimpleNamespace(write=lambda *_: None))
     for _ in range(6):
         upkeep.look()
     assert world.num_started == 3

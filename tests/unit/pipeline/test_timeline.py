@@ -2,10 +2,7 @@
 
 from typing import Any
 
-import pytest
-
-from expertree.orchestration.run import remaining_s, time_of_work, timeline
-from expertree.scheduling.schedule import Schedule, TrainingTask
+from expertree.pipeline.timeline import time_of_work, timeline
 
 
 def started(t: float, key: str, lane: str, number: int = 1) -> dict[str, Any]:
@@ -59,11 +56,3 @@ def test_the_time_of_work_leaves_out_what_was_found() -> None:
 
     events = [done(5.0, cached=False), done(0.1, cached=True), done(2.0, cached=False)]
     assert time_of_work(events) == 7.0
-
-
-def test_time_left_divides_the_samples_by_rate_and_lanes() -> None:
-    schedule = Schedule([TrainingTask(key=key, label=key, cost=100.0) for key in "ab"])
-    schedule.lease("lane", 0)
-    assert remaining_s(schedule.status(), 2) is None
-    schedule.heartbeat("lane", "b", 1, {"samples": 50, "samples_per_s": 10.0})
-    assert remaining_s(schedule.status(), 2) == pytest.approx(7.5)
