@@ -56,7 +56,7 @@ def run_build(config: BuildConfig) -> int:
     if past is not None:
         check_photographs(past, material)
     output = Storage.open(config.output)
-    events = _open_events(output)
+    events = open_events(output)
     events.emit("build_started", config=to_dict(config))
     for name, reason in material.skipped:
         events.emit("photograph_skipped", name=name, reason=reason)
@@ -82,7 +82,7 @@ def run_build(config: BuildConfig) -> int:
     write_report(cast("Run", record), images, output)
     _copy(built.bundle, output.sub(BUNDLE))
     events.emit("build_done", seconds=round(time.time() - begin, 1))
-    _publish_events(events, output)
+    publish_events(events, output)
     _say(config, record, output, num_skipped=len(material.skipped), seconds=time.time() - begin)
     return 0
 
@@ -252,7 +252,7 @@ def timeline(events: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         yield span | moved
 
 
-def _open_events(output: Storage) -> EventLog:
+def open_events(output: Storage) -> EventLog:
     """Open the event log in a local output folder, else in a temporary one until the end."""
     local = Path(output.uri)
     if "://" in output.uri:
@@ -262,7 +262,8 @@ def _open_events(output: Storage) -> EventLog:
     return EventLog(local / EVENTS)
 
 
-def _publish_events(events: EventLog, output: Storage) -> None:
+def publish_events(events: EventLog, output: Storage) -> None:
+    """Write the event log into an output folder that is not on this machine."""
     if "://" in output.uri:
         output.write_bytes(EVENTS, events.path.read_bytes())
 

@@ -29,6 +29,7 @@ from expertree.experts.backbones.restormer import (
 )
 from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec, PixelLoss
 from expertree.experts.batches import Batch
+from expertree.experts.conditions import NOTHING, Condition
 
 _KERNEL = 7
 """Side of the depth-wise kernels of keys and values where features ask the experts."""
@@ -260,7 +261,11 @@ class MoCEIR(nn.Module):
         losses = [one.loss for one in routed if one.loss is not None]
         return restored, torch.stack(losses).mean()
 
-    def choices(self, image: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b blocks"]:
+    def choices(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        condition: Condition = NOTHING,  # noqa: ARG002 - it is told nothing
+    ) -> Int[Tensor, "b blocks"]:
         """Return the expert that each decoder block sends each image to."""
         _, routed = self._restore(image, None, None)
         return torch.stack([one.expert for one in routed], dim=1)
