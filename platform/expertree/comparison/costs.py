@@ -31,9 +31,11 @@ class CostRow:
         network: Name of its network.
         num_networks: Networks that were trained for one seed.
         rate: Factor on the recipe's learning rates.
-        num_parameters: Scalars of all that it needs, the extractor and routers included.
-        num_active_parameters: Scalars of what runs for an image.
-        least_multiply_adds_512: Multiply-adds for a 512 x 512 image, on the cheapest way.
+        num_parameters: Scalars of its networks.
+        num_active_parameters: Scalars of them that run for an image; the most of all ways.
+        num_beside: Scalars of the extractor and routers that it needs beside them.
+        least_multiply_adds_512: Multiply-adds for a 512 x 512 image, on the cheapest way, with the
+            extractor's.
         multiply_adds_512: The same on the dearest way.
         latency_ms: Milliseconds for an image.
         num_samples: Samples seen in training, by all its networks.
@@ -50,6 +52,7 @@ class CostRow:
     rate: float
     num_parameters: int
     num_active_parameters: int
+    num_beside: int
     least_multiply_adds_512: int
     multiply_adds_512: int
     latency_ms: float
@@ -81,11 +84,10 @@ def _costs(
     first = reached[0].training
     plan, method = first.plans[0], first.method
     backbone, told = plan.job.backbone, describe_backbone(plan.job.backbone)
-    extra, looking = _beside(reached[0], backbone, extractor)
+    beside, looking = _beside(reached[0], backbone, extractor)
     latency_ms = compared.latency_ms[plan.key]
     if method.tree:
         latency_ms += compared.latency_ms[key_of(compared.common.extractor)]
-    own = sum(read_card(one.result).num_parameters for one in first.plans)
     plans = [one for found in reached for one in found.training.plans]
     searched = [one for t in compared.searched.get(method.name, ()) for one in t.plans]
     workers = config.cluster.workers_per_lane
@@ -96,8 +98,9 @@ def _costs(
         network=plan.job.backbone.name,
         num_networks=len(first.plans),
         rate=method.rate * first.factor,
-        num_parameters=own + extra,
-        num_active_parameters=told.num_active_parameters + extra,
+        num_parameters=sum(read_card(one.result).num_parameters for one in first.plans),
+        num_active_parameters=told.num_active_parameters,
+        num_beside=beside,
         least_multiply_adds_512=looking + (0 if can_leave else told.least_multiply_adds_512),
         multiply_adds_512=looking + told.multiply_adds_512,
         latency_ms=latency_ms,

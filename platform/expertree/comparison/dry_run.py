@@ -48,7 +48,7 @@ def describe_comparison(config: CompareConfig) -> str:
 def _head(config: CompareConfig) -> str:
     seeds = ", ".join(map(str, config.seeds))
     return (
-        f"methods  {len(config.named_methods)}, seeds {seeds}; as many {UNITS[config.match]} each "
+        f"methods  {len(config.methods)}, seeds {seeds}; as many {UNITS[config.match]} each "
         f"as one network like experts.backbone takes for {config.samples:,} samples"
     )
 
@@ -74,8 +74,8 @@ def _missing(config: CompareConfig) -> tuple[NotMadeError | None, list[str]]:
 
 def _method_lines(config: CompareConfig) -> Iterator[str]:
     """Yield a line for each method, of what is known before anything is made."""
-    width = max(len(method.name) for method in config.named_methods)
-    for method in config.named_methods:
+    width = max(len(method.name) for method in config.methods)
+    for method in config.methods:
         own = build_config(config, method, seed=config.seeds[0])
         backbone, recipe = own.experts.backbone, own.experts.recipe
         words = [

@@ -19,7 +19,7 @@ CSV_COLUMNS = (
 )
 
 COST_HEADS = (
-    *("method", "network", "networks", "parameters", "active", "multiply-adds at 512²"),
+    *("method", "network", "networks", "parameters", "active", "beside", "multiply-adds at 512²"),
     *("ms an image", "samples", "multiply-adds of training", "core-hours", "rate"),
     "search for the rate",
 )
@@ -95,6 +95,7 @@ def cost_cells(row: CostRow) -> tuple[str, ...]:
         str(row.num_networks),
         formatting.count(row.num_parameters),
         formatting.count(row.num_active_parameters),
+        formatting.count(row.num_beside),
         cost,
         formatting.number(row.latency_ms, 0),
         formatting.grouped(row.num_samples),
@@ -183,12 +184,17 @@ def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def _caption(table: Table, record: Comparison) -> str:
+    what = f"{table.kind.capitalize()} degradations, {DISTRIBUTIONS[table.distribution]}"
+    return f"{what}: PSNR (dB) / SSIM, means over {len(record.seeds)} seeds."
+
+
 def _latex(table: Table, record: Comparison) -> str:
     columns = ("method", *map(formatting.name, table.columns), "harmed")
     lines = [
         r"\begin{table}",
         r"  \centering",
-        f"  \\caption{{{escaped(title_of(table))}, {len(record.seeds)} of them; SSIM below PSNR.}}",
+        f"  \\caption{{{escaped(_caption(table, record))}}}",
         f"  \\begin{{tabular}}{{l{'c' * len(table.columns)}r}}",
         r"    \toprule",
         f"    {' & '.join(escaped(column) for column in columns)} \\\\",

@@ -84,7 +84,7 @@ def matched(
 def kinds_of(config: CompareConfig) -> list[Kind]:
     """Return the networks whose speed `match=seconds` must know, the reference's first."""
     found: list[Kind] = [(config.experts.backbone, None)]
-    for method in config.named_methods:
+    for method in config.methods:
         backbone = build_config(config, method, seed=config.seed).experts.backbone
         found += [(backbone, None), *([(backbone, method.adapter)] if method.adapter else [])]
     return list(dict.fromkeys(found))

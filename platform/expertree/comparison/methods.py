@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from expertree.experts import AdapterConfig
 from expertree.experts.backbones import Backbone, backbone_config
@@ -88,14 +90,18 @@ multiply-adds at 512 x 512 px each, for a processor to train; the papers' own si
 `{name: ..., backbone: {name: moce_ir}}`."""
 
 
-def named(method: str | MethodConfig) -> MethodConfig:
-    """Return a method that is given by its name, or as it is.
+def named(method: object) -> object:
+    """Return the method that a name stands for; what is no name as it is.
 
     Raises:
         ValueError: If there is none of this name.
     """
-    if isinstance(method, MethodConfig):
+    if not isinstance(method, str):
         return method
     if method not in METHODS:
         raise ValueError(f"there is no method '{method}'; there are {', '.join(METHODS)}")
     return METHODS[method]
+
+
+Method = Annotated[MethodConfig, BeforeValidator(named)]
+"""A method in a configuration: a name of `METHODS`, or the fields of one."""

@@ -14,7 +14,8 @@ from expertree.comparison.files import (
     words,
 )
 from expertree.comparison.matching import UNITS
-from expertree.comparison.record import INPUT, Comparison, Interval, Paired, Table
+from expertree.comparison.record import INPUT, Comparison, Paired, Table
+from expertree.evaluation.paired import Interval
 from expertree.report import formatting
 from expertree.report.html import environment, pairs, source
 from expertree.report.schema import DISTRIBUTIONS

@@ -327,7 +327,7 @@ def record_of(
 def notes_of(config: CompareConfig, compared: Compared) -> tuple[str, ...]:
     """Return what must be known to read the tables, in sentences."""
     notes = []
-    if any(method.tree for method in config.named_methods):
+    if any(method.tree for method in config.methods):
         notes.append(
             "Samples of a tree are those of all its experts together; one image runs one expert."
         )

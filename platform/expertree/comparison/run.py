@@ -108,7 +108,7 @@ def compare(
             seed=seed,
             factor=_best_factor(bench, common, searched.get(method.name, ())),
         )
-        for method in config.named_methods
+        for method in config.methods
         for seed in config.seeds
     ]
     plans = united(trainings)
@@ -155,8 +155,7 @@ def _search(
     if not config.rates:
         return {}
     found = {
-        method.name: plan_search(config, bench, common, method, cost)
-        for method in config.named_methods
+        method.name: plan_search(config, bench, common, method, cost) for method in config.methods
     }
     plans = united(training for own in found.values() for training in own)
     _train(config, bench, common, plans, on_status, stage="rates")

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from expertree.comparison.methods import MethodConfig, named
+from expertree.comparison.methods import METHODS, Method, MethodConfig
 from expertree.errors import ConfigError
 from expertree.experts import RecipeConfig
 from expertree.hierarchy import HierarchyConfig
@@ -26,7 +26,7 @@ class CompareConfig(BuildConfig):
     output: str = "runs/compare"
     """Folder or URI for the report and the event log."""
 
-    methods: tuple[str | MethodConfig, ...] = ("tree", "one_network")
+    methods: tuple[Method, ...] = (METHODS["tree"], METHODS["one_network"])
     """Methods, in the order of the rows: names of `comparison.methods.METHODS`, or their own."""
 
     match: Match = "samples"
@@ -61,10 +61,7 @@ class CompareConfig(BuildConfig):
         """
         BuildConfig.__post_init__(self)
         _check_numbers(self)
-        try:
-            names = [method.name for method in self.named_methods]
-        except ValueError as error:
-            raise ConfigError(f"methods: {error}") from None
+        names = [method.name for method in self.methods]
         if not names or len(set(names)) != len(names):
             raise ConfigError(f"methods must be at least one, with different names, got {names}")
         if self.grow.build is not None:
@@ -74,13 +71,8 @@ class CompareConfig(BuildConfig):
                 "a comparison divides a tree's budget by experts.num_samples alone: leave "
                 "experts.samples_per_expert null and experts.rules empty"
             )
-        for method in self.named_methods:
+        for method in self.methods:
             build_config(self, method, seed=self.seed)  # which checks it
-
-    @property
-    def named_methods(self) -> tuple[MethodConfig, ...]:
-        """The methods, names replaced."""
-        return tuple(named(method) for method in self.methods)
 
 
 def build_config(
