@@ -258,6 +258,8 @@ def _section_of(hint: object) -> type | Named[Any] | None:
         marks = getattr(option, "__metadata__", ())
         if named := next((mark for mark in marks if isinstance(mark, Named)), None):
             return named
+        if typing.get_origin(option) is typing.Annotated:
+            option = typing.get_args(option)[0]  # noqa: PLW2901 - without its marks
         if dataclasses.is_dataclass(option):
             return cast("type", option)
     return None

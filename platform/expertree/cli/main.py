@@ -17,6 +17,7 @@ VERBS = {
     "serve": "Serve a bundle over HTTP on this machine, or on a cluster that is running.",
     "evaluate": "Measure a bundle on data sets, each under its protocol: one, or all in a folder.",
     "bench": "Run one benchmark; its last line is one JSON object.",
+    "compare": "Compare methods at equal cost: trees, one network, networks of other papers.",
     "study": "Run one study; its tables are printed, and written as Markdown and JSON.",
     "export": "Write a bundle's experts as files that other tools read, or all of it at half size.",
     "dashboard": "Make the dashboard of searches at Weights & Biases.",

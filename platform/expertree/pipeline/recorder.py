@@ -29,6 +29,10 @@ STAGES: Mapping[RunKind, tuple[str, ...]] = {
         *("degrade", "extractor", "embed", "tree", "shard", "experts"),
         *("classical", "score", "router", "bundle", "evaluate"),
     ),
+    "compare": (
+        *("degrade", "extractor", "embed", "tree", "shard", "speed", "rates", "experts"),
+        *("score", "router", "latency", "choices"),
+    ),
     "search": ("degrade", "extractor", "embed", "score", "tree", "shard", TRIALS),
 }
 """The stages of a run, in their order."""

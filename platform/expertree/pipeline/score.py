@@ -13,6 +13,7 @@ from torch import nn
 
 from expertree.classical import methods_of, restore_classically
 from expertree.embedding import load_extractor, look
+from expertree.errors import ConfigError
 from expertree.experts import (
     PairedPatches,
     Restoration,
@@ -24,6 +25,8 @@ from expertree.experts import (
 )
 from expertree.experts.telling import Told
 from expertree.experts.weights import read_card
+from expertree.images.arrays import ImageU8
+from expertree.images.io import to_float, to_u8
 from expertree.pipeline.runner import OnDone, Runner
 from expertree.pipeline.stages import sibling
 from expertree.pipeline.tables import write_table
@@ -38,8 +41,17 @@ INPUTS = "input"
 CLASSICAL = "classical"
 """The key of the best classical method of each degradation, in place of an expert's."""
 
-Scored: TypeAlias = Storage | Mapping[str, str] | None
-"""An expert's directory, the names of classical methods by degradation, or None for the inputs."""
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ToldExpert:
+    """An expert that is told by name what is wrong with each patch."""
+
+    expert: Storage
+
+
+Scored: TypeAlias = Storage | ToldExpert | Mapping[str, str] | None
+"""An expert's directory, with or without a hint, the names of classical methods by degradation, or
+None for the inputs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +121,23 @@ def restoration(chosen: Mapping[str, str]) -> Restoration:
     return lambda image_u8, tasks: restore_classically(image_u8, tasks, by_task)
 
 
+def told_restoration(expert: nn.Module) -> Restoration:
+    """Return a function that restores an image with a network and the names of what is wrong.
+
+    Raises:
+        ConfigError: If the network takes no names.
+    """
+    if not isinstance(expert, Told):
+        raise ConfigError(f"a {type(expert).__name__} cannot be told what is wrong with an image")
+    device = next(expert.parameters()).device
+
+    def restore(image_u8: ImageU8, tasks: tuple[str, ...]) -> ImageU8:
+        with torch.inference_mode():
+            return to_u8(expert(to_float(image_u8)[None].to(device), tasks)[0])
+
+    return restore
+
+
 class _Scorer:
     """A worker that scores columns and keeps the decoded patches of the sets it has met."""
 
@@ -127,6 +156,9 @@ class _Scorer:
             scores = score_inputs(patches)
         elif isinstance(column.expert, Mapping):
             scores = score_restoration(restoration(column.expert), patches)
+        elif isinstance(column.expert, ToldExpert):
+            expert = open_expert(column.expert.expert).to(self._device)
+            scores = score_restoration(told_restoration(expert), patches)
         else:
             expert = open_expert(column.expert).to(self._device)
             scores = score_expert(expert, patches, batch_size=SCORE_BATCH)

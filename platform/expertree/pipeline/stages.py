@@ -32,6 +32,8 @@ VERSIONS: Mapping[str, int] = {
     "classical": 1,
     "router": 5,
     "judge": 2,
+    "choices": 1,
+    "latency": 1,
     "evaluate": 7,
     "bundle": 3,
 }

@@ -17,7 +17,7 @@ EVERY_S = 5.0
 VERSION = 1
 """The version of the format."""
 
-RunKind: TypeAlias = Literal["build", "search"]
+RunKind: TypeAlias = Literal["build", "search", "compare"]
 
 
 def write_progress(

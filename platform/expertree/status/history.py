@@ -8,7 +8,7 @@ from expertree.progress import ExpertState, StageState, State
 
 Events: TypeAlias = Sequence[Mapping[str, Any]]
 
-STARTS = frozenset({"build_started", "search_started"})
+STARTS = frozenset({"build_started", "search_started", "compare_started"})
 
 _MOST_ERRORS = 5
 

@@ -20,10 +20,12 @@ SILENT_S = 60.0
 
 SEARCH = "search.json"
 
-_RESULTS: Mapping[str, Mapping[str, str]] = {
+_RESULTS: Mapping[RunKind, Mapping[str, str]] = {
     "build": {"report": "report.html", "numbers": "report.json", "bundle": "bundle/manifest.json"},
     "search": {"report": "search.html", "numbers": SEARCH, "best": "best.yaml"},
+    "compare": {"report": "compare.html", "numbers": "compare.json"},
 }
+_ENDS = {end: frozenset(f"{kind}_{end}" for kind in _RESULTS) for end in ("done", "failed")}
 
 
 def read_status(output: Storage) -> RunStatus:
@@ -100,8 +102,10 @@ def _kind(
 ) -> RunKind:
     if record is not None:
         return cast("RunKind", record["kind"])
-    is_search = search is not None or (events and events[0]["event"] == "search_started")
-    return "search" if is_search else "build"
+    if search is not None:
+        return "search"
+    started = str(events[0]["event"]) if events else ""
+    return next((kind for kind in _RESULTS if started == f"{kind}_started"), "build")
 
 
 def _title(
@@ -131,9 +135,9 @@ def _state(
 ) -> tuple[RunState, str]:
     """Return the state of a run, and why it failed."""
     for event in reversed(events):
-        if event["event"] in ("build_done", "search_done"):
+        if event["event"] in _ENDS["done"]:
             return RunState.DONE, ""
-        if event["event"] in ("build_failed", "search_failed"):
+        if event["event"] in _ENDS["failed"]:
             return RunState.FAILED, str(event["error"])
     if not events and search is not None and search["status"] != "running":
         return RunState.DONE, ""

@@ -53,8 +53,8 @@ def test_help_is_there_at_once() -> None:
         (
             "xyz",
             (
-                "there are build, search, status, restore, serve, evaluate, bench, study, export, "
-                "dashboard"
+                "there are build, search, status, restore, serve, evaluate, bench, compare, study, "
+                "export, dashboard"
             ),
         ),
     ],

@@ -12,7 +12,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -283,6 +283,13 @@ class LoRAIR(Informed):
         windows = told(condition, "embedding", image, self.config.embed_dim)
         features, logits = self.router(squeezed, windows)
         return features, logits
+
+    def choices(
+        self, image: Float[Tensor, "b 3 h w"], condition: Condition = NOTHING
+    ) -> Int[Tensor, "b 1"]:
+        """Return the expert that weighs most for each image."""
+        _, logits = self.judge(image, condition)
+        return logits.argmax(dim=-1, keepdim=True)
 
     def weights(self, logits: Float[Tensor, "b kinds"]) -> Float[Tensor, "b kinds"]:
         """Return the weights of experts: the softmax of the highest logits, and zeros."""

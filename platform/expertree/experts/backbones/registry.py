@@ -1,7 +1,9 @@
 """The list of backbones. A new one is a module beside this file and a line in `BACKBONES`."""
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import torch
@@ -25,6 +27,7 @@ from expertree.experts.backbones.spec import (
     BackboneConfig,
     BackboneDescriptor,
     BackboneSpec,
+    Choosing,
     Need,
     Objective,
     Phase,
@@ -161,17 +164,24 @@ def published_unused(config: BackboneConfig) -> tuple[str, ...]:
     return BACKBONES[config.name].unused
 
 
+def chooses(config: BackboneConfig) -> bool:
+    """Return whether a network sends images to experts of its own, and says to which."""
+    with torch.device("meta"):
+        return isinstance(build_backbone(config, fast=False), Choosing)
+
+
 @functools.lru_cache(maxsize=64)
 def describe_backbone(config: BackboneConfig) -> BackboneDescriptor:
     """Describe a network without allocating its weights."""
     with torch.device("meta"):
         network = build_backbone(config, fast=False)
         image = torch.empty(1, 3, 512, 512)
-    costs = []
+    costs, sizes = [], []
     for way in BACKBONES[config.name].ways(config):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with _called(network) as called, FlopCounterMode(display=False) as counter:
             network(image, **way)
         costs.append(counter.get_total_flops() // 2)
+        sizes.append(_size_of(network, called))
     multiple = config.multiple_px
     return BackboneDescriptor(
         num_parameters=sum(p.numel() for p in network.parameters()),
@@ -179,5 +189,35 @@ def describe_backbone(config: BackboneConfig) -> BackboneDescriptor:
         min_size_px=multiple // 2 + 1,
         multiply_adds_512=max(costs),
         least_multiply_adds_512=min(costs),
+        num_active_parameters=max(sizes),
         precisions=("float32", *BACKBONES[config.name].precisions),
+    )
+
+
+@contextlib.contextmanager
+def _called(network: nn.Module) -> Iterator[set[str]]:
+    """Yield a set that fills with the names of modules that are called; takes no gradients."""
+    called: set[str] = set()
+
+    def note(name: str) -> Callable[[nn.Module, Any], None]:
+        return lambda _module, _arguments: called.add(name)
+
+    hooks = [
+        module.register_forward_pre_hook(note(name)) for name, module in network.named_modules()
+    ]
+    try:
+        with torch.no_grad():
+            yield called
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _size_of(network: nn.Module, called: set[str]) -> int:
+    """Return the scalars of modules that were called, or that a called one uses as its own."""
+    return sum(
+        parameter.numel()
+        for name, module in network.named_modules()
+        if name in called or name.rpartition(".")[0] in called
+        for parameter in module.parameters(recurse=False)
     )

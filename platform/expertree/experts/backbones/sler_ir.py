@@ -246,11 +246,11 @@ class SLERIR(Informed):
         shares = (self.router.cosines(vectors) / temperature).softmax(dim=-1)
         return self._restore(image, condition, shares, soft=True), vectors
 
-    def route(
+    def choices(
         self, image: Float[Tensor, "b 3 h w"], condition: Condition = NOTHING
-    ) -> list[tuple[int, ...]]:
+    ) -> Int[Tensor, "b stages"]:
         """Return the expert of each stage for each image."""
-        return [tuple(row) for row in self._cosines(image, condition).argmax(dim=-1).tolist()]
+        return self._cosines(image, condition).argmax(dim=-1)
 
     def _vectors(self, image: Tensor, condition: Condition) -> Float[Tensor, "b layers dim"]:
         embedding = told(condition, "embedding", image, self.config.embed_dim)

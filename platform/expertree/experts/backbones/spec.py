@@ -3,12 +3,13 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from expertree.experts.batches import Batch
-from expertree.experts.conditions import SEEN, Source
+from expertree.experts.conditions import NOTHING, SEEN, Condition, Source
 
 Inner = TypeVar("Inner", bound="BackboneConfig")
 
@@ -61,6 +62,17 @@ def config_inside(config: BackboneConfig, kind: type[Inner]) -> Inner:
 
 class Norm(nn.Module):
     """A layer norm of a network's own, which adapters find by this class, like `nn.LayerNorm`."""
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A network that sends each image to some of its experts, and says to which."""
+
+    def choices(
+        self, image: Float[Tensor, "b 3 h w"], condition: Condition = NOTHING
+    ) -> Int[Tensor, "b places"]:
+        """Return the number of the expert that each image is sent to, at each place of choice."""
+        ...
 
 
 PixelLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -162,6 +174,7 @@ class BackboneDescriptor:
             attention included (papers often leave them out). Where images take different ways,
             that of the one that costs most.
         least_multiply_adds_512: The same of the way that costs least.
+        num_active_parameters: Scalars of the layers that run for an image; the most of all ways.
         precisions: float32 and what else it may be trained in.
     """
 
@@ -170,4 +183,5 @@ class BackboneDescriptor:
     min_size_px: int
     multiply_adds_512: int
     least_multiply_adds_512: int
+    num_active_parameters: int
     precisions: tuple[str, ...]

@@ -1,0 +1,134 @@
+"""What each method of a comparison took: samples, multiply-adds, hours, size, time for an image."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from expertree.comparison.run import Compared, Reached
+from expertree.comparison.settings import CompareConfig
+from expertree.embedding import Extractor, load_extractor, look
+from expertree.experts.backbones import BackboneConfig, describe_backbone
+from expertree.experts.weights import read_card
+from expertree.pipeline.dry_run import multiply_adds
+from expertree.pipeline.experts import ExpertPlan
+from expertree.pipeline.stages import key_of
+from expertree.routing import load_router
+from expertree.training import LOG
+
+_SIDE_PX = 512
+_SECONDS_AN_HOUR = 3600.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class CostRow:
+    """What a method took, a training's costs in the mean over seeds.
+
+    Attributes:
+        method: Its name.
+        told: Whether it was told what is wrong with each image.
+        network: Name of its network.
+        num_networks: Networks that were trained for one seed.
+        rate: Factor on the recipe's learning rates.
+        num_parameters: Scalars of its networks.
+        num_active_parameters: Scalars of them that run for an image; the most of all ways.
+        num_beside: Scalars of the extractor and routers that it needs beside them.
+        least_multiply_adds_512: Multiply-adds for a 512 x 512 image, on the cheapest way, with the
+            extractor's.
+        multiply_adds_512: The same on the dearest way.
+        latency_ms: Milliseconds for an image.
+        num_samples: Samples seen in training, by all its networks.
+        training_multiply_adds: Multiply-adds of that.
+        core_hours: Hours of lanes' devices that training took; what methods share counts for each.
+        searched_samples: Samples seen in the search for its learning rate.
+        searched_core_hours: Hours of that.
+    """
+
+    method: str
+    told: bool
+    network: str
+    num_networks: int
+    rate: float
+    num_parameters: int
+    num_active_parameters: int
+    num_beside: int
+    least_multiply_adds_512: int
+    multiply_adds_512: int
+    latency_ms: float
+    num_samples: int
+    training_multiply_adds: float
+    core_hours: float
+    searched_samples: int
+    searched_core_hours: float
+
+
+def costs_of(config: CompareConfig, compared: Compared) -> tuple[CostRow, ...]:
+    """Return the costs of all methods, in their order."""
+    extractor = load_extractor(compared.common.extractor).eval()
+    names = list(dict.fromkeys(one.training.method.name for one in compared.reached))
+    return tuple(
+        _costs(
+            config,
+            compared,
+            [one for one in compared.reached if one.training.method.name == name],
+            extractor,
+        )
+        for name in names
+    )
+
+
+def _costs(
+    config: CompareConfig, compared: Compared, reached: list[Reached], extractor: Extractor
+) -> CostRow:
+    first = reached[0].training
+    plan, method = first.plans[0], first.method
+    backbone, told = plan.job.backbone, describe_backbone(plan.job.backbone)
+    beside, looking = _beside(reached[0], backbone, extractor)
+    latency_ms = compared.latency_ms[plan.key]
+    if method.tree:
+        latency_ms += compared.latency_ms[key_of(compared.common.extractor)]
+    plans = [one for found in reached for one in found.training.plans]
+    searched = [one for t in compared.searched.get(method.name, ()) for one in t.plans]
+    workers = config.cluster.workers_per_lane
+    can_leave = method.tree and method.choice == "router"
+    return CostRow(
+        method=method.name,
+        told=method.told,
+        network=plan.job.backbone.name,
+        num_networks=len(first.plans),
+        rate=method.rate * first.factor,
+        num_parameters=sum(read_card(one.result).num_parameters for one in first.plans),
+        num_active_parameters=told.num_active_parameters,
+        num_beside=beside,
+        least_multiply_adds_512=looking + (0 if can_leave else told.least_multiply_adds_512),
+        multiply_adds_512=looking + told.multiply_adds_512,
+        latency_ms=latency_ms,
+        num_samples=first.num_samples,
+        training_multiply_adds=sum(_work(one) for one in first.plans),
+        core_hours=_hours(plans, workers) / len(reached),
+        searched_samples=sum(one.job.num_samples for one in searched),
+        searched_core_hours=_hours(searched, workers),
+    )
+
+
+def _beside(reached: Reached, backbone: BackboneConfig, extractor: Extractor) -> tuple[int, int]:
+    """Return the scalars of what a method needs beside its networks, and its multiply-adds."""
+    wanted = ("embedding",) if reached.training.method.tree else backbone.seen
+    if not wanted:
+        return 0, 0
+    with FlopCounterMode(display=False) as counter:
+        look(extractor, torch.zeros(1, 3, _SIDE_PX, _SIDE_PX), wanted)
+    size = sum(p.numel() for p in extractor.parameters())
+    if reached.router is not None:
+        size += sum(p.numel() for p in load_router(reached.router).parameters())
+    return size, counter.get_total_flops() // 2
+
+
+def _work(plan: ExpertPlan) -> float:
+    return plan.job.num_samples * multiply_adds(plan.job.backbone, plan.job.recipe)
+
+
+def _hours(plans: Iterable[ExpertPlan], workers: int) -> float:
+    seconds = sum(float(plan.result.read_json(LOG)["seconds"]) for plan in plans)
+    return seconds * workers / _SECONDS_AN_HOUR

@@ -1,0 +1,69 @@
+"""The stage that measures how long networks take for one image: in turns, in this process."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from expertree.embedding import load_extractor
+from expertree.pipeline.runner import OnDone
+from expertree.pipeline.score import open_expert
+from expertree.pipeline.stages import Workbench, key_of
+from expertree.storage import Storage
+from expertree.threads import threads
+
+ROUNDS = 3
+"""Times that each one is measured, after once unmeasured; the median counts."""
+
+
+def measure_latency(
+    bench: Workbench, experts: Mapping[str, Storage], extractor: Storage, *, side_px: int
+) -> dict[str, float]:
+    """Return the milliseconds that each network takes for a square image, on one thread.
+
+    A network that is told of images takes the time to look at the image, too.
+
+    Args:
+        bench: The workbench.
+        experts: Networks by key.
+        extractor: An extractor, which is measured under its key.
+        side_px: Side of the image.
+    """
+    device = "cuda" if bench.cluster.use_gpu and torch.cuda.is_available() else "cpu"
+    places = {**experts, key_of(extractor): extractor}
+    specs = {key: {"of": key, "side_px": side_px, "device": device} for key in places}
+
+    def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
+        image = torch.rand(1, 3, side_px, side_px, device=device)
+        calls = {key: _opened(places[key], extractor, device) for key in missing}
+        taken: dict[str, list[float]] = {key: [] for key in missing}
+        with threads(1), torch.inference_mode():
+            for turn in range(ROUNDS + 1):
+                for number, (key, call) in enumerate(calls.items(), start=1):
+                    seconds = _timed(call, image)
+                    if turn:
+                        taken[key].append(1000.0 * seconds)
+                    on_done(turn * len(calls) + number, (ROUNDS + 1) * len(calls))
+        for key, result in missing.items():
+            found = {"ms": taken[key], "median_ms": statistics.median(taken[key])}
+            result.write_json("latency.json", found)
+
+    results = bench.run_many("latency", specs, make)
+    return {k: float(own.read_json("latency.json")["median_ms"]) for k, own in results.items()}
+
+
+def _opened(place: Storage, extractor: Storage, device: str) -> Callable[[Tensor], Tensor]:
+    if place == extractor:
+        opened = load_extractor(extractor).eval().to(device)
+        return opened.embed
+    return open_expert(place).eval().to(device)
+
+
+def _timed(call: Callable[[Tensor], Tensor], image: Tensor) -> float:
+    begin = time.perf_counter()
+    call(image)
+    if image.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin

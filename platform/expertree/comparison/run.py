@@ -1,0 +1,301 @@
+"""Runs a comparison: what is common, rates, all trainings at once, scores, routers, latency.
+
+Each result is stored by the hash of what made it, as in a build: a comparison that was killed goes
+on where it was, and a method that is added trains only itself.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from expertree.comparison.choosing import make_choices
+from expertree.comparison.latency import measure_latency
+from expertree.comparison.matching import Cost, Kind, cost_of_sample, kinds_of
+from expertree.comparison.plan import (
+    ROUTE,
+    SELECT,
+    VAL_IN,
+    VAL_OUT,
+    Common,
+    Training,
+    make_common,
+    plan_search,
+    plan_timed,
+    plan_training,
+    united,
+)
+from expertree.comparison.settings import CompareConfig
+from expertree.evaluation import AS_IS, Evaluated, Scores, average, chosen_scores
+from expertree.hierarchy import assign
+from expertree.pipeline.costs import budget_of
+from expertree.pipeline.experts import ExpertPlan, own_experts, train_experts
+from expertree.pipeline.patch_sets import score_tables
+from expertree.pipeline.routers import serving_plans, train_router_on
+from expertree.pipeline.runner import OnStatus
+from expertree.pipeline.score import INPUTS, Scored, ToldExpert
+from expertree.pipeline.sources import Material
+from expertree.pipeline.stages import NotMadeError, Workbench, key_of
+from expertree.pipeline.tables import read_embeddings, read_labels, read_scores
+from expertree.routing import decide, load_router
+from expertree.routing.losses import choice_nodes
+from expertree.storage import Storage
+from expertree.training import LOG
+
+REPORTED = (VAL_IN, VAL_OUT)
+
+Nodes = Int[np.ndarray, " patches"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Reached:
+    """What a method reached with one seed.
+
+    Attributes:
+        training: Its training.
+        scores: Its scores, patch by patch, by patch set.
+        nodes: For a tree, the node that each patch of a set was sent to; `AS_IS` for none.
+        router: For a tree with a router, the trained one.
+    """
+
+    training: Training
+    scores: Mapping[str, Scores]
+    nodes: Mapping[str, Nodes] = dataclasses.field(default_factory=dict)
+    router: Storage | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Compared:
+    """Everything that a comparison made.
+
+    Attributes:
+        common: What methods have in common.
+        num_photographs: Photographs, and pairs, that the reported patches are cut from.
+        searched: Trainings with each rate, by method.
+        reached: What each method reached with each seed, methods in order.
+        inputs: Scores of the patches as they are, by patch set.
+        tasks: Degradations of each patch, by patch set.
+        choices: Stored choices of networks that make some, by key.
+        latency_ms: Milliseconds for an image, by key of the network or extractor.
+    """
+
+    common: Common
+    num_photographs: int
+    searched: Mapping[str, Sequence[Training]]
+    reached: Sequence[Reached]
+    inputs: Mapping[str, Scores]
+    tasks: Mapping[str, Sequence[tuple[str, ...]]]
+    choices: Mapping[str, Storage]
+    latency_ms: Mapping[str, float]
+
+
+def compare(
+    config: CompareConfig, material: Material, bench: Workbench, on_status: OnStatus
+) -> Compared:
+    """Run all stages; what is in the store is taken from it."""
+    common = make_common(config, bench, material)
+    cost = _cost(config, bench, common, on_status)
+    searched = _search(config, bench, common, cost, on_status)
+    trainings = [
+        plan_training(
+            config,
+            bench,
+            common,
+            method,
+            cost,
+            seed=seed,
+            factor=_best_factor(bench, common, searched.get(method.name, ())),
+        )
+        for method in config.methods
+        for seed in config.seeds
+    ]
+    plans = united(trainings)
+    _train(config, bench, common, plans, on_status, stage="experts")
+    scores = _score(bench, common, trainings)
+    reached = [_reach(bench, common, training, scores) for training in trainings]
+    choices = make_choices(bench, common, trainings)
+    first = [t.plans[0] for t in trainings if t.seed == config.seeds[0]]
+    latency = measure_latency(
+        bench,
+        {plan.key: plan.result for plan in first},
+        common.extractor,
+        side_px=config.latency_px,
+    )
+    return Compared(
+        common=common,
+        num_photographs=sum(
+            len(one.photos_of("val")) + len(one.pairs_of("val")) for one in material.sources
+        ),
+        searched=searched,
+        reached=reached,
+        inputs={name: read_scores(scores[INPUTS, name]) for name in REPORTED},
+        tasks={name: list(read_labels(common.tables[name])) for name in REPORTED},
+        choices=choices,
+        latency_ms=latency,
+    )
+
+
+def _cost(config: CompareConfig, bench: Workbench, common: Common, on_status: OnStatus) -> Cost:
+    """Return the cost of a sample; with `match=seconds` after measuring speeds, one at a time."""
+    rates: dict[Kind, float] = {}
+    if config.match == "seconds":
+        timed = plan_timed(config, bench, common, kinds_of(config))
+        for kind, own in timed.items():
+            _train(config, bench, common, own, on_status, stage="speed")
+            rates[kind] = float(own[-1].result.read_json(LOG)["samples_per_s"])
+    return cost_of_sample(config.match, config.experts.recipe, rates)
+
+
+def _search(
+    config: CompareConfig, bench: Workbench, common: Common, cost: Cost, on_status: OnStatus
+) -> dict[str, list[Training]]:
+    """Train every method with every rate, and score what they give on the patches for choosing."""
+    if not config.rates:
+        return {}
+    found = {
+        method.name: plan_search(config, bench, common, method, cost) for method in config.methods
+    }
+    plans = united(training for own in found.values() for training in own)
+    _train(config, bench, common, plans, on_status, stage="rates")
+    score_tables(
+        bench,
+        common.tables,
+        {plan.key: plan.result for plan in plans},
+        [(plan.key, SELECT) for plan in plans],
+    )
+    return found
+
+
+def _best_factor(bench: Workbench, common: Common, searched: Sequence[Training]) -> float:
+    """Return the rate that is best on the patches for choosing; 1 where none was searched."""
+    if not searched:
+        return 1.0
+    table = common.tables[SELECT]
+    tasks = read_labels(table)
+
+    def reached(training: Training) -> float:
+        spec = {"expert": training.plans[0].key, "table": key_of(table)}
+        psnr = read_scores(bench.place("score", spec)).psnr_rgb
+        return average(psnr, tasks, task_order=common.kinds)
+
+    return max(searched, key=reached).factor
+
+
+def _train(
+    config: CompareConfig,
+    bench: Workbench,
+    common: Common,
+    plans: Sequence[ExpertPlan],
+    on_status: OnStatus,
+    *,
+    stage: str,
+) -> None:
+    """Train the networks that are not in the store, in one go, whatever method they are of."""
+    cached = all(plan.result.is_done() for plan in plans)
+    if bench.is_dry and not cached:
+        raise NotMadeError(stage, plans)
+    with bench.timed(stage, cached=cached):
+        train_experts(
+            bench,
+            plans,
+            common.shards,
+            on_status,
+            config=config,
+            tree=key_of(common.tree.result),
+            budget=budget_of(config.cluster, plans),
+            maps=common.maps,
+        )
+
+
+def _score(
+    bench: Workbench, common: Common, trainings: Sequence[Training]
+) -> dict[tuple[str, str], Storage]:
+    """Return the scores of all networks on the sets that are reported, trees' on the routers' too.
+
+    The keys are those of `_scored_as` and names of patch sets.
+    """
+    sets = [name for name in (ROUTE, *REPORTED) if name in common.tables]
+    experts: dict[str, Scored] = {INPUTS: None}
+    wanted = [(INPUTS, name) for name in sets]
+    for training in trainings:
+        routed = training.method.tree and training.method.choice == "router"
+        for plan in training.plans:
+            key = _scored_as(training, plan)
+            experts[key] = ToldExpert(expert=plan.result) if training.method.told else plan.result
+            wanted += [(key, name) for name in (sets if routed else REPORTED)]
+    return score_tables(bench, common.tables, experts, list(dict.fromkeys(wanted)))
+
+
+def _scored_as(training: Training, plan: ExpertPlan) -> str:
+    return f"{plan.key}, told" if training.method.told else plan.key
+
+
+def _reach(
+    bench: Workbench,
+    common: Common,
+    training: Training,
+    scores: Mapping[tuple[str, str], Storage],
+) -> Reached:
+    if not training.method.tree:
+        key = _scored_as(training, training.plans[0])
+        return Reached(
+            training=training,
+            scores={name: read_scores(scores[key, name]) for name in REPORTED},
+        )
+    tree = training.hierarchy.tree
+    serving, router = own_experts(training.plans), None
+    if training.method.choice == "router":
+        serving, router = _train_router(bench, common, training, scores)
+    found, nodes = {}, {}
+    for name in REPORTED:
+        data = Evaluated(
+            tasks=read_labels(common.tables[name]),
+            inputs=read_scores(scores[INPUTS, name]),
+            comparisons={},
+            experts={node: read_scores(scores[own.key, name]) for node, own in serving.items()},
+            routes=[],
+        )
+        nodes[name] = _nodes(common, training, router, name)
+        found[name] = chosen_scores(tree, data, nodes[name])
+    return Reached(training=training, scores=found, nodes=nodes, router=router)
+
+
+def _train_router(
+    bench: Workbench,
+    common: Common,
+    training: Training,
+    scores: Mapping[tuple[str, str], Storage],
+) -> tuple[dict[int, ExpertPlan], Storage]:
+    config, vectors = training.config, common.embeddings[ROUTE]
+    serving = serving_plans(
+        training.hierarchy.tree,
+        training.plans,
+        embeddings={ROUTE: vectors},
+        scores=scores,
+        prune=config.experts.prune,
+    )
+    has_root = config.hierarchy.has_root
+    router = train_router_on(
+        config,
+        bench,
+        training.hierarchy,
+        embeddings=[vectors],
+        columns={n: [scores[own.key, ROUTE]] for n, own in serving.items() if has_root or n},
+        inputs=[scores[INPUTS, ROUTE]],
+        training=[(common.tables["train"], common.embeddings["train"])],
+    )
+    return serving, router
+
+
+def _nodes(common: Common, training: Training, router: Storage | None, name: str) -> Nodes:
+    """Return the node that each patch of a set is sent to."""
+    tree, vectors = training.hierarchy.tree, read_embeddings(common.embeddings[name])[1]
+    if router is None:
+        found: Nodes = choice_nodes(tree)[assign(tree, vectors), -1]
+        return found
+    with torch.inference_mode():
+        routes = decide(load_router(router)(torch.from_numpy(tree.standardise(vectors))), tree)
+    sent = [AS_IS if route.expert is None else route.node for route in routes]
+    return np.array(sent, dtype=np.int64)

@@ -1,0 +1,167 @@
+"""A small comparison in one process: cut off in the middle, resumed, and with methods more."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from expertree.cli.main import main
+from expertree.pipeline import expert_work
+
+SETTINGS = (
+    *("degradation.patch_px=32", "degradation.num_train=48", "degradation.num_extractor=24"),
+    *("degradation.num_route=16", "degradation.num_val_in=8", "degradation.num_val_out=8"),
+    *("degradation.num_val_clean=0", "degradation.num_shift=0", "degradation.tasks=[noise,blur]"),
+    *("extractor.clip.image_tower=test_resnet", "extractor.view_px=32"),
+    *("extractor.recipe.num_steps=2", "extractor.recipe.crop_px=32"),
+    *("extractor.recipe.num_threads=1", "hierarchy.groups=[1,2]", "router.num_epochs=2"),
+    *("experts.backbone.width=4", "experts.backbone.encoder=[1]", "experts.backbone.decoder=[1]"),
+    *("experts.recipe.patch_px=16", "experts.num_samples=[8,4]", "samples=32"),
+    *("latency_px=32", "cluster.runner=local"),
+)
+MOCE = (
+    "{name: MoCE, backbone: {name: moce_ir, width: 8, encoder: [1,1,1], middle: 1, "
+    "decoder: [1,1,1], refinement: 0, windows: [2,4], heads: [1,1,1,1]}}"
+)
+INSTRUCTIR = (
+    "backbone: {name: instructir, width: 4, encoder: [1], middle: 1, decoder: [1], told_width: 8}"
+)
+THREE = ("tree", "one_network", MOCE)
+MORE = (
+    *THREE,
+    "tree_nearest",
+    f"{{name: blind, {INSTRUCTIR}}}",
+    f"{{name: hinted, told: true, {INSTRUCTIR}}}",
+)
+
+
+class CutOffError(BaseException):
+    """The end of a process, as far as one can tell from inside."""
+
+
+def run(folder: Path, methods: tuple[str, ...], *more: str) -> dict[str, Any]:
+    command = ["compare", *SETTINGS, f"methods=[{','.join(methods)}]", *more]
+    assert main([*command, f"output={folder}/out", f"store={folder}/store"]) == 0
+    found: dict[str, Any] = json.loads((folder / "out" / "compare.json").read_text())
+    return found
+
+
+def results(record: dict[str, Any]) -> dict[str, Any]:
+    """What does not depend on how fast the machine was."""
+    return {name: record[name] for name in ("tables", "paired", "choices", "notes")}
+
+
+def trained(folder: Path) -> dict[str, int]:
+    done = (folder / "store" / "expert").glob("*/DONE.json")
+    return {path.parent.name: path.stat().st_mtime_ns for path in done}
+
+
+def cut_off_in(number: int) -> Callable[..., None]:
+    """Return a training that is cut off after its first step, if it is the one with a number."""
+    numbers = iter(range(number + 1))
+    train = expert_work.train_expert
+
+    def run_or_die(*arguments: Any, on_progress: Callable[..., None], **named: Any) -> None:
+        is_last = next(numbers) == number
+
+        def die(progress: Any) -> None:
+            on_progress(progress)
+            if is_last:
+                raise CutOffError
+
+        train(*arguments, on_progress=die, **named)
+
+    return run_or_die
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A comparison that was cut off in its fourth training, and its store without trainings."""
+    cut, whole = tmp_path_factory.mktemp("cut"), tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expert_work, "train_expert", cut_off_in(3))
+        with pytest.raises(CutOffError):
+            run(cut, THREE, "seeds=[0,1]")
+    shutil.copytree(cut / "store", whole / "store", ignore=lambda *_: {"expert"})
+    return cut, whole
+
+
+def test_a_comparison_goes_on_where_it_was_cut_off_and_ends_the_same(
+    folders: tuple[Path, Path],
+) -> None:
+    cut, whole = folders
+    before = trained(cut)
+    assert len(before) == 3
+    resumed = run(cut, THREE, "seeds=[0,1]")
+    after = trained(cut)
+    # Of each seed a tree of three networks, one network and a MoCE-IR.
+    assert len(after) == 10
+    assert {key: after[key] for key in before} == before
+    assert results(resumed) == results(run(whole, THREE, "seeds=[0,1]"))
+    assert set(trained(whole)) == set(after)
+
+
+def test_its_tables_have_every_method_with_every_seed(folders: tuple[Path, Path]) -> None:
+    cut, _ = folders
+    record = run(cut, THREE, "seeds=[0,1]")
+    for table in record["tables"]:
+        assert [row["method"] for row in table["rows"]] == ["input", "tree", "one network", "MoCE"]
+        assert {len(cell["values"]) for row in table["rows"][1:] for cell in row["psnr"]} == {2}
+    assert [cost["num_samples"] for cost in record["costs"]] == [32, 32, 32]
+    assert [cost["num_networks"] for cost in record["costs"]] == [3, 1, 1]
+    assert {choices["method"] for choices in record["choices"]} == {"tree", "MoCE"}
+    # MoCE-IR has a choice in each of its three decoder blocks, a tree one.
+    assert sorted(len(choices["information"]) for choices in record["choices"]) == [1, 3]
+
+
+def test_a_method_that_is_added_trains_itself_alone(folders: tuple[Path, Path]) -> None:
+    cut, _ = folders
+    first = run(cut, THREE, "seeds=[0,1]")
+    before = trained(cut)
+    record = run(cut, MORE, "seeds=[0,1]")
+    after = trained(cut)
+    # The same tree with another choice is trained already, and told or not is one training.
+    assert len(after) == len(before) + 2
+    assert {key: after[key] for key in before} == before
+    old = {row["method"]: row for row in first["tables"][0]["rows"]}
+    new = {row["method"]: row for row in record["tables"][0]["rows"]}
+    assert {name: new[name] for name in old} == old
+    assert [name for name, row in new.items() if row["told"]] == ["hinted"]
+
+
+def test_rates_are_searched_and_speeds_measured_once(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, whole = folders
+    given = (
+        *("seeds=[0]", "match=seconds", "timed_samples=8"),
+        *("rates=[0.5,1.0]", "rates_share=0.5"),
+    )
+    first = run(whole, ("one_network", MOCE), *given)
+    before = trained(whole)
+    assert first["costs"][0]["num_samples"] == 32  # the network that the budget is of
+    assert first["costs"][1]["num_samples"] < 32  # which is faster than a MoCE-IR
+    assert all(cost["searched_core_hours"] > 0 for cost in first["costs"])
+    assert first["costs"][0]["searched_samples"] == 2 * 16
+    assert {cost["rate"] for cost in first["costs"]} <= {0.5, 1.0}
+    capsys.readouterr()
+    assert (
+        main(
+            [
+                "compare",
+                *SETTINGS,
+                *given,
+                f"methods=[one_network,{MOCE}]",
+                "--dry-run",
+                f"output={whole}/out",
+                f"store={whole}/store",
+            ]
+        )
+        == 0
+    )
+    assert "to make  nothing but the report" in capsys.readouterr().out
+    assert results(run(whole, ("one_network", MOCE), *given)) == results(first)
+    assert trained(whole) == before
