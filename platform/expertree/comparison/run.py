@@ -36,9 +36,10 @@ from expertree.pipeline.patch_sets import score_tables
 from expertree.pipeline.routers import serving_plans, train_router_on
 from expertree.pipeline.runner import OnStatus
 from expertree.pipeline.score import INPUTS, Scored, ToldExpert
+from expertree.pipeline.score_columns import read_scores
 from expertree.pipeline.sources import Material
 from expertree.pipeline.stages import NotMadeError, Workbench, key_of
-from expertree.pipeline.tables import read_embeddings, read_labels, read_scores
+from expertree.pipeline.tables import read_embeddings, read_labels
 from expertree.routing import decide, load_router
 from expertree.routing.losses import choice_nodes
 from expertree.storage import Storage
