@@ -1,8 +1,10 @@
 """Networks that are told of the whole image: on replicas the images of `Restorer`, to the bit."""
 
 import asyncio
+import base64
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from expertree.serving import HttpConfig, create_app
 from expertree.serving.replica_work import Tile, TileWorker
 from replicas import Replicas, engine_of, random_u8
 from scarce import run_out_of_memory
-from told import INSTRUCT, TOLD, told_restorer
+from told import INSTRUCT, SLER, TOLD, single, told_restorer
 
 WORDS = "take the rain off, please"
 
@@ -173,3 +175,19 @@ def test_where_a_text_model_reads_what_is_meant_the_words_are_said_all_the_same(
         "POST", "/v1/restore", params={"instruction": WORDS}, content=encode_png(image)
     )
     assert np.array_equal(decode_u8(got.content), instructed.restore(image, wish).image)
+
+
+def test_one_network_without_a_tree_is_served_and_says_what_its_layers_chose(
+    asker: Callable[[Any], Any], parts: Any, tmp_path: Path
+) -> None:
+    restorer = told_restorer(single(parts, tmp_path), tmp_path, SLER)
+    ask = asker(create_app(engine_of(Replicas(restorer), restorer), HttpConfig()))
+    (model,) = ask("GET", "/v1/models").json()["models"]
+    assert [len(model[name]) for name in ("groups", "nodes", "experts")] == [1, 1, 1]
+    image = random_u8(60, 44)
+    headers = {"Accept": "application/json"}
+    answer = ask("POST", "/v1/restore", content=encode_png(image), headers=headers).json()
+    expected = restorer.restore(image)
+    assert np.array_equal(decode_u8(base64.b64decode(answer["image"])), expected.image)
+    assert answer["layers"] == [list(shares) for shares in expected.layers]
+    assert answer["route"]["alternatives"] == []
