@@ -48,11 +48,11 @@ def with_experts(parts, folder, backbone, extractor=None):
     return dataclasses.replace(parts, experts=experts)
 
 
-@pytest.fixture
-def restorer(parts, tmp_path):
-    target = Storage.open(tmp_path / "bundle")
-    with_experts(parts, tmp_path, SLER).write(target)
-    return Restorer.load(tmp_path / "bundle")
+@pytest.fixture(scope="module")
+def restorer(parts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("told")
+    with_experts(parts, folder, SLER).write(Storage.open(folder / "bundle"))
+    return Restorer.load(folder / "bundle")
 
 
 @pytest.fixture
