@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -234,13 +234,26 @@ def local_cluster(ray_folder: Path) -> Iterator[LocalCluster]:
 @pytest.fixture
 def two_nodes() -> Iterator[Cluster]:
     """A head without work and two nodes of two CPUs; this process is connected to it."""
+    with connected_to_two_nodes(dashboard=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def two_nodes_with_dashboard() -> Iterator[Cluster]:
+    """The same with a dashboard: without it Ray Train leaks placement groups."""
+    with connected_to_two_nodes(dashboard=True) as cluster:
+        yield cluster
+
+
+@contextmanager
+def connected_to_two_nodes(*, dashboard: bool) -> Iterator[Cluster]:
     with (
         tempfile.TemporaryDirectory(prefix="et-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("RAY_TMPDIR", folder)
         (Path(folder) / "ray").mkdir()  # Cluster writes its address there before Ray makes it
-        cluster = start_cluster()
+        cluster = start_cluster(dashboard=dashboard)
         try:
             ray.init(address=cluster.address)
             yield cluster
@@ -249,14 +262,14 @@ def two_nodes() -> Iterator[Cluster]:
             cluster.shutdown()
 
 
-def start_cluster() -> Cluster:
+def start_cluster(*, dashboard: bool) -> Cluster:
     port, dashboard_port = free_ports(2)
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
             "num_cpus": 0,
             "gcs_server_port": port,
-            "include_dashboard": True,  # without it Ray Train leaks placement groups
+            "include_dashboard": dashboard,
             "dashboard_port": dashboard_port,
             "dashboard_agent_listen_port": 0,
             "object_store_memory": OBJECT_STORE_BYTES,

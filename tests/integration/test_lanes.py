@@ -111,7 +111,7 @@ def test_two_nodes_share_the_tasks_and_every_misfortune_stays_with_its_own(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("two_nodes")
+@pytest.mark.usefixtures("two_nodes_with_dashboard")
 def test_workers_of_a_lane_work_together_and_start_again_together(tmp_path: Path) -> None:
     traces = tmp_path / "traces"
     traces.mkdir()

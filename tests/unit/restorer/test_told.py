@@ -15,9 +15,9 @@ from expertree.storage import Storage
 from told import INSTRUCT, SLER, TOLD, told_restorer, with_experts
 
 
-@pytest.fixture
-def restorer(parts, tmp_path):
-    return told_restorer(parts, tmp_path, SLER)
+@pytest.fixture(scope="module")
+def restorer(parts, tmp_path_factory):
+    return told_restorer(parts, tmp_path_factory.mktemp("told"), SLER)
 
 
 @pytest.fixture
