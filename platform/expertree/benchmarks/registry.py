@@ -9,6 +9,7 @@ from expertree.benchmarks.degrade import DegradeConfig, measure_degradation
 from expertree.benchmarks.load import LoadConfig, measure_load
 from expertree.benchmarks.overhead import OverheadConfig, measure_overhead
 from expertree.benchmarks.recipe import RecipeBenchConfig, measure_recipe
+from expertree.benchmarks.scale import ScaleConfig, measure_scale
 from expertree.benchmarks.search import SearchBenchConfig, measure_search
 from expertree.benchmarks.serve import ServeBenchConfig, measure_serving
 from expertree.benchmarks.shard import ShardConfig, measure_shards
@@ -28,6 +29,7 @@ class BenchConfig:
     load: LoadConfig = LoadConfig()
     overhead: OverheadConfig = OverheadConfig()
     recipe: RecipeBenchConfig = RecipeBenchConfig()
+    scale: ScaleConfig = ScaleConfig()
     search: SearchBenchConfig = SearchBenchConfig()
     serve: ServeBenchConfig = ServeBenchConfig()
     shard: ShardConfig = ShardConfig()
@@ -47,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "load": lambda config: measure_load(config.load),
     "overhead": lambda config: measure_overhead(config.overhead),
     "recipe": lambda config: measure_recipe(config.recipe),
+    "scale": lambda config: measure_scale(config.scale),
     "search": lambda config: measure_search(config.search),
     "serve": lambda config: measure_serving(config.serve),
     "shard": lambda config: measure_shards(config.shard),
