@@ -52,8 +52,10 @@ def test_help_is_there_at_once() -> None:
         ("evalute", "did you mean 'evaluate'?"),
         (
             "xyz",
-            "there are build, search, restore, serve, evaluate, bench, compare, study, export, "
-            "dashboard",
+            (
+                "there are build, search, restore, serve, evaluate, bench, compare, study, "
+                "export, dashboard"
+            ),
         ),
     ],
 )
