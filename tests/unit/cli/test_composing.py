@@ -91,7 +91,8 @@ def test_what_is_wrong_is_one_sentence(
 
 def test_a_misspelt_experiment_is_told_which_there_are() -> None:
     with pytest.raises(
-        ConfigError, match=r"there is no experiment/dmeo; there are demo, demo_methods, paper_"
+        ConfigError,
+        match=r"there is no experiment/dmeo; there are compare_demo, compare_small, demo, demo_",
     ):
         compose(BuildConfig, ["experiment=dmeo"], verb="build", config_name="build_tree")
 

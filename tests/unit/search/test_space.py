@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from expertree.cli.composing import CONF
+from expertree.cli.composing import CONF, compose
 from expertree.config import load, to_dict
 from expertree.errors import ConfigError
 from expertree.experts.backbones import BackboneConfig
@@ -12,7 +12,7 @@ from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.backbones.restormer import RestormerConfig
 from expertree.pipeline.settings import BuildConfig
 from expertree.search.draws import RandomDraws
-from expertree.search.settings import SearchConfig, check_trials
+from expertree.search.settings import SearchConfig, check_trials, open_space, trial_config
 from expertree.search.setup import check_space
 from expertree.search.space import SPACES, Space, apply, flatten, read_space
 
@@ -158,3 +158,19 @@ def test_every_space_that_comes_along_is_valid_and_its_trials_can_be(path: Path)
             config[section] |= values
     draws = [own.draw(RandomDraws([number])) for number in range(20)]
     check_trials(load(SearchConfig, config), [own.overrides(values) for values in draws])
+
+
+def test_a_search_over_methods_has_networks_of_other_papers_as_experts_and_alone() -> None:
+    config = compose(SearchConfig, ["search_space=methods"], verb="search", config_name="search")
+    assert config is not None
+    own = open_space("methods", SPACES)
+    check_space(config, own)
+    trials = [own.overrides(own.draw(RandomDraws([0, number]))) for number in range(60)]
+    builds = [trial_config(config, trial) for trial in trials]
+    names = {build.experts.backbone.name for build in builds}
+    assert names == {"nafnet", "adair", "moce_ir", "airnet", "sler_ir", "lora_ir"}
+    assert {build.hierarchy.groups for build in builds} == {(1,), (1, 4), (1, 4, 8)}
+    widths = {b.experts.backbone.width for b in builds if b.experts.backbone.name == "nafnet"}
+    assert widths == {12, 16, 20}
+    gates = {b.experts.backbone.gate for b in builds if b.experts.backbone.name == "moce_ir"}
+    assert gates == {"query", "output"}
