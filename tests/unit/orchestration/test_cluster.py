@@ -1,10 +1,12 @@
 """What is said where Ray cannot be started."""
 
+import signal
+
 import pytest
 
 from expertree.errors import ResourceError
 from expertree.orchestration import cluster
-from expertree.orchestration.cluster import connect
+from expertree.orchestration.cluster import connect, own_sigterm
 from expertree.pipeline.cluster_config import ClusterConfig
 
 
@@ -19,3 +21,18 @@ def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPat
         connect(ClusterConfig(address="a:1")),
     ):
         pass
+
+
+def test_a_programs_own_handler_of_sigterm_outlives_the_one_that_ray_sets() -> None:
+    def own(*_: object) -> None:
+        """What the program does on SIGTERM."""
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        for handler, expected in ((own, own), (signal.SIG_DFL, signal.SIG_IGN)):
+            signal.signal(signal.SIGTERM, handler)
+            with own_sigterm():
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ray sets one
+            assert signal.getsignal(signal.SIGTERM) == expected
+    finally:
+        signal.signal(signal.SIGTERM, before)
