@@ -20,7 +20,7 @@ from expertree.serving.deployments import ServeConfig
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the settings, serve until interrupted and return the exit code."""
+    """Read the settings, serve until SIGINT or SIGTERM, and return the exit code."""
     return run_verb(arguments, verb="serve", text=__doc__ or "", cls=ServeConfig, run=_serve)
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
@@ -143,13 +145,29 @@ def _start(config: ClusterConfig) -> None:
         # "local" never joins a cluster that happens to run on this machine. Train's cleaner asks
         # the dashboard which placement groups were left behind.
         cores = config.num_cores or os.cpu_count() or 1
-        ray.init(
-            address="local",
-            num_cpus=cores * CPUS_PER_CORE,
-            include_dashboard=config.starts_dashboard,
-            **quiet,
-        )
+        with own_sigterm():
+            ray.init(
+                address="local",
+                num_cpus=cores * CPUS_PER_CORE,
+                include_dashboard=config.starts_dashboard,
+                **quiet,
+            )
     except Exception as error:  # Ray raises this class itself, where its dashboard starts too late
         where = address or "a cluster of our own"
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ResourceError(f"no connection to {where}: {reason}") from error
+
+
+@contextlib.contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Keep this program's handler of SIGTERM, if it has one, where the block sets another.
+
+    Ray's kills the cluster at once, with all that is served there, and ends with code 1.
+    """
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and own not in {signal.SIG_DFL, signal.SIG_IGN, None}:
+            signal.signal(signal.SIGTERM, own)

@@ -132,4 +132,4 @@ def test_bundles_of_them_are_halved_and_their_experts_exported(parts, tmp_path, 
     image = torch.rand(3, 48, 40)
     half = Restorer.load(tmp_path / "half").restore(image, Wish(expert=0)).image
     whole = restorer.restore(image, Wish(expert=0)).image
-    torch.testing.assert_close(half, whole, rtol=0, atol=0.02)
+    assert (half - whole).abs().mean() < 0.005

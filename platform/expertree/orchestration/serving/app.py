@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from expertree.config import load
@@ -157,6 +159,8 @@ def refuse_taken(config: HttpConfig) -> None:
 def serving(config: ServeConfig) -> Iterator[RunningApplication]:
     """Serve an application for the block, on a private cluster or a running one.
 
+    At its end requests that have begun are answered, see `_end`.
+
     Raises:
         ConfigError: If no bundle is given.
         ArtefactError: If this machine is to serve it, and it is no bundle or damaged.
@@ -187,7 +191,17 @@ def serving(config: ServeConfig) -> Iterator[RunningApplication]:
             running.wait()
             yield running
         finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            _end()
+
+
+def _end() -> None:
+    """End what is served: gateways answer what they have begun while the experts are still there.
+
+    They get the gateways' `drain_s`, and at most the minute that Serve waits for them.
+    """
+    with contextlib.suppress(TimeoutError, RayError, RayServeException):  # or it is gone already
+        serve.delete(APP)
+    serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def update_running(config: ServeConfig) -> UpdateStatus:
