@@ -62,12 +62,12 @@ demo: venv ## Build the small tree on bundled photographs; the results table and
 test: venv ## Run the tests; a part by TESTS=path, the slow or GPU ones by MARKS=slow, MARKS=gpu
 	$(BIN)/python -m pytest -m "$(MARKS)" $(TESTS)
 
-# Unit tests compute on one core, so that the clusters of the others have the second: --jobs=2.
+# Tests compute on one core each: threads that wait for each other would take the other processes'.
 test-unit: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(MARKS)" tests/unit
 
 test-integration: venv
-	$(BIN)/python -m pytest -m "$(MARKS)" tests/integration
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(MARKS)" tests/integration
 
 check: lint types test-integration test-unit ## Run everything that a change must pass
 

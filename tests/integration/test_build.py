@@ -31,13 +31,13 @@ SMALL = (
     "degradation.num_shift=0",
     "degradation.tasks=[noise,blur,haze]",
     "extractor.view_px=64",
-    "extractor.recipe.num_steps=40",
+    "extractor.recipe.num_steps=24",
     "extractor.recipe.crop_px=48",
     "hierarchy.groups=[1,2,3]",
     "experts.backbone.width=8",
     "experts.recipe.patch_px=32",
-    "experts.recipe.checkpoint_every_samples=80",
-    "experts.num_samples=[320,160,160]",
+    "experts.recipe.checkpoint_every_samples=40",
+    "experts.num_samples=[160,80,80]",
     "num_examples=1",
 )
 EXPERTS = 5  # the root, two groups, and the two leaves of the group that was cut again

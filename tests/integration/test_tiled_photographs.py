@@ -5,6 +5,7 @@ Retinexformer attend over channels by products that run over all pixels. So tile
 same bits as the whole; what counts is that nobody can tell.
 """
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -14,44 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from expertree.experts.backbones import build_backbone
-from expertree.experts.backbones.adair import AdaIRConfig
-from expertree.experts.backbones.nafnet import NAFNetConfig
-from expertree.experts.backbones.promptir import PromptIRConfig
-from expertree.experts.backbones.restormer import RestormerConfig
-from expertree.experts.backbones.retinexformer import RetinexformerConfig
 from expertree.images.io import to_float, to_u8
 from expertree.images.metrics import psnr_rgb
 from expertree.images.tiling import TilePlan, plan_tiles, restore_tiled
+from networks import TINY
 
 NETWORKS = {
-    "nafnet": NAFNetConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1)),
-    "restormer": RestormerConfig(
-        width=8,
-        encoder=(1, 1, 1),
-        middle=1,
-        decoder=(1, 1, 1),
-        heads=(1, 2, 2, 4),
-        refinement=1,
-    ),
-    "retinexformer": RetinexformerConfig(width=8, encoder=(1, 1), middle=1),
-    "promptir": PromptIRConfig(
-        width=8,
-        encoder=(1, 1, 1),
-        middle=1,
-        decoder=(1, 1, 1),
-        heads=(1, 2, 2, 4),
-        refinement=1,
-        prompt_widths=(64, 24, 8),
-        prompt_px=(8, 16, 32),
-    ),
-    "adair": AdaIRConfig(
-        width=8,
-        encoder=(1, 1, 1),
-        middle=1,
-        decoder=(1, 1, 1),
-        heads=(1, 2, 2, 4),
-        refinement=1,
-    ),
+    name: dataclasses.replace(TINY[name], width=8, **sizes)
+    for name, sizes in {
+        "nafnet": {},
+        "restormer": {},
+        "retinexformer": {},
+        "promptir": {"prompts": 5, "prompt_widths": (64, 24, 8), "prompt_px": (8, 16, 32)},
+        "adair": {},
+    }.items()
 }
 
 NUM_STEPS, BATCH, CROP_PX, SIGMA = 250, 4, 64, 25 / 255

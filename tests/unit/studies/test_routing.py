@@ -12,7 +12,7 @@ from expertree.studies.registry import StudyConfig, run_study
 def study(folder: Path, **section: object) -> StudyConfig:
     plain = {
         "num_seeds": 1,
-        "router": {"num_epochs": 8, "batch_size": 8, "learning_rate": 4e-3, "num_cost_heads": 1},
+        "router": {"num_epochs": 8, "batch_size": 16, "learning_rate": 6e-3, "num_cost_heads": 1},
         **section,
     }
     return load(StudyConfig, {"study": "routing", "output": str(folder / "s"), "routing": plain})
