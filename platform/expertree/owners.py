@@ -158,6 +158,9 @@ def keep(store: Storage, *, what: str, name: str | None = None) -> Iterator[Keep
 _alive_until_s: dict[str, float] = {}
 """Starts that were seen to live, and until when nobody looks again (`time.monotonic`)."""
 
+_last_sign: dict[str, float] = {}
+"""Starts that were silent for too long, and their last sign: a newer one shows that they live."""
+
 
 def is_alive(owner: Owner) -> bool:
     """Return whether a start of a job goes on; looks on for up to `SILENT_S` to find out.
@@ -169,23 +172,35 @@ def is_alive(owner: Owner) -> bool:
         return False
     if time.monotonic() < _alive_until_s.get(owner.start, 0.0):
         return True
-    first, silent_s, looked_s, is_said = _sign_of(owner), 0.0, time.monotonic(), False
-    while True:
+    found = _sign_of(owner)
+    if found is None or found["start"] != owner.start:
+        return False
+    if found["sign"] == _last_sign.get(owner.start):
+        return False
+    if _gives_another_sign(owner, found["sign"]):
+        _alive_until_s[owner.start] = time.monotonic() + 2 * BEAT_S
+        return True
+    _last_sign[owner.start] = found["sign"]
+    return False
+
+
+def _gives_another_sign(owner: Owner, last: float) -> bool:
+    """Look on until a start gives another sign than its last; False if it ends, or is silent."""
+    silent_s, looked_s, is_said = 0.0, time.monotonic(), False
+    while silent_s <= SILENT_S and not owner.process.is_gone:
+        time.sleep(LOOK_S)
         found = _sign_of(owner)
         if found is None or found["start"] != owner.start:
             return False
-        if first is not None and found["sign"] != first["sign"]:
-            _alive_until_s[owner.start] = time.monotonic() + 2 * BEAT_S
+        if found["sign"] != last:
             return True
-        if silent_s > SAID_AFTER_S and not is_said:
-            is_said = True
-            logger.warning("%s gives no sign of life; looking on for %g s", owner, SILENT_S)
         now_s = time.monotonic()
         silent_s += min(now_s - looked_s, 2 * LOOK_S)
         looked_s = now_s
-        if silent_s > SILENT_S or owner.process.is_gone:
-            return False
-        time.sleep(LOOK_S)
+        if silent_s > SAID_AFTER_S and not is_said:
+            is_said = True
+            logger.warning("%s gives no sign of life; looking on for %g s", owner, SILENT_S)
+    return False
 
 
 def _sign_of(owner: Owner) -> dict[str, Any] | None:

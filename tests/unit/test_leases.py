@@ -94,6 +94,9 @@ def test_a_job_without_signs_of_life_loses_what_it_holds(tmp_path: Path) -> None
         begin = time.monotonic()
         took(result, other.owner)
         assert time.monotonic() - begin >= 0.5
+        begin = time.monotonic()  # of what else it held, nobody waits for a sign once more
+        assert not owners.is_alive(mine.owner)
+        assert time.monotonic() - begin < 0.4
     assert not lease.is_held()
 
 

@@ -130,11 +130,7 @@ def num_data_workers() -> int:
 
 def _start(config: ClusterConfig) -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    quiet: dict[str, Any] = {}
-    if not config.verbose:
-        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {} if config.verbose else _quiet()
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address is not None:
@@ -171,3 +167,16 @@ def own_sigterm() -> Iterator[None]:
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and own not in {signal.SIG_DFL, signal.SIG_IGN, None}:
             signal.signal(signal.SIGTERM, own)
+
+
+def _quiet() -> dict[str, Any]:
+    """Keep Ray Data's bars and lines from the terminal; return what `ray.init` takes for the rest.
+
+    Ray Data sets its logger up when it is imported, which undoes what was set before.
+    """
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # for workers that use it too
+    from ray.data import DataContext  # noqa: PLC0415 - a second, and only where there is a cluster
+
+    DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return {"log_to_driver": False, "logging_level": "ERROR"}

@@ -34,7 +34,6 @@ def for_each(
     actors all the same, as a process keeps its share of a GPU's memory as long as it lives.
     """
     size = min(num_data_workers(), len(items))
-    ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items(
         [{"item": item} for item in items], override_num_blocks=min(len(items), 1000)
     )
@@ -77,7 +76,6 @@ def stream(
         num_units: Number of units.
     """
     size = min(num_data_workers(), num_units)
-    ray.data.DataContext.get_current().enable_progress_bars = False
     numbers = ray.data.range(num_units, override_num_blocks=min(num_units, 1000))
     run: Any = _run_number
     made = numbers.map_batches(
