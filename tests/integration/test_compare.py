@@ -1,5 +1,6 @@
 """A small comparison in one process: cut off in the middle, resumed, and with methods more."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -42,9 +43,13 @@ class CutOffError(BaseException):
     """The end of a process, as far as one can tell from inside."""
 
 
+def command(folder: Path, methods: tuple[str, ...], *more: str) -> list[str]:
+    places = (f"output={folder}/out", f"store={folder}/store")
+    return ["compare", *SETTINGS, f"methods=[{','.join(methods)}]", *more, *places]
+
+
 def run(folder: Path, methods: tuple[str, ...], *more: str) -> dict[str, Any]:
-    command = ["compare", *SETTINGS, f"methods=[{','.join(methods)}]", *more]
-    assert main([*command, f"output={folder}/out", f"store={folder}/store"]) == 0
+    assert main(command(folder, methods, *more)) == 0
     found: dict[str, Any] = json.loads((folder / "out" / "compare.json").read_text())
     return found
 
@@ -77,91 +82,90 @@ def cut_off_in(number: int) -> Callable[..., None]:
     return run_or_die
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """A comparison that was cut off in its fourth training, and then run again.
+
+    Attributes:
+        folder: Its folder.
+        front: A folder with its store as it was, without trainings.
+        before: When its trainings of before were done, by key.
+        record: What it found in the end.
+    """
+
+    folder: Path
+    front: Path
+    before: dict[str, int]
+    record: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A comparison that was cut off in its fourth training, and its store without trainings."""
-    cut, whole = tmp_path_factory.mktemp("cut"), tmp_path_factory.mktemp("whole")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    folder, front = tmp_path_factory.mktemp("cut"), tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(expert_work, "train_expert", cut_off_in(3))
         with pytest.raises(CutOffError):
-            run(cut, THREE, "seeds=[0,1]")
-    shutil.copytree(cut / "store", whole / "store", ignore=lambda *_: {"expert"})
-    return cut, whole
+            run(folder, THREE, "seeds=[0,1]")
+    shutil.copytree(folder / "store", front / "store", ignore=lambda *_: {"expert"})
+    before = trained(folder)
+    record = run(folder, THREE, "seeds=[0,1]")
+    return Resumed(folder=folder, front=front, before=before, record=record)
 
 
-def test_a_comparison_goes_on_where_it_was_cut_off_and_ends_the_same(
-    folders: tuple[Path, Path],
-) -> None:
-    cut, whole = folders
-    before = trained(cut)
-    assert len(before) == 3
-    resumed = run(cut, THREE, "seeds=[0,1]")
-    after = trained(cut)
+def test_a_comparison_goes_on_where_it_was_cut_off_and_ends_the_same(resumed: Resumed) -> None:
+    assert len(resumed.before) == 3
+    after = trained(resumed.folder)
     # Of each seed a tree of three networks, one network and a MoCE-IR.
     assert len(after) == 10
-    assert {key: after[key] for key in before} == before
-    assert results(resumed) == results(run(whole, THREE, "seeds=[0,1]"))
-    assert set(trained(whole)) == set(after)
+    assert {key: after[key] for key in resumed.before} == resumed.before
+    whole = run(resumed.front, THREE, "seeds=[0,1]")
+    assert results(whole) == results(resumed.record)
+    assert set(trained(resumed.front)) == set(after)
 
 
-def test_its_tables_have_every_method_with_every_seed(folders: tuple[Path, Path]) -> None:
-    cut, _ = folders
-    record = run(cut, THREE, "seeds=[0,1]")
+def test_its_tables_have_every_method_with_every_seed(resumed: Resumed) -> None:
+    record = resumed.record
     for table in record["tables"]:
         assert [row["method"] for row in table["rows"]] == ["input", "tree", "one network", "MoCE"]
         assert {len(cell["values"]) for row in table["rows"][1:] for cell in row["psnr"]} == {2}
     assert [cost["num_samples"] for cost in record["costs"]] == [32, 32, 32]
     assert [cost["num_networks"] for cost in record["costs"]] == [3, 1, 1]
+    assert [cost["num_beside"] > 0 for cost in record["costs"]] == [True, False, False]
     assert {choices["method"] for choices in record["choices"]} == {"tree", "MoCE"}
     # MoCE-IR has a choice in each of its three decoder blocks, a tree one.
     assert sorted(len(choices["information"]) for choices in record["choices"]) == [1, 3]
 
 
-def test_a_method_that_is_added_trains_itself_alone(folders: tuple[Path, Path]) -> None:
-    cut, _ = folders
-    first = run(cut, THREE, "seeds=[0,1]")
-    before = trained(cut)
-    record = run(cut, MORE, "seeds=[0,1]")
-    after = trained(cut)
+def test_a_method_that_is_added_trains_itself_alone(resumed: Resumed) -> None:
+    before = trained(resumed.folder)
+    record = run(resumed.folder, MORE, "seeds=[0,1]")
+    after = trained(resumed.folder)
     # The same tree with another choice is trained already, and told or not is one training.
     assert len(after) == len(before) + 2
     assert {key: after[key] for key in before} == before
-    old = {row["method"]: row for row in first["tables"][0]["rows"]}
+    old = {row["method"]: row for row in resumed.record["tables"][0]["rows"]}
     new = {row["method"]: row for row in record["tables"][0]["rows"]}
     assert {name: new[name] for name in old} == old
     assert [name for name, row in new.items() if row["told"]] == ["hinted"]
 
 
 def test_rates_are_searched_and_speeds_measured_once(
-    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    resumed: Resumed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, whole = folders
+    methods, folder = ("one_network", MOCE), resumed.front
     given = (
         *("seeds=[0]", "match=seconds", "timed_samples=8"),
         *("rates=[0.5,1.0]", "rates_share=0.5"),
     )
-    first = run(whole, ("one_network", MOCE), *given)
-    before = trained(whole)
+    first = run(folder, methods, *given)
+    before = trained(folder)
     assert first["costs"][0]["num_samples"] == 32  # the network that the budget is of
     assert first["costs"][1]["num_samples"] < 32  # which is faster than a MoCE-IR
     assert all(cost["searched_core_hours"] > 0 for cost in first["costs"])
     assert first["costs"][0]["searched_samples"] == 2 * 16
     assert {cost["rate"] for cost in first["costs"]} <= {0.5, 1.0}
     capsys.readouterr()
-    assert (
-        main(
-            [
-                "compare",
-                *SETTINGS,
-                *given,
-                f"methods=[one_network,{MOCE}]",
-                "--dry-run",
-                f"output={whole}/out",
-                f"store={whole}/store",
-            ]
-        )
-        == 0
-    )
+    assert main([*command(folder, methods, *given), "--dry-run"]) == 0
     assert "to make  nothing but the report" in capsys.readouterr().out
-    assert results(run(whole, ("one_network", MOCE), *given)) == results(first)
-    assert trained(whole) == before
+    assert results(run(folder, methods, *given)) == results(first)
+    assert trained(folder) == before

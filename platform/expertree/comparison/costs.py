@@ -1,15 +1,17 @@
 """What each method of a comparison took: samples, multiply-adds, hours, size, time for an image."""
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from expertree.comparison.run import Compared, Reached
 from expertree.comparison.settings import CompareConfig
-from expertree.embedding import Extractor, load_extractor, look
-from expertree.experts.backbones import BackboneConfig, describe_backbone
+from expertree.embedding import load_extractor, look
+from expertree.experts.backbones import describe_backbone
+from expertree.experts.conditions import Source
 from expertree.experts.weights import read_card
 from expertree.pipeline.dry_run import multiply_adds
 from expertree.pipeline.experts import ExpertPlan
@@ -63,28 +65,48 @@ class CostRow:
     searched_core_hours: float
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Looking:
+    """What an extractor costs: its scalars, and multiply-adds by what is looked for."""
+
+    num_parameters: int
+    multiply_adds_512: Callable[[tuple[Source, ...]], int]
+
+
 def costs_of(config: CompareConfig, compared: Compared) -> tuple[CostRow, ...]:
     """Return the costs of all methods, in their order."""
     extractor = load_extractor(compared.common.extractor).eval()
+
+    @functools.cache
+    def looking(wanted: tuple[Source, ...]) -> int:
+        with FlopCounterMode(display=False) as counter:
+            look(extractor, torch.zeros(1, 3, _SIDE_PX, _SIDE_PX), wanted)
+        return counter.get_total_flops() // 2
+
+    size = sum(p.numel() for p in extractor.parameters())
     names = list(dict.fromkeys(one.training.method.name for one in compared.reached))
     return tuple(
         _costs(
             config,
             compared,
             [one for one in compared.reached if one.training.method.name == name],
-            extractor,
+            Looking(num_parameters=size, multiply_adds_512=looking),
         )
         for name in names
     )
 
 
 def _costs(
-    config: CompareConfig, compared: Compared, reached: list[Reached], extractor: Extractor
+    config: CompareConfig, compared: Compared, reached: list[Reached], looking: Looking
 ) -> CostRow:
     first = reached[0].training
     plan, method = first.plans[0], first.method
     backbone, told = plan.job.backbone, describe_backbone(plan.job.backbone)
-    beside, looking = _beside(reached[0], backbone, extractor)
+    wanted: tuple[Source, ...] = ("embedding",) if method.tree else backbone.seen
+    looked = looking.multiply_adds_512(wanted) if wanted else 0
+    beside = looking.num_parameters if wanted else 0
+    if reached[0].router is not None:
+        beside += sum(p.numel() for p in load_router(reached[0].router).parameters())
     latency_ms = compared.latency_ms[plan.key]
     if method.tree:
         latency_ms += compared.latency_ms[key_of(compared.common.extractor)]
@@ -101,8 +123,8 @@ def _costs(
         num_parameters=sum(read_card(one.result).num_parameters for one in first.plans),
         num_active_parameters=told.num_active_parameters,
         num_beside=beside,
-        least_multiply_adds_512=looking + (0 if can_leave else told.least_multiply_adds_512),
-        multiply_adds_512=looking + told.multiply_adds_512,
+        least_multiply_adds_512=looked + (0 if can_leave else told.least_multiply_adds_512),
+        multiply_adds_512=looked + told.multiply_adds_512,
         latency_ms=latency_ms,
         num_samples=first.num_samples,
         training_multiply_adds=sum(_work(one) for one in first.plans),
@@ -110,19 +132,6 @@ def _costs(
         searched_samples=sum(one.job.num_samples for one in searched),
         searched_core_hours=_hours(searched, workers),
     )
-
-
-def _beside(reached: Reached, backbone: BackboneConfig, extractor: Extractor) -> tuple[int, int]:
-    """Return the scalars of what a method needs beside its networks, and its multiply-adds."""
-    wanted = ("embedding",) if reached.training.method.tree else backbone.seen
-    if not wanted:
-        return 0, 0
-    with FlopCounterMode(display=False) as counter:
-        look(extractor, torch.zeros(1, 3, _SIDE_PX, _SIDE_PX), wanted)
-    size = sum(p.numel() for p in extractor.parameters())
-    if reached.router is not None:
-        size += sum(p.numel() for p in load_router(reached.router).parameters())
-    return size, counter.get_total_flops() // 2
 
 
 def _work(plan: ExpertPlan) -> float:

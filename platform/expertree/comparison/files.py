@@ -54,9 +54,10 @@ def as_latex(record: Comparison) -> str:
 
 def as_markdown(record: Comparison) -> str:
     """Return the tables with the command, the commit and the date that they were made with."""
+    seeds = "seed" if len(record.seeds) == 1 else "seeds"
     made = (
         f"{record.created[:10]}, commit `{record.commit}`, {record.machine}; as many "
-        f"{UNITS[record.match]} for every method, seeds {', '.join(map(str, record.seeds))}."
+        f"{UNITS[record.match]} for every method, {seeds} {', '.join(map(str, record.seeds))}."
     )
     parts = [
         f"    {record.command}",
