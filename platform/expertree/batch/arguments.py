@@ -6,11 +6,12 @@ from typing import get_args
 
 from expertree.batch.settings import BatchConfig, Dtype, RestoreOptions
 from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
+from expertree.restorer.engines import EngineName
 from expertree.routing import AUTOMATIC, TilePx, Wish
 
 _INSTRUCTION = "what is wrong, by names (rain,noise), or in words if the model takes them"
 
-_ALIASES = {"jpg": "jpeg", "tif": "tiff"}
+_ALIASES = {"jpg": "jpeg", "tif": "tiff", "heif": "heic"}
 
 
 def parse(arguments: Sequence[str], *, program: str, description: str) -> BatchConfig:
@@ -43,6 +44,7 @@ def parse(arguments: Sequence[str], *, program: str, description: str) -> BatchC
         existing=given.existing,
         bundle=given.bundle,
         device=given.device,
+        engine=given.engine,
         cluster=given.cluster,
         report=given.report,
         as_json=given.json,
@@ -72,6 +74,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     add("-r", "--recursive", action="store_true", help="folders in the folder too, mirrored")
     add("--bundle", default=batch.bundle, help="the model (default: %(default)s)")
     add("--device", help="where it runs (default: a GPU if there is one)")
+    add("--engine", choices=get_args(EngineName), default=batch.engine, help="what computes")
     add("--cluster", nargs="?", const="auto", metavar="ADDRESS", help="restore on a Ray cluster")
     add("--level", type=int, help="take this level of the tree; 0 is the root's")
     add("--expert", type=int, help="take this expert, by its node")
@@ -84,7 +87,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     add("--route-tiles", action="store_true", help="an expert for each tile; writes the map too")
     add("--dtype", choices=get_args(Dtype), default=options.dtype, help="what experts compute in")
     add("--format", type=_format, metavar="KIND", help=f"output: {', '.join(PHOTO_FORMATS)}")
-    add("--quality", type=int, help="of JPEG, WebP and AVIF, 1 to 100")
+    add("--quality", type=int, help="of JPEG, WebP, AVIF and HEIC, 1 to 100")
     add("--suffix", default=batch.suffix, help="put behind each name")
     add(
         "--no-preserve", action="store_true", help="new times and permissions, not the photograph's"

@@ -17,6 +17,7 @@ _SUFFIX_OF: Mapping[PhotoFormat, str] = {
     "jpeg": ".jpg",
     "webp": ".webp",
     "avif": ".avif",
+    "heic": ".heic",
     "bmp": ".bmp",
     "tiff": ".tif",
 }

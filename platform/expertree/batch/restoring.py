@@ -2,10 +2,10 @@
 
 import collections
 import dataclasses
-import itertools
+import functools
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
@@ -18,6 +18,7 @@ from expertree.batch.listing import PhotoItem
 from expertree.batch.manifest import PhotoRecord, WriteJournal
 from expertree.batch.settings import BatchConfig, RestoreOptions
 from expertree.errors import ConfigError, ExpertreeError, PhotoError
+from expertree.images.heic import ADVICE, has_heic
 from expertree.images.photo_file import Photo, notes_for, read_photo, write_photo
 from expertree.images.tiling import OnTile, plan_tiles
 from expertree.memory import is_out_of_memory
@@ -37,6 +38,10 @@ _Read: TypeAlias = tuple[Photo, bytes, float]
 
 _NUM_AHEAD = 2
 """Photographs read ahead: one that waits while another is read."""
+
+_MAX_PIXELS_BESIDE = 64_000_000
+"""Most pixels of photographs that are read ahead, and of one that is still being written while the
+next is restored: there, a pixel takes 12 bytes and more. Larger ones are done one after another."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,10 +97,11 @@ def open_restorer(config: BatchConfig) -> Restorer:
 
     Raises:
         ArtefactError: If the bundle is damaged; names the file.
+        ConfigError: If the engine cannot be had here.
     """
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype: torch.dtype = getattr(torch, config.options.dtype)
-    return Restorer.load(config.bundle, device, dtype=dtype)
+    return Restorer.load(config.bundle, device, dtype=dtype, engine=config.engine)
 
 
 def check_options(outline: Outline, options: RestoreOptions) -> RestoreOptions:
@@ -103,10 +109,12 @@ def check_options(outline: Outline, options: RestoreOptions) -> RestoreOptions:
 
     Raises:
         ConfigError: If a level, expert or name does not exist, the quality is not 1 to 100, or
-            tiles are too small.
+            tiles are too small, or HEIC cannot be written here.
     """
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise ConfigError(f"--quality must be 1 to 100, got {options.quality}")
+    if options.format == "heic" and not has_heic():
+        raise ConfigError(f"--format heic needs pillow-heif, which is not installed: {ADVICE}")
     try:
         wish = outline.check_wish(options.wish)
         if options.wish.tile_px not in {"auto", 0}:
@@ -181,34 +189,51 @@ def restore_files(
     Yields:
         The record of each file, in their order; a file that fails does not stop the others.
     """
-    model, options, write = restorer.bundle.manifest.digest, task.config.options, _Writer(task)
+    write = _Writer(task)
     writing: collections.deque[Future[PhotoRecord]] = collections.deque()
+    last_px = 0
     with ThreadPoolExecutor(2, thread_name_prefix="files") as pool:
         for item, photo in _read_ahead(pool, task.items, task.source):
-            begin = time.perf_counter()
-            record = PhotoRecord(
-                state="failed",
-                name=item.name,
-                num_bytes=item.num_bytes,
-                mtime_ns=item.mtime_ns,
-                model=model,
-                options=options.digest,
-                output=item.output,
-                num_pixels=item.num_pixels,
-            )
-            try:
-                loaded, data, read_s = photo.result()
-                tell = None if on_tile is None else _tell(on_tile, item)
-                restored = restore_photo(restorer, loaded, options, tell)
-            except Exception as error:  # noqa: BLE001 - told in the record
-                writing.append(pool.submit(failed_record, record, error))
-            else:
-                seconds = read_s + time.perf_counter() - begin
-                writing.append(pool.submit(write, record, loaded, data, restored, seconds))
+            while writing and item.num_pixels + last_px > _MAX_PIXELS_BESIDE:
+                yield writing.popleft().result()
+            tell = None if on_tile is None else _tell(on_tile, item)
+            work = _restored(restorer, task.config.options, item, photo, tell, write)
+            writing.append(pool.submit(work))
+            last_px = item.num_pixels
+            del photo, work  # or the next one would be restored beside them
             while len(writing) > 1:
                 yield writing.popleft().result()
         while writing:
             yield writing.popleft().result()
+
+
+def _restored(
+    restorer: Restorer,
+    options: RestoreOptions,
+    item: PhotoItem,
+    photo: "Future[_Read]",
+    on_tile: OnTile | None,
+    write: "_Writer",
+) -> Callable[[], PhotoRecord]:
+    """Restore a photograph once it is read, and return the work of writing it."""
+    begin = time.perf_counter()
+    record = PhotoRecord(
+        state="failed",
+        name=item.name,
+        num_bytes=item.num_bytes,
+        mtime_ns=item.mtime_ns,
+        model=restorer.bundle.manifest.digest,
+        options=options.digest,
+        output=item.output,
+        num_pixels=item.num_pixels,
+    )
+    try:
+        loaded, data, read_s = photo.result()
+        restored = restore_photo(restorer, loaded, options, on_tile)
+    except Exception as error:  # noqa: BLE001 - told in the record
+        return functools.partial(failed_record, record, error)
+    seconds = read_s + time.perf_counter() - begin
+    return functools.partial(write, record, loaded, data, restored, seconds)
 
 
 def failed_record(record: PhotoRecord, error: Exception) -> PhotoRecord:
@@ -242,13 +267,20 @@ def _read_ahead(
     pool: ThreadPoolExecutor, items: Iterable[PhotoItem], source: Path
 ) -> Iterator[tuple[PhotoItem, Future[_Read]]]:
     waiting: collections.deque[tuple[PhotoItem, Future[_Read]]] = collections.deque()
-    remaining = iter(items)
-    while True:
-        for item in itertools.islice(remaining, _NUM_AHEAD - len(waiting)):
+    remaining = collections.deque(items)
+    while remaining or waiting:
+        while remaining and _has_room([item.num_pixels for item, _ in waiting], remaining[0]):
+            item = remaining.popleft()
             waiting.append((item, pool.submit(_read, source / item.name)))
-        if not waiting:
-            return
         yield waiting.popleft()
+
+
+def _has_room(waiting_px: Sequence[int], following: PhotoItem) -> bool:
+    """Return whether a photograph may be read ahead of those that wait."""
+    if not waiting_px:
+        return True
+    fits = sum(waiting_px) + following.num_pixels <= _MAX_PIXELS_BESIDE
+    return fits and len(waiting_px) < _NUM_AHEAD
 
 
 def _read(path: Path) -> _Read:

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 
 from expertree.config import fingerprint, to_dict
 from expertree.images.containers import PhotoFormat
+from expertree.restorer.engines import EngineName
 from expertree.restorer.shipped import SHIPPED
 from expertree.restorer.tiles import OVERLAP_PX
 from expertree.routing import AUTOMATIC, Wish
@@ -72,6 +73,9 @@ class BatchConfig:
 
     device: str | None = None
     """Device that the networks run on; by default a GPU if there is one."""
+
+    engine: EngineName = "torch"
+    """What experts compute by; files that it restored are not restored again by another."""
 
     cluster: str | None = None
     """A Ray cluster to restore on (`auto`, `host:port`, or `local` for one of its own)."""

@@ -9,6 +9,8 @@ from expertree.batch.listing import PhotoItem
 from expertree.batch.manifest import PhotoRecord
 from expertree.batch.planning import BatchPlan
 from expertree.images.containers import KINDS_READ
+from expertree.images.folders import HEIC_SUFFIXES
+from expertree.images.heic import ADVICE
 from expertree.progress import clock_text
 
 _MAX_NAMED = 20
@@ -140,6 +142,13 @@ def summary_text(summary: Summary) -> str:
             f"  expert {share.expert:>3}, level {share.level}: photographs {share.num_files:>7,}, "
             f"megapixels {share.num_pixels / 1e6:>9,.1f}, a second {rate:.2f}"
         )
+    if summary.num_as_is:
+        lines.append(
+            f"  {summary.num_as_is:,} left as they are: no expert would make them better; --insist "
+            "restores them all the same"
+        )
+    if summary.num_skipped:
+        lines.append(f"  {summary.num_skipped:,} left alone: something lies where they would go")
     lines += [f"  {number:,} with a note: {note}" for note, number in summary.noted.items()]
     lines += _others(summary.others)
     lines += [
@@ -177,7 +186,10 @@ def plan_text(
 
 def _others(others: Mapping[str, int]) -> list[str]:
     counted = ", ".join(f"{number:,} {suffix}" for suffix, number in others.items())
-    return [f"  other files: {counted} (read are {KINDS_READ})"] if others else []
+    lines = [f"  other files: {counted} (read are {KINDS_READ})"] if others else []
+    if HEIC_SUFFIXES.keys() & others.keys():
+        lines.append(f"  HEIC needs pillow-heif, which is not installed: {ADVICE}")
+    return lines
 
 
 def _unreadable(why: str) -> str:

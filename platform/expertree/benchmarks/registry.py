@@ -6,6 +6,7 @@ from typing import Any
 
 from expertree.benchmarks.cluster import ClusteringConfig, measure_clustering
 from expertree.benchmarks.degrade import DegradeConfig, measure_degradation
+from expertree.benchmarks.engine import EngineConfig, measure_engines
 from expertree.benchmarks.load import LoadConfig, measure_load
 from expertree.benchmarks.overhead import OverheadConfig, measure_overhead
 from expertree.benchmarks.recipe import RecipeBenchConfig, measure_recipe
@@ -26,6 +27,7 @@ class BenchConfig:
     bench: str = "overhead"
     cluster: ClusteringConfig = ClusteringConfig()
     degrade: DegradeConfig = DegradeConfig()
+    engine: EngineConfig = EngineConfig()
     load: LoadConfig = LoadConfig()
     overhead: OverheadConfig = OverheadConfig()
     recipe: RecipeBenchConfig = RecipeBenchConfig()
@@ -46,6 +48,7 @@ class BenchConfig:
 BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "cluster": lambda config: measure_clustering(config.cluster),
     "degrade": lambda config: measure_degradation(config.degrade),
+    "engine": lambda config: measure_engines(config.engine),
     "load": lambda config: measure_load(config.load),
     "overhead": lambda config: measure_overhead(config.overhead),
     "recipe": lambda config: measure_recipe(config.recipe),

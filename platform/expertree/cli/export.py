@@ -1,4 +1,4 @@
-"""Write a bundle's experts as files for other programs, or all of it at half size.
+"""Write a bundle's experts as files that other tools read, or all of it at half size.
 
     expertree export runs/demo/bundle -o exported
     expertree export photo-1 -o exported --to onnx --expert 0 --expert 5

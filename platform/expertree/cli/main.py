@@ -19,7 +19,7 @@ VERBS = {
     "bench": "Run one benchmark; its last line is one JSON object.",
     "compare": "Compare methods at equal cost: trees, one network, networks of other papers.",
     "study": "Run one study; its tables are printed, and written as Markdown and JSON.",
-    "export": "Write a bundle's experts as files for other programs, or all of it at half size.",
+    "export": "Write a bundle's experts as files that other tools read, or all of it at half size.",
     "dashboard": "Make the dashboard of searches at Weights & Biases.",
 }
 """The verbs, and the first line of each one's module in this package."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from expertree.errors import PhotoError
 from expertree.images.arrays import ImageU8
-from expertree.images.folders import SUFFIXES, find_files
+from expertree.images.folders import HEIC_SUFFIXES, SUFFIXES, find_files
 from expertree.images.io import decode_photo_u8
 from expertree.storage import Storage
 
@@ -39,7 +39,7 @@ _BUNDLED_FILES = (
     "skimage/data/rocket.jpg",
 )
 
-IMAGE_SUFFIXES = frozenset(SUFFIXES) - {".avif"}
+IMAGE_SUFFIXES = frozenset(SUFFIXES) - {".avif", *HEIC_SUFFIXES}
 _MAX_NAMED_IN_ERROR = 3
 
 _EXAMINED = 1

@@ -6,21 +6,21 @@ megapixels.
 """
 
 import dataclasses
-import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, get_args
 
 from expertree.errors import DamagedImageError, UnsupportedFormatError
+from expertree.images.boxes import heif_kind, largest_item
 from expertree.images.tags import BITS, HEIGHT, REDUCED, SUBFILE, WIDTH, read_directory
 
-PhotoFormat: TypeAlias = Literal["png", "jpeg", "webp", "avif", "bmp", "tiff"]
+PhotoFormat: TypeAlias = Literal["png", "jpeg", "webp", "avif", "heic", "bmp", "tiff"]
 """The formats that are read and written."""
 
 PHOTO_FORMATS: tuple[PhotoFormat, ...] = get_args(PhotoFormat)
 
-KINDS_READ = "PNG, JPEG, WebP, AVIF, BMP or TIFF"
+KINDS_READ = "PNG, JPEG, WebP, AVIF, HEIC, BMP or TIFF"
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE_BYTES = 16 << 20
@@ -30,18 +30,15 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, PNG_SIGNATURE, "png"),
     (0, b"\xff\xd8\xff", "jpeg"),
     (8, b"WEBP", "webp"),
-    (4, b"ftypavif", "avif"),
-    (4, b"ftypavis", "avif"),
     (0, b"BM", "bmp"),
     (0, b"II*\0", "tiff"),
     (0, b"MM\0*", "tiff"),
 )
-_HEIC_BRANDS = (
-    *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"),
-)
+_SEQUENCES = (b"hevc", b"hevx", b"hevm", b"hevs", b"msf1")
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"GIF8", "a GIF"),
-    *((4, b"ftyp" + brand, "a HEIC image") for brand in _HEIC_BRANDS),
+    *((4, b"ftyp" + brand, "a HEIC sequence") for brand in _SEQUENCES),
+    (4, b"ftypmif1", "a HEIF image of another coding than HEIC and AVIF"),
     (4, b"ftypcrx ", "a camera's raw file"),
     (4, b"ftyp", "a video"),
     (0, b"\xff\x0a", "a JPEG XL image"),
@@ -94,11 +91,12 @@ def read_header(data: bytes) -> Header:
         DamagedImageError: If its header is cut off or makes no sense.
     """
     kind = identify(data)
-    readers = {
+    readers: dict[PhotoFormat, Callable[[bytes], Header]] = {
         "png": _png_header,
         "jpeg": _jpeg_header,
         "webp": _webp_header,
-        "avif": _avif_header,
+        "avif": lambda data: _heif_header(data, "avif"),
+        "heic": lambda data: _heif_header(data, "heic"),
         "bmp": _bmp_header,
         "tiff": _tiff_header,
     }
@@ -124,6 +122,8 @@ def identify(data: bytes) -> PhotoFormat:
     for offset, magic, kind in _MAGIC:
         if data.startswith(magic, offset):
             return next(known for known in PHOTO_FORMATS if known == kind)
+    if (heif := heif_kind(data)) is not None:
+        return heif
     for offset, magic, what in _FOREIGN:
         if data.startswith(magic, offset):
             raise UnsupportedFormatError(f"is {what}; give {KINDS_READ}")
@@ -327,51 +327,15 @@ def _webp_frames(data: bytes) -> int:
     return max(1, count)
 
 
-def _avif_header(data: bytes) -> Header:
-    """Read the largest size of its items (ISO/IEC 23008-12), since parts have sizes too."""
-    sizes, depths = [(0, 0)], [8]
-    for name, start, _ in _boxes(data, *_box(data, *_box(data, *_meta(data), b"iprp"), b"ipco")):
-        if name == b"ispe":
-            sizes.append(struct.unpack_from(">II", data, start + 4))
-        elif name == b"av1C":
-            is_high, is_highest = data[start + 2] & 0x40, data[start + 2] & 0x20
-            depths.append(12 if is_highest else 10 if is_high else 8)
-    width, height = max(sizes, key=math.prod)
+def _heif_header(data: bytes, kind: PhotoFormat) -> Header:
+    width, height, depth = largest_item(data)
     return Header(
-        format="avif",
+        format=kind,
         width_px=width,
         height_px=height,
-        depth=max(depths),
+        depth=depth,
         num_frames=2 if data[8:12] == b"avis" else 1,
     )
-
-
-def _meta(data: bytes) -> tuple[int, int]:
-    start, stop = _box(data, 0, len(data), b"meta")
-    return start + 4, stop  # behind its version
-
-
-def _box(data: bytes, start: int, stop: int, wanted: bytes) -> tuple[int, int]:
-    """Return where the content of the first box of a name begins and ends."""
-    for name, begin, end in _boxes(data, start, stop):
-        if name == wanted:
-            return begin, end
-    raise DamagedImageError(f"is damaged: it has no {wanted.decode()} box")
-
-
-def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield each box between two positions: name, begin and end of content (ISO/IEC 14496-12)."""
-    while start + 8 <= stop:
-        size, name = struct.unpack_from(">I4s", data, start)
-        begin = start + 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, begin)
-            begin += 8
-        end = stop if size == 0 else start + size
-        if not begin <= end <= stop:
-            raise DamagedImageError(f"is truncated: its {name!r} box is cut off")
-        yield name, begin, end
-        start = end
 
 
 def _bmp_header(data: bytes) -> Header:

@@ -7,6 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from expertree.images.containers import PhotoFormat
+from expertree.images.heic import has_heic
+
+HEIC_SUFFIXES: Mapping[str, PhotoFormat] = {".heic": "heic", ".heif": "heic", ".hif": "heic"}
+"""Suffixes of photographs of telephones and cameras, which need pillow-heif."""
 
 SUFFIXES: Mapping[str, PhotoFormat] = {
     ".png": "png",
@@ -23,6 +27,7 @@ SUFFIXES: Mapping[str, PhotoFormat] = {
     ".bmp": "bmp",
     ".tif": "tiff",
     ".tiff": "tiff",
+    **(HEIC_SUFFIXES if has_heic() else {}),
 }
 """Suffixes of files that are taken for photographs, in upper or lower case."""
 

@@ -43,7 +43,8 @@ def mix(before: ImageT, after: ImageT, strength: float) -> ImageT:
         return after
     if isinstance(before, np.ndarray):
         return _mix_pixels(before, after, strength)
-    return before + strength * (after - before)
+    mixed = after - before
+    return mixed.mul_(strength).add_(before)  # in its memory: a photograph may be a gigabyte
 
 
 def _mix_pixels(before: _Pixels, after: _Pixels, strength: float) -> _Pixels:

@@ -19,6 +19,7 @@ from expertree.images.containers import (
     jpeg_segments,
     png_chunks,
 )
+from expertree.images.heic import encode_heic
 from expertree.images.photo_metadata import (
     EXIF_PREFIX,
     ICC_PREFIX,
@@ -32,8 +33,8 @@ from expertree.images.photo_pixels import DECODER_ERRORS, TIFF_STRUCTURE, JpegCo
 _Pixels: TypeAlias = UInt[np.ndarray, "h w c"]
 
 DEFAULT_QUALITY = 95
-"""Quality of JPEG, WebP and AVIF unless the photograph's own coding was finer: a restored image
-must not be degraded again by coding it as coarsely as before."""
+"""Quality of lossy formats unless the photograph's own coding was finer: a restored image must not
+be degraded again by coding it as coarsely as before."""
 
 MAX_SIDE_PX: Mapping[PhotoFormat, int] = {"jpeg": 65_500, "webp": 16_383, "avif": 65_536}
 """Longest side that a format can hold, where there is such a limit."""
@@ -62,11 +63,11 @@ def encode(
 
     Args:
         kind: Format of the file.
-        pixels: uint8 or, for PNG and TIFF, uint16 `[h, w, c]`: grey, grey and alpha, RGB, RGB and
-            alpha.
+        pixels: uint8 or, for PNG, TIFF and HEIC, uint16 `[h, w, c]`: grey, grey and alpha, RGB,
+            RGB and alpha.
         metadata: Metadata to write, as far as the format can hold it.
-        quality: Quality of JPEG, WebP and AVIF, 1 to 100; by default `DEFAULT_QUALITY`, or as
-            fine as the photograph's.
+        quality: Quality of JPEG, WebP, AVIF and HEIC, 1 to 100; by default `DEFAULT_QUALITY`, or
+            as fine as the photograph's.
         jpeg: Coding of the photograph's file if that was a JPEG.
         is_lossless: Whether a WebP without a given quality keeps every pixel.
 
@@ -79,6 +80,8 @@ def encode(
         return _encode_webp(pixels, metadata, quality, is_lossless=is_lossless)
     if kind == "avif":
         return _encode_avif(pixels, metadata, quality)
+    if kind == "heic":
+        return encode_heic(pixels, metadata, quality or DEFAULT_QUALITY)
     encoders = {"png": _encode_png, "tiff": _encode_tiff, "bmp": _encode_bmp}
     return encoders[kind](pixels, metadata)
 

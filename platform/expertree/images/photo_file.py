@@ -24,10 +24,10 @@ from expertree.images.photo_pixels import JpegCoding, decode
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEEP_FORMATS: frozenset[PhotoFormat] = frozenset({"png", "tiff"})
-"""Formats that hold 16 bits a channel."""
+DEEP_FORMATS: frozenset[PhotoFormat] = frozenset({"png", "tiff", "heic"})
+"""Formats that are written from 16 bits a channel; HEIC keeps 10 of them."""
 
-LOSSY_FORMATS: frozenset[PhotoFormat] = frozenset({"jpeg", "webp", "avif"})
+LOSSY_FORMATS: frozenset[PhotoFormat] = frozenset({"jpeg", "webp", "avif", "heic"})
 """Formats that are written at a quality."""
 
 _STRIP_PX = 1 << 20
@@ -112,7 +112,8 @@ def read_photo(data: bytes, *, max_pixels: int | None) -> Photo:
     its end is ignored. Palettes, CMYK and black-and-white become RGB or grey, with a note.
 
     Args:
-        data: PNG, JPEG, WebP, AVIF, BMP or TIFF; of several pictures in a JPEG (MPO) the first.
+        data: PNG, JPEG, WebP, AVIF, HEIC, BMP or TIFF; of several pictures in a
+            JPEG (MPO) the first, in a HEIC the main one.
         max_pixels: Most pixels that it may claim; any number if None.
 
     Raises:
@@ -156,6 +157,8 @@ def notes_for(photo: Photo, kind: PhotoFormat | None) -> tuple[str, ...]:
     notes = list(photo.notes)
     if photo.depth > 8 and kind not in DEEP_FORMATS:
         notes.append(f"its {photo.depth} bits a channel became 8")
+    if photo.depth > 8 and kind == "heic" and photo.format != "heic":
+        notes.append(f"its {photo.depth} bits a channel became 10")
     if missing := left_out(photo.metadata, kind):
         notes.append(f"its {', '.join(missing)} left out, which {kind.upper()} does not hold")
     return tuple(notes)
@@ -189,9 +192,9 @@ def write_photo(
         photo: The photograph.
         restored: The restored `photo.tensor()`: sRGB in [0, 1], of the same size.
         format: Format of the file; the photograph's own by default. Only PNG and TIFF hold more
-            than 8 bits.
-        quality: Quality of JPEG, WebP and AVIF, 1 to 100. By default lossless stays lossless, and
-            lossy is coded at 95 or as finely as it was.
+            than 8 bits, and HEIC 10.
+        quality: Quality of lossy formats, 1 to 100. By default lossless stays lossless, and lossy
+            is coded at 95 or as finely as it was.
 
     Raises:
         ValueError: If `restored` has another size or values that are no numbers, the format is

@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import UInt
 from PIL import Image as PillowImage
 from PIL import ImageCms
 from PIL.AvifImagePlugin import AvifImageFile
@@ -24,6 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from expertree.errors import DamagedImageError, UnsupportedFormatError
+from expertree.images.channels import split, split_bgr
 from expertree.images.containers import (
     Header,
     PhotoFormat,
@@ -34,6 +34,7 @@ from expertree.images.containers import (
     webp_chunks,
     without_damaged_extras,
 )
+from expertree.images.heic import read_heic
 from expertree.images.jpeg_parts import further_parts
 from expertree.images.photo_metadata import EXIF_PREFIX, Metadata, read_metadata, upright
 from expertree.images.photoshop import without_thumbnails
@@ -135,6 +136,8 @@ def decode(data: bytes, header: Header) -> Decoded:
         UnsupportedFormatError: If its kind of pixels is not supported.
         DamagedImageError: If it cannot be decoded whole.
     """
+    if header.format == "heic":
+        return _decode_heic(data, header)
     if header.depth not in {1, 2, 4, 8, 16}:
         raise UnsupportedFormatError(
             f"has {header.depth} bits a channel; convert it to 8 or 16 bits"
@@ -160,17 +163,31 @@ def decode(data: bytes, header: Header) -> Decoded:
     plain, notes = _plain_mode(image, metadata.icc)
     if image.mode == "CMYK":
         metadata = dataclasses.replace(metadata, icc=None)
-    pixels = np.asarray(plain)
-    colour = pixels[..., None] if pixels.ndim == 2 else pixels
-    has_alpha = plain.mode in {"LA", "RGBA"}
+    colour, alpha = split(np.asarray(plain))
     return Decoded(
-        colour=np.ascontiguousarray(colour[..., :-1] if has_alpha else colour),
-        alpha=np.ascontiguousarray(colour[..., -1]) if has_alpha else None,
+        colour=colour,
+        alpha=alpha,
         orientation=orientation,
         metadata=metadata,
         jpeg=jpeg,
         is_lossless=_is_lossless(data, header),
         notes=(*warnings, *notes),
+    )
+
+
+def _decode_heic(data: bytes, header: Header) -> Decoded:
+    """Decode a HEIC, whose pixels come upright: the turn is a property of its container alone."""
+    picture = read_heic(data, max_pixels=header.width_px * header.height_px)
+    metadata, _, notes = upright(picture.metadata, asks_by_xmp=False)
+    colour, alpha = split(picture.pixels)
+    return Decoded(
+        colour=colour,
+        alpha=alpha,
+        orientation=1,
+        metadata=metadata,
+        jpeg=None,
+        is_lossless=False,
+        notes=(*notes, *picture.notes),
     )
 
 
@@ -276,7 +293,7 @@ def _decode_deep(data: bytes, header: Header) -> Decoded:
             f"has pixels of a kind that is not read with 16 bits (they came as {pixels.dtype} "
             f"{list(pixels.shape)}); convert it to RGB or grey"
         )
-    colour, alpha = _split_bgr(pixels, is_grey=_is_stored_grey(data, header))
+    colour, alpha = split_bgr(pixels, is_grey=_is_stored_grey(data, header))
     if alpha_key is not None and alpha is None:
         alpha = np.where((colour == alpha_key).all(axis=-1), 0, 0xFFFF).astype(np.uint16)
     return Decoded(
@@ -288,20 +305,6 @@ def _decode_deep(data: bytes, header: Header) -> Decoded:
         is_lossless=True,
         notes=notes,
     )
-
-
-def _split_bgr(
-    pixels: UInt[np.ndarray, "..."], *, is_grey: bool
-) -> tuple[UInt[np.ndarray, "h w c"], UInt[np.ndarray, "h w"] | None]:
-    """Split OpenCV's channels into colour (grey or RGB) and alpha."""
-    if pixels.ndim == 2:
-        return pixels[..., None], None
-    num_colours = 1 if pixels.shape[2] == 2 else 3
-    colour = pixels[..., num_colours - 1 :: -1]
-    if is_grey:
-        colour = colour[..., :1]
-    alpha = pixels[..., num_colours] if pixels.shape[2] > num_colours else None
-    return np.ascontiguousarray(colour), None if alpha is None else np.ascontiguousarray(alpha)
 
 
 def _is_stored_grey(data: bytes, header: Header) -> bool:

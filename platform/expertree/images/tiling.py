@@ -265,7 +265,8 @@ class Canvas:
         self._row_weights = span_weights(plan.rows, plan.overlap_px, device)
         self._column_weights = span_weights(plan.columns, plan.overlap_px, device)
         blank = tuple(shape) if plan.num_tiles > 1 else (0,)
-        self.blended = torch.zeros(blank, dtype=dtype, device=device)
+        with torch.inference_mode(mode=False):  # whoever gets it may go on in its memory
+            self.blended = torch.zeros(blank, dtype=dtype, device=device)
 
     def add(self, place: Place, restored: Float[Tensor, "b c tile_h tile_w"]) -> None:
         """Blend in the restored tile at a row and column of the plan."""

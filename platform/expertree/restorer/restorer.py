@@ -25,6 +25,8 @@ from expertree.images.io import to_float, to_u8
 from expertree.images.mixing import mix
 from expertree.images.tiling import OnTile, Operator, TilePlan
 from expertree.restorer.bundle import Bundle, open_bundle
+from expertree.restorer.engines import EngineName, open_engine
+from expertree.restorer.hub import fetch_bundle
 from expertree.restorer.shipped import SHIPPED, find_bundle
 from expertree.restorer.switching import SwitchedNetwork
 from expertree.restorer.tiles import OVERLAP_PX, Tiled, restore_here
@@ -74,7 +76,13 @@ class Restorer:
         *,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        engine: EngineName = "torch",
     ) -> None:
+        """Use a bundle; see `load`.
+
+        Raises:
+            ConfigError: If there is no such engine for the device and type.
+        """
         self.bundle = bundle
         self.device = torch.device(device)
         self.dtype = dtype
@@ -83,6 +91,7 @@ class Restorer:
         self._experts: dict[int, nn.Module] = {}
         self._switched: SwitchedNetwork | None = None
         self._reading = threading.RLock()
+        self._engine = open_engine(engine, bundle, self.device, dtype)
 
     @classmethod
     def load(
@@ -91,6 +100,7 @@ class Restorer:
         device: str | torch.device = "cpu",
         *,
         dtype: torch.dtype = torch.float32,
+        engine: EngineName = "torch",
     ) -> Self:
         """Open a bundle and check all of it; see `open_bundle`.
 
@@ -98,11 +108,40 @@ class Restorer:
             path: A directory, or the URI of one; by default the model that comes with the package.
             device: Device that the networks run on.
             dtype: Type that experts compute in, such as bfloat16.
+            engine: What experts compute by, see `engines`: torch, OpenVINO, or `auto`.
 
         Raises:
             ArtefactError: If a file is missing or changed, or the parts do not fit; names the file.
+            ConfigError: If there is no such engine for the device and type.
         """
-        return cls(open_bundle(find_bundle(path)), device=device, dtype=dtype)
+        return cls(open_bundle(find_bundle(path)), device=device, dtype=dtype, engine=engine)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repository: str,
+        *,
+        revision: str,
+        digest: str | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Open a bundle in a repository of the Hugging Face Hub; see `hub.fetch_bundle`.
+
+        Args:
+            repository: Owner and name, `owner/name`.
+            revision: The commit, by all its 40 digits.
+            digest: Digest that the bundle must have; any if None.
+            device: Device that the networks run on.
+            dtype: Type that experts compute in, such as bfloat16.
+
+        Raises:
+            ArtefactError: If there is no such commit, or no sound bundle in it.
+            StorageError: If the Hub cannot be reached and the bundle is not in its cache.
+            ValueError: If the repository or revision is not one.
+        """
+        directory = fetch_bundle(repository, revision=revision, digest=digest)
+        return cls(open_bundle(directory), device=device, dtype=dtype)
 
     @property
     def tree(self) -> Tree:
@@ -193,7 +232,7 @@ class Restorer:
             ArtefactError: If its files have changed since the bundle was opened.
             ValueError: If the tree has no such expert.
         """
-        if self.bundle.entry(node).adapter is None:
+        if self._engine is not None or self.bundle.entry(node).adapter is None:
             yield self._whole(node)
         else:
             with self._switching(node).expert(node) as network:
@@ -202,8 +241,19 @@ class Restorer:
     def _whole(self, node: int) -> nn.Module:
         with self._reading:
             if node not in self._experts:
-                self._experts[node] = self.bundle.load_expert(node).to(self.device)
+                self._experts[node] = self.read_expert(node)
             return self._experts[node]
+
+    def read_expert(self, node: int) -> nn.Module:
+        """Read an expert as a network of its own, on `device` or in the engine; it is not kept.
+
+        Raises:
+            ArtefactError: If its files have changed since the bundle was opened.
+            ExportError: If the engine is asked for by name, and has no form of this network.
+            ValueError: If the tree has no such expert.
+        """
+        network = None if self._engine is None else self._engine.network(node)
+        return self.bundle.load_expert(node).to(self.device) if network is None else network
 
     def _switching(self, node: int) -> SwitchedNetwork:
         """Return the network that adapters share; it is made for the first one, `node`."""
@@ -323,5 +373,7 @@ def _like(restored: Float[Tensor, "1 3 h w"], image: ImageT) -> ImageT:
     """Return a network's output in the type and shape of an image, clipped to [0, 1]."""
     if isinstance(image, np.ndarray):
         return to_u8(restored[0])
-    # A copy, made outside inference mode, so that the caller may do with it what he likes.
-    return restored.clamp(0.0, 1.0).to(image.dtype).reshape(image.shape)
+    # The caller may do with it what he likes: a copy of what was made in inference mode, or else,
+    # since a photograph may be a gigabyte, the blended tiles' own memory.
+    clipped = restored.clamp(0.0, 1.0) if restored.is_inference() else restored.clamp_(0.0, 1.0)
+    return clipped.to(image.dtype).reshape(image.shape)

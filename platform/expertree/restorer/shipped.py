@@ -1,9 +1,10 @@
-"""The models that come with the package, by name."""
+"""Where a bundle is, by what people call it."""
 
 import os
 from pathlib import Path
 
 from expertree.errors import ArtefactError
+from expertree.restorer.hub import SCHEME, fetch_bundle, parse_name
 from expertree.storage import Storage
 
 SHIPPED = "photo-1"
@@ -16,13 +17,23 @@ def find_bundle(bundle: str | os.PathLike[str] = SHIPPED) -> Storage:
     """Return the directory of a bundle.
 
     Args:
-        bundle: The name of a model that comes with the package, or a directory, or the URI of one.
-            A folder that has a model's name needs a path: `./photo-1`.
+        bundle: The name of a model that comes with the package, or a directory, or the URI of one,
+            or `hf://owner/name@commit`, which is fetched (see `hub.fetch_bundle`). A folder that
+            has a model's name needs a path: `./photo-1`.
 
     Raises:
-        ArtefactError: If the package was installed without its models.
+        ArtefactError: If the package was installed without its models, or a repository has no such
+            commit or no sound bundle.
+        StorageError: If a repository cannot be reached.
     """
-    if os.fspath(bundle) != SHIPPED:
+    name = os.fspath(bundle)
+    if name.startswith(SCHEME):
+        repository, revision = parse_name(name)
+        try:
+            return fetch_bundle(repository, revision=revision)
+        except ValueError as error:
+            raise ArtefactError(f"'{name}': {error}") from error
+    if name != SHIPPED:
         return Storage.open(bundle)
     folder = _MODELS / SHIPPED
     if not folder.is_dir():

@@ -9,6 +9,7 @@ import dataclasses
 from expertree.errors import ConfigError
 from expertree.hierarchy import Tree
 from expertree.restorer import find_bundle, open_bundle
+from expertree.restorer.engines import EngineName
 from expertree.restorer.shipped import SHIPPED
 from expertree.serving.settings import HttpConfig
 
@@ -127,6 +128,10 @@ class PoolConfig(Replicas):
     """Tiles of one expert and size that go through the network together. On a CPU more than one
     gains nothing, and single tiles are the same to the bit as `Restorer` gives; a GPU wants 4 or
     more."""
+
+    engine: EngineName = "torch"
+    """What the experts compute by: `openvino` and `auto` are for CPUs, and need the extra of that
+    name on every node (docs/RESTORE.md)."""
 
     def __post_init__(self) -> None:
         """Raise ValueError as `Replicas` does, or for a size below 1 or a malformed name."""

@@ -18,6 +18,7 @@ MEDIA_TYPES: Mapping[PhotoFormat, str] = {
     "jpeg": "image/jpeg",
     "webp": "image/webp",
     "avif": "image/avif",
+    "heic": "image/heic",
     "bmp": "image/bmp",
     "tiff": "image/tiff",
 }

@@ -627,7 +627,7 @@ def test_folders_that_cannot_be_read_are_failures(photos, restore, monkeypatch, 
     assert "failed: trip cannot be looked into: Permission denied" in shown
 
 
-@pytest.mark.parametrize("name", ["x.gif", "x.heic", "new.v2"])
+@pytest.mark.parametrize("name", ["x.gif", "x.jxl", "new.v2"])
 def test_a_suffix_of_no_format_makes_no_folder(photos, tmp_path, restore, capsys, name) -> None:
     assert restore(photos / "c.png", to=str(tmp_path / name)) == USAGE
     assert "is no format that is written" in capsys.readouterr().err

@@ -1,7 +1,10 @@
 """The benchmarks by name."""
 
+from pathlib import Path
+
 import pytest
 
+from expertree.benchmarks.engine import EngineConfig
 from expertree.benchmarks.overhead import OverheadConfig
 from expertree.benchmarks.registry import BENCHMARKS, BenchConfig
 from expertree.benchmarks.switch import SwitchConfig
@@ -32,3 +35,20 @@ def test_switch_compares_a_switch_with_an_image() -> None:
     assert found["benchmark"] == "switch"
     assert found["ratio"] == pytest.approx(found["switch_s"] / found["forward_s"], rel=0.1)
     assert found["adapter_parameters"] < found["root_parameters"]
+
+
+def test_engine_compares_each_engine_with_torch(bundle_path: Path) -> None:
+    config = EngineConfig(
+        bundle=str(bundle_path), sizes_px=(32, 40), num_threads=(1,), num_rounds=1
+    )
+    found = BENCHMARKS["engine"](BenchConfig(engine=config))
+    assert [(row["engine"], row["size_px"]) for row in found["rows"]] == [
+        ("torch", 32),
+        ("openvino", 32),
+        ("torch", 40),
+        ("openvino", 40),
+    ]
+    for row in found["rows"]:
+        assert row["images_per_s"] > 0
+        assert (row["ratio"] == 1.0) == (row["engine"] == "torch")
+    assert found["start_s"].keys() == {"torch", "openvino_first", "openvino_again"}

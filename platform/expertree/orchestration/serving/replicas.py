@@ -112,7 +112,7 @@ class ExpertReplica:
         Raises:
             ArtefactError: If the bundle is damaged, or an expert does not restore a test image.
         """
-        restorer = Restorer.load(bundle, device=pool.device)
+        restorer = Restorer.load(bundle, device=pool.device, engine=pool.engine)
         placed = place_experts(restorer.bundle.tree, config.pools)
         experts = [node for node, name in placed.items() if name == pool.name]
         self._restorer, self._pool = restorer, pool
@@ -168,7 +168,7 @@ class ExpertReplica:
         return cached
 
     def _read(self, node: int) -> nn.Module:
-        network = self._restorer.bundle.load_expert(node).to(self._restorer.device)
+        network = self._restorer.read_expert(node)
         self._worker.test(node, network)
         return network
 

@@ -35,6 +35,7 @@ _SPELLINGS: Mapping[str, PhotoFormat] = {
     **{name: name for name in PHOTO_FORMATS},
     "jpg": "jpeg",
     "tif": "tiff",
+    "heif": "heic",
 }
 
 

@@ -286,6 +286,7 @@ _OTHER_NAMES: Mapping[str, str] = {
     **dict.fromkeys(("image/tif", "image/x-tiff"), "image/tiff"),
     **dict.fromkeys(("image/x-bmp", "image/x-ms-bmp"), "image/bmp"),
     "image/x-png": "image/png",
+    "image/heif": "image/heic",
     "*": "*/*",
 }
 """Names of media types that are not registered, and what callers mean by them."""

@@ -14,7 +14,9 @@ import { Viewer } from "./viewer.js";
 
 /** Photos larger than this are restored as jobs, whose tiles can be watched. */
 const LARGE_PX = 1_500_000;
-const FORMATS = { "image/jpeg": "JPEG", "image/webp": "WebP", "image/tiff": "TIFF" };
+const FORMATS = {
+  "image/jpeg": "JPEG", "image/webp": "WebP", "image/avif": "AVIF", "image/heic": "HEIC", "image/tiff": "TIFF",
+};
 
 /**
  * @typedef {object} Variant One restoration of the photo.

@@ -1,0 +1,110 @@
+"""Benchmark of the engines that experts compute by on a CPU: torch, and OpenVINO."""
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from expertree.hierarchy import ROOT
+from expertree.restorer import SHIPPED, Bundle, find_bundle, open_bundle
+from expertree.restorer.engines import OpenVinoEngine
+from expertree.storage import Storage
+from expertree.threads import torch_threads
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """The expert to time, and the images."""
+
+    bundle: str = SHIPPED
+    """The bundle whose root's expert is timed; others of the same sizes take as long."""
+
+    sizes_px: tuple[int, ...] = (256, 512, 1024)
+    """Sides of the images."""
+
+    num_threads: tuple[int, ...] = (1, 2)
+    """Threads of an engine."""
+
+    num_rounds: int = 5
+    """Times that each image is restored by each engine, in turns."""
+
+
+def measure_engines(config: EngineConfig) -> dict[str, Any]:
+    """Time both engines in turns, and return images a second by engine, size and threads.
+
+    The ratio to torch is the median over the rounds, of which each has both engines one after the
+    other, so that other work on the machine counts in both. Starting up is told apart.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = open_bundle(find_bundle(config.bundle))
+        start, rows = {}, []
+        for count in config.num_threads:
+            with torch_threads(count), torch.inference_mode():
+                networks, start = _opened(bundle, Storage.open(folder).sub(str(count)))
+                rows += [
+                    row
+                    for size_px in config.sizes_px
+                    for row in _rows(networks, size_px, count, config.num_rounds)
+                ]
+    return {
+        "benchmark": "engine",
+        "backbone": bundle.entry(ROOT).backbone,
+        "num_parameters": bundle.entry(ROOT).num_parameters,
+        "num_rounds": config.num_rounds,
+        "start_s": start,
+        "rows": rows,
+    }
+
+
+def _opened(bundle: Bundle, cache: Storage) -> tuple[dict[str, nn.Module], dict[str, float]]:
+    """Return an expert by each engine, and the seconds that each took to open.
+
+    `openvino_first` makes and checks the graph, `openvino_again` has it from the cache.
+    """
+    openvino = OpenVinoEngine(bundle, torch.float32, is_strict=True, cache=cache)
+    ways: dict[str, Callable[[int], nn.Module | None]] = {
+        "torch": bundle.load_expert,
+        "openvino_first": openvino.network,
+        "openvino_again": openvino.network,
+    }
+    opened, seconds = {}, {}
+    for name, way in ways.items():
+        begin = time.perf_counter()
+        network = way(ROOT)
+        seconds[name] = round(time.perf_counter() - begin, 3)
+        if network is not None:  # which a strict engine never is
+            opened[name.partition("_")[0]] = network
+    return opened, seconds
+
+
+def _rows(
+    networks: dict[str, nn.Module], size_px: int, num_threads: int, num_rounds: int
+) -> list[dict[str, Any]]:
+    image = torch.rand(1, 3, size_px, size_px, generator=torch.Generator().manual_seed(0))
+    for network in networks.values():
+        network(image)
+    rounds = [
+        {name: _seconds(network, image) for name, network in networks.items()}
+        for _ in range(num_rounds)
+    ]
+    return [
+        {
+            "engine": name,
+            "size_px": size_px,
+            "num_threads": num_threads,
+            "images_per_s": round(1.0 / statistics.median(took[name] for took in rounds), 3),
+            "ratio": round(statistics.median(took["torch"] / took[name] for took in rounds), 3),
+        }
+        for name in networks
+    ]
+
+
+def _seconds(network: nn.Module, image: torch.Tensor) -> float:
+    begin = time.perf_counter()
+    network(image)
+    return time.perf_counter() - begin
