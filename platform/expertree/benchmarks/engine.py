@@ -42,7 +42,8 @@ def measure_engines(config: EngineConfig) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         bundle = open_bundle(find_bundle(config.bundle))
-        start, rows = {}, []
+        start: dict[str, float] = {}
+        rows = []
         for count in config.num_threads:
             with torch_threads(count), torch.inference_mode():
                 networks, start = _opened(bundle, Storage.open(folder).sub(str(count)))

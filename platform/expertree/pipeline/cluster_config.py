@@ -37,12 +37,8 @@ class ClusterConfig:
         lease_s: Seconds of silence after which a lane loses its task to another one.
         dashboard: Whether to start Ray's dashboard with a private cluster; None starts it where
             lanes have several workers. Without it Ray Train loses track of what such a lane has
-<<<<<<< HEAD
-            reserved if it ends abruptly. It is some ten processes, and half a minute of a core.
-        verbose: Whether Ray's own lines are shown: of its workers, its bars and its notices.
-=======
             reserved if it ends abruptly. Its modules are eight processes.
->>>>>>> speed
+        verbose: Whether Ray's own lines are shown: of its workers, its bars and its notices.
         max_attempts: How often a network is started before it counts as failed. A start that got
             further than all before it, and was cut short by its machine or by an error that may
             pass, does not count.

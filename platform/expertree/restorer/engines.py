@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -57,7 +57,7 @@ class OpenVinoNetwork(nn.Module):
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Restore images: float RGB in [0, 1], any size; the result is not clipped."""
         with self._lock:
-            restored = [self._one(part) for part in image.float().split(1)]
+            restored = [self._one(part) for part in torch.split(image.float(), 1)]
         return restored[0] if len(restored) == 1 else torch.cat(restored)
 
     def _one(self, image: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "1 3 h w"]:
@@ -247,7 +247,7 @@ def _why_not(dtype: torch.dtype, abilities: list[str]) -> str | None:
     """Return why a CPU does not compute in a type by OpenVINO; None if it does."""
     if dtype == torch.float32 or (dtype == torch.bfloat16 and "BF16" in abilities):
         return None
-    name = cast("str", str(dtype)).removeprefix("torch.")
+    name = str(dtype).removeprefix("torch.")
     return (
         f"the engine openvino does not compute in {name} on this CPU, which has "
         f"{', '.join(sorted(abilities))}; take float32, or the engine torch"

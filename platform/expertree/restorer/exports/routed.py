@@ -16,7 +16,7 @@ from torch import Tensor
 from expertree.errors import ConfigError, ExportError
 from expertree.experts.portable import INPUT, OPSET, OUTPUT, Portable, to_onnx
 from expertree.restorer.bundle import Bundle
-from expertree.restorer.exports.checking import TOLERANCE, check_images, onnx_runner
+from expertree.restorer.exports.checking import TOLERANCE, check_images, onnx_runner, restoring
 from expertree.restorer.exports.choosing import AS_IS, Chooser
 from expertree.restorer.restorer import Restorer
 from expertree.storage import Storage
@@ -72,8 +72,7 @@ def to_routed(bundle: Bundle) -> bytes:
     for node in bundle.tree.experts():
         network = bundle.load_expert(node)
         data = to_onnx(Portable(bundle.backbone(node), network))
-        run = onnx_runner(data)
-        check_images("ONNX Runtime", lambda x, run=run: torch.from_numpy(run(x)[0]), network)
+        check_images("ONNX Runtime", restoring(data), network)
         branches.append((node, onnx.load_model_from_string(data).graph))
     chooser = onnx.load_model_from_string(to_onnx(Chooser(bundle), outputs=(EXPERT,)))
     graph = chooser.graph
