@@ -81,7 +81,7 @@ def costs_of(config: CompareConfig, compared: Compared) -> tuple[CostRow, ...]:
     def looking(wanted: tuple[Source, ...]) -> int:
         with FlopCounterMode(display=False) as counter:
             look(extractor, torch.zeros(1, 3, _SIDE_PX, _SIDE_PX), wanted)
-        return int(counter.get_total_flops()) // 2
+        return int(counter.get_total_flops() // 2)
 
     size = sum(p.numel() for p in extractor.parameters())
     names = list(dict.fromkeys(one.training.method.name for one in compared.reached))

@@ -5,14 +5,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-import torch
 from torch import nn
 
 from expertree import __version__
 from expertree.errors import ConfigError
 from expertree.experts.portable import Portable, open_torchscript, to_onnx, to_torchscript
 from expertree.restorer.bundle import Bundle
-from expertree.restorer.exports.checking import check_images, onnx_runner
+from expertree.restorer.exports.checking import check_images, restoring
 from expertree.restorer.exports.weights import check_spandrel, to_weights
 from expertree.storage import Storage
 
@@ -88,8 +87,7 @@ def _graph(bundle: Bundle, node: int, network: nn.Module) -> tuple[bytes, float]
             "'expertree[onnx]'"
         ) from error
     data = to_onnx(Portable(bundle.backbone(node), network))
-    run = onnx_runner(data)
-    return data, check_images("ONNX Runtime", lambda x: torch.from_numpy(run(x)[0]), network)
+    return data, check_images("ONNX Runtime", restoring(data), network)
 
 
 def _onnx(bundle: Bundle, node: int, network: nn.Module) -> Exported:
