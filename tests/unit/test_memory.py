@@ -58,3 +58,29 @@ def test_other_errors_are_others(error: Exception) -> None:
 
 def test_without_a_gpu_nothing_is_kept_and_nothing_happens() -> None:
     free_cached_memory()
+
+
+GIVEN_BACK = """
+import runpy, sys
+import numpy as np
+memory = runpy.run_path(sys.argv[1])
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+assert memory["keep_freed_memory"]()
+blocks = [np.ones(1 << 17) for _ in range(200)]
+del blocks
+before = held()
+assert memory["return_freed_memory"]()
+print(before - held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked")
+def test_freed_memory_is_given_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GIVEN_BACK, memory.__file__],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) > 100  # of 200 MiB

@@ -21,7 +21,7 @@ from expertree.errors import ConfigError, ExpertreeError, PhotoError
 from expertree.images.heic import ADVICE, has_heic
 from expertree.images.photo_file import Photo, notes_for, read_photo, write_photo
 from expertree.images.tiling import OnTile, plan_tiles
-from expertree.memory import is_out_of_memory
+from expertree.memory import is_out_of_memory, return_freed_memory
 from expertree.restorer import Manifest, Outline, Restorer
 from expertree.restorer.per_tile import TileRoute, restore_per_tile
 from expertree.routing import Route
@@ -32,6 +32,9 @@ OnItemTile: TypeAlias = Callable[[PhotoItem, int, int], None]
 
 _MAX_TRACEBACK = 4000
 """Last characters of a traceback that are kept."""
+
+_LARGE_PX = 16_000_000
+"""Pixels from which on it is worth milliseconds to give memory back that decoding has freed."""
 
 _Read: TypeAlias = tuple[Photo, bytes, float]
 """A photograph, its file, and the seconds that reading it took."""
@@ -287,6 +290,8 @@ def _read(path: Path) -> _Read:
     begin = time.perf_counter()
     data = path.read_bytes()
     photo = read_photo(data, max_pixels=None)
+    if photo.num_pixels > _LARGE_PX:
+        return_freed_memory()
     return photo, data, time.perf_counter() - begin
 
 

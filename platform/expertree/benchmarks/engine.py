@@ -38,7 +38,8 @@ def measure_engines(config: EngineConfig) -> dict[str, Any]:
     """Time both engines in turns, and return images a second by engine, size and threads.
 
     The ratio to torch is the median over the rounds, of which each has both engines one after the
-    other, so that other work on the machine counts in both. Starting up is told apart.
+    other, so that other work on the machine counts in both; `cpu_ratio` is that of the seconds
+    that the CPU worked for them. Starting up is told apart.
     """
     with tempfile.TemporaryDirectory() as folder:
         bundle = open_bundle(find_bundle(config.bundle))
@@ -93,19 +94,27 @@ def _rows(
         {name: _seconds(network, image) for name, network in networks.items()}
         for _ in range(num_rounds)
     ]
+
+    def ratio(name: str, clock: int) -> float:
+        return round(
+            statistics.median(took["torch"][clock] / took[name][clock] for took in rounds), 3
+        )
+
     return [
         {
             "engine": name,
             "size_px": size_px,
             "num_threads": num_threads,
-            "images_per_s": round(1.0 / statistics.median(took[name] for took in rounds), 3),
-            "ratio": round(statistics.median(took["torch"] / took[name] for took in rounds), 3),
+            "images_per_s": round(1.0 / statistics.median(took[name][0] for took in rounds), 3),
+            "ratio": ratio(name, 0),
+            "cpu_ratio": ratio(name, 1),
         }
         for name in networks
     ]
 
 
-def _seconds(network: nn.Module, image: torch.Tensor) -> float:
-    begin = time.perf_counter()
+def _seconds(network: nn.Module, image: torch.Tensor) -> tuple[float, float]:
+    """Return the seconds that an image took, and those that the CPU worked for it."""
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     network(image)
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, time.process_time() - cpu_begin
