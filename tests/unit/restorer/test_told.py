@@ -9,7 +9,7 @@ from expertree.experts.conditions import WINDOW
 from expertree.experts.sentences import hashed
 from expertree.restorer import Restorer, read_outline
 from expertree.restorer.compact import write_compact
-from expertree.restorer.export import export_expert
+from expertree.restorer.exports import export_expert
 from expertree.routing import Wish
 from expertree.storage import Storage
 from told import INSTRUCT, SLER, TOLD, told_restorer, with_experts
@@ -124,7 +124,7 @@ def test_networks_that_are_told_by_another_extractor_are_no_part_of_the_bundle(p
 @pytest.mark.parametrize("name", TOLD)
 def test_bundles_of_them_are_halved_and_their_experts_exported(parts, tmp_path, name):
     restorer = told_restorer(parts, tmp_path, TOLD[name])
-    file = export_expert(restorer.bundle, 0, Storage.open(tmp_path))
+    file, _ = export_expert(restorer.bundle, 0, Storage.open(tmp_path), "safetensors")
     kept = safetensors.torch.load_file(tmp_path / file)
     with restorer.expert(0) as network:
         assert set(kept) == set(network.state_dict())
