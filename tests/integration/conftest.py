@@ -24,6 +24,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from killing import marked
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 MARK = "EXPERTREE_TEST_NODE"
@@ -69,15 +71,7 @@ class Node:
 
     def processes(self) -> list[int]:
         """Ids of the node's living processes: its daemons, its workers, jobs on it."""
-        entry = f"{MARK}={self.mark}".encode()
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if entry in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
-            except OSError:  # ended meanwhile, or somebody else's
-                continue
-        return found
+        return marked(MARK, self.mark)
 
     def kill(self) -> None:
         """End it at once, as a machine that is taken away."""

@@ -18,24 +18,13 @@ from expertree.benchmarks.fresh import fresh_bundle
 from expertree.images.io import decode_u8, encode_png
 from expertree.routing import Wish
 from expertree.storage import Storage
+from killing import marked
 from served import SMALL, free_port, random_u8
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 JOB = Path(__file__).parents[2] / "jobs" / "serve.py"
 MARK = "EXPERTREE_TEST_SERVE"
-
-
-def processes_with(mark: str) -> list[int]:
-    """Ids of living processes that have a mark in their environment."""
-    entry, found = f"{MARK}={mark}".encode(), []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if entry in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:  # ended meanwhile, or somebody else's
-            continue
-    return found
 
 
 def test_sigterm_lets_requests_end_and_leaves_no_process(tmp_path: Path) -> None:
@@ -72,6 +61,6 @@ def test_sigterm_lets_requests_end_and_leaves_no_process(tmp_path: Path) -> None
     expected = Restorer.load(bundle).restore(image, Wish(expert=0, tile_px=64)).image
     assert np.array_equal(decode_u8(answers[0].body), expected)
     deadline_s = time.monotonic() + 60
-    while left := processes_with(mark):
+    while left := marked(MARK, mark):
         assert time.monotonic() < deadline_s, left
         time.sleep(0.5)

@@ -1,24 +1,19 @@
 """Describes what a comparison would do, without doing it (`--dry-run`)."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from expertree.comparison.matching import UNITS, Cost, cost_of_sample
 from expertree.comparison.methods import MethodConfig
 from expertree.comparison.run import compare
 from expertree.comparison.settings import CompareConfig, build_config
-from expertree.events import EventLog
 from expertree.experts.backbones import describe_backbone
 from expertree.pipeline.build import prepare
 from expertree.pipeline.costs import rates_of
-from expertree.pipeline.dry_run import SUSTAINED_FLOPS, lanes_of, multiply_adds, play
+from expertree.pipeline.dry_run import SUSTAINED_FLOPS, lanes_of, missing_of, multiply_adds, play
 from expertree.pipeline.experts import ExpertPlan
-from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.sources import missing_folders
-from expertree.pipeline.stages import NotMadeError, Workbench
+from expertree.pipeline.stages import NotMadeError
 from expertree.report import formatting
-from expertree.storage import Storage
 
 
 def describe_comparison(config: CompareConfig) -> str:
@@ -56,20 +51,10 @@ def _head(config: CompareConfig) -> str:
 def _missing(config: CompareConfig) -> tuple[NotMadeError | None, list[str]]:
     """Return what stopped a comparison that makes nothing, and the stages that it found."""
     material = prepare(config, is_dry=True)
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Workbench(
-            store=Storage.open(config.store),
-            events=EventLog(Path(folder) / "events.jsonl"),
-            runner=LocalRunner(config.cluster),
-            on_stage=lambda *_: None,
-            is_dry=True,
-        )
-        missing: NotMadeError | None = None
-        try:
-            compare(config, material, bench, lambda _: None)
-        except NotMadeError as stop:
-            missing = stop
-    return missing, list(dict.fromkeys(time.name for time in bench.times))
+    missing, found = missing_of(
+        config, lambda bench: compare(config, material, bench, lambda _: None)
+    )
+    return missing, list(dict.fromkeys(found))
 
 
 def _method_lines(config: CompareConfig) -> Iterator[str]:

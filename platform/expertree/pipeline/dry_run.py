@@ -4,7 +4,7 @@ import itertools
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from expertree.events import EventLog
@@ -39,6 +39,34 @@ _PNG_SHARE = 0.75
 """Bytes of a stored patch over those of its pixels, noisy and clean ones together."""
 
 
+def missing_of(
+    config: BuildConfig, run: Callable[[Workbench], object]
+) -> tuple[NotMadeError | None, list[str]]:
+    """Run stages on a workbench that makes nothing.
+
+    Args:
+        config: Configuration with the store and the cluster.
+        run: Function that runs the stages.
+
+    Returns:
+        What stopped them, None if all is there; and the names of the stages that were found.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Workbench(
+            store=Storage.open(config.store),
+            events=EventLog(Path(folder) / "events.jsonl"),
+            runner=LocalRunner(config.cluster),
+            on_stage=lambda *_: None,
+            is_dry=True,
+        )
+        missing: NotMadeError | None = None
+        try:
+            run(bench)
+        except NotMadeError as stop:
+            missing = stop
+    return missing, [time.name for time in bench.times]
+
+
 def describe_plan(config: BuildConfig) -> str:
     """Say what a build of this configuration would find in the store, and what it would make.
 
@@ -51,20 +79,9 @@ def describe_plan(config: BuildConfig) -> str:
         lines.append(f"data     not there: {', '.join(absent)}; what follows needs none of it")
         return "\n".join([*lines, *_lines_before_the_tree(config)])
     material = prepare(config, is_dry=True)
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Workbench(
-            store=Storage.open(config.store),
-            events=EventLog(Path(folder) / "events.jsonl"),
-            runner=LocalRunner(config.cluster),
-            on_stage=lambda *_: None,
-            is_dry=True,
-        )
-        missing: NotMadeError | None = None
-        try:
-            build(config, material, bench, lambda _: None)
-        except NotMadeError as stop:
-            missing = stop
-    found = [time.name for time in bench.times]
+    missing, found = missing_of(
+        config, lambda bench: build(config, material, bench, lambda _: None)
+    )
     if found:
         lines.append(f"stored   {', '.join(found)}")
     if missing is None:
