@@ -1,17 +1,19 @@
 """The stage that asks networks with experts of their own which of them each patch is sent to."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from expertree.comparison.plan import VAL_IN, Common, Training
 from expertree.experts import PairedPatches
-from expertree.experts.backbones import Choosing, chooses
+from expertree.experts.backbones import chooses
+from expertree.experts.choices import run_network
 from expertree.experts.telling import Told
 from expertree.pipeline.runner import OnDone
 from expertree.pipeline.score import SCORE_BATCH, open_expert, read_to_score
@@ -63,8 +65,19 @@ def choices_of(choose: Choose, patches: PairedPatches) -> Int[np.ndarray, "patch
 
 def _write_choices(item: Mapping[str, Any]) -> None:
     torch.set_num_threads(1)
-    network = cast("Choosing | Told", open_expert(item["expert"]).eval())
+    network = open_expert(item["expert"]).eval()
     patches = read_to_score(item["table"])
-    chosen = choices_of(network.choices, patches)
+    chosen = choices_of(functools.partial(_choose, network), patches)
     rows = pa.table({"id": patches.ids, "choices": pa.array(chosen.tolist())})
     write_table(item["directory"], _FILE, rows)
+
+
+def _choose(network: nn.Module, images: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b places"]:
+    _, taken = (
+        network.restore_and_choose(images)
+        if isinstance(network, Told)
+        else run_network(network, images)
+    )
+    if taken is None:
+        raise TypeError(f"a {type(network).__name__} has no experts to choose from")
+    return taken.argmax(dim=-1)

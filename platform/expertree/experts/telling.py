@@ -1,7 +1,6 @@
 """Tells networks what they want to know of images: what is seen in them, and what is said."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import numpy as np
 import torch
@@ -9,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from expertree.experts.backbones import BackboneConfig
-from expertree.experts.backbones.spec import Choosing
+from expertree.experts.choices import run_network
 from expertree.experts.conditions import NOTHING, Condition, Look
 from expertree.experts.sentences import drawn_sentence, load_encoder, sentence_of
 
@@ -99,7 +98,8 @@ class Told(nn.Module):
         restored: Tensor = self.network(images, condition) if condition else self.network(images)
         return restored
 
-    def choices(self, images: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b places"]:
-        """Return the experts that a network which is `Choosing` sends whole images to."""
-        condition = tell(self._config, images, look=self._look)
-        return cast("Choosing", self.network).choices(images, condition)
+    def restore_and_choose(
+        self, images: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b 3 h w"], Int[Tensor, "b layers experts"] | None]:
+        """Restore whole images, and return what the network's layers chose, if they choose."""
+        return run_network(self.network, images, tell(self._config, images, look=self._look))

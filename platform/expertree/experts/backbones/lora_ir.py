@@ -284,12 +284,13 @@ class LoRAIR(Informed):
         features, logits = self.router(squeezed, windows)
         return features, logits
 
-    def choices(
+    def restore_and_choose(
         self, image: Float[Tensor, "b 3 h w"], condition: Condition = NOTHING
-    ) -> Int[Tensor, "b 1"]:
-        """Return the expert that weighs most for each image."""
+    ) -> tuple[Float[Tensor, "b 3 h w"], Int[Tensor, "b 1 kinds"]]:
+        """Restore images as `forward`, and return the expert that weighs most for each."""
         _, logits = self.judge(image, condition)
-        return logits.argmax(dim=-1, keepdim=True)
+        heaviest = F.one_hot(logits.argmax(dim=-1, keepdim=True), len(self.config.kinds))
+        return self(image, condition), heaviest
 
     def weights(self, logits: Float[Tensor, "b kinds"]) -> Float[Tensor, "b kinds"]:
         """Return the weights of experts: the softmax of the highest logits, and zeros."""

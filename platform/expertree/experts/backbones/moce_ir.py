@@ -275,15 +275,6 @@ class MoCEIR(nn.Module):
         chosen = torch.stack([one.expert for one in routed], dim=1)
         return restored, F.one_hot(chosen, len(self.sizes.windows))
 
-    def choices(
-        self,
-        image: Float[Tensor, "b 3 h w"],
-        condition: Condition = NOTHING,  # noqa: ARG002 - it is told nothing
-    ) -> Int[Tensor, "b blocks"]:
-        """Return the expert that each decoder block sends each image to."""
-        _, routed = self._restore(image, None, None)
-        return torch.stack([one.expert for one in routed], dim=1)
-
     def _restore(
         self, image: Tensor, noise: Tensor | None, expert: int | None
     ) -> tuple[Tensor, list[Routed]]:

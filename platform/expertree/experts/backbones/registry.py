@@ -27,11 +27,11 @@ from expertree.experts.backbones.spec import (
     BackboneConfig,
     BackboneDescriptor,
     BackboneSpec,
-    Choosing,
     Need,
     Objective,
     Phase,
 )
+from expertree.experts.choices import Choosing
 
 _GOPRO = {"width": 32, "encoder": (1, 1, 1, 28), "middle": 1, "decoder": (1, 1, 1, 1)}
 _SIDD = {"width": 32, "encoder": (2, 2, 4, 8), "middle": 12, "decoder": (2, 2, 2, 2)}

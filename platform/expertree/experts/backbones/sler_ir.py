@@ -246,12 +246,6 @@ class SLERIR(Informed):
         shares = (self.router.cosines(vectors) / temperature).softmax(dim=-1)
         return self._restore(image, condition, shares, soft=True), vectors
 
-    def choices(
-        self, image: Float[Tensor, "b 3 h w"], condition: Condition = NOTHING
-    ) -> Int[Tensor, "b stages"]:
-        """Return the expert of each stage for each image."""
-        return self._cosines(image, condition).argmax(dim=-1)
-
     def _vectors(self, image: Tensor, condition: Condition) -> Float[Tensor, "b layers dim"]:
         embedding = told(condition, "embedding", image, self.config.embed_dim)
         vectors: Tensor = self.router(embedding)

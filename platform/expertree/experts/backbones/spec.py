@@ -3,13 +3,12 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from expertree.experts.batches import Batch
-from expertree.experts.conditions import NOTHING, SEEN, Condition, Source
+from expertree.experts.conditions import SEEN, Source
 
 Inner = TypeVar("Inner", bound="BackboneConfig")
 
@@ -62,17 +61,6 @@ def config_inside(config: BackboneConfig, kind: type[Inner]) -> Inner:
 
 class Norm(nn.Module):
     """A layer norm of a network's own, which adapters find by this class, like `nn.LayerNorm`."""
-
-
-@runtime_checkable
-class Choosing(Protocol):
-    """A network that sends each image to some of its experts, and says to which."""
-
-    def choices(
-        self, image: Float[Tensor, "b 3 h w"], condition: Condition = NOTHING
-    ) -> Int[Tensor, "b places"]:
-        """Return the number of the expert that each image is sent to, at each place of choice."""
-        ...
 
 
 PixelLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]

@@ -106,6 +106,16 @@ def test_a_batch_of_two_equals_two_of_one(config, top):
         assert torch.equal(network(image, condition), together)
 
 
+def test_the_expert_that_weighs_most_is_told(config):
+    network = network_of(config).eval()
+    image, condition = torch.rand(3, 3, 16, 16), condition_of(config, 3)
+    with torch.inference_mode():
+        restored, taken = network.restore_and_choose(image, condition)
+        weights = network.weights(network.judge(image, condition)[1])
+        assert torch.equal(restored, network(image, condition))
+    assert torch.equal(taken[:, 0].argmax(dim=-1), weights.argmax(dim=-1))
+
+
 def test_weights_are_the_softmax_of_the_highest_logits(config):
     network = build_backbone(dataclasses.replace(config, top=2))
     logits = torch.tensor([[1.0, 3.0, 2.0], [0.0, -1.0, 5.0]])

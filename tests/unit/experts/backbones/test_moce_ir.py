@@ -147,10 +147,8 @@ def test_an_image_is_restored_alike_alone_and_beside_others_and_each_time():
     with torch.no_grad():
         together = network(image)
         assert torch.equal(together, network(image))
-        assert network.choices(image).shape == (3, 4)
         restored, taken = network.restore_and_choose(image)
         assert torch.equal(restored, network(image))
-        assert torch.equal(taken.argmax(dim=-1), network.choices(image))
         assert taken.sum(dim=-1).eq(1).all()
         for n in range(3):
             alone = network(image[n : n + 1])

@@ -78,22 +78,28 @@ def test_the_small_preset_has_a_size_of_its_own():
     assert 5e5 < size(network, "") < 1.5e6
 
 
+def chosen(network, image, condition):
+    """The expert of each stage for each image."""
+    with torch.no_grad():
+        return network.restore_and_choose(image, condition)[1].argmax(dim=-1)
+
+
 def test_a_batch_of_two_equals_two_of_one_and_rows_take_different_paths(config):
     network = network_of(config).eval()
     image, condition = torch.rand(6, 3, 16, 24), condition_of(config, 6)
     with torch.inference_mode():
         together = network(image, condition)
-        paths = [tuple(row) for row in network.choices(image, condition).tolist()]
+        paths = [tuple(row) for row in chosen(network, image, condition).tolist()]
         for row in range(6):
             part = slice(row, row + 1)
             alone = network(image[part], rows(condition, part))
             torch.testing.assert_close(alone, together[part], rtol=0, atol=1e-5)
-            own = network.choices(image[part], rows(condition, part))
+            own = chosen(network, image[part], rows(condition, part))
             assert own.tolist() == [list(paths[row])]
         assert torch.equal(network(image, condition), together)
         restored, taken = network.restore_and_choose(image, condition)
         assert torch.equal(restored, together)
-        assert [tuple(row) for row in taken.argmax(dim=-1).tolist()] == paths
+        assert taken.sum(dim=-1).eq(1).all()
     assert len(set(paths)) > 1
     assert all(len(path) == 8 for path in paths)
 
@@ -103,7 +109,7 @@ def test_a_path_is_the_restormer_of_its_stages(config):
     config = dataclasses.replace(config, prior_width=0)
     network = network_of(config).eval()
     image, condition = torch.rand(1, 3, 16, 16), condition_of(config, 1)
-    (path,) = network.choices(image, condition).tolist()
+    (path,) = chosen(network, image, condition).tolist()
     names = {
         **{
             f"stages.{n}.experts.{e}.": where
@@ -147,7 +153,7 @@ def test_soft_routes_mix_all_experts_and_teach_the_chosen_one_alone(config):
     network = network_of(config)
     image, condition = torch.rand(1, 3, 16, 16), condition_of(config, 1)
     restored, vectors = network.learn(image, condition, 1.0)
-    (path,) = network.choices(image, condition).tolist()
+    (path,) = chosen(network, image, condition).tolist()
     (restored - 0.5).square().mean().backward()
     for number, stage in enumerate(network.stages):
         for expert, blocks in enumerate(stage.experts):
