@@ -60,7 +60,9 @@ def test_tests_are_not_packages() -> None:
 def test_unit_tests_mirror_the_package() -> None:
     unit = ROOT / "tests" / "unit"
     folders = {path.parent.relative_to(unit) for path in unit.rglob("test_*.py")}
-    assert {str(folder) for folder in folders if not (PACKAGE / folder).is_dir()} == set()
+    homes = (PACKAGE, ROOT / "jobs")  # the manifests of jobs/kubernetes are no part of the package
+    strange = {str(own) for own in folders if not any((home / own).is_dir() for home in homes)}
+    assert strange == set()
 
 
 def test_the_top_level_holds_what_the_design_fixed() -> None:
