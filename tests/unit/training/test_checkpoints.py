@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from expertree import storage
+from expertree import faults, storage
 from expertree.errors import TransientStorageError
 from expertree.storage import Storage
 from expertree.training.checkpoints import Checkpoint, Checkpoints
@@ -33,7 +33,11 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_taken_for_damaged(tmp_
         patch.setattr(
             storage, "_resolve", lambda uri: (ReadsNothing(resolve(uri)[0]), resolve(uri)[1])
         )
-        with pytest.raises(TransientStorageError, match="after-000000000008"):
+        soon = faults.Patience(for_s=0.1, first_s=0.01, most_s=0.05)
+        with (
+            pytest.raises(TransientStorageError, match="after-000000000008"),
+            faults.patience(soon),
+        ):
             checkpoints.newest_valid()
     found = checkpoints.newest_valid()
     assert found is not None
