@@ -46,7 +46,8 @@ def test_replicas_give_the_restorers_image_to_the_bit(restorer: Restorer, wish: 
     assert restored.num_tiles == expected.num_tiles
     assert np.array_equal(restored.pixels, expected.image)
     assert restored.layers == expected.layers
-    assert len(restored.layers) == (8 if restorer.bundle.backbone(0).name == "sler_ir" else 0)
+    layers = {"sler_ir": 8, "lora_ir": 1}
+    assert len(restored.layers) == layers.get(restorer.bundle.backbone(0).name, 0)
     assert all(sum(shares) == pytest.approx(1.0) for shares in restored.layers)
     wanted = {*restorer.bundle.seen, WINDOW}
     assert all(set(tile.told) == wanted for tile in replicas.tiles)
