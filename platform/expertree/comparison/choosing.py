@@ -73,11 +73,7 @@ def _write_choices(item: Mapping[str, Any]) -> None:
 
 
 def _choose(network: nn.Module, images: Float[Tensor, "b 3 h w"]) -> Int[Tensor, "b places"]:
-    _, taken = (
-        network.restore_and_choose(images)
-        if isinstance(network, Told)
-        else run_network(network, images)
-    )
+    _, taken = network.run(images) if isinstance(network, Told) else run_network(network, images)
     if taken is None:
         raise TypeError(f"a {type(network).__name__} has no experts to choose from")
     return taken.argmax(dim=-1)

@@ -98,7 +98,7 @@ class Told(nn.Module):
         restored: Tensor = self.network(images, condition) if condition else self.network(images)
         return restored
 
-    def restore_and_choose(
+    def run(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b 3 h w"], Int[Tensor, "b layers experts"] | None]:
         """Restore whole images, and return what the network's layers chose, if they choose."""
