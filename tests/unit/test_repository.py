@@ -16,6 +16,8 @@ import expertree
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "platform" / "expertree"
 MOST_README_LINES = 200
+MOST_LINES = 400
+"""Of a Python file: what is longer has two subjects."""
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -139,6 +141,12 @@ def test_every_module_begins_with_what_it_is_for() -> None:
     modules = tracked("platform/*.py", "jobs/*.py")
     silent = [path for path in modules if not ast.get_docstring(ast.parse(path.read_text()))]
     assert [str(path.relative_to(ROOT)) for path in silent] == []
+
+
+def test_no_file_is_longer_than_one_reads_at_once() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in tracked("*.py")}
+    assert len(lengths) > 500
+    assert {str(path.relative_to(ROOT)) for path, n in lengths.items() if n > MOST_LINES} == set()
 
 
 @pytest.mark.parametrize("target", ["venv", "demo", "test", "check", "bench", "clean"])

@@ -1,11 +1,17 @@
 """Small patch tables, sharded into files in several ways; each network in turn."""
 
+import functools
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from expert_jobs import JOB
+from expertree.config import fingerprint
 from expertree.degradation.recipe import draw_recipe
+from expertree.experts.patches import read_patches
+from expertree.experts.training import train_expert
 from expertree.images.io import encode_png
 from expertree.storage import Storage
 from networks import TINY
@@ -93,3 +99,40 @@ def table():
 @pytest.fixture
 def files(storage, table):
     return write_shards(storage, table, 3)
+
+
+@pytest.fixture
+def patches(storage, files):
+    return read_patches(storage, files)
+
+
+@pytest.fixture
+def train(tmp_path, patches, monkeypatch):
+    """Train into a directory of that name; a report after each step, not after each second."""
+    monkeypatch.setattr("expertree.training.loop._SECONDS_BETWEEN_REPORTS", 0.0)
+
+    def run(name, job=JOB, on_progress=None, part=None):
+        directory = Storage.open(tmp_path / name)
+        result = train_expert(
+            job, patches=patches, directory=directory, on_progress=on_progress, part=part
+        )
+        return directory, result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """What a job gives on patches like those of a test, trained once; tests only read it."""
+    folder = Storage.open(tmp_path_factory.mktemp("undisturbed"))
+    table = folder.sub("table")
+    patches = read_patches(table, write_shards(table, patch_table(20), 3))
+
+    @functools.cache
+    def trained(job):
+        directory = folder.sub(f"expert-{fingerprint(job)}")
+        train_expert(job, patches=patches, directory=directory)
+        return directory
+
+    trained(JOB)  # before any test changes what a training meets
+    return lambda job=JOB: trained(job)

@@ -7,11 +7,11 @@ import pytest
 import safetensors.torch
 import torch
 
+from expert_jobs import StoppedError
 from expertree.config import fingerprint
 from expertree.errors import ArtefactError
 from expertree.experts.adapter import AdapterConfig, adapter_shapes
 from expertree.experts.backbones.nafnet import NAFNetConfig
-from expertree.experts.patches import read_patches
 from expertree.experts.published import PublishedWeights
 from expertree.experts.recipe import ExpertJob, RecipeConfig
 from expertree.experts.scoring import score_expert
@@ -29,15 +29,6 @@ ROOT_JOB = ExpertJob(
     num_samples=90,
     seed=5,
 )
-
-
-class StoppedError(Exception):
-    """Stands for a kill."""
-
-
-@pytest.fixture
-def patches(storage, files):
-    return read_patches(storage, files)
 
 
 @pytest.fixture

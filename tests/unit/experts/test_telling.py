@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from expert_jobs import StoppedError
 from expertree.degradation.registry import REGISTRY
 from expertree.errors import TrainingError
 from expertree.experts.adapter import AdapterConfig
@@ -37,10 +38,6 @@ RECIPE = RecipeConfig(
     batch_size=3, patch_px=16, fresh=False, warmup_samples=6, checkpoint_every_samples=9
 )
 INFORMED = ["instructir", "lora_ir", "sler_ir"]
-
-
-class StoppedError(Exception):
-    """Stands for a kill."""
 
 
 def looking(dim):

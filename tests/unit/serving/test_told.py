@@ -17,7 +17,8 @@ from expertree.images.io import decode_u8, encode_png
 from expertree.routing import AUTOMATIC, Wish
 from expertree.serving import HttpConfig, create_app
 from expertree.serving.replica_work import Tile, TileWorker
-from replicas import Replicas, engine_of, random_u8
+from photographs import random_u8
+from replicas import Replicas, engine_of
 from scarce import run_out_of_memory
 from told import INSTRUCT, SLER, TOLD, single, told_restorer
 
