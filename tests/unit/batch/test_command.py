@@ -19,7 +19,6 @@ from expertree.images.io import to_u8
 from expertree.images.photo_file import read_photo
 from expertree.routing import Wish
 from photo_folders import DONE, FAILED, STOPPED, USAGE, files_below, opened, photo_u8
-from told import INSTRUCT, told_restorer
 
 
 def test_a_folder_is_mirrored_and_photographs_survive(photos, tmp_path, restore, capsys) -> None:
@@ -170,12 +169,13 @@ def test_half_precision_gives_nearly_the_same(photos, tmp_path, restore, dtype: 
 
 
 def test_words_reach_a_network_that_takes_sentences_and_are_told_apart(
-    photos, tmp_path, parts, capsys
+    photos, tmp_path, told_bundle, capsys
 ) -> None:
-    restorer, words = told_restorer(parts, tmp_path, INSTRUCT), "take the rain off, please"
+    bundle, words = told_bundle("instructir"), "take the rain off, please"
+    restorer = Restorer.load(bundle)
 
     def restore(said: str) -> int:
-        own = ["--bundle", str(tmp_path / "bundle"), "-i", str(photos / "c.png"), "--overwrite"]
+        own = ["--bundle", str(bundle), "-i", str(photos / "c.png"), "--overwrite"]
         own += ["-o", str(tmp_path / "out"), "--instruction", said]
         return run(parse(own, program="test", description=""), in_this_process)
 

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from expert_jobs import JOB
-from expertree.config import fingerprint
 from expertree.degradation.recipe import draw_recipe
 from expertree.experts.patches import read_patches
 from expertree.experts.training import train_expert
@@ -101,9 +100,16 @@ def files(storage, table):
     return write_shards(storage, table, 3)
 
 
+@pytest.fixture(scope="session")
+def same_table(tmp_path_factory):
+    """A table like each test's own, and its files; tests only read it."""
+    table = Storage.open(tmp_path_factory.mktemp("same-table"))
+    return table, write_shards(table, patch_table(20), 3)
+
+
 @pytest.fixture
-def patches(storage, files):
-    return read_patches(storage, files)
+def patches(same_table):
+    return read_patches(*same_table)
 
 
 @pytest.fixture
@@ -122,17 +128,15 @@ def train(tmp_path, patches, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory):
-    """What a job gives on patches like those of a test, trained once; tests only read it."""
+def undisturbed(same_table, tmp_path_factory):
+    """The directory of what a job gives, trained once; tests only read it."""
     folder = Storage.open(tmp_path_factory.mktemp("undisturbed"))
-    table = folder.sub("table")
-    patches = read_patches(table, write_shards(table, patch_table(20), 3))
 
     @functools.cache
-    def trained(job):
-        directory = folder.sub(f"expert-{fingerprint(job)}")
-        train_expert(job, patches=patches, directory=directory)
+    def trained(job, look):
+        directory = folder.sub(f"{job.key}-{job.fingerprint}")
+        train_expert(job, patches=read_patches(*same_table, look=look), directory=directory)
         return directory
 
-    trained(JOB)  # before any test changes what a training meets
-    return lambda job=JOB: trained(job)
+    trained(JOB, None)  # before any test changes what a training meets
+    return lambda job=JOB, look=None: trained(job, look)

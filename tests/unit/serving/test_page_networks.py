@@ -1,17 +1,19 @@
 """The page of one network without a tree, and of networks that are told words."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from expertree import Restorer
 from expertree.images.io import encode_png
 from expertree.routing import Wish
 from expertree.serving import HttpConfig, LocalEngine
 from pages import is_shown, pixels, served, settle, take, text
-from told import INSTRUCT, SLER, single, told_restorer
+from told import SLER, single, told_restorer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -37,9 +39,9 @@ def test_one_network_is_shown_without_a_tree_and_with_what_its_layers_chose(
 
 
 def test_words_are_asked_for_where_networks_are_told_them(
-    page: Any, parts: Any, tmp_path: Path, cat: np.ndarray
+    page: Any, told_bundle: Callable[[str], Path], cat: np.ndarray
 ) -> None:
-    restorer, words = told_restorer(parts, tmp_path, INSTRUCT), "take the rain off, please"
+    restorer, words = Restorer.load(told_bundle("instructir")), "take the rain off, please"
     with served(LocalEngine(restorer), HttpConfig()) as url:
         page.open(url)
         page.until("document.querySelector('#names input')")
