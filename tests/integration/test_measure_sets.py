@@ -32,8 +32,10 @@ def sets(tmp_path: Path) -> Path:
 
 
 def test_a_cluster_measures_what_this_process_measures(
-    local_cluster: Any, sets: Path, tmp_path: Path
+    local_cluster: Any, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As drivers of other processes that join it.
+    monkeypatch.setenv("RAY_TMPDIR", local_cluster.environment["RAY_TMPDIR"])
     bundle = fresh_bundle(Storage.open(tmp_path / "bundle"), SMALL, seed=1).uri
     reports = []
     # A connection that is there already is kept: no cluster is started for this test.
