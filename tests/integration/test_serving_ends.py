@@ -19,7 +19,8 @@ from expertree.images.io import decode_u8, encode_png
 from expertree.routing import Wish
 from expertree.storage import Storage
 from killing import marked
-from served import SMALL, free_port, random_u8
+from photographs import random_u8
+from served import SMALL, free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -1,15 +1,21 @@
 """Public sets on a Ray cluster give the numbers that one process gives."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from expertree.benchmarks.fresh import fresh_bundle
+from expertree.orchestration.cluster import connect
 from expertree.orchestration.measure_sets import on_cluster
+from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.public_sets import measure_sets
 from expertree.public_sets.run import in_this_process
 from expertree.restorer.on_dataset import EvaluateConfig
+from expertree.storage import Storage
+from served import SMALL
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -26,18 +32,21 @@ def sets(tmp_path: Path) -> Path:
 
 
 def test_a_cluster_measures_what_this_process_measures(
-    bundle_path: Path, sets: Path, tmp_path: Path
+    local_cluster: Any, sets: Path, tmp_path: Path
 ) -> None:
+    bundle = fresh_bundle(Storage.open(tmp_path / "bundle"), SMALL, seed=1).uri
     reports = []
-    for name, work in (("here", in_this_process), ("ray", on_cluster)):
-        config = EvaluateConfig(
-            bundle=str(bundle_path),
-            sets=str(sets),
-            partial=True,
-            cluster="local",
-            output=str(tmp_path / name),
-        )
-        report, _ = measure_sets(config, work, lambda *_: None)
-        reports.append(report)
+    # A connection that is there already is kept: no cluster is started for this test.
+    with connect(ClusterConfig(address=local_cluster.address)):
+        for name, work in (("here", in_this_process), ("ray", on_cluster)):
+            config = EvaluateConfig(
+                bundle=bundle,
+                sets=str(sets),
+                partial=True,
+                cluster="local",
+                output=str(tmp_path / name),
+            )
+            report, _ = measure_sets(config, work, lambda *_: None)
+            reports.append(report)
     assert reports[0].table == reports[1].table
     assert [column.num_images for column in reports[0].table.columns] == [5]
