@@ -11,6 +11,8 @@ from expertree.routing import AUTOMATIC, TilePx, Wish
 
 _INSTRUCTION = "what is wrong, by names (rain,noise), or in words if the model takes them"
 
+_WATCH = "restore what is in a folder and then what comes into it, until Ctrl-C"
+
 _ALIASES = {"jpg": "jpeg", "tif": "tiff", "heif": "heic"}
 
 
@@ -37,8 +39,9 @@ def parse(arguments: Sequence[str], *, program: str, description: str) -> BatchC
     except ValueError as error:
         parser.error(str(error))
     return BatchConfig(
-        input=given.input,
+        input=given.input if given.watch is None else given.watch,
         output=given.output,
+        watch=given.watch is not None,
         recursive=given.recursive,
         suffix=given.suffix,
         existing=given.existing,
@@ -69,7 +72,9 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     )
     options, batch = RestoreOptions(), BatchConfig(input="", output="")
     add = parser.add_argument
-    add("-i", "--input", required=True, help="a photograph, a folder, or - for standard input")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("-i", "--input", help="a photograph, a folder, or - for standard input")
+    source.add_argument("--watch", metavar="FOLDER", help=_WATCH)
     add("-o", "--output", required=True, help="a file, a folder, or - for standard output")
     add("-r", "--recursive", action="store_true", help="folders in the folder too, mirrored")
     add("--bundle", default=batch.bundle, help="the model (default: %(default)s)")
