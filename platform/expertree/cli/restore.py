@@ -18,18 +18,26 @@ failed or folders could not be read (they are named), 2 if nothing could begin. 
 what comes into the folder until Ctrl-C or SIGTERM, and ends with 0 after the photograph at hand.
 """
 
+import argparse
 from collections.abc import Sequence
 
-from expertree.batch.arguments import parse
+from expertree.batch.arguments import make_parser, parse
 from expertree.batch.command import in_this_process, run
 from expertree.batch.running import RunTask
 from expertree.batch.settings import BatchConfig
 
+_PROGRAM = "expertree restore"
+
 
 def main(arguments: Sequence[str]) -> int:
     """Read the command line, restore, print how it went and return the exit code."""
-    config = parse(arguments, program="expertree restore", description=__doc__ or "")
+    config = parse(arguments, program=_PROGRAM, description=__doc__ or "")
     return run(config, _work_of(config))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of its command line."""
+    return make_parser(_PROGRAM, __doc__ or "")
 
 
 def _work_of(config: BatchConfig) -> RunTask:
