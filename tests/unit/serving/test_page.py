@@ -1,10 +1,7 @@
 """The page against the real endpoint, in a real browser."""
 
-import contextlib
 import hashlib
 import json
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,34 +10,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import uvicorn
 from skimage import data
 
 from expertree.errors import OverloadError
 from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
 from expertree.routing import Wish
-from expertree.serving import HttpConfig, Key, LocalEngine, Pixels, RestoredPixels, create_app
+from expertree.serving import HttpConfig, Key, LocalEngine, Pixels, RestoredPixels
+from page_endpoint import served
 from told import INSTRUCT, SLER, single, told_restorer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
-
-
-@contextlib.contextmanager
-def served(engine: LocalEngine, config: HttpConfig) -> Iterator[str]:
-    """The address of an engine that answers on a free port."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        app = create_app(engine, config)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join(timeout=20)
 
 
 @pytest.fixture(scope="module")
