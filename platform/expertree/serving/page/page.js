@@ -405,7 +405,7 @@ function listen() {
   setUpTray((file) => {
     scrollTo({ top: 0 });
     take(file);
-  }, (expert) => (model && !isSingle(model) ? `by the expert for ${describeExpert(model, expert)}` : "restored"), (problem, again) => {
+  }, (expert) => (model && !isSingle(model) ? `expert for ${describeExpert(model, expert)}` : "restored"), (problem, again) => {
     repeat = () => {
       if (work?.shown) setState("done");
       else startAgain();
