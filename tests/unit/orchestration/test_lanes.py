@@ -291,3 +291,11 @@ def test_a_lane_goes_to_the_node_with_the_most_room(
 ) -> None:
     nodes = {"head": {"CPU": 64.0}, "a": {"CPU": 8.0, "GPU": 1.0}, "b": {"CPU": 5.0, "GPU": 4.0}}
     assert roomiest(nodes, {"CPU": 2.0, "GPU": 1.0}, taken) == expected
+
+
+def test_a_node_has_room_for_as_many_lanes_as_share_its_gpus() -> None:
+    nodes = {"a": {"CPU": 8.0, "GPU": 1.0}, "b": {"CPU": 8.0, "GPU": 2.0}}
+    taken: list[str | None] = []
+    while (node := roomiest(nodes, {"CPU": 1.0, "GPU": 0.4}, taken)) is not None:
+        taken.append(node)
+    assert sorted(str(node) for node in taken) == ["a", "a", "b", "b", "b", "b"]
