@@ -33,6 +33,7 @@ class Load(NamedTuple):
         behind: Samples of the longest chain of tasks that wait for it.
         lane: The lane that it runs on; empty for none.
         samples_per_s: Speed that this lane has reported of it; 0 for none yet.
+        num_moves: Times that it was moved for being slow.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Load(NamedTuple):
     behind: float = 0.0
     lane: str = ""
     samples_per_s: float = 0.0
+    num_moves: int = 0
 
 
 class Moves:
@@ -160,7 +162,7 @@ class Moves:
             left_s, here_s = self._left_s(load), self._seconds(lane, load)
             if left_s and here_s and self.wisher_of(load.key, now) in (None, lane):
                 behind_s = here_s * load.behind / load.samples
-                yield Running(load.key, left_s, here_s, behind_s)
+                yield Running(load.key, left_s, here_s, behind_s, load.num_moves)
 
     def _is_waiting(self, lane: str, now: float) -> bool:
         return now - self._asked_s.get(lane, float("-inf")) <= _ASKS_WITHIN_S

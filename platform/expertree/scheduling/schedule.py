@@ -153,6 +153,7 @@ class Schedule:
         """Queue a task anew that its lane gives back; this is no failure of the task."""
         entry = self._held(lane, key)
         if entry is not None:
+            entry.num_moves += self.is_wanted(lane, key, now)
             self._close(entry, now, "moved")
             entry.state, entry.lane = State.QUEUED, ""
 
@@ -281,6 +282,7 @@ class Schedule:
             behind=self._urgency[entry.task.key] - entry.task.cost,
             lane=entry.lane,
             samples_per_s=entry.samples_per_s,
+            num_moves=entry.num_moves,
         )
 
     def _affordable(self, ready: list[Entry], now: float) -> list[Entry]:

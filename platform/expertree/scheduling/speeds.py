@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 _CLEARLY = 0.85
 """Share of the seconds left that a task may take elsewhere at most, to be moved there: speeds are
-measured, and each move costs."""
+measured, and each move costs. With each move of the same task it is so much less: a speed that
+jumps must not send a task to and fro."""
 
 
 class LaneSpeeds:
@@ -101,12 +102,19 @@ class Running(NamedTuple):
         left_s: Seconds until it is done where it runs.
         here_s: Seconds that the rest of it takes on the idle lane.
         behind_s: Seconds of the longest chain of tasks that wait for it.
+        num_moves: Times that it was moved for being slow.
     """
 
     key: str
     left_s: float
     here_s: float
     behind_s: float = 0.0
+    num_moves: int = 0
+
+    @property
+    def clearly(self) -> float:
+        """Share of its time that it may take at most, to be moved once more."""
+        return float(_CLEARLY ** (1 + self.num_moves))
 
 
 def pick_to_move(running: Sequence[Running], *, move_s: float) -> str | None:
@@ -118,7 +126,7 @@ def pick_to_move(running: Sequence[Running], *, move_s: float) -> str | None:
         running: Tasks that run on other lanes and can be moved.
         move_s: Seconds that a move costs.
     """
-    sooner = [one for one in running if move_s + one.here_s < _CLEARLY * one.left_s]
+    sooner = [one for one in running if move_s + one.here_s < one.clearly * one.left_s]
     best = max(sooner, key=lambda one: (one.left_s + one.behind_s, one.key), default=None)
     return None if best is None else best.key
 
@@ -137,4 +145,4 @@ def is_worth_swapping(ready: Running, running: Running, *, least_s: float, move_
     """
     as_it_is_s = max(ready.here_s + ready.behind_s, running.left_s + running.behind_s, least_s)
     swapped_s = max(ready.left_s + ready.behind_s, running.here_s + running.behind_s, least_s)
-    return move_s + swapped_s < _CLEARLY * as_it_is_s
+    return move_s + swapped_s < running.clearly * as_it_is_s

@@ -53,6 +53,7 @@ class Entry:
     progress: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     error: str | None = None
     samples_per_s: float = 0.0
+    num_moves: int = 0
 
     @property
     def samples(self) -> float:

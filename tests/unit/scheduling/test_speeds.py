@@ -81,6 +81,15 @@ def test_an_idle_lane_takes_over_what_would_end_last_if_it_clearly_ends_it_soone
     assert pick_to_move([], move_s=20) is None
 
 
+def test_each_move_makes_the_next_one_of_the_same_task_less_likely() -> None:
+    def moves(num_moves: int, here_s: float) -> bool:
+        one = Running("a", left_s=1000, here_s=here_s, num_moves=num_moves)
+        return pick_to_move([one], move_s=20) == "a"
+
+    assert [moves(number, 700) for number in range(4)] == [True, True, False, False]
+    assert [moves(number, 333) for number in range(6)] == [True] * 6
+
+
 def test_a_lane_prefers_the_long_chain_on_a_slow_lane_to_a_short_task_that_is_ready() -> None:
     chain = Running("chain", left_s=300, here_s=100, behind_s=400)
     short = Running("short", left_s=90, here_s=30)
