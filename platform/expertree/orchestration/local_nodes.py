@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 from ray.cluster_utils import Cluster
-from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+from ray.core.generated import autoscaler_pb2
 
 _SPILLED = "spilled"
 
@@ -60,8 +60,10 @@ class LocalNodes:
             name: Id of the node.
             within_s: Seconds from now at which it may go at the latest.
         """
-        client = ray._raylet.GcsClient(address=self.address)  # noqa: SLF001 - as `ray drain-node`
-        reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        private: Any = ray._raylet  # noqa: SLF001 - as `ray drain-node` does; no public way
+        generated: Any = autoscaler_pb2
+        client = private.GcsClient(address=self.address)
+        reason = generated.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         deadline_ms = int(1000 * (time.time() + within_s))
         accepted, why = client.drain_node(name, reason, "a rehearsal", deadline_ms)
         if not accepted:
@@ -113,7 +115,7 @@ def local_nodes(*, num_cpus: int, store_bytes: int) -> Iterator[LocalNodes]:
             try:
                 yield LocalNodes(cluster, folder, num_cpus=num_cpus, store_bytes=store_bytes)
             finally:
-                cluster.shutdown()
+                cluster.shutdown()  # type: ignore[no-untyped-call]
         finally:
             del os.environ["RAY_TMPDIR"]
             if before is not None:

@@ -98,17 +98,15 @@ class Schedule:
         been restarted, so that task is given up first. A slow lane gets none of the last tasks that
         faster ones will end sooner; an idle one may have to wait until another gives its task back.
         """
-        for entry in self._entries.values():
-            if entry.state is State.RUNNING and entry.lane == lane:
-                self._give_up(entry, now, "the worker was restarted")
+        for held in self._entries.values():
+            if held.state is State.RUNNING and held.lane == lane:
+                self._give_up(held, now, "the worker was restarted")
         self.expire(now)
         ready = [e for e in self._entries.values() if self._ready(e, now)]
         ready = self._affordable(ready, now)
         ready.sort(key=self._order, reverse=True)
-        if self._moves is None:
-            entry = next(iter(ready), None)
-        else:
-            entry = self._pick(self._moves, lane, ready, now)
+        moves, first = self._moves, next(iter(ready), None)
+        entry = first if moves is None else self._pick(moves, lane, ready, now)
         if entry is None:
             return None
         entry.state, entry.lane, entry.seen = State.RUNNING, lane, now
