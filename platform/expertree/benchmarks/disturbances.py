@@ -11,7 +11,7 @@ ORDER = ("kill", "join", "drain", "join")
 """What happens, one after the other, again and again."""
 
 _FEWEST = 2
-"""Nodes that are left at least; the first one is never taken away."""
+"""Nodes, beside the one that is kept, of which one may go."""
 
 _WITHIN_S = 60.0
 
@@ -48,15 +48,17 @@ class Disturbances:
         happened: How often each kind has happened.
     """
 
-    def __init__(self, nodes: Nodes, *, count: int, every_s: float) -> None:
+    def __init__(self, nodes: Nodes, *, keep: str, count: int, every_s: float) -> None:
         """Begin the count of seconds with the first training that is seen.
 
         Args:
             nodes: The nodes.
+            keep: Id of a node that is never taken away.
             count: Things that happen while experts train.
             every_s: Seconds between them.
         """
-        self._nodes, self._count, self._every_s = nodes, count, every_s
+        self._nodes, self._keep = nodes, keep
+        self._count, self._every_s = count, every_s
         self._next_s: float | None = None
         self._num_done = 0
         self.happened: dict[str, int] = Counter()
@@ -65,7 +67,7 @@ class Disturbances:
         """Lose the newest node once a third of the data tasks is done, and have one join."""
         if self._count and num_done == -(-num_units // 3):
             self._say("kill")
-            self._nodes.kill(self._nodes.names[-1])
+            self._nodes.kill(self._can_go()[-1])
             self._say("join")
             self._nodes.join()
 
@@ -94,7 +96,7 @@ class Disturbances:
 
     def _victim(self, status: TrainingStatus) -> str | None:
         """Return the node whose expert is the furthest; None if none can be spared that has one."""
-        can_go = self._nodes.names[1:]
+        can_go = self._can_go()
         if len(can_go) < _FEWEST:
             return None
         at = {attempt.key: attempt.node for attempt in status.history if attempt.end is None}
@@ -105,6 +107,9 @@ class Disturbances:
         }
         busy = [(share, name) for name in can_go if (share := done.get(name[:8])) is not None]
         return max(busy)[1] if busy else None
+
+    def _can_go(self) -> list[str]:
+        return [name for name in self._nodes.names if name != self._keep]
 
     def _say(self, what: str) -> None:
         self.happened[what] += 1

@@ -57,7 +57,7 @@ def running_on(*nodes: str, samples: int = 8) -> TrainingStatus:
 
 def test_the_node_that_has_come_furthest_is_lost_then_one_joins_and_one_leaves() -> None:
     nodes = Nodes(3)
-    disturbances = Disturbances(nodes, count=4, every_s=10)
+    disturbances = Disturbances(nodes, keep=nodes.all[0], count=4, every_s=10)
     for second in range(100):
         disturbances.on_status(running_on(*nodes.names), second)
     assert nodes.log == [
@@ -73,24 +73,26 @@ def test_the_node_that_has_come_furthest_is_lost_then_one_joins_and_one_leaves()
 
 def test_no_node_goes_that_no_other_could_replace_nor_before_experts_are_trained() -> None:
     nodes = Nodes(2)
-    disturbances = Disturbances(nodes, count=4, every_s=10)
+    disturbances = Disturbances(nodes, keep=nodes.all[0], count=4, every_s=10)
     for second in range(100):
         disturbances.on_status(running_on(*nodes.names), second)
     assert nodes.log == []
     nodes = Nodes(3)
     idle = Schedule([TrainingTask(key="a", label="a", cost=1.0)])
     for second in range(100):
-        Disturbances(nodes, count=4, every_s=10).on_status(status_of(idle), second)
+        Disturbances(nodes, keep=nodes.all[0], count=4, every_s=10).on_status(
+            status_of(idle), second
+        )
     assert nodes.log == []
 
 
 def test_a_node_is_lost_once_while_patches_are_made() -> None:
     nodes = Nodes(3)
-    disturbances = Disturbances(nodes, count=4, every_s=10)
+    disturbances = Disturbances(nodes, keep=nodes.all[0], count=4, every_s=10)
     for number in range(1, 13):
         disturbances.on_done(number, 12)
     assert nodes.log == ["kill 00000002", "join 00000101"]
-    Disturbances(nodes, count=0, every_s=10).on_done(4, 12)
+    Disturbances(nodes, keep=nodes.all[0], count=0, every_s=10).on_done(4, 12)
     assert len(nodes.log) == 2
 
 
