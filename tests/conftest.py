@@ -175,6 +175,18 @@ class Browser:
             f"({arguments})"
         )
 
+    def drop_paths(self, *paths: Path) -> None:
+        """Drag files and folders of this machine onto the page, as a file manager does."""
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=200, y=300, data=data)
+
+    def choose(self, selector: str, *paths: Path) -> None:
+        """Choose files, or a folder, in an input of the page."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
+
     def file_behind(self, image: str) -> bytes:
         """The file that an image of the page shows, by the image's id."""
         address = self.evaluate(

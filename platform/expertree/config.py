@@ -197,6 +197,20 @@ def all_keys(cls: type, prefix: str = "") -> Iterator[str]:
             yield from all_keys(section, f"{path}.")
 
 
+def known_values(cls: type, prefix: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the dotted keys of a configuration class that have few values, with these as text."""
+    for name, hint in _hints(cls).items():
+        path, section = f"{prefix}{name}", _section_of(hint)
+        if isinstance(section, Named):
+            yield f"{path}.{NAME}", tuple(section.presets)
+        elif section is not None:
+            yield from known_values(section, f"{path}.")
+        elif hint is bool:
+            yield path, ("true", "false")
+        elif typing.get_origin(hint) is typing.Literal:
+            yield path, tuple(map(str, typing.get_args(hint)))
+
+
 def named_sections(cls: type, prefix: str = "") -> Iterator[tuple[str, Named[Any]]]:
     """Yield the dotted key of every `Named` section of a configuration class, with its mark."""
     for name, hint in _hints(cls).items():

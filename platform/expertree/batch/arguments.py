@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from typing import get_args
 
 from expertree.batch.settings import BatchConfig, Dtype, RestoreOptions
-from expertree.images.containers import PHOTO_FORMATS, PhotoFormat
+from expertree.images.containers import PHOTO_FORMATS
 from expertree.restorer.engines import EngineName
 from expertree.routing import AUTOMATIC, TilePx, Wish
 
 _INSTRUCTION = "what is wrong, by names (rain,noise), or in words if the model takes them"
+
+_INPUT = "a photograph, a folder, or - for standard input"
+_OUTPUT = "a file, a folder, or - for standard output"
+_WATCH = "restore what is in a folder and then what comes into it, until Ctrl-C"
 
 _ALIASES = {"jpg": "jpeg", "tif": "tiff", "heif": "heic"}
 
@@ -22,7 +26,7 @@ def parse(arguments: Sequence[str], *, program: str, description: str) -> BatchC
         program: Name of the program, for `--help` and errors.
         description: What the program does, for `--help`.
     """
-    parser = _parser(program, description)
+    parser = make_parser(program, description)
     given = parser.parse_args(arguments)
     try:
         wish = Wish(
@@ -37,8 +41,9 @@ def parse(arguments: Sequence[str], *, program: str, description: str) -> BatchC
     except ValueError as error:
         parser.error(str(error))
     return BatchConfig(
-        input=given.input,
+        input=given.input if given.watch is None else given.watch,
         output=given.output,
+        watch=given.watch is not None,
         recursive=given.recursive,
         suffix=given.suffix,
         existing=given.existing,
@@ -61,7 +66,8 @@ def parse(arguments: Sequence[str], *, program: str, description: str) -> BatchC
     )
 
 
-def _parser(program: str, description: str) -> argparse.ArgumentParser:
+def make_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of the command line; see `parse`."""
     parser = argparse.ArgumentParser(
         prog=program,
         description=description,
@@ -69,10 +75,12 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     )
     options, batch = RestoreOptions(), BatchConfig(input="", output="")
     add = parser.add_argument
-    add("-i", "--input", required=True, help="a photograph, a folder, or - for standard input")
-    add("-o", "--output", required=True, help="a file, a folder, or - for standard output")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("-i", "--input", metavar="PATH", help=_INPUT)
+    source.add_argument("--watch", metavar="FOLDER", help=_WATCH)
+    add("-o", "--output", required=True, metavar="PATH", help=_OUTPUT)
     add("-r", "--recursive", action="store_true", help="folders in the folder too, mirrored")
-    add("--bundle", default=batch.bundle, help="the model (default: %(default)s)")
+    add("--bundle", default=batch.bundle, metavar="PATH", help="the model (default: %(default)s)")
     add("--device", help="where it runs (default: a GPU if there is one)")
     add("--engine", choices=get_args(EngineName), default=batch.engine, help="what computes")
     add("--cluster", nargs="?", const="auto", metavar="ADDRESS", help="restore on a Ray cluster")
@@ -86,7 +94,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     add("--overlap", type=int, default=options.overlap_px, metavar="PX", help="of tiles")
     add("--route-tiles", action="store_true", help="an expert for each tile; writes the map too")
     add("--dtype", choices=get_args(Dtype), default=options.dtype, help="what experts compute in")
-    add("--format", type=_format, metavar="KIND", help=f"output: {', '.join(PHOTO_FORMATS)}")
+    add("--format", type=_format, choices=PHOTO_FORMATS, help="of the output")
     add("--quality", type=int, help="of JPEG, WebP, AVIF and HEIC, 1 to 100")
     add("--suffix", default=batch.suffix, help="put behind each name")
     add(
@@ -115,9 +123,6 @@ def _tile(text: str) -> TilePx:
     return int(text)
 
 
-def _format(text: str) -> PhotoFormat:
-    name = _ALIASES.get(text.lower(), text.lower())
-    for known in PHOTO_FORMATS:
-        if name == known:
-            return known
-    raise argparse.ArgumentTypeError(f"'{text}' is none of {', '.join(PHOTO_FORMATS)}")
+def _format(text: str) -> str:
+    """Return the name of a format that people call by one of its suffixes."""
+    return _ALIASES.get(text.lower(), text.lower())

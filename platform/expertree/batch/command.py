@@ -2,16 +2,13 @@
 
 import contextlib
 import dataclasses
-import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
-import torch
 from rich.console import Console
 
+from expertree.batch.checking import check_model, check_report
 from expertree.batch.listing import (
     PhotoItem,
     ignores_case,
@@ -23,12 +20,10 @@ from expertree.batch.listing import (
     refuse_suffix,
 )
 from expertree.batch.manifest import MANIFEST, BatchManifest, History, PhotoRecord, read_history
-from expertree.batch.page import write_page
-from expertree.batch.planning import BatchPlan, plan_batch
+from expertree.batch.planning import plan_batch, refuse_foreign
 from expertree.batch.restoring import (
     BatchTask,
     OnItemTile,
-    check_options,
     describe_error,
     open_restorer,
     restore_files,
@@ -36,19 +31,17 @@ from expertree.batch.restoring import (
     unexpected_traceback,
     write_restored,
 )
+from expertree.batch.running import RunTask, restore_task
 from expertree.batch.settings import STANDARD, BatchConfig, RestoreOptions
 from expertree.batch.streams import is_stream, read_stream, write_stream
-from expertree.batch.summary import plan_text, summarise, summary_json, summary_text
+from expertree.batch.summary import plan_text, summarise
+from expertree.batch.telling import say, tell_summary
 from expertree.batch.view import BatchView, choice_text, printable
+from expertree.batch.watching import watch
 from expertree.errors import ConfigError, ExpertreeError
 from expertree.images.photo_file import read_photo
-from expertree.restorer import find_bundle, read_outline
-from expertree.storage import Storage
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 130
-
-RunTask: TypeAlias = Callable[[BatchTask, OnItemTile], Iterator[PhotoRecord]]
-"""Function that restores the files of a task, in this process or elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,12 +66,15 @@ def run(config: BatchConfig, work: RunTask) -> int:
     """Restore what was asked for, and print a summary.
 
     Returns:
-        The exit code: 0 if all was restored, 1 if some failed, 2 if nothing could begin, 130 if it
-        was interrupted.
+        The exit code: 0 if all was restored or a signal ended the watching of a folder, 1 if some
+        failed, 2 if nothing could begin, 130 if it was interrupted.
     """
     try:
         if is_stream(config.input) or is_stream(config.output):
             return _run_stream(config)
+        if config.watch:
+            watch(config)
+            return EXIT_DONE
         return _run_files(config, work)
     except ExpertreeError as error:
         sys.stderr.write(f"error: {printable(str(error))}\n")
@@ -95,13 +91,14 @@ def _run_stream(config: BatchConfig) -> int:
         "--report": config.report is not None,
         "--dry-run": config.dry_run,
         "--json": config.as_json,
+        "--watch": config.watch,
     }.items():
         if is_given:
             raise ConfigError(f"{name} does not go with - or a pipe for a file")
     if not is_stream(config.input) and not Path(config.input).is_file():
         raise ConfigError(f"{config.input} is no file")
     config = dataclasses.replace(config, options=_named(config))
-    _, options = _check(config)
+    _, options = check_model(config)
     restorer = open_restorer(config)
     try:
         data = read_stream(config.input)
@@ -137,7 +134,7 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
     files = _find(config)
     config = dataclasses.replace(config, options=files.options)
     refuse_own_input(files.items, files.source, files.target)
-    model, options = _check(config)
+    model, options = check_model(config)
     config = dataclasses.replace(config, options=options)
     path = files.target / MANIFEST
     history = read_history(path) if files.has_manifest else History(records={}, written={})
@@ -149,10 +146,11 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
         options=options.digest,
         existing=config.existing,
     )
+    refuse_foreign(plan, files.target)
     if config.dry_run:
-        _say(plan_text(files.items, plan, files.others, files.unreadable))
+        say(plan_text(files.items, plan, files.others, files.unreadable))
         return EXIT_DONE
-    _check_report(config)
+    check_report(config)
     task = BatchTask(
         config=config,
         items=plan.remaining,
@@ -166,60 +164,14 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
             manifest = stack.enter_context(BatchManifest(path))
             if ignores_case(files.target):
                 refuse_collisions(files.items, ignores_case=True)
-        records, seconds = _restore(task, work, manifest)
-    return _report(files, config, plan, records, seconds, model)
-
-
-def _restore(
-    task: BatchTask, work: RunTask, manifest: BatchManifest | None
-) -> tuple[list[PhotoRecord], float]:
-    """Return the record of each file, and the seconds that all of them took."""
-    records = []
-    with BatchView(task.items, Console(stderr=True)) as view:
-        done = work(task, view.tile) if task.items else iter(())
-        begin = time.monotonic()
-        for record in done:
-            if manifest is not None:
-                manifest.append(record)
-            else:
-                sys.stderr.write(printable(record.traceback))
-            records.append(dataclasses.replace(record, traceback=""))
-            view.done(record)
-    return records, time.monotonic() - begin
-
-
-def _report(
-    files: _BatchFiles,
-    config: BatchConfig,
-    plan: BatchPlan,
-    records: Sequence[PhotoRecord],
-    seconds: float,
-    model: str,
-) -> int:
+        view = stack.enter_context(BatchView(task.items, Console(stderr=True)))
+        records, seconds = restore_task(task, work, manifest, view)
     summary = summarise(
         model, plan, records, seconds, others=files.others, unreadable=files.unreadable
     )
-    _say((summary_json if config.as_json else summary_text)(summary))
-    is_whole = not summary.failures
-    if config.report is not None:
-        everything = sorted([*plan.earlier, *records], key=lambda record: record.name)
-        try:
-            write_page(Path(config.report), summary, everything, files.source, files.target)
-        except OSError as error:
-            sys.stderr.write(printable(f"{config.report} cannot be written: {error.strerror}\n"))
-            is_whole = False
+    everything = [*plan.earlier, *records]
+    is_whole = tell_summary(config, summary, everything, files.source, files.target)
     return EXIT_DONE if is_whole else EXIT_FAILED
-
-
-def _say(text: str) -> None:
-    """Write to standard output, whose reader may be gone."""
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.write(printable(text) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:  # nor may Python fail when it flushes at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _find(config: BatchConfig) -> _BatchFiles:
@@ -265,38 +217,3 @@ def _find(config: BatchConfig) -> _BatchFiles:
         options=options,
         has_manifest=not is_file,
     )
-
-
-def _check(config: BatchConfig) -> tuple[str, RestoreOptions]:
-    """Check that the bundle can do what is asked; experts stay closed.
-
-    Returns:
-        The bundle's digest, and the options with their words understood.
-
-    Raises:
-        ArtefactError: If the bundle's small files are damaged.
-        ConfigError: If the options ask for what it has not, or there is no such kind of device.
-    """
-    if config.device is not None:
-        try:
-            device = torch.device(config.device)
-            if config.cluster is None:  # whose workers may have what this machine lacks
-                torch.zeros(1, device=device).item()
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ConfigError(f"--device {config.device} cannot be used here: {reason}") from error
-    outline = read_outline(find_bundle(config.bundle))
-    return outline.manifest.digest, check_options(outline, config.options)
-
-
-def _check_report(config: BatchConfig) -> None:
-    """Raise StorageError, or ConfigError for a folder, if the report could not be written."""
-    if config.report is None:
-        return
-    path = Path(config.report)
-    if path.is_dir():
-        raise ConfigError(f"--report {path} is a folder; give a file, such as {path}/report.html")
-    if not path.exists():
-        Storage.open(path.parent).check_writable()
-    elif not os.access(path, os.W_OK):
-        raise ConfigError(f"--report {path} cannot be written over")

@@ -91,6 +91,43 @@ def list_photographs(
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder")
+    listing = look_into(
+        folder,
+        recursive=recursive,
+        suffix=suffix,
+        target=target,
+        apart_from=apart_from,
+        max_opened=_MAX_OPENED,
+    )
+    if not listing.items:
+        for name, why in listing.unreadable:
+            raise ConfigError(f"{folder / name} cannot be looked into: {why}")
+        what = f" (other files: {', '.join(listing.others)})" if listing.others else ""
+        below = "" if recursive else "; -r looks into the folders below"
+        raise ConfigError(f"{folder} holds no photograph that can be read{what}{below}")
+    refuse_collisions(listing.items)
+    return listing
+
+
+def look_into(
+    folder: Path,
+    *,
+    recursive: bool,
+    suffix: str = "",
+    target: PhotoFormat | None = None,
+    apart_from: Path | None = None,
+    max_opened: int = 0,
+) -> Listing:
+    """List what is in a folder now, whatever it is: nothing, or two of one output.
+
+    Args:
+        folder: See `list_photographs`.
+        recursive: See there.
+        suffix: See there.
+        target: See there.
+        apart_from: See there.
+        max_opened: Most photographs with which each is opened to learn its pixels.
+    """
     found = find_files(folder, recursive=recursive, apart_from=apart_from)
     paths, others = [], collections.Counter[str]()
     for path in found.files:
@@ -100,20 +137,17 @@ def list_photographs(
             others[path.suffix.lower() or "without a suffix"] += 1
     if found.num_odd:
         others["pipes or devices"] = found.num_odd
-    unreadable = tuple((path.relative_to(folder).as_posix(), why) for path, why in found.unreadable)
-    if not paths:
-        for name, why in unreadable:
-            raise ConfigError(f"{folder / name} cannot be looked into: {why}")
-        what = f" (other files: {', '.join(sorted(others))})" if others else ""
-        below = "" if recursive else "; -r looks into the folders below"
-        raise ConfigError(f"{folder} holds no photograph that can be read{what}{below}")
-    is_opened = len(paths) <= _MAX_OPENED
-    items = [
-        _listed(folder, path.relative_to(folder), suffix, target, is_opened=is_opened)
-        for path in paths
-    ]
-    refuse_collisions(items)
-    return Listing(items=tuple(items), others=dict(sorted(others.items())), unreadable=unreadable)
+    is_opened = len(paths) <= max_opened
+    return Listing(
+        items=tuple(
+            _listed(folder, path.relative_to(folder), suffix, target, is_opened=is_opened)
+            for path in paths
+        ),
+        others=dict(sorted(others.items())),
+        unreadable=tuple(
+            (path.relative_to(folder).as_posix(), why) for path, why in found.unreadable
+        ),
+    )
 
 
 def make_item(
@@ -211,15 +245,17 @@ def refuse_collisions(items: Iterable[PhotoItem], *, ignores_case: bool = False)
     """
     taken: dict[str, str] = {}
     for item in items:
-        place = item.output
-        if ignores_case:
-            place = unicodedata.normalize("NFC", place).casefold()
-        other = taken.setdefault(place, item.name)
+        other = taken.setdefault(place_of(item.output, ignores_case=ignores_case), item.name)
         if other != item.name:
             raise ConfigError(
                 f"{other} and {item.name} would both be written to {item.output}; leave --format "
                 "out, or restore them apart"
             )
+
+
+def place_of(output: str, *, ignores_case: bool) -> str:
+    """Return what is equal for two outputs that are one file; see `refuse_collisions`."""
+    return unicodedata.normalize("NFC", output).casefold() if ignores_case else output
 
 
 def ignores_case(folder: Path) -> bool:

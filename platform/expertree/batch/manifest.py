@@ -15,7 +15,7 @@ import fcntl
 import io
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
@@ -107,6 +107,16 @@ class History:
         """Return the record of a photograph whose file has not changed since; None without one."""
         return self.records.get((item.name, item.num_bytes, item.mtime_ns, model, options))
 
+    def with_records(self, records: Iterable[PhotoRecord]) -> "History":
+        """Return the history with what came after it."""
+        everything, written = dict(self.records), dict(self.written)
+        for record in records:
+            everything[record.key] = record
+            if record.sha256:
+                place = record.output, record.model, record.options
+                written[place] = written.get(place, frozenset()) | {record.sha256}
+        return History(records=everything, written=written)
+
 
 def read_history(path: Path) -> History:
     """Read a manifest and the journals beside it; without any, nothing is known.
@@ -185,6 +195,11 @@ class BatchManifest:
         """Append the record of a photograph."""
         self._write(record)
 
+    def forget_journals(self) -> None:
+        """Delete the journals; for when the manifest's lines say all that stands in them."""
+        for journal in _journals(self._folder):
+            journal.unlink(missing_ok=True)
+
     def __enter__(self) -> Self:
         """Return the manifest, which is open already."""
         return self
@@ -197,8 +212,7 @@ class BatchManifest:
     ) -> None:
         """Close and unlock the manifest; after a whole batch, its lines say all of the journals."""
         if kind is None:
-            for journal in _journals(self._folder):
-                journal.unlink(missing_ok=True)
+            self.forget_journals()
         self._stream.close()
 
     def _write(self, entry: object) -> None:

@@ -19,11 +19,13 @@ class BatchPlan:
         remaining: Photographs to be restored.
         earlier: Records of those that an earlier run has done, or that failed for good in one.
         skipped: Names of those that are left alone, since something lies where they would go.
+        foreign: Those that would replace what no such batch wrote, and nobody said that they may.
     """
 
     remaining: tuple[PhotoItem, ...]
     earlier: tuple[PhotoRecord, ...]
     skipped: tuple[str, ...]
+    foreign: tuple[PhotoItem, ...] = ()
 
 
 def plan_batch(
@@ -45,30 +47,41 @@ def plan_batch(
         options: Digest of the options.
         existing: What to do where something lies that no batch of this model and options wrote, or
             that was changed since.
-
-    Raises:
-        ConfigError: If something does, and `existing` is `refuse`.
     """
     remaining, earlier, skipped, foreign = [], [], [], []
     for item in items:
         place = folder / item.output
         record, is_there = history.find(item, model, options), place.exists()
+        written = history.written.get((item.output, model, options), ())
         if record is not None and (record.is_lasting or (record.state == "done" and is_there)):
             earlier.append(record)
         elif is_there and existing == "skip":
             skipped.append(item.name)
+        elif is_there and existing == "refuse" and not _is_own(place, written):
+            foreign.append(item)
         else:
             remaining.append(item)
-            if is_there and not _is_own(
-                place, history.written.get((item.output, model, options), ())
-            ):
-                foreign.append(place)
-    if foreign and existing == "refuse":
+    return BatchPlan(
+        remaining=tuple(remaining),
+        earlier=tuple(earlier),
+        skipped=tuple(skipped),
+        foreign=tuple(foreign),
+    )
+
+
+def refuse_foreign(plan: BatchPlan, folder: Path) -> None:
+    """Raise if photographs of a plan would replace files unasked.
+
+    Raises:
+        ConfigError: If some would; names the first of these files.
+    """
+    if plan.foreign:
+        num_items = sum(map(len, (plan.remaining, plan.earlier, plan.skipped, plan.foreign)))
         raise ConfigError(
-            f"{len(foreign):,} of {len(items):,} restored photographs would replace files, such as "
-            f"{foreign[0]}; --overwrite replaces them, --skip-existing leaves them alone"
+            f"{len(plan.foreign):,} of {num_items:,} restored photographs would replace files, "
+            f"such as {folder / plan.foreign[0].output}; --overwrite replaces them, "
+            "--skip-existing leaves them alone"
         )
-    return BatchPlan(remaining=tuple(remaining), earlier=tuple(earlier), skipped=tuple(skipped))
 
 
 def _is_own(place: Path, written: Collection[str]) -> bool:

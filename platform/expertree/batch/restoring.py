@@ -180,7 +180,11 @@ def _is_copied(photo: Photo, restored: RestoredPhoto, options: RestoreOptions) -
 
 
 def restore_files(
-    restorer: Restorer, task: BatchTask, *, on_tile: OnItemTile | None = None
+    restorer: Restorer,
+    task: BatchTask,
+    *,
+    on_tile: OnItemTile | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[PhotoRecord]:
     """Restore files into a folder; each is there whole or not at all.
 
@@ -188,6 +192,7 @@ def restore_files(
         restorer: An opened bundle.
         task: The files, their folders, and how they are restored and written.
         on_tile: Called after each tile.
+        is_stopped: Asked before each file; once it is true, no other one is begun.
 
     Yields:
         The record of each file, in their order; a file that fails does not stop the others.
@@ -197,6 +202,9 @@ def restore_files(
     last_px = 0
     with ThreadPoolExecutor(2, thread_name_prefix="files") as pool:
         for item, photo in _read_ahead(pool, task.items, task.source):
+            if is_stopped():
+                photo.cancel()
+                break
             while writing and item.num_pixels + last_px > _MAX_PIXELS_BESIDE:
                 yield writing.popleft().result()
             tell = None if on_tile is None else _tell(on_tile, item)

@@ -59,6 +59,9 @@ class BatchConfig:
     output: str
     """A file, a folder, or `-`; a folder if the input is one."""
 
+    watch: bool = False
+    """Whether to go on with what comes into the folder, until a signal ends it."""
+
     recursive: bool = False
     """Whether folders in the folder are restored too, and mirrored."""
 

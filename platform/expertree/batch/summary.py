@@ -82,7 +82,7 @@ def summarise(
     Args:
         model: Digest of the model.
         plan: The plan of the batch.
-        records: Records of the photographs that were left to do.
+        records: Records of all photographs that were left to do.
         seconds: Seconds that they took.
         others: Number of other files by suffix.
         unreadable: Folders that could not be looked into, and why.
@@ -105,7 +105,7 @@ def summarise(
     ]
     return Summary(
         model=model,
-        num_files=len(plan.remaining) + len(plan.earlier) + len(plan.skipped),
+        num_files=len(records) + len(plan.earlier) + len(plan.skipped),
         num_restored=sum(r.state == "done" and not r.is_as_is for r in records),
         num_as_is=sum(record.is_as_is for record in records),
         num_earlier=sum(record.state == "done" for record in plan.earlier),

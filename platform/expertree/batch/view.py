@@ -41,14 +41,13 @@ class BatchView:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console, self._clock = console, clock
-        self._num_items, self._num_done = len(items), 0
-        self._pixels = {item.name: item.num_pixels for item in items}
-        self._total_px = max(1, sum(self._pixels.values()))
-        self._done_px = 0
+        self._num_items, self._num_done = 0, 0
+        self._pixels: dict[str, int] = {}
+        self._total_px, self._done_px = 0, 0
         self._tile_px = 0.0
         self._begin = clock()
         self._written_at = self._begin
-        self._last = ""
+        self._last = "reading the model"
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
@@ -59,9 +58,8 @@ class BatchView:
                 console=console,
                 transient=True,
             )
-            self._task = self._bar.add_task(
-                "", total=self._total_px, count="", times="", last="reading the model"
-            )
+            self._task = self._bar.add_task("", count="", times="", last=self._last)
+        self.add(items)
 
     def __enter__(self) -> Self:
         """Start to draw the bar, if there is one."""
@@ -79,6 +77,19 @@ class BatchView:
         if self._bar is not None:
             self._bar.stop()
 
+    def add(self, items: Sequence[PhotoItem]) -> None:
+        """Take up further photographs; after a pause the time left is judged anew."""
+        if self._num_done == self._num_items:
+            self._begin, self._total_px, self._done_px = self._clock(), 0, 0
+        self._num_items += len(items)
+        self._pixels |= {item.name: item.num_pixels for item in items}
+        self._total_px += sum(item.num_pixels for item in items)
+        self._draw()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar, or as the next one."""
+        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
     def tile(self, item: PhotoItem, num_done: int, num_tiles: int) -> None:
         """Show that one more tile of a photograph is done."""
         self._tile_px = item.num_pixels * num_done / num_tiles
@@ -93,9 +104,9 @@ class BatchView:
         self._tile_px = 0.0
         self._last = line_of(record)
         if record.state == "failed":
-            self._print(f"{self._count()} {self._last}")
+            self._say_of_photograph(f"{self._count()} {self._last}")
         elif self._bar is None and self._is_due():
-            self._print(f"{self._count()} {self._last}; {self._times()}")
+            self._say_of_photograph(f"{self._count()} {self._last}; {self._times()}")
         self._draw()
 
     def left_s(self) -> float | None:
@@ -111,15 +122,16 @@ class BatchView:
         waited = self._clock() - self._written_at >= _INTERVAL_S
         return self._num_items <= _MAX_LINES or waited or is_last
 
-    def _print(self, line: str) -> None:
+    def _say_of_photograph(self, line: str) -> None:
         self._written_at = self._clock()
-        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        self.say(line)
 
     def _draw(self) -> None:
         if self._bar is None:
             return
         self._bar.update(
             self._task,
+            total=max(1, self._total_px),
             completed=min(self._done_px + self._tile_px, self._total_px),
             count=self._count(),
             times=self._times(),

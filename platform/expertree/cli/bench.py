@@ -6,6 +6,7 @@ expertree bench bench=shard shard.num_patches=5000
 expertree bench bench=cluster
 expertree bench bench=scale scale.num_rows=[100000,1000000]
 expertree bench bench=switch switch.backbone.name=litenaf
+expertree bench bench=soak soak.minutes=10
 """
 
 import json
@@ -14,12 +15,20 @@ from collections.abc import Sequence
 
 from expertree.benchmarks.registry import BENCHMARKS, BenchConfig
 from expertree.cli.codes import EXIT_DONE
-from expertree.cli.running import run_verb
+from expertree.cli.running import SettingsVerb, run_verb
+
+VERB = SettingsVerb(
+    name="bench",
+    text=__doc__ or "",
+    cls=BenchConfig,
+    config_name="bench",
+    values={"bench": tuple(BENCHMARKS)},
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Read the settings, run the benchmark, print its results and return the exit code."""
-    return run_verb(arguments, verb="bench", text=__doc__ or "", cls=BenchConfig, run=_bench)
+    return run_verb(arguments, VERB, _bench)
 
 
 def _bench(config: BenchConfig) -> int:

@@ -13,22 +13,22 @@ import sys
 from collections.abc import Sequence
 
 from expertree.cli.codes import EXIT_DONE
-from expertree.cli.running import run_verb
+from expertree.cli.running import SettingsVerb, run_verb
 from expertree.orchestration.run import run_build
 from expertree.pipeline.dry_run import describe_plan
 from expertree.pipeline.settings import BuildConfig
 
+VERB = SettingsVerb(
+    name="build",
+    text=__doc__ or "",
+    cls=BuildConfig,
+    config_name="build_tree",
+)
+
 
 def main(arguments: Sequence[str]) -> int:
     """Read the settings, build, print the results and return the exit code."""
-    return run_verb(
-        arguments,
-        verb="build",
-        text=__doc__ or "",
-        cls=BuildConfig,
-        run=_build_or_plan,
-        config_name="build_tree",
-    )
+    return run_verb(arguments, VERB, _build_or_plan)
 
 
 def _build_or_plan(config: BuildConfig) -> int:

@@ -15,10 +15,17 @@ import sys
 from collections.abc import Sequence
 
 from expertree.cli.codes import EXIT_DONE
-from expertree.cli.running import run_verb
+from expertree.cli.running import SettingsVerb, run_verb
 from expertree.comparison.dry_run import describe_comparison
 from expertree.comparison.settings import CompareConfig
 from expertree.orchestration.compare import run_compare
+
+VERB = SettingsVerb(
+    name="compare",
+    text=__doc__ or "",
+    cls=CompareConfig,
+    config_name="compare",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,4 +38,4 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(describe_comparison(config) + "\n")
         return EXIT_DONE
 
-    return run_verb(arguments, verb="compare", text=__doc__ or "", cls=CompareConfig, run=run)
+    return run_verb(arguments, VERB, run)

@@ -4,6 +4,7 @@ The files in `conf` lie in the package, so that they are found wherever it is in
 """
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import sys
@@ -92,6 +93,21 @@ def compose(cls: type[T], arguments: Sequence[str], *, verb: str, config_name: s
     with _in_one_sentence(), _as_this_process(command):
         plain = _composed(config_name)
     return None if plain is None else load(cls, plain)
+
+
+def experiments(cls: type, config_name: str) -> list[str]:
+    """Return the names of the experiments that a verb can take: it knows all their sections.
+
+    Args:
+        cls: The verb's dataclass.
+        config_name: The verb's YAML file in `conf`, without `.yaml`.
+    """
+    takes = OmegaConf.load(CONF / f"{config_name}.yaml").get("defaults", [])
+    if not any("experiment" in entry for entry in takes if not isinstance(entry, str)):
+        return []
+    known = {field.name for field in dataclasses.fields(cls)} | {"defaults"}
+    paths = sorted((CONF / "experiment").glob("*.yaml"))
+    return [path.stem for path in paths if known.issuperset(OmegaConf.load(path))]
 
 
 def spell_out(arguments: Sequence[str]) -> list[str]:

@@ -14,15 +14,20 @@ import sys
 from collections.abc import Sequence
 
 from expertree.cli.codes import EXIT_DONE
-from expertree.cli.running import run_verb
+from expertree.cli.running import SettingsVerb, run_verb
 from expertree.tracking.dashboard import DashboardConfig, dashboard_json, publish
+
+VERB = SettingsVerb(
+    name="dashboard",
+    text=__doc__ or "",
+    cls=DashboardConfig,
+    config_name="dashboard",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Read the settings, publish, print the addresses and return the exit code."""
-    return run_verb(
-        arguments, verb="dashboard", text=__doc__ or "", cls=DashboardConfig, run=_publish
-    )
+    return run_verb(arguments, VERB, _publish)
 
 
 def _publish(config: DashboardConfig) -> int:

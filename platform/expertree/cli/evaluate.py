@@ -14,18 +14,24 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from expertree.cli.codes import EXIT_DONE
-from expertree.cli.running import run_verb
-from expertree.datasets import table_of
+from expertree.cli.running import SettingsVerb, run_verb
+from expertree.datasets import DATASETS, table_of
 from expertree.evaluation.public_sets import Kind, Result, SetsTable
 from expertree.public_sets.run import Work, in_this_process, measure_sets
 from expertree.restorer.on_dataset import EvaluateConfig, evaluate_bundle
 
+VERB = SettingsVerb(
+    name="evaluate",
+    text=__doc__ or "",
+    cls=EvaluateConfig,
+    config_name="evaluate",
+    values={"dataset": tuple(DATASETS)},
+)
+
 
 def main(arguments: Sequence[str]) -> int:
     """Read the settings, measure, print the table and return the exit code."""
-    return run_verb(
-        arguments, verb="evaluate", text=__doc__ or "", cls=EvaluateConfig, run=_evaluate
-    )
+    return run_verb(arguments, VERB, _evaluate)
 
 
 def _evaluate(config: EvaluateConfig) -> int:

@@ -32,7 +32,7 @@ _WHOLE = ("routed", "bundle")
 
 def main(arguments: Sequence[str]) -> int:
     """Read the command line, write the experts, print their files and return the exit code."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     target = Storage.open(given.output)
     try:
         bundle = open_bundle(find_bundle(given.bundle))
@@ -66,21 +66,24 @@ def _written(
         yield export_expert(bundle, node, target, form)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of its command line."""
+    own = argparse.ArgumentParser(
         prog="expertree export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bundle", help="a directory, the URI of one, or photo-1")
-    parser.add_argument("-o", "--output", required=True, help="a folder, or the URI of one")
-    parser.add_argument(
+    own.add_argument("bundle", help="a directory, the URI of one, or photo-1")
+    own.add_argument(
+        "-o", "--output", required=True, metavar="PATH", help="a folder, or the URI of one"
+    )
+    own.add_argument(
         "--to",
         choices=(*FORMS, *_WHOLE),
         default="safetensors",
         help="the form; safetensors, a file of weights for each expert, is the default",
     )
-    which = parser.add_mutually_exclusive_group()
+    which = own.add_mutually_exclusive_group()
     which.add_argument(
         "--expert",
         type=int,
@@ -90,4 +93,4 @@ def _parser() -> argparse.ArgumentParser:
         help="an expert by its node; may be given several times",
     )
     which.add_argument("--all", action="store_true", help="every expert, which is the default")
-    return parser
+    return own

@@ -21,6 +21,7 @@ VERBS = {
     "study": "Run one study; its tables are printed, and written as Markdown and JSON.",
     "export": "Write a bundle's experts as files that other tools read, or all of it at half size.",
     "dashboard": "Make the dashboard of searches at Weights & Biases.",
+    "completion": "Print a script with which a shell completes what is typed after expertree.",
 }
 """The verbs, and the first line of each one's module in this package."""
 

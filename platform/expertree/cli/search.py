@@ -15,19 +15,25 @@ import sys
 from collections.abc import Sequence
 
 from expertree.cli.codes import EXIT_DONE
-from expertree.cli.running import run_verb
+from expertree.cli.running import SettingsVerb, run_verb
 from expertree.orchestration.search.run import run_search
 from expertree.search.estimate import describe_search
 from expertree.search.settings import SearchConfig
 from expertree.search.space import SPACES
 from expertree.search.terminal import search_summary
 
+VERB = SettingsVerb(
+    name="search",
+    text=__doc__ or "",
+    cls=SearchConfig,
+    config_name="search",
+    values={"search_space": sorted(path.stem for path in SPACES.glob("*.yaml"))},
+)
+
 
 def main(arguments: Sequence[str]) -> int:
     """Read the settings, search, print a summary and return the exit code."""
-    return run_verb(
-        arguments, verb="search", text=__doc__ or "", cls=SearchConfig, run=_search_or_plan
-    )
+    return run_verb(arguments, VERB, _search_or_plan)
 
 
 def _search_or_plan(config: SearchConfig) -> int:

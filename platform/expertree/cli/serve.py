@@ -14,14 +14,21 @@ import threading
 from collections.abc import Sequence
 
 from expertree.cli.codes import EXIT_DONE, EXIT_FAILED
-from expertree.cli.running import run_verb
+from expertree.cli.running import SettingsVerb, run_verb
 from expertree.orchestration.serving.app import serving, update_running
 from expertree.serving.deployments import ServeConfig
+
+VERB = SettingsVerb(
+    name="serve",
+    text=__doc__ or "",
+    cls=ServeConfig,
+    config_name="serve",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Read the settings, serve until SIGINT or SIGTERM, and return the exit code."""
-    return run_verb(arguments, verb="serve", text=__doc__ or "", cls=ServeConfig, run=_serve)
+    return run_verb(arguments, VERB, _serve)
 
 
 def _serve(config: ServeConfig) -> int:

@@ -23,7 +23,7 @@ from expertree.storage import Storage
 
 def main(arguments: Sequence[str]) -> int:
     """Read the command line, print how the run stands and return the exit code."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     try:
         status = read_status(Storage.open(given.output))
     except ExpertreeError as error:
@@ -36,12 +36,13 @@ def main(arguments: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of its command line."""
+    own = argparse.ArgumentParser(
         prog="expertree status",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("output", metavar="OUTPUT", help="output folder or URI of the run")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
+    own.add_argument("output", metavar="OUTPUT", help="output folder or URI of the run")
+    own.add_argument("--json", action="store_true", help="print one JSON object")
+    return own

@@ -9,13 +9,21 @@ import sys
 from collections.abc import Sequence
 
 from expertree.cli.codes import EXIT_DONE
-from expertree.cli.running import run_verb
-from expertree.studies.registry import StudyConfig, run_study
+from expertree.cli.running import SettingsVerb, run_verb
+from expertree.studies.registry import STUDIES, StudyConfig, run_study
+
+VERB = SettingsVerb(
+    name="study",
+    text=__doc__ or "",
+    cls=StudyConfig,
+    config_name="study",
+    values={"study": tuple(STUDIES)},
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Read the settings, run the study, print its tables and return the exit code."""
-    return run_verb(arguments, verb="study", text=__doc__ or "", cls=StudyConfig, run=_study)
+    return run_verb(arguments, VERB, _study)
 
 
 def _study(config: StudyConfig) -> int:

@@ -17,7 +17,7 @@ from expertree.batch.manifest import (
     WriteJournal,
     read_history,
 )
-from expertree.batch.planning import plan_batch
+from expertree.batch.planning import plan_batch, refuse_foreign
 from expertree.errors import ConfigError, StorageError
 
 
@@ -49,7 +49,9 @@ def write(folder: Path, *records: PhotoRecord) -> Path:
 
 def plan(items, folder: Path, *, existing="refuse", model="m", options="o"):
     history = read_history(folder / MANIFEST)
-    return plan_batch(items, folder, history, model=model, options=options, existing=existing)
+    found = plan_batch(items, folder, history, model=model, options=options, existing=existing)
+    refuse_foreign(found, folder)
+    return found
 
 
 def test_what_is_appended_is_read_again_the_last_one_counts(tmp_path: Path) -> None:

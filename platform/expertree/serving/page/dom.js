@@ -78,6 +78,17 @@ export function size(numBytes) {
 }
 
 /**
+ * Has the browser keep a file.
+ * @param {Blob} blob
+ * @param {string} name
+ */
+export function save(blob, name) {
+  const url = URL.createObjectURL(blob);
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/**
  * @param {Element} element
  * @param {Record<string, unknown>} attributes
  * @param {(Node | string)[]} children

@@ -11,8 +11,8 @@ import { readable } from "./route.js";
 export function setUpInstruction(model, freeText) {
   const { names } = model;
   const exact = names.filter((name) => name.includes(" "));
-  byId("names").replaceChildren(...names.filter((name) => !exact.includes(name)).map(makeChip));
-  byId("degree-names").replaceChildren(...exact.map(makeChip));
+  byId("names").replaceChildren(...makeChips(names.filter((name) => !exact.includes(name))));
+  byId("degree-names").replaceChildren(...makeChips(exact));
   byId("degrees").hidden = !exact.length;
   byId("text-row").hidden = !freeText;
   byId("text-label").textContent = model.takes_sentences ? "In your own words; the network is told them as they are" : "In your own words, in place of the names";
@@ -24,14 +24,17 @@ export function setUpInstruction(model, freeText) {
  * @returns {import("./api.js").Options}
  */
 export function readInstruction() {
-  const named = [...document.querySelectorAll("input[name=instruction]:checked")].map((input) => input.value);
+  const named = [...document.querySelectorAll("input[name=instruction]:checked")].flatMap((input) => input.value.split(","));
   const words = byId("text").value.trim();
   const instruction = words ? [words] : named;
   const confidence = byId("confidence").value;
   return { ...(instruction.length && { instruction }), ...(confidence && { confidence }) };
 }
 
-function makeChip(name) {
-  const box = make("input", { type: "checkbox", name: "instruction", value: name });
-  return make("label", {}, box, make("span", {}, readable(name)));
+/** One for each word: a degradation that the model knows by two names has one, for both. */
+function makeChips(names) {
+  return [...new Set(names.map(readable))].map((words) => {
+    const own = names.filter((name) => readable(name) === words);
+    return make("label", {}, make("input", { type: "checkbox", name: "instruction", value: own.join(",") }), make("span", {}, words));
+  });
 }

@@ -1,15 +1,16 @@
 /** The page: takes a photo, has it restored, shows what was done. */
 
 import { asCurl, keepKey, Problem, readModel, restore, restoreAsJob, restoreFile } from "./api.js";
-import { announce, byId, duration, listing, make, percent, size } from "./dom.js";
+import { announce, byId, duration, listing, make, percent, save, size } from "./dom.js";
 import { encode, EXAMPLES, makeExample, measurePsnr } from "./examples.js";
 import { readInstruction, setUpInstruction } from "./instruction.js";
 import { listenForPhotos } from "./intake.js";
 import { showLayers } from "./layers.js";
 import { showProgress, showTiles } from "./progress.js";
-import { describeExpert, drawTree, isSingle, levelsOf, listExperts, MUCH, readable, servingExpert, whyAsIs } from "./route.js";
+import { describeExpert, drawTree, inWords, isSingle, levelsOf, listExperts, MUCH, servingExpert, whyAsIs } from "./route.js";
 import { mix, readStrength, resetStrength, setUpStrength } from "./strength.js";
 import { setUpTheme } from "./switch.js";
+import { addToTray, isTrayEmpty, setUpTray } from "./tray.js";
 import { Viewer } from "./viewer.js";
 
 /** Photos larger than this are restored as jobs, whose tiles can be watched. */
@@ -74,14 +75,32 @@ async function take(file, clean = null) {
   await run({});
 }
 
+/**
+ * One photo is shown with its route; several come onto the tray, and later ones too.
+ * @param {import("./intake.js").Given[]} photos
+ * @param {string} leftOut A sentence on other files.
+ */
+function takeGiven(photos, leftOut) {
+  byId("left-out").textContent = leftOut;
+  byId("left-out").hidden = !leftOut;
+  if (leftOut) announce(leftOut);
+  if (photos.length === 1 && isTrayEmpty()) return take(photos[0].file);
+  if (!photos.length) return;
+  const isFirst = isTrayEmpty();
+  addToTray(photos);
+  if (!isFirst) return;
+  stop.abort();
+  startAgain();
+}
+
 function forget() {
   if (!work) return;
   for (const url of [work.url, work.cleanUrl, ...work.variants.map((variant) => variant.url)]) if (url) URL.revokeObjectURL(url);
-  for (const button of document.querySelectorAll("#examples [aria-pressed=true]")) button.setAttribute("aria-pressed", "false");
+  for (const button of document.querySelectorAll(":is(#examples, #tray-photos) [aria-pressed=true]")) button.setAttribute("aria-pressed", "false");
   work = null;
 }
 
-/** @param {"empty" | "busy" | "done" | "failed"} state */
+/** @param {"empty" | "many" | "busy" | "done" | "failed"} state */
 function setState(state) {
   document.body.dataset.state = state;
   byId("card").inert = state === "busy";
@@ -210,9 +229,9 @@ function showRoute(variant) {
   const { route } = variant.result;
   const first = work.variants[0].result.route;
   const isOwn = route === first;
-  const seen = Object.entries(first.degradations).filter(([, share]) => share >= MUCH).slice(0, 3);
+  const seen = inWords(first.degradations).filter(([, share]) => share >= MUCH).slice(0, 3);
   byId("card-eyebrow").textContent = "What the model saw";
-  byId("card-title").textContent = capitalised(listing(seen.map(([name]) => readable(name))) || "Nothing that it knows well");
+  byId("card-title").textContent = capitalised(listing(seen.map(([name]) => name)) || "Nothing that it knows well");
   byId("as-is-why").textContent = whyAsIs(model, route);
   if (isSingle(model)) showSingle(route);
   else if (route.expert === null) byId("card-lead").replaceChildren("Left as it is, with confidence ", make("b", {}, percent(route.confidence)), ". If you insist, the dotted way is taken.");
@@ -302,13 +321,6 @@ function showActions(variant) {
   byId("timings").textContent = [...stages.map((stage) => `${stage} ${duration(seconds[stage])}`), ...(numTiles > 1 ? [`${numTiles} tiles`] : [])].join(" · ");
 }
 
-/** @param {Blob} blob */
-function save(blob, name) {
-  const url = URL.createObjectURL(blob);
-  make("a", { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
-}
-
 /** At full strength the link has the endpoint's own bytes; else the pictures are mixed here. */
 function downloadPng(event) {
   if (strengthShown() === 1) return;
@@ -389,7 +401,18 @@ async function setUpExamples() {
 // Wiring ----------------------------------------------------------------------------------
 
 function listen() {
-  listenForPhotos((file) => take(file));
+  listenForPhotos(takeGiven);
+  setUpTray((file) => {
+    scrollTo({ top: 0 });
+    take(file);
+  }, (expert) => (model && !isSingle(model) ? `expert for ${describeExpert(model, expert)}` : "restored"), (problem, again) => {
+    repeat = () => {
+      if (work?.shown) setState("done");
+      else startAgain();
+      again();
+    };
+    showProblem(problem);
+  });
   byId("cancel").addEventListener("click", () => {
     stop.abort();
     if (work?.shown) setState("done");
@@ -419,9 +442,9 @@ function listen() {
 
 function startAgain() {
   forget();
-  setState("empty");
+  setState(isTrayEmpty() ? "empty" : "many");
   byId("viewer").hidden = true;
-  byId("drop").hidden = false;
+  byId("drop").hidden = !isTrayEmpty();
   showModel();
 }
 

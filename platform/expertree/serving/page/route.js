@@ -12,7 +12,7 @@ const WIDTH = 400;
 const LEFT = 16;
 const TOP = 10;
 const LEVEL_ROW = 46;
-const LABEL = 84;
+const LABEL = 104;
 const SHARE = 50;
 const NUM_SHOWN = 5;
 
@@ -25,10 +25,21 @@ export const MUCH = 0.3;
  * @returns {string}
  */
 export function describeGroup(holds) {
-  const names = Object.entries(holds).sort((a, b) => b[1] - a[1]).filter(([, share]) => share >= MUCH);
+  const names = inWords(holds).filter(([, share]) => share >= MUCH);
   if (!names.length || names.length > 3) return "mixed";
   const [first, second] = names;
-  return (second && second[1] > 0.6 * first[1] ? [first, second] : [first]).map(([name]) => readable(name)).join(" + ");
+  return (second && second[1] > 0.6 * first[1] ? [first, second] : [first]).map(([name]) => name).join(" + ");
+}
+
+/**
+ * Shares by the words for each degradation, the largest first. A model may know one by two names.
+ * @param {Record<string, number>} shares
+ * @returns {[string, number][]}
+ */
+export function inWords(shares) {
+  const found = new Map();
+  for (const [name, share] of Object.entries(shares)) found.set(readable(name), Math.min(1, share + (found.get(readable(name)) ?? 0)));
+  return [...found].sort((one, other) => other[1] - one[1]);
 }
 
 /**
@@ -37,7 +48,7 @@ export function describeGroup(holds) {
  * @returns {string}
  */
 export function readable(name) {
-  return name === "jpeg" ? "JPEG" : name.replaceAll("_", " ");
+  return name === "jpeg" ? "JPEG" : name.replaceAll(/[_-]/g, " ");
 }
 
 /**
