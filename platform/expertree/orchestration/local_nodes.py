@@ -12,6 +12,8 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
+from expertree.errors import ResourceError
+
 _SPILLED = "spilled"
 
 
@@ -40,14 +42,26 @@ class LocalNodes:
 
         Args:
             environment: Variables of all processes on it, beside those of this one.
+
+        Raises:
+            ResourceError: If it does not start, as on a machine that is too busy.
         """
-        node = self._cluster.add_node(
-            num_cpus=self._num_cpus,
-            object_store_memory=self._store_bytes,
-            env_vars=dict(environment or {}),
-        )
+        try:
+            node = self._start(environment or {})
+        except Exception:  # noqa: BLE001 - Ray raises this class, after half a minute; once more
+            try:
+                node = self._start(environment or {})
+            except Exception as error:
+                raise ResourceError(f"a node does not start on this machine: {error}") from error
         self._nodes[node.node_id] = node
         return str(node.node_id)
+
+    def _start(self, environment: Mapping[str, str]) -> Any:  # noqa: ANN401 - Ray's private Node
+        return self._cluster.add_node(
+            num_cpus=self._num_cpus,
+            object_store_memory=self._store_bytes,
+            env_vars=dict(environment),
+        )
 
     def kill(self, name: str) -> None:
         """End a node at once and unannounced."""
