@@ -62,7 +62,8 @@ def time_command(
 
 def _photograph(width_px: int, height_px: int) -> bytes:
     """Return a noisy photograph as JPEG."""
-    large = cv2.resize(data.chelsea(), (width_px, height_px), interpolation=cv2.INTER_CUBIC)
+    chelsea: Any = data.chelsea  # which has no types
+    large = cv2.resize(chelsea(), (width_px, height_px), interpolation=cv2.INTER_CUBIC)
     noise = np.random.default_rng(0).normal(0.0, _NOISE, large.shape)
     noisy = np.clip(large + noise, 0, 255).astype(np.uint8)
     _, encoded = cv2.imencode(".jpg", noisy[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])

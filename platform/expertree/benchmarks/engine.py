@@ -153,7 +153,7 @@ def _num_multiply_adds(network: nn.Module, image: torch.Tensor) -> float:
     with torch.inference_mode(mode=False), torch.no_grad():  # in which operations are counted
         with FlopCounterMode(display=False) as counter:
             network(torch.zeros(image.shape))
-        return counter.get_total_flops() / 2
+        return float(counter.get_total_flops()) / 2
 
 
 def _seconds(
