@@ -11,6 +11,9 @@ from expertree.experts.backbones.restormer import RestormerConfig
 from expertree.experts.backbones.retinexformer import RetinexformerConfig
 from expertree.experts.backbones.sler_ir import SLERIRConfig
 
+NETWORK_ATOL = 0.5 / 255
+"""Half a grey level: NAFNet's channel attention averages over the tile, not over the image."""
+
 TINY = {
     "nafnet": NAFNetConfig(width=4, encoder=(1, 1), middle=1, decoder=(1, 1)),
     "restormer": RestormerConfig(

@@ -20,6 +20,12 @@ def photo_u8(height_px: int = 24, width_px: int = 36, seed: int = 0) -> np.ndarr
     return np.clip(smooth + rng.normal(0, 3, smooth.shape), 0, 255).astype(np.uint8)
 
 
+def random_u8(height_px: int, width_px: int, seed: int = 0) -> np.ndarray:
+    """Noise: no two pixels alike, so that what is out of place is seen."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
+
+
 def photo_u16(height_px: int = 24, width_px: int = 36, channels: int = 3) -> np.ndarray:
     """Every code may occur, black and white do."""
     image = np.random.default_rng(1).integers(0, 65536, (height_px, width_px, channels))
@@ -113,3 +119,39 @@ def matrix_profile(
 
 def srgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def exif_block(orientation: int | None = None, *, thumbnail: bool = False) -> bytes:
+    """A camera's EXIF, with prefix: maker, time, exposure, place, and a thumbnail if asked for."""
+    exif = PillowImage.Exif()
+    exif[0x010F] = "A maker"
+    if orientation is not None:
+        exif[0x0112] = orientation
+    exif[0x8769] = {
+        0x9003: "2024:05:06 07:08:09",
+        0x829A: 0.004,
+        0x927C: b"NOTE" + bytes(range(64)),
+        0xA002: 36,
+        0xA003: 24,
+    }
+    exif[0x8825] = {1: "N", 2: (52.0, 30.0, 12.5)}
+    block = exif.tobytes()
+    return with_thumbnail(block) if thumbnail else block
+
+
+def with_thumbnail(block: bytes) -> bytes:
+    """Append a second directory with a small JPEG."""
+    tiff = bytearray(block[6:])
+    order = "<" if tiff[:2] == b"II" else ">"
+    small = encoded(PillowImage.new("RGB", (8, 8), "red"), "JPEG")
+    (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+    (count,) = struct.unpack_from(f"{order}H", tiff, first)
+    start = len(tiff)
+    struct.pack_into(f"{order}I", tiff, first + 2 + 12 * count, start)
+    entries = [(0x0103, 3, 6), (0x0201, 4, start + 2 + 36 + 4), (0x0202, 4, len(small))]
+    tiff += struct.pack(f"{order}H", len(entries))
+    for tag, kind, value in entries:
+        body = struct.pack(f"{order}HH" if kind == 3 else f"{order}I", *([value, 0][: 5 - kind]))
+        tiff += struct.pack(f"{order}HHI", tag, kind, 1) + body
+    tiff += struct.pack(f"{order}I", 0) + small
+    return block[:6] + bytes(tiff)

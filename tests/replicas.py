@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
-import numpy as np
-
 from expertree import Restorer
 from expertree.errors import ExpertreeError
 from expertree.serving.deployments import GatewayConfig
@@ -74,8 +72,3 @@ def engine_of(replicas: Replicas, restorer: Restorer) -> ReleaseEngine:
         )
     )
     return engine
-
-
-def random_u8(height_px: int, width_px: int) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)

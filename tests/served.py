@@ -49,11 +49,6 @@ class Endpoint:
         raise AssertionError
 
 
-def random_u8(height_px: int, width_px: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
-
-
 def config_of(bundle: str, port: int) -> ServeConfig:
     return ServeConfig(
         bundle=bundle,

@@ -9,11 +9,12 @@ A section may be one of several dataclasses, by its key `name`: see `Named`.
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import GetCoreSchemaHandler, PlainValidator, TypeAdapter, ValidationError
@@ -81,7 +82,7 @@ class Named(Generic[T]):
         given = {key: own for key, own in value.items() if own is not None}
         name = str(given.pop(NAME, next(iter(self.presets))))
         preset = self.preset(name, given)
-        return TypeAdapter(type(preset)).validate_python(_sizes(preset) | given)
+        return _adapter(type(preset)).validate_python(_sizes(preset) | given)
 
     def shorten(self, section: Mapping[str, Any]) -> dict[str, Any]:
         """Return the plain data of a section as the nearest preset's name, and what differs."""
@@ -114,9 +115,18 @@ def load(cls: type[T], data: Mapping[str, Any]) -> T:
     for path, known in _unknown_keys(cls, data, ()):
         raise ConfigError(unknown_key_message(path, known))
     try:
-        return TypeAdapter(cls).validate_python(data)
+        return _adapter(cls).validate_python(data)
     except ValidationError as error:
         raise ConfigError(_first_problem(error)) from None
+
+
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
+    return cast("TypeAdapter[T]", _adapter_of(cast("Hashable", cls)))
+
+
+@functools.lru_cache(maxsize=256)  # pydantic makes one in 100 times the time that reading takes
+def _adapter_of(cls: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
 
 
 def unknown_key_message(path: str, known: list[str]) -> str:

@@ -109,7 +109,9 @@ class LocalCluster:
         self.address = f"127.0.0.1:{port}"
         self.dashboard = f"http://127.0.0.1:{dashboard_port}"
         token = folder / "token"
-        token.write_text(secrets.token_hex(32))
+        # That of this process's own clusters, which a cluster's drivers and nodes read from a file:
+        # so a test may connect to it, too.
+        token.write_text(os.environ["RAY_AUTH_TOKEN"])
         token.chmod(0o600)
         self.environment = os.environ | {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",

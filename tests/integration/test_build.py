@@ -16,6 +16,7 @@ import pytest
 
 from evaluated import check_patch_by_patch
 from expertree import Restorer
+from expertree.cli.main import main
 from expertree.evaluation import METHODS
 from expertree.events import read_events
 from expertree.routing import Wish
@@ -36,8 +37,8 @@ SMALL = (
     "hierarchy.groups=[1,2,3]",
     "experts.backbone.width=8",
     "experts.recipe.patch_px=32",
-    "experts.recipe.checkpoint_every_samples=40",
-    "experts.num_samples=[160,80,80]",
+    "experts.recipe.checkpoint_every_samples=20",
+    "experts.num_samples=[80,40,40]",
     "num_examples=1",
 )
 EXPERTS = 5  # the root, two groups, and the two leaves of the group that was cut again
@@ -51,14 +52,16 @@ class Job:
     folder: Path
 
     @property
+    def settings(self) -> list[str]:
+        return [f"output={self.folder}/out", f"store={self.folder}/store", *SMALL]
+
+    @property
     def command(self) -> list[str]:
-        return [
-            sys.executable,
-            "jobs/build_tree.py",
-            f"output={self.folder}/out",
-            f"store={self.folder}/store",
-            *SMALL,
-        ]
+        return [sys.executable, "jobs/build_tree.py", *self.settings]
+
+    def build_here(self, *more: str) -> int:
+        """The same command in this process, which has imported everything already."""
+        return main(["build", *self.settings, *more])
 
     def run(self, *more: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -132,7 +135,7 @@ def test_every_path_saw_as_many_samples_as_one_network_and_the_tree_as_the_other
 def test_a_second_build_finds_everything_and_needs_no_cluster(built: Job) -> None:
     before, starts = built.hashes(), len(built.events("cluster_starting"))
     begin = time.time()
-    assert built.run().returncode == 0
+    assert built.build_here() == 0
     assert time.time() - begin < 120
     assert len(built.events("cluster_starting")) == starts
     assert all(e["cached"] for e in built.events("stage_done")[-11:])
@@ -140,9 +143,10 @@ def test_a_second_build_finds_everything_and_needs_no_cluster(built: Job) -> Non
 
 
 def test_another_router_trains_no_expert_again(built: Job) -> None:
+    """What a cluster made is found by a build in one process, too."""
     trained = len(built.events("expert_started"))
-    done = built.run("router.alpha=0.5", f"output={built.folder}/other")
-    assert done.returncode == 0, done.stdout + done.stderr
+    other = ("router.alpha=0.5", f"output={built.folder}/other", "cluster.runner=local")
+    assert built.build_here(*other) == 0
     events = read_events(built.folder / "other" / "events.jsonl")
     assert not [e for e in events if e["event"] == "expert_started"]
     made = {e["stage"] for e in events if e["event"] == "stage_done" and not e["cached"]}

@@ -28,7 +28,7 @@ from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.expert_work import ExpertWork
 from expertree.pipeline.tables import write_table
 from expertree.scheduling.dispatcher import TrainingStatus
-from expertree.scheduling.schedule import Attempt
+from expertree.scheduling.states import Attempt
 from expertree.scheduling.tasks import TrainingTask
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage

@@ -13,6 +13,7 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from expertree.errors import TrainingError, TransientStorageError
+from expertree.orchestration.cluster import connect
 from expertree.orchestration.lanes import train_all
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.scheduling.dispatcher import TrainingStatus
@@ -108,6 +109,45 @@ def test_two_nodes_share_the_tasks_and_every_misfortune_stays_with_its_own(tmp_p
     assert len({attempt.node for attempt in done}) == 2
     assert {a.key for a in last[-1].history if a.outcome == "lost"} == {"dies"}
     assert not (tmp_path / "lanes").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class OnSharedGpu:
+    """Work on a GPU that waits until all of its kind are at it, and notes which one it has."""
+
+    name: str
+    folder: str
+    count: int
+
+    def run(self, on_progress: Any, workers: Workers) -> None:
+        assert workers.count == 1
+        sum_of_ones = torch.ones(1000, device="cuda").sum().item()
+        used, whole = os.environ["CUDA_VISIBLE_DEVICES"], torch.cuda.device_count()
+        (Path(self.folder) / self.name).write_text(f"{used} {whole} {sum_of_ones:g}")
+        deadline_s = time.monotonic() + 200
+        while len(list(Path(self.folder).iterdir())) < self.count:
+            assert time.monotonic() < deadline_s, "the others are not at it at the same time"
+            on_progress({"samples": 1, "samples_per_s": 1.0})
+            time.sleep(0.1)
+
+
+@pytest.mark.gpu
+def test_four_lanes_share_one_gpu(tmp_path: Path) -> None:
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    works = [OnSharedGpu(f"expert-{i}", str(traces), 4) for i in range(4)]
+    config = ClusterConfig(use_gpu=True, gpus_per_lane=0.25, num_lanes=4)
+    tasks = [TrainingTask(key=own.name, label=own.name, cost=1.0, work=own) for own in works]
+    with connect(config):
+        train_all(
+            tasks,
+            config=config,
+            directory=Storage.open(tmp_path / "lanes"),
+            on_status=lambda _: None,
+        )
+    said = {path.read_text() for path in traces.iterdir()}
+    assert len(said) == 1, "all on the same GPU"
+    assert said.pop().endswith(" 1 1000")
 
 
 @pytest.mark.slow

@@ -21,7 +21,8 @@ from expertree.benchmarks.processes import titled
 from expertree.images.io import decode_u8, encode_png
 from expertree.orchestration.serving.app import serving
 from expertree.routing import Wish
-from served import Endpoint, config_of, free_port, random_u8, two_bundles
+from photographs import random_u8
+from served import Endpoint, config_of, free_port, two_bundles
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

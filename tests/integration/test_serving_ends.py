@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from expertree import Restorer
-from expertree.benchmarks.client import Client
+from expertree.benchmarks.client import Answer, Client
 from expertree.benchmarks.fresh import fresh_bundle
 from expertree.images.io import decode_u8, encode_png
 from expertree.routing import Wish
 from expertree.storage import Storage
 from killing import marked
-from served import SMALL, free_port, random_u8
+from photographs import random_u8
+from served import SMALL, free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -32,31 +33,30 @@ def test_sigterm_lets_requests_end_and_leaves_no_process(tmp_path: Path) -> None
     mark = secrets.token_hex(8)
     settings = [f"bundle={bundle}", f"http.port={port}", "num_cores=1", "gateway.num_cpus=0.1"]
     settings += ["router.num_cpus=0.1", "pools=[{num_cpus: 0.1}]"]
-    process = subprocess.Popen(
-        [sys.executable, JOB, *settings],
-        env=os.environ | {MARK: mark},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert "is served at" in process.stdout.readline()
-        image, answers = random_u8(900, 900), []
+    command = [sys.executable, JOB, *settings]
+    answers: list[Answer] = []
+    with subprocess.Popen(
+        command, env=os.environ | {MARK: mark}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert "is served at" in process.stdout.readline()
+            image = random_u8(900, 900)
 
-        def ask() -> None:
-            with Client(f"http://127.0.0.1:{port}", timeout_s=300.0) as client:
-                path = "/v1/restore?expert=0&tile=64"
-                answers.append(client.ask("POST", path, encode_png(image)))
+            def ask() -> None:
+                with Client(f"http://127.0.0.1:{port}", timeout_s=300.0) as client:
+                    path = "/v1/restore?expert=0&tile=64"
+                    answers.append(client.ask("POST", path, encode_png(image)))
 
-        asking = threading.Thread(target=ask)
-        asking.start()
-        time.sleep(2.0)
-        assert asking.is_alive(), "it was done before it was told to end"
-        process.send_signal(signal.SIGTERM)
-        asking.join(timeout=300)
-        assert process.wait(timeout=300) == 0
-    finally:
-        process.kill()
+            asking = threading.Thread(target=ask)
+            asking.start()
+            time.sleep(2.0)
+            assert asking.is_alive(), "it was done before it was told to end"
+            process.send_signal(signal.SIGTERM)
+            asking.join(timeout=300)
+            assert process.wait(timeout=300) == 0
+        finally:
+            process.kill()
     assert [answer.status for answer in answers] == [200]
     expected = Restorer.load(bundle).restore(image, Wish(expert=0, tile_px=64)).image
     assert np.array_equal(decode_u8(answers[0].body), expected)

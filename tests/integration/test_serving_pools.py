@@ -14,7 +14,8 @@ from expertree.benchmarks.processes import titled
 from expertree.orchestration.serving.app import serving
 from expertree.routing import Wish
 from expertree.serving.deployments import PoolConfig
-from served import Endpoint, config_of, free_port, random_u8, two_bundles
+from photographs import random_u8
+from served import Endpoint, config_of, free_port, two_bundles
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -11,7 +11,8 @@ from expertree.experts.backbones.sler_ir import SLERIRConfig
 from expertree.orchestration.serving.app import serving
 from expertree.routing import Wish
 from expertree.storage import Storage
-from served import Endpoint, config_of, free_port, random_u8
+from photographs import random_u8
+from served import Endpoint, config_of, free_port
 from told import ONES, SIZES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]

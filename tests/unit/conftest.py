@@ -1,6 +1,8 @@
 """A small bundle from real parts with random weights, whose routes depend on the image."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from expertree.embedding import ExtractorConfig, build_extractor, extractor_hash, save_extractor
+from expertree.embedding import (
+    ClipConfig,
+    ExtractorConfig,
+    build_extractor,
+    extractor_hash,
+    save_extractor,
+)
 from expertree.experts import AdapterConfig, ExpertJob, RecipeConfig
 from expertree.experts.adapter import adapter_shapes
 from expertree.experts.backbones import build_backbone
@@ -18,6 +26,7 @@ from expertree.hierarchy import HierarchyConfig, Tree, build_tree, save_tree
 from expertree.restorer import Restorer, open_bundle, write_bundle
 from expertree.routing import Router, RouterShape, make_guide, save_guide, save_router
 from expertree.storage import Storage
+from told import TOLD, told_restorer
 
 EMBED_DIM = 16
 NAMES = ("haze", "noise", "rain")
@@ -93,7 +102,9 @@ def make_router(tree: Tree, embeddings: np.ndarray) -> Router:
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     store = Storage.open(tmp_path_factory.mktemp("store"))
     torch.manual_seed(0)
-    extractor = build_extractor(ExtractorConfig(embed_dim=EMBED_DIM, view_px=64))
+    # The smallest tower: every bundle that a test opens loads it.
+    clip = ClipConfig(image_tower="test_resnet")
+    extractor = build_extractor(ExtractorConfig(clip=clip, embed_dim=EMBED_DIM, view_px=64))
     save_extractor(extractor, store.sub("extractor"))
     # Images of many contrasts and brightnesses, so that there is something to tell apart.
     images = torch.rand(60, 3, 64, 64) * torch.rand(60, 3, 1, 1) + torch.rand(60, 1, 1, 1)
@@ -169,6 +180,19 @@ def two_kinds(careful_bundle_path: Path) -> tuple[np.ndarray, np.ndarray]:
         image = (255 * (rng.random((40, 56, 3)) * scale + offset)).astype(np.uint8)
         found.setdefault(restorer.route(image).expert is None, image)
     return found[False], found[True]
+
+
+@pytest.fixture(scope="session")
+def told_bundle(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Bundles whose networks are told of the whole image, by the network's name; only read."""
+
+    @functools.cache
+    def made(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(f"told-{name}")
+        told_restorer(parts, folder, TOLD[name])
+        return folder / "bundle"
+
+    return made
 
 
 @pytest.fixture(scope="session")

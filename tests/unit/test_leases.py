@@ -108,9 +108,10 @@ def test_a_storage_that_is_away_is_no_silence_of_the_job(
         signs = [{**mine.owner.record(), "sign": n} for n in (1, 1, 1, 2)]
 
     def slow_sign(_: Owner) -> object:
-        time.sleep(0.4)  # three looks last longer than `SILENT_S`
+        time.sleep(0.15)  # three looks last longer than `SILENT_S`
         return signs.pop(0)
 
+    monkeypatch.setattr(owners, "SILENT_S", 0.35)
     monkeypatch.setattr(owners, "_sign_of", slow_sign)
     assert owners.is_alive(mine.owner)
 

@@ -1,6 +1,7 @@
 """Rules of the repository that no linter knows."""
 
 import ast
+import functools
 import re
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ import expertree
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "platform" / "expertree"
 MOST_README_LINES = 200
+MOST_LINES = 400
+"""Of a Python file: what is longer has two subjects."""
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -34,9 +37,15 @@ def text_lines(paths: list[Path]) -> Iterator[tuple[str, str]]:
             yield f"{path.relative_to(ROOT)}:{number}", line
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imported_roots(path: Path) -> set[str]:
     roots = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             roots |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -137,8 +146,14 @@ def test_the_readme_is_short_and_names_files_that_exist() -> None:
 
 def test_every_module_begins_with_what_it_is_for() -> None:
     modules = tracked("platform/*.py", "jobs/*.py")
-    silent = [path for path in modules if not ast.get_docstring(ast.parse(path.read_text()))]
+    silent = [path for path in modules if not ast.get_docstring(parsed(path))]
     assert [str(path.relative_to(ROOT)) for path in silent] == []
+
+
+def test_no_file_is_longer_than_one_reads_at_once() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in tracked("*.py")}
+    assert len(lengths) > 500
+    assert {str(path.relative_to(ROOT)) for path, n in lengths.items() if n > MOST_LINES} == set()
 
 
 @pytest.mark.parametrize("target", ["venv", "demo", "test", "check", "bench", "clean"])

@@ -14,6 +14,7 @@ from expertree.benchmarks.scale import ScaleConfig, measure_scale
 from expertree.benchmarks.search import SearchBenchConfig, measure_search
 from expertree.benchmarks.serve import ServeBenchConfig, measure_serving
 from expertree.benchmarks.shard import ShardConfig, measure_shards
+from expertree.benchmarks.soak import SoakConfig, measure_soak
 from expertree.benchmarks.switch import SwitchConfig, measure_switch
 from expertree.benchmarks.train import TrainConfig, measure_training
 from expertree.benchmarks.tree import TreeConfig, measure_tree
@@ -35,6 +36,7 @@ class BenchConfig:
     search: SearchBenchConfig = SearchBenchConfig()
     serve: ServeBenchConfig = ServeBenchConfig()
     shard: ShardConfig = ShardConfig()
+    soak: SoakConfig = SoakConfig()
     switch: SwitchConfig = SwitchConfig()
     train: TrainConfig = TrainConfig()
     tree: TreeConfig = TreeConfig()
@@ -56,6 +58,7 @@ BENCHMARKS: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "search": lambda config: measure_search(config.search),
     "serve": lambda config: measure_serving(config.serve),
     "shard": lambda config: measure_shards(config.shard),
+    "soak": lambda config: measure_soak(config.soak),
     "switch": lambda config: measure_switch(config.switch),
     "train": lambda config: measure_training(config.train),
     "tree": lambda config: measure_tree(config.tree),

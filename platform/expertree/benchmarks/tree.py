@@ -18,8 +18,8 @@ from expertree.orchestration.lanes import train_all
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.repeating import repeating
 from expertree.scheduling.dispatcher import TrainingStatus
-from expertree.scheduling.schedule import Attempt
 from expertree.scheduling.simulation import OnPreemption, bound_s, simulate
+from expertree.scheduling.states import Attempt
 from expertree.scheduling.tasks import TrainingTask
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage

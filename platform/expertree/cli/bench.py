@@ -6,6 +6,7 @@ expertree bench bench=shard shard.num_patches=5000
 expertree bench bench=cluster
 expertree bench bench=scale scale.num_rows=[100000,1000000]
 expertree bench bench=switch switch.backbone.name=litenaf
+expertree bench bench=soak soak.minutes=10
 """
 
 import json

@@ -108,6 +108,8 @@ class DegradationConfig:
         extractor_tasks: Single degradations of the extractor's set, where it should know others
             than those that experts are trained on: kinds that experts meet in pairs alone have no
             degrees, and the extractor learns from degrees. Null for `tasks`.
+        extractor_pairs: Whether the extractor learns from pairs too, whose captions name the kind
+            alone: what cameras do is then a kind of its own beside what formulas do.
         ranges: Ranges of parameters that differ from the paper's.
     """
 
@@ -126,6 +128,7 @@ class DegradationConfig:
     looks: LooksConfig = LooksConfig()
     tasks: tuple[str, ...] = DEFAULT_TASKS
     extractor_tasks: tuple[str, ...] | None = None
+    extractor_pairs: bool = False
     ranges: RangesConfig = PAPER_RANGES
 
     def __post_init__(self) -> None:
@@ -178,6 +181,7 @@ class DegradationConfig:
         extractor = dataclasses.replace(
             self.patch_set("extractor", "train", "any", self.num_extractor, choosers),
             tasks=self.extractor_tasks or self.tasks,
+            takes_pairs=self.extractor_pairs,
         )
         route = dataclasses.replace(
             self._with_pairs("route", "route", self.num_route, choosers),

@@ -50,10 +50,11 @@ class HierarchyConfig:
     that all shapes share groups; `spectral` top-down; `adaptive`, k-means with the number of parts
     by silhouette."""
 
-    metric: Metric = "l2"
-    """Distance between embeddings: `l2` and `cosine` of those standardised by dimension (the paper
-    standardises), `angular` of those scaled to length 1, as the extractor's loss compares them: the
-    groups are then more of one degradation (docs/LOG.md)."""
+    metric: Metric = "angular"
+    """Distance between embeddings: `angular` of those scaled to length 1, as the extractor's loss
+    compares them; `l2` (the paper's) and `cosine` of those standardised by dimension, which lifts
+    dimensions that say what is on a picture: groups are then less of one degradation
+    (docs/LOG.md)."""
 
     seed: int = 0
     """Seed of the sample and of each clustering."""

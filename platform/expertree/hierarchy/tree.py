@@ -230,7 +230,8 @@ def scales(
 
 def _of_length_1(rows: Float32[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "rows dim"]:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, 1e-12), dtype=np.float32)
+    with np.errstate(invalid="ignore"):  # callers name the row that is not finite
+        return np.asarray(rows / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
 def _check_arrays(tree: Tree) -> None:

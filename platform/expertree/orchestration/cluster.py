@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from expertree.errors import ResourceError
-from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.pipeline.cluster_config import ClusterConfig, num_parts
 
 CPUS_PER_CORE = 2
 """Logical CPUs for each core of a private cluster. Lanes hold theirs while they train or wait, and
@@ -52,7 +52,7 @@ def check_resources(config: ClusterConfig) -> None:
     wanted_cpus = config.cpus_per_lane * config.workers_per_lane
     if config.use_gpu and not config.gpus_may_come and gpus < wanted_gpus:
         raise ResourceError(
-            f"cluster.use_gpu=true needs {wanted_gpus} GPU for a lane, but the cluster "
+            f"cluster.use_gpu=true needs {wanted_gpus:g} GPU for a lane, but the cluster "
             f"has {gpus:g}; set cluster.use_gpu=false, or cluster.gpus_may_come=true if an "
             "autoscaler will add them"
         )
@@ -71,15 +71,19 @@ def resources() -> dict[str, float]:
 def num_lanes(config: ClusterConfig) -> int:
     """Return how many lanes the connected cluster runs at once, however many tasks there are.
 
-    Lanes never take more than half of the CPUs of a CPU-only cluster, so that data tasks run.
+    Lanes never take more than half of the CPUs of a CPU-only cluster, so that data tasks run. Those
+    that share GPUs never take more CPUs than there are.
     """
     if config.num_lanes is not None:
         return config.num_lanes
     have = resources()
-    if config.use_gpu:
-        return max(1, int(have.get("GPU", 0.0) // config.gpus_per_lane // config.workers_per_lane))
-    cores = have.get("CPU", 0.0) // CPUS_PER_CORE
-    return max(1, int(cores // config.cpus_per_lane // config.workers_per_lane))
+    cpus = have.get("CPU", 0.0)
+    if not config.use_gpu:
+        return max(1, int(cpus // CPUS_PER_CORE // config.cpus_per_lane // config.workers_per_lane))
+    on_gpus = num_parts(have.get("GPU", 0.0), config.gpus_per_lane) // config.workers_per_lane
+    if config.lanes_per_gpu > 1:
+        on_gpus = min(on_gpus, int(cpus // config.cpus_per_lane))
+    return max(1, on_gpus)
 
 
 def nodes_that_stay() -> dict[str, dict[str, float]]:
@@ -115,7 +119,7 @@ def roomiest(
     """
     used = Counter(taken)
     room = {
-        node: min(have.get(name, 0.0) // amount for name, amount in need.items() if amount)
+        node: min(num_parts(have.get(name, 0.0), own) for name, own in need.items() if own)
         - used[node]
         for node, have in nodes.items()
     }

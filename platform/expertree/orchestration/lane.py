@@ -22,7 +22,7 @@ from expertree.orchestration.metrics import lane_metrics
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.runner import describe_error
 from expertree.repeating import repeating
-from expertree.scheduling.dispatcher import LaneIdentity
+from expertree.scheduling.dispatcher import LaneIdentity, Order
 from expertree.scheduling.tasks import TrainingTask
 from expertree.scheduling.work import Work
 from expertree.storage import Storage
@@ -129,7 +129,7 @@ def run_task(
             _unpack(task).run(pulse.on_progress, workers)
     except PausedError:
         ray.get(dispatcher.release.remote(tenant, task.key))
-        return False
+        return pulse.is_wanted
     except HeldError as error:
         ray.get(dispatcher.postpone.remote(tenant, task.key, str(error)))
     except LeaseLostError:
@@ -163,7 +163,7 @@ class _Pulse:
         self._tenant, self._dispatcher, self._key = tenant, dispatcher, key
         self._may_pause = may_pause
         self._progress: Mapping[str, Any] = {}
-        self._lost, self._leaves = threading.Event(), threading.Event()
+        self._lost, self._leaves, self._wanted = (threading.Event() for _ in range(3))
         self._metrics = lane_metrics(tenant.lane)
 
     def on_progress(self, progress: Mapping[str, Any]) -> None:
@@ -172,6 +172,13 @@ class _Pulse:
             raise LeaseLostError(f"{self._tenant.lane} (process {os.getpid()}) lost {self._key}")
         if self._leaves.is_set():
             raise PausedError(f"{self._tenant.lane}: its node {self._tenant.node} goes away")
+        if self._wanted.is_set():
+            raise PausedError(f"{self._tenant.lane}: another lane ends {self._key} sooner")
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether another lane waits for the task, and nothing keeps this one from the next."""
+        return self._wanted.is_set() and not self._leaves.is_set()
 
     def beat(self) -> None:
         """Send one report; a dispatcher that is out of reach does not stop the training.
@@ -182,12 +189,14 @@ class _Pulse:
         self._metrics.record()
         try:
             beat = self._dispatcher.heartbeat.remote(self._tenant, self._key, self._progress)
-            is_held = ray.get(beat, timeout=30)
+            order: Order = ray.get(beat, timeout=30)
         except RayTaskError:
             raise
         except RayError:
             return
-        if not is_held:
+        if order is Order.STOP:
             self._lost.set()
         elif self._may_pause and is_leaving():
             self._leaves.set()
+        elif self._may_pause and order is Order.GIVE_BACK:
+            self._wanted.set()

@@ -5,9 +5,10 @@ of seconds; a tree has tens of experts. So each lane is one Ray Train run whose 
 after task from a dispatcher until none is left. Isolation stays: a task writes only its own
 directory, an error fails that task alone, a worker that dies is restarted and goes on from the
 task's last checkpoint, and a lane that is lost with its node loses its lease to another lane. Where
-a node is announced to be taken away, its lane leaves a checkpoint, gives its task back and ends. As
-long as there is work, lanes that ended are replaced, and a node that joins gets lanes of its own. A
-node starts few lanes at a time, since each imports for seconds: the first train meanwhile.
+a node is announced to be taken away, its lane leaves a checkpoint, gives its task back and ends.
+Where a faster lane is idle, a slow one does so too and goes on with another task. As long as there
+is work, lanes that ended are replaced, and a node that joins gets lanes of its own. A node starts
+few lanes at a time, since each imports for seconds: the first train meanwhile.
 """
 
 import contextlib
@@ -29,7 +30,8 @@ from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.runner import OnStatus, check_status
 from expertree.scheduling.budget import Budget
 from expertree.scheduling.dispatcher import NAMESPACE, Dispatcher, TrainingStatus
-from expertree.scheduling.schedule import State
+from expertree.scheduling.moves import MOVE_S
+from expertree.scheduling.states import State
 from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 
@@ -208,11 +210,13 @@ def open_lanes(
         name: Name by which others find the dispatcher, in `NAMESPACE`; None for no name.
     """
     named = {} if name is None else {"name": name, "namespace": NAMESPACE}
+    # Several workers would have to give a task back at the same step.
+    move_s = MOVE_S if config.workers_per_lane == 1 else None
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     dispatcher: Handle = (
         ray.remote(Dispatcher)
         .options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000, **named)
-        .remote(pack(tasks), config.lease_s, config.max_attempts, budget)
+        .remote(pack(tasks), config.lease_s, config.max_attempts, budget, move_s)
     )
     pool = LanePool(dispatcher, config, directory)
     try:

@@ -10,7 +10,7 @@ from ray.util import metrics
 
 from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.estimate import seconds_left
-from expertree.scheduling.schedule import State
+from expertree.scheduling.states import State
 from expertree.traffic import Traffic, traffic
 
 

@@ -7,6 +7,22 @@ from typing import Literal
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
+_LEAST_SHARE = 1e-4
+"""The smallest share of a resource that Ray counts."""
+
+
+def num_parts(num_whole: float, amount: float) -> int:
+    """Return how many times an amount of something fits into whole ones of it.
+
+    Args:
+        num_whole: How many there are, such as a node's GPUs.
+        amount: A whole number of them, or a fraction of one; a fraction lies within one of them.
+    """
+    if amount >= 1:
+        return int(num_whole // amount)
+    return int(num_whole) * int(1 / amount + _LEAST_SHARE)
+
+
 def _check_owner(name: str | None) -> None:
     if name is not None and not _NAME.fullmatch(name):
         raise ValueError(
@@ -31,7 +47,9 @@ class ClusterConfig:
         num_lanes: Networks trained at once; None takes as many as the resources allow.
         workers_per_lane: Processes that train one network together, each on a share of every batch.
         cpus_per_lane: CPUs that each worker of a lane reserves.
-        gpus_per_lane: GPUs that each worker of a lane reserves when `use_gpu` is set.
+        gpus_per_lane: GPUs that each worker of a lane reserves when `use_gpu` is set: a whole
+            number or, for lanes of one worker that share a GPU, a fraction. Nothing keeps a lane to
+            its fraction of the memory.
         owner: Name of the job: what it makes is held in this name, and a later start of the same
             name takes over from one that still runs. Null for a name that no other has.
         lease_s: Seconds of silence after which a lane loses its task to another one.
@@ -55,7 +73,7 @@ class ClusterConfig:
     num_lanes: int | None = None
     workers_per_lane: int = 1
     cpus_per_lane: int = 1
-    gpus_per_lane: int = 1
+    gpus_per_lane: float = 1.0
     owner: str | None = None
     lease_s: float = 30.0
     max_attempts: int = 3
@@ -66,9 +84,10 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a number out of range, or cluster settings with `runner=local`."""
-        for name in ("workers_per_lane", "cpus_per_lane", "gpus_per_lane", "max_attempts"):
+        for name in ("workers_per_lane", "cpus_per_lane", "max_attempts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self._check_gpus()
         for name in ("num_cores", "num_lanes"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1 or null, got {getattr(self, name)}")
@@ -85,13 +104,31 @@ class ClusterConfig:
                 f"max_device_hours must be positive or null, got {self.max_device_hours}"
             )
 
+    def _check_gpus(self) -> None:
+        gpus = float(self.gpus_per_lane)
+        if not (_LEAST_SHARE <= gpus <= 1 or (gpus > 1 and gpus.is_integer())):
+            raise ValueError(
+                f"gpus_per_lane must be a fraction of 1, at least {_LEAST_SHARE:g}, or a whole "
+                f"number, got {gpus:g}"
+            )
+        if gpus < 1 < self.workers_per_lane:
+            raise ValueError(
+                f"workers of one lane need a GPU each (NCCL refuses to share one): with "
+                f"workers_per_lane={self.workers_per_lane} give gpus_per_lane=1, got {gpus:g}"
+            )
+
+    @property
+    def lanes_per_gpu(self) -> int:
+        """Number of lanes that share a GPU; 1 where a lane holds one or more."""
+        return num_parts(1, self.gpus_per_lane) if self.gpus_per_lane < 1 else 1
+
     @property
     def starts_dashboard(self) -> bool:
         """Whether a private cluster gets Ray's dashboard."""
         return self.workers_per_lane > 1 if self.dashboard is None else self.dashboard
 
     @property
-    def devices_per_lane(self) -> int:
+    def devices_per_lane(self) -> float:
         """Number of GPUs that a lane holds, or of CPUs where it uses no GPU."""
         each = self.gpus_per_lane if self.use_gpu else self.cpus_per_lane
         return each * self.workers_per_lane

@@ -163,7 +163,27 @@ def _lines(plans: Sequence[ExpertPlan], config: BuildConfig) -> Iterator[str]:
         )
         yield from _cost_lines(simulated, config.cluster)
     most = max((_bytes_of(plan) for plan in missing), default=0)
-    yield f"memory   {most / 2**20:,.0f} MiB a lane for weights and optimiser, and activations"
+    yield memory_line(most, config.cluster)
+
+
+def memory_line(num_bytes: int, cluster: ClusterConfig) -> str:
+    """Say what a lane needs, and what those that share a GPU need together.
+
+    Args:
+        num_bytes: Bytes of weights and optimiser of the largest network.
+        cluster: Settings of lanes.
+    """
+    line = (
+        f"memory   {num_bytes / 2**20:,.0f} MiB a lane for weights and optimiser, and activations"
+    )
+    lanes = cluster.lanes_per_gpu
+    if cluster.use_gpu and lanes > 1:
+        line += (
+            f"; {lanes} lanes share a GPU (cluster.gpus_per_lane={cluster.gpus_per_lane:g}): "
+            f"{lanes * num_bytes / 2**20:,.0f} MiB, {lanes} times the activations, and CUDA's own "
+            "part of each process"
+        )
+    return line
 
 
 def _cost_lines(simulated: Simulated, config: ClusterConfig) -> Iterator[str]:
@@ -218,7 +238,7 @@ def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
     if config.reference is not None:
         yield f"paper    {config.reference}"
     most = training_bytes(size, size, config.experts.recipe)
-    yield f"memory   {most / 2**20:,.0f} MiB a lane for weights and optimiser, and activations"
+    yield memory_line(most, config.cluster)
     stored = stored_bytes(config, num_networks=sum(groups) + len(compared))
     yield f"disk     about {stored / 2**30:,.3g} GiB for the store: patches and weights"
 

@@ -17,7 +17,7 @@ from expertree.progress import ExpertState, ProgressView, Snapshot, StageState, 
 from expertree.repeating import repeating
 from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.estimate import seconds_left
-from expertree.scheduling.schedule import Attempt, TaskStatus
+from expertree.scheduling.states import Attempt, TaskStatus
 from expertree.status import EVENTS, EVERY_S, RunKind, write_progress
 from expertree.storage import Storage
 

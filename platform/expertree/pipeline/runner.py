@@ -22,7 +22,8 @@ from expertree.errors import (
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.scheduling.budget import Budget
 from expertree.scheduling.dispatcher import TrainingStatus, status_of
-from expertree.scheduling.schedule import Schedule, State
+from expertree.scheduling.schedule import Schedule
+from expertree.scheduling.states import State
 from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import FileRecord, Storage
 

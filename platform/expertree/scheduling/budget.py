@@ -12,12 +12,12 @@ class Budget:
 
     Attributes:
         device_hours: The cap, in device hours.
-        devices_per_lane: Number of devices that a lane holds.
+        devices_per_lane: Number of devices that a lane holds, or its fraction of one.
         rates: Samples per second of a lane by kind of task, for the kinds whose speed is known.
     """
 
     device_hours: float
-    devices_per_lane: int
+    devices_per_lane: float
     rates: Mapping[str, float]
 
     @property
@@ -35,6 +35,6 @@ class Budget:
         )
 
 
-def device_hours(lane_s: float, devices_per_lane: int) -> float:
+def device_hours(lane_s: float, devices_per_lane: float) -> float:
     """Convert seconds of lane time to device hours."""
     return lane_s * devices_per_lane / _SECONDS_AN_HOUR

@@ -6,12 +6,14 @@ passes on each task's work as packed bytes.
 
 import asyncio
 import dataclasses
+import enum
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expertree.scheduling.budget import Budget
-from expertree.scheduling.schedule import Attempt, Schedule, TaskStatus
+from expertree.scheduling.schedule import Schedule
+from expertree.scheduling.states import Attempt, TaskStatus
 from expertree.scheduling.tasks import TrainingTask
 
 POLL_S = 0.25
@@ -37,6 +39,16 @@ def status_of(schedule: Schedule) -> TrainingStatus:
     return TrainingStatus(
         tasks=schedule.status(), history=list(schedule.history), finished=schedule.finished
     )
+
+
+class Order(enum.StrEnum):
+    """What a lane shall do with its task."""
+
+    GO_ON = "go on"
+    GIVE_BACK = "give back"
+    """Leave a checkpoint and release the task: another lane goes on with it."""
+    STOP = "stop"
+    """Stop at once: the lane has lost the task."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,14 +79,19 @@ class Dispatcher:
         lease_s: float,
         max_attempts: int,
         budget: Budget | None = None,
+        move_s: float | None = None,
     ) -> None:
-        self._schedule = Schedule(tasks, lease_s=lease_s, max_attempts=max_attempts, budget=budget)
+        self._schedule = Schedule(
+            tasks, lease_s=lease_s, max_attempts=max_attempts, budget=budget, move_s=move_s
+        )
         self._incarnations: dict[str, str] = {}
         self._asked_s: dict[str, float] = {}
         self._closed = False
 
     async def lease(self, tenant: LaneIdentity) -> TrainingTask | None:
         """Wait for a task for the lane and return it; None tells the calling process to end."""
+        if self._incarnations.get(tenant.lane) != tenant.incarnation:
+            self._schedule.forget_speed(tenant.lane)
         self._incarnations[tenant.lane] = tenant.incarnation
         self._asked_s[tenant.lane] = time.time()
         while not self._closed:
@@ -95,11 +112,15 @@ class Dispatcher:
         """Forget queued tasks and return their keys; see `Schedule.withdraw`."""
         return self._schedule.withdraw(keys)
 
-    async def heartbeat(self, tenant: LaneIdentity, key: str, progress: Mapping[str, Any]) -> bool:
-        """Note that a lane is alive; return False if it must stop its task."""
-        return self._is_current(tenant) and self._schedule.heartbeat(
-            tenant.lane, key, time.time(), progress
-        )
+    async def heartbeat(self, tenant: LaneIdentity, key: str, progress: Mapping[str, Any]) -> Order:
+        """Note that a lane is alive and its newest progress; return what it shall do."""
+        now = time.time()
+        if not (
+            self._is_current(tenant) and self._schedule.heartbeat(tenant.lane, key, now, progress)
+        ):
+            return Order.STOP
+        wanted = self._schedule.is_wanted(tenant.lane, key, now)
+        return Order.GIVE_BACK if wanted else Order.GO_ON
 
     async def finish(self, tenant: LaneIdentity, key: str) -> None:
         """Mark a task as done, whichever process reports it."""

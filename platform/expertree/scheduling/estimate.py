@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from expertree.scheduling.dispatcher import TrainingStatus
-from expertree.scheduling.schedule import State, TaskStatus
 from expertree.scheduling.simulation import bound_s
+from expertree.scheduling.states import State, TaskStatus
 from expertree.scheduling.tasks import TrainingTask
 
 

@@ -2,15 +2,17 @@
 
 Lanes (workers that train one network after the other) lease tasks, report while they run, and hand
 in the outcome. A lane that dies says nothing; its lease runs out, and the task goes to the next
-lane that asks, which continues from the task's last checkpoint.
+lane that asks, which continues from the task's last checkpoint. Where lanes differ in speed, a slow
+one leaves the last tasks to faster ones, and gives back what a faster one that is idle ends sooner.
 """
 
 import dataclasses
-import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from expertree.scheduling.budget import Budget
+from expertree.scheduling.moves import Load, Moves
+from expertree.scheduling.states import Attempt, Entry, State, TaskStatus
 from expertree.scheduling.tasks import TrainingTask, critical_path
 
 _TRIAL_S = 60.0
@@ -26,71 +28,6 @@ _HELD_S = 10.0
 """Seconds before a task that another job does is looked at again."""
 
 
-class State(enum.StrEnum):
-    """The state of a task."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
-    """One lease of a task, for the timeline.
-
-    Times are Unix seconds; `outcome` is None while it runs, then `done`, `failed`, `lost`, `moved`
-    (when the machine was to be taken away) or `held` (when another job was doing it); `node` names
-    the machine.
-    """
-
-    key: str
-    lane: str
-    node: str
-    number: int
-    start: float
-    end: float | None = None
-    outcome: str | None = None
-    error: str | None = None
-
-
-@dataclasses.dataclass(kw_only=True, slots=True)
-class _Entry:
-    task: TrainingTask
-    state: State = State.QUEUED
-    lane: str = ""
-    seen: float = 0.0
-    attempts: int = 0
-    held: int = 0
-    failures: int = 0
-    furthest: float = 0.0
-    rests_until: float = 0.0
-    first_report: tuple[float, float] | None = None
-    progress: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    error: str | None = None
-
-    @property
-    def samples(self) -> float:
-        """The number of samples that the task has seen, by its last report."""
-        return float(self.progress.get("samples", 0.0))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TaskStatus:
-    """The state of a task in a snapshot; `kind` and `after` are those of `TrainingTask`."""
-
-    key: str
-    label: str
-    state: State
-    lane: str
-    attempts: int
-    cost: float
-    progress: Mapping[str, Any]
-    error: str | None
-    kind: str = ""
-    after: tuple[str, ...] = ()
-
-
 class Schedule:
     """The queue of one group of tasks.
 
@@ -102,6 +39,8 @@ class Schedule:
             pass. So long trainings survive any number of those.
         budget: A cap on what all tasks may cost. Of a kind of unknown speed, only one task runs at
             first; its first minute gives the speed.
+        move_s: Seconds that moving a running task to another lane costs; None if lanes cannot give
+            one back.
     """
 
     def __init__(
@@ -111,8 +50,10 @@ class Schedule:
         lease_s: float = 30.0,
         max_attempts: int = 3,
         budget: Budget | None = None,
+        move_s: float | None = None,
     ) -> None:
-        self._entries = {task.key: _Entry(task=task) for task in tasks}
+        self._moves = None if move_s is None else Moves(move_s)
+        self._entries = {task.key: Entry(task=task) for task in tasks}
         self._lease_s = lease_s
         self._max_attempts = max_attempts
         self._budget = budget
@@ -128,7 +69,7 @@ class Schedule:
         for task in tasks:
             known = self._entries.get(task.key)
             if known is None or known.state is State.FAILED:
-                self._entries[task.key] = _Entry(task=task)
+                self._entries[task.key] = Entry(task=task)
         self._urgency = self._urgencies()
 
     def withdraw(self, keys: Iterable[str]) -> list[str]:
@@ -154,20 +95,23 @@ class Schedule:
         """Give a lane its next task, the one that starts the longest chain; None if none is ready.
 
         Tasks with `is_urgent` come before all others. A lane that asks while it holds a task has
-        been restarted, so that task is given up first.
+        been restarted, so that task is given up first. A slow lane gets none of the last tasks that
+        faster ones will end sooner; an idle one may have to wait until another gives its task back.
         """
-        for entry in self._entries.values():
-            if entry.state is State.RUNNING and entry.lane == lane:
-                self._give_up(entry, now, "the worker was restarted")
+        for held in self._entries.values():
+            if held.state is State.RUNNING and held.lane == lane:
+                self._give_up(held, now, "the worker was restarted")
         self.expire(now)
         ready = [e for e in self._entries.values() if self._ready(e, now)]
         ready = self._affordable(ready, now)
-        if not ready:
+        ready.sort(key=self._order, reverse=True)
+        moves, first = self._moves, next(iter(ready), None)
+        entry = first if moves is None else self._pick(moves, lane, ready, now)
+        if entry is None:
             return None
-        entry = max(ready, key=lambda e: (e.task.is_urgent, self._urgency[e.task.key], e.task.key))
         entry.state, entry.lane, entry.seen = State.RUNNING, lane, now
         entry.attempts += 1
-        entry.first_report = None
+        entry.first_report, entry.samples_per_s = None, 0.0
         self.history.append(
             Attempt(key=entry.task.key, lane=lane, node=node, number=entry.attempts, start=now)
         )
@@ -186,13 +130,28 @@ class Schedule:
         entry.seen = now
         if progress:
             entry.progress = dict(progress)
+            entry.samples_per_s = float(progress.get("samples_per_s") or 0.0)
+            if self._moves is not None:
+                self._moves.note(lane, entry.task.kind, entry.samples_per_s)
             self._learn_rate(entry, now)
         return entry.state is State.RUNNING
 
+    def is_wanted(self, lane: str, key: str, now: float) -> bool:
+        """Return whether a lane should give its task back, as an idle one would end it sooner."""
+        if self._moves is None or self._held(lane, key) is None:
+            return False
+        return self._moves.wisher_of(key, now) is not None
+
+    def forget_speed(self, lane: str) -> None:
+        """Forget how fast a lane was: another process has its name now."""
+        if self._moves is not None:
+            self._moves.forget(lane)
+
     def release(self, lane: str, key: str, now: float) -> None:
-        """Queue a task anew whose lane's machine is taken away; this is no failure of the task."""
+        """Queue a task anew that its lane gives back; this is no failure of the task."""
         entry = self._held(lane, key)
         if entry is not None:
+            entry.num_moves += self.is_wanted(lane, key, now)
             self._close(entry, now, "moved")
             entry.state, entry.lane = State.QUEUED, ""
 
@@ -257,7 +216,7 @@ class Schedule:
             for e in self._entries.values()
         ]
 
-    def _held(self, lane: str, key: str) -> _Entry | None:
+    def _held(self, lane: str, key: str) -> Entry | None:
         """Return the task if this lane holds it; else None, as for one that was withdrawn."""
         entry = self._entries.get(key)
         is_held = entry is not None and entry.state is State.RUNNING and entry.lane == lane
@@ -266,13 +225,65 @@ class Schedule:
     def _urgencies(self) -> dict[str, float]:
         return critical_path([entry.task for entry in self._entries.values()])
 
-    def _ready(self, entry: _Entry, now: float) -> bool:
+    def _ready(self, entry: Entry, now: float) -> bool:
         if entry.state is not State.QUEUED or now < entry.rests_until:
             return False
         needed = [self._entries[key] for key in entry.task.after if key in self._entries]
         return all(other.state is State.DONE for other in needed)
 
-    def _affordable(self, ready: list[_Entry], now: float) -> list[_Entry]:
+    def _pick(self, moves: Moves, lane: str, ready: Sequence[Entry], now: float) -> Entry | None:
+        """Return the ready task that a lane gets, if any; else it may wait for one that runs."""
+        moves.asks(lane, now)
+        entry = self._pick_ready(moves, lane, ready, now)
+        if entry is None:
+            moves.wish(lane, self._running(), now)
+        else:
+            moves.begins(lane)
+        return entry
+
+    def _pick_ready(
+        self, moves: Moves, lane: str, ready: Sequence[Entry], now: float
+    ) -> Entry | None:
+        wishers = {e.task.key: moves.wisher_of(e.task.key, now) for e in ready}
+        free = [e for e in ready if wishers[e.task.key] in (None, lane)]
+        if not free or free[0].task.is_urgent:
+            return next(iter(free), None)
+        wish = next((e for e in free if wishers[e.task.key] == lane), None)
+        if wish is not None:
+            return wish
+        running, key = self._running(), free[0].task.key
+        if self._is_ending(ready):
+            picked = moves.pick(lane, [self._load(e) for e in free], running, now)
+            if picked is None:
+                return None
+            key = picked
+        queued = [self._load(e) for e in self._entries.values() if e.state is State.QUEUED]
+        entry = self._entries[key]
+        return None if moves.swap(lane, self._load(entry), queued, running, now) else entry
+
+    def _order(self, entry: Entry) -> tuple[bool, float, str]:
+        return entry.task.is_urgent, self._urgency[entry.task.key], entry.task.key
+
+    def _is_ending(self, ready: Sequence[Entry]) -> bool:
+        """Return whether no tasks will be ready but those that are."""
+        queued = sum(e.state is State.QUEUED for e in self._entries.values())
+        return queued == len(ready)
+
+    def _running(self) -> list[Load]:
+        return [self._load(e) for e in self._entries.values() if e.state is State.RUNNING]
+
+    def _load(self, entry: Entry) -> Load:
+        return Load(
+            key=entry.task.key,
+            kind=entry.task.kind,
+            samples=max(entry.task.cost - entry.samples, 0.0),
+            behind=self._urgency[entry.task.key] - entry.task.cost,
+            lane=entry.lane,
+            samples_per_s=entry.samples_per_s,
+            num_moves=entry.num_moves,
+        )
+
+    def _affordable(self, ready: list[Entry], now: float) -> list[Entry]:
         """Return the ready tasks that the budget allows.
 
         If it allows none, and nothing runs any more, they all fail.
@@ -301,12 +312,12 @@ class Schedule:
     def _spent_s(self, now: float) -> float:
         return sum((now if a.end is None else a.end) - a.start for a in self.history)
 
-    def _left_s(self, entry: _Entry) -> float | None:
+    def _left_s(self, entry: Entry) -> float | None:
         """Return the expected seconds until a task is done; None if its speed is not known."""
         rate = self._rates.get(entry.task.kind)
         return None if rate is None else max(entry.task.cost - entry.samples, 0.0) / rate
 
-    def _learn_rate(self, entry: _Entry, now: float) -> None:
+    def _learn_rate(self, entry: Entry, now: float) -> None:
         """Learn a kind's speed from a running task; fail the task if its cost is too high."""
         if self._budget is None or entry.task.kind in self._rates:
             return
@@ -322,12 +333,12 @@ class Schedule:
             self._close(entry, now, "failed", error=entry.error)
             self._fail_for_good(entry)
 
-    def _give_up(self, entry: _Entry, now: float, reason: str) -> None:
+    def _give_up(self, entry: Entry, now: float, reason: str) -> None:
         self._close(entry, now, "lost", error=reason)
         entry.error = reason
         self._try_again(entry)
 
-    def _try_again(self, entry: _Entry) -> None:
+    def _try_again(self, entry: Entry) -> None:
         """Queue a task anew, unless it has failed too often without getting any further."""
         if entry.samples > entry.furthest:
             entry.furthest = entry.samples
@@ -338,7 +349,7 @@ class Schedule:
         else:
             self._fail_for_good(entry)
 
-    def _fail_for_good(self, entry: _Entry) -> None:
+    def _fail_for_good(self, entry: Entry) -> None:
         entry.state = State.FAILED
         for other in self._entries.values():
             if entry.task.key in other.task.after and other.state is State.QUEUED:
@@ -346,7 +357,7 @@ class Schedule:
                 self._fail_for_good(other)
 
     def _close(
-        self, entry: _Entry, now: float, outcome: str, *, lane: str = "", error: str | None = None
+        self, entry: Entry, now: float, outcome: str, *, lane: str = "", error: str | None = None
     ) -> None:
         for index in range(len(self.history) - 1, -1, -1):
             attempt = self.history[index]

@@ -5,6 +5,7 @@ Serve itself silently drops keys of its autoscaling that it does not know. Here 
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 from expertree.errors import ConfigError
 from expertree.hierarchy import Tree
@@ -120,9 +121,9 @@ class PoolConfig(Replicas):
     experts that no other pool holds."""
 
     max_experts: int | None = None
-    """Experts that a replica keeps in memory, the most recently used; a request goes to a replica
-    that has its expert. Null loads all of them at the start. Meant for experts that are seldom
-    used."""
+    """Experts that a replica keeps in memory: the likeliest at its start, then the most recently
+    used. A request goes to a replica that has its expert; one that nobody has is read beside the
+    work on others. Null loads all of them at the start. Meant for experts that are seldom used."""
 
     batch_size: int = 1
     """Tiles of one expert and size that go through the network together. On a CPU more than one
@@ -235,6 +236,17 @@ def place_experts(tree: Tree, pools: tuple[PoolConfig, ...]) -> dict[int, str]:
     if empty:
         raise ConfigError(f"pool '{empty[0]}' would hold no expert; leave it out")
     return placed
+
+
+def likeliest_first(tree: Tree, experts: Iterable[int]) -> list[int]:
+    """Order experts by how likely an image needs them: by the training samples of their nodes.
+
+    All levels count alike, since only images tell how sure the routers will be.
+    """
+    num_samples = dict.fromkeys(tree.experts(), 0)
+    for node in tree.nodes:
+        num_samples[tree.expert_of(node.index)] += node.num_samples
+    return sorted(experts, key=lambda expert: (-num_samples[expert], expert))
 
 
 def _owner(tree: Tree, node: int, owners: dict[int, str]) -> str | None:

@@ -10,6 +10,7 @@ from expertree.studies.routing import RoutingConfig, study_routing
 from expertree.studies.shift import ShiftConfig, study_shift
 from expertree.studies.silhouette import SilhouetteConfig, study_silhouettes
 from expertree.studies.tables import Rows, Table, write_tables
+from expertree.studies.whole import WholeConfig, study_whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,7 @@ class StudyConfig:
     silhouette: SilhouetteConfig = SilhouetteConfig()
     routing: RoutingConfig = RoutingConfig()
     shift: ShiftConfig = ShiftConfig()
+    whole: WholeConfig = WholeConfig()
 
     def __post_init__(self) -> None:
         """Raise ConfigError unless the study exists."""
@@ -38,6 +40,7 @@ STUDIES: dict[str, Callable[[StudyConfig, Rows], tuple[Table, ...]]] = {
     "shift": lambda config, rows: study_shift(config.shift, rows),
     "accuracy": lambda config, rows: study_accuracy(config.accuracy, rows),
     "silhouette": lambda config, rows: study_silhouettes(config.silhouette, rows),
+    "whole": lambda config, rows: study_whole(config.whole, rows),
 }
 
 

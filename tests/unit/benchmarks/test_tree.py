@@ -3,7 +3,7 @@
 import pytest
 
 from expertree.benchmarks.tree import first_starts, gaps, on_paper
-from expertree.scheduling.schedule import Attempt
+from expertree.scheduling.states import Attempt
 
 
 def attempt(lane: str, start: float, end: float | None) -> Attempt:

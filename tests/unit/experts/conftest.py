@@ -1,11 +1,16 @@
 """Small patch tables, sharded into files in several ways; each network in turn."""
 
+import functools
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from expert_jobs import JOB
 from expertree.degradation.recipe import draw_recipe
+from expertree.experts.patches import read_patches
+from expertree.experts.training import train_expert
 from expertree.images.io import encode_png
 from expertree.storage import Storage
 from networks import TINY
@@ -93,3 +98,45 @@ def table():
 @pytest.fixture
 def files(storage, table):
     return write_shards(storage, table, 3)
+
+
+@pytest.fixture(scope="session")
+def same_table(tmp_path_factory):
+    """A table like each test's own, and its files; tests only read it."""
+    table = Storage.open(tmp_path_factory.mktemp("same-table"))
+    return table, write_shards(table, patch_table(20), 3)
+
+
+@pytest.fixture
+def patches(same_table):
+    return read_patches(*same_table)
+
+
+@pytest.fixture
+def train(tmp_path, patches, monkeypatch):
+    """Train into a directory of that name; a report after each step, not after each second."""
+    monkeypatch.setattr("expertree.training.loop._SECONDS_BETWEEN_REPORTS", 0.0)
+
+    def run(name, job=JOB, on_progress=None, part=None):
+        directory = Storage.open(tmp_path / name)
+        result = train_expert(
+            job, patches=patches, directory=directory, on_progress=on_progress, part=part
+        )
+        return directory, result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def undisturbed(same_table, tmp_path_factory):
+    """The directory of what a job gives, trained once; tests only read it."""
+    folder = Storage.open(tmp_path_factory.mktemp("undisturbed"))
+
+    @functools.cache
+    def trained(job, look):
+        directory = folder.sub(f"{job.key}-{job.fingerprint}")
+        train_expert(job, patches=read_patches(*same_table, look=look), directory=directory)
+        return directory
+
+    trained(JOB, None)  # before any test changes what a training meets
+    return lambda job=JOB, look=None: trained(job, look)

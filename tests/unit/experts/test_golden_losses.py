@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from expertree.experts.backbones import BackboneConfig
-from expertree.experts.patches import PairedPatches, read_patches
+from expertree.experts.patches import PairedPatches
 from expertree.experts.recipe import ExpertJob, RecipeConfig
 from expertree.experts.training import train_expert
 from expertree.storage import Storage
@@ -29,11 +29,6 @@ def machine() -> str:
     }
     of = [fields.get(name, "") for name in ("model name", "model", "stepping", "cache size")]
     return f"{', '.join(of)}, {torch.backends.cpu.get_cpu_capability()}, {torch.__version__}"
-
-
-@pytest.fixture
-def patches(storage: Storage, files: list[str]) -> PairedPatches:
-    return read_patches(storage, files)
 
 
 def test_the_losses_of_the_first_steps_are_those_of_before(

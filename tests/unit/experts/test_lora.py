@@ -7,11 +7,11 @@ import pytest
 import safetensors.torch
 import torch
 
+from expert_jobs import StoppedError, stop_after
 from expertree.config import fingerprint
 from expertree.errors import ArtefactError
 from expertree.experts.adapter import AdapterConfig, adapter_shapes
 from expertree.experts.backbones.nafnet import NAFNetConfig
-from expertree.experts.patches import read_patches
 from expertree.experts.published import PublishedWeights
 from expertree.experts.recipe import ExpertJob, RecipeConfig
 from expertree.experts.scoring import score_expert
@@ -31,20 +31,22 @@ ROOT_JOB = ExpertJob(
 )
 
 
-class StoppedError(Exception):
-    """Stands for a kill."""
-
-
 @pytest.fixture
-def patches(storage, files):
-    return read_patches(storage, files)
+def root(undisturbed):
+    return undisturbed(ROOT_JOB)
 
 
-@pytest.fixture
-def root(tmp_path, patches):
-    directory = Storage.open(tmp_path / "root")
-    train_expert(ROOT_JOB, patches=patches, directory=directory)
-    return directory
+def adapter_job(root, **changes):
+    job = ExpertJob(
+        key="a",
+        backbone=ROOT_JOB.backbone,
+        recipe=dataclasses.replace(RECIPE, learning_rate=1e-2),
+        num_samples=60,
+        seed=7,
+        init=root.uri,
+        adapter=AdapterConfig(),
+    )
+    return dataclasses.replace(job, **changes)
 
 
 @pytest.fixture
@@ -53,33 +55,31 @@ def train(tmp_path, patches, root, monkeypatch):
     monkeypatch.setattr("expertree.training.loop._SECONDS_BETWEEN_REPORTS", 0.0)
 
     def run(name, on_progress=None, **changes):
-        job = ExpertJob(
-            key=name,
-            backbone=ROOT_JOB.backbone,
-            recipe=dataclasses.replace(RECIPE, learning_rate=1e-2),
-            num_samples=60,
-            seed=7,
-            init=root.uri,
-            adapter=AdapterConfig(),
-        )
         directory = Storage.open(tmp_path / name)
-        job = dataclasses.replace(job, **changes)
+        job = adapter_job(root, **changes)
         train_expert(job, patches=patches, directory=directory, on_progress=on_progress)
         return directory
 
     return run
 
 
+@pytest.fixture
+def trained(undisturbed, root):
+    """The directory of an adapter that is trained once; tests only read it."""
+    return lambda **changes: undisturbed(adapter_job(root, **changes))
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """A trained adapter that a test may spoil."""
+    copied = Storage.open(tmp_path / "copy")
+    for name in trained().list_files():
+        copied.write_bytes(name, trained().read_bytes(name))
+    return copied
+
+
 def adapter_bytes(directory):
     return directory.read_bytes("adapter.safetensors")
-
-
-def stop_after(num_samples):
-    def on_progress(status):
-        if status["samples"] >= num_samples:
-            raise StoppedError
-
-    return on_progress
 
 
 def test_every_tensor_of_the_adapter_learns_and_the_root_stays_as_it_is(train, root):
@@ -97,8 +97,8 @@ def test_every_tensor_of_the_adapter_learns_and_the_root_stays_as_it_is(train, r
             assert not torch.equal(value, theirs[name]), name
 
 
-def test_what_opens_is_the_root_with_the_changes(train, root):
-    directory = train("a")
+def test_what_opens_is_the_root_with_the_changes(trained, root):
+    directory = trained()
     adapter, ours = read_adapter(directory), load_expert(directory, root=root)
     theirs = load_expert(root).state_dict()
     assert not ours.training
@@ -118,21 +118,21 @@ def test_an_adapter_improves_on_its_root(train, root, patches):
 
 @pytest.mark.parametrize("stops", [(7, 31), (29, 58)])
 @pytest.mark.parametrize("train_norms", [False, True])
-def test_stopped_and_resumed_equals_undisturbed_to_the_bit(train, stops, train_norms):
+def test_stopped_and_resumed_equals_undisturbed_to_the_bit(train, trained, stops, train_norms):
     adapter = AdapterConfig(rank=2, train_norms=train_norms)
-    undisturbed = train("undisturbed", adapter=adapter)
+    expected = trained(adapter=adapter)
     for stop in stops:
         with pytest.raises(StoppedError):
-            train("stopped", stop_after(stop), adapter=adapter, key="undisturbed")
-    resumed = train("stopped", adapter=adapter, key="undisturbed")
-    assert adapter_bytes(resumed) == adapter_bytes(undisturbed)
-    assert resumed.read_bytes("expert.json") == undisturbed.read_bytes("expert.json")
+            train("stopped", stop_after(stop), adapter=adapter)
+    resumed = train("stopped", adapter=adapter)
+    assert adapter_bytes(resumed) == adapter_bytes(expected)
+    assert resumed.read_bytes("expert.json") == expected.read_bytes("expert.json")
     files = ["adapter.safetensors", "expert.json", "log.json"]
     assert resumed.list_files() == files
 
 
-def test_the_card_names_the_adapter_and_its_root(train, root):
-    directory = train("a", adapter=AdapterConfig(rank=2))
+def test_the_card_names_the_adapter_and_its_root(trained, root):
+    directory = trained(adapter=AdapterConfig(rank=2))
     card = read_card(directory)
     assert card.adapter == AdapterConfig(rank=2)
     assert card.root is not None
@@ -142,25 +142,23 @@ def test_the_card_names_the_adapter_and_its_root(train, root):
     assert "adapter" not in root.read_json("expert.json")
 
 
-def test_an_adapter_without_its_root_says_which_it_needs(train):
-    with pytest.raises(ArtefactError, match="a is an adapter; open it with its root, expert root"):
-        load_expert(train("a"))
+def test_an_adapter_without_its_root_says_which_it_needs(trained):
+    with pytest.raises(ArtefactError, match=r"a-\w+ is an adapter; open .* root, expert root"):
+        load_expert(trained())
 
 
-def test_another_root_is_refused(train, tmp_path, patches):
-    directory = train("a")
-    other = Storage.open(tmp_path / "other")
-    job = dataclasses.replace(ROOT_JOB, key="other", seed=6)
-    train_expert(job, patches=patches, directory=other)
+def test_another_root_is_refused(trained, undisturbed):
+    directory = trained()
+    other = undisturbed(dataclasses.replace(ROOT_JOB, key="other", seed=6))
     with pytest.raises(ArtefactError, match=r"an adapter on expert root .*, which is expert other"):
         load_expert(directory, root=other)
     with pytest.raises(ArtefactError, match="is no adapter on"):
-        load_expert(directory, root=train("b"))
+        load_expert(directory, root=trained(adapter=AdapterConfig(rank=2)))
 
 
-def test_an_adapter_on_an_adapter_is_refused(train):
+def test_an_adapter_on_an_adapter_is_refused(train, trained):
     with pytest.raises(ArtefactError, match="a whole network is needed"):
-        train("b", init=train("a").uri)
+        train("b", init=trained().uri)
 
 
 def test_an_adapter_on_another_backbone_is_refused(train):
@@ -168,32 +166,29 @@ def test_an_adapter_on_another_backbone_is_refused(train):
         train("a", backbone=dataclasses.replace(ROOT_JOB.backbone, width=6))
 
 
-def test_a_damaged_adapter_is_refused(train, root):
-    directory = train("a")
-    data = bytearray(adapter_bytes(directory))
+def test_a_damaged_adapter_is_refused(copy, root):
+    data = bytearray(adapter_bytes(copy))
     data[-1] ^= 1
-    directory.write_bytes("adapter.safetensors", bytes(data))
+    copy.write_bytes("adapter.safetensors", bytes(data))
     with pytest.raises(ArtefactError, match=r"adapter\.safetensors is damaged"):
-        load_expert(directory, root=root)
+        load_expert(copy, root=root)
 
 
-def test_an_adapter_of_another_rank_than_its_card_says_is_refused(train, root):
-    directory = train("a")
-    card = directory.read_json("expert.json")
+def test_an_adapter_of_another_rank_than_its_card_says_is_refused(copy, root):
+    card = copy.read_json("expert.json")
     card["adapter"]["rank"] = 4
-    directory.write_bytes("expert.json", json.dumps(card).encode())
+    copy.write_bytes("expert.json", json.dumps(card).encode())
     with pytest.raises(ArtefactError, match=r"'.*lora_A' of shape .8, .* needs .4"):
-        load_expert(directory, root=root)
+        load_expert(copy, root=root)
 
 
 @pytest.mark.parametrize("field", ["adapter", "root"])
-def test_half_an_adapter_is_refused(train, root, field):
-    directory = train("a")
-    card = directory.read_json("expert.json")
+def test_half_an_adapter_is_refused(copy, root, field):
+    card = copy.read_json("expert.json")
     del card[field]
-    directory.write_json("expert.json", card)
+    copy.write_json("expert.json", card)
     with pytest.raises(ArtefactError, match="come together"):
-        load_expert(directory, root=root)
+        load_expert(copy, root=root)
 
 
 def test_an_adapter_needs_a_root():

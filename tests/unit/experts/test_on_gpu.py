@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from expert_jobs import StoppedError
 from expertree.experts.backbones import BACKBONES, build_backbone
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.batches import Batch
@@ -27,15 +28,6 @@ pytestmark = pytest.mark.gpu
 
 DEVICE = "cuda"
 RECIPE = RecipeConfig(batch_size=4, patch_px=16, fresh=False, checkpoint_every_samples=40)
-
-
-class StoppedError(Exception):
-    """Stands for a kill."""
-
-
-@pytest.fixture
-def patches(storage, files):
-    return read_patches(storage, files)
 
 
 def job_of(backbone, **recipe):

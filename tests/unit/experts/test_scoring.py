@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from expertree.experts.patches import read_patches
 from expertree.experts.scoring import score_expert, score_inputs
 from expertree.images.io import decode_u8, to_float, to_u8
 from expertree.images.metrics import psnr_rgb, psnr_y, ssim
@@ -20,11 +19,6 @@ class Darker(nn.Module):
 
     def forward(self, image):
         return image + self.offset
-
-
-@pytest.fixture
-def patches(storage, files):
-    return read_patches(storage, files)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])

@@ -1,11 +1,13 @@
 """What networks are told in training, and the phases of a training."""
 
 import dataclasses
+import functools
 import math
 
 import pytest
 import torch
 
+from expert_jobs import StoppedError, stop_after, weights
 from expertree.degradation.registry import REGISTRY
 from expertree.errors import TrainingError
 from expertree.experts.adapter import AdapterConfig
@@ -39,10 +41,7 @@ RECIPE = RecipeConfig(
 INFORMED = ["instructir", "lora_ir", "sler_ir"]
 
 
-class StoppedError(Exception):
-    """Stands for a kill."""
-
-
+@functools.cache
 def looking(dim):
     """Sees the mean and the spread of colours, repeated."""
 
@@ -83,8 +82,8 @@ def job(informed):
 
 
 @pytest.fixture
-def patches(storage, files, informed):
-    return read_patches(storage, files, look=looking(informed.told_dim))
+def patches(same_table, informed):
+    return read_patches(*same_table, look=looking(informed.told_dim))
 
 
 @pytest.fixture(autouse=True)
@@ -92,47 +91,33 @@ def _report_each_step(monkeypatch):
     monkeypatch.setattr("expertree.training.loop._SECONDS_BETWEEN_REPORTS", 0.0)
 
 
-def weights(directory):
-    return directory.read_bytes("expert.safetensors")
-
-
-def test_stopped_in_each_phase_and_resumed_equals_undisturbed_to_the_bit(job, patches, tmp_path):
+def test_stopped_in_each_phase_and_resumed_equals_undisturbed_to_the_bit(
+    job, patches, undisturbed, tmp_path
+):
     """Statistics of the network's own included, which lie in its weights' file."""
-
-    def run(name, stop=math.inf):
-        def on_progress(status):
-            if status["samples"] >= stop:
-                raise StoppedError
-
-        directory = Storage.open(tmp_path / name)
-        train_expert(job, patches=patches, directory=directory, on_progress=on_progress)
-        return directory
-
-    undisturbed = run("undisturbed")
+    directory = Storage.open(tmp_path / "stopped")
     for stop in (8, 14, 30, 51):
         with pytest.raises(StoppedError):
-            run("stopped", stop)
-    assert weights(run("stopped")) == weights(undisturbed)
+            train_expert(job, patches=patches, directory=directory, on_progress=stop_after(stop))
+    train_expert(job, patches=patches, directory=directory)
+    assert weights(directory) == weights(undisturbed(job, patches.look))
 
 
 def test_an_expert_that_is_told_learns_otherwise_and_its_card_says_by_what(
-    job, patches, storage, files, tmp_path
+    job, patches, undisturbed
 ):
-    told, alone = (Storage.open(tmp_path / name) for name in ("told", "alone"))
-    train_expert(job, patches=patches, directory=told)
     untold = dataclasses.replace(job, extractor=None)
-    train_expert(untold, patches=read_patches(storage, files), directory=alone)
+    told, alone = undisturbed(job, patches.look), undisturbed(untold)
     assert weights(told) != weights(alone)
     assert read_card(told).extractor == "x"
     assert read_card(alone).extractor is None
     assert job.fingerprint != untold.fingerprint
 
 
-def test_a_job_with_an_extractor_needs_one_who_looks(job, storage, files, tmp_path):
+def test_a_job_with_an_extractor_needs_one_who_looks(job, same_table, tmp_path):
+    unseeing, directory = read_patches(*same_table), Storage.open(tmp_path / "e")
     with pytest.raises(TrainingError, match="is told what /store/extractor/x sees"):
-        train_expert(
-            job, patches=read_patches(storage, files), directory=Storage.open(tmp_path / "e")
-        )
+        train_expert(job, patches=unseeing, directory=directory)
 
 
 def test_what_stands_still_in_a_phase_keeps_its_values_to_the_bit(job, patches, tmp_path):

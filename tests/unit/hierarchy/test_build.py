@@ -129,7 +129,7 @@ def test_a_sample_is_fitted_and_everything_is_assigned():
 def test_a_constant_dimension_does_no_harm():
     points, _ = make_blobs([20] * 4)
     points[:, 3] = 7.0
-    tree, _ = build_tree(points, HierarchyConfig(groups=(1, 4)), extractor="")
+    tree, _ = build_tree(points, HierarchyConfig(groups=(1, 4), metric="l2"), extractor="")
     assert tree.std[3] == 1.0
     assert np.isfinite(tree.centroids).all()
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
-from PIL import ImageOps, PngImagePlugin
+from PIL import ImageOps
 from skimage.metrics import peak_signal_noise_ratio
 
-from expertree.images.photo_file import Photo, notes_for, write_photo
+from expertree.images.photo_file import Photo, write_photo
 from photographs import (
     again,
     by_opencv,
     encoded,
-    matrix_profile,
+    exif_block,
     opened,
     photo_u8,
     photo_u16,
@@ -28,42 +28,6 @@ from photographs import (
 )
 
 LOSSLESS = ["png", "bmp", "tiff", "webp"]
-
-
-def exif_block(orientation: int | None = None, *, thumbnail: bool = False) -> bytes:
-    """A camera's EXIF, with prefix: maker, time, exposure, place, and a thumbnail if asked for."""
-    exif = PillowImage.Exif()
-    exif[0x010F] = "A maker"
-    if orientation is not None:
-        exif[0x0112] = orientation
-    exif[0x8769] = {
-        0x9003: "2024:05:06 07:08:09",
-        0x829A: 0.004,
-        0x927C: b"NOTE" + bytes(range(64)),
-        0xA002: 36,
-        0xA003: 24,
-    }
-    exif[0x8825] = {1: "N", 2: (52.0, 30.0, 12.5)}
-    block = exif.tobytes()
-    return with_thumbnail(block) if thumbnail else block
-
-
-def with_thumbnail(block: bytes) -> bytes:
-    """Append a second directory with a small JPEG."""
-    tiff = bytearray(block[6:])
-    order = "<" if tiff[:2] == b"II" else ">"
-    small = encoded(PillowImage.new("RGB", (8, 8), "red"), "JPEG")
-    (first,) = struct.unpack_from(f"{order}I", tiff, 4)
-    (count,) = struct.unpack_from(f"{order}H", tiff, first)
-    start = len(tiff)
-    struct.pack_into(f"{order}I", tiff, first + 2 + 12 * count, start)
-    entries = [(0x0103, 3, 6), (0x0201, 4, start + 2 + 36 + 4), (0x0202, 4, len(small))]
-    tiff += struct.pack(f"{order}H", len(entries))
-    for tag, kind, value in entries:
-        body = struct.pack(f"{order}HH" if kind == 3 else f"{order}I", *([value, 0][: 5 - kind]))
-        tiff += struct.pack(f"{order}HHI", tag, kind, 1) + body
-    tiff += struct.pack(f"{order}I", 0) + small
-    return block[:6] + bytes(tiff)
 
 
 def pixels_of(photo: Photo) -> np.ndarray:
@@ -204,82 +168,6 @@ def test_the_networks_change_is_what_is_written() -> None:
     np.testing.assert_array_equal(written, 255 - photo_u8())
 
 
-@pytest.mark.parametrize("fmt", ["jpeg", "png", "webp", "tiff"])
-def test_exif_is_kept_and_its_thumbnail_is_not(fmt: str) -> None:
-    block = exif_block(6, thumbnail=fmt != "tiff")
-    written = opened(again(plain(fmt, exif=block)))
-    exif, expected = written.getexif(), PillowImage.Exif()
-    expected.load(block)
-    assert exif[0x010F] == "A maker"
-    details, before = exif.get_ifd(0x8769), expected.get_ifd(0x8769)
-    assert details[0x9003] == before[0x9003]
-    assert details[0x829A] == before[0x829A]
-    assert details[0x927C] == before[0x927C]
-    assert (details[0xA002], details[0xA003]) == (24, 36)
-    assert exif.get_ifd(0x8825) == expected.get_ifd(0x8825)
-    assert exif.get_ifd(1) == {} if fmt != "tiff" else True
-    assert encoded(PillowImage.new("RGB", (8, 8), "red"), "JPEG") not in written.info.get(
-        "exif", b""
-    )
-
-
-@pytest.mark.parametrize("fmt", ["jpeg", "png", "webp"])
-def test_exif_of_an_upright_photograph_is_kept_byte_by_byte(fmt: str) -> None:
-    block = exif_block(1)
-    kept = opened(again(plain(fmt, exif=block))).info["exif"]
-    assert kept.removeprefix(b"Exif\0\0") == block.removeprefix(b"Exif\0\0")
-
-
-@pytest.mark.parametrize("fmt", ["jpeg", "png", "webp"])
-@pytest.mark.parametrize("broken", [b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0rubbish"])
-def test_broken_exif_is_left_out_with_a_note(fmt: str, broken: bytes) -> None:
-    data = plain("jpeg", exif=broken) if fmt == "jpeg" else None
-    if fmt == "png":
-        data = png_with(plain("png"), (b"eXIf", broken[6:]))
-    photo = read(data if data is not None else plain("webp", exif=broken))
-    assert photo.metadata.exif is None
-    assert any("EXIF" in note for note in photo.notes)
-    assert photo.colour.shape == (24, 36, 3)
-
-
-@pytest.mark.parametrize("fmt", ["jpeg", "png", "webp", "tiff"])
-def test_xmp_is_kept_and_says_upright(fmt: str) -> None:
-    xmp = b'<x:xmpmeta><rdf tiff:Orientation="6" dc:title="Dune"/></x:xmpmeta>'
-    upright = xmp.replace(b'"6"', b'"1"')
-    if fmt == "png":
-        packet = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
-        data = png_with(plain("png"), (b"iTXt", packet))
-    elif fmt == "tiff":
-        data = plain("tiff", tiffinfo={700: xmp})
-    else:
-        data = plain(fmt, xmp=xmp)
-    assert opened(again(data)).info["xmp"].rstrip(b"\0") == upright
-
-
-@pytest.mark.parametrize("fmt", ["jpeg", "png", "tiff", "bmp"])
-def test_resolution_is_kept(fmt: str) -> None:
-    dpi = opened(again(plain(fmt, dpi=(300, 150)))).info["dpi"]
-    assert tuple(round(float(side)) for side in dpi) == (300, 150)
-
-
-def test_text_and_gamma_of_a_png_are_kept() -> None:
-    text = PngImagePlugin.PngInfo()
-    text.add_text("Title", "Dune")
-    text.add_itxt("Ort", "Zürich", lang="de")
-    data = png_with(plain("png", pnginfo=text), (b"gAMA", struct.pack(">I", 45455)))
-    info = opened(again(data)).info
-    assert (info["Title"], info["Ort"], info["Ort"].lang) == ("Dune", "Zürich", "de")
-    assert info["gamma"] == pytest.approx(0.45455)
-
-
-def test_comments_and_iptc_of_a_jpeg_are_kept() -> None:
-    iptc = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x0a\x1c\x02\x05\0\x05Dune!"
-    extra = b"\xff\xed" + struct.pack(">H", len(iptc) + 2) + iptc
-    written = opened(again(plain("jpeg", extra=extra, comment=b"by hand")))
-    assert written.info["comment"] == b"by hand"
-    assert ("APP13", iptc) in written.applist
-
-
 def test_a_jpeg_is_coded_finely_however_coarse_it_was() -> None:
     coarse = opened(again(plain("jpeg", quality=20)))
     assert sum(coarse.quantization[0]) < sum(opened(plain("jpeg", quality=90)).quantization[0])
@@ -305,22 +193,6 @@ def test_a_lossy_webp_is_coded_finely() -> None:
     data = encoded(PillowImage.fromarray(photo_u8(64, 64)), "WEBP", quality=80)
     before, after = np.array(opened(data)), np.array(opened(again(data)))
     assert peak_signal_noise_ratio(before, after) > 35
-
-
-# Other formats than the photograph's own.
-
-
-@pytest.mark.parametrize("target", ["png", "jpeg", "webp", "bmp", "tiff"])
-@pytest.mark.parametrize("source", ["png", "jpeg", "webp", "tiff"])
-def test_metadata_travels_between_formats(source: str, target: str) -> None:
-    profile = srgb_profile()
-    data = plain(source, exif=exif_block(1), icc_profile=profile)
-    written = opened(again(data, format=target))
-    assert written.format.lower() == target
-    if target != "bmp":
-        assert written.info["icc_profile"] == profile
-        assert written.getexif()[0x010F] == "A maker"
-        assert written.getexif().get_ifd(0x8769)[0x9003] == "2024:05:06 07:08:09"
 
 
 def test_sixteen_bits_become_eight_where_the_format_holds_no_more() -> None:
@@ -356,60 +228,3 @@ def test_a_lossless_webp_stays_lossless_however_long_its_profile_is() -> None:
     written = again(data)
     np.testing.assert_array_equal(np.array(opened(written)), photo_u8())
     assert opened(written).info["icc_profile"] == profile
-
-
-def test_the_profile_of_a_png_counts_before_its_srgb() -> None:
-    profile = matrix_profile(primaries="p3")
-    data = png_with(plain("png", icc_profile=profile), (b"sRGB", b"\0"))
-    written = again(data)
-    assert opened(written).info["icc_profile"] == profile
-    assert b"sRGB" not in written
-    np.testing.assert_array_equal(np.array(opened(written)), photo_u8())
-    assert b"sRGB" in again(png_with(plain("png"), (b"sRGB", b"\0")))
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
-def test_the_profile_of_a_bmp_is_kept(mode: str) -> None:
-    profile = matrix_profile(primaries="p3", space=b"GRAY" if mode == "L" else b"RGB ")
-    image = PillowImage.fromarray(photo_u8()).convert(mode)
-    bmp = again(plain("png", image, icc_profile=profile, dpi=(300, 150)), format="bmp")
-    photo = read(bmp)
-    assert photo.metadata.icc == profile
-    assert [round(side) for side in photo.metadata.dpi] == [300, 150]
-    assert read(again(bmp)).metadata.icc == profile
-    np.testing.assert_array_equal(np.array(opened(again(bmp)).convert(mode)), np.array(image))
-    if mode != "L":
-        assert not photo.is_srgb
-
-
-@pytest.mark.parametrize("fmt", ["jpeg", "png", "webp", "tiff"])
-def test_all_that_says_width_and_height_is_turned(fmt: str) -> None:
-    exif = PillowImage.Exif()
-    exif[0x0112], exif[0x011A], exif[0x011B] = 6, 300.0, 150.0
-    if fmt != "tiff":
-        exif[0x0100], exif[0x0101] = 36, 24
-    exif[0x8769] = {0xA002: 36, 0xA003: 24}
-    resolution = {} if fmt == "webp" else {"dpi": (300, 150)}
-    written = opened(again(plain(fmt, exif=exif.tobytes(), **resolution)))
-    found = written.getexif()
-    details = found.get_ifd(0x8769)
-    assert (details[0xA002], details[0xA003]) == (24, 36)
-    assert (found[0x011A], found[0x011B]) == (150, 300)
-    assert (found[0x0100], found[0x0101]) == (24, 36)
-    if resolution:
-        assert [round(float(side)) for side in written.info["dpi"]] == [150, 300]
-
-
-def test_what_a_format_does_not_hold_is_told() -> None:
-    exif, text = exif_block(1), PngImagePlugin.PngInfo()
-    text.add_text("Title", "Dune")
-    photo = read(plain("png", pnginfo=text, exif=exif))
-    assert notes_for(photo, None) == ()
-    assert notes_for(photo, "webp") == ("its text left out, which WEBP does not hold",)
-    assert notes_for(photo, "bmp") == ("its EXIF, text left out, which BMP does not hold",)
-    assert notes_for(read(plain("jpeg", comment=b"by hand")), "png") == (
-        "its IPTC or comments left out, which PNG does not hold",
-    )
-    deep = read(by_opencv(".png", photo_u16()))
-    assert notes_for(deep, "tiff") == ()
-    assert notes_for(deep, "jpeg") == ("its 16 bits a channel became 8",)

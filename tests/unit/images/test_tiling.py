@@ -22,13 +22,10 @@ from expertree.images.tiling import (
     run_at_once,
     span_weights,
 )
+from networks import NETWORK_ATOL
 
 LOCAL_ATOL = 1e-6
 """Blending equal float32 values of [0, 1] in two tiles rounds by a few units in the last place."""
-
-
-NETWORK_ATOL = 0.5 / 255
-"""Half a grey level: NAFNet's channel attention averages over the tile, not over the image."""
 
 
 def blur(image: Tensor, radius_px: int) -> Tensor:

@@ -6,7 +6,8 @@ import pytest
 
 from expertree.errors import ResourceError
 from expertree.orchestration import cluster
-from expertree.orchestration.cluster import connect, own_sigterm
+from expertree.orchestration.cluster import check_resources, connect, num_lanes, own_sigterm
+from expertree.orchestration.lane import resources_of
 from expertree.pipeline.cluster_config import ClusterConfig
 
 
@@ -43,3 +44,57 @@ def test_a_programs_own_handler_of_sigterm_outlives_the_one_that_ray_sets() -> N
             assert signal.getsignal(signal.SIGTERM) == expected
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def with_gpus(gpus_per_lane: float, **settings: int) -> ClusterConfig:
+    return ClusterConfig(use_gpu=True, gpus_per_lane=gpus_per_lane, **settings)
+
+
+@pytest.mark.parametrize(
+    ("config", "gpus", "cpus", "expected"),
+    [
+        (with_gpus(1), 2, 16, 2),
+        (with_gpus(2), 5, 16, 2),
+        (with_gpus(1, workers_per_lane=2), 5, 16, 2),
+        (with_gpus(0.25), 2, 16, 8),
+        (with_gpus(0.1), 1, 64, 10),
+        (with_gpus(0.3333), 2, 64, 6),
+        # A lane's part lies on one GPU: 0.4 of two of them are four, not five.
+        (with_gpus(0.4), 2, 64, 4),
+        (with_gpus(0.75), 3, 64, 3),
+        (with_gpus(0.25, cpus_per_lane=2), 2, 8, 4),
+        (with_gpus(0.25), 0, 8, 1),
+        (with_gpus(0.25, num_lanes=3), 2, 16, 3),
+    ],
+)
+def test_lanes_fit_into_gpus_and_none_spans_two(
+    monkeypatch: pytest.MonkeyPatch, config: ClusterConfig, gpus: int, cpus: int, expected: int
+) -> None:
+    monkeypatch.setattr(cluster, "resources", lambda: {"GPU": float(gpus), "CPU": float(cpus)})
+    assert num_lanes(config) == expected
+
+
+def test_a_lane_asks_ray_for_its_fraction_of_a_gpu() -> None:
+    assert resources_of(with_gpus(0.25, cpus_per_lane=2)) == {"CPU": 2.0, "GPU": 0.25}
+    assert resources_of(ClusterConfig(gpus_per_lane=0.25)) == {"CPU": 1.0}
+
+
+def test_a_cluster_without_gpus_has_no_room_for_a_fraction_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "resources", lambda: {"CPU": 8.0})
+    with pytest.raises(ResourceError, match=r"needs 0\.25 GPU for a lane, but the cluster has 0;"):
+        check_resources(with_gpus(0.25))
+
+
+@pytest.mark.parametrize("gpus", [0.0, -0.5, 0.00005, 1.5, float("nan"), float("inf")])
+def test_a_part_of_a_gpu_that_ray_could_not_give_is_refused(gpus: float) -> None:
+    with pytest.raises(ValueError, match="gpus_per_lane must be a fraction of 1"):
+        ClusterConfig(gpus_per_lane=gpus)
+
+
+def test_workers_of_one_lane_do_not_share_a_gpu() -> None:
+    with pytest.raises(ValueError, match="workers_per_lane=2 give gpus_per_lane=1, got"):
+        ClusterConfig(gpus_per_lane=0.5, workers_per_lane=2)
+    assert ClusterConfig(gpus_per_lane=2, workers_per_lane=2, use_gpu=True).devices_per_lane == 4
+    assert with_gpus(0.25).devices_per_lane == 0.25

@@ -16,8 +16,8 @@ from expertree.errors import PausedError, TrainingError, TransientStorageError
 from expertree.orchestration import lane, lanes
 from expertree.orchestration.cluster import roomiest
 from expertree.pipeline.cluster_config import ClusterConfig
-from expertree.scheduling.dispatcher import Dispatcher, LaneIdentity, TrainingStatus
-from expertree.scheduling.schedule import State
+from expertree.scheduling.dispatcher import Dispatcher, LaneIdentity, Order, TrainingStatus
+from expertree.scheduling.states import State
 from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 from expertree.training.workers import ALONE, Workers
@@ -154,6 +154,24 @@ def test_a_lane_whose_node_goes_away_gives_its_task_back_and_ends(
     assert direct.lease.remote(tenant("lane-1")).key == "a"
 
 
+def test_a_slow_lane_gives_back_what_an_idle_one_ends_sooner_and_goes_on_with_another() -> None:
+    direct = Direct(task(Long()))
+    direct.dispatcher._schedule.is_wanted = lambda *_: True
+    begin = time.monotonic()
+    assert run(direct, tenant())
+    assert time.monotonic() - begin < 5  # `Long` takes ten
+    assert [a.outcome for a in status_now(direct).history] == ["moved"]
+    assert status_now(direct).tasks[0].state is State.QUEUED
+
+
+def test_workers_of_one_lane_do_not_give_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    pulse = lane._Pulse(tenant(), Direct(task(Work())), "a", may_pause=False)
+    monkeypatch.setattr(lane.ray, "get", lambda *_, **__: Order.GIVE_BACK)
+    pulse.beat()
+    pulse.on_progress({"samples": 1})
+    assert not pulse.is_wanted
+
+
 def test_a_pause_of_the_work_itself_is_no_failure_either() -> None:
     direct = Direct(task(Work(PausedError("elsewhere"))), max_attempts=1)
     assert not run(direct, tenant())
@@ -191,10 +209,10 @@ def test_a_process_that_was_replaced_is_not_listened_to() -> None:
     old, new = tenant(), tenant(incarnation="second")
     assert direct.lease.remote(old).key == "a"
     assert direct.lease.remote(new).key == "a"
-    assert not direct.heartbeat.remote(old, "a", {"samples": 1})
+    assert direct.heartbeat.remote(old, "a", {"samples": 1}) is Order.STOP
     direct.release.remote(old, "a")
     direct.fail.remote(old, "a", "boom", retry=False)
-    assert direct.heartbeat.remote(new, "a", {"samples": 2})
+    assert direct.heartbeat.remote(new, "a", {"samples": 2}) is Order.GO_ON
     assert status_now(direct).tasks[0].state is State.RUNNING
     # What it has made is what the other one would make.
     direct.finish.remote(old, "a")
@@ -291,3 +309,11 @@ def test_a_lane_goes_to_the_node_with_the_most_room(
 ) -> None:
     nodes = {"head": {"CPU": 64.0}, "a": {"CPU": 8.0, "GPU": 1.0}, "b": {"CPU": 5.0, "GPU": 4.0}}
     assert roomiest(nodes, {"CPU": 2.0, "GPU": 1.0}, taken) == expected
+
+
+def test_a_node_has_room_for_as_many_lanes_as_share_its_gpus() -> None:
+    nodes = {"a": {"CPU": 8.0, "GPU": 1.0}, "b": {"CPU": 8.0, "GPU": 2.0}}
+    taken: list[str | None] = []
+    while (node := roomiest(nodes, {"CPU": 1.0, "GPU": 0.4}, taken)) is not None:
+        taken.append(node)
+    assert sorted(str(node) for node in taken) == ["a", "a", "b", "b", "b", "b"]

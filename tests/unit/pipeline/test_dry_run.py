@@ -15,7 +15,13 @@ from expertree.images.io import encode_png
 from expertree.pipeline import dry_run as planning
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.costs import budget_of, rates_of
-from expertree.pipeline.dry_run import describe_plan, lanes_of, play, training_bytes
+from expertree.pipeline.dry_run import (
+    describe_plan,
+    lanes_of,
+    memory_line,
+    play,
+    training_bytes,
+)
 from expertree.pipeline.experts import ExpertPlan
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import NotMadeError
@@ -164,3 +170,21 @@ def test_memory_counts_weights_gradients_and_averages() -> None:
     assert training_bytes(1000, 1000, RecipeConfig(ema_decay=0.0)) == 16_000
     assert training_bytes(1000, 1000, RecipeConfig(ema_decay=0.9)) == 20_000
     assert training_bytes(1000, 100, RecipeConfig(ema_decay=0.0)) == 5_200
+
+
+def test_lanes_that_share_a_gpu_are_told_what_they_need_together() -> None:
+    alone = ClusterConfig(use_gpu=True)
+    assert memory_line(3 * 2**20, alone) == (
+        "memory   3 MiB a lane for weights and optimiser, and activations"
+    )
+    shared = memory_line(3 * 2**20, ClusterConfig(use_gpu=True, gpus_per_lane=0.25))
+    assert "4 lanes share a GPU (cluster.gpus_per_lane=0.25): 12 MiB, 4 times the" in shared
+    assert "share" not in memory_line(3, ClusterConfig(gpus_per_lane=0.25))
+
+
+def test_hours_of_a_lane_count_by_its_part_of_a_gpu(plans: list[ExpertPlan]) -> None:
+    finish(plans[0], 10.0)
+    cluster = ClusterConfig(use_gpu=True, gpus_per_lane=0.25, max_device_hours=1.0)
+    found = budget_of(cluster, plans)
+    assert found is not None
+    assert found.lane_s == 4 * 3600

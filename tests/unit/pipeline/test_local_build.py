@@ -29,13 +29,13 @@ SMALL = {
     "extractor": {
         "clip": {"image_tower": "test_resnet"},
         "view_px": 32,
-        "recipe": {"num_steps": 20, "crop_px": 32, "num_threads": 1},
+        "recipe": {"num_steps": 6, "crop_px": 32, "num_threads": 1},
     },
     "hierarchy": {"groups": [1, 2]},
     "experts": {
         "backbone": {"width": 4, "encoder": [1], "middle": 1, "decoder": [1]},
         "recipe": {"patch_px": 32},
-        "num_samples": [80, 40],
+        "num_samples": [40, 20],
     },
     "router": {"num_epochs": 3},
     "num_examples": 1,

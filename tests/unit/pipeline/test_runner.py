@@ -16,7 +16,7 @@ from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.settings import ExpertsConfig
 from expertree.scheduling.budget import Budget
 from expertree.scheduling.dispatcher import TrainingStatus
-from expertree.scheduling.schedule import State
+from expertree.scheduling.states import State
 from expertree.scheduling.tasks import TrainingTask
 from expertree.search.settings import SearchConfig
 from expertree.storage import Storage

@@ -175,6 +175,18 @@ def test_a_plan_has_every_row_once_whatever_the_sources(data: Path) -> None:
         assert patch_set.takes_pairs or not any(isinstance(part, PairPart) for part in parts)
 
 
+def test_an_extractor_learns_from_pairs_where_it_is_asked_to(data: Path) -> None:
+    save_more(data)
+    settings = config(data, PHOTOS, RAIN)
+    material = list_material(settings)
+    asked = dataclasses.replace(settings.degradation, extractor_pairs=True)
+    of_formulas = _plan(settings.degradation.patch_sets()["extractor"], material, 0)
+    of_both = _plan(asked.patch_sets()["extractor"], material, 0)
+    assert not any(isinstance(part, PairPart) for part in of_formulas)
+    assert any(isinstance(part, PairPart) for part in of_both)
+    assert sum(part.num_rows for part in of_both) == sum(part.num_rows for part in of_formulas)
+
+
 def test_too_few_scenes_of_a_source_are_refused(data: Path) -> None:
     save_two(data)
     with pytest.raises(PhotoError, match=r"paired, scenes: at least 3 are needed .* but 2 can"):

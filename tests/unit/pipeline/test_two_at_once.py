@@ -64,7 +64,7 @@ def test_each_expert_is_trained_once_and_what_a_killed_job_left_is_finished(
         second.start()
         while not (is_done(tmp_path, "a") and is_done(tmp_path, "b")):
             time.sleep(0.05)
-        time.sleep(1.0)
+        time.sleep(0.5)  # more than one look at who holds it
         assert second.is_alive()  # it waits for what the first one holds
         assert [key for _, key, _ in trace(tmp_path)] == ["c", "b", "a"]
         first.send_signal(signal.SIGKILL)

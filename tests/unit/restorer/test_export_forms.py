@@ -105,7 +105,7 @@ def test_one_graph_chooses_and_restores_as_the_restorer_does(
     run, rng = onnx_runner(to_routed(restorer.bundle)), np.random.default_rng(3)
     # Smaller than a window of the extractor, as large, between two and three, and above.
     sides = ((7, 9), (64, 64), (65, 130), (129, 191), (250, 200))
-    pictures = [*two_kinds]
+    pictures = [*two_kinds, rng.integers(0, 32, (90, 70, 3), dtype=np.uint8)]
     for height, width in sides:
         scale, offset = rng.uniform(0.1, 0.7, (1, 1, 3)), rng.uniform(0, 0.3)
         pictures.append((255 * (rng.random((height, width, 3)) * scale + offset)).astype(np.uint8))

@@ -2,20 +2,16 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from expertree import Restorer
 from expertree.routing import Wish
+from photographs import random_u8
 
 pytestmark = pytest.mark.gpu
 
 DEVICE = "cuda"
-
-
-def random_u8(height_px: int, width_px: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("tile_px", [0, 80])

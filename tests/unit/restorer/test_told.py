@@ -12,12 +12,12 @@ from expertree.restorer.compact import write_compact
 from expertree.restorer.exports import export_expert
 from expertree.routing import Wish
 from expertree.storage import Storage
-from told import INSTRUCT, SLER, TOLD, told_restorer, with_experts
+from told import INSTRUCT, SLER, TOLD, with_experts
 
 
 @pytest.fixture(scope="module")
-def restorer(parts, tmp_path_factory):
-    return told_restorer(parts, tmp_path_factory.mktemp("told"), SLER)
+def restorer(told_bundle):
+    return Restorer.load(told_bundle("sler_ir"))
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ def test_an_image_at_once_is_what_the_network_makes_of_it(restorer):
     assert torch.equal(restored, expected)
 
 
-@pytest.fixture
-def instructed(parts, tmp_path):
-    return told_restorer(parts, tmp_path, INSTRUCT)
+@pytest.fixture(scope="module")
+def instructed(told_bundle):
+    return Restorer.load(told_bundle("instructir"))
 
 
 def test_an_instruction_reaches_a_network_that_takes_sentences(instructed):
@@ -122,8 +122,8 @@ def test_networks_that_are_told_by_another_extractor_are_no_part_of_the_bundle(p
 
 
 @pytest.mark.parametrize("name", TOLD)
-def test_bundles_of_them_are_halved_and_their_experts_exported(parts, tmp_path, name):
-    restorer = told_restorer(parts, tmp_path, TOLD[name])
+def test_bundles_of_them_are_halved_and_their_experts_exported(told_bundle, tmp_path, name):
+    restorer = Restorer.load(told_bundle(name))
     file, _ = export_expert(restorer.bundle, 0, Storage.open(tmp_path), "safetensors")
     kept = safetensors.torch.load_file(tmp_path / file)
     with restorer.expert(0) as network:

@@ -6,7 +6,8 @@ import pytest
 
 from expertree.errors import TrainingError
 from expertree.scheduling.budget import Budget
-from expertree.scheduling.schedule import Schedule, State
+from expertree.scheduling.schedule import Schedule
+from expertree.scheduling.states import State
 from expertree.scheduling.tasks import TrainingTask, critical_path
 
 
@@ -283,3 +284,99 @@ def test_a_lane_whose_lost_task_was_withdrawn_is_told_to_stop_and_breaks_nothing
     # Whoever wants it anew gets it anew; what is stored is found by the lane.
     schedule.add([task("root")])
     assert schedule.lease("lane", 7.0) == task("root")
+
+
+def reported(
+    schedule: Schedule, lane: str, key: str, now: float, done: float, speed: float
+) -> bool:
+    progress = {"samples": done, "samples_per_s": speed}
+    return schedule.heartbeat(lane, key, now, progress)
+
+
+def two_lanes() -> Schedule:
+    """A slow lane and one ten times as fast, in the middle of a long task each."""
+    tasks = [dear("a", 1000), dear("b", 1000)]
+    schedule = Schedule(tasks, lease_s=100, move_s=20)
+    assert schedule.lease("slow", 0) == tasks[1]
+    assert schedule.lease("fast", 0) == tasks[0]
+    assert reported(schedule, "slow", "b", 90, 90, 1.0)
+    assert reported(schedule, "fast", "a", 90, 900, 10.0)
+    return schedule
+
+
+def test_an_idle_lane_gets_what_a_slow_one_gives_back_and_nobody_else_does() -> None:
+    schedule = two_lanes()
+    assert not schedule.is_wanted("slow", "b", 99)
+    schedule.finish("fast", "a", 100)
+    assert schedule.lease("fast", 100) is None
+    assert schedule.is_wanted("slow", "b", 101)
+    assert not schedule.is_wanted("other", "b", 101)
+    schedule.release("slow", "b", 102)
+    assert schedule.lease("slow", 103) is None, "it is meant for the fast one"
+    given = schedule.lease("fast", 103)
+    assert given is not None
+    assert given.key == "b"
+    # The slow one is idle now, and no help.
+    assert reported(schedule, "fast", "b", 120, 300, 10.0)
+    assert schedule.lease("slow", 121) is None
+    assert not schedule.is_wanted("fast", "b", 121)
+    schedule.finish("fast", "b", 200)
+    assert schedule.finished
+    assert [h.outcome for h in schedule.history] == ["moved", "done", "done"]
+
+
+def test_a_task_is_not_kept_for_a_lane_that_asks_no_more() -> None:
+    schedule = two_lanes()
+    schedule.finish("fast", "a", 100)
+    assert schedule.lease("fast", 100) is None
+    assert schedule.is_wanted("slow", "b", 109)
+    assert not schedule.is_wanted("slow", "b", 111)
+    schedule.release("slow", "b", 111)
+    given = schedule.lease("slow", 112)
+    assert given is not None
+    assert given.key == "b"
+
+
+def test_a_task_that_is_done_before_it_is_given_back_is_done() -> None:
+    schedule = two_lanes()
+    schedule.finish("fast", "a", 100)
+    assert schedule.lease("fast", 100) is None
+    schedule.finish("slow", "b", 101)
+    assert schedule.finished
+    schedule.release("slow", "b", 102)
+    assert schedule.lease("fast", 102) is None
+    assert schedule.finished
+
+
+def test_a_lane_waits_for_a_long_chain_for_half_a_minute_and_then_takes_what_is_ready() -> None:
+    tasks = [dear("chain", 1000), dear("end", 3000, ("chain",)), dear("x", 100), dear("y", 100)]
+    schedule = Schedule(tasks, lease_s=100, move_s=20)
+    assert schedule.lease("slow", 0) == tasks[0]
+    assert schedule.lease("fast", 0) == tasks[3]
+    assert reported(schedule, "slow", "chain", 9, 9, 1.0)
+    assert reported(schedule, "fast", "y", 9, 90, 10.0)
+    schedule.finish("fast", "y", 10)
+    assert schedule.lease("fast", 10) is None, "the chain is more urgent than x"
+    assert schedule.is_wanted("slow", "chain", 10)
+    assert schedule.lease("fast", 39) is None
+    assert schedule.lease("fast", 41) == tasks[2]
+    assert not schedule.is_wanted("slow", "chain", 42)
+
+
+def test_where_lanes_cannot_give_back_speed_is_not_minded() -> None:
+    schedule = Schedule([dear("a", 1000), dear("b", 1000)], lease_s=1e9)
+    schedule.lease("slow", 0)
+    schedule.lease("fast", 0)
+    reported(schedule, "slow", "b", 90, 90, 1.0)
+    reported(schedule, "fast", "a", 90, 900, 10.0)
+    schedule.finish("fast", "a", 100)
+    assert schedule.lease("fast", 100) is None
+    assert not schedule.is_wanted("slow", "b", 100)
+
+
+def test_a_new_process_of_a_lanes_name_is_not_reckoned_as_slow() -> None:
+    schedule = two_lanes()
+    schedule.forget_speed("fast")
+    schedule.finish("fast", "a", 100)
+    assert schedule.lease("fast", 100) is None
+    assert not schedule.is_wanted("slow", "b", 100), "nothing is known of it yet"

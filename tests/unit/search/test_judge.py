@@ -1,6 +1,7 @@
 """One trial judged on tables made by hand: no images, no networks, no cluster."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,13 +9,7 @@ import pytest
 
 from expertree.config import load
 from expertree.degradation.fresh import NO_REAL_MAPS
-from expertree.embedding import (
-    ExtractorConfig,
-    build_extractor,
-    extractor_hash,
-    load_extractor,
-    save_extractor,
-)
+from expertree.embedding import stored_extractor_hash
 from expertree.hierarchy import assign, load_tree
 from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.score import INPUTS
@@ -70,7 +65,7 @@ def write_scores(directory: Storage, spec: dict[str, str], psnr: np.ndarray) -> 
 
 @pytest.mark.parametrize(("hazy_input_db", "reached_db"), [(20.0, 27.0), (35.0, 32.5)])
 def test_patches_that_are_left_as_they_are_count_with_their_inputs(
-    tmp_path: Path, hazy_input_db: float, reached_db: float
+    tmp_path: Path, parts: Any, hazy_input_db: float, reached_db: float
 ) -> None:
     """Experts reach 30 dB on noise and 24 on haze; good hazy inputs are better than that."""
     store = Storage.open(tmp_path / "store")
@@ -82,14 +77,12 @@ def test_patches_that_are_left_as_they_are_count_with_their_inputs(
         spec = {"expert": INPUTS, "table": key_of(made[name][0])}
         psnr = np.where(labels_of(seed) == 1, hazy_input_db, 20.0)
         inputs[name] = write_scores(store.sub("inputs", name), spec, psnr)
-    extractor = store.sub("extractor", "tiny")
-    save_extractor(build_extractor(ExtractorConfig(embed_dim=16, view_px=64)), extractor)
     setup = SearchSetup(
         config=config,
         tables={name: table for name, (table, _) in made.items()},
         embeddings={name: embeddings for name, (_, embeddings) in made.items()},
         inputs=inputs,
-        extractor=extractor,
+        extractor=parts.extractor,
         most_groups=2,
         notes=store.sub("notes"),
         maps=NO_REAL_MAPS,
@@ -97,7 +90,7 @@ def test_patches_that_are_left_as_they_are_count_with_their_inputs(
     experts: dict[int, Storage] = {}
     with quiet_bench(config, LocalRunner(config.cluster)) as bench:
         tree = load_tree(cut_tree(config, bench, setup.extractor, made[TRAIN][1]).result)
-        assert tree.extractor == extractor_hash(load_extractor(extractor))
+        assert tree.extractor == stored_extractor_hash(parts.extractor)
         for node in tree.experts():
             experts[node] = store.sub("experts", str(node))
             experts[node].write_json("expert.json", {"num_parameters": 5, "num_samples": 4})

@@ -1,16 +1,19 @@
-"""A served bundle, asked without a socket."""
+"""A served bundle, asked without a socket, or by its page in a browser."""
 
 import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from skimage import data
 
 from expertree.images.io import encode_png
 from expertree.restorer import Restorer
 from expertree.serving import HttpConfig, LocalEngine, create_app
+from pages import served
 
 
 class Asker:
@@ -58,6 +61,16 @@ def ask(restorer: Restorer) -> Asker:
     return Asker(create_app(LocalEngine(restorer, model_id="tiny"), HttpConfig()))
 
 
+@pytest.fixture
+def ask_with(restorer: Restorer) -> Callable[..., Asker]:
+    """Asks an application with a configuration of its own."""
+
+    def make(config: HttpConfig, **parts: Any) -> Asker:
+        return Asker(create_app(LocalEngine(restorer), config, **parts))
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def careful(careful_bundle_path: Path) -> Restorer:
     """What leaves some images as they are."""
@@ -78,3 +91,26 @@ def photo() -> np.ndarray:
 @pytest.fixture(scope="session")
 def png(photo: np.ndarray) -> bytes:
     return encode_png(photo)
+
+
+@pytest.fixture(scope="session")
+def cat() -> np.ndarray:
+    return data.chelsea()[60:200, 100:280]
+
+
+@pytest.fixture(scope="module")
+def endpoint(restorer: Restorer) -> Iterator[str]:
+    """The address of the small bundle's endpoint."""
+    with served(LocalEngine(restorer), HttpConfig()) as url:
+        yield url
+
+
+@pytest.fixture
+def page(browser: Any, endpoint: str) -> Any:
+    """The browser with the page open and the model known."""
+    browser.open(endpoint)
+    calm = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    browser.call("Emulation.setEmulatedMedia", features=calm)
+    browser.evaluate("localStorage.clear(); sessionStorage.clear()")
+    browser.until("document.querySelector('#names input')")
+    return browser

@@ -8,7 +8,12 @@ import pytest
 from expertree.config import load
 from expertree.errors import ConfigError
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree
-from expertree.serving.deployments import PoolConfig, ServingConfig, place_experts
+from expertree.serving.deployments import (
+    PoolConfig,
+    ServingConfig,
+    likeliest_first,
+    place_experts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +87,15 @@ def test_torch_gets_a_thread_for_each_whole_cpu_that_a_replica_reserves() -> Non
     assert PoolConfig(num_cpus=4.0, num_threads=2).threads == 2
     assert PoolConfig().device == "cpu"
     assert PoolConfig(num_gpus=0.5).device == "cuda"
+
+
+def test_experts_of_many_samples_are_the_likeliest_and_the_root_comes_first(tree: Tree) -> None:
+    ordered = likeliest_first(tree, tree.experts())
+    assert sorted(ordered) == sorted(tree.experts())
+    assert ordered[0] == 0
+    shares = [
+        sum(node.num_samples for node in tree.nodes if tree.expert_of(node.index) == expert)
+        for expert in ordered
+    ]
+    assert shares == sorted(shares, reverse=True)
+    assert likeliest_first(tree, ordered[:0:-1]) == ordered[1:]

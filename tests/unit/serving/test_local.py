@@ -12,12 +12,8 @@ from expertree.images.io import to_float
 from expertree.restorer import Restorer
 from expertree.routing import AUTOMATIC, Wish
 from expertree.serving import LocalEngine
+from photographs import random_u8
 from scarce import KINDS, run_out_of_memory
-
-
-def random_u8(height_px: int, width_px: int) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
 
 
 def test_its_images_and_routes_are_those_of_the_restorer(restorer: Restorer) -> None:

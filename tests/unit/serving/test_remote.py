@@ -20,7 +20,8 @@ from expertree.routing import AUTOMATIC, Wish
 from expertree.serving.engine import Pixels
 from expertree.serving.remote import ReleaseEngine, ReplicaLostError
 from expertree.serving.replica_work import Judged, RouteRequest, Tile
-from replicas import CONFIG, Replicas, engine_of, random_u8
+from photographs import random_u8
+from replicas import CONFIG, Replicas, engine_of
 from scarce import KINDS, run_out_of_memory
 
 

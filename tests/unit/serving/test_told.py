@@ -17,23 +17,22 @@ from expertree.images.io import decode_u8, encode_png
 from expertree.routing import AUTOMATIC, Wish
 from expertree.serving import HttpConfig, create_app
 from expertree.serving.replica_work import Tile, TileWorker
-from replicas import Replicas, engine_of, random_u8
+from photographs import random_u8
+from replicas import Replicas, engine_of
 from scarce import run_out_of_memory
-from told import INSTRUCT, SLER, TOLD, single, told_restorer
+from told import SLER, TOLD, single, told_restorer
 
 WORDS = "take the rain off, please"
 
 
 @pytest.fixture(scope="module", params=TOLD)
-def restorer(
-    request: pytest.FixtureRequest, parts: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Restorer:
-    return told_restorer(parts, tmp_path_factory.mktemp(request.param), TOLD[request.param])
+def restorer(request: pytest.FixtureRequest, told_bundle: Callable[[str], Path]) -> Restorer:
+    return Restorer.load(told_bundle(request.param))
 
 
 @pytest.fixture(scope="module")
-def instructed(parts: Any, tmp_path_factory: pytest.TempPathFactory) -> Restorer:
-    return told_restorer(parts, tmp_path_factory.mktemp("instructed"), INSTRUCT)
+def instructed(told_bundle: Callable[[str], Path]) -> Restorer:
+    return Restorer.load(told_bundle("instructir"))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from skimage import data
 from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
 from expertree.serving import HttpConfig, LocalEngine
-from page_endpoint import served
+from pages import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 

@@ -33,7 +33,11 @@ def tracker(backend: str, tmp_path: Path) -> Iterator[Tracker]:
 
 def wandb_records(directory: Path, kind: str) -> list[dict]:
     (file,) = directory.glob("wandb/offline-run-*/*.wandb")
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    from expertree.tracking.wandb import get_core_path  # noqa: PLC0415 - with W&B, a second
+
+    # What `wandb leet inspect` calls, without importing W&B's command line for each run.
+    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json"]
+    command += ["--run-file", str(file), str(file.parent.parent)]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     records = [json.loads(line) for line in lines]
     return [record[kind] for record in records if record["type"] == kind]

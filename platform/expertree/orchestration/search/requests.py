@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 
 from expertree.errors import ExpertreeError, TrainingError
 from expertree.scheduling.dispatcher import TrainingStatus
-from expertree.scheduling.schedule import State
+from expertree.scheduling.states import State
 from expertree.scheduling.tasks import TrainingTask
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from ray.exceptions import RayError
 
 from expertree.errors import TrainingError
 from expertree.orchestration.lanes import LanePool
-from expertree.scheduling.schedule import State
+from expertree.scheduling.states import State
 from expertree.search.followed import TrackedSearch
 from expertree.search.record import Search, Trial
 from expertree.search.summary import SearchFacts, SearchStatus, summarise

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
 from ray import serve
@@ -18,10 +18,12 @@ from expertree.serving.deployments import (
     PoolConfig,
     Replicas,
     ServingConfig,
+    likeliest_first,
     place_experts,
 )
 from expertree.serving.describe import describe_model
 from expertree.serving.grouped import GroupedQueue
+from expertree.serving.held import HeldExperts
 from expertree.serving.remote import Release
 from expertree.serving.replica_work import (
     Group,
@@ -37,6 +39,11 @@ ROUTER = "router"
 """Name of the routers' deployment; that of a pool is `POOL` followed by the pool's name."""
 
 POOL = "pool-"
+
+T = TypeVar("T")
+
+_Piece: TypeAlias = tuple[Tile, nn.Module | None]
+"""A tile, and the network of its expert where the restorer does not hold it."""
 
 
 @serve.deployment(name=ROUTER)
@@ -103,28 +110,31 @@ class RouterReplica:
 class ExpertReplica:
     """Runs the experts of a pool on tiles, grouped by expert and size, in a thread of its own."""
 
-    def __init__(self, bundle: str, config: ServingConfig, pool: PoolConfig) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, bundle: str, config: ServingConfig, pool: PoolConfig
+    ) -> None:
         """Open the bundle, check all of it, and try the experts on an image.
 
-        Experts that are adapters share one network, so that a replica holds the root twice,
-        however many there are.
+        Of a pool with `max_experts` these are as many, the likeliest, and they stay until others
+        are asked for. Experts that are adapters share one network, so that a replica holds the root
+        twice, however many there are.
 
         Raises:
             ArtefactError: If the bundle is damaged, or an expert does not restore a test image.
         """
         restorer = Restorer.load(bundle, device=pool.device, engine=pool.engine)
         placed = place_experts(restorer.bundle.tree, config.pools)
-        experts = [node for node, name in placed.items() if name == pool.name]
-        self._restorer, self._pool = restorer, pool
+        experts = likeliest_first(
+            restorer.bundle.tree, [node for node, name in placed.items() if name == pool.name]
+        )
+        self._restorer = restorer
         self._worker = TileWorker(restorer)
         self._thread = one_thread(pool)
-        self._queue = GroupedQueue[Group, Tile, TileResult](self._run, pool.batch_size)
-        self._load = self._multiplexed(pool.max_experts) if pool.max_experts else None
-        if self._load is None:
-            for node in experts:
-                self._thread.submit(self._worker.test, node).result()
+        self._queue = GroupedQueue[Group, _Piece, TileResult](self._run, pool.batch_size)
         self._queue_s = Histogram(
-            "expertree_tile_queue_seconds", "Time that a tile waited in a replica.", "expert"
+            "expertree_tile_queue_seconds",
+            "Time that a tile waited in a replica, for its expert to be read too.",
+            "expert",
         )
         self._network_s = Histogram(
             "expertree_tile_network_seconds",
@@ -134,38 +144,62 @@ class ExpertReplica:
         self._shortages = Counter(
             "expertree_memory_retries", "Times that memory ran out and less was tried."
         )
+        self._held: HeldExperts[nn.Module] | None = None
+        if pool.max_experts is None:
+            for node in experts:
+                await _in_thread(self._thread, self._worker.test, node)
+        else:
+            self._held = self._hold(pool.max_experts, one_thread(pool))
+            for node in experts[: pool.max_experts]:
+                async with self._held.use(node):
+                    pass
 
     async def restore(self, tile: Tile) -> TileResult:
-        """Run an expert on a tile."""
+        """Run an expert on a tile; meanwhile experts are read for others."""
         asked = time.perf_counter()
-        done = await self._queue.submit(tile.group, tile)
+        if self._held is None:
+            done = await self._queue.submit(tile.group, (tile, None))
+        else:
+            async with self._held.use(tile.expert) as network:
+                done = await self._queue.submit(tile.group, (tile, network))
         waited_s = max(0.0, time.perf_counter() - asked - done.seconds)
         self._queue_s.add(waited_s, tile.expert)
         return done
 
-    async def _run(self, group: Group, tiles: Sequence[Tile]) -> Sequence[TileResult]:
-        expert = group[0]
-        network = None if self._load is None else await self._load(str(expert))
+    async def _run(self, group: Group, pieces: Sequence[_Piece]) -> Sequence[TileResult]:
+        expert, network = group[0], pieces[0][1]
+        tiles = [tile for tile, _ in pieces]
         shortages = self._worker.num_memory_retries
-        loop = asyncio.get_running_loop()
-        done = await loop.run_in_executor(self._thread, self._worker.run, tiles, network)
+        done = await _in_thread(self._thread, self._worker.run, tiles, network)
         self._network_s.add(done[0].seconds, expert)
         if self._worker.num_memory_retries > shortages:
             self._shortages.add(self._worker.num_memory_retries - shortages)
         return done
 
-    def _multiplexed(self, max_experts: int) -> Callable[[str], Awaitable[nn.Module]]:
-        """Return a loader of experts that is a Serve cache, whose content request routers know."""
+    def _hold(self, max_experts: int, thread: ThreadPoolExecutor) -> HeldExperts[nn.Module]:
+        """Hold experts that are read in a thread, in a cache of Serve's: its routers know them."""
+        loads = Counter(
+            "expertree_expert_loads",
+            "Experts read by replicas that hold some at a time, at their start or on request.",
+            "expert",
+        )
+        evictions = Counter(
+            "expertree_expert_evictions", "Experts that were given up for another.", "expert"
+        )
 
         async def load(model_id: str) -> nn.Module:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._read, int(model_id)
-            )
+            network = await _in_thread(thread, self._read, int(model_id))
+            loads.add(1, model_id)
+            return network
 
         cached: Callable[[str], Awaitable[nn.Module]] = serve.multiplexed(
             max_num_models_per_replica=max_experts
         )(load)
-        return cached
+        return HeldExperts[nn.Module](
+            lambda node: cached(str(node)),
+            max_experts,
+            on_eviction=lambda node: evictions.add(1, node),
+        )
 
     def _read(self, node: int) -> nn.Module:
         network = self._restorer.read_expert(node)
@@ -224,3 +258,7 @@ def one_thread(replicas: Replicas) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(
         1, "networks", initializer=torch.set_num_threads, initargs=(replicas.threads,)
     )
+
+
+async def _in_thread(thread: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:
+    return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)

@@ -1,6 +1,7 @@
 """The registry: sizes that the literature states, any image size, a config for every network."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 
@@ -28,6 +29,13 @@ class Section:
 
 def read(**backbone):
     return load(Section, {"backbone": backbone}).backbone
+
+
+@functools.cache
+def on_meta(config):
+    """A network without memory, built once for all that look at its layers."""
+    with torch.device("meta"):
+        return build_backbone(config)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +66,7 @@ def read(**backbone):
     ],
 )
 def test_networks_have_the_sizes_of_the_literature(config, num_parameters):
-    with torch.device("meta"):
-        assert sum(p.numel() for p in build_backbone(config).parameters()) == num_parameters
+    assert sum(p.numel() for p in on_meta(config).parameters()) == num_parameters
 
 
 @pytest.mark.parametrize(
@@ -247,8 +254,7 @@ def test_every_network_is_listed_under_the_name_that_is_stored(name):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_what_a_network_keeps_beside_parameters_is_constant_or_named_here(name):
     # Checkpoints hold it, and workers average it: what is neither must be known.
-    with torch.device("meta"):
-        found = {name.split(".")[-1] for name, _ in build_backbone(named(name)).named_buffers()}
+    found = {name.split(".")[-1] for name, _ in on_meta(named(name)).named_buffers()}
     kind = named(name).name
     constant = {"weight", "complexity"} if kind == "moce_ir" else set()
     moving = {"running_mean", "running_var", "num_batches_tracked", "slow", "queue", "num_queued"}
@@ -259,8 +265,7 @@ def test_what_a_network_keeps_beside_parameters_is_constant_or_named_here(name):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_no_convolution_of_one_pixel_has_a_stride(name):
     # With few channels in channels_last, oneDNN's gradient of one writes beyond its memory.
-    with torch.device("meta"):
-        layers = build_backbone(named(name)).modules()
+    layers = on_meta(named(name)).modules()
     found = [one for one in layers if isinstance(one, torch.nn.Conv2d) and max(one.stride) > 1]
     assert [one for one in found if max(one.kernel_size) == 1] == []
 

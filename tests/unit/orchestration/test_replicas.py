@@ -1,0 +1,109 @@
+"""A replica of a pool that holds some of its experts, without Serve around it."""
+
+import asyncio
+from collections import Counter as Tally
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from expertree import Restorer
+from expertree.orchestration.serving import replicas
+from expertree.routing import Wish
+from expertree.serving.deployments import PoolConfig, ServingConfig, likeliest_first
+from expertree.serving.replica_work import Tile
+
+COUNTED: Tally[str] = Tally()
+
+
+class Sink:
+    """A metric that is added up by name and first tag."""
+
+    def __init__(self, name: str, *_: str, **__: Any) -> None:
+        self.name = name
+
+    def add(self, value: float, *tags: object) -> None:
+        COUNTED[" ".join([self.name, *map(str, tags)])] += int(value >= 0)
+
+
+def multiplexed(max_num_models_per_replica: int) -> Callable[[Any], Any]:
+    """A cache as Serve's, which gives up the least recently used."""
+
+    def decorate(load: Callable[[str], Awaitable[Any]]) -> Callable[[str], Awaitable[Any]]:
+        models: OrderedDict[str, Any] = OrderedDict()
+
+        async def cached(model_id: str) -> Any:
+            if model_id not in models:
+                if len(models) == max_num_models_per_replica:
+                    models.popitem(last=False)
+                models[model_id] = await load(model_id)
+            models.move_to_end(model_id)
+            return models[model_id]
+
+        return cached
+
+    return decorate
+
+
+@pytest.fixture(autouse=True)
+def _without_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    COUNTED.clear()
+    monkeypatch.setattr(replicas, "Counter", Sink)
+    monkeypatch.setattr(replicas, "Histogram", Sink)
+    monkeypatch.setattr(replicas.serve, "multiplexed", multiplexed)
+
+
+async def replica_of(bundle: Path, max_experts: int | None) -> Any:
+    cls: Any = replicas.ExpertReplica
+    pool = PoolConfig(max_experts=max_experts)
+    replica = cls.func_or_class.__new__(cls.func_or_class)
+    await replica.__init__(str(bundle), ServingConfig(bundle=str(bundle), pools=(pool,)), pool)
+    return replica
+
+
+def loads() -> list[int]:
+    names = [name.split() for name in COUNTED if name.startswith("expertree_expert_loads")]
+    return [int(expert) for _, expert in names]
+
+
+def test_it_has_started_when_the_likeliest_experts_have_run_once(bundle_path: Path) -> None:
+    restorer = Restorer.load(bundle_path)
+    ordered = likeliest_first(restorer.tree, restorer.tree.experts())
+    asyncio.run(replica_of(bundle_path, 2))
+    assert loads() == ordered[:2]
+    assert len(ordered) > 3
+
+
+def test_whatever_it_holds_each_expert_gives_what_it_gives_in_one_process(
+    bundle_path: Path,
+) -> None:
+    restorer = Restorer.load(bundle_path)
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    experts = restorer.tree.experts()
+
+    async def scenario() -> list[np.ndarray]:
+        replica = await replica_of(bundle_path, 2)
+        tiles = [Tile(expert=expert, pixels=image, whole=True) for expert in (*experts, *experts)]
+        done = await asyncio.gather(*[replica.restore(tile) for tile in tiles])
+        return [one.pixels for one in done]
+
+    found = asyncio.run(scenario())
+    for expert, pixels in zip((*experts, *experts), found, strict=True):
+        assert np.array_equal(pixels, restorer.restore(image, Wish(expert=expert)).image)
+    assert set(loads()) == set(experts)
+    evictions = sum(
+        count for name, count in COUNTED.items() if name.startswith("expertree_expert_evictions")
+    )
+    num_loads = sum(
+        count for name, count in COUNTED.items() if name.startswith("expertree_expert_loads")
+    )
+    assert evictions == num_loads - 2 > 0
+
+
+def test_without_a_limit_all_are_tried_at_the_start_and_none_is_counted(bundle_path: Path) -> None:
+    replica = asyncio.run(replica_of(bundle_path, None))
+    assert loads() == []
+    assert set(replica._restorer._experts) == set(replica._restorer.tree.experts())
