@@ -102,7 +102,8 @@ def experiments(cls: type, config_name: str) -> list[str]:
         cls: The verb's dataclass.
         config_name: The verb's YAML file in `conf`, without `.yaml`.
     """
-    takes = OmegaConf.load(CONF / f"{config_name}.yaml").get("defaults", [])
+    verb: Any = OmegaConf.load(CONF / f"{config_name}.yaml")
+    takes = verb.get("defaults", [])
     if not any("experiment" in entry for entry in takes if not isinstance(entry, str)):
         return []
     known = {field.name for field in dataclasses.fields(cls)} | {"defaults"}

@@ -228,8 +228,8 @@ def _fish_verb(verb: VerbWords) -> Iterator[str]:
     known = [f"{key}{value}" for key, values in verb.values.items() for value in values]
     top = [word for word in known if "." not in word.partition("=")[0]]
     inner = [word for word in known if word not in top]
-    if words := (*verb.operands, *verb.first_keys, *top):
-        yield f"{start} -a {_one_word(words)}"
+    if first := (*verb.operands, *verb.first_keys, *top):
+        yield f"{start} -a {_one_word(first)}"
     if deep := (*verb.inner_keys, *inner):
         has_dot = 'string match -q "*.*" -- (commandline -ct)'
         both = f"__fish_seen_subcommand_from {verb.name}; and {has_dot}"

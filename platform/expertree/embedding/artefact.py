@@ -65,7 +65,7 @@ def load_extractor(directory: Storage, *, captions: bool = False) -> Extractor:
     tensors = _read_tensors(directory, IMAGES, header["sha256"])
     config = _read_config(directory, header)
     try:
-        extractor = Extractor(config, load_weights=False)
+        extractor = Extractor(config, load_weights=False, captions=captions)
     except ConfigError as error:
         raise ArtefactError(f"{directory.path(HEADER)} is damaged: {error}") from error
     if captions:

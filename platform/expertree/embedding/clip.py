@@ -2,9 +2,11 @@
 
 import dataclasses
 import warnings
+from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from expertree.embedding.captions import DEGREE_WORDS, CaptionTower, WordTokenizer
 from expertree.errors import ConfigError
@@ -56,18 +58,20 @@ class Clip(NamedTuple):
 
     Attributes:
         visual: Image tower: normalised float [B, 3, side, side] to [B, embed_dim].
-        captions: Text tower.
+        captions: Text tower; None where it was not asked for.
         mean: Values to subtract from an image in [0, 1], for R, G and B.
         std: Values to divide it by then, for R, G and B.
     """
 
     visual: nn.Module
-    captions: CaptionTower
+    captions: CaptionTower | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
-def build_clip(config: ClipConfig, *, embed_dim: int, side_px: int, load_weights: bool) -> Clip:
+def build_clip(
+    config: ClipConfig, *, embed_dim: int, side_px: int, load_weights: bool, captions: bool = True
+) -> Clip:
     """Build a CLIP model.
 
     Args:
@@ -76,16 +80,57 @@ def build_clip(config: ClipConfig, *, embed_dim: int, side_px: int, load_weights
         side_px: Side of the images that it will see.
         load_weights: Whether to load `config.pretrained`; False where saved weights are loaded
             next.
+        captions: Whether the text tower is wanted too. Without it, the small model does without
+            open_clip, which loads transformers.
 
     Raises:
         ConfigError: If the model is unknown, its weights cannot be had, or its embeddings have
             another length.
     """
-    return (
-        _named(config, embed_dim=embed_dim, side_px=side_px, load_weights=load_weights)
-        if config.name
-        else _small(config, embed_dim=embed_dim, side_px=side_px)
+    if config.name:
+        return _named(config, embed_dim=embed_dim, side_px=side_px, load_weights=load_weights)
+    if captions:
+        return _small(config, embed_dim=embed_dim, side_px=side_px)
+    return Clip(
+        visual=SmallTower(config, embed_dim),
+        captions=None,
+        mean=_FROM_SCRATCH_MEAN,
+        std=_FROM_SCRATCH_STD,
     )
+
+
+class SmallTower(nn.Module):
+    """The image tower of the small model alone: computes and keeps its weights as open_clip's."""
+
+    def __init__(self, config: ClipConfig, embed_dim: int) -> None:
+        """Build it with fresh weights.
+
+        Raises:
+            ConfigError: If timm has no such network.
+        """
+        import timm  # noqa: PLC0415 - seconds: it loads torchvision
+
+        super().__init__()
+        try:
+            trunk: Any = timm.create_model(config.image_tower)
+        except RuntimeError as error:
+            raise ConfigError(_no_tower(config, error)) from error
+        trunk.reset_classifier(0)
+        self.trunk: nn.Module = trunk
+        layers = (
+            ("drop", nn.Dropout(0.0)),
+            ("proj", nn.Linear(trunk.num_features, embed_dim, bias=False)),
+        )
+        self.head = nn.Sequential(OrderedDict(layers))
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b dim"]:
+        """Embed normalised images."""
+        embeddings: Tensor = self.head(self.trunk(images))
+        return embeddings
+
+
+def _no_tower(config: ClipConfig, error: Exception) -> str:
+    return f"image_tower {config.image_tower!r} cannot be built: {error}"
 
 
 def _small(config: ClipConfig, *, embed_dim: int, side_px: int) -> Clip:
@@ -108,7 +153,7 @@ def _small(config: ClipConfig, *, embed_dim: int, side_px: int) -> Clip:
     try:
         model = CustomTextCLIP(embed_dim, vision, text)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"image_tower {config.image_tower!r} cannot be built: {error}") from error
+        raise ConfigError(_no_tower(config, error)) from error
     return Clip(
         visual=model.visual,
         captions=CaptionTower(model.text, tokenizer, model.logit_scale),

@@ -104,21 +104,24 @@ class Extractor(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ExtractorConfig, *, load_weights: bool = True) -> None:
+    def __init__(
+        self, config: ExtractorConfig, *, load_weights: bool = True, captions: bool = True
+    ) -> None:
         super().__init__()
         clip = build_clip(
             config.clip,
             embed_dim=config.embed_dim,
             side_px=config.view_px,
             load_weights=load_weights,
+            captions=captions,
         )
         self.config = config
         visual = _tower(clip.visual, config).to(memory_format=torch.channels_last)
         self.content = ContentTower(visual) if config.form == "controller" else None
         self.visual = controller_of(visual) if self.content is not None else visual
         self.captions: CaptionTower | None = clip.captions
-        if self.content is not None and config.clip.pretrained:
-            clip.captions.text.requires_grad_(requires_grad=False)
+        if self.captions is not None and self.content is not None and config.clip.pretrained:
+            self.captions.text.requires_grad_(requires_grad=False)
         self.register_buffer("mean", torch.tensor(clip.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(clip.std).view(1, 3, 1, 1))
 

@@ -39,7 +39,13 @@ def test_switch_compares_a_switch_with_an_image() -> None:
 
 def test_engine_compares_each_engine_with_torch(bundle_path: Path) -> None:
     config = EngineConfig(
-        bundle=str(bundle_path), sizes_px=(32, 40), num_threads=(1,), num_rounds=1
+        bundle=str(bundle_path),
+        sizes_px=(32, 40),
+        num_threads=(1,),
+        num_rounds=1,
+        num_photographs=(2,),
+        width_px=48,
+        height_px=32,
     )
     found = BENCHMARKS["engine"](BenchConfig(engine=config))
     assert [(row["engine"], row["size_px"]) for row in found["rows"]] == [
@@ -51,6 +57,14 @@ def test_engine_compares_each_engine_with_torch(bundle_path: Path) -> None:
     for row in found["rows"]:
         assert row["images_per_s"] > 0
         assert min(row["ratio"], row["cpu_ratio"]) > 0
+        assert 0 < row["cpu_peak_share"] < 1.5  # small images: overhead, not multiply-adds
+        assert row["peak_share"] > 0
         if row["engine"] == "torch":
             assert row["ratio"] == row["cpu_ratio"] == 1.0
     assert found["start_s"].keys() == {"torch", "openvino_first", "openvino_again"}
+    (command,) = found["commands"]
+    assert command["num_photographs"] == 2
+    assert command["wall_s"] == pytest.approx(
+        command["start_s"] + 2 * command["photograph_s"], abs=0.03
+    )
+    assert command["start_s"] > command["photograph_s"] > 0

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import open_clip
@@ -20,6 +22,7 @@ from expertree.embedding import (
     save_extractor,
     stored_extractor_hash,
 )
+from expertree.embedding.clip import SmallTower
 from expertree.embedding.views import VIEWS
 from expertree.errors import ArtefactError, ConfigError
 from expertree.storage import Storage
@@ -50,6 +53,29 @@ def saved(extractor, tmp_path) -> Storage:
     directory = Storage.open(tmp_path)
     save_extractor(extractor, directory)
     return directory
+
+
+@pytest.mark.parametrize("tower", ["test_resnet", "resnet10t", "test_vit"])
+def test_the_image_tower_alone_is_that_of_the_whole_model(tower, tmp_path):
+    config = dataclasses.replace(CONFIG, clip=ClipConfig(image_tower=tower), view_px=160)
+    whole, directory = build_extractor(config, seed=2), Storage.open(tmp_path)
+    save_extractor(whole, directory)
+    alone, again = load_extractor(directory), load_extractor(directory, captions=True)
+    assert isinstance(alone.visual, SmallTower)
+    assert not isinstance(again.visual, SmallTower)
+    images = torch.rand(3, 3, 160, 170, generator=torch.Generator().manual_seed(0))
+    for other in (alone, again):
+        assert torch.equal(other.embed(images), whole.embed(images))
+        assert extractor_hash(other) == extractor_hash(whole)
+
+
+def test_embedding_images_needs_no_library_of_language_models(saved):
+    ask = (
+        "import sys\nfrom expertree.embedding import load_extractor\n"
+        "from expertree.storage import Storage\nload_extractor(Storage.open(sys.argv[1]))\n"
+        "assert {'open_clip', 'transformers'}.isdisjoint(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", ask, saved.uri], check=True, timeout=110)
 
 
 def test_images_of_any_size_become_float32_embeddings(extractor):
