@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
-from expertree.degradation.captions import SEPARATOR
+from expertree.degradation.captions import SEPARATOR, caption_of_kinds
 from expertree.faults import attempt
 from expertree.hierarchy import Labels
 from expertree.storage import FileRecord, Storage, describe, read_together
@@ -108,12 +108,15 @@ def read_labels(table: Storage) -> Labels[tuple[str, ...]]:
 def read_names(table: Storage) -> Labels[tuple[str, ...]]:
     """Read the degradations and degrees of each patch of a set, in the order of the ids.
 
-    A clean patch has its caption alone.
+    A clean patch has its caption alone, and a patch of a pair its degradations: nobody wrote down
+    their degrees.
     """
 
     def names(text: str) -> tuple[str, ...]:
-        tasks, _, caption = text.partition(_COLUMN)
-        return (*_parts(tasks), *caption.split(SEPARATOR))
+        joined, _, caption = text.partition(_COLUMN)
+        tasks = _parts(joined)
+        kinds = caption_of_kinds(tasks).split(SEPARATOR)
+        return (*tasks, *(part for part in caption.split(SEPARATOR) if part not in kinds))
 
     return _read_texts(table, "tasks", "caption").map(names)
 

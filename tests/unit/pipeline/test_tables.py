@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from expertree.degradation.captions import caption_of_kinds
 from expertree.pipeline.tables import (
     LeafTable,
     read_labels,
@@ -45,6 +46,18 @@ def test_labels_are_in_the_order_of_the_ids(table: Storage) -> None:
     assert list(names) == [(*tasks, *caption.split(", ")) for _, tasks, caption in ordered]
     assert len(labels.values) == 3
     assert len(names.values) == 4
+
+
+def test_a_pair_has_no_degree_beside_its_degradation(tmp_path: Path) -> None:
+    tasks = [["low_light"], ["rain", "haze"], ["raindrop"]]
+    columns = {
+        "id": ["a", "b", "c"],
+        "tasks": pa.array(tasks, pa.list_(pa.string())),
+        "caption": [caption_of_kinds(own) for own in tasks],
+    }
+    directory = Storage.open(tmp_path)
+    write_table(directory, "part-0.parquet", pa.table(columns))
+    assert list(read_names(directory)) == [("low_light",), ("rain", "haze"), ("raindrop",)]
 
 
 @pytest.fixture
