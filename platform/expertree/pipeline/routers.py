@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -16,7 +17,14 @@ from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of
 from expertree.pipeline.tables import read_embeddings, read_names
 from expertree.pipeline.tree import Hierarchy, assign_here
-from expertree.routing import make_guide, node_table, save_guide, save_router, train_router
+from expertree.routing import (
+    RouterConfig,
+    make_guide,
+    node_table,
+    save_guide,
+    save_router,
+    train_router,
+)
 from expertree.storage import Storage
 
 
@@ -93,7 +101,7 @@ def train_router_on(
     """
     tree = hierarchy.tree
     spec = {
-        "router": to_dict(config.router),
+        "router": _record(config.router),
         "tree": key_of(hierarchy.result),
         "scores": [key_of(c) for own in zip(*columns.values(), strict=True) for c in own],
         "inputs": [key_of(column) for column in inputs],
@@ -120,6 +128,14 @@ def train_router_on(
         result.write_json("curve.json", [dataclasses.asdict(epoch) for epoch in trained.curve])
 
     return bench.run("router", spec, make)
+
+
+def _record(router: RouterConfig) -> dict[str, Any]:
+    """Return the settings as plain data; a newer one at its default is left out, to keep keys."""
+    record = to_dict(router)
+    if router.identical_db == RouterConfig().identical_db:
+        del record["identical_db"]
+    return record
 
 
 def _psnr(columns: Sequence[Storage]) -> Float[np.ndarray, " patches"]:

@@ -33,14 +33,16 @@ def node_regrets(
     *,
     cap_db: float,
     inputs: Float[np.ndarray, " samples"] | None = None,
+    identical_db: float = IDENTICAL_DB,
 ) -> Float32[np.ndarray, "samples choices"]:
     """Return how much worse each choice is than the sample's best one, in dB.
 
     Args:
-        psnr: PSNR of each node's expert on each sample, in dB; see `IDENTICAL_DB`.
+        psnr: PSNR of each node's expert on each sample, in dB.
         tree: The tree whose nodes the columns are.
         cap_db: Largest regret that counts.
         inputs: PSNR of each sample's input, where leaving it as it is is a choice too.
+        identical_db: PSNR from which on an image counts as the clean one.
 
     Returns:
         A column for each node, and one more for the inputs if they are given: best PSNR - own, cut
@@ -65,7 +67,7 @@ def node_regrets(
                 f"are no number; give one for each of {len(psnr)} samples"
             )
         choices = np.concatenate([psnr, inputs[:, None]], axis=1)
-    choices = np.minimum(choices, IDENTICAL_DB)
+    choices = np.minimum(choices, identical_db)
     regrets = choices.max(axis=1, keepdims=True) - choices
     return cast("np.ndarray", np.minimum(regrets, cap_db).astype(np.float32))
 

@@ -19,6 +19,7 @@ from expertree.errors import ConfigError, TrainingError
 from expertree.hierarchy import Tree
 from expertree.routing.decision import is_worth_it
 from expertree.routing.losses import (
+    IDENTICAL_DB,
     balance_loss,
     choice_nodes,
     cost_loss,
@@ -39,15 +40,13 @@ class RouterConfig:
     """Settings of the training of the routers."""
 
     objective: Objective = "cost"
-    """`cost`: predict what each expert would cost, and leaving the input as it is, and take the
-    cheapest; the gates are trained beside. `expected_l1`: gates by the cost of every choice,
-    weighted by its probability. `paper`: gates by the cost of the chosen one. Gates know experts
-    only and never leave an input as it is."""
+    """`cost`: predict what each choice would cost, the input as it is too, and take the cheapest;
+    the gates are trained beside. `expected_l1`: gates by the cost of every choice, weighted by its
+    probability. `paper`: gates by the cost of the chosen one. Gates leave no input as it is."""
 
     as_is_margin_db: float = 1.0
-    """Margin by which an expert must be predicted to beat the input to be chosen: predictions err
-    by about as much, and a smaller gain is not worth the risk. At 1 dB a third fewer pictures are
-    harmed than at 0.3, at the same mean PSNR (docs/LOG.md). Stored with the router."""
+    """Margin by which an expert must be predicted to beat the input to be chosen. At 1 dB a third
+    fewer pictures are harmed than at 0.3 (docs/LOG.md). Stored with the router."""
 
     alpha: float = 0.1
     """Weight of L_dg, the uncertainty loss (paper 000, eq. 10)."""
@@ -60,17 +59,18 @@ class RouterConfig:
 
     cap_db: float = 12.0
     """Largest regret in dB that counts: hopeless choices would otherwise drown the close ones. At 6
-    a spoiled picture counted little more than a poor one, and twice as many were harmed
-    (docs/LOG.md)."""
+    twice as many pictures were harmed (docs/LOG.md)."""
+
+    identical_db: float = IDENTICAL_DB
+    """PSNR from which on a picture counts as the clean one. At 60 an expert that returns a clean
+    picture at 48 dB is charged 12, and faint faults are left alone; at 45 it is charged nothing."""
 
     num_cost_heads: int = 5
-    """Heads that predict the costs. Each holds back other samples, so that with five heads and a
-    fifth held back each sample is held back once."""
+    """Heads that predict the costs; with a fifth held back, each of five holds back another one."""
 
     caution: float = 1.0
     """Standard deviations over the heads by which an expert's mean cost is raised: they disagree on
-    pictures that are unlike all they were trained on, and there an input is better left as it is.
-    Stored with the router."""
+    pictures that are unlike all they were trained on. Stored with the router."""
 
     num_epochs: int = 30
     """Passes over the training split."""
@@ -234,6 +234,7 @@ def _make_table(
         psnr,
         tree,
         cap_db=config.cap_db,
+        identical_db=config.identical_db,
         inputs=inputs if config.objective == "cost" else None,
     )
     return _Table(

@@ -38,6 +38,16 @@ def test_an_identical_image_is_finitely_far_from_others(tree: Tree) -> None:
     assert regrets.tolist() == [[0, 0, 0, 2, 2.5, 6, 0]]
 
 
+def test_what_nobody_sees_costs_nothing(tree: Tree) -> None:
+    psnr = np.array([[48.0, 44.0, 30.0, 30.0, 30.0, 30.0]])
+    clean = np.array([math.inf])
+    strict = node_regrets(psnr, tree, cap_db=12.0, inputs=clean)[0]
+    lenient = node_regrets(psnr, tree, cap_db=12.0, inputs=clean, identical_db=45.0)[0]
+    assert strict[:2].tolist() == [12.0, 12.0]
+    assert lenient[:2].tolist() == [0.0, 1.0]
+    assert strict[-1] == lenient[-1] == 0.0
+
+
 def test_costs_are_learnt_as_they_are_and_in_the_order_of_the_best() -> None:
     predicted, regrets = torch.randn(4, 3), torch.rand(4, 3)
     chosen = (-predicted / 0.5).softmax(1)
