@@ -174,6 +174,7 @@ class _Watch:
         self._take()
         restorer = open_restorer(self._config)
         self._view.say(f"watching {self._source}; Ctrl-C ends it")
+        self._view.wait()
         while not self._is_stopped():
             begin = time.monotonic()
             due = self._take()
