@@ -267,6 +267,7 @@ class _Watch:
 
     def _fail(self, item: PhotoItem, why: str) -> None:
         self._view.say(f"failed: {item.name} {why}")
+        self._earlier.pop(item.name, None)
         self._records[item.name] = PhotoRecord(
             state="failed",
             name=item.name,
