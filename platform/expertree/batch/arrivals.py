@@ -22,7 +22,7 @@ class _Seen:
     look: tuple[int, int]
     due_s: float
     is_taken: bool = False
-    num_failures: int = 0
+    again_s: float = dataclasses.field(default_factory=lambda: _AGAIN_S)
 
 
 class Arrivals:
@@ -62,8 +62,8 @@ class Arrivals:
         """Let a file that was taken be due once more, later each time."""
         seen = self._seen[name]
         seen.is_taken = False
-        seen.due_s = now_s + min(_AGAIN_S * 2**seen.num_failures, _MAX_AGAIN_S)
-        seen.num_failures += 1
+        seen.due_s = now_s + seen.again_s
+        seen.again_s = min(2 * seen.again_s, _MAX_AGAIN_S)
 
     @property
     def num_waiting(self) -> int:

@@ -172,7 +172,7 @@ class BatchManifest:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = path.open("a+b")
+            self._stream = path.open("a+b", buffering=0)
         except OSError as error:
             raise StorageError(f"{path} cannot be written: {error.strerror}") from error
         try:
@@ -181,22 +181,31 @@ class BatchManifest:
             if error.errno in _BUSY:
                 self._stream.close()
                 raise StorageError(f"another batch is writing to {path.parent}") from error
-        self._folder = path.parent
+        self._path, self._folder, self._unwritten = path, path.parent, b""
         if self._stream.seek(0, io.SEEK_END):
             self._stream.seek(-1, io.SEEK_END)
             if self._stream.read(1) != b"\n":  # the last line was cut off by a kill
-                self._stream.write(b"\n")
+                self._unwritten = b"\n"
         for journal in _journals(self._folder):  # of batches that were stopped
             for line in _lines(journal):
                 self._write(line)
             journal.unlink()
 
     def append(self, record: PhotoRecord) -> None:
-        """Append the record of a photograph."""
+        """Append the record of a photograph.
+
+        Raises:
+            StorageError: If it cannot be written, as on a full disk; it then goes with the next.
+        """
         self._write(record)
 
     def forget_journals(self) -> None:
-        """Delete the journals; for when the manifest's lines say all that stands in them."""
+        """Delete the journals; for when the manifest's lines say all that stands in them.
+
+        Raises:
+            StorageError: If lines are left that cannot be written.
+        """
+        self._write_rest()
         for journal in _journals(self._folder):
             journal.unlink(missing_ok=True)
 
@@ -211,13 +220,22 @@ class BatchManifest:
         traceback: TracebackType | None,
     ) -> None:
         """Close and unlock the manifest; after a whole batch, its lines say all of the journals."""
-        if kind is None:
-            self.forget_journals()
-        self._stream.close()
+        try:
+            if kind is None:
+                self.forget_journals()
+        finally:
+            self._stream.close()
 
     def _write(self, entry: object) -> None:
-        self._stream.write(canonical_json(entry).encode() + b"\n")
-        self._stream.flush()
+        self._unwritten += canonical_json(entry).encode() + b"\n"
+        self._write_rest()
+
+    def _write_rest(self) -> None:
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._stream.write(self._unwritten) :]
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be written: {error.strerror}") from error
 
 
 def _journals(folder: Path) -> list[Path]:

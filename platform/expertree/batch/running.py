@@ -9,6 +9,7 @@ from typing import TypeAlias
 from expertree.batch.manifest import BatchManifest, PhotoRecord
 from expertree.batch.restoring import BatchTask, OnItemTile
 from expertree.batch.view import BatchView, printable
+from expertree.errors import StorageError
 
 RunTask: TypeAlias = Callable[[BatchTask, OnItemTile], Iterator[PhotoRecord]]
 """Function that restores the files of a task, in this process or elsewhere."""
@@ -33,7 +34,10 @@ def restore_task(
     begin = time.monotonic()
     for record in done:
         if manifest is not None:
-            manifest.append(record)
+            try:
+                manifest.append(record)
+            except StorageError as error:  # the photographs will say so too; it may pass
+                view.say(str(error))
         else:
             sys.stderr.write(printable(record.traceback))
         records.append(dataclasses.replace(record, traceback=""))

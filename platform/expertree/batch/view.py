@@ -86,6 +86,11 @@ class BatchView:
         self._total_px += sum(item.num_pixels for item in items)
         self._draw()
 
+    def wait(self) -> None:
+        """Show that nothing is at hand."""
+        self._last = "waiting"
+        self._draw()
+
     def say(self, line: str) -> None:
         """Print a line above the bar, or as the next one."""
         self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

@@ -36,7 +36,7 @@ from expertree.batch.settings import BatchConfig
 from expertree.batch.summary import plan_text, summarise
 from expertree.batch.telling import say, tell_summary
 from expertree.batch.view import BatchView
-from expertree.errors import ConfigError
+from expertree.errors import ConfigError, StorageError
 from expertree.restorer import Restorer
 
 _POLL_S = 1.0
@@ -148,11 +148,21 @@ class _Watch:
         self._ignores_case = ignores_case(self._target)
         self._arrivals = Arrivals()
         self._listing = Listing(items=(), others={})
-        self._taken: dict[str, str] = {}
+        self._taken = self._places_of_earlier_runs()
         self._earlier: dict[str, PhotoRecord] = {}
         self._skipped: set[str] = set()
         self._records: dict[str, PhotoRecord] = {}
         self._seconds, self._num_left = 0.0, 0
+
+    def _places_of_earlier_runs(self) -> dict[str, str]:
+        """Return what was written before and is there, and of which photograph each is."""
+        model, options = self._model, self._config.options.digest
+        return {
+            place_of(record.output, ignores_case=self._ignores_case): record.name
+            for record in self._history.records.values()
+            if record.state == "done" and (record.model, record.options) == (model, options)
+            if (self._target / record.output).exists()
+        }
 
     def pass_over(self, items: Sequence[PhotoItem], earlier: Sequence[PhotoRecord]) -> None:
         """Leave out the photographs that an earlier run has done."""
@@ -164,6 +174,7 @@ class _Watch:
         self._take()
         restorer = open_restorer(self._config)
         self._view.say(f"watching {self._source}; Ctrl-C ends it")
+        self._view.wait()
         while not self._is_stopped():
             begin = time.monotonic()
             due = self._take()
@@ -225,7 +236,8 @@ class _Watch:
             return restore_files(restorer, task, on_tile=on_tile, is_stopped=self._is_stopped)
 
         records, seconds = restore_task(task, work, self._manifest, self._view)
-        self._manifest.forget_journals()
+        with contextlib.suppress(StorageError):  # which was said; they are needed still
+            self._manifest.forget_journals()
         self._num_left += len(items) - len(records)
         self._note(records, seconds)
 
@@ -255,6 +267,7 @@ class _Watch:
 
     def _fail(self, item: PhotoItem, why: str) -> None:
         self._view.say(f"failed: {item.name} {why}")
+        self._earlier.pop(item.name, None)
         self._records[item.name] = PhotoRecord(
             state="failed",
             name=item.name,

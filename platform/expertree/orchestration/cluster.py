@@ -72,7 +72,7 @@ def num_lanes(config: ClusterConfig) -> int:
     """Return how many lanes the connected cluster runs at once, however many tasks there are.
 
     Lanes never take more than half of the CPUs of a CPU-only cluster, so that data tasks run. Those
-    that share GPUs never take more CPUs than there are.
+    that share GPUs leave the CPUs of a core: a search has tasks beside its lanes.
     """
     if config.num_lanes is not None:
         return config.num_lanes
@@ -82,7 +82,7 @@ def num_lanes(config: ClusterConfig) -> int:
         return max(1, int(cpus // CPUS_PER_CORE // config.cpus_per_lane // config.workers_per_lane))
     on_gpus = num_parts(have.get("GPU", 0.0), config.gpus_per_lane) // config.workers_per_lane
     if config.lanes_per_gpu > 1:
-        on_gpus = min(on_gpus, int(cpus // config.cpus_per_lane))
+        on_gpus = min(on_gpus, int((cpus - CPUS_PER_CORE) // config.cpus_per_lane))
     return max(1, on_gpus)
 
 

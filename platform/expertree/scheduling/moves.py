@@ -120,7 +120,8 @@ class Moves:
     ) -> bool:
         """Have a lane wait for a running task in place of a ready one, where that helps.
 
-        It does not wait for longer than `_PATIENCE_S`.
+        It does not wait for longer than `_PATIENCE_S`, and for the one that it began to wait for:
+        the lane of that one may be giving it back.
 
         Args:
             lane: The idle lane.
@@ -133,9 +134,12 @@ class Moves:
         since_s = self._swaps_since_s.setdefault(lane, now)
         if here_s is None or now - since_s > _PATIENCE_S:
             return False
+        lanes = {load.key: load.lane for load in running}
+        if self._wishes.get(lane) in lanes:
+            return True
         least_s = self._least_s(lane, ready.kind, [*queued, *running], now)
         behind_s = here_s * ready.behind / max(ready.samples, 1e-9)
-        lanes, found = {load.key: load.lane for load in running}, []
+        found = []
         for one in self._movable(lane, running, now):
             there_s = self._seconds(lanes[one.key], ready)
             if there_s is not None:

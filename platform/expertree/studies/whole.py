@@ -145,11 +145,14 @@ class WholeConfig:
     """Seed of everything that is drawn."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigError if a pair has no name or folder, or a wanted row does not exist."""
+        """Raise ConfigError if pairs lack a folder or a name of their own, or a row is unknown."""
         for pairs in self.pairs:
             if not pairs.name or not pairs.root:
                 raise ConfigError(f"whole.pairs: each needs a name and a root, got {pairs}")
         known = [fault.name for fault in FAULTS] + list(CLEAN) + [own.name for own in self.pairs]
+        for name in known:
+            if known.count(name) > 1:
+                raise ConfigError(f"whole.pairs: two rows are called {name!r}; rename the pairs")
         for kind in self.kinds:
             if kind not in known:
                 raise ConfigError(f"whole.kinds: {kind!r} is none of {', '.join(known)}")

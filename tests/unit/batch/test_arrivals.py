@@ -65,3 +65,12 @@ def test_what_failed_for_what_may_pass_is_due_later_each_time_and_always_within_
         waits_s.append(now_s - failed_s)
         arrivals.try_again("a.png", now_s)
     assert waits_s == [SETTLE_S, 60, 120, 240, 480, 960, 1920, 3600, 3600]
+
+
+def test_what_fails_for_months_is_tried_each_hour_still() -> None:
+    arrivals, now_s = Arrivals(), 0.0
+    arrivals.take([item("a.jpg")], now_s)
+    for _ in range(1100):
+        now_s += 3600.0
+        assert [one.name for one in arrivals.take([item("a.jpg")], now_s)] == ["a.jpg"]
+        arrivals.try_again("a.jpg", now_s)

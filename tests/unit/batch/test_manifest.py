@@ -4,6 +4,9 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,35 @@ def plan(items, folder: Path, *, existing="refuse", model="m", options="o"):
     found = plan_batch(items, folder, history, model=model, options=options, existing=existing)
     refuse_foreign(found, folder)
     return found
+
+
+@contextlib.contextmanager
+def no_room_behind(num_bytes: int) -> Iterator[None]:
+    """Let no file of this process grow beyond its first bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_line_that_finds_no_room_goes_with_the_next_and_journals_stay_as_long(
+    tmp_path: Path,
+) -> None:
+    with BatchManifest(tmp_path / MANIFEST) as manifest:
+        WriteJournal(tmp_path).about_to_write(record("b.png"))
+        with no_room_behind(10):
+            for name in ("a.png", "b.png"):
+                with pytest.raises(StorageError, match=r"manifest\.jsonl cannot be written: File"):
+                    manifest.append(record(name))
+            with pytest.raises(StorageError):
+                manifest.forget_journals()
+        assert list(tmp_path.glob(".partial*"))
+        manifest.append(record("c.png"))
+    lines = map(json.loads, (tmp_path / MANIFEST).read_text().splitlines())
+    assert [line["name"] for line in lines] == ["a.png", "b.png", "c.png"]
+    assert not list(tmp_path.glob(".partial*"))
 
 
 def test_what_is_appended_is_read_again_the_last_one_counts(tmp_path: Path) -> None:

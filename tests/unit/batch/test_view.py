@@ -86,5 +86,19 @@ def test_a_terminal_gets_a_bar_with_names_that_look_like_markup() -> None:
     assert "failed: [red]a.png is [damaged]" in shown
 
 
+def test_the_bar_of_a_watched_folder_says_that_it_waits_once_the_model_is_there() -> None:
+    out = console(is_terminal=True)
+    with BatchView([], out) as view:
+        assert view._bar is not None
+        view._bar.refresh()
+        assert "reading the model" in out.file.getvalue()
+        out.file.truncate(0)
+        view.wait()
+        view._bar.refresh()
+        shown = out.file.getvalue()
+    assert "waiting" in shown
+    assert "reading the model" not in shown
+
+
 def test_a_name_does_nothing_to_a_terminal() -> None:
     assert printable("a\x1b[2J\x07é\udcff.png\n") == r"a\x1b[2J\x07é\udcff.png" + "\n"

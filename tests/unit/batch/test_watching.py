@@ -227,6 +227,31 @@ def test_two_that_would_be_one_file_are_not_mixed_up(tmp_path, inbox, watch, cap
     assert "failed: a.bmp would be written to a.webp, which is of a.png" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("is_kept", [True, False], ids=["kept", "taken out of the folder"])
+def test_what_was_restored_before_is_not_replaced_by_another_photograph(
+    tmp_path, inbox, watch, capsys, is_kept
+) -> None:
+    out = tmp_path / "out"
+    photo(inbox / "a.png")
+    with meanwhile(lambda: until(lambda: len(states(out)) == 1)):
+        assert watch(inbox, "--format", "webp") == DONE
+    before = (out / "a.webp").read_bytes()
+    if not is_kept:
+        (inbox / "a.png").unlink()
+    photo(inbox / "c.png", 5)
+
+    def come() -> None:
+        until((out / "c.webp").exists)
+        photo(inbox / "a.bmp", 3)
+        photo(inbox / "b.bmp", 4)
+        until((out / "b.webp").exists)
+
+    with meanwhile(come):
+        assert watch(inbox, "--format", "webp") == DONE
+    assert (out / "a.webp").read_bytes() == before
+    assert "failed: a.bmp would be written to a.webp, which is of a.png" in capsys.readouterr().err
+
+
 def test_output_within_the_folder_is_not_taken_for_input(inbox, watch) -> None:
     out = inbox / "restored"
     photo(inbox / "a.png")

@@ -62,7 +62,10 @@ def with_gpus(gpus_per_lane: float, **settings: int) -> ClusterConfig:
         # A lane's part lies on one GPU: 0.4 of two of them are four, not five.
         (with_gpus(0.4), 2, 64, 4),
         (with_gpus(0.75), 3, 64, 3),
-        (with_gpus(0.25, cpus_per_lane=2), 2, 8, 4),
+        # A core's CPUs are left for the tasks beside lanes, as a search has them.
+        (with_gpus(0.25, cpus_per_lane=2), 2, 8, 3),
+        (with_gpus(0.25), 1, 4, 2),
+        (with_gpus(0.25), 1, 2, 1),
         (with_gpus(0.25), 0, 8, 1),
         (with_gpus(0.25, num_lanes=3), 2, 16, 3),
     ],

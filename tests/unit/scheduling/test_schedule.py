@@ -380,3 +380,21 @@ def test_a_new_process_of_a_lanes_name_is_not_reckoned_as_slow() -> None:
     schedule.finish("fast", "a", 100)
     assert schedule.lease("fast", 100) is None
     assert not schedule.is_wanted("slow", "b", 100), "nothing is known of it yet"
+
+
+def test_only_one_lane_gives_back_for_an_idle_one_however_the_others_speeds_jump() -> None:
+    tasks = [dear("a", 1000), dear("b", 1000), dear("end-a", 3000, ("a",))]
+    tasks += [dear("end-b", 3000, ("b",)), dear("x", 100), dear("y", 100)]
+    schedule = Schedule(tasks, lease_s=100, move_s=20)
+    assert [getattr(schedule.lease(lane, 0), "key", None) for lane in ("s", "t", "fast")] == [
+        *("b", "a", "y"),
+    ]
+    reported(schedule, "s", "b", 9, 9, 1.0)
+    reported(schedule, "t", "a", 9, 10, 1.0)
+    reported(schedule, "fast", "y", 9, 90, 10.0)
+    schedule.finish("fast", "y", 10)
+    assert schedule.lease("fast", 10) is None
+    assert schedule.is_wanted("s", "b", 10)
+    reported(schedule, "s", "b", 12, 12, 1.1)
+    assert schedule.lease("fast", 12) is None
+    assert [schedule.is_wanted("s", "b", 12), schedule.is_wanted("t", "a", 12)] == [True, False]

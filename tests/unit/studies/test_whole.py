@@ -99,6 +99,8 @@ def test_every_name_is_a_row_of_its_own() -> None:
     [
         ({"kinds": ["nois"]}, "'nois' is none of noise, sigma 5"),
         ({"pairs": [{"root": "/x"}]}, "each needs a name and a root"),
+        ({"pairs": [{"root": "/x", "name": "haze, beta 1"}]}, "two rows are called 'haze, beta 1'"),
+        ({"pairs": [{"root": "/x", "name": "a"}, {"root": "/y", "name": "a"}]}, "two rows are"),
         ({"photographs": None}, "whole.photographs is not set"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import { Problem, restoreAsJob } from "./api.js";
 import { announce, byId, make, save } from "./dom.js";
-import { makeZip } from "./zip.js";
+import { distinct, makeZip } from "./zip.js";
 
 const THUMB_PX = 200;
 const WORDS = { waiting: "waiting", working: "restoring", left: "left as it is" };
@@ -61,12 +61,13 @@ export function addToTray(given) {
   byId("tray").hidden = false;
   announce(`${photos.length} photos. Each is restored in turn.`);
   drawThumbs(added);
-  if (!isRunning) run();
+  run();
   summarise();
 }
 
 /** Restores one after the other what waits, also what comes meanwhile. */
 async function run() {
+  if (isRunning) return;
   stop = new AbortController();
   isRunning = true;
   try {
@@ -139,17 +140,13 @@ function summarise() {
 
 /** All that is done, under the names that it came with. */
 async function download() {
-  const names = new Set();
-  const files = photos.filter((photo) => photo.restored).map(({ path, restored, file }) => {
-    let name = path;
-    for (let i = 2; names.has(name); i++) name = path.replace(/(\.\w+)?$/, ` (${i})$1`);
-    names.add(name);
-    return { name, blob: restored, time: new Date(file.lastModified) };
-  });
+  const done = photos.filter((photo) => photo.restored);
+  const names = distinct(done.map(({ path }) => path));
+  const files = done.map(({ restored, file }, i) => ({ name: names[i], blob: restored, time: new Date(file.lastModified) }));
   try {
     save(await makeZip(files), "restored.zip");
   } catch (error) {
-    byId("tray-lead").textContent = error instanceof RangeError ? "They are too many for one file: an archive holds 4 GB. Take some at a time." : String(error);
+    byId("tray-lead").textContent = error instanceof RangeError ? "They are too many for one file: an archive holds 4 GB. Open one to download it alone." : String(error);
   }
 }
 

@@ -5,6 +5,24 @@ const MOST_FILES = 0xfffe;
 const UTF8_NAMES = 0x0800;
 
 /**
+ * Paths in an archive, one for each file. Systems differ in which names are one (`a.jpg`, `A.JPG`),
+ * and in what parts folders (`\`): none replaces another, or leads elsewhere.
+ * @param {string[]} paths
+ * @returns {string[]}
+ */
+export function distinct(paths) {
+  const taken = new Set();
+  return paths.map((path) => {
+    const plain = path.replaceAll("\\", "_");
+    let name = plain;
+    const place = () => name.normalize("NFC").toLowerCase();
+    for (let i = 2; taken.has(place()); i++) name = plain.replace(/(\.\w+)?$/, ` (${i})$1`);
+    taken.add(place());
+    return name;
+  });
+}
+
+/**
  * @param {{name: string, blob: Blob, time: Date}[]} files
  * @returns {Promise<Blob>}
  * @throws {RangeError} If they are more than an archive holds.
