@@ -78,7 +78,9 @@ def finished(process: subprocess.Popen) -> dict:
 
 
 def num_lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+    """Lines of photographs, without those that a next batch takes over from the journals."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else ()
+    return sum(b'"writing"' not in line for line in lines)
 
 
 def kill_after(process: subprocess.Popen, manifest: Path, num_more: int) -> int:
