@@ -123,7 +123,7 @@ def tree(_: Path) -> Made:
     points = (np.repeat(centres, 30, axis=0) + 0.3 * rng.normal(size=(180, 8))).astype(np.float32)
     exact, numbers = [], list[float]()
     for method in ("kmeans", "bisecting"):
-        config = HierarchyConfig(method=method, groups=(1, 3, 6), seed=1)
+        config = HierarchyConfig(method=method, groups=(1, 3, 6), metric="l2", seed=1)
         cut, leaves = build_tree(points, config, extractor="x")
         nodes = [[node.index, node.parent, node.num_samples] for node in cut.nodes]
         exact.append([nodes, leaves.tolist()])

@@ -18,10 +18,13 @@ from expertree.experts.backbones.moce_ir import MoCEIRConfig
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.backbones.padding import pad_to_multiple
 from expertree.experts.portable import Portable, reached, to_onnx
+from expertree.hierarchy import HierarchyConfig, build_tree
+from expertree.hierarchy.tree import Metric
 from expertree.images.io import to_float, to_u8
 from expertree.restorer import Restorer, open_bundle
 from expertree.restorer.exports import export_expert
 from expertree.restorer.exports.checking import check_images, onnx_runner
+from expertree.restorer.exports.choosing import standardised
 from expertree.restorer.exports.routed import to_routed
 from expertree.storage import Storage
 
@@ -95,6 +98,15 @@ def test_torchscript_needs_no_expertree(
         with torch.inference_mode():
             wanted = bundle.load_expert(0)(image)
             torch.testing.assert_close(loaded(image), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "angular"])
+def test_a_graph_brings_embeddings_into_the_space_of_the_tree(metric: Metric) -> None:
+    points = np.random.default_rng(0).normal(2.0, 1.5, (64, 8)).astype(np.float32)
+    tree, _ = build_tree(points, HierarchyConfig(groups=(1, 2), metric=metric), extractor="")
+    mean, std = (torch.from_numpy(np.array(own)) for own in (tree.mean, tree.std))
+    found = standardised(torch.from_numpy(points), mean, std, metric)
+    np.testing.assert_allclose(found.numpy(), tree.standardise(points), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["bundle_path", "careful_bundle_path"])

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from expertree.embedding.views import SPREAD
 from expertree.errors import ExportError
 from expertree.hierarchy import Tree
+from expertree.hierarchy.tree import Metric
 from expertree.restorer.bundle import Bundle
 from expertree.routing import RouterOutput
 
@@ -44,7 +45,7 @@ class Chooser(nn.Module):
         self.extractor, self.router = bundle.extractor, bundle.router
         self.most = SPREAD if view == "spread" else 1
         self.side_px = bundle.extractor.config.view_px
-        self.is_cosine = bundle.tree.metric == "cosine"
+        self.metric = bundle.tree.metric
         self.register_buffer("mean", torch.from_numpy(np.array(bundle.tree.mean)))
         self.register_buffer("std", torch.from_numpy(np.array(bundle.tree.std)))
         self.register_buffer("experts", _experts(bundle.tree))
@@ -60,9 +61,8 @@ class Chooser(nn.Module):
         cut = part.view(3, self.most, self.side_px, self.most, self.side_px)
         cut = cut.permute(1, 3, 0, 2, 4).flatten(0, 1)[None]
         shares = (row_shares[:, None] * column_shares[None, :]).flatten()
-        points = (self.extractor.encode_windows(cut, shares) - self.mean) / self.std
-        if self.is_cosine:
-            points = F.normalize(points, dim=1, eps=1e-12)
+        embedded = self.extractor.encode_windows(cut, shares)
+        points = standardised(embedded, self.mean, self.std, self.metric)
         return self._decided(self.router(points))
 
     def _decided(self, output: RouterOutput) -> Int64[Tensor, " 1"]:
@@ -76,6 +76,19 @@ class Chooser(nn.Module):
             return expert
         is_worth_it = output.as_is_cost - least > output.as_is_margin_db
         return torch.where(is_worth_it, expert, torch.full_like(expert, AS_IS))
+
+
+def standardised(
+    embedded: Float[Tensor, "b dim"],
+    mean: Float[Tensor, " dim"],
+    std: Float[Tensor, " dim"],
+    metric: Metric,
+) -> Float[Tensor, "b dim"]:
+    """Do what `hierarchy.tree.standardise` does, traceably."""
+    if metric == "angular":
+        embedded = F.normalize(embedded, dim=1, eps=1e-12)
+    points = (embedded - mean) / std
+    return F.normalize(points, dim=1, eps=1e-12) if metric == "cosine" else points
 
 
 def _windows(
