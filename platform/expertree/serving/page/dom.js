@@ -61,6 +61,14 @@ export function listing(words) {
 }
 
 /**
+ * @param {string} text
+ * @returns {string}
+ */
+export function capitalised(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/**
  * @param {number} seconds
  * @returns {string}
  */

@@ -5,7 +5,7 @@
  * strengths and a fixed seed: an example is the same each time.
  */
 
-import { make } from "./dom.js";
+import { byId, capitalised, make } from "./dom.js";
 
 /**
  * @typedef {object} Example
@@ -17,7 +17,7 @@ import { make } from "./dom.js";
  */
 
 /** @type {Example[]} */
-export const EXAMPLES = [
+const EXAMPLES = [
   { name: "noise", photo: "chelsea", file: "noisy-cat.png", spoil: (image) => addNoise(image, 34) },
   { name: "haze", photo: "astronaut", file: "hazy-astronaut.png", spoil: (image) => addHaze(image, 1.3, 0.92) },
   { name: "rain", photo: "chelsea", file: "rainy-cat.png", spoil: (image) => addRain(image, 230, 28) },
@@ -27,11 +27,29 @@ export const EXAMPLES = [
 ];
 
 /**
+ * Lists the examples, each as it is made.
+ * @param {(file: File, clean: ImageData) => void} onExample Called with the one that somebody chooses.
+ */
+export async function setUpExamples(onExample) {
+  for (const example of EXAMPLES) {
+    const { file, clean } = await makeExample(example);
+    const image = make("img", { alt: "", src: URL.createObjectURL(file), width: clean.width, height: clean.height });
+    const button = make("button", { type: "button", "aria-pressed": "false" }, make("span", { class: "frame" }, image), capitalised(example.name));
+    button.addEventListener("click", () => {
+      scrollTo({ top: 0 });
+      onExample(file, clean);
+      button.setAttribute("aria-pressed", "true");
+    });
+    byId("examples").append(make("li", {}, button));
+  }
+}
+
+/**
  * Spoils a photograph.
  * @param {Example} example
  * @returns {Promise<{file: File, clean: ImageData}>}
  */
-export async function makeExample(example) {
+async function makeExample(example) {
   const photo = new Image();
   photo.src = new URL(`./${example.photo}.jpg`, import.meta.url).href;
   await photo.decode();

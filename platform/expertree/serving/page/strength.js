@@ -14,8 +14,8 @@ export function setUpStrength(onStrength) {
   show();
 }
 
-/** @returns {number} From 0, the photo as it was, to 1, the whole restoration. */
-export const readStrength = () => Number(byId("strength").value) / 100;
+/** @returns {number} From 0, the photo as it was, to 1, the whole restoration; 1 where no slider is shown. */
+export const readStrength = () => (byId("strength-row").hidden ? 1 : Number(byId("strength").value) / 100);
 
 /** Sets the slider back to the whole restoration, for the next photo. */
 export function resetStrength() {
