@@ -75,6 +75,7 @@ function forget() {
   revokeUrls(work);
   for (const button of document.querySelectorAll(":is(#examples, #tray-photos) [aria-pressed=true]")) button.setAttribute("aria-pressed", "false");
   work = null;
+  byId("sides").hidden = true;
 }
 
 /** @param {"empty" | "many" | "busy" | "done" | "failed"} state */
