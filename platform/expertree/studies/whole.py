@@ -6,6 +6,7 @@ wrong, and told; classical methods are told. Clean pictures should come back as 
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -213,7 +214,7 @@ def _rows_of(config: WholeConfig) -> Iterator[_Row]:
                 spec={
                     "fault": to_dict(fault),
                     "photographs": prints,
-                    "masks": [path.name for path in own],
+                    "masks": [_print_of(path) for path in own],
                     "seed": config.seed,
                 },
                 task=fault.task,
@@ -230,10 +231,20 @@ def _rows_of(config: WholeConfig) -> Iterator[_Row]:
         dataset = open_dataset(pairs.reader, pairs.root, pairs.split, partial=True)
         yield _Row(
             name=pairs.name,
-            spec={"pairs": to_dict(pairs) | {"names": [pair.name for pair in dataset]}},
+            spec={
+                "pairs": to_dict(pairs),
+                "files": [
+                    [pair.name, *(_print_of(own) for own in (pair.lq, pair.gt) if own is not None)]
+                    for pair in dataset
+                ],
+            },
             task=pairs.task,
             pictures=partial(_pairs, dataset),
         )
+
+
+def _print_of(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _masks(folder: str | None) -> list[Path]:

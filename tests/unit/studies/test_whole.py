@@ -89,6 +89,14 @@ def test_rows_are_made_once(folders: dict[str, str]) -> None:
     assert said == ["JPEG, quality 10: found"]
 
 
+def test_rows_are_of_the_files_contents(folders: dict[str, str]) -> None:
+    pairs = {"name": "a camera's", "root": folders["pairs"], "task": "noise"}
+    config = study(folders, photographs=None, pairs=[pairs])
+    first = run_study(config, print)
+    (Path(folders["pairs"]) / "noisy" / "0.png").write_bytes(encode_png(picture(7)))
+    assert run_study(config, print) != first
+
+
 def test_every_name_is_a_row_of_its_own() -> None:
     names = [fault.name for fault in FAULTS] + list(CLEAN)
     assert len(set(names)) == len(names)
