@@ -44,7 +44,7 @@ def draw_batch(
         positions: In the sequence of all samples.
         patch_px: Side of the crops.
         augment: Whether to flip and turn.
-        seed: Of order, places, orientations, and of what is degraded anew.
+        seed: Seed of order, places, orientations, and of what is degraded anew.
         fresh: Degrades the clean patches anew; None takes the stored degraded ones, as do pairs,
             which have no recipe. A patch is degraded whole and cut afterwards: blur sees beyond the
             crop's border, haze its depth.

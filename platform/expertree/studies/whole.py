@@ -27,6 +27,7 @@ from expertree.degradation.recipe import Recipe
 from expertree.degradation.registry import Maps
 from expertree.degradation.synthesis import degrade
 from expertree.errors import ConfigError
+from expertree.evaluation.scores import HARM_DB
 from expertree.images.arrays import Field, ImageU8
 from expertree.images.folders import find_files
 from expertree.images.io import jpeg_round_trip
@@ -37,9 +38,6 @@ from expertree.studies.tables import Cell, Rows, Table
 
 VERSION = 1
 """Raise it when the same settings would give other rows."""
-
-HARMED_DB = 0.1
-"""Loss of PSNR from which on a picture counts as harmed."""
 
 _RAIN = {"angle_deg": 10.0, "length_px": 31, "width_px": 3}
 _HAZE = {"airlight": 0.85}
@@ -323,7 +321,7 @@ def _measure(config: WholeConfig, restorer: Restorer, row: _Row) -> dict[str, An
         "classical": None if best is None else means[best],
         "classical_name": best,
         "left": int(np.sum(left)),
-        "harmed": int(np.sum(gains_db < -HARMED_DB)),
+        "harmed": int(np.sum(gains_db < -HARM_DB)),
         "worst_db": float(gains_db.min()),
         "least_changed_db": min(changed, default=None),
     }
@@ -350,7 +348,7 @@ def _of_spoiled(found: Mapping[str, Mapping[str, Any]]) -> Table:
         decimals=2,
         notes=(
             "Routed is not told what is wrong. The classical method is the best in hindsight.",
-            f"Harmed: more than {HARMED_DB} dB below the input.",
+            f"Harmed: more than {HARM_DB} dB below the input.",
             *(("Classical methods: " + "; ".join(best) + ".",) if best else ()),
         ),
     )

@@ -11,8 +11,9 @@ import pytest
 
 from expertree.evaluation import Scores
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree
-from expertree.pipeline.routers import serving_nodes, serving_plans
+from expertree.pipeline.routers import _record, serving_nodes, serving_plans
 from expertree.pipeline.tables import write_table
+from expertree.routing import RouterConfig
 from expertree.storage import Storage
 
 CENTRES = np.array([[-9, -2], [-9, 2], [9, -2], [9, 2]], dtype=np.float32)
@@ -69,3 +70,8 @@ def test_all_sets_that_routers_learn_from_are_judged_by(tree: Tree, tmp_path: Pa
 
     assert serving("route") == 1
     assert serving(*embeddings) == leaf
+
+
+def test_routers_of_before_keep_their_keys() -> None:
+    assert "identical_db" not in _record(RouterConfig())
+    assert _record(RouterConfig(identical_db=45.0))["identical_db"] == 45.0

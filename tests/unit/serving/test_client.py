@@ -1,9 +1,7 @@
 """The example client against a real server."""
 
 import importlib.util
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,12 +9,12 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
-import uvicorn
 
 from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
 from expertree.routing import Wish
-from expertree.serving import HttpConfig, LocalEngine, create_app
+from expertree.serving import HttpConfig, LocalEngine
+from pages import served
 
 CLIENT = Path(__file__).parents[3] / "serve" / "client.py"
 
@@ -34,18 +32,8 @@ def client() -> ModuleType:
 @pytest.fixture(scope="module")
 def url(restorer: Restorer) -> Iterator[str]:
     """Where a server listens, with room for one request in work and one that waits."""
-    app = create_app(LocalEngine(restorer, max_queued=1), HttpConfig())
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(timeout=20)
+    with served(LocalEngine(restorer, max_queued=1), HttpConfig()) as address:
+        yield address.removesuffix("/")
 
 
 def test_it_restores_and_says_the_route(

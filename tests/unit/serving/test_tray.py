@@ -33,13 +33,6 @@ def endpoint(careful: Restorer) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Any, endpoint: str) -> Any:
-    browser.open(endpoint)
-    browser.until("document.querySelector('#names input')")
-    return browser
-
-
-@pytest.fixture
 def folder(tmp_path: Path, two_kinds: tuple[np.ndarray, np.ndarray]) -> Path:
     """A folder as people have them, below one that says where it comes from."""
     spoiled, good = two_kinds

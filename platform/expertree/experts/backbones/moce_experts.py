@@ -146,8 +146,8 @@ def importance_loss(logits: Float[Tensor, "b n"], costs: Float[Tensor, " n"]) ->
     is the same for every degradation.
 
     Args:
-        logits: Of each image's probabilities.
-        costs: Of the experts, relative to the largest.
+        logits: Logits of each image's probabilities.
+        costs: Costs of the experts, relative to the largest.
     """
     return _squared_variation(logits.softmax(dim=1).sum(dim=0) * costs)
 
@@ -161,7 +161,7 @@ def load_loss(
     would reach the largest noisy one. It is zero where all experts have the same.
 
     Args:
-        logits: Of each image's probabilities.
+        logits: Logits of each image's probabilities.
         noisy: The same with noise.
         noise_std: Standard deviation of the noise.
     """
