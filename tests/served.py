@@ -15,7 +15,7 @@ from expertree.orchestration.serving.app import RunningApplication
 from expertree.serving.deployments import (
     GatewayConfig,
     PoolConfig,
-    RouterConfig,
+    RouterReplicas,
     ServeConfig,
 )
 from expertree.serving.settings import HttpConfig
@@ -55,7 +55,7 @@ def config_of(bundle: str, port: int) -> ServeConfig:
         http=HttpConfig(port=port),
         num_cores=1,
         gateway=GatewayConfig(num_cpus=0.1, retry_after_s=0.2),
-        router=RouterConfig(num_cpus=0.1),
+        router=RouterReplicas(num_cpus=0.1),
         pools=(PoolConfig(num_cpus=0.1, max_ongoing_requests=4, max_queued_requests=4),),
     )
 

@@ -24,7 +24,7 @@ LINES_AROUND_EXPERTS = 7
 """Lines of the live view that are neither a stage nor an expert."""
 
 
-class State(StrEnum):
+class WorkState(StrEnum):
     """The state of a stage or an expert; `cached` means that an earlier run did it."""
 
     QUEUED = "queued"
@@ -36,7 +36,7 @@ class State(StrEnum):
     @property
     def is_over(self) -> bool:
         """Whether the stage or expert has ended, well or not."""
-        return self in {State.DONE, State.CACHED, State.FAILED}
+        return self in {WorkState.DONE, WorkState.CACHED, WorkState.FAILED}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,7 @@ class StageState:
     """
 
     name: str
-    state: State = State.QUEUED
+    state: WorkState = WorkState.QUEUED
     elapsed_s: float = 0.0
     num_done: int = 0
     num_total: int = 0
@@ -67,7 +67,10 @@ class StageState:
 
         The speed of the first seconds says little: it counts once `SANE_S` have gone by.
         """
-        if self.state is not State.RUNNING or not self.first_done < self.num_done <= self.num_total:
+        if (
+            self.state is not WorkState.RUNNING
+            or not self.first_done < self.num_done <= self.num_total
+        ):
             return None
         seen_s = self.elapsed_s - self.first_s
         if seen_s < SANE_S:
@@ -89,7 +92,7 @@ class ExpertState:
     """
 
     label: str
-    state: State = State.QUEUED
+    state: WorkState = WorkState.QUEUED
     samples: int = 0
     num_samples: int = 0
     loss: float | None = None
@@ -194,25 +197,25 @@ class ProgressView:
     def _stages(self, snapshot: Snapshot) -> Table:
         table = Table.grid(padding=(0, 2))
         for stage in snapshot.stages:
-            is_counting = stage.state is State.RUNNING and stage.num_total > 0
+            is_counting = stage.state is WorkState.RUNNING and stage.num_total > 0
             table.add_row(
                 self._symbol(stage.state),
-                Text(stage.name, "" if stage.state is not State.QUEUED else "dim"),
+                Text(stage.name, "" if stage.state is not WorkState.QUEUED else "dim"),
                 Text(_stage_time(stage), "dim"),
                 _bar(stage.num_done, stage.num_total) if is_counting else Text(stage.detail, "dim"),
             )
         return table
 
     def _experts(self, experts: Sequence[ExpertState], room: int) -> Table:
-        shown = [e for e in experts if len(experts) <= room or e.state is State.RUNNING]
-        if all(expert.state in {State.DONE, State.CACHED} for expert in experts):
+        shown = [e for e in experts if len(experts) <= room or e.state is WorkState.RUNNING]
+        if all(expert.state in {WorkState.DONE, WorkState.CACHED} for expert in experts):
             shown = []
         table = Table.grid(padding=(0, 2))
         for expert in shown[: max(room, 1)]:
             again = f", attempt {expert.attempt}" if expert.attempt > 1 else ""
             table.add_row(
                 self._symbol(expert.state),
-                Text(expert.label, "" if expert.state is not State.QUEUED else "dim"),
+                Text(expert.label, "" if expert.state is not WorkState.QUEUED else "dim"),
                 _bar(_samples(expert), expert.num_samples),
                 Text(f"{_samples(expert):,} of {expert.num_samples:,}", "dim", justify="right"),
                 Text("" if expert.loss is None else f"loss {expert.loss:.4f}"),
@@ -220,13 +223,13 @@ class ProgressView:
             )
         return table
 
-    def _symbol(self, state: State) -> RenderableType:
-        if state is State.RUNNING:
+    def _symbol(self, state: WorkState) -> RenderableType:
+        if state is WorkState.RUNNING:
             return self._spinner
         symbols = {
-            State.DONE: ("✓", "green"),
-            State.CACHED: ("✓", "dim green"),
-            State.FAILED: ("✗", "bold red"),
+            WorkState.DONE: ("✓", "green"),
+            WorkState.CACHED: ("✓", "dim green"),
+            WorkState.FAILED: ("✗", "bold red"),
         }
         return Text(*symbols.get(state, ("·", "dim")))
 
@@ -240,7 +243,7 @@ def changes(before: Snapshot | None, now: Snapshot) -> list[str]:
     lines = [
         _stage_line(stage)
         for stage in now.stages
-        if stage.state is not old_stages.get(stage.name, State.QUEUED)
+        if stage.state is not old_stages.get(stage.name, WorkState.QUEUED)
     ]
     old_experts = {expert.label: expert for expert in before.experts} if before else {}
     if now.experts and not old_experts:
@@ -252,8 +255,8 @@ def changes(before: Snapshot | None, now: Snapshot) -> list[str]:
 
 def summary(snapshot: Snapshot) -> str:
     """Return one line that says what is running."""
-    stages = [stage for stage in snapshot.stages if stage.state is State.RUNNING]
-    running = [expert for expert in snapshot.experts if expert.state is State.RUNNING]
+    stages = [stage for stage in snapshot.stages if stage.state is WorkState.RUNNING]
+    running = [expert for expert in snapshot.experts if expert.state is WorkState.RUNNING]
     parts = [f"{stage.name}: {_stage_progress(stage)}" for stage in stages]
     if running:
         parts.append(tally(snapshot.experts))
@@ -265,16 +268,16 @@ def summary(snapshot: Snapshot) -> str:
 
 def left_text(stages: Sequence[StageState], left_s: float) -> str:
     """Return the time left, and of what: `about 3:20 left of experts`."""
-    running = [stage.name for stage in stages if stage.state is State.RUNNING]
+    running = [stage.name for stage in stages if stage.state is WorkState.RUNNING]
     return f"about {clock_text(left_s)} left" + (f" of {running[-1]}" if running else "")
 
 
 def tally(experts: Sequence[ExpertState]) -> str:
     """Return how many experts are in each state: `experts: 3 done, 2 running, 8 queued`."""
-    done = sum(expert.state in {State.DONE, State.CACHED} for expert in experts)
+    done = sum(expert.state in {WorkState.DONE, WorkState.CACHED} for expert in experts)
     counts = [(done, "done")] + [
         (sum(expert.state is state for expert in experts), state.value)
-        for state in (State.RUNNING, State.QUEUED, State.FAILED)
+        for state in (WorkState.RUNNING, WorkState.QUEUED, WorkState.FAILED)
     ]
     return "experts: " + ", ".join(f"{number} {what}" for number, what in counts if number)
 
@@ -289,18 +292,18 @@ def clock_text(seconds: float) -> str:
 def _stage_line(stage: StageState) -> str:
     detail = f": {stage.detail}" if stage.detail else ""
     match stage.state:
-        case State.RUNNING:
+        case WorkState.RUNNING:
             return f"{stage.name}: begun{detail}"
-        case State.DONE:
+        case WorkState.DONE:
             return f"{stage.name}: done in {clock_text(stage.elapsed_s)}{detail}"
-        case State.CACHED:
+        case WorkState.CACHED:
             return f"{stage.name}: found in the store{detail}"
         case _:
             return f"{stage.name}: {stage.state}{detail}"
 
 
 def _expert_lines(before: ExpertState | None, now: ExpertState) -> list[str]:
-    old_state = before.state if before else State.QUEUED
+    old_state = before.state if before else WorkState.QUEUED
     if now.state.is_over and now.state is not old_state:
         loss = "" if now.loss is None else f", loss {now.loss:.4f}"
         return [f"expert {now.label}: {now.state}{loss}"]
@@ -314,13 +317,13 @@ def _stage_progress(stage: StageState) -> str:
 
 
 def _stage_time(stage: StageState) -> str:
-    if stage.state is State.CACHED:
+    if stage.state is WorkState.CACHED:
         return "from the store"
-    return "" if stage.state is State.QUEUED else clock_text(stage.elapsed_s)
+    return "" if stage.state is WorkState.QUEUED else clock_text(stage.elapsed_s)
 
 
 def _samples(expert: ExpertState) -> int:
-    is_done = expert.state in {State.DONE, State.CACHED}
+    is_done = expert.state in {WorkState.DONE, WorkState.CACHED}
     return expert.num_samples if is_done else min(expert.samples, expert.num_samples)
 
 

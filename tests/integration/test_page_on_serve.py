@@ -17,7 +17,7 @@ from expertree.orchestration.serving.app import serving
 from expertree.serving.deployments import (
     GatewayConfig,
     PoolConfig,
-    RouterConfig,
+    RouterReplicas,
     ServeConfig,
 )
 from expertree.serving.settings import HttpConfig
@@ -59,7 +59,7 @@ def test_a_page_over_two_gateways_shows_what_the_restorer_makes(
         http=HttpConfig(port=free_port()),
         num_cores=1,
         gateway=GatewayConfig(**TWO),
-        router=RouterConfig(**TWO),
+        router=RouterReplicas(**TWO),
         pools=(PoolConfig(**TWO),),
     )
     restorer = Restorer.load(bundle)

@@ -10,18 +10,18 @@ from expertree.progress import (
     ProgressView,
     Snapshot,
     StageState,
-    State,
+    WorkState,
     changes,
     clock_text,
     summary,
 )
 
 
-def stage(name: str, state: State, **fields: float) -> StageState:
+def stage(name: str, state: WorkState, **fields: float) -> StageState:
     return StageState(name=name, state=state, **fields)
 
 
-def expert(label: str, state: State = State.QUEUED, **fields: float) -> ExpertState:
+def expert(label: str, state: WorkState = WorkState.QUEUED, **fields: float) -> ExpertState:
     return ExpertState(label=label, state=state, num_samples=1000, **fields)
 
 
@@ -49,11 +49,11 @@ def plain_view(clock: Callable[[], float]) -> tuple[ProgressView, io.StringIO]:
 def test_plain_lines_come_when_a_state_changes_and_not_between() -> None:
     clock = Hands()
     view, out = plain_view(clock)
-    view.update(snapshot(stage("embed", State.RUNNING)))
+    view.update(snapshot(stage("embed", WorkState.RUNNING)))
     for second in range(1, 9):
         clock.now = second
-        view.update(snapshot(stage("embed", State.RUNNING, elapsed_s=second), elapsed_s=second))
-    view.update(snapshot(stage("embed", State.DONE, elapsed_s=9.0), elapsed_s=9.0))
+        view.update(snapshot(stage("embed", WorkState.RUNNING, elapsed_s=second), elapsed_s=second))
+    view.update(snapshot(stage("embed", WorkState.DONE, elapsed_s=9.0), elapsed_s=9.0))
     view.close()
     assert out.getvalue().splitlines() == [
         "[   0:00] embed: begun",
@@ -66,7 +66,7 @@ def test_plain_lines_come_every_ten_seconds_while_nothing_changes() -> None:
     view, out = plain_view(clock)
     for second in range(35):
         clock.now = second
-        now = stage("embed", State.RUNNING, elapsed_s=second, num_done=second, num_total=100)
+        now = stage("embed", WorkState.RUNNING, elapsed_s=second, num_done=second, num_total=100)
         view.update(dataclasses.replace(snapshot(now, elapsed_s=second), left_s=now.left_s))
     lines = out.getvalue().splitlines()
     assert len(lines) == 4
@@ -75,25 +75,27 @@ def test_plain_lines_come_every_ten_seconds_while_nothing_changes() -> None:
 
 def test_plain_output_has_no_terminal_codes_and_no_line_is_wrapped() -> None:
     view, out = plain_view(Hands())
-    view.update(snapshot(StageState(name="x" * 150, state=State.FAILED, detail="[why] no disk")))
+    view.update(
+        snapshot(StageState(name="x" * 150, state=WorkState.FAILED, detail="[why] no disk"))
+    )
     assert "\x1b" not in out.getvalue()
     assert out.getvalue().splitlines() == [f"[   0:00] {'x' * 150}: failed: [why] no disk"]
 
 
 def test_experts_of_an_earlier_run_are_counted_and_not_listed() -> None:
-    found = (expert("#0", State.CACHED), expert("#1", State.DONE), expert("#2"))
+    found = (expert("#0", WorkState.CACHED), expert("#1", WorkState.DONE), expert("#2"))
     assert changes(snapshot(), snapshot(experts=found)) == ["experts: 2 done, 1 queued"]
 
 
 def test_an_expert_is_told_when_it_ends_and_when_it_is_tried_again() -> None:
     before = snapshot(
-        experts=(expert("#1", State.RUNNING), expert("#2", State.RUNNING), expert("#3"))
+        experts=(expert("#1", WorkState.RUNNING), expert("#2", WorkState.RUNNING), expert("#3"))
     )
     after = snapshot(
         experts=(
-            expert("#1", State.DONE, loss=0.03127),
-            ExpertState(label="#2", state=State.RUNNING, attempt=2, lane="4"),
-            expert("#3", State.RUNNING),
+            expert("#1", WorkState.DONE, loss=0.03127),
+            ExpertState(label="#2", state=WorkState.RUNNING, attempt=2, lane="4"),
+            expert("#3", WorkState.RUNNING),
         )
     )
     assert changes(before, after) == [
@@ -104,37 +106,39 @@ def test_an_expert_is_told_when_it_ends_and_when_it_is_tried_again() -> None:
 
 
 def test_a_stage_found_in_the_store_says_so() -> None:
-    assert changes(None, snapshot(stage("shard", State.CACHED))) == ["shard: found in the store"]
+    assert changes(None, snapshot(stage("shard", WorkState.CACHED))) == [
+        "shard: found in the store"
+    ]
 
 
 def test_the_summary_names_what_runs_and_the_time_left() -> None:
     now = Snapshot(
         title="demo",
         elapsed_s=60.0,
-        stages=(stage("train experts", State.RUNNING, elapsed_s=60.0),),
-        experts=(expert("#1 noise", State.RUNNING, samples=250), expert("#2")),
+        stages=(stage("train experts", WorkState.RUNNING, elapsed_s=60.0),),
+        experts=(expert("#1 noise", WorkState.RUNNING, samples=250), expert("#2")),
         left_s=200.0,
     )
     assert summary(now) == (
         "train experts: running; experts: 1 running, 1 queued; #1 noise 25 %; about 3:20 left of "
         "train experts"
     )
-    counting = stage("experts", State.RUNNING, elapsed_s=60.0, num_done=1, num_total=3)
+    counting = stage("experts", WorkState.RUNNING, elapsed_s=60.0, num_done=1, num_total=3)
     both = summary(dataclasses.replace(now, stages=(counting,)))
     assert both.startswith("experts: 33 %; experts: 1 running")
     assert both.count("left") == 1
 
 
 def test_time_left_follows_from_what_was_done_so_far() -> None:
-    assert stage("x", State.RUNNING, elapsed_s=30, num_done=3, num_total=9).left_s == 60
-    assert stage("x", State.RUNNING, elapsed_s=30, num_done=0, num_total=9).left_s is None
+    assert stage("x", WorkState.RUNNING, elapsed_s=30, num_done=3, num_total=9).left_s == 60
+    assert stage("x", WorkState.RUNNING, elapsed_s=30, num_done=0, num_total=9).left_s is None
     # What was there at the first report, of an earlier run, took none of this one's time.
-    resumed = stage("x", State.RUNNING, elapsed_s=40, num_done=7, num_total=9)
+    resumed = stage("x", WorkState.RUNNING, elapsed_s=40, num_done=7, num_total=9)
     resumed = dataclasses.replace(resumed, first_done=5, first_s=10)
     assert resumed.left_s == 30
     assert dataclasses.replace(resumed, num_done=5).left_s is None
     # Three units in the first second: nobody knows yet.
-    assert stage("x", State.RUNNING, elapsed_s=1, num_done=3, num_total=900).left_s is None
+    assert stage("x", WorkState.RUNNING, elapsed_s=1, num_done=3, num_total=900).left_s is None
 
 
 @pytest.mark.parametrize(
@@ -154,9 +158,9 @@ def draw(experts: tuple[ExpertState, ...], height: int) -> str:
             title="demo",
             elapsed_s=75.0,
             stages=(
-                stage("degrade", State.DONE, elapsed_s=20.0),
-                stage("train experts", State.RUNNING, elapsed_s=55.0, num_done=1, num_total=3),
-                stage("bundle", State.QUEUED),
+                stage("degrade", WorkState.DONE, elapsed_s=20.0),
+                stage("train experts", WorkState.RUNNING, elapsed_s=55.0, num_done=1, num_total=3),
+                stage("bundle", WorkState.QUEUED),
             ),
             experts=experts,
             left_s=90.0,
@@ -169,8 +173,8 @@ def draw(experts: tuple[ExpertState, ...], height: int) -> str:
 
 def test_the_live_view_shows_stages_and_experts_with_their_numbers() -> None:
     experts = (
-        expert("#0", State.DONE),
-        expert("#1 noise", State.RUNNING, samples=250, samples_per_s=25, loss=0.0512, lane="1"),
+        expert("#0", WorkState.DONE),
+        expert("#1 noise", WorkState.RUNNING, samples=250, samples_per_s=25, loss=0.0512, lane="1"),
         expert("#2 rain"),
     )
     text = draw(experts, height=40)
@@ -182,7 +186,9 @@ def test_the_live_view_shows_stages_and_experts_with_their_numbers() -> None:
 
 
 def test_a_low_terminal_shows_the_running_experts_and_counts_the_others() -> None:
-    experts = tuple(expert(f"#{n}", State.RUNNING if n == 7 else State.QUEUED) for n in range(30))
+    experts = tuple(
+        expert(f"#{n}", WorkState.RUNNING if n == 7 else WorkState.QUEUED) for n in range(30)
+    )
     text = draw(experts, height=24)
     assert "experts: 1 running, 29 queued" in text
     assert "#7" in text
@@ -191,7 +197,7 @@ def test_a_low_terminal_shows_the_running_experts_and_counts_the_others() -> Non
 
 
 def test_when_all_experts_are_trained_their_list_folds_to_a_count() -> None:
-    text = draw((expert("#0", State.DONE), expert("#1", State.CACHED)), height=40)
+    text = draw((expert("#0", WorkState.DONE), expert("#1", WorkState.CACHED)), height=40)
     assert "experts: 2 done" in text
     assert "1,000" not in text
 
@@ -200,8 +206,8 @@ def test_a_terminal_gets_the_live_view_and_gets_its_cursor_back() -> None:
     out = io.StringIO()
     console = Console(file=out, width=100, height=30, force_terminal=True, _environ={})
     with ProgressView(console) as view:
-        view.update(snapshot(stage("embed", State.RUNNING)))
-        view.update(snapshot(stage("embed", State.DONE, elapsed_s=3.0)))
+        view.update(snapshot(stage("embed", WorkState.RUNNING)))
+        view.update(snapshot(stage("embed", WorkState.DONE, elapsed_s=3.0)))
     view.close()
     assert out.getvalue().count("\x1b[?25l") == out.getvalue().count("\x1b[?25h") == 1
     assert "embed" in out.getvalue()

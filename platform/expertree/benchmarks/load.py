@@ -30,7 +30,7 @@ from expertree.routing import Wish
 from expertree.serving.deployments import (
     GatewayConfig,
     PoolConfig,
-    RouterConfig,
+    RouterReplicas,
     ServeConfig,
 )
 from expertree.serving.settings import HttpConfig
@@ -153,7 +153,7 @@ def _served(config: LoadConfig, bundle: str) -> ServeConfig:
         http=HttpConfig(port=config.port),
         num_cores=1,
         gateway=GatewayConfig(num_cpus=0.1, retry_after_s=0.5),
-        router=RouterConfig(num_cpus=0.1),
+        router=RouterReplicas(num_cpus=0.1),
         pools=(
             PoolConfig(
                 num_cpus=0.1,

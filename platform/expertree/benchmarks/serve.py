@@ -23,7 +23,7 @@ from expertree.restorer import Restorer
 from expertree.serving.deployments import (
     GatewayConfig,
     PoolConfig,
-    RouterConfig,
+    RouterReplicas,
     ServeConfig,
 )
 from expertree.serving.settings import HttpConfig
@@ -124,7 +124,7 @@ def _served(config: ServeBenchConfig, bundle: str, num_replicas: int) -> ServeCo
         address=config.address,
         http=HttpConfig(port=config.port),
         gateway=GatewayConfig(num_cpus=0.1),
-        router=RouterConfig(num_cpus=0.1),
+        router=RouterReplicas(num_cpus=0.1),
         pools=(PoolConfig(min_replicas=num_replicas, max_replicas=num_replicas, num_threads=1),),
     )
 

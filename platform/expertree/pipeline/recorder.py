@@ -13,7 +13,7 @@ from typing import Any
 from expertree.events import EventLog
 from expertree.faults import BRIEF, patience
 from expertree.process import Process
-from expertree.progress import ExpertState, ProgressView, Snapshot, StageState, State
+from expertree.progress import ExpertState, ProgressView, Snapshot, StageState, WorkState
 from expertree.repeating import repeating
 from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.estimate import seconds_left
@@ -76,7 +76,7 @@ class Recorder:
         first_done, first_s = self._first.get(name, (0, 0.0))
         self._stages[name] = StageState(
             name=name,
-            state=State(state),
+            state=WorkState(state),
             elapsed_s=elapsed_s,
             num_done=num_done,
             num_total=num_total,
@@ -105,7 +105,7 @@ class Recorder:
         now = time.time()
         stages = tuple(
             dataclasses.replace(stage, elapsed_s=now - self._stage_begin[stage.name])
-            if stage.state is State.RUNNING
+            if stage.state is WorkState.RUNNING
             else stage
             for stage in self._stages.copy().values()
         )
@@ -218,7 +218,7 @@ def _expert(task: TaskStatus) -> ExpertState:
     loss = task.progress.get("loss")
     return ExpertState(
         label=task.label,
-        state=State(task.state.value),
+        state=WorkState(task.state.value),
         samples=int(task.progress.get("samples", 0)),
         num_samples=int(task.cost),
         loss=loss if loss is not None and math.isfinite(loss) else None,

@@ -95,7 +95,7 @@ class GatewayConfig(Replicas):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RouterConfig(Replicas):
+class RouterReplicas(Replicas):
     """Replicas that hold the extractor and the routers."""
 
     num_cpus: float = 0.5
@@ -159,7 +159,7 @@ class ServingConfig:
     gateway: GatewayConfig = GatewayConfig()
     """Replicas that speak HTTP."""
 
-    router: RouterConfig = RouterConfig()
+    router: RouterReplicas = RouterReplicas()
     """Replicas that choose the expert for each image."""
 
     pools: tuple[PoolConfig, ...] = (PoolConfig(),)

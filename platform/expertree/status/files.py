@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 from expertree.process import Process
-from expertree.progress import ExpertState, Snapshot, StageState, State
+from expertree.progress import ExpertState, Snapshot, StageState, WorkState
 from expertree.storage import Storage
 
 EVENTS = "events.jsonl"
@@ -59,8 +59,8 @@ def snapshot_of(record: Mapping[str, Any]) -> Snapshot:
 
 
 def _stage(record: Mapping[str, Any]) -> StageState:
-    return StageState(**{**record, "state": State(record["state"])})
+    return StageState(**{**record, "state": WorkState(record["state"])})
 
 
 def _expert(record: Mapping[str, Any]) -> ExpertState:
-    return ExpertState(**{**record, "state": State(record["state"])})
+    return ExpertState(**{**record, "state": WorkState(record["state"])})

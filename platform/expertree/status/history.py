@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from expertree.progress import ExpertState, StageState, State
+from expertree.progress import ExpertState, StageState, WorkState
 
 Events: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -36,14 +36,14 @@ def stages_of(events: Events, *, until_s: float) -> dict[str, StageState]:
             case "stage_started":
                 begun[name] = event["t"]
                 elapsed_s = max(until_s - event["t"], 0.0)
-                found[name] = StageState(name=name, state=State.RUNNING, elapsed_s=elapsed_s)
+                found[name] = StageState(name=name, state=WorkState.RUNNING, elapsed_s=elapsed_s)
             case "stage_done":
-                state = State.CACHED if event["cached"] else State.DONE
+                state = WorkState.CACHED if event["cached"] else WorkState.DONE
                 found[name] = StageState(name=name, state=state, elapsed_s=event["seconds"])
             case "stage_failed":
                 elapsed_s = event["t"] - begun.get(name, event["t"])
                 found[name] = StageState(
-                    name=name, state=State.FAILED, elapsed_s=elapsed_s, detail=event["error"]
+                    name=name, state=WorkState.FAILED, elapsed_s=elapsed_s, detail=event["error"]
                 )
     return found
 
@@ -59,8 +59,8 @@ def merged(found: Mapping[str, StageState], said: Sequence[StageState]) -> tuple
     for stage in said:
         own = found.get(stage.name)
         if own is None:
-            own = dataclasses.replace(stage, state=State.QUEUED)
-        elif own.state is State.RUNNING and stage.state is State.RUNNING:
+            own = dataclasses.replace(stage, state=WorkState.QUEUED)
+        elif own.state is WorkState.RUNNING and stage.state is WorkState.RUNNING:
             own = stage
         stages.append(own)
     names = {stage.name for stage in said}
@@ -74,13 +74,13 @@ def experts_of(events: Events) -> tuple[ExpertState, ...]:
         if event["event"] == "expert_started":
             found[event["key"]] = ExpertState(
                 label=event["label"],
-                state=State.RUNNING,
+                state=WorkState.RUNNING,
                 lane=event["lane"],
                 attempt=event["number"],
             )
         elif event["event"] == "expert_ended":
-            states = {"done": State.DONE, "failed": State.FAILED}
-            state = states.get(event["outcome"], State.QUEUED)
+            states = {"done": WorkState.DONE, "failed": WorkState.FAILED}
+            state = states.get(event["outcome"], WorkState.QUEUED)
             found[event["key"]] = ExpertState(
                 label=event["label"], state=state, attempt=event["number"]
             )

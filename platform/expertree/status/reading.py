@@ -9,7 +9,7 @@ from typing import Any, cast
 from expertree.errors import ArtefactError
 from expertree.events import parse_events
 from expertree.process import Process
-from expertree.progress import ExpertState, Snapshot, State
+from expertree.progress import ExpertState, Snapshot, WorkState
 from expertree.status.files import EVENTS, PROGRESS, RunKind, snapshot_of
 from expertree.status.history import STARTS, errors_of, experts_of, merged, since_start, stages_of
 from expertree.status.run import RunState, RunStatus
@@ -163,7 +163,7 @@ def _of_search(expert: Mapping[str, Any]) -> ExpertState:
     is_over = expert["samples"] >= expert["num_samples"]
     return ExpertState(
         label=expert["label"],
-        state=State.DONE if is_over else State.QUEUED,
+        state=WorkState.DONE if is_over else WorkState.QUEUED,
         samples=expert["samples"],
         num_samples=expert["num_samples"],
     )

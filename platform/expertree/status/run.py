@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from expertree.process import Process
-from expertree.progress import ExpertState, StageState, State
+from expertree.progress import ExpertState, StageState, WorkState
 from expertree.status.files import RunKind
 
 
@@ -77,8 +77,8 @@ class RunStatus:
         """Samples a second of all experts that are trained now."""
         if self.state is not RunState.RUNNING:
             return 0.0
-        return sum(e.samples_per_s for e in self.experts if e.state is State.RUNNING)
+        return sum(e.samples_per_s for e in self.experts if e.state is WorkState.RUNNING)
 
-    def num_experts(self, state: State) -> int:
+    def num_experts(self, state: WorkState) -> int:
         """Return how many experts are in a state, those of the store left out."""
         return sum(expert.state is state for expert in self.experts)

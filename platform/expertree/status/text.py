@@ -5,7 +5,7 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from expertree.progress import ExpertState, StageState, State, clock_text, left_text
+from expertree.progress import ExpertState, StageState, WorkState, clock_text, left_text
 from expertree.status.run import RunState, RunStatus
 
 VERSION = 1
@@ -25,7 +25,7 @@ def status_json(status: RunStatus) -> dict[str, Any]:
     The keys are those of `RunStatus`, with `samples_per_s`, and counts of the experts by state.
     """
     record = dataclasses.asdict(status)
-    counts = {state.value: status.num_experts(state) for state in State}
+    counts = {state.value: status.num_experts(state) for state in WorkState}
     return {
         "version": VERSION,
         **record,
@@ -82,10 +82,10 @@ def _stage_lines(status: RunStatus) -> Iterator[str]:
         return
     word = "stages   "
     for stage in status.stages:
-        if stage.state is not State.QUEUED:
+        if stage.state is not WorkState.QUEUED:
             yield f"{word}{stage.name:10}{_stage_words(stage, status.state)}".rstrip()
             word = " " * len(word)
-    queued = [stage.name for stage in status.stages if stage.state is State.QUEUED]
+    queued = [stage.name for stage in status.stages if stage.state is WorkState.QUEUED]
     if queued:
         yield f"{word}to come: {', '.join(queued)}"
 
@@ -93,21 +93,21 @@ def _stage_lines(status: RunStatus) -> Iterator[str]:
 def _stage_words(stage: StageState, run: RunState) -> str:
     time = clock_text(stage.elapsed_s)
     match stage.state:
-        case State.RUNNING if run is not RunState.RUNNING:
+        case WorkState.RUNNING if run is not RunState.RUNNING:
             return f"cut off after {time}"
-        case State.RUNNING:
+        case WorkState.RUNNING:
             units = f", {stage.num_done:,} of {stage.num_total:,}" if stage.num_total else ""
             return f"running for {time}{units}"
-        case State.CACHED:
+        case WorkState.CACHED:
             return "found in the store"
-        case State.FAILED:
+        case WorkState.FAILED:
             return f"failed after {time}"
         case _:
             return f"done in {time}"
 
 
 def _expert_lines(status: RunStatus) -> Iterator[str]:
-    counts = [(status.num_experts(state), state.value) for state in State]
+    counts = [(status.num_experts(state), state.value) for state in WorkState]
     words = [f"{count} {name}" for count, name in counts if count]
     if status.num_stored:
         words.append(f"{status.num_stored} found in the store")
@@ -115,7 +115,7 @@ def _expert_lines(status: RunStatus) -> Iterator[str]:
         return
     speed = f", {status.samples_per_s:,.1f} samples a second" if status.samples_per_s else ""
     yield f"experts  {', '.join(words)}{speed}"
-    running = [expert for expert in status.experts if expert.state is State.RUNNING]
+    running = [expert for expert in status.experts if expert.state is WorkState.RUNNING]
     for expert in running[:_MOST_EXPERTS]:
         yield f"         {_expert_words(expert, status.state)}"
     if len(running) > _MOST_EXPERTS:
