@@ -46,14 +46,17 @@ EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 130
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _BatchFiles:
-    """The files of a batch, their folders, whether a manifest is kept, and what cannot be read."""
+    """The files of a batch, their folders, what the manifest says, and what cannot be read.
+
+    A photograph that goes to one named file has no manifest, and hence no history.
+    """
 
     items: tuple[PhotoItem, ...]
     others: dict[str, int]
     source: Path
     target: Path
     options: RestoreOptions
-    has_manifest: bool
+    history: History | None
     unreadable: tuple[tuple[str, str], ...] = ()
 
 
@@ -136,12 +139,10 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
     refuse_own_input(files.items, files.source, files.target)
     model, options = check_model(config)
     config = dataclasses.replace(config, options=options)
-    path = files.target / MANIFEST
-    history = read_history(path) if files.has_manifest else History(records={}, written={})
     plan = plan_batch(
         files.items,
         files.target,
-        history,
+        files.history or History(records={}, written={}),
         model=model,
         options=options.digest,
         existing=config.existing,
@@ -156,12 +157,12 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
         items=plan.remaining,
         source=files.source,
         target=files.target,
-        has_manifest=files.has_manifest,
+        has_manifest=files.history is not None,
     )
     with contextlib.ExitStack() as stack:
         manifest = None
-        if files.has_manifest and plan.remaining:
-            manifest = stack.enter_context(BatchManifest(path))
+        if task.has_manifest and plan.remaining:
+            manifest = stack.enter_context(BatchManifest(files.target / MANIFEST))
             if ignores_case(files.target):
                 refuse_collisions(files.items, ignores_case=True)
         view = stack.enter_context(BatchView(task.items, Console(stderr=True)))
@@ -185,12 +186,14 @@ def _find(config: BatchConfig) -> _BatchFiles:
     if source.is_dir():
         if target.is_file():
             raise ConfigError(f"{target} is a file; a folder of photographs needs a folder")
+        history = read_history(target / MANIFEST)
         listing = list_photographs(
             source,
             recursive=config.recursive,
             suffix=config.suffix,
             target=options.format,
             apart_from=target,
+            results=history.outputs if target.resolve() == source.resolve() else (),
         )
         return _BatchFiles(
             items=listing.items,
@@ -198,7 +201,7 @@ def _find(config: BatchConfig) -> _BatchFiles:
             source=source,
             target=target,
             options=options,
-            has_manifest=True,
+            history=history,
             unreadable=listing.unreadable,
         )
     item = make_item(source.parent, Path(source.name), config.suffix, options.format)
@@ -215,5 +218,5 @@ def _find(config: BatchConfig) -> _BatchFiles:
         source=source.parent,
         target=target.parent if is_file else target,
         options=options,
-        has_manifest=not is_file,
+        history=None if is_file else read_history(target / MANIFEST),
     )

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from expertree.errors import ConfigError
@@ -30,6 +30,9 @@ _MAX_OPENED = 20_000
 
 _BYTES_PER_PIXEL = 0.5
 """Rough bytes per pixel of a JPEG, to guess a photograph's pixels from its file's size."""
+
+_RESULTS = "restored before"
+"""Word for files that earlier runs wrote into the folder they read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +76,7 @@ def list_photographs(
     suffix: str = "",
     target: PhotoFormat | None = None,
     apart_from: Path | None = None,
+    results: Collection[str] = (),
 ) -> Listing:
     """List the photographs of a folder.
 
@@ -84,6 +88,7 @@ def list_photographs(
         suffix: Text that is put behind each restored file's name.
         target: Format of the restored files, which decides their extension.
         apart_from: A folder not to look into, with the restored files of an earlier run.
+        results: Names of files in the folder that an earlier run wrote, which are passed over.
 
     Raises:
         ConfigError: If there is no such folder, nothing to restore in it, or two photographs would
@@ -97,6 +102,7 @@ def list_photographs(
         suffix=suffix,
         target=target,
         apart_from=apart_from,
+        results=results,
         max_opened=_MAX_OPENED,
     )
     if not listing.items:
@@ -116,6 +122,7 @@ def look_into(
     suffix: str = "",
     target: PhotoFormat | None = None,
     apart_from: Path | None = None,
+    results: Collection[str] = (),
     max_opened: int = 0,
 ) -> Listing:
     """List what is in a folder now, whatever it is: nothing, or two of one output.
@@ -126,12 +133,15 @@ def look_into(
         suffix: See there.
         target: See there.
         apart_from: See there.
+        results: See there.
         max_opened: Most photographs with which each is opened to learn its pixels.
     """
     found = find_files(folder, recursive=recursive, apart_from=apart_from)
     paths, others = [], collections.Counter[str]()
     for path in found.files:
-        if path.suffix.lower() in SUFFIXES:
+        if results and path.relative_to(folder).as_posix() in results:
+            others[_RESULTS] += 1
+        elif path.suffix.lower() in SUFFIXES:
             paths.append(path)
         else:
             others[path.suffix.lower() or "without a suffix"] += 1

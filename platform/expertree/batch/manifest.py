@@ -107,6 +107,11 @@ class History:
         """Return the record of a photograph whose file has not changed since; None without one."""
         return self.records.get((item.name, item.num_bytes, item.mtime_ns, model, options))
 
+    @property
+    def outputs(self) -> frozenset[str]:
+        """The names of all files that a batch wrote there, whatever became of them since."""
+        return frozenset(output for output, _, _ in self.written)
+
     def with_records(self, records: Iterable[PhotoRecord]) -> "History":
         """Return the history with what came after it."""
         everything, written = dict(self.records), dict(self.written)

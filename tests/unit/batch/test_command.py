@@ -140,6 +140,21 @@ def test_another_format_quality_and_suffix(photos, tmp_path, restore) -> None:
     assert opened(tmp_path / "out" / "a_x.webp").getexif()[0x010F] == "A maker"
 
 
+@pytest.mark.parametrize("flags", [["--suffix", "_x"], ["--format", "webp"]])
+def test_results_beside_their_photographs_are_not_restored_again(
+    photos, restore, capsys, flags
+) -> None:
+    (photos / "broken.png").unlink()
+    assert restore(photos, *flags, to=photos) == DONE
+    names, _ = set(files_below(photos)), capsys.readouterr()
+    PillowImage.fromarray(photo_u8(7)).save(photos / "new.png")
+    assert restore(photos, *flags, to=photos) == DONE
+    shown = capsys.readouterr().out
+    assert "1 of 5 restored in" in shown
+    assert "4 restored before" in shown
+    assert len(files_below(photos)) == len(names) + 2
+
+
 def test_tiles_of_their_own_experts_come_with_the_map(photos, tmp_path, restore) -> None:
     target = tmp_path / "tiled.png"
     assert (
