@@ -16,6 +16,7 @@ from expertree.pipeline.dry_run import lanes_of
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import NotMadeError
 from expertree.report import formatting
+from expertree.scheduling.budget import device_hours
 from expertree.search.draws import random_trials
 from expertree.search.planning import plan_stored, quiet_bench
 from expertree.search.settings import (
@@ -49,9 +50,9 @@ class Rate:
     samples_per_s: float
     source: str
 
-    def hours(self, num_samples: int, *, workers: int) -> float:
-        """Return the hours of training on some samples, summed over a lane's workers."""
-        return num_samples / self.samples_per_s * workers / _SECONDS_AN_HOUR
+    def hours(self, num_samples: int, *, devices: float) -> float:
+        """Return the hours of training on some samples, summed over a lane's devices."""
+        return device_hours(num_samples / self.samples_per_s, devices)
 
 
 def describe_search(config: SearchConfig, spaces: Path) -> str:
@@ -98,7 +99,7 @@ def check_budget(config: SearchConfig, space: Space, rate: Rate | None) -> None:
         (own for trial in likely_trials(config, space)[0] for own in _of(config, trial)),
         key=lambda own: own.num_samples,
     )
-    hours = rate.hours(first.num_samples, workers=config.cluster.workers_per_lane)
+    hours = rate.hours(first.num_samples, devices=config.cluster.devices_per_lane)
     if budget < hours:
         raise ConfigError(
             f"search.budget_hours={budget:g} is less than the root alone takes, {hours:.3g} hours: "
@@ -177,12 +178,12 @@ def _lines(
     if rate is None:
         yield "hours    not known: no expert of this network and recipe has been trained yet"
     else:
-        workers = config.cluster.workers_per_lane
+        devices = config.cluster.devices_per_lane
         shared, naive = (
-            rate.hours(samples, workers=workers)
+            rate.hours(samples, devices=devices)
             for samples in (needed.shared_samples, needed.naive_samples)
         )
-        wall = formatting.duration(shared * _SECONDS_AN_HOUR / workers / lanes_of(config.cluster))
+        wall = formatting.duration(shared * _SECONDS_AN_HOUR / devices / lanes_of(config.cluster))
         unit = "GPU" if config.cluster.use_gpu else "CPU"
         yield (
             f"hours    {shared:.3g} {unit}-hours at most, {naive:.3g} without sharing "

@@ -18,6 +18,7 @@ from expertree.pipeline.tables import read_embeddings, read_labels
 from expertree.pipeline.tree import cut_tree
 from expertree.routing import decide, load_router, node_table, routed_scores
 from expertree.routing.losses import choice_nodes
+from expertree.scheduling.budget import device_hours
 from expertree.search.planning import (
     ROUTE,
     SELECT_IN,
@@ -31,8 +32,6 @@ from expertree.search.settings import trial_config
 from expertree.search.trial_plan import TrialResult
 from expertree.storage import Storage
 from expertree.training import LOG
-
-_SECONDS_AN_HOUR = 3600.0
 
 
 def judge_trial(
@@ -175,4 +174,4 @@ def _hours_in_full(expert: Storage, num_samples: int, config: BuildConfig) -> fl
     """Return the hours of training an expert on all its samples, by how long it took so far."""
     log = expert.read_json(LOG)
     seconds = float(log["seconds"]) / max(1, int(log["num_samples"])) * num_samples
-    return seconds * config.cluster.workers_per_lane / _SECONDS_AN_HOUR
+    return device_hours(seconds, config.cluster.devices_per_lane)

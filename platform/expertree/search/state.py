@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from expertree.scheduling.budget import device_hours
 from expertree.search.record import Expert, Trial
 from expertree.storage import Storage
-
-_SECONDS_AN_HOUR = 3600.0
 
 
 class SearchState:
@@ -14,14 +13,14 @@ class SearchState:
 
     Args:
         output: The search's output folder.
-        workers_per_lane: Processes that train one network together; hours count each of them.
+        devices_per_lane: GPUs, or CPUs, that train one network together; hours count each of them.
     """
 
-    def __init__(self, output: Storage, *, workers_per_lane: int = 1) -> None:
+    def __init__(self, output: Storage, *, devices_per_lane: float = 1.0) -> None:
         self._trials = output.sub("trials")
         self._experts = output.sub("experts")
         self._notes = output.sub("pieces")
-        self._workers = workers_per_lane
+        self._devices_per_lane = devices_per_lane
         self._known_notes: dict[str, dict[str, Any]] = {}
         self.trials: dict[int, Trial] = {
             int(name.partition(".")[0]): cast("Trial", self._trials.read_json(name))
@@ -109,4 +108,4 @@ class SearchState:
     def _hours_of(self, notes: Iterable[Mapping[str, Any]]) -> float:
         """Return an expert's hours: its last note has the seconds since the training began."""
         seconds = max((float(note["seconds"]) for note in notes), default=0.0)
-        return seconds * self._workers / _SECONDS_AN_HOUR
+        return device_hours(seconds, self._devices_per_lane)

@@ -50,7 +50,7 @@ def test_only_trials_without_an_end_of_their_own_begin_again(tmp_path: Path) -> 
 def test_hours_are_those_of_the_last_piece_and_a_piece_trained_twice_is_counted(
     tmp_path: Path,
 ) -> None:
-    state = SearchState(Storage.open(tmp_path), workers_per_lane=2)
+    state = SearchState(Storage.open(tmp_path), devices_per_lane=2)
     state.save(trial(0, "running"))
     state.plan_expert("a", label="root", num_samples=100, in_store=False)
     state.plan_expert("b", label="level 1, group 0", num_samples=100, in_store=True)
@@ -63,5 +63,6 @@ def test_hours_are_those_of_the_last_piece_and_a_piece_trained_twice_is_counted(
     assert (b["samples"], b["hours"], b["in_store"]) == (100, 0.0, True)
     assert a["trials"] == [0]
     assert state.hours() == 1.0
-    # A registry that is started again knows at once what was spent.
-    assert SearchState(Storage.open(tmp_path), workers_per_lane=2).hours() == 1.0
+    # A registry that is started again knows at once what was spent; four lanes may share a GPU.
+    assert SearchState(Storage.open(tmp_path), devices_per_lane=0.25).hours() == 0.125
+    assert SearchState(Storage.open(tmp_path), devices_per_lane=2).hours() == 1.0

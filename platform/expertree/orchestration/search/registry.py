@@ -52,8 +52,8 @@ class Registry:
         output: The search's output folder.
         fractions: Shares of the training at which trials are compared.
         reduction: Factor of the selection: one of so many trials at a rung goes on.
-        budget_hours: Cap on the hours of the lanes' workers; None for no limit.
-        workers_per_lane: Number of workers of a lane, each of whose hours counts.
+        budget_hours: Cap on the hours of the lanes' devices; None for no limit.
+        devices_per_lane: Number of GPUs, or CPUs, of a lane, each of whose hours counts.
         begin_s: Start of the search as Unix time, less the seconds that earlier starts took.
     """
 
@@ -66,11 +66,11 @@ class Registry:
         fractions: Sequence[float],
         reduction: float,
         budget_hours: float | None,
-        workers_per_lane: int,
+        devices_per_lane: float,
         begin_s: float,
     ) -> None:
         self._setup, self._dispatcher = setup, dispatcher
-        self._state = SearchState(output, workers_per_lane=workers_per_lane)
+        self._state = SearchState(output, devices_per_lane=devices_per_lane)
         self._fractions, self._reduction = fractions, reduction
         self._budget_hours, self._begin_s = budget_hours, begin_s
         self._reaches: SingleFlight[Answer] = SingleFlight()

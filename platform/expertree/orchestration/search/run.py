@@ -92,13 +92,13 @@ def run_search(config: SearchConfig, spaces: Path, on_record: OnRecord = lambda 
         ) as recorder,
     ):
         about, seconds_before = _about(config, space, output)
-        state = SearchState(output, workers_per_lane=config.cluster.workers_per_lane)
+        state = SearchState(output, devices_per_lane=config.cluster.devices_per_lane)
         writer = SearchWriter(
             about, output, begin_s=time.time() - seconds_before, on_record=on_record
         )
         writer.tracked = _track(config, space, about)
         _search(config, space, material, state, writer, recorder=recorder, owner=keeper.owner)
-        found = SearchState(output, workers_per_lane=config.cluster.workers_per_lane)
+        found = SearchState(output, devices_per_lane=config.cluster.devices_per_lane)
         found.refresh()
         trials = [trial for _, trial in sorted(found.trials.items())]
         record = writer.write(trials, found.experts(), _status_of(trials))
@@ -181,7 +181,7 @@ def _start_registry(config: SearchConfig, setup: SearchSetup, name: str, *, begi
         fractions=config.search.fractions,
         reduction=config.search.reduction,
         budget_hours=config.search.budget_hours,
-        workers_per_lane=config.cluster.workers_per_lane,
+        devices_per_lane=config.cluster.devices_per_lane,
         begin_s=begin_s,
     )
 

@@ -58,7 +58,7 @@ class World:
             "fractions": FRACTIONS,
             "reduction": 1.01,
             "budget_hours": None,
-            "workers_per_lane": 1,
+            "devices_per_lane": 1.0,
             "begin_s": 0.0,
         }
         return Registry(b"", Remote(self.dispatcher), **(settings | changes))
