@@ -71,7 +71,7 @@ export class Problem extends Error {
 }
 
 /** @returns {string} The key that this tab was given. */
-export const readKey = () => sessionStorage.getItem("key") ?? "";
+const readKey = () => sessionStorage.getItem("key") ?? "";
 
 /** @param {string} key */
 export const keepKey = (key) => sessionStorage.setItem("key", key);

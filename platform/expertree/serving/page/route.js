@@ -24,7 +24,7 @@ export const MUCH = 0.3;
  * @param {Record<string, number>} holds
  * @returns {string}
  */
-export function describeGroup(holds) {
+function describeGroup(holds) {
   const names = inWords(holds).filter(([, share]) => share >= MUCH);
   if (!names.length || names.length > 3) return "mixed";
   const [first, second] = names;
@@ -76,7 +76,7 @@ export function isSingle(model) {
  * @param {Route} route
  * @returns {Map<number | null, number>}
  */
-export function expertShares(route) {
+function expertShares(route) {
   const rest = route.alternatives.reduce((sum, other) => sum + other.probability, 0);
   return new Map([[route.expert, route.expert === null ? route.confidence : Math.max(0, 1 - rest)], ...route.alternatives.map((other) => /** @type {[number, number]} */ ([other.expert, other.probability]))]);
 }
