@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from expertree.embedding import small_resnet
 from expertree.embedding.captions import DEGREE_WORDS, CaptionTower, WordTokenizer
 from expertree.errors import ConfigError
 
@@ -108,18 +109,11 @@ class SmallTower(nn.Module):
         Raises:
             ConfigError: If timm has no such network.
         """
-        import timm  # noqa: PLC0415 - seconds: it loads torchvision
-
         super().__init__()
-        try:
-            trunk: Any = timm.create_model(config.image_tower)
-        except RuntimeError as error:
-            raise ConfigError(_no_tower(config, error)) from error
-        trunk.reset_classifier(0)
-        self.trunk: nn.Module = trunk
+        self.trunk, num_features = _trunk(config)
         layers = (
             ("drop", nn.Dropout(0.0)),
-            ("proj", nn.Linear(trunk.num_features, embed_dim, bias=False)),
+            ("proj", nn.Linear(num_features, embed_dim, bias=False)),
         )
         self.head = nn.Sequential(OrderedDict(layers))
 
@@ -127,6 +121,20 @@ class SmallTower(nn.Module):
         """Embed normalised images."""
         embeddings: Tensor = self.head(self.trunk(images))
         return embeddings
+
+
+def _trunk(config: ClipConfig) -> tuple[nn.Module, int]:
+    """Return an image tower without its head, and the length of its features."""
+    if config.image_tower == small_resnet.NAME:
+        return small_resnet.SmallResNet(), small_resnet.NUM_FEATURES
+    import timm  # noqa: PLC0415 - seconds: it loads torchvision
+
+    try:
+        trunk: Any = timm.create_model(config.image_tower)
+    except RuntimeError as error:
+        raise ConfigError(_no_tower(config, error)) from error
+    trunk.reset_classifier(0)
+    return trunk, trunk.num_features
 
 
 def _no_tower(config: ClipConfig, error: Exception) -> str:

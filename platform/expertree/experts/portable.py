@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from expertree.errors import ExportError
 from expertree.experts.backbones import Backbone, build_backbone, describe_backbone
-from expertree.experts.backbones.nafnet_fast import ChannelNorm
+from expertree.experts.backbones.nafnet_layers import ChannelNorm
 
 OPSET = 17
 """Version of ONNX's operators: the first with layer normalisation, which every ONNX Runtime since

@@ -1,8 +1,8 @@
-"""NAFNet (Chen et al., Simple Baselines for Image Restoration, ECCV 2022), layers by spandrel.
+"""NAFNet (Chen et al., Simple Baselines for Image Restoration, ECCV 2022).
 
-spandrel builds the layers, so that names, shapes and initial values are those of the published
-weights. This module joins them: it pads by reflection, works in channels_last, replaces the norm,
-whose autograd function is slow, and has a fast form whose blocks are `nafnet_fast.FastBlock`.
+Names, shapes and initial values are those of the published weights. Other than the published
+network it pads by reflection and works in channels_last; `nafnet_layers` has its layers, in a form
+that is fast on a CPU too.
 """
 
 import dataclasses
@@ -11,7 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from expertree.experts.backbones.nafnet_fast import ChannelNorm, FastBlock, FastUpsampling
+from expertree.experts.backbones.nafnet_layers import (
+    Block,
+    FastBlock,
+    FastUpsampling,
+    Upsampling,
+)
 from expertree.experts.backbones.padding import pad_to_multiple
 from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec
 
@@ -59,47 +64,46 @@ class NAFNet(nn.Module):
     """
 
     def __init__(self, config: NAFNetConfig, *, fast: bool) -> None:
-        # It takes seconds to load, as it loads every network that it knows.
-        from spandrel.architectures.NAFNet import NAFNet as SpandrelNAFNet  # noqa: PLC0415
-
         super().__init__()
-        source: nn.Module = SpandrelNAFNet(
-            width=config.width,
-            enc_blk_nums=list(config.encoder),
-            middle_blk_num=config.middle,
-            dec_blk_nums=list(config.decoder),
-        )
         self.multiple_px = config.multiple_px
-        for name, layer in source.named_children():
-            self.add_module(name, _with_own_layers(layer, fast=fast))
+        width, upsampling = config.width, FastUpsampling if fast else Upsampling
+        # The order is that of the published network, which the weights are drawn in.
+        self.intro = nn.Conv2d(3, width, 3, padding=1)
+        self.ending = nn.Conv2d(width, 3, 3, padding=1)
+        self.encoders, self.decoders = nn.ModuleList(), nn.ModuleList()
+        self.middle_blks = nn.Sequential()
+        self.ups, self.downs = nn.ModuleList(), nn.ModuleList()
+        for count in config.encoder:
+            self.encoders.append(_blocks(count, width, fast=fast))
+            self.downs.append(nn.Conv2d(width, 2 * width, 2, 2))
+            width *= 2
+        self.middle_blks.extend(_blocks(config.middle, width, fast=fast))
+        for count in config.decoder:
+            self.ups.append(upsampling(width))
+            width //= 2
+            self.decoders.append(_blocks(count, width, fast=fast))
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Restore images: float RGB in [0, 1], any size; the result is not clipped."""
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.multiple_px)
         padded = padded.contiguous(memory_format=torch.channels_last)
-        x = self.get_submodule("intro")(padded)
+        x = self.intro(padded)
         skips: list[Tensor] = []
-        for encoder, down in zip(self._scales("encoders"), self._scales("downs"), strict=True):
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
             x = encoder(x)
             skips.append(x)
             x = down(x)
-        x = self.get_submodule("middle_blks")(x)
-        for decoder, up in zip(self._scales("decoders"), self._scales("ups"), strict=True):
+        x = self.middle_blks(x)
+        for decoder, up in zip(self.decoders, self.ups, strict=True):
             x = decoder(up(x) + skips.pop())
-        restored: Tensor = self.get_submodule("ending")(x) + padded
+        restored: Tensor = self.ending(x) + padded
         return restored[..., :height, :width]
 
-    def _scales(self, name: str) -> list[nn.Module]:
-        return list(self.get_submodule(name).children())
 
-
-def block_of(width: int, *, fast: bool) -> nn.Module:
+def block_of(width: int, *, fast: bool) -> Block:
     """Make one block alone with fresh weights, which begins as the identity."""
-    from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFBlock  # noqa: PLC0415
-
-    row = _with_own_layers(nn.Sequential(NAFBlock(width)), fast=fast)
-    return row.get_submodule("0")
+    return FastBlock(width) if fast else Block(width)
 
 
 def build(config: NAFNetConfig, fast: bool) -> NAFNet:  # noqa: FBT001 - BackboneSpec.build
@@ -107,20 +111,8 @@ def build(config: NAFNetConfig, fast: bool) -> NAFNet:  # noqa: FBT001 - Backbon
     return NAFNet(config, fast=fast)
 
 
-def _with_own_layers(layer: nn.Module, *, fast: bool) -> nn.Module:
-    from spandrel.architectures.NAFNet.__arch.arch_util import LayerNorm2d  # noqa: PLC0415
-    from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFBlock  # noqa: PLC0415
-
-    for name, child in layer.named_children():
-        if fast and isinstance(child, NAFBlock):
-            layer.add_module(name, FastBlock(child))
-        elif fast and any(isinstance(part, nn.PixelShuffle) for part in child.children()):
-            layer.add_module(name, FastUpsampling(child))
-        elif isinstance(child, LayerNorm2d):
-            layer.add_module(name, ChannelNorm(child))
-        else:
-            _with_own_layers(child, fast=fast)
-    return layer
+def _blocks(count: int, width: int, *, fast: bool) -> nn.Sequential:
+    return nn.Sequential(*(block_of(width, fast=fast) for _ in range(count)))
 
 
 SPEC = BackboneSpec(

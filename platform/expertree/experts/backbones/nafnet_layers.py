@@ -1,29 +1,33 @@
-"""NAFNet's layers once more, computing the same function with less work in memory.
+"""NAFNet's layers in two forms: as published, and fast, which computes the same on a CPU.
 
-On a CPU the published block spends most of its time moving activations, not multiplying. Here the
-channels are the last dimension, each 1 x 1 convolution is a matrix product, the two halves of
+Names, shapes and initial values are those of the published network, drawn in its order. On a CPU
+the published block spends most of its time moving activations, not multiplying. In the fast form
+the channels are the last dimension, each 1 x 1 convolution is a matrix product, the two halves of
 a gate are never joined, and the scales by channel (attention, beta, gamma) are multiplied into
-the small weight matrices that follow, not into the activations. Results differ from the published
-layers' by rounding only, forward and backward.
+the small weight matrices that follow, not into the activations. The forms differ by rounding only,
+forward and backward.
 """
 
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.experts.backbones.spec import Norm
 
+_EPS = 1e-6
+
 
 class ChannelNorm(Norm):
-    """spandrel's LayerNorm2d, computed by torch's own kernel, with the same parameters."""
+    """The published LayerNorm2d, by torch's own kernel: its autograd function is slow."""
 
-    def __init__(self, norm: nn.Module) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.weight = norm.get_parameter("weight")
-        self.bias = norm.get_parameter("bias")
-        self.eps = cast("float", norm.eps)
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.eps = _EPS
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalise each pixel over its channels."""
@@ -34,21 +38,44 @@ class ChannelNorm(Norm):
         return F.layer_norm(x, (self.weight.numel(),), self.weight, self.bias, self.eps)
 
 
-class FastBlock(nn.Module):
-    """spandrel's NAFBlock with the same parameters under the same names."""
+class Block(nn.Module):
+    """A block with attention by channel and a feed-forward half; it begins as the identity.
 
-    def __init__(self, block: nn.Module) -> None:
+    The gate of both is the product of the two halves of the channels: there is no other activation.
+    """
+
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1, self.conv2, self.conv3 = _convs(block, "conv1", "conv2", "conv3")
-        self.sca = block.get_submodule("sca")
-        self.conv4, self.conv5 = _convs(block, "conv4", "conv5")
-        self.norm1 = ChannelNorm(block.get_submodule("norm1"))
-        self.norm2 = ChannelNorm(block.get_submodule("norm2"))
-        self.beta = block.get_parameter("beta")
-        self.gamma = block.get_parameter("gamma")
+        wide = 2 * width
+        self.conv1 = nn.Conv2d(width, wide, 1)
+        self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
+        self.conv3 = nn.Conv2d(width, width, 1)
+        self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, width, 1))
+        self.conv4 = nn.Conv2d(width, wide, 1)
+        self.conv5 = nn.Conv2d(width, width, 1)
+        self.norm1 = ChannelNorm(width)
+        self.norm2 = ChannelNorm(width)
+        self.beta = nn.Parameter(torch.zeros(1, width, 1, 1))
+        self.gamma = nn.Parameter(torch.zeros(1, width, 1, 1))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Apply both halves of the block, attention by channel and the feed-forward one."""
+        """Apply both halves of the block."""
+        gated = _gate(self.conv2(self.conv1(self.norm1(x))))
+        y = x + self.conv3(gated * self.sca(gated)) * self.beta
+        restored: Tensor = y + self.conv5(_gate(self.conv4(self.norm2(y)))) * self.gamma
+        return restored
+
+
+def _gate(x: Float[Tensor, "b wide h w"]) -> Float[Tensor, "b c h w"]:
+    left, right = x.chunk(2, dim=1)
+    return left * right
+
+
+class FastBlock(Block):
+    """A block in its fast form."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Apply both halves of the block."""
         return self._feed_forward(self._attention(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
 
     def _attention(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
@@ -63,7 +90,7 @@ class FastBlock(nn.Module):
             )
         )
         gated = (left * right).permute(0, 2, 3, 1).reshape(b, h * w, -1)
-        (attention,) = _convs(self.sca, "1")
+        attention = cast("nn.Conv2d", self.sca[1])
         scale = F.linear(gated.mean(dim=1), attention.weight.flatten(1), attention.bias)
         beta = self.beta.flatten()
         weight = self.conv3.weight.flatten(1) * scale.unsqueeze(1) * beta.unsqueeze(1)
@@ -80,29 +107,26 @@ class FastBlock(nn.Module):
         return _add_product(y, gated, weight.mT.unsqueeze(0)).view(x.shape)
 
 
-class FastUpsampling(nn.Module):
-    """spandrel's 1 x 1 convolution and pixel shuffle, without the general shuffle's slow copy."""
+class Upsampling(nn.Sequential):
+    """A 1 x 1 convolution and a pixel shuffle, which double the sides and halve the channels."""
 
-    def __init__(self, upsampling: nn.Module) -> None:
-        super().__init__()
-        self.add_module("0", upsampling.get_submodule("0"))
-        self.add_module("1", upsampling.get_submodule("1"))
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Conv2d(width, 2 * width, 1, bias=False), nn.PixelShuffle(2))
+
+
+class FastUpsampling(Upsampling):
+    """The same without the general shuffle's slow copy."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 2*h 2*w"]:
         """Double the sides and halve the channels."""
         b, _, h, w = x.shape
-        (conv,) = _convs(self, "0")
-        weight = conv.weight
+        weight = cast("nn.Conv2d", self[0]).weight
         # Channel c of the shuffled image at (dy, dx) is channel 4 c + 2 dy + dx before: ordered as
         # (dy, dx, c) the pixels of the result are whole runs of memory.
         ordered = weight.view(-1, 4, weight.shape[1]).transpose(0, 1).flatten(0, 1)
         y = F.linear(x.permute(0, 2, 3, 1), ordered).view(b, h, w, 2, 2, -1)
         y = y.permute(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, -1)
         return y.permute(0, 3, 1, 2)
-
-
-def _convs(block: nn.Module, *names: str) -> tuple[nn.Conv2d, ...]:
-    return tuple(cast("nn.Conv2d", block.get_submodule(name)) for name in names)
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:

@@ -1,4 +1,4 @@
-"""The fast form of NAFNet against spandrel's own network, its oracle."""
+"""NAFNet in both of its forms against spandrel's own network, its oracle."""
 
 import pytest
 import torch
