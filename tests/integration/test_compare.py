@@ -7,10 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
+from expertree import Restorer
+from expertree.cli.codes import EXIT_USAGE
 from expertree.cli.main import main
 from expertree.pipeline import expert_work
+from expertree.routing import Wish
 
 SETTINGS = (
     *("degradation.patch_px=32", "degradation.num_train=48", "degradation.num_extractor=24"),
@@ -169,3 +174,46 @@ def test_rates_are_searched_and_speeds_measured_once(
     assert "to make  nothing but the report" in capsys.readouterr().out
     assert results(run(folder, methods, *given)) == results(first)
     assert trained(folder) == before
+
+
+@pytest.fixture(scope="module")
+def on_sets(resumed: Resumed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The comparison with methods more, on two small sets."""
+    sets = tmp_path_factory.mktemp("sets")
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    for path in ("Rain12/input/1.png", "Rain12/target/1.png", "CBSD68/0000.png"):
+        (sets / path).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(sets / path), image)
+    return run(resumed.folder, MORE, "seeds=[0,1]", f"sets={sets}", "sets_partial=true")["sets"]
+
+
+def test_every_method_is_measured_on_public_sets(on_sets: dict[str, Any]) -> None:
+    ours = [row for row in on_sets["rows"] if row["kind"] != "published"]
+    names = [row["method"] for row in ours if row["kind"] in {"input", "classical", "routed"}]
+    assert [name for name in names if "classical" not in name] == [
+        *("input", "tree", "one network", "MoCE", "blind")
+    ]
+    # Of those that are told, the tree chooses by it and the network takes the sentence.
+    assert [row["method"] for row in ours if row["kind"] == "told"] == [
+        *("tree, told the task", "blind, told the task")
+    ]
+    assert {"rain12/test/y", "cbsd68/noise25"} <= {column["key"] for column in on_sets["columns"]}
+    for row in ours:
+        if row["kind"] == "routed":
+            assert row["results"]["cbsd68/noise25"]["psnr"] > 0
+
+
+@pytest.mark.usefixtures("on_sets")
+def test_every_method_is_a_bundle_that_restores(resumed: Resumed) -> None:
+    folders = sorted(path.name for path in (resumed.folder / "out/bundles").iterdir())
+    assert folders == ["blind", "moce", "one_network", "tree"]
+    for name in folders:
+        restorer = Restorer.load(resumed.folder / "out/bundles" / name)
+        image = np.full((20, 24, 3), 90, dtype=np.uint8)
+        assert restorer.restore(image, Wish(insist=True)).route.expert is not None
+
+
+def test_sets_that_are_not_there_are_told_before_anything_is_made(tmp_path: Path) -> None:
+    arguments = command(tmp_path, THREE, f"sets={tmp_path}/none")
+    assert main(arguments) == EXIT_USAGE
+    assert not (tmp_path / "store").exists()

@@ -105,8 +105,8 @@ def _costs(
     wanted: tuple[Source, ...] = ("embedding",) if method.tree else backbone.seen
     looked = looking.multiply_adds_512(wanted) if wanted else 0
     beside = looking.num_parameters if wanted else 0
-    if reached[0].router is not None:
-        beside += sum(p.numel() for p in load_router(reached[0].router).parameters())
+    if reached[0].routed is not None:
+        beside += sum(p.numel() for p in load_router(reached[0].routed.router).parameters())
     latency_ms = compared.latency_ms[plan.key]
     if method.tree:
         latency_ms += compared.latency_ms[key_of(compared.common.extractor)]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from expertree.comparison.costs import CostRow
 from expertree.comparison.matching import UNITS
 from expertree.comparison.record import INPUT, Choices, Comparison, Paired, Row, Table, Value
+from expertree.evaluation.public_sets import Grid, Result, grids
 from expertree.report import formatting
 from expertree.report.schema import DISTRIBUTIONS
 from expertree.report.tables import escaped
@@ -69,6 +70,8 @@ def as_markdown(record: Comparison) -> str:
         rows = [result_cells(table, row) for row in table.rows]
         parts += [f"**{title_of(table)}**", _markdown(columns, rows)]
     parts += [_paired(paired) for paired in record.paired]
+    if record.sets is not None:
+        parts += [_of_sets(grid) for grid in grids(record.sets)]
     parts += [_choices(choices) for choices in record.choices]
     parts.append("\n".join(f"* {note}" for note in record.notes))
     return "\n\n".join(parts) + "\n"
@@ -158,6 +161,24 @@ def _paired(paired: Paired) -> str:
     place = DISTRIBUTIONS[paired.distribution]
     title = f"**PSNR less that of {paired.best}, image by image, {place}**"
     return f"{title}\n\n" + _markdown(("method", "dB", "95 % interval"), rows)
+
+
+def _of_sets(grid: Grid) -> str:
+    """Return a table of public sets without what others published, which the page shows."""
+    rows = [
+        (row.method, *(_psnr_of(row.results.get(column.key)) for column in grid.columns))
+        for row in grid.rows
+        if row.kind != "published"
+    ]
+    columns = [
+        column.title + ("" if column.is_whole else f", {column.num_images} of its images")
+        for column in grid.columns
+    ]
+    return f"**{grid.title}, public sets: PSNR in dB**\n\n{_markdown(('method', *columns), rows)}"
+
+
+def _psnr_of(result: Result | None) -> str:
+    return "" if result is None else formatting.number(result.psnr)
 
 
 def _choices(choices: Choices) -> str:

@@ -1,6 +1,7 @@
 """The methods that can be compared, and those that go by a name."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -33,6 +34,11 @@ class MethodConfig:
     choice: Literal["router", "nearest"] = "router"
     told: bool = False
     rate: float = 1.0
+
+    @property
+    def folder(self) -> str:
+        """The name as that of a folder, of its bundle for one."""
+        return re.sub(r"[^a-z0-9.]+", "_", self.name.lower()).strip("_.") or "method"
 
     def __post_init__(self) -> None:
         """Raise ValueError for a choice that cannot be; it names the method."""

@@ -16,9 +16,12 @@ from expertree.comparison.files import (
 from expertree.comparison.matching import UNITS
 from expertree.comparison.record import INPUT, Comparison, Paired, Table
 from expertree.evaluation.paired import Interval
+from expertree.evaluation.public_sets import AVERAGES, grids
 from expertree.report import formatting
 from expertree.report.html import environment, pairs, source
 from expertree.report.schema import DISTRIBUTIONS
+from expertree.report.sets_page import best_of as best_of_sets
+from expertree.report.sets_page import tables_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +46,8 @@ def render_comparison(record: Comparison) -> dict[str, bytes]:
     """Make all files; writes nothing.
 
     Returns:
-        Content by file name: `compare.json`, `.csv`, `.tex`, `.md` and `.html`.
+        Content by file name: `compare.json`, `.csv`, `.tex`, `.md` and `.html`; with public sets
+        also `sets.csv` and `sets.tex`.
     """
     return {
         "compare.json": as_json(record).encode(),
@@ -51,6 +55,7 @@ def render_comparison(record: Comparison) -> dict[str, bytes]:
         "compare.tex": as_latex(record).encode(),
         "compare.md": as_markdown(record).encode(),
         "compare.html": _html(record).encode(),
+        **({} if record.sets is None else tables_of(record.sets)),
     }
 
 
@@ -77,6 +82,10 @@ def _html(record: Comparison) -> str:
             bars={paired.distribution: _bars(paired) for paired in record.paired},
             places=DISTRIBUTIONS,
             information_of=information_of,
+            grids=() if record.sets is None else grids(record.sets),
+            best_of=best_of_sets,
+            is_average=AVERAGES.__contains__,
+            partial=record.sets is not None and not all(c.is_whole for c in record.sets.columns),
             pairs=pairs,
             f=formatting,
             style=source("report.css") + source("sets.css") + source("compare.css"),

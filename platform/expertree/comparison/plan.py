@@ -90,7 +90,7 @@ class Training:
 def make_common(config: CompareConfig, bench: Workbench, material: Material) -> Common:
     """Make what all methods have in common, or find it in the store."""
     trees = [method for method in config.methods if method.tree]
-    names = ("train", "extractor", VAL_IN, VAL_OUT, *([ROUTE] if trees else []))
+    names = ("train", "extractor", ROUTE, VAL_IN, VAL_OUT)
     all_sets = config.degradation.patch_sets()
     sets = {name: all_sets[name] for name in names}
     if config.rates:

@@ -21,6 +21,7 @@ from expertree.evaluation.paired import (
     paired_interval,
     shares_of_choices,
 )
+from expertree.evaluation.public_sets import SetsTable
 from expertree.evaluation.tables import columns_of
 
 INPUT = "input"
@@ -142,6 +143,7 @@ class Comparison:
         paired: Differences to the best method.
         costs: What each method took.
         choices: Choices inside methods.
+        sets: Results on public sets; None if none were given.
         notes: What more is to be known.
         config: The whole configuration.
     """
@@ -158,6 +160,7 @@ class Comparison:
     paired: tuple[Paired, ...]
     costs: tuple[CostRow, ...]
     choices: tuple[Choices, ...]
+    sets: SetsTable | None
     notes: tuple[str, ...]
     config: Mapping[str, Any]
 
@@ -302,6 +305,7 @@ def record_of(
     commit: str | None,
     machine: str,
     settings: Mapping[str, Any],
+    sets: SetsTable | None = None,
 ) -> Comparison:
     """Return the record of a comparison."""
     tables = tables_of(compared)
@@ -319,6 +323,7 @@ def record_of(
         paired=paired_of(compared, tables),
         costs=costs,
         choices=choices_of(compared),
+        sets=sets,
         notes=notes_of(config, compared),
         config=settings,
     )

@@ -27,13 +27,14 @@ from expertree.comparison.plan import (
     plan_training,
     united,
 )
+from expertree.comparison.routers import Routed, makes_bundle, train_routers
 from expertree.comparison.settings import CompareConfig
 from expertree.evaluation import AS_IS, Evaluated, Scores, average, chosen_scores
 from expertree.hierarchy import assign
+from expertree.pipeline.bundles import make_bundle
 from expertree.pipeline.costs import budget_of
 from expertree.pipeline.experts import ExpertPlan, own_experts, train_experts
 from expertree.pipeline.patch_sets import score_tables
-from expertree.pipeline.routers import serving_plans, train_router_on
 from expertree.pipeline.runner import OnStatus
 from expertree.pipeline.score import INPUTS, Scored, ToldExpert
 from expertree.pipeline.score_columns import read_scores
@@ -58,13 +59,13 @@ class Reached:
         training: Its training.
         scores: Its scores, patch by patch, by patch set.
         nodes: For a tree, the node that each patch of a set was sent to; `AS_IS` for none.
-        router: For a tree with a router, the trained one.
+        routed: For a tree with a router, the trained one and the experts that serve.
     """
 
     training: Training
     scores: Mapping[str, Scores]
     nodes: Mapping[str, Nodes] = dataclasses.field(default_factory=dict)
-    router: Storage | None = None
+    routed: Routed | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -80,6 +81,7 @@ class Compared:
         tasks: Degradations of each patch, by patch set.
         choices: Stored choices of networks that make some, by key.
         latency_ms: Milliseconds for an image, by key of the network or extractor.
+        bundles: Bundle of each method that makes one, with the first seed, by method.
     """
 
     common: Common
@@ -90,6 +92,7 @@ class Compared:
     tasks: Mapping[str, Sequence[tuple[str, ...]]]
     choices: Mapping[str, Storage]
     latency_ms: Mapping[str, float]
+    bundles: Mapping[str, Storage]
 
 
 def compare(
@@ -114,7 +117,7 @@ def compare(
     ]
     plans = united(trainings)
     _train(config, bench, common, plans, on_status, stage="experts")
-    scores = _score(bench, common, trainings)
+    scores = _score(config, bench, common, trainings)
     reached = [_reach(bench, common, training, scores) for training in trainings]
     choices = make_choices(bench, common, trainings)
     first = [t.plans[0] for t in trainings if t.seed == config.seeds[0]]
@@ -124,6 +127,11 @@ def compare(
         common.extractor,
         side_px=config.latency_px,
     )
+    bundles = {
+        one.training.method.name: _bundle(bench, common, one, scores)
+        for one in reached
+        if makes_bundle(config, one.training)
+    }
     return Compared(
         common=common,
         num_photographs=sum(
@@ -135,6 +143,7 @@ def compare(
         tasks={name: list(read_labels(common.tables[name])) for name in REPORTED},
         choices=choices,
         latency_ms=latency,
+        bundles=bundles,
     )
 
 
@@ -211,17 +220,18 @@ def _train(
 
 
 def _score(
-    bench: Workbench, common: Common, trainings: Sequence[Training]
+    config: CompareConfig, bench: Workbench, common: Common, trainings: Sequence[Training]
 ) -> dict[tuple[str, str], Storage]:
-    """Return the scores of all networks on the sets that are reported, trees' on the routers' too.
+    """Return the scores of all networks on the sets that are reported, and routers' on theirs.
 
     The keys are those of `_scored_as` and names of patch sets.
     """
-    sets = [name for name in (ROUTE, *REPORTED) if name in common.tables]
+    sets = (ROUTE, *REPORTED)
     experts: dict[str, Scored] = {INPUTS: None}
     wanted = [(INPUTS, name) for name in sets]
     for training in trainings:
-        routed = training.method.tree and training.method.choice == "router"
+        chooses = training.method.tree and training.method.choice == "router"
+        routed = chooses or makes_bundle(config, training)
         for plan in training.plans:
             key = _scored_as(training, plan)
             experts[key] = ToldExpert(expert=plan.result) if training.method.told else plan.result
@@ -246,9 +256,10 @@ def _reach(
             scores={name: read_scores(scores[key, name]) for name in REPORTED},
         )
     tree = training.hierarchy.tree
-    serving, router = own_experts(training.plans), None
+    routed = None
     if training.method.choice == "router":
-        serving, router = _train_router(bench, common, training, scores)
+        routed = train_routers(bench, common, training, scores)
+    serving = own_experts(training.plans) if routed is None else routed.serving
     found, nodes = {}, {}
     for name in REPORTED:
         data = Evaluated(
@@ -258,45 +269,38 @@ def _reach(
             experts={node: read_scores(scores[own.key, name]) for node, own in serving.items()},
             routes=[],
         )
-        nodes[name] = _nodes(common, training, router, name)
+        nodes[name] = _nodes(common, training, routed, name)
         found[name] = chosen_scores(tree, data, nodes[name])
-    return Reached(training=training, scores=found, nodes=nodes, router=router)
+    return Reached(training=training, scores=found, nodes=nodes, routed=routed)
 
 
-def _train_router(
+def _bundle(
     bench: Workbench,
     common: Common,
-    training: Training,
+    reached: Reached,
     scores: Mapping[tuple[str, str], Storage],
-) -> tuple[dict[int, ExpertPlan], Storage]:
-    config, vectors = training.config, common.embeddings[ROUTE]
-    serving = serving_plans(
-        training.hierarchy.tree,
-        training.plans,
-        embeddings={ROUTE: vectors},
-        scores=scores,
-        prune=config.experts.prune,
-    )
-    has_root = config.hierarchy.has_root
-    router = train_router_on(
-        config,
+) -> Storage:
+    """Return a method as a bundle; one network gets routers that may leave an image as it is."""
+    training = reached.training
+    routed = reached.routed or train_routers(bench, common, training, scores)
+    return make_bundle(
         bench,
-        training.hierarchy,
-        embeddings=[vectors],
-        columns={n: [scores[own.key, ROUTE]] for n, own in serving.items() if has_root or n},
-        inputs=[scores[INPUTS, ROUTE]],
-        training=[(common.tables["train"], common.embeddings["train"])],
+        extractor=common.extractor,
+        tree=training.hierarchy.result,
+        router=routed.router,
+        experts={node: plan.result for node, plan in routed.serving.items()},
     )
-    return serving, router
 
 
-def _nodes(common: Common, training: Training, router: Storage | None, name: str) -> Nodes:
+def _nodes(common: Common, training: Training, routed: Routed | None, name: str) -> Nodes:
     """Return the node that each patch of a set is sent to."""
     tree, vectors = training.hierarchy.tree, read_embeddings(common.embeddings[name])[1]
-    if router is None:
+    if routed is None:
         found: Nodes = choice_nodes(tree)[assign(tree, vectors), -1]
         return found
     with torch.inference_mode():
-        routes = decide(load_router(router)(torch.from_numpy(tree.standardise(vectors))), tree)
+        routes = decide(
+            load_router(routed.router)(torch.from_numpy(tree.standardise(vectors))), tree
+        )
     sent = [AS_IS if route.expert is None else route.node for route in routes]
     return np.array(sent, dtype=np.int64)

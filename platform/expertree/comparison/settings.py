@@ -53,6 +53,13 @@ class CompareConfig(BuildConfig):
     latency_px: int = 512
     """Side of the image by which the time that a restoration takes is measured."""
 
+    sets: str = ""
+    """A folder: each method's bundle is measured on every public set below it, beside published
+    results."""
+
+    sets_partial: bool = False
+    """Whether less than a whole set will do."""
+
     def __post_init__(self) -> None:
         """Check the configuration as for a build, and that every method can be made.
 
@@ -62,7 +69,7 @@ class CompareConfig(BuildConfig):
         BuildConfig.__post_init__(self)
         _check_numbers(self)
         names = [method.name for method in self.methods]
-        if not names or len(set(names)) != len(names):
+        if not names or len({method.folder for method in self.methods}) != len(names):
             raise ConfigError(f"methods must be at least one, with different names, got {names}")
         if self.grow.build is not None:
             raise ConfigError("grow.build grows one tree; a comparison trains anew: leave it out")

@@ -13,6 +13,8 @@ from expertree.comparison.record import Comparison, record_of
 from expertree.comparison.run import Compared, compare
 from expertree.comparison.settings import CompareConfig
 from expertree.config import to_dict
+from expertree.evaluation.public_sets import SetsTable
+from expertree.orchestration.compare_on_sets import check, measure_methods, write_bundles
 from expertree.orchestration.runner import runner_of
 from expertree.pipeline.build import prepare
 from expertree.pipeline.claim import claimed
@@ -35,6 +37,7 @@ def run_compare(config: CompareConfig, command: str) -> int:
     Raises:
         ExpertreeError: If it fails; says in one sentence what is wrong and what to do.
     """
+    check(config)
     material = prepare(config)
     output, store = Storage.open(config.output), Storage.open(config.store)
     with (
@@ -52,14 +55,18 @@ def run_compare(config: CompareConfig, command: str) -> int:
         )
         with bench:
             compared = compare(config, material, bench, recorder.on_status)
-        record = _record(config, compared, command)
+        write_bundles(config, compared.bundles, output)
+        sets = measure_methods(config, compared.bundles, output)
+        record = _record(config, compared, command, sets)
         for name, data in render_comparison(record).items():
             output.write_bytes(name, data)
     sys.stdout.write(f"{as_markdown(record)}\nreport  {output.where('compare.html')}\n")
     return 0
 
 
-def _record(config: CompareConfig, compared: Compared, command: str) -> Comparison:
+def _record(
+    config: CompareConfig, compared: Compared, command: str, sets: SetsTable | None
+) -> Comparison:
     return record_of(
         config,
         compared,
@@ -68,6 +75,7 @@ def _record(config: CompareConfig, compared: Compared, command: str) -> Comparis
         commit=source_commit(),
         machine=_machine(),
         settings=to_dict(config),
+        sets=sets,
     )
 
 

@@ -10,6 +10,7 @@ from expertree.events import read_events
 from expertree.orchestration.runner import runner_of
 from expertree.owners import Owner
 from expertree.pipeline.build import build, prepare
+from expertree.pipeline.bundles import copy_bundle
 from expertree.pipeline.claim import claimed
 from expertree.pipeline.evaluate import evaluate, run_record
 from expertree.pipeline.grow import check_photographs, inherit, past_of
@@ -78,20 +79,8 @@ def _build(
         timeline=list(timeline(history)),
     )
     write_report(cast("Run", record), images, output)
-    _copy(built.bundle, output.sub(BUNDLE))
+    copy_bundle(built.bundle, output.sub(BUNDLE))
     return record
-
-
-def _copy(bundle: Storage, target: Storage) -> None:
-    """Copy the bundle beside the report; its manifest comes last, and marks it as complete."""
-    names = [name for name in bundle.done()["files"] if name != "manifest.json"]
-    old = set(target.list_files())
-    if "manifest.json" in old:
-        if target.read_bytes("manifest.json") == bundle.read_bytes("manifest.json"):
-            return
-        target.delete()
-    for name in [*names, "manifest.json"]:
-        target.write_bytes(name, bundle.read_bytes(name))
 
 
 def _say(

@@ -13,6 +13,7 @@ from expertree.degradation.fresh import RealMaps
 from expertree.degradation.table import CLEAN_SET
 from expertree.errors import ResourceError
 from expertree.hierarchy import ROOT
+from expertree.pipeline.bundles import make_bundle
 from expertree.pipeline.classical import choose_classical
 from expertree.pipeline.costs import budget_of
 from expertree.pipeline.earlier_build import FinishedBuild
@@ -23,13 +24,12 @@ from expertree.pipeline.grow import grow_tree, keep_experts, past_of
 from expertree.pipeline.networks import check_weights
 from expertree.pipeline.patch_sets import embed_tables, make_tables, score_tables
 from expertree.pipeline.routers import serving_plans, train_router_on
-from expertree.pipeline.runner import OnDone, OnStatus
+from expertree.pipeline.runner import OnStatus
 from expertree.pipeline.score import CLASSICAL, INPUTS, Scored
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.sources import Material, list_material
-from expertree.pipeline.stages import NotMadeError, Workbench, check_whole, key_of
+from expertree.pipeline.stages import NotMadeError, Workbench, key_of
 from expertree.pipeline.tree import Hierarchy, cut_tree, shard_tree
-from expertree.restorer import write_bundle
 from expertree.routing import (
     Router,
     load_router,
@@ -139,7 +139,13 @@ def build(config: BuildConfig, material: Material, bench: Workbench, on_status: 
     router_result = _train_router(
         config, bench, hierarchy, given=given, serving=serving, scores=scores
     )
-    bundle = _bundle(bench, extractor, hierarchy, router_result, serving)
+    bundle = make_bundle(
+        bench,
+        extractor=extractor,
+        tree=hierarchy.result,
+        router=router_result,
+        experts={node: plan.result for node, plan in serving.items()},
+    )
     return Built(
         material=material,
         tables=tables,
@@ -278,32 +284,3 @@ def _train_router(
         inputs=[scores[INPUTS, name] for name in given.tables],
         training=given.training,
     )
-
-
-def _bundle(
-    bench: Workbench,
-    extractor: Storage,
-    hierarchy: Hierarchy,
-    router_result: Storage,
-    serving: Mapping[int, ExpertPlan],
-) -> Storage:
-    experts = {node: plan.result for node, plan in serving.items()}
-    spec = {
-        "extractor": key_of(extractor),
-        "tree": key_of(hierarchy.result),
-        "router": key_of(router_result),
-        "experts": {str(node): key_of(result) for node, result in experts.items()},
-    }
-
-    def make(result: Storage, _: OnDone) -> None:
-        for part in (extractor, hierarchy.result, router_result, *experts.values()):
-            check_whole(part)
-        write_bundle(
-            result,
-            extractor=extractor,
-            tree=hierarchy.result,
-            router=router_result,
-            experts=experts,
-        )
-
-    return bench.run("bundle", spec, make)

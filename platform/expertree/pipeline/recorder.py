@@ -31,7 +31,7 @@ STAGES: Mapping[RunKind, tuple[str, ...]] = {
     ),
     "compare": (
         *("degrade", "extractor", "embed", "tree", "shard", "speed", "rates", "experts"),
-        *("score", "router", "latency", "choices"),
+        *("score", "router", "choices", "latency", "bundle"),
     ),
     "search": ("degrade", "extractor", "embed", "score", "tree", "shard", TRIALS),
 }

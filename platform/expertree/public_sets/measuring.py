@@ -14,7 +14,7 @@ from expertree.images.io import encode_png
 from expertree.public_sets.plan import Item
 from expertree.restorer import Restorer
 from expertree.restorer.on_dataset import restore_degraded
-from expertree.routing import Route, Wish
+from expertree.routing import AUTOMATIC, Route, Wish
 from expertree.storage import Storage
 
 ROUTED, TOLD = "routed", "told"
@@ -38,9 +38,10 @@ def measure_item(restorer: Restorer, item: Item) -> Scored:
     """
     started = time.perf_counter()
     routes: list[Route] = []
+    wish = AUTOMATIC if item.expert is None else Wish(expert=item.expert)
 
     def routed(image: Degraded) -> ImageU8:
-        restored, route = restore_degraded(restorer, image)
+        restored, route = restore_degraded(restorer, image, wish)
         routes.append(route)
         return restored
 
@@ -70,9 +71,14 @@ def measure_item(restorer: Restorer, item: Item) -> Scored:
 
 
 def _told(restorer: Restorer, item: Item) -> Mapping[str, Callable[[Degraded], ImageU8]]:
-    """Return the restoration by an expert for what is wrong, where the model knows that name."""
-    tasks = item.pair.tasks
-    if not tasks or not set(tasks) <= set(restorer.bundle.guide.names):
+    """Return the restoration by an expert for what is wrong, where the model knows that name.
+
+    An expert that is given has no other choice: only networks that take sentences are told.
+    """
+    tasks, outline = item.pair.tasks, restorer.bundle.outline
+    if not tasks or not set(tasks) <= set(outline.guide.names):
+        return {}
+    if item.expert is not None and outline.sentence_encoder is None:
         return {}
     wish = Wish(instruction=tasks)
     return {TOLD: lambda image: restore_degraded(restorer, image, wish)[0]}

@@ -34,6 +34,7 @@ class Item:
         protocols: Protocols under which it is measured; none for a photograph that is shown.
         classical: Whether classical methods are measured too.
         picture: For a photograph the file that its pictures before and after go to.
+        expert: Node of the expert that restores it; None where the routers choose.
     """
 
     key: str
@@ -43,9 +44,17 @@ class Item:
     protocols: tuple[Protocol, ...]
     classical: bool
     picture: Path | None = None
+    expert: int | None = None
 
 
-def plan(found: Sequence[Found], *, model: str, classical: bool, output: Path) -> list[Item]:
+def plan(
+    found: Sequence[Found],
+    *,
+    model: str,
+    classical: bool,
+    output: Path,
+    expert: int | None = None,
+) -> list[Item]:
     """Return an item for each image of the sets, in their order.
 
     Args:
@@ -53,22 +62,24 @@ def plan(found: Sequence[Found], *, model: str, classical: bool, output: Path) -
         model: Digest of the model.
         classical: Whether classical methods are measured too.
         output: Folder of the run, where pictures of photographs go.
+        expert: Node of the expert that restores all of them; None where the routers choose.
     """
     items: list[Item] = []
+    own = {"model": model} if expert is None else {"model": model, "expert": expert}
     for one in found:
         for dataset in one.splits:
             if all(pair.gt is None for pair in dataset):
-                items += _shown(dataset, model, output)
+                items += _shown(dataset, own, output)
             else:
-                items += _measured(dataset, model, classical=classical)
-    return items
+                items += _measured(dataset, own, classical=classical)
+    return [dataclasses.replace(item, expert=expert) for item in items]
 
 
-def _measured(dataset: Dataset, model: str, *, classical: bool) -> list[Item]:
+def _measured(dataset: Dataset, own: Mapping[str, Any], *, classical: bool) -> list[Item]:
     protocols = (dataset.protocol, *dataset.others)
     same = {
         "version": VERSION,
-        "model": model,
+        **own,
         "classical": CLASSICAL_VERSION if classical else None,
         "dataset": dataset.name,
         "split": dataset.split,
@@ -87,10 +98,10 @@ def _measured(dataset: Dataset, model: str, *, classical: bool) -> list[Item]:
     ]
 
 
-def _shown(dataset: Dataset, model: str, output: Path) -> list[Item]:
+def _shown(dataset: Dataset, own: Mapping[str, Any], output: Path) -> list[Item]:
     pairs = dataset.pairs
     chosen = np.unique(np.linspace(0, len(pairs) - 1, min(SHOWN, len(pairs))).round().astype(int))
-    same = {"version": VERSION, "model": model, "dataset": dataset.name, "shown": True}
+    same = {"version": VERSION, **own, "dataset": dataset.name, "shown": True}
     items = []
     for pair in (pairs[index] for index in chosen.tolist()):
         key = _key(same, pair)

@@ -11,15 +11,15 @@ from typing import Any, TypeAlias
 
 from expertree.datasets import DATASETS, Found, find_datasets
 from expertree.errors import ConfigError, DatasetError
-from expertree.evaluation.public_sets import make_table
+from expertree.evaluation.public_sets import Column, Row, make_table
 from expertree.evaluation.published import read_published
 from expertree.events import EventLog, read_events
 from expertree.public_sets.measuring import Scored, measure_item
-from expertree.public_sets.origin import origin_of
+from expertree.public_sets.origin import Origin, origin_of
 from expertree.public_sets.plan import IMAGE, Item, plan
 from expertree.public_sets.rows import columns_and_rows, experts_used
 from expertree.report.sets_page import Photograph, SetsReport, render_sets
-from expertree.restorer import Restorer, find_bundle, open_bundle
+from expertree.restorer import Bundle, Restorer, find_bundle, open_bundle
 from expertree.restorer.on_dataset import EvaluateConfig, OnImage
 from expertree.storage import Storage
 
@@ -30,6 +30,27 @@ Work: TypeAlias = Callable[[EvaluateConfig, Sequence[Item]], Iterator[Scored]]
 """Function that measures items, in any order, and yields the result of each as it is there."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """All that was measured of a bundle.
+
+    Attributes:
+        found: The sets.
+        scored: Scores of their images, in their order.
+        origin: What is known of the model.
+        columns: The measured columns.
+        rows: The rows on them: input, best classical method, ours, and ours where it is told.
+        output: Folder of the run.
+    """
+
+    found: Sequence[Found]
+    scored: Sequence[Scored]
+    origin: Origin
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    output: Path
+
+
 def in_this_process(config: EvaluateConfig, items: Sequence[Item]) -> Iterator[Scored]:
     """Measure items one after the other in this process."""
     restorer = Restorer.load(config.bundle, device=config.device)
@@ -38,15 +59,47 @@ def in_this_process(config: EvaluateConfig, items: Sequence[Item]) -> Iterator[S
 
 
 def measure_sets(config: EvaluateConfig, work: Work, on_image: OnImage) -> tuple[SetsReport, Path]:
-    """Measure a bundle on every known set below `config.sets`, and write what came of it.
+    """Measure a bundle, and write what came of it; see `measure`.
 
     Args:
-        config: The bundle, the folder of the sets and where to write.
-        work: Function that measures: in this process, or on a cluster.
-        on_image: Called after each image; images of an earlier run are counted, not named.
+        config: See `measure`.
+        work: See there.
+        on_image: See there.
 
     Returns:
         The report, and the folder with `sets.json`, `sets.csv`, `sets.tex` and `sets.html`.
+    """
+    published = read_published(config.published)
+    own = measure(config, work, on_image)
+    report = SetsReport(
+        table=make_table(own.columns, own.rows, published),
+        protocols={name: one.text for name, one in published.protocols.items()},
+        origin=dataclasses.asdict(own.origin),
+        roots={one.name: str(one.root) for one in own.found},
+        problems={one.name: one.problems for one in own.found if one.problems},
+        experts=experts_used(own.scored),
+        photographs=tuple(_photographs(own.scored, own.output)),
+        seconds=sum(one["seconds"] for one in own.scored),
+    )
+    for name, data in render_sets(report).items():
+        Storage.open(own.output).write_bytes(name, data)
+    return report, own.output
+
+
+def check_sets(config: EvaluateConfig) -> None:
+    """Raise unless something can be measured, without a look at the bundle; see `measure`."""
+    _check(config)
+    read_published(config.published)
+    _found(config)
+
+
+def measure(config: EvaluateConfig, work: Work, on_image: OnImage) -> Measured:
+    """Measure a bundle on every known set below `config.sets`.
+
+    Args:
+        config: The bundle, the folder of the sets and that of the run.
+        work: Function that measures: in this process, or on a cluster.
+        on_image: Called after each image; images of an earlier run are counted, not named.
 
     Raises:
         ConfigError: If something must be given, or does not go together.
@@ -54,27 +107,24 @@ def measure_sets(config: EvaluateConfig, work: Work, on_image: OnImage) -> tuple
         ArtefactError: If the bundle is damaged.
     """
     _check(config)
-    published = read_published(config.published)
     found = _found(config)
     bundle = open_bundle(find_bundle(config.bundle))
+    if config.expert is not None:
+        _check_expert(bundle, config.expert)
     output = Path(config.output or OUTPUT).expanduser().absolute()
-    items = plan(found, model=bundle.manifest.digest, classical=config.classical, output=output)
+    items = plan(
+        found,
+        model=bundle.manifest.digest,
+        classical=config.classical,
+        output=output,
+        expert=config.expert,
+    )
     scored = _all_scored(config, items, output, work, on_image)
     origin = origin_of(bundle)
     columns, rows = columns_and_rows(found, scored, origin)
-    report = SetsReport(
-        table=make_table(columns, rows, published),
-        protocols={name: one.text for name, one in published.protocols.items()},
-        origin=dataclasses.asdict(origin),
-        roots={one.name: str(one.root) for one in found},
-        problems={one.name: one.problems for one in found if one.problems},
-        experts=experts_used(scored),
-        photographs=tuple(_photographs(scored, output)),
-        seconds=sum(one["seconds"] for one in scored),
+    return Measured(
+        found=found, scored=scored, origin=origin, columns=columns, rows=rows, output=output
     )
-    for name, data in render_sets(report).items():
-        Storage.open(output).write_bytes(name, data)
-    return report, output
 
 
 def _check(config: EvaluateConfig) -> None:
@@ -89,6 +139,13 @@ def _check(config: EvaluateConfig) -> None:
         raise ConfigError(
             f"data set '{config.dataset}' is not known; there are {', '.join(DATASETS)}"
         )
+
+
+def _check_expert(bundle: Bundle, expert: int) -> None:
+    try:
+        bundle.entry(expert)
+    except ValueError as error:
+        raise ConfigError(f"expert={expert}: {error}") from None
 
 
 def _found(config: EvaluateConfig) -> list[Found]:

@@ -84,10 +84,14 @@ def render_sets(report: SetsReport) -> dict[str, bytes]:
     """
     return {
         "sets.json": _json(report).encode(),
-        "sets.csv": _csv(report.table).encode(),
-        "sets.tex": _latex(report.table).encode(),
+        **tables_of(report.table),
         "sets.html": _html(report).encode(),
     }
+
+
+def tables_of(table: SetsTable) -> dict[str, bytes]:
+    """Return the table as `sets.csv` and `sets.tex`, by file name."""
+    return {"sets.csv": _csv(table).encode(), "sets.tex": _latex(table).encode()}
 
 
 def best_of(grid: Grid, column: Column) -> float | None:

@@ -59,6 +59,9 @@ class EvaluateConfig:
     classical: bool = True
     """With `sets`, whether classical methods, told the task, are measured too."""
 
+    expert: int | None = None
+    """With `sets`, the node of an expert that restores every image; by default routers choose."""
+
     published: str | None = None
     """With `sets`, a file of published results in place of docs/published.yaml."""
 

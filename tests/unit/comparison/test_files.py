@@ -21,6 +21,8 @@ from expertree.comparison.record import (
     best_blind,
 )
 from expertree.evaluation.paired import Interval
+from expertree.evaluation.public_sets import Column, Result, SetsTable
+from expertree.evaluation.public_sets import Row as SetsRow
 from expertree.report.formatting import MINUS
 
 
@@ -98,6 +100,28 @@ RECORD = Comparison(
             most=1.0,
         ),
     ),
+    sets=SetsTable(
+        columns=(
+            Column(key="rain100l/test/y", title="Rain100L", protocol="Y", num_images=100),
+            Column(key="lol_v1/x", title="LOL", protocol="RGB", num_images=3, is_whole=False),
+        ),
+        rows=(
+            SetsRow(
+                kind="routed",
+                method="tree_1",
+                results={
+                    "rain100l/test/y": Result(psnr=32.5, ssim=0.95),
+                    "lol_v1/x": Result(psnr=20.0, ssim=0.75),
+                },
+            ),
+            SetsRow(
+                kind="published",
+                method="Some <other>",
+                results={"rain100l/test/y": Result(psnr=37.25, ssim=None, mark="a")},
+            ),
+        ),
+        marks={"a": "on other images"},
+    ),
     notes=("A note.",),
     config={"samples": 4800},
 )
@@ -155,3 +179,21 @@ def test_the_page_needs_no_other_file_and_escapes_names(files: dict[str, str]) -
 
 def test_one_seed_has_no_range() -> None:
     assert words(value(25.0)) == "25.00"
+
+
+def test_public_sets_stand_beside_what_others_published(files: dict[str, str]) -> None:
+    assert "Rain100L" in files["compare.html"]
+    assert "Some &lt;other&gt;" in files["compare.html"]
+    assert "on other images" in files["compare.html"]
+    assert "| tree_1 | 32.50 |" in files["compare.md"]
+    assert "LOL, 3 of its images" in files["compare.md"]
+    assert "other" not in files["compare.md"]
+    lines = list(csv.DictReader(io.StringIO(files["sets.csv"])))
+    assert [line["psnr"] for line in lines] == ["32.5", "20.0", "37.25"]
+    assert json.loads(files["compare.json"])["sets"]["rows"][1]["method"] == "Some <other>"
+
+
+def test_without_public_sets_there_is_nothing_of_them() -> None:
+    files = render_comparison(dataclasses.replace(RECORD, sets=None))
+    assert "sets.csv" not in files
+    assert b"Public sets" not in files["compare.html"]

@@ -96,6 +96,7 @@ def test_a_rate_scales_both_optimisers_and_the_usual_one_changes_nothing() -> No
     [
         ({"methods": ["tre"]}, "there is no method 'tre'; there are tree,"),
         ({"methods": ["tree", "tree"]}, "different names"),
+        ({"methods": ["tree", {"name": "Tree!", "rate": 2.0}]}, "different names"),
         ({"methods": [{"name": "a", "told": True}]}, "takes sentences"),
         ({"methods": [{"name": "a", "choice": "nearest"}]}, "only a tree"),
         ({"methods": [{"name": "a", "backbon": None}]}, r"did you mean 'methods.0.backbone'"),
