@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from expertree import Restorer
-from expertree.cli.codes import EXIT_USAGE
+from expertree.cli.codes import EXIT_FAILED
 from expertree.cli.main import main
 from expertree.pipeline import expert_work
 from expertree.routing import Wish
@@ -215,5 +215,5 @@ def test_every_method_is_a_bundle_that_restores(resumed: Resumed) -> None:
 
 def test_sets_that_are_not_there_are_told_before_anything_is_made(tmp_path: Path) -> None:
     arguments = command(tmp_path, THREE, f"sets={tmp_path}/none")
-    assert main(arguments) == EXIT_USAGE
+    assert main(arguments) == main([*arguments, "--dry-run"]) == EXIT_FAILED
     assert not (tmp_path / "store").exists()

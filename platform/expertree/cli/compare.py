@@ -19,6 +19,7 @@ from expertree.cli.running import SettingsVerb, run_verb
 from expertree.comparison.dry_run import describe_comparison
 from expertree.comparison.settings import CompareConfig
 from expertree.orchestration.compare import run_compare
+from expertree.orchestration.compare_on_sets import check
 
 VERB = SettingsVerb(
     name="compare",
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     def run(config: CompareConfig) -> int:
         if not config.dry_run:
             return run_compare(config, command)
+        check(config)
         sys.stdout.write(describe_comparison(config) + "\n")
         return EXIT_DONE
 
