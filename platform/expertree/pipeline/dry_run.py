@@ -15,6 +15,7 @@ from expertree.pipeline.build import build, prepare
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.costs import rates_of, seconds_of
 from expertree.pipeline.experts import ExpertPlan
+from expertree.pipeline.grow import check_photographs, inherit, past_of
 from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.sources import missing_folders
@@ -73,12 +74,16 @@ def describe_plan(config: BuildConfig) -> str:
     Raises:
         ExpertreeError: If the build itself would refuse to run.
     """
+    config = inherit(config)
     lines = [f"plan     {config.output}, nothing is started"]
     absent = missing_folders(config)
     if absent:
         lines.append(f"data     not there: {', '.join(absent)}; what follows needs none of it")
         return "\n".join([*lines, *_lines_before_the_tree(config)])
     material = prepare(config, is_dry=True)
+    past = past_of(config)
+    if past is not None:
+        check_photographs(past, material)
     missing, found = missing_of(
         config, lambda bench: build(config, material, bench, lambda _: None)
     )
@@ -210,6 +215,9 @@ def _bytes_of(plan: ExpertPlan) -> int:
 
 
 def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
+    if config.grow.build is not None:
+        yield from _lines_before_growing(config)
+        return
     groups, own = config.hierarchy.cut_groups, config.experts.samples_per_expert
     compared = config.experts.comparisons
     networks = "1 network" if len(compared) == 1 else f"{len(compared)} networks"
@@ -241,6 +249,17 @@ def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
     yield memory_line(most, config.cluster)
     stored = stored_bytes(config, num_networks=sum(groups) + len(compared))
     yield f"disk     about {stored / 2**30:,.3g} GiB for the store: patches and weights"
+
+
+def _lines_before_growing(config: BuildConfig) -> Iterator[str]:
+    given, least = config.experts, config.grow.limits.min_samples
+    samples = given.samples_per_expert or given.num_samples[-1]
+    yield (
+        f"experts  those of {config.grow.build} stay as they are; one more, of about {samples:,} "
+        f"samples, for each group of at least {least:,} new patches that fits no leaf"
+    )
+    size = describe_backbone(given.backbone).num_parameters
+    yield memory_line(training_bytes(size, size, given.recipe), config.cluster)
 
 
 def multiply_adds(backbone: BackboneConfig, recipe: RecipeConfig) -> float:

@@ -15,6 +15,7 @@ from expertree.events import EventLog, read_events
 from expertree.experts.backbones import build_backbone
 from expertree.experts.weights import save_expert
 from expertree.hierarchy import HierarchyConfig, build_tree, save_tree
+from expertree.pipeline.dry_run import describe_plan
 from expertree.pipeline.experts import ExpertPlan, Samples, plan_experts
 from expertree.pipeline.grow import (
     check_photographs,
@@ -314,3 +315,10 @@ def test_a_report_that_does_not_name_its_comparisons_is_of_an_older_version(tmp_
     out.write_json("report.json", report | {"experts": nameless})
     with pytest.raises(ArtefactError, match="which networks its tree was compared with"):
         inherit(config_of(tmp_path))
+
+
+@pytest.mark.usefixtures("old")
+def test_a_dry_run_says_that_what_was_made_stays(tmp_path: Path) -> None:
+    said = describe_plan(config_of(tmp_path))
+    assert f"experts  those of {tmp_path / 'out'} stay as they are; one more, of about 160" in said
+    assert "at least 40 new patches" in said
