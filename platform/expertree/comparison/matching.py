@@ -6,7 +6,7 @@ budget that one network has alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from expertree.comparison.settings import CompareConfig, Match, build_config, proportions
 from expertree.experts import AdapterConfig, RecipeConfig
@@ -79,6 +79,19 @@ def matched(
     """
     budget = share * config.samples * cost((config.experts.backbone, None))
     return proportions(usual.experts, budget / total_cost(units_of(usual, tree), cost))
+
+
+def steady_speed(log: Mapping[str, Any]) -> float:
+    """Return the samples a second of a training, by its `log.json`, once it has warmed up.
+
+    The first quarter is left out: what a process imports and sets up with its first steps costs
+    a network the more, the faster it is.
+    """
+    samples, seconds = log["curve"]["samples"], log["curve_s"]
+    first = next(place for place, seen in enumerate(samples) if 4 * seen >= samples[-1])
+    if first == len(samples) - 1:
+        return float(log["samples_per_s"])
+    return float((samples[-1] - samples[first]) / max(seconds[-1] - seconds[first], 1e-9))
 
 
 def kinds_of(config: CompareConfig) -> list[Kind]:

@@ -13,7 +13,13 @@ from jaxtyping import Int
 
 from expertree.comparison.choosing import make_choices
 from expertree.comparison.latency import measure_latency
-from expertree.comparison.matching import Cost, Kind, cost_of_sample, kinds_of
+from expertree.comparison.matching import (
+    Cost,
+    Kind,
+    cost_of_sample,
+    kinds_of,
+    steady_speed,
+)
 from expertree.comparison.plan import (
     ROUTE,
     SELECT,
@@ -154,7 +160,7 @@ def _cost(config: CompareConfig, bench: Workbench, common: Common, on_status: On
         timed = plan_timed(config, bench, common, kinds_of(config))
         for kind, own in timed.items():
             _train(config, bench, common, own, on_status, stage="speed")
-            rates[kind] = float(own[-1].result.read_json(LOG)["samples_per_s"])
+            rates[kind] = steady_speed(own[-1].result.read_json(LOG))
     return cost_of_sample(config.match, config.experts.recipe, rates)
 
 

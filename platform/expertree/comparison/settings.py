@@ -47,8 +47,9 @@ class CompareConfig(BuildConfig):
     rates_share: float = 0.125
     """Samples of a training with one of these rates, as a share of the method's own."""
 
-    timed_samples: int = 96
-    """Samples of the training by which `match=seconds` measures the speed of a network."""
+    timed_samples: int = 384
+    """Samples of the training by which `match=seconds` measures the speed of a network; the first
+    quarter of them is not timed."""
 
     latency_px: int = 512
     """Side of the image by which the time that a restoration takes is measured."""

@@ -26,6 +26,7 @@ class Record:
         seconds: Time in the training loop, in all attempts that led here.
         waited_s: Part of this time in which steps waited for data.
         curve: Samples seen and mean loss since the point before.
+        curve_s: Seconds before the last step of each point.
         rate_scale: Factor on the planned learning rate; lower after going back to a checkpoint.
         notes: Events of the training, for the log.
     """
@@ -42,6 +43,7 @@ class Record:
         self.seconds = 0.0
         self.waited_s = 0.0
         self.curve: list[tuple[int, float]] = []
+        self.curve_s: list[float] = []
         self.rate_scale = 1.0
         self.notes: list[str] = []
         self._window_loss = torch.zeros((), dtype=torch.float64)
@@ -79,6 +81,7 @@ class Record:
         self._window_samples += num_samples
         if self._window_samples >= self._curve_every or self.is_over:
             self.curve.append((self.num_seen, self._mean_loss()))
+            self.curve_s.append(round(self.seconds, 3))
             self._window_loss = torch.zeros_like(self._window_loss)
             self._window_samples = 0
 
@@ -95,6 +98,7 @@ class Record:
             tensors={name: value.cpu().contiguous() for name, value in all_tensors.items()},
             progress={
                 "curve": self.curve,
+                "curve_s": self.curve_s,
                 "window_samples": self._window_samples,
                 "seconds": self.seconds,
                 "waited_s": self.waited_s,
@@ -110,6 +114,7 @@ class Record:
         progress = checkpoint.progress
         self.num_seen = checkpoint.num_seen
         self.curve = [(samples, loss) for samples, loss in progress["curve"]]
+        self.curve_s = list(progress.get("curve_s", (0.0,) * len(self.curve)))
         self._window_samples = progress["window_samples"]
         self.seconds = progress["seconds"]
         self.waited_s = progress["waited_s"]
@@ -122,6 +127,7 @@ class Record:
         samples, losses = zip(*self.curve, strict=True)
         return {
             "curve": {"samples": samples, "loss": losses},
+            "curve_s": self.curve_s,
             "num_samples": self.num_seen,
             "seconds": round(self.seconds, 3),
             "samples_per_s": round(self.num_seen / self.seconds, 2),

@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from expertree.comparison.matching import cost_of_sample, kinds_of, matched, total_cost, units_of
+from expertree.comparison.matching import (
+    cost_of_sample,
+    kinds_of,
+    matched,
+    steady_speed,
+    total_cost,
+    units_of,
+)
 from expertree.comparison.methods import METHODS, MethodConfig
 from expertree.comparison.settings import CompareConfig, build_config
 from expertree.config import load
@@ -141,3 +148,12 @@ def test_networks_that_choose_are_known_without_weights() -> None:
 def test_active_parameters_are_those_of_the_layers_that_run(name: str, active: float) -> None:
     told = describe_backbone(backbone_config(name))
     assert told.num_active_parameters / told.num_parameters == pytest.approx(active)
+
+
+def test_speeds_are_those_of_trainings_that_have_warmed_up() -> None:
+    log = {"curve": {"samples": [4, 8, 12, 16]}, "curve_s": [0.0, 5.0, 6.0, 7.0]}
+    assert steady_speed({**log, "samples_per_s": 1.6}) == 12 / 7.0
+    later = {"curve": {"samples": [8, 32, 56]}, "curve_s": [3.0, 4.0, 6.0], "samples_per_s": 7.0}
+    assert steady_speed(later) == 24 / 2.0
+    one = {"curve": {"samples": [4]}, "curve_s": [0.0], "samples_per_s": 2.5}
+    assert steady_speed(one) == 2.5
