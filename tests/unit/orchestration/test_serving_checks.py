@@ -1,5 +1,6 @@
 """What is wrong with serving a bundle here is said before a cluster starts."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -51,4 +52,16 @@ def test_a_wrong_bundle_is_refused(bundle_path: Path, tmp_path: Path) -> None:
 
 def test_what_is_right_goes_on_to_the_cluster(bundle_path: Path) -> None:
     with pytest.raises(AssertionError, match="a cluster was started"):
+        serve(bundle_path)
+
+
+def test_a_proxy_that_does_not_come_is_told_in_a_sentence(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(**_: object) -> None:
+        raise app.RayError
+
+    monkeypatch.setattr(app, "connect", contextlib.nullcontext)
+    monkeypatch.setattr(app.serve, "start", start)
+    with pytest.raises(ResourceError, match=r"HTTP proxy on 127\.0\.0\.1:0 did not start in time"):
         serve(bundle_path)

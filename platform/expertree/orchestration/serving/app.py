@@ -177,14 +177,7 @@ def serving(config: ServeConfig) -> Iterator[RunningApplication]:
     cluster = ClusterConfig(address=config.address, num_cores=config.num_cores, dashboard=False)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with connect(cluster):
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={
-                "host": config.http.host,
-                "port": config.http.port,
-            },
-            logging_config=_QUIET,
-        )
+        _listen(config.http)
         try:
             serve.run(build_application(application), name=APP)
             running = RunningApplication(url_of(config))
@@ -192,6 +185,25 @@ def serving(config: ServeConfig) -> Iterator[RunningApplication]:
             yield running
         finally:
             _end()
+
+
+def _listen(config: HttpConfig) -> None:
+    """Start Serve with its HTTP proxy on the head.
+
+    Raises:
+        ResourceError: If the proxy does not come within the minute that Serve waits for it.
+    """
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": config.host, "port": config.port},
+            logging_config=_QUIET,
+        )
+    except (RayError, TimeoutError) as error:
+        raise ResourceError(
+            f"Ray Serve's HTTP proxy on {config.host}:{config.port} did not start in time: the "
+            "machine may be busy with other work; try again when it is not"
+        ) from error
 
 
 def _end() -> None:
