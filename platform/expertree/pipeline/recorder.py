@@ -69,6 +69,9 @@ class Recorder:
         """Record that a stage began, made progress, or ended."""
         if state == "running":
             self._check()
+            if name in self._stages and self._stages[name].state.is_over:  # it begins once more
+                self._stage_begin.pop(name, None)
+                self._first.pop(name, None)
         begin = self._stage_begin.setdefault(name, time.time())
         elapsed_s = time.time() - begin
         if num_done:
