@@ -71,10 +71,12 @@ class ExpertLearner:
         # An adapter keeps the root's statistics, as it is stored without any of its own.
         self.network.to(device).train(job.adapter is None)
         self._flat = FlatParameters(self.network)
+        phases = phases_of(job.backbone)
         self._still = [
             still_spans(self.network, self._flat, phase) if job.adapter is None else []
-            for phase in phases_of(job.backbone)
+            for phase in phases
         ]
+        self._rates = [phase.rate if job.adapter is None else 1.0 for phase in phases]
         self._phase = 0
         self._optimizer = self._make_optimizer()
         self._average = self._flat.vector.detach().clone() if job.recipe.ema_decay > 0 else None
@@ -116,7 +118,7 @@ class ExpertLearner:
             self._flat.gradient[span].zero_()
         if self._recipe.grad_clip > 0:
             self._flat.clip_gradients(self._recipe.grad_clip)
-        self._optimizer.step(rate_share)
+        self._optimizer.step(rate_share * self._rates[batch.phase])
         for span, values in zip(still, kept, strict=True):
             self._flat.vector.data[span] = values
         if self._average is not None:

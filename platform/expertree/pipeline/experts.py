@@ -9,6 +9,7 @@ from expertree.config import load, to_dict
 from expertree.degradation.fresh import RealMaps
 from expertree.errors import ConfigError
 from expertree.experts import AdapterConfig, BackboneConfig, ExpertJob, RecipeConfig
+from expertree.experts.backbones import version_of
 from expertree.experts.published import find_published
 from expertree.experts.weights import read_card
 from expertree.hierarchy import ROOT, Tree, compositions
@@ -191,6 +192,8 @@ class _Place:
             "parent": parent.key if parent is not None else None,
             "seed": self._config.seed,
         }
+        if version_of(network.backbone) > 1:
+            spec["version"] = version_of(network.backbone)
         published = self._find(network.file) if network.file is not None else None
         if published is not None:
             spec["published"] = published.sha256

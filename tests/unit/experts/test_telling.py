@@ -155,6 +155,24 @@ def test_each_phase_warms_up_and_cools_down(job):
         assert phase_at(job, begin) == phase_at(job, end - 1) == (number, range(begin, end))
 
 
+def test_a_phase_has_a_rate_of_its_own(job, patches, tmp_path, monkeypatch):
+    spec, seen = BACKBONES[job.backbone.name], {}
+    phases = (*spec.phases[:-1], dataclasses.replace(spec.phases[-1], rate=0.0))
+    monkeypatch.setitem(BACKBONES, job.backbone.name, dataclasses.replace(spec, phases=phases))
+    train_expert(
+        dataclasses.replace(job, recipe=dataclasses.replace(RECIPE, ema_decay=0.0)),
+        patches=patches,
+        directory=Storage.open(tmp_path),
+        on_checkpoint=lambda samples, network: seen.update(
+            {samples: {n: p.detach().clone() for n, p in network.named_parameters()}}
+        ),
+    )
+    last = [s for s in sorted(seen) if phase_at(job, s - 1)[0] == len(phases) - 1]
+    assert len(last) > 1
+    for name, value in seen[last[0]].items():
+        assert torch.equal(value, seen[last[-1]][name]), name
+
+
 def test_an_adapter_trains_in_the_last_phase_alone(job):
     if not BACKBONES[job.backbone.name].adaptable:
         pytest.skip("it has low-rank experts of its own")

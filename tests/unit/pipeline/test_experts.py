@@ -136,6 +136,14 @@ def test_a_network_that_is_told_of_images_is_named_by_who_tells_it(tmp_path: Pat
         plan(tmp_path, shape, points, comparisons=rows)
 
 
+def test_only_a_network_that_trains_otherwise_than_before_has_a_version(tmp_path: Path) -> None:
+    shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
+    rows = [{"name": "LoRA-IR", "num_samples": 80, "backbone": {"name": "lora_ir_small"}}]
+    _, plans = plan(tmp_path, shape, points, extractor="a", comparisons=rows)
+    assert plans["LoRA-IR"].spec["version"] == 2
+    assert "version" not in plans[0].spec
+
+
 def test_a_network_that_takes_embeddings_of_another_length_is_refused() -> None:
     backbone = {"name": "sler_ir_small", "embed_dim": 256}
     with pytest.raises(ConfigError, match=r"length 256, but extractor.embed_dim=512; give its"):

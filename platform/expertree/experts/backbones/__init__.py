@@ -14,6 +14,7 @@ from expertree.experts.backbones.registry import (
     published_beyond,
     published_unused,
     start_at_identity,
+    version_of,
 )
 from expertree.experts.backbones.spec import (
     ONE_PHASE,
@@ -46,4 +47,5 @@ __all__ = [
     "published_beyond",
     "published_unused",
     "start_at_identity",
+    "version_of",
 ]

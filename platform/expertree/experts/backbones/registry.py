@@ -144,6 +144,11 @@ def objective_of(config: BackboneConfig) -> Objective | None:
     return BACKBONES[config.name].objective
 
 
+def version_of(config: BackboneConfig) -> int:
+    """Return the version of a network's training; see `BackboneSpec`."""
+    return BACKBONES[config.name].version
+
+
 def phases_of(config: BackboneConfig) -> tuple[Phase, ...]:
     """Return the parts of a network's training."""
     return BACKBONES[config.name].phases

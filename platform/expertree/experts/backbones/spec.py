@@ -85,10 +85,12 @@ class Phase:
     Attributes:
         until: Share of the training's samples at which it ends, in (0, 1].
         still: Beginnings of names of parameters that keep their values in it.
+        rate: Factor on the recipe's learning rates in it.
     """
 
     until: float
     still: tuple[str, ...] = ()
+    rate: float = 1.0
 
 
 ONE_PHASE = (Phase(until=1.0),)
@@ -125,6 +127,8 @@ class BackboneSpec(Generic[C]):
         ways: Keyword arguments of a call of the network, for each way that an image may take
             through it, where they cost differently.
         adaptable: Whether experts may be adapters on it.
+        version: Raise it when the same settings would train other weights: stored experts of this
+            network are then not taken again.
     """
 
     config: C
@@ -138,6 +142,7 @@ class BackboneSpec(Generic[C]):
     needs: frozenset[Need] = frozenset()
     ways: Callable[[C], Sequence[Mapping[str, Any]]] = lambda _: ONE_WAY
     adaptable: bool = True
+    version: int = 1
 
     def with_sizes(self, **sizes: Any) -> "BackboneSpec[C]":
         """Return the same network with other sizes.
