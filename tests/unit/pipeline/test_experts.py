@@ -121,7 +121,10 @@ def test_samples_are_named_by_their_ids_in_order(tmp_path: Path) -> None:
 
 def test_a_network_that_is_told_of_images_is_named_by_who_tells_it(tmp_path: Path) -> None:
     shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
-    rows = [{"name": "SLER-IR", "num_samples": 80, "backbone": {"name": "sler_ir_small"}}]
+    rows = [
+        {"name": "SLER-IR", "num_samples": 80, "backbone": {"name": "sler_ir_small"}},
+        {"name": "LoRA-IR", "num_samples": 80, "backbone": {"name": "lora_ir_small"}},
+    ]
     keys = set()
     for extractor in ("a", "b"):
         _, plans = plan(tmp_path, shape, points, extractor=extractor, comparisons=rows)
@@ -131,17 +134,10 @@ def test_a_network_that_is_told_of_images_is_named_by_who_tells_it(tmp_path: Pat
         assert "extractor" not in plans[0].spec
         assert plans[0].job.extractor is None
         keys.add(told.key)
+        assert [plans[role].spec.get("version") for role in ("LoRA-IR", 0)] == [2, None]
     assert len(keys) == 2
     with pytest.raises(ConfigError, match="sler_ir is told of images by an extractor; there is no"):
         plan(tmp_path, shape, points, comparisons=rows)
-
-
-def test_only_a_network_that_trains_otherwise_than_before_has_a_version(tmp_path: Path) -> None:
-    shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
-    rows = [{"name": "LoRA-IR", "num_samples": 80, "backbone": {"name": "lora_ir_small"}}]
-    _, plans = plan(tmp_path, shape, points, extractor="a", comparisons=rows)
-    assert plans["LoRA-IR"].spec["version"] == 2
-    assert "version" not in plans[0].spec
 
 
 def test_a_network_that_takes_embeddings_of_another_length_is_refused() -> None:
