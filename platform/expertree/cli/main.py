@@ -2,12 +2,14 @@
 
 import difflib
 import importlib
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from typing import cast
 
 from expertree import __version__
-from expertree.cli.codes import EXIT_DONE, EXIT_USAGE
+from expertree.cli.codes import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 
 VERBS = {
     "build": "Build a tree of restoration experts from clean photographs, and report on it.",
@@ -38,6 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 if all was done, 1 for a failure, 2 for wrong usage.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if _is_read():
+            raise
+        # As behind `| head`. Python flushes once more as it ends, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    return code
+
+
+def _run(given: Sequence[str]) -> int:
     if not given:
         sys.stderr.write(help_text())
         return EXIT_USAGE
@@ -54,6 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A verb imports torch and Ray, for seconds: only the one that runs.
     module = importlib.import_module(f"expertree.cli.{verb}")
     return cast("Callable[[Sequence[str]], int]", module.main)(rest)
+
+
+def _is_read() -> bool:
+    """Return whether somebody still reads what is printed."""
+    waiting = select.poll()
+    waiting.register(sys.stdout.fileno(), 0)
+    return not any(event & select.POLLERR for _, event in waiting.poll(0))
 
 
 def help_text() -> str:

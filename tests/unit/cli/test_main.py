@@ -142,3 +142,15 @@ def test_errors_are_a_sentence_and_an_exit_code(
     assert sentence in said.err
     assert len(said.err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["study", "--help"]])
+def test_a_reader_that_leaves_early_is_no_reason_for_a_traceback(arguments: list[str]) -> None:
+    ask = "import sys; from expertree.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", ask, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, told = process.communicate(timeout=100)
+    assert told == b""
+    assert process.returncode == 1
