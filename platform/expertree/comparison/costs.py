@@ -113,7 +113,7 @@ def _costs(
     plans = [one for found in reached for one in found.training.plans]
     searched = [one for t in compared.searched.get(method.name, ()) for one in t.plans]
     workers = config.cluster.workers_per_lane
-    can_leave = method.tree and method.choice == "router"
+    can_leave = reached[0].routed is not None
     return CostRow(
         method=method.name,
         told=method.told,

@@ -289,13 +289,8 @@ def _bundle(
     """Return a method as a bundle; one network gets routers that may leave an image as it is."""
     training = reached.training
     routed = reached.routed or train_routers(bench, common, training, scores)
-    return make_bundle(
-        bench,
-        extractor=common.extractor,
-        tree=training.hierarchy.result,
-        router=routed.router,
-        experts={node: plan.result for node, plan in routed.serving.items()},
-    )
+    tree = training.hierarchy.result
+    return make_bundle(bench, common.extractor, tree, routed.router, routed.serving)
 
 
 def _nodes(common: Common, training: Training, routed: Routed | None, name: str) -> Nodes:

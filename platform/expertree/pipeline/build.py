@@ -139,13 +139,7 @@ def build(config: BuildConfig, material: Material, bench: Workbench, on_status: 
     router_result = _train_router(
         config, bench, hierarchy, given=given, serving=serving, scores=scores
     )
-    bundle = make_bundle(
-        bench,
-        extractor=extractor,
-        tree=hierarchy.result,
-        router=router_result,
-        experts={node: plan.result for node, plan in serving.items()},
-    )
+    bundle = make_bundle(bench, extractor, hierarchy.result, router_result, serving)
     return Built(
         material=material,
         tables=tables,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from expertree.pipeline.experts import ExpertPlan
 from expertree.pipeline.runner import OnDone
 from expertree.pipeline.stages import Workbench, check_whole, key_of
 from expertree.restorer import write_bundle
@@ -12,11 +13,10 @@ _MANIFEST = "manifest.json"
 
 def make_bundle(
     bench: Workbench,
-    *,
     extractor: Storage,
     tree: Storage,
     router: Storage,
-    experts: Mapping[int, Storage],
+    serving: Mapping[int, ExpertPlan],
 ) -> Storage:
     """Assemble a bundle of stored results, which are checked first, or find it in the store.
 
@@ -25,11 +25,12 @@ def make_bundle(
         extractor: Result with the extractor.
         tree: Result with the tree.
         router: Result with the routers and the guide.
-        experts: Result of the expert that serves each node, by node.
+        serving: The expert that serves each node, by node.
 
     Raises:
         ArtefactError: If a part is damaged, or the parts do not belong together.
     """
+    experts = {node: plan.result for node, plan in serving.items()}
     spec = {
         "extractor": key_of(extractor),
         "tree": key_of(tree),
