@@ -24,7 +24,15 @@ from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.weights import save_expert
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree, save_tree
 from expertree.restorer import Restorer, open_bundle, write_bundle
-from expertree.routing import Router, RouterShape, make_guide, save_guide, save_router
+from expertree.routing import (
+    Router,
+    RouterShape,
+    make_guide,
+    measure,
+    points_of,
+    save_guide,
+    save_router,
+)
 from expertree.storage import Storage
 from told import TOLD, told_restorer
 
@@ -137,7 +145,10 @@ def bundle_path(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def careful_bundle_path(
     parts: Parts, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The same experts behind routers that leave about every second image as it is."""
+    """The same experts behind routers that leave about every second image as it is.
+
+    They read measures beside embeddings.
+    """
     bundle, store = (
         open_bundle(Storage.open(bundle_path)),
         Storage.open(tmp_path_factory.mktemp("r")),
@@ -145,7 +156,9 @@ def careful_bundle_path(
     tree = bundle.tree
     torch.manual_seed(1)
     images = torch.rand(80, 3, 64, 64) * torch.rand(80, 3, 1, 1) + torch.rand(80, 1, 1, 1)
-    points = torch.from_numpy(tree.standardise(bundle.extractor.embed(images.clamp(0, 1)).numpy()))
+    images = images.clamp(0, 1)
+    measures = measure(images, view="spread", side_px=64)
+    points = points_of(tree, bundle.extractor.embed(images).numpy(), measures.numpy())
     router = Router(
         RouterShape(
             embed_dim=tree.embed_dim,
@@ -153,9 +166,12 @@ def careful_bundle_path(
             num_levels=tree.num_levels,
             num_costs=len(tree.nodes),
             has_as_is=True,
+            num_measures=measures.shape[1],
         ),
         as_is_margin_db=0.1,
     )
+    router.measures_mean.copy_(measures.mean(dim=0))
+    router.measures_std.copy_(measures.std(dim=0) + 1e-3)
     for _ in range(50):
         router(points)
     router.eval()

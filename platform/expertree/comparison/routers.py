@@ -7,7 +7,7 @@ from expertree.comparison.plan import ROUTE, Common, Training
 from expertree.comparison.settings import CompareConfig
 from expertree.pipeline.experts import ExpertPlan
 from expertree.pipeline.routers import serving_plans, train_router_on
-from expertree.pipeline.score import INPUTS
+from expertree.pipeline.score import INPUTS, MEASURES
 from expertree.pipeline.stages import Workbench
 from expertree.storage import Storage
 
@@ -57,6 +57,7 @@ def train_routers(
         embeddings=[vectors],
         columns={n: [scores[own.key, ROUTE]] for n, own in serving.items() if has_root or n},
         inputs=[scores[INPUTS, ROUTE]],
+        measures=[scores[MEASURES, ROUTE]] if config.router.reads_measures else [],
         training=[(common.tables["train"], common.embeddings["train"])],
     )
     return Routed(serving=serving, router=router)

@@ -42,12 +42,12 @@ from expertree.pipeline.costs import budget_of
 from expertree.pipeline.experts import ExpertPlan, own_experts, train_experts
 from expertree.pipeline.patch_sets import score_tables
 from expertree.pipeline.runner import OnStatus
-from expertree.pipeline.score import INPUTS, Scored, ToldExpert
-from expertree.pipeline.score_columns import read_scores
+from expertree.pipeline.score import INPUTS, MEASURES, Measured, Scored, ToldExpert
+from expertree.pipeline.score_columns import read_measures, read_scores
 from expertree.pipeline.sources import Material
 from expertree.pipeline.stages import NotMadeError, Workbench, key_of
 from expertree.pipeline.tables import read_embeddings, read_labels
-from expertree.routing import decide, load_router
+from expertree.routing import decide, load_router, points_of
 from expertree.routing.losses import choice_nodes
 from expertree.storage import Storage
 from expertree.training import LOG
@@ -233,8 +233,8 @@ def _score(
     The keys are those of `_scored_as` and names of patch sets.
     """
     sets = (ROUTE, *REPORTED)
-    experts: dict[str, Scored] = {INPUTS: None}
-    wanted = [(INPUTS, name) for name in sets]
+    experts: dict[str, Scored] = {INPUTS: None, MEASURES: Measured.like(common.extractor)}
+    wanted = [(key, name) for key in experts for name in sets]
     for training in trainings:
         chooses = training.method.tree and training.method.choice == "router"
         routed = chooses or makes_bundle(config, training)
@@ -275,7 +275,7 @@ def _reach(
             experts={node: read_scores(scores[own.key, name]) for node, own in serving.items()},
             routes=[],
         )
-        nodes[name] = _nodes(common, training, routed, name)
+        nodes[name] = _nodes(common, training, routed, name, scores)
         found[name] = chosen_scores(tree, data, nodes[name])
     return Reached(training=training, scores=found, nodes=nodes, routed=routed)
 
@@ -293,15 +293,21 @@ def _bundle(
     return make_bundle(bench, common.extractor, tree, routed.router, routed.serving)
 
 
-def _nodes(common: Common, training: Training, routed: Routed | None, name: str) -> Nodes:
+def _nodes(
+    common: Common,
+    training: Training,
+    routed: Routed | None,
+    name: str,
+    scores: Mapping[tuple[str, str], Storage],
+) -> Nodes:
     """Return the node that each patch of a set is sent to."""
     tree, vectors = training.hierarchy.tree, read_embeddings(common.embeddings[name])[1]
     if routed is None:
         found: Nodes = choice_nodes(tree)[assign(tree, vectors), -1]
         return found
+    router = load_router(routed.router)
+    measures = read_measures([scores[MEASURES, name]]) if router.shape.num_measures else None
     with torch.inference_mode():
-        routes = decide(
-            load_router(routed.router)(torch.from_numpy(tree.standardise(vectors))), tree
-        )
+        routes = decide(router(points_of(tree, vectors, measures)), tree)
     sent = [AS_IS if route.expert is None else route.node for route in routes]
     return np.array(sent, dtype=np.int64)

@@ -11,6 +11,7 @@ from expertree.embedding.artefact import (
     is_extractor_hash,
     load_extractor,
     save_extractor,
+    stored_extractor_config,
     stored_extractor_hash,
 )
 from expertree.embedding.captions import CaptionTower
@@ -41,6 +42,7 @@ __all__ = [
     "load_extractor",
     "look",
     "save_extractor",
+    "stored_extractor_config",
     "stored_extractor_hash",
     "train_extractor",
 ]

@@ -103,6 +103,15 @@ def stored_extractor_hash(directory: Storage) -> str:
     return _name(header["sha256"], _read_config(directory, header))
 
 
+def stored_extractor_config(directory: Storage) -> ExtractorConfig:
+    """Return the settings of an extractor on disk, from its header alone.
+
+    Raises:
+        ArtefactError: If the header is missing, damaged or of another version.
+    """
+    return _read_config(directory, _read_header(directory))
+
+
 def is_extractor_hash(name: str) -> bool:
     """Return whether a tree's name of its extractor comes from `extractor_hash`.
 

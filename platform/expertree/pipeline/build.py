@@ -25,7 +25,7 @@ from expertree.pipeline.networks import check_weights
 from expertree.pipeline.patch_sets import embed_tables, make_tables, score_tables
 from expertree.pipeline.routers import serving_plans, train_router_on
 from expertree.pipeline.runner import OnStatus
-from expertree.pipeline.score import CLASSICAL, INPUTS, Scored
+from expertree.pipeline.score import CLASSICAL, INPUTS, MEASURES, Measured, Scored
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.sources import Material, list_material
 from expertree.pipeline.stages import NotMadeError, Workbench, key_of
@@ -128,6 +128,9 @@ def build(config: BuildConfig, material: Material, bench: Workbench, on_status: 
     kinds = material.kinds(config.degradation.tasks)
     classical = choose_classical(bench, kinds, tables["route"])
     experts, wanted = _wanted_scores(plans, given, _validation_sets(config, tables), classical)
+    if config.router.reads_measures:
+        experts[MEASURES] = Measured.like(extractor)
+        wanted += [(MEASURES, name) for name in (*given.tables, *_validation_sets(config, tables))]
     scores = score_tables(bench, {**tables, **given.tables}, experts, wanted)
     serving = serving_plans(
         hierarchy.tree,
@@ -276,5 +279,6 @@ def _train_router(
         embeddings=list(given.embeddings.values()),
         columns=columns,
         inputs=[scores[INPUTS, name] for name in given.tables],
+        measures=[scores[MEASURES, name] for name in given.tables if (MEASURES, name) in scores],
         training=given.training,
     )

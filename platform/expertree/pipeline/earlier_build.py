@@ -5,16 +5,17 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32
+from torch import Tensor
 
 from expertree.errors import ArtefactError, ConfigError
 from expertree.evaluation import Scores
 from expertree.hierarchy import Labels, Tree, load_tree
 from expertree.pipeline.score import INPUTS
-from expertree.pipeline.score_columns import read_scores
+from expertree.pipeline.score_columns import read_measures, read_scores
 from expertree.pipeline.stages import key_of, stage_key
 from expertree.pipeline.tables import read_embeddings, read_labels, read_names
 from expertree.pipeline.tree import assign_here
-from expertree.routing import Guide, make_guide, node_table
+from expertree.routing import Guide, Router, make_guide, node_table, points_of
 from expertree.storage import Storage
 
 
@@ -27,12 +28,20 @@ class ScoredSet:
         embeddings: float32 [patches, dim], not standardised.
         psnr: PSNR of each node's expert on each patch, in dB.
         inputs: PSNR of each patch as it is, in dB.
+        measures: What routers read of each patch beside its embedding; None where the build has not
+            measured it.
     """
 
     tasks: list[tuple[str, ...]]
     embeddings: Float32[np.ndarray, "patches dim"]
     psnr: Float[np.ndarray, "patches nodes"]
     inputs: Float[np.ndarray, " patches"]
+    measures: Float32[np.ndarray, "patches measures"] | None = None
+
+    def points(self, tree: Tree, router: Router) -> Float32[Tensor, "patches read"]:
+        """Return what a router reads of the patches."""
+        measures = self.measures if router.shape.num_measures else None
+        return points_of(tree, self.embeddings, measures)
 
     @property
     def is_mixed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -140,10 +149,17 @@ class FinishedBuild:
         Raises:
             ArtefactError: If scores are not in the store.
         """
-        return self.scored_at(self.directory(f"degrade/{name}"), self.directory(f"embed/{name}"))
+        measures = f"measures/{name}"
+        return self.scored_at(
+            self.directory(f"degrade/{name}"),
+            self.directory(f"embed/{name}"),
+            self.directory(measures) if measures in self._stored else None,
+        )
 
-    def scored_at(self, table: Storage, embeddings: Storage) -> ScoredSet:
-        """Return any patch set whose scores are stored, given its table and embeddings.
+    def scored_at(
+        self, table: Storage, embeddings: Storage, measures: Storage | None = None
+    ) -> ScoredSet:
+        """Return any patch set whose scores are stored, given its table, embeddings and measures.
 
         Raises:
             ArtefactError: If scores are not in the store.
@@ -154,6 +170,7 @@ class FinishedBuild:
             embeddings=read_embeddings(embeddings)[1],
             psnr=node_table({node: s.psnr_rgb for node, s in columns.items()}, self.tree),
             inputs=self._scores(INPUTS, table).psnr_rgb,
+            measures=None if measures is None else read_measures([measures]),
         )
 
     def _scores(self, expert: str, table: Storage) -> Scores:

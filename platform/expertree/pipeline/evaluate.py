@@ -40,13 +40,13 @@ from expertree.pipeline.networks import label_of
 from expertree.pipeline.provenance import source_commit
 from expertree.pipeline.routers import leaves_of_training
 from expertree.pipeline.runner import OnDone
-from expertree.pipeline.score import CLASSICAL, INPUTS
-from expertree.pipeline.score_columns import read_scores
+from expertree.pipeline.score import CLASSICAL, INPUTS, MEASURES
+from expertree.pipeline.score_columns import read_measures, read_scores
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import StageTime, Workbench, key_of
 from expertree.pipeline.tables import read_embeddings, read_labels, read_names
 from expertree.pipeline.tree import read_rows
-from expertree.routing import Route, Router, decide
+from expertree.routing import Route, Router, decide, points_of
 from expertree.storage import Storage
 
 CHOOSING = ("finest_level", "routed")
@@ -102,6 +102,11 @@ def run_record(
             **{f"degrade/{name}": table.uri for name, table in built.tables.items()},
             "extractor": built.extractor.uri,
             **{f"embed/{name}": result.uri for name, result in built.embeddings.items()},
+            **{
+                f"measures/{name}": column.uri
+                for (key, name), column in built.scores.items()
+                if key == MEASURES and name in built.tables
+            },
             "tree": built.hierarchy.result.uri,
             "shard": built.shards.uri,
             "router": built.router_result.uri,
@@ -200,10 +205,13 @@ def _evaluated(built: Built, router: Router, split: str) -> Evaluated:
 
 
 def _routes(built: Built, router: Router, split: str) -> list[Route]:
-    _, vectors = read_embeddings(built.embeddings[split])
+    tree, (_, vectors) = built.hierarchy.tree, read_embeddings(built.embeddings[split])
+    measures = None
+    if router.shape.num_measures:
+        measures = read_measures([built.scores[MEASURES, split]])
     with torch.inference_mode():
-        output = router(torch.from_numpy(built.hierarchy.tree.standardise(vectors)))
-    return decide(output, built.hierarchy.tree)
+        output = router(points_of(tree, vectors, measures))
+    return decide(output, tree)
 
 
 def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from expertree.degradation.table import PatchSet
 from expertree.pipeline.extractor import embed
 from expertree.pipeline.make_patches import Part, degrade
 from expertree.pipeline.runner import OnDone
-from expertree.pipeline.score import Column, Scored, ToldExpert, score
+from expertree.pipeline.score import Column, Measured, Scored, ToldExpert, score
 from expertree.pipeline.sources import Material, Source
 from expertree.pipeline.stages import Workbench, key_of
 from expertree.storage import Storage, Written
@@ -230,6 +230,8 @@ def score_tables(
 
 def _scored_by(key: str, scored: Scored) -> dict[str, Any]:
     """Return what scores depend on besides the patches."""
+    if isinstance(scored, Measured):
+        return scored.spec
     if isinstance(scored, ToldExpert):
         return {"expert": key_of(scored.expert), "told": True}
     if not isinstance(scored, Mapping):

@@ -12,7 +12,7 @@ from expertree.evaluation import gains_over_parent
 from expertree.hierarchy import Labels, Tree, assign
 from expertree.pipeline.experts import ExpertPlan, own_experts
 from expertree.pipeline.runner import OnDone
-from expertree.pipeline.score_columns import join_scores, read_scores
+from expertree.pipeline.score_columns import join_scores, read_measures, read_scores
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of
 from expertree.pipeline.tables import read_embeddings, read_names
@@ -86,6 +86,7 @@ def train_router_on(
     embeddings: Sequence[Storage],
     columns: Mapping[int, Sequence[Storage]],
     inputs: Sequence[Storage],
+    measures: Sequence[Storage],
     training: Sequence[tuple[Storage, Storage]],
 ) -> Storage:
     """Train the routers of a tree on its experts' scores on the routers' patches.
@@ -97,6 +98,7 @@ def train_router_on(
         embeddings: Embeddings of the patches, set by set.
         columns: Scores on the same sets of each expert that may be chosen, by node.
         inputs: Scores of the patches themselves, set by set.
+        measures: Measures of the patches, set by set; none for routers that read none.
         training: Tables and embeddings of what experts were trained on; see `Built`.
     """
     tree = hierarchy.tree
@@ -107,6 +109,8 @@ def train_router_on(
         "inputs": [key_of(column) for column in inputs],
         "seed": config.seed,
     }
+    if config.router.reads_measures:
+        spec["measures"] = [key_of(column) for column in measures]
 
     def make(result: Storage, _: OnDone) -> None:
         vectors = np.concatenate([read_embeddings(found)[1] for found in embeddings])
@@ -115,10 +119,10 @@ def train_router_on(
             config.router,
             tree,
             vectors,
-            assign(tree, vectors),
             node_table(psnr, tree, absent=np.min),
             _psnr(inputs),
             seed=config.seed,
+            measures=read_measures(measures) if config.router.reads_measures else None,
             levels=None if config.hierarchy.has_root else range(1, tree.num_levels),
         )
         save_router(trained.router, result)
@@ -135,6 +139,7 @@ def _record(router: RouterConfig) -> dict[str, Any]:
     record = to_dict(router)
     if router.identical_db == RouterConfig().identical_db:
         del record["identical_db"]
+    del record["measures"]  # which are read is recorded by column
     return record
 
 

@@ -1,9 +1,12 @@
-"""The stage that scores experts and classical methods, a stored column for each patch set."""
+"""The stage that scores experts and classical methods, a stored column for each patch set.
+
+What routers read of each patch beside its embedding is measured here too, as one more column.
+"""
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import cv2
 import numpy as np
@@ -12,7 +15,7 @@ import torch
 from torch import nn
 
 from expertree.classical import methods_of, restore_classically
-from expertree.embedding import load_extractor, look
+from expertree.embedding import load_extractor, look, stored_extractor_config
 from expertree.errors import ConfigError
 from expertree.experts import (
     PairedPatches,
@@ -28,18 +31,25 @@ from expertree.experts.weights import read_card
 from expertree.images.arrays import ImageU8
 from expertree.images.io import to_float, to_u8
 from expertree.pipeline.runner import OnDone, Runner
+from expertree.pipeline.score_columns import MEASURES_FILE
 from expertree.pipeline.stages import sibling
 from expertree.pipeline.tables import write_table
+from expertree.routing.measures import VERSION, measure
 from expertree.storage import Storage
 
 SCORE_BATCH = 4
 """Patches in a batch. On a CPU the activations of four fit its cache; 16 took a fifth longer."""
+
+MEASURE_BATCH = 16
 
 INPUTS = "input"
 """The key of the degraded inputs themselves, in place of an expert's."""
 
 CLASSICAL = "classical"
 """The key of the best classical method of each degradation, in place of an expert's."""
+
+MEASURES = "measures"
+"""The key of what routers read beside embeddings, in place of an expert's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,9 +59,33 @@ class ToldExpert:
     expert: Storage
 
 
-Scored: TypeAlias = Storage | ToldExpert | Mapping[str, str] | None
-"""An expert's directory, with or without a hint, the names of classical methods by degradation, or
-None for the inputs."""
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What is measured in each patch for routers: in the windows of an extractor's view.
+
+    Attributes:
+        view: A name in `embedding.views.VIEWS`.
+        side_px: Side of the view, or of one window.
+    """
+
+    view: str
+    side_px: int
+
+    @classmethod
+    def like(cls, extractor: Storage) -> Self:
+        """Return the view of a stored extractor."""
+        config = stored_extractor_config(extractor)
+        return cls(view=config.view, side_px=config.view_px)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What measures depend on besides the patches, as plain data."""
+        return {"measures": VERSION, "view": self.view, "side_px": self.side_px}
+
+
+Scored: TypeAlias = Storage | ToldExpert | Measured | Mapping[str, str] | None
+"""An expert's directory, with or without a hint, measures, the names of classical methods by
+degradation, or None for the inputs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +93,9 @@ class Column:
     """One network's scores on one patch set, to be made and stored.
 
     Attributes:
-        expert: Expert, classical methods or inputs to score.
+        expert: Expert, classical methods or inputs to score, or what to measure.
         table: Table of the patch set.
-        directory: Directory for `scores.parquet`.
+        directory: Directory for `scores.parquet`, or for `measures.parquet`.
         spec: Plain data that says what the column is made from.
     """
 
@@ -84,6 +118,21 @@ def write_scores(
     """Store a column: its scores by name, in the order of the patches."""
     arrays = {"id": patches.ids} | {n: pa.array(v) for n, v in scores.items()}
     write_table(column.directory, "scores.parquet", pa.table(arrays))
+    column.directory.commit(dict(column.spec))
+
+
+def write_measures(column: Column, wanted: Measured) -> None:
+    """Measure all of each patch, as routers see it, and store the column in the patches' order."""
+    patches = read_patches(column.table, column.table.list_files(".parquet"))
+    found = [
+        measure(patches.lq(rows).float() / 255.0, view=wanted.view, side_px=wanted.side_px).numpy()
+        for start in range(0, len(patches), MEASURE_BATCH)
+        for rows in [range(start, min(start + MEASURE_BATCH, len(patches)))]
+    ]
+    values = np.concatenate(found)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    table = pa.table({"id": patches.ids, "measures": lists})
+    write_table(column.directory, MEASURES_FILE, table)
     column.directory.commit(dict(column.spec))
 
 
@@ -150,6 +199,9 @@ class _Scorer:
     def __call__(self, item: Mapping[str, Any]) -> None:
         column: Column = item["column"]
         if column.directory.is_done():
+            return
+        if isinstance(column.expert, Measured):
+            write_measures(column, column.expert)
             return
         patches = self._patches(column.table)
         if column.expert is None:

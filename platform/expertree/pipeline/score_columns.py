@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float32
 
 from expertree.evaluation import Scores
 from expertree.pipeline.tables import read_table
@@ -14,6 +15,20 @@ def join_scores(parts: Sequence[Scores]) -> Scores:
     """Join the scores of one expert on several sets, one after the other."""
     names = [f.name for f in dataclasses.fields(Scores)]
     return Scores(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
+
+
+MEASURES_FILE = "measures.parquet"
+
+
+def read_measures(directories: Sequence[Storage]) -> Float32[np.ndarray, "patches measures"]:
+    """Read the measures of several sets, one after the other, in the order of the patches' ids."""
+    columns = [read_table(one, MEASURES_FILE)["measures"].combine_chunks() for one in directories]
+    return np.concatenate(
+        [
+            column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+            for column in columns
+        ]
+    )
 
 
 def read_scores(directory: Storage) -> Scores:

@@ -88,7 +88,7 @@ class Outline:
                 exist.
         """
         with torch.inference_mode():
-            output = self.router(torch.zeros(1, self.tree.embed_dim))
+            output = self.router(torch.zeros(1, self.router.shape.num_read))
         wish = self.understand(wish)
         choose(output, self.tree, self.guide, wish)
         return wish

@@ -30,7 +30,15 @@ from expertree.restorer.hub import fetch_bundle
 from expertree.restorer.shipped import SHIPPED, find_bundle
 from expertree.restorer.switching import SwitchedNetwork
 from expertree.restorer.tiles import OVERLAP_PX, Tiled, restore_here
-from expertree.routing import AUTOMATIC, Route, RouterOutput, Wish, choose
+from expertree.routing import (
+    AUTOMATIC,
+    Route,
+    RouterOutput,
+    Wish,
+    choose,
+    measure,
+    points_of,
+)
 
 ImageT = TypeVar("ImageT", ImageU8, Tensor)
 
@@ -169,8 +177,13 @@ class Restorer:
             images: RGB in [0, 1].
         """
         with torch.inference_mode():
-            embeddings = self._extractor.embed(images.to(self.device))
-            points = torch.from_numpy(self.tree.standardise(embeddings.cpu().numpy()))
+            images, measures = images.to(self.device), None
+            embeddings = self._extractor.embed(images)
+            if self._router.shape.num_measures:
+                view = self._extractor.config
+                found = measure(images, view=view.view, side_px=view.view_px)
+                measures = found.cpu().numpy()
+            points = points_of(self.tree, embeddings.cpu().numpy(), measures)
             output: RouterOutput = self._router(points.to(self.device))
             return output
 

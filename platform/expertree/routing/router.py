@@ -8,25 +8,32 @@ beside them predict what each expert would cost, and choose in the gates' place.
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from expertree.config import load, to_dict
 from expertree.errors import ArtefactError, ConfigError
+from expertree.hierarchy import Tree
 from expertree.storage import Storage
 
-VERSION = 4
+VERSION = 5
 """Format of the artefact; a reader also reads those of `OLDER`, and refuses any other."""
 
-OLDER = frozenset({2, 3})
-"""Formats with one head of costs. The first knows no cost of leaving an input as it is: its routers
-always choose an expert."""
+OLDER = frozenset({2, 3, 4})
+"""Formats whose caution is about costs. The first two have one head of costs, and the first knows
+no cost of leaving an input as it is: its routers always choose an expert."""
+
+_FIRST_WITH_HEADS = 4
+
+Doubt = Literal["gain", "cost"]
+"""What the heads' disagreement is taken of: an expert's gain over the input, or its cost alone."""
 
 NUM_LAYERS = 5
 """Linear layers of a head (the released code of paper 000)."""
@@ -43,7 +50,7 @@ COST_WIDTH, COST_DROPOUT = 256, 0.3
 _HEADER, _WEIGHTS = "router.json", "router.safetensors"
 
 _ONE_HEAD = re.compile(r"^cost_head\.")
-"""Beginning of the names of the one cost head's weights in `OLDER` formats."""
+"""Beginning of the names of the one cost head's weights in formats that have one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +66,8 @@ class RouterShape:
         has_root: Whether the expert for everything may be chosen.
         has_as_is: Whether the cost of leaving the input as it is is predicted too; only where those
             of the nodes are.
+        num_measures: Measures of a picture (`measures.py`) that the heads of costs read beside its
+            embedding.
     """
 
     embed_dim: int
@@ -68,6 +77,12 @@ class RouterShape:
     num_cost_heads: int = 1
     has_root: bool = True
     has_as_is: bool = False
+    num_measures: int = 0
+
+    @property
+    def num_read(self) -> int:
+        """Length of a point: of an embedding, and of the measures behind it."""
+        return self.embed_dim + self.num_measures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,14 +136,14 @@ class Head(nn.Sequential):
 
 
 class CostHead(nn.Sequential):
-    """Predicts what each choice would cost: embeddings [batch, dim] to [batch, costs], in dB.
+    """Predicts what each choice would cost: points [batch, num_read] to [batch, costs], in dB.
 
     Two hidden layers; dropout, because samples are few and what an expert makes of one is noisy.
     """
 
-    def __init__(self, embed_dim: int, num_costs: int) -> None:
+    def __init__(self, num_read: int, num_costs: int) -> None:
         layers: list[nn.Module] = []
-        for width in (embed_dim, COST_WIDTH):
+        for width in (num_read, COST_WIDTH):
             layers += [
                 nn.Linear(width, COST_WIDTH),
                 nn.BatchNorm1d(COST_WIDTH),
@@ -166,10 +181,22 @@ class Router(nn.Module):
         as_is_margin_db: Margin by which an expert must beat the input to be chosen.
         caution: Standard deviations over the heads by which the mean cost of an expert is raised:
             heads disagree where pictures are unlike those that they were trained on.
+        doubt: What they must disagree on: an expert's gain, since a head that finds a picture hard
+            for the expert finds it hard as it is, too; routers of older formats, on its cost.
+        measures_mean: Mean of each measure over the pictures that it was trained on, float32.
+        measures_std: Standard deviation of each, positive. Both only where it reads measures.
     """
 
+    measures_mean: Tensor
+    measures_std: Tensor
+
     def __init__(
-        self, shape: RouterShape, *, as_is_margin_db: float = 0.0, caution: float = 0.0
+        self,
+        shape: RouterShape,
+        *,
+        as_is_margin_db: float = 0.0,
+        caution: float = 0.0,
+        doubt: Doubt = "gain",
     ) -> None:
         super().__init__()
         if shape.num_cost_heads < 1:
@@ -179,24 +206,32 @@ class Router(nn.Module):
                 "has_as_is=True needs predicted costs, but num_costs is 0; the gates cannot leave "
                 "an input as it is"
             )
+        if shape.num_measures and not shape.num_costs:
+            raise ValueError(
+                f"num_measures={shape.num_measures} are for heads of costs, but num_costs is 0"
+            )
         self.shape = shape
         self.as_is_margin_db = as_is_margin_db
         self.caution = caution
+        self.doubt = doubt
         self.degradation_head = Head(shape.embed_dim)
         self.granularity_head = Head(shape.embed_dim)
         self.leaf_gate = NoisyGate(shape.embed_dim, shape.num_leaves)
         self.level_gate = NoisyGate(shape.embed_dim, shape.num_levels)
         num_costs = shape.num_costs + int(shape.has_as_is)  # the input's is the last one
         self.cost_heads = nn.ModuleList(
-            CostHead(shape.embed_dim, num_costs)
+            CostHead(shape.num_read, num_costs)
             for _ in range(shape.num_cost_heads if num_costs else 0)
         )
+        if shape.num_measures:
+            self.register_buffer("measures_mean", torch.zeros(shape.num_measures))
+            self.register_buffer("measures_std", torch.ones(shape.num_measures))
 
-    def forward(self, points: Float[Tensor, "batch dim"]) -> RouterOutput:
-        """Return the output of heads and gates for a batch of embeddings.
+    def forward(self, points: Float[Tensor, "batch read"]) -> RouterOutput:
+        """Return the output of heads and gates for a batch of pictures.
 
         Args:
-            points: Embeddings in the tree's standardised space, from `Tree.standardise`, float32.
+            points: What `points_of` returns, float32.
         """
         costs, as_is_cost = self._costs(points)
         output = self.judge_by_gates(points)
@@ -212,10 +247,11 @@ class Router(nn.Module):
             as_is_margin_db=self.as_is_margin_db,
         )
 
-    def judge_by_gates(self, points: Float[Tensor, "batch dim"]) -> RouterOutput:
+    def judge_by_gates(self, points: Float[Tensor, "batch read"]) -> RouterOutput:
         """Return what `forward` does, of the two heads and their gates alone, the root allowed."""
-        degradation = self.degradation_head(points)
-        log_variance = self.granularity_head(points)
+        embedded = points[:, : self.shape.embed_dim]
+        degradation = self.degradation_head(embedded)
+        log_variance = self.granularity_head(embedded)
         leaves = self.leaf_gate(degradation)  # the leaves' noise is drawn first, then the levels'
         return RouterOutput(
             degradation=degradation,
@@ -224,18 +260,45 @@ class Router(nn.Module):
             level_logits=self.level_gate(log_variance),
         )
 
+    def scaled(self, points: Float[Tensor, "batch read"]) -> Float[Tensor, "batch read"]:
+        """Return points as the heads of costs read them: measures at mean 0 and deviation 1."""
+        if not self.shape.num_measures:
+            return points
+        embedded, measures = points[:, : self.shape.embed_dim], points[:, self.shape.embed_dim :]
+        return torch.cat([embedded, (measures - self.measures_mean) / self.measures_std], dim=1)
+
     def _costs(
-        self, points: Float[Tensor, "batch dim"]
+        self, points: Float[Tensor, "batch read"]
     ) -> tuple[Float[Tensor, "batch nodes"] | None, Float[Tensor, " batch"] | None]:
-        """Return the costs of the nodes' experts, raised by the heads' spread, and the input's."""
+        """Return the costs of the nodes' experts, raised by the heads' doubt, and the input's."""
         if not self.cost_heads:
             return None, None
-        found = torch.stack([head(points) for head in self.cost_heads])
+        scaled = self.scaled(points)
+        found = torch.stack([head(scaled) for head in self.cost_heads])
         mean = found.mean(dim=0)
-        raised = mean + self.caution * found.std(dim=0, correction=0)
-        if self.shape.has_as_is:
-            return raised[:, :-1], mean[:, -1]
-        return raised, None
+        if not self.shape.has_as_is:
+            return mean + self.caution * found.std(dim=0, correction=0), None
+        nodes, as_is = found[..., :-1], found[..., -1:]
+        disputed = nodes - as_is if self.doubt == "gain" else nodes
+        return mean[:, :-1] + self.caution * disputed.std(dim=0, correction=0), mean[:, -1]
+
+
+def points_of(
+    tree: Tree,
+    embeddings: Float[np.ndarray, "samples dim"],
+    measures: Float[np.ndarray, "samples measures"] | None = None,
+) -> Float32[Tensor, "samples read"]:
+    """Return what a router reads of pictures.
+
+    Args:
+        tree: The tree, in whose standardised space the embeddings are put.
+        embeddings: Embeddings as the extractor gives them.
+        measures: Measures of the same pictures; None for a router that reads none.
+    """
+    points = torch.from_numpy(tree.standardise(embeddings))
+    if measures is None:
+        return points
+    return torch.cat([points, torch.from_numpy(np.asarray(measures, dtype=np.float32))], dim=1)
 
 
 def _without_first(
@@ -253,6 +316,7 @@ class _Header:
     shape: RouterShape
     as_is_margin_db: float = 0.0
     caution: float = 0.0
+    doubt: Doubt = "cost"
 
 
 def save_router(router: Router, directory: Storage) -> None:
@@ -264,6 +328,7 @@ def save_router(router: Router, directory: Storage) -> None:
         shape=router.shape,
         as_is_margin_db=router.as_is_margin_db,
         caution=router.caution,
+        doubt=router.doubt,
     )
     directory.write_json(_HEADER, to_dict(header))
 
@@ -278,13 +343,16 @@ def load_router(directory: Storage) -> Router:
     header = _read_header(directory)
     try:
         router = Router(
-            header.shape, as_is_margin_db=header.as_is_margin_db, caution=header.caution
+            header.shape,
+            as_is_margin_db=header.as_is_margin_db,
+            caution=header.caution,
+            doubt=header.doubt,
         )
     except ValueError as error:
         raise ArtefactError(f"{directory.path(_HEADER)} is damaged: {error}") from error
     try:
         weights = safetensors.torch.load(directory.read_bytes(_WEIGHTS))
-        if header.version in OLDER:
+        if header.version < _FIRST_WITH_HEADS:
             weights = {_ONE_HEAD.sub("cost_heads.0.", name): w for name, w in weights.items()}
         router.load_state_dict(weights)
     except (safetensors.SafetensorError, RuntimeError) as error:

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from expertree.errors import ConfigError, TrainingError
-from expertree.hierarchy import Tree
+from expertree.hierarchy import Tree, assign
 from expertree.routing.decision import is_worth_it
 from expertree.routing.losses import (
-    IDENTICAL_DB,
     balance_loss,
     choice_nodes,
     cost_loss,
@@ -28,64 +27,12 @@ from expertree.routing.losses import (
     top1_cost,
     uncertainty_loss,
 )
-from expertree.routing.router import Router, RouterOutput, RouterShape
+from expertree.routing.router import Router, RouterOutput, RouterShape, points_of
+from expertree.routing.settings import RouterConfig
 from expertree.threads import torch_threads
 from expertree.training import Optimizer, rate_share
 
-Objective = Literal["cost", "expected_l1", "paper"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RouterConfig:
-    """Settings of the training of the routers."""
-
-    objective: Objective = "cost"
-    """`cost`: predict what each choice would cost, the input as it is too, and take the cheapest;
-    the gates are trained beside. `expected_l1`: gates by the cost of every choice, weighted by its
-    probability. `paper`: gates by the cost of the chosen one. Gates leave no input as it is."""
-
-    as_is_margin_db: float = 1.0
-    """Margin by which an expert must be predicted to beat the input to be chosen. At 1 dB a third
-    fewer pictures are harmed than at 0.3 (docs/LOG.md). Stored with the router."""
-
-    alpha: float = 0.1
-    """Weight of L_dg, the uncertainty loss (paper 000, eq. 10)."""
-
-    beta: float = 0.01
-    """Weight of L_aux, the load-balancing loss (paper 000, eq. 10)."""
-
-    leaf_weight: float = 1.0
-    """Weight of the cross-entropy of the leaf against its cluster; not part of `paper`."""
-
-    cap_db: float = 12.0
-    """Largest regret in dB that counts: hopeless choices would otherwise drown the close ones. At 6
-    twice as many pictures were harmed (docs/LOG.md)."""
-
-    identical_db: float = IDENTICAL_DB
-    """PSNR from which on a picture counts as the clean one. At 60 an expert that returns a clean
-    picture at 48 dB is charged 12, and faint faults are left alone; at 45 it is charged nothing."""
-
-    num_cost_heads: int = 5
-    """Heads that predict the costs; with a fifth held back, each of five holds back another one."""
-
-    caution: float = 1.0
-    """Standard deviations over the heads by which an expert's mean cost is raised: they disagree on
-    pictures that are unlike all they were trained on. Stored with the router."""
-
-    num_epochs: int = 30
-    """Passes over the training split."""
-
-    held_out_fraction: float = 0.2
-    """Share of the samples on which the best pass is chosen."""
-
-    batch_size: int = 64
-    """Samples in each step."""
-
-    learning_rate: float = 1e-3
-    """Learning rate of Adam at the start (the paper's); it falls as a cosine to 0."""
-
-    weight_decay: float = 0.01
-    """Decoupled weight decay; samples are few and the heads are large."""
+_LEAST_SPREAD = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +73,7 @@ class _Table:
     `regrets` has a column for each node, and one for the input where that is a choice.
     """
 
-    points: Float[Tensor, "samples dim"]
+    points: Float[Tensor, "samples read"]
     leaves: Int64[Tensor, " samples"]
     costs: Float[Tensor, "samples leaves levels"]
     regrets: Float[Tensor, "samples choices"]
@@ -147,11 +94,11 @@ def train_router(
     config: RouterConfig,
     tree: Tree,
     embeddings: Float[np.ndarray, "samples dim"],
-    leaves: Int64[np.ndarray, " samples"],
     psnr: Float[np.ndarray, "samples nodes"],
     inputs: Float[np.ndarray, " samples"],
     *,
     seed: int,
+    measures: Float[np.ndarray, "samples measures"] | None = None,
     levels: Sequence[int] | None = None,
 ) -> TrainedRouter:
     """Train the routers on samples that the experts were not trained on.
@@ -160,10 +107,10 @@ def train_router(
         config: Objective and optimiser.
         tree: The tree.
         embeddings: Embeddings as the extractor gives them, not standardised.
-        leaves: The leaf that each sample is assigned to.
         psnr: PSNR of each node's expert on each sample, in dB; see `routing.audit.node_table`.
         inputs: PSNR of each sample's input.
         seed: Seed of the split, the initial weights, the order and the gates' noise.
+        measures: Measures of each sample; needed if `config.reads_measures`.
         levels: Levels to choose among; all by default. The gate learns nothing of the others, so
             routes must be decided among the same ones.
 
@@ -172,18 +119,28 @@ def train_router(
         samples that were held back from it. On a CPU the same arguments give the same bytes.
 
     Raises:
-        ConfigError: If there are too few samples for the split.
+        ConfigError: If there are too few samples for the split, or measures are needed and missing.
         ValueError: If the table does not fit the tree.
         TrainingError: If the loss is not finite any more.
     """
     chosen_levels = range(tree.num_levels) if levels is None else levels
-    table = _make_table(config, tree, embeddings, leaves, psnr, inputs, levels=chosen_levels)
+    if not config.reads_measures:
+        measures = None
+    elif measures is None:
+        raise ConfigError(
+            "the pictures that routers are trained on were not measured; build again, which makes "
+            "only that, or set measures=false"
+        )
+    points = points_of(tree, embeddings, measures)
+    leaves = assign(tree, embeddings)
+    table = _make_table(config, tree, points, leaves, psnr, inputs, levels=chosen_levels)
     centroids = torch.from_numpy(tree.leaf_centroids.copy())
     # One thread sums in one order; steps this small are slower on more.
     with torch.random.fork_rng(devices=[]), torch_threads(1):
         torch.manual_seed(seed)
         order = torch.randperm(len(table.leaves))
-        router = _untrained(config, tree, has_root=0 in chosen_levels)
+        router = _untrained(config, tree, points, has_root=0 in chosen_levels)
+        table = dataclasses.replace(table, points=router.scaled(points))
         curves = [
             _fit(config, _Gates(config, router, centroids), *_split(config, table, order, 0)),
             *(
@@ -200,8 +157,11 @@ def train_router(
         )
 
 
-def _untrained(config: RouterConfig, tree: Tree, *, has_root: bool) -> Router:
-    predicts = config.objective == "cost"
+def _untrained(
+    config: RouterConfig, tree: Tree, points: Float[Tensor, "samples read"], *, has_root: bool
+) -> Router:
+    """Return a router with its first weights, which knows how the measures are spread."""
+    predicts, measures = config.objective == "cost", points[:, tree.embed_dim :]
     shape = RouterShape(
         embed_dim=tree.embed_dim,
         num_leaves=tree.num_leaves,
@@ -210,25 +170,30 @@ def _untrained(config: RouterConfig, tree: Tree, *, has_root: bool) -> Router:
         num_cost_heads=config.num_cost_heads if predicts else 1,
         has_root=has_root,
         has_as_is=predicts,
+        num_measures=measures.shape[1],
     )
     margin_db, caution = (config.as_is_margin_db, config.caution) if predicts else (0.0, 0.0)
-    return Router(shape, as_is_margin_db=margin_db, caution=caution)
+    router = Router(shape, as_is_margin_db=margin_db, caution=caution)
+    if shape.num_measures:
+        router.measures_mean.copy_(measures.mean(dim=0))
+        router.measures_std.copy_(measures.std(dim=0, correction=0).clamp(min=_LEAST_SPREAD))
+    return router
 
 
 def _make_table(
     config: RouterConfig,
     tree: Tree,
-    embeddings: Float[np.ndarray, "samples dim"],
+    points: Float[Tensor, "samples read"],
     leaves: Int64[np.ndarray, " samples"],
     psnr: Float[np.ndarray, "samples nodes"],
     inputs: Float[np.ndarray, " samples"],
     *,
     levels: Sequence[int],
 ) -> _Table:
-    if not len(embeddings) == len(leaves) == len(psnr) == len(inputs):
+    if not len(points) == len(psnr) == len(inputs):
         raise ValueError(
-            f"{len(embeddings)} embeddings, {len(leaves)} leaves, {len(psnr)} rows of PSNR and "
-            f"{len(inputs)} of inputs must be the same samples"
+            f"{len(points)} embeddings, {len(psnr)} rows of PSNR and {len(inputs)} of inputs must "
+            "be the same samples"
         )
     regrets = node_regrets(
         psnr,
@@ -238,7 +203,7 @@ def _make_table(
         inputs=inputs if config.objective == "cost" else None,
     )
     return _Table(
-        points=torch.from_numpy(tree.standardise(embeddings)),
+        points=points,
         leaves=torch.from_numpy(np.asarray(leaves, dtype=np.int64)),
         costs=torch.from_numpy(regrets[:, choice_nodes(tree)[:, list(levels)]]),
         regrets=torch.from_numpy(regrets),

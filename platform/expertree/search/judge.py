@@ -11,12 +11,12 @@ from expertree.evaluation import average
 from expertree.hierarchy import ROOT, Tree
 from expertree.pipeline.routers import train_router_on
 from expertree.pipeline.runner import OnDone, Runner
-from expertree.pipeline.score_columns import read_scores
+from expertree.pipeline.score_columns import read_measures, read_scores
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of
 from expertree.pipeline.tables import read_embeddings, read_labels
 from expertree.pipeline.tree import cut_tree
-from expertree.routing import decide, load_router, node_table, routed_scores
+from expertree.routing import decide, load_router, node_table, points_of, routed_scores
 from expertree.routing.losses import choice_nodes
 from expertree.scheduling.budget import device_hours
 from expertree.search.planning import (
@@ -71,6 +71,7 @@ def judge_trial(
             embeddings=[setup.embeddings[ROUTE]],
             columns={node: [column] for node, column in columns(ROUTE).items()},
             inputs=[setup.inputs[ROUTE]],
+            measures=[setup.measures[ROUTE]],
             training=[(setup.tables[TRAIN], setup.embeddings[TRAIN])],
         )
         validation = {name: columns(name) for name in SETS if name != ROUTE}
@@ -136,8 +137,9 @@ def _reached(
     vectors = read_embeddings(setup.embeddings[name])[1]
     tasks = read_labels(setup.tables[name])
     router = load_router(router_result)
+    measures = read_measures([setup.measures[name]]) if router.shape.num_measures else None
     with torch.inference_mode():
-        routes = decide(router(torch.from_numpy(tree.standardise(vectors))), tree)
+        routes = decide(router(points_of(tree, vectors, measures)), tree)
     by_expert = {node: read_scores(column).psnr_rgb for node, column in columns.items()}
     psnr = node_table(by_expert, tree, absent=np.min)
     paths = choice_nodes(tree)[[route.leaf for route in routes]]

@@ -50,6 +50,7 @@ class SearchSetup:
         tables: Table of each patch set, by name.
         embeddings: Embeddings of each patch set, by name.
         inputs: Scores of the patches as they are, by patch set.
+        measures: What routers read of the patches beside embeddings, by patch set.
         extractor: Extractor that made the embeddings.
         most_groups: Most groups on the finest level of any trial; None where that is not known.
         notes: Directory where lanes leave a note of each piece that they trained.
@@ -61,6 +62,7 @@ class SearchSetup:
     tables: Mapping[str, Storage]
     embeddings: Mapping[str, Storage]
     inputs: Mapping[str, Storage]
+    measures: Mapping[str, Storage]
     extractor: Storage
     most_groups: int | None
     notes: Storage

@@ -6,7 +6,7 @@ from expertree.degradation.fresh import RealMaps
 from expertree.errors import ConfigError, GroupingError
 from expertree.pipeline.extractor import make_extractor
 from expertree.pipeline.patch_sets import embed_tables, make_tables, score_tables
-from expertree.pipeline.score import INPUTS
+from expertree.pipeline.score import INPUTS, MEASURES, Measured
 from expertree.pipeline.sources import Material
 from expertree.pipeline.stages import Workbench
 from expertree.pipeline.tree import cut_tree, shard_tree
@@ -58,7 +58,8 @@ def make_setup(
     extractor = make_extractor(base, bench, tables)
     embedded = {name: table for name, table in tables.items() if name != "extractor"}
     embeddings = embed_tables(bench, embedded, extractor)
-    inputs = score_tables(bench, tables, {INPUTS: None}, [(INPUTS, name) for name in SETS])
+    own = {INPUTS: None, MEASURES: Measured.like(extractor)}
+    scores = score_tables(bench, tables, own, [(key, name) for key in own for name in SETS])
     most = space.most_groups() or base.hierarchy.groups[-1]
     if base.hierarchy.method == "bisecting":
         shape = (1, most) if most > 1 else (1,)
@@ -75,7 +76,8 @@ def make_setup(
         config=config,
         tables=tables,
         embeddings=embeddings,
-        inputs={name: inputs[INPUTS, name] for name in SETS},
+        inputs={name: scores[INPUTS, name] for name in SETS},
+        measures={name: scores[MEASURES, name] for name in SETS},
         extractor=extractor,
         most_groups=most,
         notes=notes,

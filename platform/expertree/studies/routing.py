@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from expertree.config import load, to_dict
-from expertree.hierarchy import Tree, assign
+from expertree.hierarchy import Tree
 from expertree.pipeline.earlier_build import FinishedBuild, ScoredSet
 from expertree.routing import (
     Route,
@@ -185,10 +185,10 @@ class _Study:
             self._config.router,
             tree,
             train.embeddings,
-            assign(tree, train.embeddings),
             train.psnr,
             train.inputs,
             seed=0,
+            measures=train.measures,
         ).router
         guide = self._build.guide()
         found: dict[str, dict[str, float]] = {
@@ -197,7 +197,7 @@ class _Study:
         for name in SETS:
             data = self._set(name)
             with torch.inference_mode():
-                output = router(torch.from_numpy(tree.standardise(data.embeddings)))
+                output = router(data.points(tree, router))
             alone = decide(output, tree, insist=True)
             told = _decide_each(output, tree, [guide.leaf_mask(own) for own in data.tasks])
             paths = choice_nodes(tree)[[route.leaf for route in told]]
@@ -248,22 +248,21 @@ class _Study:
         self, config: RouterConfig, levels: Sequence[int] | None, seed: int, *, insist: bool
     ) -> dict[str, dict[str, dict[str, Any]]]:
         tree, train = self._build.tree, self._set("route")
-        leaves = assign(tree, train.embeddings)
         router = train_router(
             config,
             tree,
             train.embeddings,
-            leaves,
             train.psnr,
             train.inputs,
             seed=seed,
+            measures=train.measures,
             levels=levels,
         ).router
         found: dict[str, dict[str, dict[str, Any]]] = {}
         for name in SETS:
             data = self._set(name)
             with torch.inference_mode():
-                output = router(torch.from_numpy(tree.standardise(data.embeddings)))
+                output = router(data.points(tree, router))
             routes = decide(output, tree, levels=levels, insist=insist)
             found[name] = {
                 kind: self._compare(routes, data, data.is_mixed == (kind == "mixed"), levels)

@@ -20,7 +20,6 @@ from expertree.config import load, to_dict
 from expertree.degradation.table import PatchSet
 from expertree.errors import ConfigError
 from expertree.events import EventLog
-from expertree.hierarchy import assign
 from expertree.orchestration.runner import runner_of
 from expertree.pipeline.build import prepare
 from expertree.pipeline.earlier_build import FinishedBuild, ScoredSet
@@ -29,11 +28,10 @@ from expertree.pipeline.patch_sets import (
     make_tables,
     score_tables,
 )
-from expertree.pipeline.score import INPUTS
+from expertree.pipeline.score import INPUTS, MEASURES, Measured, Scored
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of
 from expertree.routing import Router, RouterConfig, audit_routes, decide, train_router
-from expertree.storage import Storage
 from expertree.studies.tables import Cell, Rows, Table
 
 VERSION = 2
@@ -116,15 +114,14 @@ class _Study:
 
     def _train_router(self) -> Router:
         tree, data = self._build.tree, self._build.scored("route")
-        leaves = assign(tree, data.embeddings)
         return train_router(
             self._config.router,
             tree,
             data.embeddings,
-            leaves,
             data.psnr,
             data.inputs,
             seed=self._settings.seed,
+            measures=data.measures,
         ).router
 
     @contextmanager
@@ -165,16 +162,20 @@ class _Study:
         """Score all points at once: starting actors costs more than the patches of one point."""
         if self._bench is None:
             raise ValueError("points are measured while the study is at work")
-        experts: dict[str, Storage | None] = {INPUTS: None}
+        experts: dict[str, Scored] = {INPUTS: None}
         experts |= {key_of(e): e for e in self._build.experts.values()}
+        if self._config.router.reads_measures:
+            experts[MEASURES] = Measured.like(self._build.directory("extractor"))
         material, seed = prepare(self._settings), self._settings.seed
         sets = {patch_set.name: patch_set for patch_set in self._sets.values()}
         tables = make_tables(self._bench, sets, material, seed=seed)
         embeddings = embed_tables(self._bench, tables, self._build.directory("extractor"))
         wanted = [(key, name) for name in tables for key in experts]
-        score_tables(self._bench, tables, experts, wanted)
+        scores = score_tables(self._bench, tables, experts, wanted)
         return {
-            point: self._build.scored_at(tables[one.name], embeddings[one.name])
+            point: self._build.scored_at(
+                tables[one.name], embeddings[one.name], scores.get((MEASURES, one.name))
+            )
             for point, one in self._sets.items()
         }
 
@@ -185,7 +186,7 @@ class _Study:
             raise ValueError("points are measured with a trained router")
         tree, psnr = self._build.tree, data.psnr[rows]
         with torch.inference_mode():
-            points = torch.from_numpy(tree.standardise(data.embeddings[rows]))
+            points = data.points(tree, self._router)[torch.from_numpy(rows)]
             routes = decide(self._router(points), tree, insist=True)
         found = audit_routes(routes, psnr, tree, inputs=data.inputs[rows])
         return {

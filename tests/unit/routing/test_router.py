@@ -148,6 +148,24 @@ def test_a_router_of_one_head_opens_from_the_format_before(tmp_path: Path) -> No
     assert torch.equal(load_router(storage)(points).costs, router(points).costs)
 
 
+def test_a_router_of_the_format_before_doubts_costs(tmp_path: Path) -> None:
+    storage = Storage.open(tmp_path / "old")
+    shape = RouterShape(
+        embed_dim=16, num_leaves=3, num_levels=2, num_costs=4, num_cost_heads=3, has_as_is=True
+    )
+    save_router(Router(shape, caution=1.5), storage)
+    header = storage.read_json("router.json")
+    del header["doubt"]
+    storage.write_json("router.json", header | {"version": 4})
+    router, points = load_router(storage), torch.randn(5, 16)
+    heads = torch.stack([head(points) for head in router.cost_heads])
+    costs = (heads.mean(dim=0) + 1.5 * heads.std(dim=0, correction=0))[:, :-1]
+    torch.testing.assert_close(router(points).costs, costs)
+    save_router(router, Storage.open(tmp_path / "packed again"))
+    again = load_router(Storage.open(tmp_path / "packed again"))
+    assert torch.equal(again(points).costs, router(points).costs)
+
+
 def test_the_costs_of_experts_are_raised_by_what_the_heads_disagree(tmp_path: Path) -> None:
     shape = RouterShape(
         embed_dim=16, num_leaves=3, num_levels=2, num_costs=4, num_cost_heads=3, has_as_is=True
@@ -157,9 +175,36 @@ def test_the_costs_of_experts_are_raised_by_what_the_heads_disagree(tmp_path: Pa
     loaded, points = load_router(Storage.open(tmp_path)), torch.randn(5, 16)
     heads = torch.stack([head(points) for head in loaded.cost_heads])
     output = loaded(points)
-    spread = heads.std(dim=0, correction=0)
-    torch.testing.assert_close(output.costs, (heads.mean(dim=0) + 1.5 * spread)[:, :-1])
+    spread = (heads[..., :-1] - heads[..., -1:]).std(dim=0, correction=0)
+    torch.testing.assert_close(output.costs, heads.mean(dim=0)[:, :-1] + 1.5 * spread)
     torch.testing.assert_close(output.as_is_cost, heads.mean(dim=0)[:, -1])
+
+
+def test_measures_decide_costs_alone_and_are_brought_to_one_scale(tmp_path: Path) -> None:
+    shape = RouterShape(
+        embed_dim=16, num_leaves=3, num_levels=2, num_costs=4, has_as_is=True, num_measures=2
+    )
+    router = Router(shape)
+    router.measures_mean.copy_(torch.tensor([100.0, -1.0]))
+    router.measures_std.copy_(torch.tensor([50.0, 0.1]))
+    storage = Storage.open(tmp_path / "router")
+    save_router(router, storage)
+    loaded = load_router(storage)
+    points = torch.randn(5, 16)
+    one, other = (
+        loaded(torch.cat([points, torch.tensor(own).expand(5, 2)], dim=1))
+        for own in ((100.0, -1.0), (150.0, -1.2))
+    )
+    assert torch.equal(one.leaf_logits, other.leaf_logits)
+    assert torch.equal(one.log_variance, other.log_variance)
+    assert not torch.allclose(one.costs, other.costs)
+    scaled = loaded.scaled(torch.cat([points, torch.tensor([[150.0, -1.2]]).expand(5, 2)], dim=1))
+    assert torch.allclose(scaled[:, 16:], torch.tensor([[1.0, -2.0]]), atol=1e-5)
+
+
+def test_gates_read_no_measures() -> None:
+    with pytest.raises(ValueError, match="num_measures=2 are for heads of costs"):
+        Router(RouterShape(embed_dim=16, num_leaves=3, num_levels=2, num_measures=2))
 
 
 def test_a_router_without_heads_is_refused() -> None:

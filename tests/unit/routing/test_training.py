@@ -19,9 +19,9 @@ from expertree.routing import (
     routed_scores,
     train_router,
 )
-from expertree.routing.training import Objective
+from expertree.routing.settings import Objective
 
-QUICK = RouterConfig(num_epochs=30, num_cost_heads=3, cap_db=6.0)
+QUICK = RouterConfig(num_epochs=30, num_cost_heads=3, cap_db=6.0, measures=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +70,7 @@ def with_clean_ones(tree: Tree, samples: Samples) -> tuple[Samples, np.ndarray]:
 def train(
     tree: Tree, samples: Samples, config: RouterConfig = QUICK, seed: int = 0
 ) -> TrainedRouter:
-    return train_router(
-        config, tree, samples.embeddings, samples.leaves, samples.psnr, samples.inputs, seed=seed
-    )
+    return train_router(config, tree, samples.embeddings, samples.psnr, samples.inputs, seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +197,7 @@ def test_training_is_the_same_to_the_last_bit_for_one_seed(tree: Tree) -> None:
 def test_what_a_seed_trains_changes_only_with_the_version_of_the_stage(tree: Tree) -> None:
     """Stored routers have keys of their inputs: new draws or steps need VERSIONS["router"] + 1."""
     trained = train(tree, make_samples(tree, 150, seed=1), dataclasses.replace(QUICK, num_epochs=3))
-    assert VERSIONS["router"] == 5
+    assert VERSIONS["router"] == 6
     assert [epoch.loss for epoch in trained.curve] == pytest.approx(
         [17.1798, 15.2929, 14.2637], rel=1e-4
     )
@@ -254,16 +252,42 @@ def test_too_few_samples_end_in_one_sentence(tree: Tree) -> None:
 
 def test_tables_of_different_lengths_are_refused(tree: Tree) -> None:
     samples = make_samples(tree, 20, seed=1)
-    with pytest.raises(ValueError, match="20 embeddings, 19 leaves"):
+    with pytest.raises(ValueError, match="20 embeddings, 19 rows of PSNR"):
         train_router(
             QUICK,
             tree,
             samples.embeddings,
-            samples.leaves[:-1],
-            samples.psnr,
+            samples.psnr[:-1],
             samples.inputs,
             seed=0,
         )
+
+
+def test_measures_tell_what_embeddings_do_not(tree: Tree) -> None:
+    """Two kinds of pictures with the same embeddings: one is spoiled by every expert."""
+    samples = make_samples(tree, 400, seed=1)
+    is_clean = np.arange(400) % 2 == 0
+    psnr, inputs = samples.psnr.copy(), samples.inputs.copy()
+    psnr[is_clean], inputs[is_clean] = 20.0, 30.0
+    rng = np.random.default_rng(0)
+    measures = np.stack([is_clean + 0.1 * rng.standard_normal(400), np.full(400, 7.0)], axis=1)
+    regrets = []
+    for reads in (False, True):
+        config = dataclasses.replace(QUICK, measures=reads)
+        trained = train_router(
+            config, tree, samples.embeddings, psnr, inputs, seed=0, measures=measures
+        )
+        assert trained.router.shape.num_measures == 2 * reads
+        regrets.append(trained.held_out_regret_db)
+    assert regrets[0] > 1.5
+    assert regrets[1] < 0.5
+
+
+def test_routers_that_read_measures_need_them(tree: Tree) -> None:
+    samples = make_samples(tree, 100, seed=1)
+    config = dataclasses.replace(QUICK, measures=True)
+    with pytest.raises(ConfigError, match="were not measured; build again"):
+        train(tree, samples, config)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tree: Tree) -> None:

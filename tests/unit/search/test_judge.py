@@ -13,6 +13,7 @@ from expertree.embedding import stored_extractor_hash
 from expertree.hierarchy import assign, load_tree
 from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.score import INPUTS
+from expertree.pipeline.score_columns import MEASURES_FILE
 from expertree.pipeline.stages import key_of
 from expertree.pipeline.tables import write_table
 from expertree.pipeline.tree import cut_tree
@@ -63,6 +64,14 @@ def write_scores(directory: Storage, spec: dict[str, str], psnr: np.ndarray) -> 
     return directory
 
 
+def write_measures(directory: Storage, name: str) -> Storage:
+    """Measures that say nothing."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(3 * NUM)), 3)
+    write_table(directory, MEASURES_FILE, pa.table({"measures": column}))
+    directory.commit({"measures": name})
+    return directory
+
+
 @pytest.mark.parametrize(("hazy_input_db", "reached_db"), [(20.0, 27.0), (35.0, 32.5)])
 def test_patches_that_are_left_as_they_are_count_with_their_inputs(
     tmp_path: Path, parts: Any, hazy_input_db: float, reached_db: float
@@ -77,11 +86,13 @@ def test_patches_that_are_left_as_they_are_count_with_their_inputs(
         spec = {"expert": INPUTS, "table": key_of(made[name][0])}
         psnr = np.where(labels_of(seed) == 1, hazy_input_db, 20.0)
         inputs[name] = write_scores(store.sub("inputs", name), spec, psnr)
+    measures = {name: write_measures(store.sub("measures", name), name) for name in SETS}
     setup = SearchSetup(
         config=config,
         tables={name: table for name, (table, _) in made.items()},
         embeddings={name: embeddings for name, (_, embeddings) in made.items()},
         inputs=inputs,
+        measures=measures,
         extractor=parts.extractor,
         most_groups=2,
         notes=store.sub("notes"),

@@ -8,6 +8,7 @@ import pytest
 
 from expertree.hierarchy import HierarchyConfig, assign, build_tree, save_tree
 from expertree.pipeline.score import INPUTS
+from expertree.pipeline.score_columns import MEASURES_FILE
 from expertree.pipeline.stages import stage_key
 from expertree.pipeline.tables import write_table
 from expertree.storage import Storage
@@ -69,6 +70,10 @@ def finished_build(tmp_path: Path) -> Path:
         leaves = assign(tree, sets[name])
         mixed = np.arange(NUM_PATCHES) % 5 == 0
         write_scores(store, INPUTS, f"t-{name}", np.full(NUM_PATCHES, 15.0))
+        measures = store.sub("score", f"m-{name}")
+        stored[f"measures/{name}"] = measures.uri
+        column = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(2.0 * NUM_PATCHES)), 2)
+        write_table(measures, MEASURES_FILE, pa.table({"measures": column}))
         for node in tree.experts():
             level = max(tree.levels_of_expert(node))
             own = np.isin(leaves, tree.nodes[node].leaves)

@@ -22,7 +22,7 @@ from expertree.studies.registry import StudyConfig, run_study
 
 
 def study(folder: Path, **section: object) -> StudyConfig:
-    router = {"num_epochs": 4, "batch_size": 8}
+    router = {"num_epochs": 4, "batch_size": 8, "measures": False}
     plain = {"num_points": 3, "num_patches": 80, "router": router, **section}
     return load(StudyConfig, {"study": "shift", "output": str(folder / "s"), "shift": plain})
 

@@ -16,6 +16,7 @@ from expertree.hierarchy import Tree
 from expertree.hierarchy.tree import Metric
 from expertree.restorer.bundle import Bundle
 from expertree.routing import RouterOutput
+from expertree.routing.measures import measure_windows
 
 AS_IS = -1
 """Stands for an image that is left as it is, where otherwise an expert's node stands."""
@@ -63,6 +64,9 @@ class Chooser(nn.Module):
         shares = (row_shares[:, None] * column_shares[None, :]).flatten()
         embedded = self.extractor.encode_windows(cut, shares)
         points = standardised(embedded, self.mean, self.std, self.metric)
+        if self.router.shape.num_measures:
+            measures = (measure_windows(cut[0]) * shares[:, None]).sum(dim=0, keepdim=True)
+            points = torch.cat([points, measures], dim=1)
         return self._decided(self.router(points))
 
     def _decided(self, output: RouterOutput) -> Int64[Tensor, " 1"]:
