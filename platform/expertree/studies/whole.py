@@ -226,6 +226,8 @@ def _rows_of(config: WholeConfig) -> Iterator[_Row]:
                 pictures=partial(_clean, look, photos),
             )
     for pairs in config.pairs:
+        if config.kinds and pairs.name not in config.kinds:
+            continue  # its files are not read to say what it is
         dataset = open_dataset(pairs.reader, pairs.root, pairs.split, partial=True)
         yield _Row(
             name=pairs.name,
