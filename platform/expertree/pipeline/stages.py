@@ -30,7 +30,7 @@ VERSIONS: Mapping[str, int] = {
     "snapshot": 1,
     "score": 1,
     "classical": 1,
-    "router": 6,
+    "router": 7,
     "judge": 2,
     "choices": 1,
     "latency": 1,

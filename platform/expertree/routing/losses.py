@@ -18,6 +18,9 @@ IDENTICAL_DB = 60.0
 """PSNR from which on an image counts as the clean one: 8-bit images that differ by a quarter of a
 grey level. Without it an identical image would be infinitely far from every other."""
 
+COST_SCALE_DB, COST_WEIGHT = 1.0, 4.0
+"""Regret in dB up to which `cost_loss` counts errors in dB, and the weight of their squares."""
+
 COST_TEMPERATURE_DB = 0.5
 """Predicted costs closer than about this are equally good in `cost_loss`."""
 
@@ -102,13 +105,16 @@ def top1_cost(
 def cost_loss(
     predicted: Float[Tensor, "batch choices"], regrets: Float[Tensor, "batch choices"]
 ) -> Float[Tensor, ""]:
-    """Mean squared error of predicted regrets, plus the regret of choosing by them softly.
+    """Error of predicted regrets, plus the regret of choosing by them softly.
 
     The first sees every choice for every sample, which gates that take one do not; the second
-    makes the order among the best ones count most.
+    makes the order among the best ones count most. Errors are squared on a scale that is linear up
+    to about `COST_SCALE_DB` and logarithmic beyond: in dB, hopeless choices, 10 dB off, would leave
+    no weight to faint coding, where all that can be won is half a dB.
     """
     chosen = (-predicted / COST_TEMPERATURE_DB).softmax(dim=1)
-    return (predicted - regrets).square().mean() + (chosen * regrets).sum(dim=1).mean()
+    apart = torch.asinh(predicted / COST_SCALE_DB) - torch.asinh(regrets / COST_SCALE_DB)
+    return COST_WEIGHT * apart.square().mean() + (chosen * regrets).sum(dim=1).mean()
 
 
 def uncertainty_loss(

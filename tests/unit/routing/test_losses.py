@@ -52,7 +52,8 @@ def test_costs_are_learnt_as_they_are_and_in_the_order_of_the_best() -> None:
     predicted, regrets = torch.randn(4, 3), torch.rand(4, 3)
     chosen = (-predicted / 0.5).softmax(1)
     slow = sum(
-        (predicted[n, k] - regrets[n, k]) ** 2 / 12 + chosen[n, k] * regrets[n, k] / 4
+        4 * (math.asinh(predicted[n, k]) - math.asinh(regrets[n, k])) ** 2 / 12
+        + chosen[n, k] * regrets[n, k] / 4
         for n in range(4)
         for k in range(3)
     )
@@ -120,3 +121,14 @@ def test_balance_loss_is_zero_when_even_and_largest_when_one_choice_gets_all() -
     assert balance_loss(collapsed).item() == pytest.approx(3.0)
     # Every sample may be sure of its choice, as long as the choices differ.
     assert balance_loss(50 * torch.eye(4)).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_hopeless_choice_weighs_no_more_than_a_close_one_that_is_as_wrong_in_ratio() -> None:
+    """Half a dB is all that can be won on faint coding; a wrong expert costs ten."""
+
+    def error(predicted: float, regret: float) -> float:
+        # One choice: the soft choice takes it whatever is predicted, and costs its regret.
+        return float(cost_loss(torch.tensor([[predicted]]), torch.tensor([[regret]]))) - regret
+
+    assert error(0.0, 0.5) > 0.5 * error(6.0, 10.0)
+    assert error(0.5, 0.5) == pytest.approx(0.0, abs=1e-6)
