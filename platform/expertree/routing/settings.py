@@ -17,7 +17,7 @@ class RouterConfig:
     the gates are trained beside. `expected_l1`: gates by the cost of every choice, weighted by its
     probability. `paper`: gates by the cost of the chosen one. Gates leave no input as it is."""
 
-    as_is_margin_db: float = 0.5
+    as_is_margin_db: float = 1.0
     """Margin by which an expert must be predicted to beat the input to be chosen, after what
     `caution` takes off. Stored with the router."""
 
