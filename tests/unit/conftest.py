@@ -155,8 +155,8 @@ def careful_bundle_path(
     )
     tree = bundle.tree
     torch.manual_seed(1)
-    images = torch.rand(80, 3, 64, 64) * torch.rand(80, 3, 1, 1) + torch.rand(80, 1, 1, 1)
-    images = images.clamp(0, 1)
+    scales, offsets = 0.1 + 0.6 * torch.rand(80, 3, 1, 1), 0.3 * torch.rand(80, 1, 1, 1)
+    images = torch.rand(80, 3, 64, 64) * scales + offsets  # like those of `two_kinds`
     measures = measure(images, view="spread", side_px=64)
     points = points_of(tree, bundle.extractor.embed(images).numpy(), measures.numpy())
     router = Router(

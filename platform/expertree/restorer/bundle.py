@@ -58,6 +58,7 @@ from expertree.routing import (
     save_router,
 )
 from expertree.routing.instructions import load_reader, read_instruction
+from expertree.routing.measures import NAMES as MEASURES
 from expertree.storage import Storage
 
 
@@ -343,6 +344,7 @@ def _check_fit(bundle: Bundle) -> None:
         num_leaves=tree.num_leaves,
         num_levels=tree.num_levels,
         num_costs=len(tree.nodes) if own.num_costs else 0,
+        num_measures=len(MEASURES) if own.num_measures else 0,
     )
     promises = {
         MANIFEST: (manifest.groups, manifest.embed_dim) == (tree.groups, tree.embed_dim),

@@ -1,13 +1,10 @@
-"""What routers read of a picture beside its embedding: twenty numbers by formulas.
+"""What routers read of a picture beside its embedding: seven measures of its colours and light.
 
-An extractor that is learnt from crops sees faint coding badly, and a router learns from some
-thousand pictures only. JPEG leaves a grid of 8 x 8 pixels in which most frequencies are zero (Fan
-and de Queiroz 2003; ZERO, Nikoukhah et al. 2021), haze lifts the dark channel (He et al. 2009),
-noise and blur change how much there is of each frequency. Formulas need no samples to know that.
+Haze lifts the dark channel (He et al. 2009), and night and fading change saturation, shadows and
+highlights. An extractor sees that too, but a router learns from some thousand pictures only, and a
+formula needs none. The grid that JPEG leaves is left out on purpose: in photographs that were once
+coded, its absence gives away that something was done to them (docs/LOG.md).
 """
-
-import functools
-import math
 
 import torch
 from jaxtyping import Float
@@ -16,33 +13,22 @@ from torch.nn import functional as F
 
 from expertree.embedding.views import SPREAD, at_least, centre_crop, windows
 
-VERSION = 1
+VERSION = 2
 """Version of the formulas. Raise it when the same picture would give other numbers."""
 
 NAMES = (
-    *(f"{what} {band}" for what in ("zeros", "grid") for band in ("low", "middle", "high")),
-    *(f"detail {diagonal}" for diagonal in range(1, 15, 2)),
-    *("saturation", "spread of saturation", "chroma"),
-    *("dark channel", "darkest", "shadows", "highlights"),
+    "saturation",
+    "spread of saturation",
+    "chroma",
+    "dark channel",
+    "darkest",
+    "shadows",
+    "highlights",
 )
 """Names of the measures, in order."""
 
-BLOCK_PX = 8
-"""Sides of JPEG's blocks."""
-
-NEAR_ZERO = 0.6
-"""Coefficients below it count as zero: three deviations of what rounding to 8 bits leaves."""
-
-_LEAST_PX = 2 * BLOCK_PX - 1
-_BANDS = ((1, 3), (4, 6), (7, 9))
-"""First and last diagonal (sum of both frequencies) of the bands low, middle and high."""
-
-_DIAGONALS = tuple((diagonal, diagonal) for diagonal in range(1, 15, 2))
 _DARK_PX, _DARK_STEP_PX = 15, 4
 _FAINT, _SHADOW, _HIGHLIGHT = 1e-3, 0.02, 0.98
-_FAINT_DETAIL = 0.05
-_LUMA = (0.299, 0.587, 0.114)
-_WINDOWS_AT_ONCE = 8
 
 
 def measure(
@@ -57,50 +43,19 @@ def measure(
         side_px: Side of the view, or of one window.
 
     Returns:
-        The means over an image's windows, float32 [b, 20].
+        The means over an image's windows, float32 [b, 7].
     """
     if view == "centre_crop":
         cut = centre_crop(images, side_px)[:, None]
     else:
         cut = windows(images, side_px, most=SPREAD)
-    chunks = torch.split(cut.flatten(0, 1).float(), _WINDOWS_AT_ONCE)
-    found = torch.cat([measure_windows(chunk) for chunk in chunks])
+    found = measure_windows(cut.flatten(0, 1).float())
     return found.view(*cut.shape[:2], len(NAMES)).mean(dim=1)
 
 
 def measure_windows(cut: Float[Tensor, "n 3 side side"]) -> Float[Tensor, "n measures"]:
     """Measure windows, each by itself."""
-    cut = at_least(cut, _LEAST_PX)
-    weights = torch.tensor(_LUMA, device=cut.device).view(1, 3, 1, 1)
-    light = (cut * weights).sum(dim=1, keepdim=True) * 255.0
-    sizes = F.conv2d(light, _basis().to(cut.device)).abs()
-    return torch.cat([_coding(sizes), _detail(sizes), _colour(cut)], dim=1)
-
-
-def _coding(sizes: Float[Tensor, "n 64 rows columns"]) -> Float[Tensor, "n 6"]:
-    """Return the share of zeros in each band on the grid that has most, and what others have less.
-
-    All 64 places of the grid are tried. A picture that was never coded has as many on each.
-    """
-    is_zero = (sizes < NEAR_ZERO).float()
-    shares = F.conv2d(is_zero, _means(_BANDS).to(sizes.device)[..., None, None])
-    rows, columns = (length // BLOCK_PX * BLOCK_PX for length in shares.shape[-2:])
-    blocks = (rows // BLOCK_PX, BLOCK_PX, columns // BLOCK_PX, BLOCK_PX)
-    shares = shares[..., :rows, :columns].reshape(*shares.shape[:2], *blocks)
-    by_place = shares.mean(dim=(2, 4)).flatten(2)
-    best = by_place.sum(dim=1).argmax(dim=1)
-    own = by_place.gather(2, best[:, None, None].expand(-1, len(_BANDS), 1))[..., 0]
-    others = (by_place.sum(dim=2) - own) / (BLOCK_PX**2 - 1)
-    return torch.cat([own, own - others], dim=1)
-
-
-def _detail(sizes: Float[Tensor, "n 64 rows columns"]) -> Float[Tensor, "n 7"]:
-    """Return the logarithm of the mean size of coefficients, by diagonal."""
-    means = F.linear(sizes.mean(dim=(2, 3)), _means(_DIAGONALS).to(sizes.device))
-    return (means + _FAINT_DETAIL).log()
-
-
-def _colour(cut: Float[Tensor, "n 3 side side"]) -> Float[Tensor, "n 7"]:
+    cut = at_least(cut, _DARK_PX)
     most, least = cut.amax(dim=1), cut.amin(dim=1)
     saturation = ((most - least) / (most + _FAINT)).flatten(1)
     dark = -F.max_pool2d(-least[:, None], _DARK_PX, _DARK_STEP_PX)
@@ -120,23 +75,3 @@ def _lowest(values: Float[Tensor, "n pixels"]) -> Float[Tensor, " n"]:
     """Return the mean of the lowest hundredth."""
     num_lowest = max(values.shape[1] // 100, 1)
     return values.topk(num_lowest, dim=1, largest=False).values.mean(dim=1)
-
-
-@functools.cache
-def _basis() -> Float[Tensor, "64 1 8 8"]:
-    """Return the patterns of the 8 x 8 cosine transform, orthonormal, the constant one first."""
-    places = torch.arange(BLOCK_PX, dtype=torch.float64)
-    waves = torch.cos((2 * places + 1) * places[:, None] * (math.pi / (2 * BLOCK_PX)))
-    waves *= math.sqrt(2 / BLOCK_PX)
-    waves[0] /= math.sqrt(2)
-    patterns = torch.einsum("ui,vj->uvij", waves, waves)
-    return patterns.reshape(BLOCK_PX**2, 1, BLOCK_PX, BLOCK_PX).float()
-
-
-@functools.cache
-def _means(bands: tuple[tuple[int, int], ...]) -> Float[Tensor, "bands 64"]:
-    """Return the weights that make the means over patterns with these diagonals."""
-    frequencies = torch.arange(BLOCK_PX)
-    diagonals = (frequencies[:, None] + frequencies[None, :]).flatten()
-    inside = torch.stack([(first <= diagonals) & (diagonals <= last) for first, last in bands])
-    return inside.float() / inside.sum(dim=1, keepdim=True)

@@ -53,7 +53,7 @@ class RouterConfig:
 
     measures: bool = True
     """Whether the heads of costs also read what formulas measure in a picture (`measures.py`):
-    coding, detail, colour. The paper's routers read the embedding alone; gates always do. With some
+    colours and light. The paper's routers read the embedding alone; gates always do. With some
     hundred pictures to learn from it does not pay (docs/LOG.md)."""
 
     batch_size: int = 64
