@@ -49,6 +49,14 @@ def watch(bundle_path: Path, tmp_path: Path, monkeypatch):
     return watched
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_process_of_its_own() -> Iterator[None]:
+    """Nothing handles SIGTERM yet; Ray's handler stays where a test before has started it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 @contextlib.contextmanager
 def meanwhile(work: Callable[[], None]) -> Iterator[None]:
     """Do something while the command runs, then end it; what goes wrong there is raised here."""
