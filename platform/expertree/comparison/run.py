@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Int
 
 from expertree.comparison.choosing import make_choices
@@ -41,13 +40,14 @@ from expertree.pipeline.bundles import make_bundle
 from expertree.pipeline.costs import budget_of
 from expertree.pipeline.experts import ExpertPlan, own_experts, train_experts
 from expertree.pipeline.patch_sets import score_tables
+from expertree.pipeline.routers import choose_stored
 from expertree.pipeline.runner import OnStatus
 from expertree.pipeline.score import INPUTS, MEASURES, Measured, Scored, ToldExpert
-from expertree.pipeline.score_columns import read_measures, read_scores
+from expertree.pipeline.score_columns import read_scores
 from expertree.pipeline.sources import Material
 from expertree.pipeline.stages import NotMadeError, Workbench, key_of
 from expertree.pipeline.tables import read_embeddings, read_labels
-from expertree.routing import decide, load_router, points_of
+from expertree.routing import load_router
 from expertree.routing.losses import choice_nodes
 from expertree.storage import Storage
 from expertree.training import LOG
@@ -301,13 +301,11 @@ def _nodes(
     scores: Mapping[tuple[str, str], Storage],
 ) -> Nodes:
     """Return the node that each patch of a set is sent to."""
-    tree, vectors = training.hierarchy.tree, read_embeddings(common.embeddings[name])[1]
+    tree, embeddings = training.hierarchy.tree, common.embeddings[name]
     if routed is None:
-        found: Nodes = choice_nodes(tree)[assign(tree, vectors), -1]
+        found: Nodes = choice_nodes(tree)[assign(tree, read_embeddings(embeddings)[1]), -1]
         return found
     router = load_router(routed.router)
-    measures = read_measures([scores[MEASURES, name]]) if router.shape.num_measures else None
-    with torch.inference_mode():
-        routes = decide(router(points_of(tree, vectors, measures)), tree)
+    routes = choose_stored(router, tree, embeddings, scores[MEASURES, name])
     sent = [AS_IS if route.expert is None else route.node for route in routes]
     return np.array(sent, dtype=np.int64)

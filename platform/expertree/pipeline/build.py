@@ -127,10 +127,9 @@ def build(config: BuildConfig, material: Material, bench: Workbench, on_status: 
     given = _given_to_routers(tables, embeddings, past)
     kinds = material.kinds(config.degradation.tasks)
     classical = choose_classical(bench, kinds, tables["route"])
-    experts, wanted = _wanted_scores(plans, given, _validation_sets(config, tables), classical)
-    if config.router.reads_measures:
-        experts[MEASURES] = Measured.like(extractor)
-        wanted += [(MEASURES, name) for name in (*given.tables, *_validation_sets(config, tables))]
+    measured = Measured.like(extractor) if config.router.reads_measures else None
+    validation = _validation_sets(config, tables)
+    experts, wanted = _wanted_scores(plans, given, validation, classical, measured)
     scores = score_tables(bench, {**tables, **given.tables}, experts, wanted)
     serving = serving_plans(
         hierarchy.tree,
@@ -247,6 +246,7 @@ def _wanted_scores(
     given: _Given,
     validation: Sequence[str],
     classical: Mapping[str, str],
+    measured: Measured | None,
 ) -> tuple[dict[str, Scored], list[tuple[str, str]]]:
     """Return what to score and on which patch sets; comparisons skip the routers' sets."""
     experts: dict[str, Scored] = {INPUTS: None, CLASSICAL: classical}
@@ -256,6 +256,9 @@ def _wanted_scores(
         experts[plan.key] = plan.result
         names = validation if plan.node is None else (*given.tables, *validation)
         wanted += [(plan.key, name) for name in names]
+    if measured is not None:
+        experts[MEASURES] = measured
+        wanted += [(MEASURES, name) for name in (*given.tables, *validation)]
     return experts, wanted
 
 

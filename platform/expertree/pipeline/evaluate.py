@@ -38,15 +38,15 @@ from expertree.pipeline.experts import ExpertPlan, own_experts
 from expertree.pipeline.grow import growth_record
 from expertree.pipeline.networks import label_of
 from expertree.pipeline.provenance import source_commit
-from expertree.pipeline.routers import leaves_of_training
+from expertree.pipeline.routers import choose_stored, leaves_of_training
 from expertree.pipeline.runner import OnDone
 from expertree.pipeline.score import CLASSICAL, INPUTS, MEASURES
-from expertree.pipeline.score_columns import read_measures, read_scores
+from expertree.pipeline.score_columns import read_scores
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import StageTime, Workbench, key_of
 from expertree.pipeline.tables import read_embeddings, read_labels, read_names
 from expertree.pipeline.tree import read_rows
-from expertree.routing import Route, Router, decide, points_of
+from expertree.routing import Route, Router
 from expertree.storage import Storage
 
 CHOOSING = ("finest_level", "routed")
@@ -205,13 +205,8 @@ def _evaluated(built: Built, router: Router, split: str) -> Evaluated:
 
 
 def _routes(built: Built, router: Router, split: str) -> list[Route]:
-    tree, (_, vectors) = built.hierarchy.tree, read_embeddings(built.embeddings[split])
-    measures = None
-    if router.shape.num_measures:
-        measures = read_measures([built.scores[MEASURES, split]])
-    with torch.inference_mode():
-        output = router(points_of(tree, vectors, measures))
-    return decide(output, tree)
+    measures = built.scores.get((MEASURES, split))
+    return choose_stored(router, built.hierarchy.tree, built.embeddings[split], measures)
 
 
 def _tree_record(built: Built, validation: Evaluated) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 
 from expertree.config import to_dict
@@ -18,9 +19,13 @@ from expertree.pipeline.stages import Workbench, key_of
 from expertree.pipeline.tables import read_embeddings, read_names
 from expertree.pipeline.tree import Hierarchy, assign_here
 from expertree.routing import (
+    Route,
+    Router,
     RouterConfig,
+    decide,
     make_guide,
     node_table,
+    points_of,
     save_guide,
     save_router,
     train_router,
@@ -132,6 +137,17 @@ def train_router_on(
         result.write_json("curve.json", [dataclasses.asdict(epoch) for epoch in trained.curve])
 
     return bench.run("router", spec, make)
+
+
+def choose_stored(
+    router: Router, tree: Tree, embeddings: Storage, measures: Storage | None
+) -> list[Route]:
+    """Return the routes of a patch set by what is stored of it; measures only if they are read."""
+    vectors, found = read_embeddings(embeddings)[1], None
+    if router.shape.num_measures and measures is not None:
+        found = read_measures([measures])
+    with torch.inference_mode():
+        return decide(router(points_of(tree, vectors, found)), tree)
 
 
 def _record(router: RouterConfig) -> dict[str, Any]:

@@ -124,14 +124,7 @@ def train_router(
         TrainingError: If the loss is not finite any more.
     """
     chosen_levels = range(tree.num_levels) if levels is None else levels
-    if not config.reads_measures:
-        measures = None
-    elif measures is None:
-        raise ConfigError(
-            "the pictures that routers are trained on were not measured; build again, which makes "
-            "only that, or set measures=false"
-        )
-    points = points_of(tree, embeddings, measures)
+    points = _points(config, tree, embeddings, measures)
     leaves = assign(tree, embeddings)
     table = _make_table(config, tree, points, leaves, psnr, inputs, levels=chosen_levels)
     centroids = torch.from_numpy(tree.leaf_centroids.copy())
@@ -155,6 +148,23 @@ def train_router(
             curve=_mean_curve(choosing),
             held_out_regret_db=float(np.mean(kept)),
         )
+
+
+def _points(
+    config: RouterConfig,
+    tree: Tree,
+    embeddings: Float[np.ndarray, "samples dim"],
+    measures: Float[np.ndarray, "samples measures"] | None,
+) -> Float[Tensor, "samples read"]:
+    """Return what routers trained so read of the samples."""
+    if not config.reads_measures:
+        return points_of(tree, embeddings)
+    if measures is None:
+        raise ConfigError(
+            "the pictures that routers are trained on were not measured; build again, which makes "
+            "only that, or set measures=false"
+        )
+    return points_of(tree, embeddings, measures)
 
 
 def _untrained(

@@ -4,19 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from expertree.evaluation import average
 from expertree.hierarchy import ROOT, Tree
-from expertree.pipeline.routers import train_router_on
+from expertree.pipeline.routers import choose_stored, train_router_on
 from expertree.pipeline.runner import OnDone, Runner
-from expertree.pipeline.score_columns import read_measures, read_scores
+from expertree.pipeline.score_columns import read_scores
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of
-from expertree.pipeline.tables import read_embeddings, read_labels
+from expertree.pipeline.tables import read_labels
 from expertree.pipeline.tree import cut_tree
-from expertree.routing import decide, load_router, node_table, points_of, routed_scores
+from expertree.routing import load_router, node_table, routed_scores
 from expertree.routing.losses import choice_nodes
 from expertree.scheduling.budget import device_hours
 from expertree.search.planning import (
@@ -134,12 +133,9 @@ def _reached(
         path; what is left as it is counts with its input. `sent`: the share of each degradation's
         patches that goes to each level.
     """
-    vectors = read_embeddings(setup.embeddings[name])[1]
     tasks = read_labels(setup.tables[name])
     router = load_router(router_result)
-    measures = read_measures([setup.measures[name]]) if router.shape.num_measures else None
-    with torch.inference_mode():
-        routes = decide(router(points_of(tree, vectors, measures)), tree)
+    routes = choose_stored(router, tree, setup.embeddings[name], setup.measures[name])
     by_expert = {node: read_scores(column).psnr_rgb for node, column in columns.items()}
     psnr = node_table(by_expert, tree, absent=np.min)
     paths = choice_nodes(tree)[[route.leaf for route in routes]]
