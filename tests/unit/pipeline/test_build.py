@@ -12,6 +12,7 @@ from expertree.errors import ConfigError
 from expertree.images.io import encode_png
 from expertree.pipeline.build import _given_to_routers, _validation_sets, _wanted_scores, prepare
 from expertree.pipeline.patch_sets import table_specs
+from expertree.pipeline.score import Measured
 from expertree.pipeline.settings import BuildConfig
 from expertree.storage import Storage
 
@@ -97,11 +98,17 @@ def test_routers_of_a_grown_tree_are_trained_on_what_came_before_too(tmp_path: P
     alone, grown = (_given_to_routers(sets, sets, one) for one in (None, past))
     assert list(alone.tables) == ["route"]
     assert list(grown.embeddings.values()) == [sets["route"], old[0][1], old[1][1]]
-    experts, wanted = _wanted_scores(plans, grown, validation, {})
-    assert set(experts) == {"input", "classical", "key-0", "key-1", "key-None"}
+    unmeasured, _ = _wanted_scores(plans, grown, validation, {}, None)
+    assert set(unmeasured) == {"input", "classical", "key-0", "key-1", "key-None"}
+    experts, wanted = _wanted_scores(
+        plans, grown, validation, {}, Measured(view="resize", side_px=32)
+    )
+    assert set(experts) == {*unmeasured, "measures"}
     of_one = {name for key, name in wanted if key == "key-1"}
     seen_by_all = {"val_in", "val_out", "shift-1.0000"}
     assert of_one == seen_by_all | {"route", "route, earlier 0", "route, earlier 1"}
     assert {name for key, name in wanted if key == "key-None"} == seen_by_all
+    of_measures = {name for key, name in wanted if key == "measures"}
+    assert of_measures == seen_by_all | {"route", "route, earlier 0", "route, earlier 1"}
     again = SimpleNamespace(all_sets=lambda name: [(sets[name], sets[name])])
     assert list(_given_to_routers(sets, sets, again).tables) == ["route"]
