@@ -14,7 +14,7 @@ import numpy as np
 import ray
 
 from expertree.orchestration.cluster import num_data_workers
-from expertree.pipeline.runner import Files, OnDone
+from expertree.pipeline.runner import Files, OnDone, size_of
 from expertree.storage import Storage, Written
 
 
@@ -34,6 +34,7 @@ def for_each(
     actors all the same, as a process keeps its share of a GPU's memory as long as it lives.
     """
     size = min(num_data_workers(), len(items))
+    total, done_size = sum(map(size_of, items)), 0
     dataset = ray.data.from_items(
         [{"item": item} for item in items], override_num_blocks=min(len(items), 1000)
     )
@@ -55,11 +56,12 @@ def for_each(
             num_cpus=1,
         )
     written: Files = {}
-    for count, row in enumerate(done.iter_rows(), start=1):
-        uri, files = json.loads(row["written"])
+    for row in done.iter_rows():
+        uri, files, own_size = json.loads(row["written"])
         if files:
             written.setdefault(Storage(uri), {}).update(files)
-        on_done(count, len(items))
+        done_size += own_size
+        on_done(done_size, total)
     return written
 
 
@@ -109,7 +111,8 @@ def built(work: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - w
 
 def _told(item: Mapping[str, Any], written: Written | None) -> dict[str, Any]:
     """Return what a unit wrote, as text: rows of a data set have columns, and files any names."""
-    return {"written": json.dumps([item["directory"].uri if written else "", written])}
+    uri = item["directory"].uri if written else ""
+    return {"written": json.dumps([uri, written, size_of(item)])}
 
 
 class _Unit:

@@ -31,7 +31,7 @@ T = TypeVar("T")
 V_co = TypeVar("V_co", covariant=True)
 
 OnDone: TypeAlias = Callable[[int, int], None]
-"""A callback that takes units done and units in all."""
+"""A callback that takes what is done and what there is in all, in the same units."""
 
 OnStatus: TypeAlias = Callable[[TrainingStatus], None]
 """A callback that takes the state of all trainings."""
@@ -46,6 +46,12 @@ _LANE = "here"
 _PICTURE_S = 0.5
 _REST_S = 0.25
 _MOST_NAMED = 5
+
+
+def size_of(item: Mapping[str, Any]) -> int:
+    """Return how much work an item is, beside the others of its stage."""
+    size: int = item.get("size", 1)
+    return size
 
 
 class Shared(Protocol[V_co]):
@@ -85,8 +91,9 @@ class Runner(Protocol):
 
         Args:
             work: A function of an item, or a class that is built once a worker and then called.
-            items: What to work on.
-            on_done: Called with units done and units in all.
+            items: What to work on. Where items differ much in cost, `size` of each says how much,
+                in any whole units; 1 where it is missing.
+            on_done: Called with the sizes of what is done, and of all.
             on_gpu: Whether each worker of a class holds a GPU.
             arguments: Arguments that the class is built with; hashable.
 
@@ -172,11 +179,13 @@ class LocalRunner:
         written: Files = {}
         with _own_threads():
             run = work(*arguments) if isinstance(work, type) else work
-            for count, item in enumerate(items, start=1):
+            total, done = sum(map(size_of, items)), 0
+            for item in items:
                 files = run(item)
                 if files:
                     written.setdefault(item["directory"], {}).update(files)
-                on_done(count, len(items))
+                done += size_of(item)
+                on_done(done, total)
         return written
 
     def stream(self, work: Callable[[int], Columns], num_units: int) -> Iterator[Columns]:

@@ -42,6 +42,9 @@ SCORE_BATCH = 4
 
 MEASURE_BATCH = 16
 
+_NETWORK_TIMES = 16
+"""About how much longer a network takes for a pixel than a formula does."""
+
 INPUTS = "input"
 """The key of the degraded inputs themselves, in place of an expert's."""
 
@@ -104,10 +107,19 @@ class Column:
     directory: Storage
     spec: Mapping[str, Any]
 
+    @property
+    def size(self) -> int:
+        """Pixels that a network restores, or as many as take the time of what is not one."""
+        patch_set = self.table.done()["spec"]["patch_set"]
+        side_px = patch_set.get("scored_px") or patch_set["patch_px"]
+        num_px: int = patch_set["num_patches"] * side_px**2
+        is_network = isinstance(self.expert, Storage | ToldExpert)
+        return num_px if is_network else num_px // _NETWORK_TIMES
+
 
 def score(runner: Runner, columns: Sequence[Column], on_done: OnDone) -> None:
     """Score networks on patch sets, several at a time; each column is committed by itself."""
-    items = [{"column": column} for column in columns]
+    items = [{"column": column, "size": column.size} for column in columns]
     use_gpu = runner.cluster.use_gpu
     runner.for_each(_Scorer, items, on_done, on_gpu=use_gpu, arguments=(use_gpu,))
 

@@ -41,7 +41,7 @@ def _none_built() -> Iterator[None]:
 
 
 def written(row: dict[str, Any]) -> list[str]:
-    _, files = json.loads(row["written"])
+    _, files, _ = json.loads(row["written"])
     return list(files)
 
 
@@ -68,7 +68,7 @@ def test_an_actor_on_a_gpu_does_the_same(tmp_path: Path) -> None:
 
 def test_functions_take_the_item_alone() -> None:
     row = {"item": {"number": 1}}
-    assert json.loads(_run_unit(row, work=lambda _: None, arguments=())["written"]) == ["", None]
+    assert json.loads(_run_unit(row, work=lambda _: None, arguments=())["written"]) == ["", None, 1]
 
 
 def test_tasks_that_write_images_load_no_torch() -> None:

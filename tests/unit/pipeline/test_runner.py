@@ -65,10 +65,13 @@ def test_units_run_in_order_and_say_what_they_wrote(tmp_path: Path) -> None:
         def __call__(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
             return {str(self.sign * item["number"]): {"sha256": "a", "num_bytes": 1}}
 
-    items = [{"number": number, "directory": directory} for number in (1, 2)]
+    items = [
+        {"number": 1, "directory": directory},
+        {"number": 2, "directory": directory, "size": 9},
+    ]
     files = LocalRunner().for_each(Unit, items, lambda *at: told.append(at), arguments=(-1,))
     assert list(files[directory]) == ["-1", "-2"]
-    assert told == [(1, 2), (2, 2)]
+    assert told == [(1, 10), (10, 10)]
 
 
 def test_what_is_shared_is_the_value_itself() -> None:
