@@ -32,7 +32,14 @@ class MapCuts:
         self._load = functools.lru_cache(maxsize=_CACHED_MAPS)(load_map)
 
     def draw(
-        self, rng: np.random.Generator, recipe: Recipe, *, top_px: int, left_px: int, side_px: int
+        self,
+        rng: np.random.Generator,
+        recipe: Recipe,
+        *,
+        top_px: int,
+        left_px: int,
+        side_px: int,
+        cut_px: int | None = None,
     ) -> tuple[dict[str, MapCut], Maps]:
         """Choose the maps that a recipe's tasks take, and the part of each.
 
@@ -44,11 +51,13 @@ class MapCuts:
             top_px: First row of the patch in its photograph.
             left_px: First column of the patch.
             side_px: Side of the patch.
+            cut_px: Side of what the patch was made of in its photograph; None for the patch's.
 
         Returns:
             The parts by the names of `Maps`, for the recipe, and the maps themselves.
         """
-        patch = {"top_px": top_px, "left_px": left_px, "height_px": side_px, "width_px": side_px}
+        own_px = side_px if cut_px is None else cut_px
+        patch = {"top_px": top_px, "left_px": left_px, "height_px": own_px, "width_px": own_px}
         cuts: dict[str, MapCut] = {}
         fields: dict[str, Field] = {}
         for task in recipe.tasks:

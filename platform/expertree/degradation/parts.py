@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+import cv2
 import numpy as np
 import pyarrow as pa
 
@@ -52,8 +53,11 @@ few masks, however many there are."""
 _MIXED, _CLEAN = 0, 1
 """Codes of mixed and clean rows in `PartPlan.kinds`, added to the number of tasks."""
 
-_LOOKS = 1
-"""Part of a seed that keeps the generator of a row's look apart from all others."""
+_LOOKS, _SIZE = 1, 2
+"""Parts of a seed that keep the generators of a row's look and of its size apart from others."""
+
+SMALLER = (0.5, 0.95)
+"""Range of the factor by which photographs are made smaller."""
 
 _MIN_CONTRAST = 4.0
 _MAX_CROPS = 8
@@ -93,6 +97,7 @@ class PartPlan:
         maps: Real maps that its rows may use.
         looks: Colours and JPEG coding that are no degradation.
         ranges: Ranges of parameters that differ from the paper's.
+        smaller_share: Share of the rows whose photograph is made smaller before all else.
     """
 
     photo: Photo
@@ -107,6 +112,7 @@ class PartPlan:
     maps: MapFiles = NO_MAPS
     looks: LooksConfig = NATURAL
     ranges: RangesConfig = PAPER_RANGES
+    smaller_share: float = 0.0
 
     @property
     def num_rows(self) -> int:
@@ -183,6 +189,7 @@ def plan_patches(
                 ),
                 looks=patch_set.looks,
                 ranges=patch_set.ranges,
+                smaller_share=patch_set.smaller_share,
             )
             for first in range(0, len(kinds), ROWS_PER_PART)
         )
@@ -219,12 +226,16 @@ def make_part(part: PartPlan, image_u8: ImageU8) -> pa.Table:
 def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8, maps: MapCuts) -> dict[str, object]:
     rng = np.random.default_rng(row.seed)
     side_px = part.patch_px
-    top_px, left_px = draw_place(image_u8, side_px, rng)
-    clean = np.ascontiguousarray(image_u8[top_px : top_px + side_px, left_px : left_px + side_px])
+    cut_px = _draw_cut(row, part, min(image_u8.shape[:2]))
+    top_px, left_px = draw_place(image_u8, cut_px, rng)
+    clean = np.ascontiguousarray(image_u8[top_px : top_px + cut_px, left_px : left_px + cut_px])
+    if cut_px > side_px:
+        clean = cv2.resize(clean, (side_px, side_px), interpolation=cv2.INTER_AREA)
     recipe = draw_recipe(
         rng, tasks=row.tasks, kind=row.kind, severity=part.severity, ranges=part.ranges
     )
-    cuts, given = maps.draw(rng, recipe, top_px=top_px, left_px=left_px, side_px=side_px)
+    place = {"top_px": top_px, "left_px": left_px, "side_px": side_px, "cut_px": cut_px}
+    cuts, given = maps.draw(rng, recipe, **place)
     recipe = dataclasses.replace(recipe, maps=cuts)
     if part.looks != NATURAL:
         # A generator of its own: what is wrong with a picture does not depend on its look.
@@ -244,6 +255,16 @@ def _make_row(row: RowPlan, part: PartPlan, image_u8: ImageU8, maps: MapCuts) ->
         "lq": encode_png(degrade(clean, recipe, given)),
         "gt": encode_png(clean),
     }
+
+
+def _draw_cut(row: RowPlan, part: PartPlan, most_px: int) -> int:
+    """Return the side of the square of the photograph that a row's patch is made of."""
+    if part.smaller_share == 0.0:
+        return part.patch_px
+    rng = np.random.default_rng([row.seed, _SIZE])
+    if rng.random() >= part.smaller_share:
+        return part.patch_px
+    return min(round(part.patch_px / rng.uniform(*SMALLER)), most_px)
 
 
 def draw_place(image_u8: ImageU8, patch_px: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -26,7 +26,9 @@ HALF_GREY = dataclasses.replace(NATURAL, grey_share=0.5)
 SHIFT_MIXED_FRACTION = 0.5
 """Share of the patches at a point of shift that has several degradations."""
 
-_LEAST_PATCHES = {
+_LEAST = {
+    "patch_px": 16,
+    "route_scored_px": 16,
     "num_train": 1,
     "num_extractor": 1,
     "num_route": 1,
@@ -55,6 +57,7 @@ class PatchSet:
         scored_px: Side of the middle that experts are scored on; None for the whole patch.
         ranges: Ranges of parameters that differ from the paper's.
         takes_pairs: Whether pairs give rows too, where a build has some.
+        smaller_share: Share of the rows of photographs that are made smaller before all else.
     """
 
     name: str
@@ -70,6 +73,7 @@ class PatchSet:
     scored_px: int | None = None
     ranges: RangesConfig = PAPER_RANGES
     takes_pairs: bool = False
+    smaller_share: float = 0.0
 
     @property
     def parts(self) -> tuple[Split, ...]:
@@ -90,6 +94,10 @@ class DegradationConfig:
             for a degradation (docs/LOG.md).
         route_scored_px: Side of the middle of these patches that experts are scored on, at most;
             a quarter of the pixels tells as well which expert is best (docs/LOG.md).
+        route_smaller_share: Share of these patches whose photograph is made smaller, by a factor
+            from 0.5 to 0.95, before all else. That takes away what its camera left, the grid of
+            JPEG's blocks above all, which routers otherwise take for the sign that nothing was
+            done to a picture (docs/LOG.md).
         num_val_in: Validation patches with parameters in distribution.
         num_val_out: Validation patches with parameters out of distribution.
         num_val_clean: Clean validation patches, half of them grey: routers should leave them as
@@ -118,6 +126,7 @@ class DegradationConfig:
     num_extractor: int = 2800
     num_route: int = 1400
     route_scored_px: int = 64
+    route_smaller_share: float = 0.6
     num_val_in: int = 420
     num_val_out: int = 420
     num_val_clean: int = 60
@@ -137,11 +146,7 @@ class DegradationConfig:
         Raises:
             ConfigError: If a value cannot work; names it.
         """
-        if self.patch_px < 16:
-            raise ConfigError(f"patch_px must be at least 16, got {self.patch_px}")
-        if self.route_scored_px < 16:
-            raise ConfigError(f"route_scored_px must be at least 16, got {self.route_scored_px}")
-        for name, least in _LEAST_PATCHES.items():
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         clean, mixed = self.chooser_clean_fraction, self.chooser_mixed_fraction
@@ -154,6 +159,9 @@ class DegradationConfig:
             self._check_tasks(name)
         for name in ("mixed_fraction", "chooser_mixed_fraction"):
             self._check_mixed(name, getattr(self, name))
+        share = self.route_smaller_share
+        if not 0.0 <= share <= 1.0:
+            raise ConfigError(f"route_smaller_share must lie in [0, 1], got {share}")
 
     def _check_tasks(self, name: str) -> None:
         try:
@@ -186,6 +194,7 @@ class DegradationConfig:
         route = dataclasses.replace(
             self._with_pairs("route", "route", self.num_route, choosers),
             also=("train",),
+            smaller_share=self.route_smaller_share,
             scored_px=self.route_scored_px if self.route_scored_px < self.patch_px else None,
         )
         sets = [

@@ -149,6 +149,8 @@ def _record(patch_set: PatchSet) -> dict[str, Any]:
         del record["also"]
     if patch_set.scored_px is None:
         del record["scored_px"]
+    if patch_set.smaller_share == 0.0:
+        del record["smaller_share"]
     if patch_set.ranges == PAPER_RANGES:
         del record["ranges"]
     if patch_set.looks == NATURAL:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from expertree.config import load, to_dict
 from expertree.errors import ArtefactError, ConfigError
 from expertree.hierarchy import Tree
+from expertree.routing.measures import VERSION as MEASURES
 from expertree.storage import Storage
 
 VERSION = 5
@@ -317,6 +318,7 @@ class _Header:
     as_is_margin_db: float = 0.0
     caution: float = 0.0
     doubt: Doubt = "cost"
+    measures: int | None = None
 
 
 def save_router(router: Router, directory: Storage) -> None:
@@ -329,6 +331,7 @@ def save_router(router: Router, directory: Storage) -> None:
         as_is_margin_db=router.as_is_margin_db,
         caution=router.caution,
         doubt=router.doubt,
+        measures=MEASURES if router.shape.num_measures else None,
     )
     directory.write_json(_HEADER, to_dict(header))
 
@@ -341,6 +344,11 @@ def load_router(directory: Storage) -> Router:
             shapes that its header promises.
     """
     header = _read_header(directory)
+    if header.shape.num_measures and header.measures != MEASURES:
+        raise ArtefactError(
+            f"{directory.path(_HEADER)} reads what formulas of version {header.measures} measure "
+            f"in a picture, this program has version {MEASURES}; train the routers again"
+        )
     try:
         router = Router(
             header.shape,

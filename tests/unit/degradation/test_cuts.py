@@ -34,6 +34,7 @@ TABLE = DegradationConfig(
     num_train=48,
     num_extractor=12,
     num_route=12,
+    route_smaller_share=0.0,
     num_val_in=12,
     num_val_out=24,
     num_val_clean=0,
@@ -126,6 +127,26 @@ def test_maps_of_a_photograph_are_cut_where_the_patch_is(folder):
             assert Path(cut.file).stem == Path(row["photo"]).stem
             place = np.s_[cut.top_px : cut.top_px + SIDE_PX, cut.left_px : cut.left_px + SIDE_PX]
             np.testing.assert_array_equal(photo[place], decode_u8(row["gt"]))
+
+
+def test_maps_become_smaller_with_their_photograph(folder):
+    config, table = all_maps(folder), dataclasses.replace(TABLE, route_smaller_share=1.0)
+    sides = set()
+    for row in rows_of(plan(folder, config, table)):
+        recipe = Recipe.from_json(row["recipe"])
+        clean = decode_u8(row["gt"])
+        maps = maps_of(recipe, config, height_px=SIDE_PX, width_px=SIDE_PX)
+        np.testing.assert_array_equal(degrade(clean, recipe, maps), decode_u8(row["lq"]))
+        for name in {"depth", "illumination"} & set(recipe.maps):
+            cut = recipe.maps[name]
+            photo = decode_u8((folder / "photos" / row["photo"]).read_bytes())
+            rows = slice(cut.top_px, cut.top_px + cut.height_px)
+            own = photo[rows, cut.left_px : cut.left_px + cut.width_px]
+            made = cv2.resize(own, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
+            np.testing.assert_array_equal(made, clean)
+            sides |= {cut.height_px} if row["split"] == "route" else set()
+    assert min(sides) > SIDE_PX
+    assert max(sides) == 50  # the height of the photographs
 
 
 def test_masks_are_cut_as_large_as_their_scale_and_file_allow(folder):

@@ -24,6 +24,7 @@ SMALL = DegradationConfig(
     num_train=56,
     num_extractor=7,
     num_route=21,
+    route_smaller_share=0.0,
     num_val_in=14,
     num_val_out=14,
     num_val_clean=0,
@@ -255,6 +256,7 @@ def test_points_of_shift_run_from_the_mildest_to_the_severest():
             {"chooser_mixed_fraction": -1.0},
             r"chooser_mixed_fraction must lie in \[0, 1\], got -1.0",
         ),
+        ({"route_smaller_share": 1.1}, r"route_smaller_share must lie in \[0, 1\], got 1.1"),
         ({"tasks": ("noise", "fog")}, "unknown degradation 'fog'; known are low_light"),
         ({"tasks": ("noise", "noise")}, "once each"),
         ({"tasks": ()}, "at least one"),
@@ -279,6 +281,26 @@ def test_choosers_see_clean_pictures_and_experts_do_not():
         if not row["tasks"]:
             assert row["lq"] == row["gt"]
             assert row["caption"] == "no degradation"
+
+
+def test_routers_see_a_share_of_photographs_made_smaller_and_nobody_else_does():
+    config = dataclasses.replace(SMALL, num_route=200, route_smaller_share=0.5)
+    usual, changed = rows_of(plan()), rows_of(plan(config))
+    of_others = [row for row in changed if row["split"] != "route"]
+    assert of_others == [row for row in usual if row["split"] != "route"]
+    whole = {photo.name: pixels(photo) for photo in photographs()[0]}
+    num_cut = sum(
+        is_cut_from(whole[row["photo"]], decode_u8(row["gt"]))
+        for row in changed
+        if row["split"] == "route"
+    )
+    assert 80 <= num_cut <= 120
+
+
+def is_cut_from(whole, patch):
+    side = len(patch)
+    places = np.lib.stride_tricks.sliding_window_view(whole, (side, side), axis=(0, 1))
+    return bool((places == np.moveaxis(patch, 2, 0)).all(axis=(2, 3, 4)).any())
 
 
 def test_half_of_the_clean_validation_pictures_are_grey():

@@ -1,4 +1,4 @@
-"""What formulas measure in a picture: its colours and light."""
+"""What formulas measure in a picture: coding, colours and light."""
 
 import io
 
@@ -11,7 +11,7 @@ from PIL import Image
 from expertree.degradation.photographs import list_photographs, load_photo
 from expertree.embedding.views import visible_part
 from expertree.images.io import to_float
-from expertree.routing.measures import NAMES, measure
+from expertree.routing.measures import NAMES, NEAR_ZERO, measure, measure_windows
 
 SIDE_PX = 128
 
@@ -37,6 +37,43 @@ def photo() -> np.ndarray:
     image = cv2.resize(load_photo(photos[0]), (400, 300), interpolation=cv2.INTER_AREA)
     noise = np.random.default_rng(0).normal(0.0, 1.0, image.shape)
     return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (3, 5), (7, 1)])
+def test_the_grid_of_a_coded_picture_is_found_wherever_it_was_cut(
+    photo: np.ndarray, top: int, left: int
+) -> None:
+    whole = measured(photo)
+    for quality, band, least in ((90, "high", 0.02), (60, "middle", 0.1), (30, "low", 0.1)):
+        cut = coded(photo, quality)[top : top + SIDE_PX, left : left + SIDE_PX]
+        own = photo[top : top + SIDE_PX, left : left + SIDE_PX]
+        name = f"grid {band}"
+        assert column(measured(cut), name) > column(measured(own), name) + least, quality
+    assert column(whole, "grid low") < 0.02
+
+
+def test_coarser_coding_leaves_more_zeros(photo: np.ndarray) -> None:
+    found = [column(measured(coded(photo, q)), "zeros middle") for q in (95, 75, 50, 20)]
+    assert found == sorted(found)
+    assert found[-1] > found[0] + 0.2
+
+
+def test_zeros_are_those_of_the_cosine_transform() -> None:
+    noise = np.random.default_rng(0).normal(0.5, 1.5 / 255.0, (15, 15)).astype(np.float32)
+    shares = []
+    for top in range(8):
+        for left in range(8):
+            found = np.abs(cv2.dct(255.0 * noise[top : top + 8, left : left + 8]))
+            diagonals = np.add.outer(np.arange(8), np.arange(8))
+            bands = [(1, 3), (4, 6), (7, 9)]
+            inside = [(first <= diagonals) & (diagonals <= last) for first, last in bands]
+            shares.append([(found[band] < NEAR_ZERO).mean() for band in inside])
+    table = np.array(shares)
+    own = table[table.sum(axis=1).argmax()]
+    others = (table.sum(axis=0) - own) / 63
+    cut = torch.from_numpy(noise).expand(1, 3, 15, 15)
+    found = measure_windows(cut)[0, :6].numpy()
+    assert found == pytest.approx([*own, *(own - others)], abs=1e-5)
 
 
 def test_haze_lifts_the_dark_channel_and_takes_colour(photo: np.ndarray) -> None:

@@ -202,6 +202,16 @@ def test_measures_decide_costs_alone_and_are_brought_to_one_scale(tmp_path: Path
     assert torch.allclose(scaled[:, 16:], torch.tensor([[1.0, -2.0]]), atol=1e-5)
 
 
+def test_a_router_of_other_measures_is_refused(tmp_path: Path) -> None:
+    shape = RouterShape(embed_dim=16, num_leaves=3, num_levels=2, num_costs=4, num_measures=2)
+    storage = Storage.open(tmp_path / "router")
+    save_router(Router(shape), storage)
+    header = storage.read_json("router.json") | {"measures": 2}
+    storage.write_json("router.json", header)
+    with pytest.raises(ArtefactError, match=r"formulas of version 2 measure.*train the routers"):
+        load_router(storage)
+
+
 def test_gates_read_no_measures() -> None:
     with pytest.raises(ValueError, match="num_measures=2 are for heads of costs"):
         Router(RouterShape(embed_dim=16, num_leaves=3, num_levels=2, num_measures=2))
