@@ -53,8 +53,8 @@ class RouterConfig:
 
     measures: bool = True
     """Whether the heads of costs also read what formulas measure in a picture (`measures.py`):
-    colours and light. The paper's routers read the embedding alone; gates always do. With some
-    hundred pictures to learn from it does not pay (docs/LOG.md)."""
+    JPEG's grid, colours and light. The paper's routers read the embedding alone; gates always
+    do. With some hundred pictures to learn from it does not pay (docs/LOG.md)."""
 
     batch_size: int = 64
     """Samples in each step."""
