@@ -46,6 +46,7 @@ _EMPTY = frozenset(_EMPTY_WORDS.split())
 would find "remove the person" as near to "remove the rain" as "take the rain off"."""
 
 _WORDS = re.compile(r"[a-z0-9]+")
+_JOINTS = re.compile(r"[\s_-]+")
 _CLAUSES = re.compile(r"[,.;!?]|\band\b|\bbut\b|\bthen\b|\balso\b", re.IGNORECASE)
 
 
@@ -96,7 +97,8 @@ def read_instruction(
     """Read an instruction: a model's names with commas between, free text, or both.
 
     Args:
-        text: The instruction.
+        text: The instruction; capitals do not matter, nor whether hyphens, spaces or underscores
+            join words.
         names: The model's names.
         read_text: Reader of free text; without one there must be names only.
 
@@ -107,8 +109,9 @@ def read_instruction(
         OptionError: If free text cannot be read, or names nothing.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    free = [part for part in parts if part.lower() not in names]
-    meant = dict.fromkeys(part.lower() for part in parts if part.lower() in names)
+    by_spelling = {_spelling(name): name for name in names}
+    free = [part for part in parts if _spelling(part) not in by_spelling]
+    meant = dict.fromkeys(by_spelling[_spelling(part)] for part in parts if part not in free)
     if not free:
         return tuple(meant), ""
     if read_text is None:
@@ -116,6 +119,10 @@ def read_instruction(
             f"unknown degradation {free[0][:80]!r}; this model knows {', '.join(names)}"
         )
     return tuple(meant | dict.fromkeys(read_text(", ".join(free), names))), text.strip()
+
+
+def _spelling(name: str) -> str:
+    return _JOINTS.sub("_", name.lower())
 
 
 def _phrases(name: str) -> tuple[str, ...]:

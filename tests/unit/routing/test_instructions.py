@@ -104,3 +104,10 @@ def test_without_the_extra_a_text_model_is_refused_with_what_to_install(
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ConfigError, match=r"expertree\[text\]"):
         load_reader("some/model")
+
+
+@pytest.mark.parametrize("text", ["low_light", "Low-Light", "low light", "low  light"])
+def test_names_are_known_however_their_words_are_joined(text: str) -> None:
+    names = ("low_light", "heavy low-light")
+    assert read_instruction(text, names, None) == (("low_light",), "")
+    assert read_instruction(f"heavy {text}", names, None) == (("heavy low-light",), "")
