@@ -72,7 +72,7 @@ def encode(
         is_lossless: Whether a WebP without a given quality keeps every pixel.
 
     Raises:
-        ValueError: If the kind of file cannot hold this much metadata.
+        ValueError: If the kind of file cannot hold this much metadata, or its encoder fails.
     """
     if kind == "jpeg":
         return _encode_jpeg(pixels, metadata, quality, jpeg)
@@ -139,7 +139,10 @@ def _by_opencv(suffix: str, pixels: _Pixels, options: list[int]) -> bytes:
     codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
     channels = pixels.shape[2]
     ordered = pixels if channels == 1 else cv2.cvtColor(pixels, codes[channels])
-    done, data = cv2.imencode(suffix, ordered, options)
+    try:
+        done, data = cv2.imencode(suffix, ordered, options)
+    except cv2.error as error:
+        raise ValueError(f"cannot be encoded as {suffix[1:]} ({error.err})") from error
     if not done:
         raise ValueError(f"cannot be encoded as {suffix[1:]}: {list(pixels.shape)}")
     return data.tobytes()
@@ -148,7 +151,6 @@ def _by_opencv(suffix: str, pixels: _Pixels, options: list[int]) -> bytes:
 def _encode_jpeg(
     pixels: _Pixels, metadata: Metadata, quality: int | None, coding: JpegCoding | None
 ) -> bytes:
-    stream = io.BytesIO()
     options: dict[str, Any] = {"quality": quality or DEFAULT_QUALITY, "subsampling": 0}
     if quality is None and coding is not None and _is_finer(coding):
         tables = [list(table) for table in coding.tables]
@@ -157,8 +159,13 @@ def _encode_jpeg(
         options["progressive"] = coding.is_progressive
     if metadata.dpi is not None:
         options["dpi"] = metadata.dpi
-    _pillow_image(pixels).save(stream, format="JPEG", **options)
-    data = stream.getvalue()
+    try:
+        data = _saved(pixels, "JPEG", **options)
+    except ValueError:
+        if not options.get("progressive"):
+            raise
+        # Pillow gives a progressive file 1 or 2 bytes a pixel, which fine grain overflows.
+        data = _saved(pixels, "JPEG", **(options | {"progressive": False}))
     segments, scan = jpeg_segments(data)
     head = [segment for segment in segments if segment[0] == 0xE0]
     tail = [segment for segment in segments if segment[0] != 0xE0]
@@ -194,34 +201,41 @@ def _is_finer(coding: JpegCoding) -> bool:
 def _encode_webp(
     pixels: _Pixels, metadata: Metadata, quality: int | None, *, is_lossless: bool
 ) -> bytes:
-    stream = io.BytesIO()
-    _pillow_image(pixels).save(
-        stream,
-        format="WEBP",
+    return _saved(
+        pixels,
+        "WEBP",
         lossless=is_lossless and quality is None,
         quality=quality or DEFAULT_QUALITY,
         exact=True,  # colour under full transparency is kept too
-        exif=metadata.exif or b"",
-        icc_profile=metadata.icc or b"",
-        xmp=metadata.xmp or b"",
+        **_pillow_metadata(metadata),
     )
-    return stream.getvalue()
 
 
 def _encode_avif(pixels: _Pixels, metadata: Metadata, quality: int | None) -> bytes:
+    return _saved(
+        pixels,
+        "AVIF",
+        quality=quality or DEFAULT_QUALITY,
+        subsampling="4:0:0" if pixels.shape[2] == 1 else "4:4:4",
+        **_pillow_metadata(metadata),
+    )
+
+
+def _pillow_metadata(metadata: Metadata) -> dict[str, bytes]:
+    return {
+        "exif": metadata.exif or b"",
+        "icc_profile": metadata.icc or b"",
+        "xmp": metadata.xmp or b"",
+    }
+
+
+def _saved(pixels: _Pixels, kind: str, **options: Any) -> bytes:
+    """Return the file that Pillow writes; its errors all become ValueError."""
     stream = io.BytesIO()
     try:
-        _pillow_image(pixels).save(
-            stream,
-            format="AVIF",
-            quality=quality or DEFAULT_QUALITY,
-            subsampling="4:0:0" if pixels.shape[2] == 1 else "4:4:4",
-            exif=metadata.exif or b"",
-            icc_profile=metadata.icc or b"",
-            xmp=metadata.xmp or b"",
-        )
+        _pillow_image(pixels).save(stream, format=kind, **options)
     except DECODER_ERRORS as error:
-        raise ValueError(f"cannot be written as AVIF ({error})") from error
+        raise ValueError(f"cannot be written as {kind} ({error})") from error
     return stream.getvalue()
 
 

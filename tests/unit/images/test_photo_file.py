@@ -23,6 +23,7 @@ from photographs import (
     photo_u16,
     plain,
     png_with,
+    random_u8,
     read,
     srgb_profile,
 )
@@ -176,6 +177,26 @@ def test_a_jpeg_is_coded_finely_however_coarse_it_was() -> None:
     assert kept.quantization == fine.quantization
     assert kept.layer == fine.layer
     assert "progressive" in kept.info
+
+
+@pytest.mark.parametrize("quality", [None, 90, 100])
+def test_a_grainy_progressive_jpeg_is_written_though_it_fills_the_encoder(quality) -> None:
+    calm = plain("jpeg", PillowImage.fromarray(photo_u8(300, 300)), quality=90, progressive=True)
+    pixels = random_u8(300, 300)
+    grain = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
+    written = np.array(opened(write_photo(read(calm), grain, quality=quality)))
+    assert np.abs(written.astype(int) - pixels).mean() < 16
+
+
+@pytest.mark.parametrize("fmt", ["jpeg", "webp", "avif"])
+def test_what_an_encoder_cannot_write_is_an_error_of_the_photograph(fmt, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("broken data stream")
+
+    photo = read(plain(fmt))
+    monkeypatch.setattr(PillowImage.Image, "save", fail)
+    with pytest.raises(ValueError, match=rf"cannot be written as {fmt.upper()} \(broken data"):
+        write_photo(photo, photo.tensor(), quality=90)
 
 
 def test_quality_is_what_is_asked_for() -> None:
