@@ -19,6 +19,7 @@ from expertree.images.containers import (
     jpeg_segments,
     png_chunks,
 )
+from expertree.images.decoder_errors import DECODER_ERRORS
 from expertree.images.heic import encode_heic
 from expertree.images.photo_metadata import (
     EXIF_PREFIX,
@@ -28,7 +29,8 @@ from expertree.images.photo_metadata import (
     XMP_PREFIX,
     Metadata,
 )
-from expertree.images.photo_pixels import DECODER_ERRORS, TIFF_STRUCTURE, JpegCoding
+from expertree.images.photo_pixels import JpegCoding
+from expertree.images.photo_tiff import TIFF_STRUCTURE
 
 _Pixels: TypeAlias = UInt[np.ndarray, "h w c"]
 
