@@ -32,6 +32,9 @@ _APP0, _APP1, _APP2, _APP13 = 0xE0, 0xE1, 0xE2, 0xED
 _MAX_RESOURCES = 65_533 - len(SIGNATURE)
 """Most bytes of Photoshop's resources in one segment; more go on in the next."""
 
+_PHYS_BYTES, _JFIF_BYTES = 9, 12
+"""Least bytes of a PNG's pHYs and of a JPEG's JFIF that say a resolution."""
+
 _EMBEDDED_PROFILE = b"DEBM"
 """Colour space of a BMP that carries a profile (BITMAPV5HEADER), as it lies in the file."""
 
@@ -151,6 +154,9 @@ def _legacy_exif(payload: bytes) -> bytes | None:
 
 
 def _dpi_of_phys(payload: bytes) -> tuple[float, float] | None:
+    """Return the resolution of a PNG; None if there is none, or its chunk is cut short."""
+    if len(payload) < _PHYS_BYTES:
+        return None
     across, down, unit = struct.unpack_from(">IIB", payload)
     return _dpi(across * METRES_PER_INCH, down * METRES_PER_INCH) if unit == 1 else None
 
@@ -165,7 +171,8 @@ def _of_jpeg(data: bytes) -> Metadata:
         elif marker == _APP1 and payload.startswith(XMP_PREFIX):
             xmp = xmp or payload.removeprefix(XMP_PREFIX)
         elif marker == _APP2 and payload.startswith(ICC_PREFIX):
-            profile[payload[len(ICC_PREFIX)]] = payload[len(ICC_PREFIX) + 2 :]
+            if len(payload) > len(ICC_PREFIX):
+                profile[payload[len(ICC_PREFIX)]] = payload[len(ICC_PREFIX) + 2 :]
         elif marker == _APP0 and payload.startswith(b"JFIF\0"):
             dpi = _dpi_of_jfif(payload)
         elif not is_coding(marker, payload):
@@ -188,6 +195,9 @@ def _without_photoshops_thumbnail(segments: list[tuple[int, bytes]]) -> list[tup
 
 
 def _dpi_of_jfif(payload: bytes) -> tuple[float, float] | None:
+    """Return the resolution of a JPEG; None if there is none, or its segment is cut short."""
+    if len(payload) < _JFIF_BYTES:
+        return None
     unit, across, down = struct.unpack_from(">BHH", payload, 7)
     scale = {1: 1.0, 2: 2.54}.get(unit)
     return None if scale is None else _dpi(across * scale, down * scale)

@@ -27,6 +27,7 @@ from expertree.images.containers import (
     PhotoFormat,
     is_coding,
     join_jpeg,
+    join_png,
     jpeg_segments,
     png_chunks,
     webp_chunks,
@@ -52,6 +53,12 @@ _READERS: dict[PhotoFormat, type[ImageFile]] = {
     "bmp": BmpImageFile,
     "tiff": TiffImageFile,
 }
+
+_PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+"""Chunks of a PNG that say what its pixels are."""
+
+_BY_APPLICATIONS, _JFIF_BYTES, _ADOBE_BYTES = frozenset({0xE0, 0xEE}), 14, 12
+"""Markers of JPEG's segments JFIF and Adobe, and the least bytes of each (as libjpeg wants)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,10 +187,8 @@ def _upright_metadata(
 def _load(data: bytes, header: Header) -> ImageFile:
     """Decode 8 bits with Pillow, whose errors all become DamagedImageError."""
     try:
-        if header.format == "tiff":
-            data = upright_tiff(data)  # Pillow would turn the pixels, of this format alone
-        elif header.format == "jpeg":
-            data = _without_metadata(data)
+        # Pillow would turn the pixels of a TIFF, and of no other format.
+        data = upright_tiff(data) if header.format == "tiff" else _without_metadata(data, header)
         image = _READERS[header.format](io.BytesIO(data))
         if image.size != (header.width_px, header.height_px):
             raise DamagedImageError(
@@ -196,10 +201,25 @@ def _load(data: bytes, header: Header) -> ImageFile:
     return image
 
 
-def _without_metadata(data: bytes) -> bytes:
-    """Return a JPEG without metadata: Pillow would parse EXIF, and warn if it is broken."""
-    segments, scan = jpeg_segments(data)
-    return join_jpeg([segment for segment in segments if is_coding(*segment)], data[scan:])
+def _without_metadata(data: bytes, header: Header) -> bytes:
+    """Return a PNG or JPEG without metadata, at which decoders fail, and any other file as it is.
+
+    Pillow refuses a text or profile above 1 MB, a resolution that is cut short, broken EXIF;
+    OpenCV a chunk above 8 MB.
+    """
+    if header.format == "png":
+        return join_png([chunk for chunk in png_chunks(data) if chunk[0] in _PNG_PIXELS])
+    if header.format == "jpeg":
+        segments, scan = jpeg_segments(data)
+        return join_jpeg([segment for segment in segments if _is_of_pixels(*segment)], data[scan:])
+    return data
+
+
+def _is_of_pixels(marker: int, payload: bytes) -> bool:
+    """Return whether a JPEG's segment says how pixels are coded, and is long enough to say it."""
+    least = {b"JFIF": _JFIF_BYTES, b"Adob": _ADOBE_BYTES}.get(payload[:4], 0)
+    is_cut = marker in _BY_APPLICATIONS and len(payload) < least
+    return is_coding(marker, payload) and not is_cut
 
 
 def _plain_mode(image: ImageFile, icc: bytes | None) -> tuple[PillowImage.Image, tuple[str, ...]]:
@@ -245,8 +265,9 @@ def _decode_deep(data: bytes, header: Header) -> Decoded:
         data, metadata = read_deep_tiff(data, orientation)
     else:
         raise UnsupportedFormatError(f"has 16 bits a channel, as {header.format}; give PNG or TIFF")
+    coded = _without_metadata(data, header)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(coded, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise DamagedImageError(f"is damaged ({error.err})") from error
     if pixels is None:

@@ -1,6 +1,7 @@
 """What a photograph's file says beside its pixels is kept, and turned where it must be."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -90,6 +91,48 @@ def test_text_and_gamma_of_a_png_are_kept() -> None:
     info = opened(again(data)).info
     assert (info["Title"], info["Ort"], info["Ort"].lang) == ("Dune", "Zürich", "de")
     assert info["gamma"] == pytest.approx(0.45455)
+
+
+_MUCH = zlib.compress(bytes(9_000_000))
+
+
+@pytest.mark.parametrize(
+    ("name", "payload"),
+    [
+        (b"iCCP", b"x\0\0" + _MUCH),
+        (b"zTXt", b"x\0\0" + _MUCH),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + _MUCH),
+        (b"zTXt", b"x\0\7rubbish"),
+        (b"iCCP", b"x\0\7rubbish"),
+        (b"tEXt", b"x" * 9_000_000),
+        (b"pHYs", b"\0\1"),
+        (b"gAMA", b"\0"),
+        (b"sRGB", b""),
+    ],
+)
+@pytest.mark.parametrize("depth", [8, 16])
+def test_no_chunk_beside_the_picture_makes_a_png_damaged(name, payload, depth) -> None:
+    data = plain("png") if depth == 8 else by_opencv(".png", photo_u16())
+    photo = read(png_with(data, (name, payload)))
+    np.testing.assert_array_equal(photo.colour, read(data).colour)
+    assert photo.metadata.dpi is None
+    assert photo.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("marker", "payload"),
+    [
+        (0xE0, b"JFIF\0"),
+        (0xE0, b"JFIF\0\1\1\0\0"),
+        (0xEE, b"Adobe"),
+        (0xE2, b"ICC_PROFILE\0"),
+        (0xE2, b"MPF\0"),
+    ],
+)
+def test_no_segment_that_is_cut_short_makes_a_jpeg_damaged(marker: int, payload: bytes) -> None:
+    data = plain("jpeg")
+    short = struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
+    np.testing.assert_array_equal(read(data[:2] + short + data[2:]).colour, read(data).colour)
 
 
 def test_comments_and_iptc_of_a_jpeg_are_kept() -> None:
