@@ -39,6 +39,7 @@ USUAL_GT = (
 def gopro() -> DatasetSpec:
     """Return GoPro: by scenes, as published, or in two folders. A recording is one scene."""
     recording = matching(r"(GOPR\d+).*")
+    film = matching(r"(?:(GOPR\d+).*|(.+)-[^-]+)")
 
     def split(name: str, number: int) -> Split:
         by_scenes = Layout(
@@ -49,7 +50,7 @@ def gopro() -> DatasetSpec:
             name=by_folder,
             scene=lambda path: recording(Path(above(path))),
         )
-        flat = Layout(lq=_IN_TWO_FOLDERS[0], gt=_IN_TWO_FOLDERS[1], scene=recording)
+        flat = Layout(lq=_IN_TWO_FOLDERS[0], gt=_IN_TWO_FOLDERS[1], scene=film)
         find = pairs_of_files(("motion_blur",), *(x.inside(name) for x in (by_scenes, flat)))
         return Split(find=find, num_pairs=number)
 
@@ -331,7 +332,7 @@ def cc15() -> DatasetSpec:
         gt=("*_mean.*", "mean/*"),
         lq_key=matching(r"(.+)_real"),
         gt_key=matching(r"(.+)_mean"),
-        scene=matching(r"(.+)_\d+_mean"),
+        scene=matching(r"(.+)_\d+(?:_mean)?"),
     )
     places = ("Real_ccnoise_denoised_part", "")
     names = ("cc", "cc15", "realccnoisedenoisedpart", "crosschannel")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from expertree.datasets.layouts import Layout, Place, folders, images_at
-from expertree.datasets.names import Key, by_first_part, by_number, matching
+from expertree.datasets.names import Key, by_first_part, by_number, by_stem, matching
 from expertree.datasets.protocols import FRAMED, RGB, RGB16, Protocol, Y
 from expertree.datasets.readers import (
     DatasetSpec,
@@ -39,6 +39,7 @@ def rain_pairs(
     *places: str,
     lq_key: Key = by_number,
     gt_key: Key = by_number,
+    scene: Key | None = None,
     tasks: tuple[str, ...] = ("rain",),
 ) -> Find:
     """Return a function that finds rainy images and dry ones below the first of some folders.
@@ -47,7 +48,7 @@ def rain_pairs(
     """
     rainy = (*folders(*_RAINY), "rain-*")
     dry = (*folders(*_DRY), "norain-*")
-    layout = Layout(lq=rainy, gt=dry, lq_key=lq_key, gt_key=gt_key)
+    layout = Layout(lq=rainy, gt=dry, lq_key=lq_key, gt_key=gt_key, scene=scene)
     return pairs_of_files(tasks, *(layout.inside(place) for place in places))
 
 
@@ -134,7 +135,9 @@ def ddn() -> DatasetSpec:
 
 def lhp_rain() -> DatasetSpec:
     """Return LHP-Rain in two folders for each split; its frames are of one scene each."""
-    splits = {name: Split(find=rain_pairs(name, ""), protocols=(RGB, Y)) for name in _PARTS}
+    splits = {
+        name: Split(find=rain_pairs(name, "", scene=by_stem), protocols=(RGB, Y)) for name in _PARTS
+    }
     return DatasetSpec(
         title="LHP-Rain", splits=splits, measured=("test",), folders=("lhprain", "lhp")
     )

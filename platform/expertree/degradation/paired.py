@@ -38,12 +38,15 @@ class TrainingPair:
         tasks: Kinds of its degradations; names of the registry, or others (`raindrop`).
         lq: The degraded picture.
         gt: The clean picture, of the same size.
+        scene: What it shows, by a name that pairs of its source with that content share; empty if
+            nobody knows.
     """
 
     name: str
     tasks: tuple[str, ...]
     lq: Photo
     gt: Photo
+    scene: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,9 +30,6 @@ PARTS: tuple[Split, ...] = ("train", "route", "val")
 _CLEAN_SIDES = "clean-sides"
 """Label of the clean sides of pairs, where they stand in for photographs."""
 
-_SCENES: Mapping[str, str] = {"gopro": r"^(.+)[-/][^-/]+$"}
-"""What a scene is in sets whose pictures are frames of films: all but the frame's number."""
-
 _MOST_NAMED = 3
 
 
@@ -247,7 +244,7 @@ class _Finder:
             lq, gt = outcome[lq_path], outcome[gt_path]
             if isinstance(lq, Photo) and isinstance(gt, Photo):
                 tasks = source.tasks or pair.tasks
-                yield TrainingPair(name=pair.name, tasks=tasks, lq=lq, gt=gt)
+                yield TrainingPair(name=pair.name, tasks=tasks, lq=lq, gt=gt, scene=pair.scene)
 
 
 def _refuse_what_is_not_a_file(source: SourceConfig, dataset: Dataset) -> None:
@@ -320,13 +317,9 @@ def _name_apart(found: Sequence[_Found]) -> list[_Found]:
 
 
 def _keys(found: _Found) -> list[list[str]]:
-    """Return what each picture shows: its clean side, its place in a film, a near copy of it."""
+    """Return what each picture shows: its clean side, its scene, a near copy of it."""
     keys = [[photo.sha256] for photo in found.photos]
-    pattern = found.config.scene or _SCENES.get(found.config.reader)
-    for pair in found.pairs:
-        match = re.search(pattern, pair.name) if pattern is not None else None
-        film = [f"{found.label}: {'/'.join(match.groups(''))}"] if match else []
-        keys.append([pair.gt.sha256, *film])
+    keys += [[pair.gt.sha256, *_scene_keys(found, pair)] for pair in found.pairs]
     if found.config.alike is not None:
         clean = {pair.gt.sha256: pair.gt for pair in found.pairs}
         clean |= {photo.sha256: photo for photo in found.photos}
@@ -335,6 +328,15 @@ def _keys(found: _Found) -> list[list[str]]:
         for one, other in near_copies(images, alike=found.config.alike):
             keys[own[hashes[one]]].append(hashes[other])
     return keys
+
+
+def _scene_keys(found: _Found, pair: TrainingPair) -> list[str]:
+    """Return the key of a pair's scene, by the pattern of its source or as its reader says."""
+    if found.config.scene is not None:
+        match = re.search(found.config.scene, pair.name)
+        return [f"{found.label}: {'/'.join(match.groups(''))}"] if match else []
+    # Sorted after hashes, which name scenes of one clean picture and so decide their parts.
+    return [f"scene {pair.scene} of {found.label}"] if pair.scene else []
 
 
 def _source(found: _Found, parts: Sequence[Split]) -> Source:

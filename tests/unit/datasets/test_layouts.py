@@ -196,6 +196,19 @@ SCENES = [
         ],
         {"toy"},
     ),
+    ("cc15", "test", [f"{side}/d600_iso3200_1.png" for side in ("real", "mean")], {"d600_iso3200"}),
+    (
+        "gopro",
+        "test",
+        [f"test/{side}/film1-{n}.png" for n in (1, 2) for side in ("blur", "gt")],
+        {"film1"},
+    ),
+    (
+        "lhp_rain",
+        "test",
+        [f"{side}/{film}_1.png" for film in "ab" for side in ("input", "gt")],
+        {"a_1", "b_1"},
+    ),
     ("cdd11", "test", [f"test/{kind}/1.png" for kind in ("clear", *CDD11)], {"1"}),
     ("sidd", "train", [f"{SHOT}/0001_{side}_SRGB_010.PNG" for side in ("NOISY", "GT")], {"001"}),
 ]

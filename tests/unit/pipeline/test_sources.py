@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from expertree.config import load
+from expertree.datasets.weather import CDD11
 from expertree.degradation.looks import NATURAL
 from expertree.degradation.maps import NO_MAPS
 from expertree.degradation.paired import PairPart, TrainingPair
-from expertree.degradation.photographs import Photo
+from expertree.degradation.photographs import Photo, split_scenes
 from expertree.degradation.registry import DEFAULT_TASKS
 from expertree.degradation.table import DegradationConfig, PatchSet
 from expertree.errors import ConfigError, DatasetError, PhotoError
@@ -297,6 +298,62 @@ def test_films_and_near_copies_are_scenes(data: Path) -> None:
     names = [p.name for p in rain.pairs if p.gt.name[-7:-4] in {"001", "002", "003"}]
     assert len(names) == 3
     assert len({rain.splits[name] for name in names}) == 1
+
+
+def pair_files(reader: str, scene: int, number: int) -> tuple[str, ...]:
+    """Return the files of a pair of a scene, as the set has them."""
+    ecc = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref"
+    shot = f"Data/{scene}{number}_00{scene}_S6_00100_00060_3200_L/{scene}{number}"
+    of_hide = f"{number}fromGOPR000{scene}.MP4.png"
+    return {
+        "realblur_j": tuple(
+            f"{ecc}/scene00{scene}/{side}/{side}_{number}.png" for side in ("blur", "gt")
+        ),
+        "sidd": (f"{shot}_NOISY_SRGB_010.PNG", f"{shot}_GT_SRGB_010.PNG"),
+        "gopro": tuple(
+            f"train/GOPR000{scene}_0{number}_00/{side}/01.png" for side in ("blur", "sharp")
+        ),
+        "hide": (f"train/{of_hide}", f"GT/{of_hide}"),
+        "polyu": (
+            f"C_5_{number}_{'abc'[scene]}_1_real.JPG",
+            f"C_5_{number}_{'abc'[scene]}_1_mean.JPG",
+        ),
+        "cc15": (f"real/d{scene}_iso3200_{number}.png", f"mean/d{scene}_iso3200_{number}.png"),
+    }[reader]
+
+
+@pytest.mark.parametrize("reader", ["realblur_j", "sidd", "gopro", "hide", "polyu", "cc15"])
+def test_scenes_that_a_reader_knows_are_in_one_part(data: Path, reader: str) -> None:
+    listed = []
+    for scene in range(3):
+        for number in range(1, 5):
+            files = pair_files(reader, scene, number)
+            listed.append(" ".join(reversed(files)))
+            for side, name in enumerate(files):
+                save(data / "own" / name, 100 + 10 * scene + number + 500 * side)
+    (data / "own/RealBlur_J_train_list.txt").write_text("\n".join(listed))
+    split = "test" if reader in ("polyu", "cc15") else "train"
+    source = {"reader": reader, "split": split, "root": "own"}
+    own = list_material(config(data, PHOTOS, source)).sources[1]
+    assert Counter(own.splits.values()) == {"train": 4, "route": 4, "val": 4}
+    assert len({(pair.scene, own.splits[pair.name]) for pair in own.pairs}) == 3
+
+
+def test_scenes_of_one_clean_picture_each_are_divided_as_their_pictures(data: Path) -> None:
+    for kind in ("clear", *CDD11):
+        for number in range(6):
+            save(data / "CDD-11/CDD-11_train" / kind / f"{number}.png", 900 + number)
+    sources = [RAIN, HAZE, {"reader": "cdd11", "split": "train", "root": "CDD-11"}]
+    settings = config(data, PHOTOS, *sources)
+    for own in list_material(settings).sources[1:]:
+        parts = split_scenes(
+            sorted({pair.gt.sha256 for pair in own.pairs}),
+            val_fraction=settings.photographs.val_fraction,
+            route_fraction=settings.photographs.route_fraction,
+            seed=settings.seed,
+            what="pictures",
+        )
+        assert own.splits == {pair.name: parts[pair.gt.sha256] for pair in own.pairs}
 
 
 def test_folders_that_are_not_there_are_named(data: Path) -> None:
