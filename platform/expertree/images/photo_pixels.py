@@ -174,7 +174,8 @@ def _upright_metadata(
     """Return what `upright` does; for TIFF and AVIF, from the metadata that Pillow has read."""
     if header.format == "tiff":
         orientation = tiff_orientation(data)
-        return tiff_metadata(image, orientation), orientation, ()
+        metadata, notes = tiff_metadata(image, orientation)
+        return metadata, orientation, notes
     if header.format == "avif":
         exif = image.info.get("exif", b"").removeprefix(EXIF_PREFIX) or None
         icc, xmp = image.info.get("icc_profile"), image.info.get("xmp")
@@ -261,8 +262,8 @@ def _decode_deep(data: bytes, header: Header) -> Decoded:
         metadata, orientation, notes = upright(read_metadata(data, header))
         alpha_key = _png_alpha_key(data)
     elif header.format == "tiff":
-        orientation, notes, alpha_key = tiff_orientation(data), (), None
-        data, metadata = read_deep_tiff(data, orientation)
+        orientation, alpha_key = tiff_orientation(data), None
+        data, metadata, notes = read_deep_tiff(data, orientation)
     else:
         raise UnsupportedFormatError(f"has 16 bits a channel, as {header.format}; give PNG or TIFF")
     coded = _without_metadata(data, header)

@@ -24,6 +24,9 @@ TIFF_STRUCTURE = frozenset(
 
 _XMP, _RESOLUTION, _PHOTOSHOP = 700, 282, 34377
 
+_LAYERS = 37724
+"""Tag of Photoshop's layers (ImageSourceData): the picture again, from before its restoration."""
+
 _DEEP_TIFF: dict[int, tuple[int, frozenset[int]]] = {
     258: (1, frozenset({16})),  # bits of each sample
     262: (0, frozenset({1, 2})),  # photometric: black is zero, or RGB
@@ -45,8 +48,8 @@ _DEEP_TIFF_ADVICE = {
 """What is the matter and what to do, by the tag that has another value."""
 
 
-def read_deep_tiff(data: bytes, orientation: int) -> tuple[bytes, Metadata]:
-    """Return the file with orientation 1, as OpenCV would half apply another, and its metadata.
+def read_deep_tiff(data: bytes, orientation: int) -> tuple[bytes, Metadata, tuple[str, ...]]:
+    """Return the file with orientation 1, as OpenCV would half apply another, metadata and notes.
 
     Other kinds of 16-bit TIFF are refused, since OpenCV silently reads some of them wrongly.
     """
@@ -60,7 +63,7 @@ def read_deep_tiff(data: bytes, orientation: int) -> tuple[bytes, Metadata]:
             )
     data = upright_tiff(data)
     try:
-        return data, tiff_metadata(TiffImageFile(io.BytesIO(data)), orientation)
+        return data, *tiff_metadata(TiffImageFile(io.BytesIO(data)), orientation)
     except DECODER_ERRORS as error:
         raise DamagedImageError(f"is damaged ({error})") from error
 
@@ -80,15 +83,19 @@ def upright_tiff(data: bytes) -> bytes:
     return data
 
 
-def tiff_metadata(image: PillowImage.Image, orientation: int) -> Metadata:
+def tiff_metadata(image: PillowImage.Image, orientation: int) -> tuple[Metadata, tuple[str, ...]]:
     """Return the metadata of an upright TIFF, with the tags that are not about its coding as EXIF.
 
     Args:
         image: The file after `upright_tiff`.
         orientation: The turn that it asked for.
+
+    Returns:
+        The metadata, and notes in words on what is left out.
     """
     exif = image.getexif()
-    for tag in TIFF_STRUCTURE & set(exif):
+    notes = ("its layers were left out",) if _LAYERS in exif else ()
+    for tag in (TIFF_STRUCTURE | {_LAYERS}) & set(exif):
         del exif[tag]
     if isinstance(resources := exif.get(_PHOTOSHOP), bytes):
         exif[_PHOTOSHOP] = without_thumbnails(resources)
@@ -99,9 +106,10 @@ def tiff_metadata(image: PillowImage.Image, orientation: int) -> Metadata:
     tags = getattr(image, "tag_v2", {})
     xmp = tags.get(_XMP)
     dpi = image.info.get("dpi") if _RESOLUTION in tags else None
-    return Metadata(
+    metadata = Metadata(
         exif=block,
         icc=image.info.get("icc_profile"),
         xmp=upright_xmp(xmp, orientation) if isinstance(xmp, bytes) else None,
         dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
     )
+    return metadata, notes
