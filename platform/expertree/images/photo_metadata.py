@@ -44,8 +44,10 @@ _PNG_KEPT = frozenset(
 """PNG chunks about the photograph, not about how its pixels are coded."""
 _PNG_READ = _PNG_KEPT | {b"eXIf", b"iCCP", b"pHYs"}
 
-_LEGACY_EXIF = b"Raw profile type exif\0"
-"""Keyword of the text under which ImageMagick put EXIF into PNG before there was a chunk for it."""
+_LEGACY_EXIF = (b"Raw profile type exif\0", b"Raw profile type APP1\0")
+"""Keywords of the text under which ImageMagick put EXIF into PNG before there was a chunk for it;
+the second one is for XMP as well."""
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,8 +126,8 @@ def _of_png(data: bytes) -> Metadata:
     for name, payload in chunks:
         if name == b"iTXt" and payload.startswith(PNG_XMP):
             xmp = _text_of(payload.removeprefix(PNG_XMP))
-        elif payload.startswith(_LEGACY_EXIF):
-            exif = exif or _legacy_exif(payload)
+        elif (legacy := _legacy_exif(name, payload)) is not None:
+            exif = exif or legacy
         elif name in _PNG_KEPT:
             kept.append((name, payload))
     return Metadata(
@@ -144,13 +146,28 @@ def _text_of(payload: bytes) -> bytes | None:
     return inflate(text, MAX_XMP_BYTES) if is_compressed else text
 
 
-def _legacy_exif(payload: bytes) -> bytes | None:
-    """Decode EXIF from hexadecimal lines below a heading (ImageMagick's `Raw profile type`)."""
-    try:
-        lines = payload.removeprefix(_LEGACY_EXIF).split(b"\n")
-        return bytes.fromhex(b"".join(lines[3:]).decode("ascii")).removeprefix(EXIF_PREFIX) or None
-    except ValueError:
+def _legacy_exif(name: bytes, payload: bytes) -> bytes | None:
+    """Decode EXIF from a chunk of hexadecimal lines below a heading (`Raw profile type`).
+
+    Returns:
+        The block, or, so that it is told, what is there where it cannot be decoded; None for a
+        chunk of something else.
+    """
+    if name not in _TEXTS or not payload.startswith(_LEGACY_EXIF):
         return None
+    rest = payload.partition(b"\0")[2]
+    text: bytes | None = rest
+    if name == b"zTXt":
+        text = inflate(rest[1:], MAX_XMP_BYTES)
+    elif name == b"iTXt":
+        text = _text_of(rest)
+    try:
+        block = bytes.fromhex(b"".join((text or b"").split(b"\n", 3)[3:]).decode("ascii"))
+    except ValueError:
+        return payload
+    if text is None or not block:
+        return payload
+    return None if block.startswith(XMP_PREFIX) else block.removeprefix(EXIF_PREFIX) or None
 
 
 def _dpi_of_phys(payload: bytes) -> tuple[float, float] | None:

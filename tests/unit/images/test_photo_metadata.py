@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import PngImagePlugin
 
-from expertree.images.photo_file import notes_for
+from expertree.images.photo_file import notes_for, write_photo
 from photographs import (
     again,
     by_opencv,
@@ -91,6 +91,50 @@ def test_text_and_gamma_of_a_png_are_kept() -> None:
     info = opened(again(data)).info
     assert (info["Title"], info["Ort"], info["Ort"].lang) == ("Dune", "Zürich", "de")
     assert info["gamma"] == pytest.approx(0.45455)
+
+
+def raw_profile(kind: bytes, block: bytes, *, keyword: bytes = b"exif") -> tuple[bytes, bytes]:
+    """A chunk of text with a block in hexadecimal lines, as ImageMagick and exiv2 write it."""
+    code = block.hex().encode()
+    lines = [b"", keyword, b"%8d" % len(block)]
+    text = b"\n".join([*lines, *(code[at : at + 72] for at in range(0, len(code), 72)), b""])
+    heads = {b"tEXt": b"", b"zTXt": b"\0", b"iTXt": b"\1\0\0\0"}
+    body = text if kind == b"tEXt" else zlib.compress(text)
+    return kind, b"Raw profile type " + keyword + b"\0" + heads[kind] + body
+
+
+@pytest.mark.parametrize("keyword", [b"exif", b"APP1"])
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
+def test_exif_in_a_text_of_a_png_is_followed_and_kept(kind: bytes, keyword: bytes) -> None:
+    photo = read(png_with(plain("png"), raw_profile(kind, exif_block(6), keyword=keyword)))
+    assert (photo.width_px, photo.height_px) == (24, 36)
+    assert photo.notes == ()
+    exif = opened(write_photo(photo, photo.tensor())).getexif()
+    assert (exif[0x010F], exif.get(0x0112, 1)) == ("A maker", 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rest"),
+    [
+        (b"tEXt", b"rubbish"),
+        (b"tEXt", b"\nexif\n 4\nzz"),
+        (b"zTXt", b"\0rubbish"),
+        (b"zTXt", b""),
+        (b"iTXt", b"\1\0\0\0rubbish"),
+    ],
+)
+def test_exif_in_a_text_that_cannot_be_read_is_told(kind: bytes, rest: bytes) -> None:
+    photo = read(png_with(plain("png"), (kind, b"Raw profile type exif\0" + rest)))
+    assert photo.metadata.exif is None
+    assert photo.notes == ("its EXIF cannot be read and was left out",)
+
+
+def test_xmp_in_a_text_of_a_png_is_not_taken_for_exif() -> None:
+    block = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>"
+    chunk = raw_profile(b"zTXt", block, keyword=b"APP1")
+    photo = read(png_with(plain("png"), chunk))
+    assert (photo.metadata.exif, photo.notes) == (None, ())
+    assert photo.metadata.png_chunks == (chunk,)
 
 
 _MUCH = zlib.compress(bytes(9_000_000))
