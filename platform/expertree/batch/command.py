@@ -19,7 +19,14 @@ from expertree.batch.listing import (
     refuse_own_input,
     refuse_suffix,
 )
-from expertree.batch.manifest import MANIFEST, BatchManifest, History, PhotoRecord, read_history
+from expertree.batch.manifest import (
+    MANIFEST,
+    BatchManifest,
+    History,
+    PhotoRecord,
+    origin_of,
+    read_history,
+)
 from expertree.batch.planning import plan_batch, refuse_foreign
 from expertree.batch.restoring import (
     BatchTask,
@@ -146,6 +153,7 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
         model=model,
         options=options.digest,
         existing=config.existing,
+        origin=origin_of(files.source),
     )
     refuse_foreign(plan, files.target)
     if config.dry_run:
@@ -158,6 +166,7 @@ def _run_files(config: BatchConfig, work: RunTask) -> int:
         source=files.source,
         target=files.target,
         has_manifest=files.history is not None,
+        origin=origin_of(files.source),
     )
     with contextlib.ExitStack() as stack:
         manifest = None

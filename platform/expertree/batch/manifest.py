@@ -2,31 +2,33 @@
 
 A restored photograph is identified by its path, size and time of change, the model and the options:
 the same command after a kill, or after new photographs came, does what is left and nothing twice.
+It is done for as long as nothing else was written to its place by such a command.
 
 What a batch has written it knows by its hash, so that it never writes over what somebody has made
-of it since. The hash stands in a journal before the file is there, and in the photograph's line
-afterwards: a batch that is killed in between still knows its own.
+of it since, nor over what was made of a photograph of another folder. The hash stands in a journal
+before the file is there, and in the photograph's line afterwards: a batch that is killed in between
+still knows its own.
 """
 
-import collections
 import dataclasses
 import errno
 import fcntl
 import io
 import json
+import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 from expertree.batch.listing import PhotoItem
-from expertree.config import canonical_json
+from expertree.config import canonical_json, fingerprint
 from expertree.errors import StorageError
 
 MANIFEST = "manifest.jsonl"
 
-Key: TypeAlias = tuple[str, int, int, str, str]
+Key: TypeAlias = tuple[str, str, int, int, str, str]
 
 _JOURNAL = ".partial-journal-"
 _WRITING = "writing"
@@ -47,6 +49,7 @@ class PhotoRecord:
         options: Digest of the options.
         output: Path of the restored one below the output folder.
         sha256: SHA-256 of the restored file.
+        origin: Digest of the input folder; see `origin_of`. Lines of old manifests have none.
         error: Reason for which it failed, as a clause that can follow its name.
         is_lasting: Whether it would fail again: the file is at fault and not the circumstances.
         num_pixels: Pixels of the photograph.
@@ -68,6 +71,7 @@ class PhotoRecord:
     options: str
     output: str
     sha256: str = ""
+    origin: str = ""
     error: str = ""
     is_lasting: bool = False
     num_pixels: int = 0
@@ -87,8 +91,43 @@ class PhotoRecord:
 
     @property
     def key(self) -> Key:
-        """The photograph, model and options that it is the outcome for."""
-        return self.name, self.num_bytes, self.mtime_ns, self.model, self.options
+        """The photograph, place, model and options that it is the outcome for."""
+        photograph = self.name, self.output, self.num_bytes, self.mtime_ns
+        return *photograph, self.model, self.options
+
+
+class Writing(NamedTuple):
+    """A file that was written, or was about to be, and what it was made of.
+
+    Attributes:
+        output: Path of the restored photograph below the output folder.
+        model: Digest of the model.
+        options: Digest of the options.
+        sha256: SHA-256 of the file.
+        origin: Digest of the input folder; empty where that is not known.
+        name: The photograph's path below the input folder.
+    """
+
+    output: str
+    model: str
+    options: str
+    sha256: str
+    origin: str = ""
+    name: str = ""
+
+    @classmethod
+    def of(cls, record: PhotoRecord) -> Self:
+        """Return what a record says was written."""
+        return cls(*(getattr(record, field) for field in cls._fields))
+
+    @property
+    def maker(self) -> "_Maker":
+        """What may write over the file: the photograph as far as it is known, model and options."""
+        name = self.name if self.origin else ""
+        return self.output, self.model, self.options, self.origin, name
+
+
+_Maker: TypeAlias = tuple[str, str, str, str, str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,30 +136,51 @@ class History:
 
     Attributes:
         records: The last record of each key.
-        written: SHA-256 of what was written, or was about to be, by output, model and options.
+        written: SHA-256 of what was written, or was about to be, by what may write over it.
+        latest: SHA-256 of what was written last, or was about to be, by output.
     """
 
     records: Mapping[Key, PhotoRecord]
-    written: Mapping[tuple[str, str, str], frozenset[str]]
+    written: Mapping[_Maker, frozenset[str]]
+    latest: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def find(self, item: PhotoItem, model: str, options: str) -> PhotoRecord | None:
         """Return the record of a photograph whose file has not changed since; None without one."""
-        return self.records.get((item.name, item.num_bytes, item.mtime_ns, model, options))
+        photograph = item.name, item.output, item.num_bytes, item.mtime_ns
+        return self.records.get((*photograph, model, options))
+
+    def is_latest(self, record: PhotoRecord) -> bool:
+        """Return whether no batch has written anything else to a record's place since."""
+        return self.latest.get(record.output, record.sha256) == record.sha256
+
+    def own_hashes(self, item: PhotoItem, model: str, options: str, origin: str) -> frozenset[str]:
+        """Return the hashes of what may be replaced by what is made of a photograph again.
+
+        Files of which no line says from which folder they came are among them.
+        """
+        own = Writing(item.output, model, options, "", origin, item.name)
+        makers = own.maker, own._replace(origin="").maker
+        return frozenset().union(*(self.written.get(maker, frozenset()) for maker in makers))
 
     @property
     def outputs(self) -> frozenset[str]:
         """The names of all files that a batch wrote there, whatever became of them since."""
-        return frozenset(output for output, _, _ in self.written)
+        return frozenset(self.latest)
 
-    def with_records(self, records: Iterable[PhotoRecord]) -> "History":
-        """Return the history with what came after it."""
-        everything, written = dict(self.records), dict(self.written)
+    def with_records(self, records: Iterable[PhotoRecord | Writing]) -> "History":
+        """Return the history with what came after it, records or lines of journals."""
+        everything, written, latest = dict(self.records), dict(self.written), dict(self.latest)
         for record in records:
-            everything[record.key] = record
-            if record.sha256:
-                place = record.output, record.model, record.options
-                written[place] = written.get(place, frozenset()) | {record.sha256}
-        return History(records=everything, written=written)
+            if isinstance(record, PhotoRecord):
+                everything[record.key] = record
+                if record.state == "failed":
+                    continue
+            writing = record if isinstance(record, Writing) else Writing.of(record)
+            latest[writing.output] = writing.sha256
+            if writing.sha256:
+                before = written.get(writing.maker, frozenset())
+                written[writing.maker] = before | {writing.sha256}
+        return History(records=everything, written=written, latest=latest)
 
 
 def read_history(path: Path) -> History:
@@ -128,22 +188,13 @@ def read_history(path: Path) -> History:
 
     A line cut off by a kill is passed over.
     """
-    records: dict[Key, PhotoRecord] = {}
-    written = collections.defaultdict[tuple[str, str, str], set[str]](set)
-    for line in (line for file in (path, *_journals(path.parent)) for line in _lines(file)):
-        if line.get("state") == _WRITING:
-            written[line["output"], line["model"], line["options"]].add(line["sha256"])
-            continue
-        try:
-            record = PhotoRecord(**{**line, "notes": tuple(line.get("notes", ())), "traceback": ""})
-        except TypeError:
-            continue
-        records[record.key] = record
-        if record.sha256:
-            written[record.output, record.model, record.options].add(record.sha256)
-    return History(
-        records=records, written={key: frozenset(hashes) for key, hashes in written.items()}
-    )
+    lines = (line for file in (path, *_journals(path.parent)) for line in _lines(file))
+    return History(records={}, written={}).with_records(filter(None, map(_entry, lines)))
+
+
+def origin_of(source: Path) -> str:
+    """Return a digest of an input folder, by which photographs of one name are told apart."""
+    return fingerprint(os.path.realpath(source))
 
 
 class WriteJournal:
@@ -160,8 +211,7 @@ class WriteJournal:
             OSError: If that cannot be written.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        names = ("output", "model", "options", "sha256")
-        line = {"state": _WRITING, **{name: getattr(record, name) for name in names}}
+        line = {"state": _WRITING, **Writing.of(record)._asdict()}
         with self._path.open("ab") as stream:
             stream.write(canonical_json(line).encode() + b"\n")
 
@@ -245,6 +295,16 @@ class BatchManifest:
 
 def _journals(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{_JOURNAL}*"))
+
+
+def _entry(line: Mapping[str, Any]) -> PhotoRecord | Writing | None:
+    """Return what a line says; None if it lacks something, or is of a later version."""
+    try:
+        if line.get("state") == _WRITING:
+            return Writing(**{name: line[name] for name in Writing._fields if name in line})
+        return PhotoRecord(**{**line, "notes": tuple(line.get("notes", ())), "traceback": ""})
+    except TypeError:
+        return None
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -36,6 +36,7 @@ def plan_batch(
     model: str,
     options: str,
     existing: ExistingPolicy,
+    origin: str = "",
 ) -> BatchPlan:
     """Divide a batch into what is done and what is left.
 
@@ -45,15 +46,16 @@ def plan_batch(
         history: History of the batches before this one into that folder.
         model: Digest of the model.
         options: Digest of the options.
-        existing: What to do where something lies that no batch of this model and options wrote, or
-            that was changed since.
+        existing: What to do where something lies that no batch of this model, options and origin
+            wrote, or that was changed since.
+        origin: Digest of the input folder.
     """
     remaining, earlier, skipped, foreign = [], [], [], []
     for item in items:
         place = folder / item.output
         record, is_there = history.find(item, model, options), place.exists()
-        written = history.written.get((item.output, model, options), ())
-        if record is not None and (record.is_lasting or (record.state == "done" and is_there)):
+        written = history.own_hashes(item, model, options, origin)
+        if record is not None and _still_holds(record, history, is_there=is_there):
             earlier.append(record)
         elif is_there and existing == "skip":
             skipped.append(item.name)
@@ -82,6 +84,11 @@ def refuse_foreign(plan: BatchPlan, folder: Path) -> None:
             f"such as {folder / plan.foreign[0].output}; --overwrite replaces them, "
             "--skip-existing leaves them alone"
         )
+
+
+def _still_holds(record: PhotoRecord, history: History, *, is_there: bool) -> bool:
+    """Return whether nothing is to be done again: its place is still its own, or it would fail."""
+    return record.is_lasting or (record.state == "done" and is_there and history.is_latest(record))
 
 
 def _is_own(place: Path, written: Collection[str]) -> bool:

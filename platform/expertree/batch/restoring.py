@@ -57,6 +57,7 @@ class BatchTask:
         source: The folder that their names are relative to.
         target: The folder that their outputs are relative to.
         has_manifest: Whether the folder of the outputs keeps a manifest, and journals beside it.
+        origin: Digest of the source, as the machine that plans the batch knows it.
     """
 
     config: BatchConfig
@@ -64,6 +65,7 @@ class BatchTask:
     source: Path
     target: Path
     has_manifest: bool
+    origin: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,7 +210,7 @@ def restore_files(
             while writing and item.num_pixels + last_px > _MAX_PIXELS_BESIDE:
                 yield writing.popleft().result()
             tell = None if on_tile is None else _tell(on_tile, item)
-            work = _restored(restorer, task.config.options, item, photo, tell, write)
+            work = _restored(restorer, task, item, photo, tell, write)
             writing.append(pool.submit(work))
             last_px = item.num_pixels
             del photo, work  # or the next one would be restored beside them
@@ -220,14 +222,14 @@ def restore_files(
 
 def _restored(
     restorer: Restorer,
-    options: RestoreOptions,
+    task: BatchTask,
     item: PhotoItem,
     photo: "Future[_Read]",
     on_tile: OnTile | None,
     write: "_Writer",
 ) -> Callable[[], PhotoRecord]:
     """Restore a photograph once it is read, and return the work of writing it."""
-    begin = time.perf_counter()
+    begin, options = time.perf_counter(), task.config.options
     record = PhotoRecord(
         state="failed",
         name=item.name,
@@ -236,6 +238,7 @@ def _restored(
         model=restorer.bundle.manifest.digest,
         options=options.digest,
         output=item.output,
+        origin=task.origin,
         num_pixels=item.num_pixels,
     )
     try:

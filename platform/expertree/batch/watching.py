@@ -28,7 +28,14 @@ from expertree.batch.listing import (
     refuse_own_input,
     refuse_suffix,
 )
-from expertree.batch.manifest import MANIFEST, BatchManifest, History, PhotoRecord, read_history
+from expertree.batch.manifest import (
+    MANIFEST,
+    BatchManifest,
+    History,
+    PhotoRecord,
+    origin_of,
+    read_history,
+)
 from expertree.batch.planning import BatchPlan, plan_batch, refuse_foreign
 from expertree.batch.restoring import BatchTask, OnItemTile, open_restorer, restore_files
 from expertree.batch.running import restore_task
@@ -127,6 +134,7 @@ def _plan(
         model=model,
         options=config.options.digest,
         existing=config.existing,
+        origin=origin_of(Path(config.input)),
     )
 
 
@@ -161,7 +169,7 @@ class _Watch:
             place_of(record.output, ignores_case=self._ignores_case): record.name
             for record in self._history.records.values()
             if record.state == "done" and (record.model, record.options) == (model, options)
-            if (self._target / record.output).exists()
+            if self._history.is_latest(record) and (self._target / record.output).exists()
         }
 
     def pass_over(self, items: Sequence[PhotoItem], earlier: Sequence[PhotoRecord]) -> None:
@@ -230,6 +238,7 @@ class _Watch:
             source=self._source,
             target=self._target,
             has_manifest=True,
+            origin=origin_of(self._source),
         )
 
         def work(task: BatchTask, on_tile: OnItemTile) -> Iterator[PhotoRecord]:

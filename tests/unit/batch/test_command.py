@@ -237,3 +237,39 @@ def test_times_and_permissions_are_kept(photos, tmp_path, restore, flags, is_kep
     assert (status.st_mtime_ns == then) == is_kept
     assert (status.st_mode & 0o777 == 0o640) == is_kept
     assert restore(photos, *flags) == FAILED  # it is known again, and one is broken
+
+
+def test_photographs_of_one_name_from_two_folders_do_not_replace_each_other(
+    tmp_path, restore, capsys
+) -> None:
+    folders, written = (tmp_path / "f1", tmp_path / "f2"), tmp_path / "out" / "a.png"
+    for seed, folder in enumerate(folders):
+        folder.mkdir()
+        PillowImage.fromarray(photo_u8(seed)).save(folder / "a.png")
+    assert restore(folders[0]) == DONE
+    before = written.read_bytes()
+    for source in (folders[1], folders[1] / "a.png"):
+        assert restore(source) == USAGE
+        assert "1 of 1 restored photographs would replace files" in capsys.readouterr().err
+    assert written.read_bytes() == before
+    assert restore(folders[1], "--overwrite") == DONE
+    assert written.read_bytes() != before
+    assert restore(folders[0]) == USAGE
+    assert restore(folders[0], "--overwrite") == DONE
+    assert written.read_bytes() == before
+    capsys.readouterr()
+    assert restore(folders[0] / "a.png") == DONE
+    assert "0 of 1 restored in 0:00, 1 earlier" in capsys.readouterr().out
+
+
+def test_what_other_options_replaced_is_restored_again(photos, tmp_path, restore, capsys) -> None:
+    source, written = photos / "c.png", tmp_path / "out" / "c.png"
+    assert restore(source) == DONE
+    before = written.read_bytes()
+    assert restore(source, "--strength", "0", "--overwrite") == DONE
+    assert written.read_bytes() != before
+    assert restore(source) == USAGE
+    capsys.readouterr()
+    assert restore(source, "--overwrite") == DONE
+    assert "1 of 1 restored" in capsys.readouterr().out
+    assert written.read_bytes() == before

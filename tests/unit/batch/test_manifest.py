@@ -1,6 +1,7 @@
 """The log of a batch: appended, read again, cut off by kills."""
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -203,3 +204,88 @@ def test_a_folder_without_locks_takes_a_batch_all_the_same(
     monkeypatch.setattr(fcntl, "flock", without)
     write(tmp_path, record())
     assert read_history(tmp_path / MANIFEST).find(item(), "m", "o") == record()
+
+
+def hashed(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_what_other_options_replaced_is_done_no_longer(tmp_path: Path) -> None:
+    write(tmp_path, record(sha256=hashed(b"A")), record(sha256=hashed(b"B"), options="other"))
+    (tmp_path / "a.png").write_bytes(b"B")
+    with pytest.raises(ConfigError, match="would replace files"):
+        plan((item(),), tmp_path)
+    assert plan((item(),), tmp_path, existing="overwrite").remaining == (item(),)
+    assert plan((item(),), tmp_path, existing="skip").skipped == ("a.png",)
+    assert len(plan((item(),), tmp_path, options="other").earlier) == 1
+
+
+def test_what_a_killed_batch_of_other_options_replaced_is_done_no_longer(tmp_path: Path) -> None:
+    write(tmp_path, record(sha256=hashed(b"B"), options="other"))
+    stop_before_its_line(tmp_path, b"A")
+    assert plan((item(),), tmp_path, existing="overwrite", options="other").remaining == (item(),)
+    write(tmp_path, record(sha256=hashed(b"B"), options="other"))
+    assert len(plan((item(),), tmp_path, options="other").earlier) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "origin", "is_own"),
+    [("a.png", "f1", True), ("a.png", "f2", False), ("a", "f1", False)],
+)
+def test_what_was_made_of_another_photograph_is_replaced_only_if_asked(
+    tmp_path: Path, name: str, origin: str, is_own: bool
+) -> None:
+    made = record("a.png", output="x.png", sha256=hashed(b"f1"), origin="f1")
+    for write_down in (
+        lambda: WriteJournal(tmp_path).about_to_write(made),
+        lambda: write(tmp_path, made),
+    ):
+        write_down()
+        (tmp_path / "x.png").write_bytes(b"f1")
+        later = dataclasses.replace(item(name, mtime_ns=21), output="x.png")
+        given = {"model": "m", "options": "o", "origin": origin}
+        history = read_history(tmp_path / MANIFEST)
+        divided = plan_batch((later,), tmp_path, history, existing="refuse", **given)
+        assert divided.remaining == ((later,) if is_own else ())
+        assert divided.foreign == (() if is_own else (later,))
+        divided = plan_batch((later,), tmp_path, history, existing="overwrite", **given)
+        assert divided.remaining == (later,)
+
+
+def test_lines_that_know_no_folder_are_read_as_before(tmp_path: Path) -> None:
+    old = {"model": "m", "options": "o", "sha256": hashed(b"whole")}
+    lines = [
+        {"state": "writing", "output": "a.png", **old},
+        {
+            "state": "done",
+            "name": "b.png",
+            "output": "b.png",
+            "num_bytes": 10,
+            "mtime_ns": 20,
+            **old,
+        },
+        {"state": "writing", "output": "cut off by hand"},
+    ]
+    (tmp_path / MANIFEST).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    items = item(), item("b.png"), item("b.png", mtime_ns=21)
+    for each in items:
+        (tmp_path / each.output).write_bytes(b"whole")
+    divided = plan_batch(
+        items,
+        tmp_path,
+        read_history(tmp_path / MANIFEST),
+        model="m",
+        options="o",
+        existing="refuse",
+        origin="f1",
+    )
+    assert divided.remaining == (items[0], items[2])
+    assert [entry.name for entry in divided.earlier] == ["b.png"]
+
+
+def test_one_photograph_may_go_to_two_places(tmp_path: Path) -> None:
+    other = dataclasses.replace(item(), output="a_x.png")
+    write(tmp_path, record(sha256=hashed(b"A")), record(output="a_x.png", sha256=hashed(b"A")))
+    (tmp_path / "a.png").write_bytes(b"A")
+    assert plan((item(),), tmp_path).earlier[0].output == "a.png"
+    assert plan((other,), tmp_path).remaining == (other,)

@@ -260,6 +260,18 @@ def test_what_was_restored_before_is_not_replaced_by_another_photograph(
     assert "failed: a.bmp would be written to a.webp, which is of a.png" in capsys.readouterr().err
 
 
+def test_what_was_restored_of_another_folder_is_not_replaced(
+    tmp_path, inbox, watch, capsys
+) -> None:
+    (tmp_path / "other").mkdir()
+    for seed, folder in enumerate((inbox, tmp_path / "other")):
+        photo(folder / "a.png", seed)
+    with meanwhile(lambda: until(lambda: len(states(tmp_path / "out")) == 1)):
+        assert watch(inbox) == DONE
+    assert watch(tmp_path / "other", "--dry-run") == USAGE
+    assert "1 of 1 restored photographs would replace files" in capsys.readouterr().err
+
+
 def test_output_within_the_folder_is_not_taken_for_input(inbox, watch) -> None:
     out = inbox / "restored"
     photo(inbox / "a.png")
