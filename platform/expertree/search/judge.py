@@ -74,7 +74,7 @@ def judge_trial(
             training=[(setup.tables[TRAIN], setup.embeddings[TRAIN])],
         )
         validation = {name: columns(name) for name in SETS if name != ROUTE}
-        found = _judge(setup, config, bench, hierarchy.tree, router_result, validation)
+        found = _judge(setup, bench, hierarchy.tree, router_result, validation)
     num_parameters = sum(own.read_json("expert.json")["num_parameters"] for own in served.values())
     return TrialResult(
         psnr_in=found[SELECT_IN]["routed"],
@@ -90,7 +90,6 @@ def judge_trial(
 
 def _judge(
     setup: SearchSetup,
-    config: BuildConfig,
     bench: Workbench,
     tree: Tree,
     router: Storage,
@@ -103,15 +102,12 @@ def _judge(
             name: [key_of(column) for column in own.values()] for name, own in validation.items()
         },
         "inputs": [key_of(setup.inputs[name]) for name in validation],
-        "tasks": list(config.degradation.tasks),
+        "tasks": list(setup.kinds),
         "told": ["routed", "best_level", "sent"],
     }
 
     def make(result: Storage, _: OnDone) -> None:
-        found = {
-            name: _reached(setup, config, tree, router, name, own)
-            for name, own in validation.items()
-        }
+        found = {name: _reached(setup, tree, router, name, own) for name, own in validation.items()}
         result.write_json("judged.json", found)
 
     found: dict[str, Any] = bench.run("judge", spec, make).read_json("judged.json")
@@ -120,7 +116,6 @@ def _judge(
 
 def _reached(
     setup: SearchSetup,
-    config: BuildConfig,
     tree: Tree,
     router_result: Storage,
     name: str,
@@ -143,7 +138,7 @@ def _reached(
     inputs = read_scores(setup.inputs[name]).psnr_rgb
 
     def mean(values: Float[np.ndarray, " patches"]) -> float:
-        return average(values, tasks, task_order=config.degradation.tasks)
+        return average(values, tasks, task_order=setup.kinds)
 
     return {
         "routed": mean(routed_scores(routes, psnr, inputs)),

@@ -52,6 +52,8 @@ class SearchSetup:
         inputs: Scores of the patches as they are, by patch set.
         measures: What routers read of the patches beside embeddings, by patch set.
         extractor: Extractor that made the embeddings.
+        kinds: Degradations that a trial's mean is over: those that are synthesised, then the other
+            kinds of pairs.
         most_groups: Most groups on the finest level of any trial; None where that is not known.
         notes: Directory where lanes leave a note of each piece that they trained.
         maps: Real maps for patches that are degraded anew during training.
@@ -64,6 +66,7 @@ class SearchSetup:
     inputs: Mapping[str, Storage]
     measures: Mapping[str, Storage]
     extractor: Storage
+    kinds: tuple[str, ...]
     most_groups: int | None
     notes: Storage
     maps: RealMaps

@@ -79,6 +79,7 @@ def make_setup(
         inputs={name: scores[INPUTS, name] for name in SETS},
         measures={name: scores[MEASURES, name] for name in SETS},
         extractor=extractor,
+        kinds=material.kinds(base.degradation.tasks),
         most_groups=most,
         notes=notes,
         maps=RealMaps.of(base.photographs.maps, material.maps),
