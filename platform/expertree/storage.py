@@ -266,17 +266,24 @@ class Storage:
 
         attempt(self.where(name), "deleted", delete)
 
-    def commit(self, spec: object, *, written: Written = NOTHING_WRITTEN) -> None:
+    def commit(
+        self, spec: object, *, written: Written = NOTHING_WRITTEN, without: str | None = None
+    ) -> None:
         """Mark this directory as a finished result, by writing `DONE.json` after all other files.
 
         Args:
             spec: What the result was made from, as plain data.
             written: Files whose hashes are known from writing them; the others are read again.
+            without: Folder below this directory whose files are no part of the result.
 
         Raises:
             StorageError: If a file is not as long as what was written.
         """
-        sizes = {name: size for name, size in self._sizes().items() if name != DONE}
+        sizes = {
+            name: size
+            for name, size in self._sizes().items()
+            if name != DONE and name.partition("/")[0] != without
+        }
         for name in sizes.keys() & written.keys():
             if sizes[name] != written[name]["num_bytes"]:
                 raise StorageError(

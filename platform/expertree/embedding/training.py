@@ -22,7 +22,16 @@ from expertree.embedding.recipe import (
 )
 from expertree.errors import ConfigError, TrainingError
 from expertree.storage import Storage
-from expertree.training import LOG, Checkpoints, OnNote, OnProgress, Optimizer, Plan, train
+from expertree.training import (
+    LOG,
+    Checkpoints,
+    OnNote,
+    OnProgress,
+    OnWritten,
+    Optimizer,
+    Plan,
+    train,
+)
 
 _CONTENT = "content_captions.json"
 _CAPTIONED_AT_ONCE = 32
@@ -42,6 +51,7 @@ def train_extractor(
     seed: int,
     on_progress: OnProgress | None = None,
     device: str = "cpu",
+    commit: OnWritten | None = None,
 ) -> Extractor:
     """Train an extractor, or go on where a killed training stopped.
 
@@ -59,6 +69,8 @@ def train_extractor(
         seed: Seed of the weights, the batches and the crops.
         on_progress: Called about once a second, and at the end; see `training.train`.
         device: Device to compute on.
+        commit: Called when all is written, to mark it as finished. Checkpoints are deleted after
+            it: what it raises costs at most the steps since the last one.
 
     Returns:
         The trained extractor, text tower included, in evaluation mode.
@@ -91,6 +103,8 @@ def train_extractor(
     extractor = learner.network.eval().cpu()
     directory.write_json(LOG, {**record.log(), **learner.choices()})
     save_extractor(extractor, directory)
+    if commit is not None:
+        commit()
     checkpoints.clear()
     return extractor
 

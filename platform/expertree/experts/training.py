@@ -25,6 +25,7 @@ from expertree.training import (
     Checkpoints,
     OnCheckpoint,
     OnProgress,
+    OnWritten,
     Plan,
     Record,
     Workers,
@@ -47,13 +48,30 @@ class Part:
     snapshot: Storage
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Hooks:
+    """The callbacks of a training for single moments; the first worker calls them.
+
+    Attributes:
+        on_checkpoint: Called after each checkpoint; see `training.train`.
+        commit: Called when the result is written, to mark it as finished. Its checkpoints are
+            deleted after this, so an error here costs the steps since the last one at most.
+    """
+
+    on_checkpoint: OnCheckpoint | None = None
+    commit: OnWritten | None = None
+
+
+NO_HOOKS = Hooks()
+
+
 def train_expert(
     job: ExpertJob,
     *,
     patches: PairedPatches,
     directory: Storage,
     on_progress: OnProgress | None = None,
-    on_checkpoint: OnCheckpoint | None = None,
+    hooks: Hooks = NO_HOOKS,
     device: str = "cpu",
     workers: Workers = ALONE,
     part: Part | None = None,
@@ -63,7 +81,8 @@ def train_expert(
     A training that was interrupted goes on from its newest valid checkpoint in `directory`. On
     a CPU the weights are then the same, bit for bit, as without the interruption. When the loss is
     not finite, the training goes back to its newest checkpoint and on at half the learning rate,
-    once. The directory is not committed: that is up to the caller, who knows what the patches were.
+    once. The directory is committed by `hooks` alone: it is up to the caller, who knows what the
+    patches were.
 
     Args:
         job: The network, the recipe, the number of samples.
@@ -71,7 +90,7 @@ def train_expert(
         directory: Receives `expert.safetensors` (or `adapter.safetensors`), `expert.json` and
             `log.json`; checkpoints while the training runs.
         on_progress: Called about once a second, and at the end; see `training.train`.
-        on_checkpoint: Called after each checkpoint; see `training.train`.
+        hooks: Callbacks for single moments of the training.
         device: Where to compute.
         workers: This process among those that train the expert together; all of them call this
             with the same job, and the first one writes.
@@ -97,15 +116,17 @@ def train_expert(
         begin=lambda note: begin(on_note=note),
         checkpoints=checkpoints,
         on_progress=on_progress,
-        on_checkpoint=on_checkpoint,
+        on_checkpoint=hooks.on_checkpoint,
         workers=workers,
         until=None if part is None else part.num_samples,
     )
     if workers.is_first:
         learner.finish(directory if part is None else part.snapshot, record)
+    workers.wait()
+    if workers.is_first and hooks.commit is not None:
+        hooks.commit()
     if workers.is_first and part is None:
         checkpoints.clear()
-    workers.wait()
     return record
 
 

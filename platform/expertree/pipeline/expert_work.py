@@ -12,13 +12,14 @@ from expertree.embedding import load_extractor, look
 from expertree.experts import ExpertJob, PairedPatches, read_patches, train_expert
 from expertree.experts.conditions import Look
 from expertree.experts.telling import Told
+from expertree.experts.training import Hooks
 from expertree.owners import Owner
 from expertree.pipeline.follow_training import Follower, TrackedRun
 from expertree.pipeline.held import held_by_all
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 from expertree.threads import threads
-from expertree.training import OnCheckpoint, Workers
+from expertree.training import CHECKPOINTS, OnCheckpoint, Workers, clear_checkpoints
 
 
 @functools.lru_cache(maxsize=1)
@@ -52,10 +53,20 @@ class ExpertWork:
             HeldError: If another job is training it.
         """
         with held_by_all(self.directory, self.owner, on_progress, workers) as watched:
-            if workers.agree_on(self.directory.is_done()):
+            if self.is_done_for(workers):
                 return
             with threads(1):  # Degrading anew goes on beside the steps.
                 self._train_followed(watched, workers)
+
+    def is_done_for(self, workers: Workers) -> bool:
+        """Return whether the expert is in the store, the same in all workers.
+
+        If so, the first one deletes the checkpoints that a kill has left there.
+        """
+        is_done = workers.agree_on(self.directory.is_done())
+        if is_done and workers.is_first:
+            clear_checkpoints(self.directory)
+        return is_done
 
     def _told(self, network: nn.Module) -> nn.Module:
         return Told(network, self.job.backbone, self.look) if self.look is not None else network
@@ -80,14 +91,13 @@ class ExpertWork:
         on_progress: OnProgress,
         on_checkpoint: OnCheckpoint | None,
     ) -> None:
+        commit = functools.partial(self.directory.commit, dict(self.spec), without=CHECKPOINTS)
         train_expert(
             self.job,
             patches=patches,
             directory=self.directory,
             on_progress=on_progress,
-            on_checkpoint=on_checkpoint,
+            hooks=Hooks(on_checkpoint=on_checkpoint, commit=commit),
             device=self.device,
             workers=workers,
         )
-        if workers.is_first:
-            self.directory.commit(dict(self.spec))

@@ -23,13 +23,20 @@ EMBED_BATCH = 32
 
 
 def train_extractor_stage(
-    bench: Workbench, config: BuildConfig, table: Storage, result: Storage, on_done: OnDone
+    bench: Workbench,
+    config: BuildConfig,
+    table: Storage,
+    result: Storage,
+    on_done: OnDone,
+    *,
+    spec: Mapping[str, Any],
 ) -> None:
-    """Train the extractor on a lane, with the same retries as an expert."""
+    """Train the extractor on a lane, which commits it, with the same retries as an expert."""
     work = ExtractorWork(
         config=config.extractor,
         table=table,
         directory=result,
+        spec=spec,
         seed=config.seed,
         device="cuda" if bench.cluster.use_gpu else "cpu",
     )
@@ -60,7 +67,8 @@ def make_extractor(
     }
 
     def make(result: Storage, on_done: OnDone) -> None:
-        train_extractor_stage(bench, config, tables["extractor"], result, on_done)
+        table = tables["extractor"]
+        train_extractor_stage(bench, config, table, result, on_done, spec=spec)
 
     return bench.run("extractor", spec, make)
 

@@ -1,12 +1,15 @@
 """The work of a lane that trains the extractor; apart, so that it imports only what it needs."""
 
 import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
 
 from expertree.embedding import ExtractorConfig, train_extractor
 from expertree.experts import read_patches
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
-from expertree.training import Workers
+from expertree.training import CHECKPOINTS, Workers, clear_checkpoints
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,17 +19,21 @@ class ExtractorWork:
     config: ExtractorConfig
     table: Storage
     directory: Storage
+    spec: Mapping[str, Any]
     seed: int
     device: str
 
     def run(self, on_progress: OnProgress, workers: Workers) -> None:
-        """Train the extractor with the lane's only worker.
+        """Train the extractor with the lane's only worker, and commit it; once is enough.
 
         Raises:
             ValueError: If the lane has several workers.
         """
         if workers.count > 1:
             raise ValueError(f"one worker trains the extractor, not {workers.count}")
+        if self.directory.is_done():
+            clear_checkpoints(self.directory)
+            return
         patches = read_patches(self.table, self.table.list_files(".parquet"))
         train_extractor(
             self.config,
@@ -36,4 +43,5 @@ class ExtractorWork:
             seed=self.seed,
             on_progress=on_progress,
             device=self.device,
+            commit=functools.partial(self.directory.commit, dict(self.spec), without=CHECKPOINTS),
         )

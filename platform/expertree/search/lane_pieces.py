@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expertree.experts import PairedPatches, read_patches, score_expert, train_expert
-from expertree.experts.training import Part
+from expertree.experts.training import Hooks, Part
 from expertree.pipeline.expert_work import ExpertWork
 from expertree.pipeline.held import held_by_all
 from expertree.pipeline.score import (
@@ -20,7 +20,7 @@ from expertree.pipeline.score import (
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 from expertree.threads import threads
-from expertree.training import Workers
+from expertree.training import CHECKPOINTS, Workers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ class PieceWork:
         """Train the pieces that are not stored yet, and commit each."""
         own = self.expert
         with held_by_all(own.directory, own.owner, on_progress, workers) as watched:
-            if workers.agree_on(own.directory.is_done()):
+            if own.is_done_for(workers):
                 return
             with threads(1):  # Degrading anew goes on beside the steps.
                 self._train_parts(watched, workers)
@@ -66,18 +66,19 @@ class PieceWork:
         part: Part | None,
         spec: Mapping[str, Any],
     ) -> None:
+        result = self.expert.directory if part is None else part.snapshot
+        commit = functools.partial(result.commit, dict(spec), without=CHECKPOINTS)
         trained = train_expert(
             self.expert.job,
             patches=patches,
             directory=self.expert.directory,
             on_progress=on_progress,
+            hooks=Hooks(commit=commit),
             device=self.expert.device,
             workers=workers,
             part=part,
         )
         if workers.is_first:
-            result = self.expert.directory if part is None else part.snapshot
-            result.commit(dict(spec))
             end = self.expert.job.num_samples if part is None else part.num_samples
             key = self.expert.job.key
             note = {"key": key, "samples": end, "seconds": trained.seconds}

@@ -6,9 +6,17 @@ and the extractor's live with their networks. `schedule.py` has the rates, `opti
 weights, `record.py` is the log, `checkpoints.py` stores all of it.
 """
 
-from expertree.training.checkpoints import Checkpoints
+from expertree.training.checkpoints import CHECKPOINTS, Checkpoints, clear_checkpoints
 from expertree.training.flat import FlatParameters
-from expertree.training.loop import Learner, OnCheckpoint, OnNote, OnProgress, Plan, train
+from expertree.training.loop import (
+    Learner,
+    OnCheckpoint,
+    OnNote,
+    OnProgress,
+    OnWritten,
+    Plan,
+    train,
+)
 from expertree.training.optimizers import Optimizer, muon_split
 from expertree.training.passes import indices_at
 from expertree.training.record import LOG, Record
@@ -17,6 +25,7 @@ from expertree.training.workers import ALONE, Workers
 
 __all__ = [
     "ALONE",
+    "CHECKPOINTS",
     "LOG",
     "Checkpoints",
     "FlatParameters",
@@ -24,11 +33,13 @@ __all__ = [
     "OnCheckpoint",
     "OnNote",
     "OnProgress",
+    "OnWritten",
     "Optimizer",
     "Plan",
     "Record",
     "Workers",
     "average_decay",
+    "clear_checkpoints",
     "indices_at",
     "muon_split",
     "rate_share",

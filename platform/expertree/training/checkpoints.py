@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 NUM_KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it in case the newest is damaged."""
 
-_FOLDER = "checkpoints"
+CHECKPOINTS = "checkpoints"
+"""Folder of the checkpoints in their result's directory; no part of the result."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +50,7 @@ class Checkpoints:
             directory: Directory of the result.
             job_fingerprint: Fingerprint of the job; a checkpoint of another one is refused.
         """
-        self._storage = directory.sub(_FOLDER)
+        self._storage = directory.sub(CHECKPOINTS)
         self._job_fingerprint = job_fingerprint
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -123,6 +124,15 @@ class Checkpoints:
         for suffix in (".json", ".safetensors"):
             if self._storage.exists(name + suffix):
                 self._storage.delete(name + suffix)
+
+
+def clear_checkpoints(directory: Storage) -> None:
+    """Delete the checkpoints of a finished result that an interruption has left in its directory.
+
+    Raises:
+        StorageError: If they cannot be deleted.
+    """
+    directory.sub(CHECKPOINTS).delete()
 
 
 class _DamagedError(Exception):

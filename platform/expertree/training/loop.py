@@ -27,6 +27,9 @@ OnCheckpoint: TypeAlias = Callable[[int, nn.Module], None]
 
 OnNote: TypeAlias = Callable[[str], None]
 
+OnWritten: TypeAlias = Callable[[], None]
+"""A callback for when the files of a result are written, and its checkpoints still there."""
+
 _SECONDS_BETWEEN_REPORTS = 1.0
 
 _SPEED_SHARE = 0.05

@@ -30,7 +30,7 @@ from expertree.experts.sentences import (
     sentences_for,
 )
 from expertree.experts.telling import Told, saying, tell
-from expertree.experts.training import train_expert
+from expertree.experts.training import Hooks, train_expert
 from expertree.experts.weights import read_card
 from expertree.storage import Storage
 from expertree.training import ALONE
@@ -120,6 +120,15 @@ def test_a_job_with_an_extractor_needs_one_who_looks(job, same_table, tmp_path):
         train_expert(job, patches=unseeing, directory=directory)
 
 
+def noting(seen):
+    """Return a callback that keeps the weights of each checkpoint, by samples."""
+
+    def note(samples, network):
+        seen[samples] = {n: p.detach().clone() for n, p in network.named_parameters()}
+
+    return note
+
+
 def test_what_stands_still_in_a_phase_keeps_its_values_to_the_bit(job, patches, tmp_path):
     seen = {}
 
@@ -129,9 +138,7 @@ def test_what_stands_still_in_a_phase_keeps_its_values_to_the_bit(job, patches, 
             dataclasses.replace(job, recipe=dataclasses.replace(RECIPE, ema_decay=0.0)),
             patches=patches,
             directory=directory,
-            on_checkpoint=lambda samples, network: seen.update(
-                {samples: {n: p.detach().clone() for n, p in network.named_parameters()}}
-            ),
+            hooks=Hooks(on_checkpoint=noting(seen)),
         )
 
     learner_at(60)
@@ -163,9 +170,7 @@ def test_a_phase_has_a_rate_of_its_own(job, patches, tmp_path, monkeypatch):
         dataclasses.replace(job, recipe=dataclasses.replace(RECIPE, ema_decay=0.0)),
         patches=patches,
         directory=Storage.open(tmp_path),
-        on_checkpoint=lambda samples, network: seen.update(
-            {samples: {n: p.detach().clone() for n, p in network.named_parameters()}}
-        ),
+        hooks=Hooks(on_checkpoint=noting(seen)),
     )
     last = [s for s in sorted(seen) if phase_at(job, s - 1)[0] == len(phases) - 1]
     assert len(last) > 1

@@ -11,29 +11,16 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
 import training_job
 from expertree import owners
-from expertree.degradation.recipe import Recipe
-from expertree.images.io import encode_png
-from expertree.pipeline.tables import write_table
 from expertree.scheduling import schedule
 from expertree.storage import Storage
 from expertree.training import loop
+from lane_work import write_patches
 
 pytestmark = pytest.mark.timeout(600)  # where the machine is busy; the other imports torch
-
-
-def write_patches(directory: Storage) -> None:
-    rng = np.random.default_rng(0)
-    images = [encode_png(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)) for _ in range(8)]
-    recipe = Recipe(tasks=("noise",), parameters={"noise": {"sigma": 20.0}}, seed=0).to_json()
-    about = {"kind": "single", "tasks": ["noise"], "caption": "noise", "recipe": recipe}
-    rows = [about | {"id": f"{n}", "lq": image, "gt": image} for n, image in enumerate(images)]
-    write_table(directory, "part-00000.parquet", pa.Table.from_pylist(rows))
 
 
 def trace(folder: Path) -> list[tuple[str, str, int]]:
