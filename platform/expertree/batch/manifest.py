@@ -52,6 +52,7 @@ class PhotoRecord:
         origin: Digest of the input folder; see `origin_of`. Lines of old manifests have none.
         error: Reason for which it failed, as a clause that can follow its name.
         is_lasting: Whether it would fail again: the file is at fault and not the circumstances.
+        decoders: What could not read it, if it would fail again; lines of old manifests have none.
         num_pixels: Pixels of the photograph.
         expert: The expert that restored it, by its node; None if it is left as it is.
         level: That expert's level; where there is none, that of the one that would serve.
@@ -74,6 +75,7 @@ class PhotoRecord:
     origin: str = ""
     error: str = ""
     is_lasting: bool = False
+    decoders: str = ""
     num_pixels: int = 0
     expert: int | None = None
     level: int | None = None

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
+from expertree.batch.decoders import decoders
 from expertree.batch.listing import PhotoItem
 from expertree.batch.manifest import History, PhotoRecord
 from expertree.batch.settings import ExistingPolicy
@@ -47,15 +48,16 @@ def plan_batch(
         model: Digest of the model.
         options: Digest of the options.
         existing: What to do where something lies that no batch of this model, options and origin
-            wrote, or that was changed since.
+            wrote, or that was changed since. What failed is tried again if it is `overwrite`.
         origin: Digest of the input folder.
     """
     remaining, earlier, skipped, foreign = [], [], [], []
+    unread = frozenset() if existing == "overwrite" else frozenset({"", decoders()})
     for item in items:
         place = folder / item.output
         record, is_there = history.find(item, model, options), place.exists()
         written = history.own_hashes(item, model, options, origin)
-        if record is not None and _still_holds(record, history, is_there=is_there):
+        if record is not None and _still_holds(record, history, unread, is_there=is_there):
             earlier.append(record)
         elif is_there and existing == "skip":
             skipped.append(item.name)
@@ -86,9 +88,20 @@ def refuse_foreign(plan: BatchPlan, folder: Path) -> None:
         )
 
 
-def _still_holds(record: PhotoRecord, history: History, *, is_there: bool) -> bool:
-    """Return whether nothing is to be done again: its place is still its own, or it would fail."""
-    return record.is_lasting or (record.state == "done" and is_there and history.is_latest(record))
+def _still_holds(
+    record: PhotoRecord, history: History, unread: Collection[str], *, is_there: bool
+) -> bool:
+    """Return whether nothing is to be done again.
+
+    Args:
+        record: A photograph's record.
+        history: The history that it is of.
+        unread: Decoders that need not try again what they could not read.
+        is_there: Whether something lies at its place.
+    """
+    if record.state == "done":
+        return is_there and history.is_latest(record)
+    return record.is_lasting and record.decoders in unread
 
 
 def _is_own(place: Path, written: Collection[str]) -> bool:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from expertree.batch.decoders import decoders
 from expertree.batch.listing import PhotoItem
 from expertree.batch.manifest import PhotoRecord, WriteJournal
 from expertree.batch.settings import BatchConfig, RestoreOptions
@@ -252,10 +253,12 @@ def _restored(
 
 def failed_record(record: PhotoRecord, error: Exception) -> PhotoRecord:
     """Return the record of a photograph that failed, be it by a fault of this program."""
+    is_lasting = isinstance(error, PhotoError | ValueError)
     return dataclasses.replace(
         record,
         error=describe_error(error),
-        is_lasting=isinstance(error, PhotoError | ValueError),
+        is_lasting=is_lasting,
+        decoders=decoders() if is_lasting else "",
         traceback=unexpected_traceback(error),
     )
 

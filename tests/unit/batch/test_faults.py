@@ -10,12 +10,14 @@ import zlib
 from pathlib import Path
 
 import cv2
+import pillow_heif
 import pytest
 
 from expertree import Restorer
-from expertree.batch import command, listing, restoring
+from expertree.batch import command, decoders, listing, restoring
 from expertree.batch.manifest import MANIFEST
-from photo_folders import DONE, FAILED, files_below
+from expertree.images import heic
+from photo_folders import DONE, FAILED, files_below, opened
 from scarce import KINDS, run_out_of_memory
 
 
@@ -169,3 +171,20 @@ def test_a_name_that_is_no_text_is_on_the_report(photos, tmp_path, restore) -> N
     page = tmp_path / "page.html"
     assert restore(photos, "--report", str(page)) == FAILED  # one is broken
     assert r"\udcff\udcfe.png" in page.read_text()
+
+
+def test_what_failed_for_want_of_a_decoder_is_restored_once_it_is_there(
+    photos, tmp_path, restore, monkeypatch, capsys
+) -> None:
+    (photos / "broken.png").unlink()
+    path = photos / "telephone.jpg"
+    pillow_heif.from_pillow(opened(photos / "a.jpg")).save(path)
+    for module in (heic, decoders):
+        monkeypatch.setattr(module, "has_heic", lambda: False)
+    for _ in range(2):
+        assert restore(photos) == FAILED
+        assert "failed: telephone.jpg is a HEIC" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert restore(photos) == DONE
+    assert "1 of 5 restored" in capsys.readouterr().out
+    assert (tmp_path / "out" / "telephone.jpg").is_file()

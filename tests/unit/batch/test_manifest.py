@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from expertree.batch.decoders import decoders
 from expertree.batch.listing import PhotoItem
 from expertree.batch.manifest import (
     MANIFEST,
@@ -140,6 +141,16 @@ def test_what_failed_for_good_is_not_tried_again_but_what_may_succeed_is(tmp_pat
     divided = plan((item(), item("b.png")), tmp_path)
     assert divided.earlier == (lasting,)
     assert divided.remaining == (item("b.png"),)
+
+
+def test_what_other_decoders_could_not_read_is_tried_again(tmp_path: Path) -> None:
+    here = record("a.png", state="failed", is_lasting=True, decoders=decoders())
+    write(tmp_path, here, dataclasses.replace(here, name="b.png", output="b.png", decoders="old"))
+    items = item(), item("b.png")
+    assert plan(items, tmp_path).earlier == (here,)
+    assert plan(items, tmp_path).remaining == items[1:]
+    assert plan(items, tmp_path, existing="skip").remaining == items[1:]
+    assert plan(items, tmp_path, existing="overwrite").remaining == items
 
 
 def test_files_of_others_are_replaced_or_left_alone_only_if_asked(tmp_path: Path) -> None:
