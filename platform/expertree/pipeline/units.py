@@ -36,16 +36,14 @@ def units_of_tree(
         if node not in networks:
             continue
         network = networks[node]
+        from_root = network.adapter is not None or config.start_from == "root"
         yield Unit(
             role=node,
             label=label_of_role(tree, node),
             leaves=tree.nodes[node].leaves,
             num_samples=config.samples_per_expert
             or _num_samples(
-                tree,
-                node,
-                config.num_samples,
-                from_root=network.adapter is not None or config.start_from == "root",
+                tree, node, config.num_samples, from_root=from_root and network.parent == ROOT
             ),
             network=network,
         )
