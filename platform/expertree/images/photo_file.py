@@ -30,6 +30,11 @@ DEEP_FORMATS: frozenset[PhotoFormat] = frozenset({"png", "tiff", "heic"})
 LOSSY_FORMATS: frozenset[PhotoFormat] = frozenset({"jpeg", "webp", "avif", "heic"})
 """Formats that are written at a quality."""
 
+_GREY_FORMATS: frozenset[PhotoFormat] = frozenset({"png", "jpeg", "tiff"})
+_OPAQUE_GREY_FORMATS: frozenset[PhotoFormat] = _GREY_FORMATS | {"avif", "heic", "bmp"}
+"""Formats that hold grey, with transparency (or, for JPEG, without any) and without; the others
+make RGB of it, with which a profile of grey says nothing."""
+
 _STRIP_PX = 1 << 20
 """Pixels that are converted at a time, as a whole photograph in double precision is large."""
 
@@ -159,6 +164,8 @@ def notes_for(photo: Photo, kind: PhotoFormat | None) -> tuple[str, ...]:
         notes.append(f"its {photo.depth} bits a channel became 8")
     if photo.depth > 8 and kind == "heic" and photo.format != "heic":
         notes.append(f"its {photo.depth} bits a channel became 10")
+    if _outgrows_profile(photo, kind):
+        notes.append("its grey became RGB (sRGB)")
     if missing := left_out(photo.metadata, kind):
         notes.append(f"its {', '.join(missing)} left out, which {kind.upper()} does not hold")
     return tuple(notes)
@@ -212,6 +219,8 @@ def write_photo(
         )
     if (reason := why_not(photo, kind)) is not None:
         raise ValueError(reason)
+    if _outgrows_profile(photo, kind):
+        photo = dataclasses.replace(photo, metadata=dataclasses.replace(photo.metadata, icc=None))
     depth = photo.depth if kind in DEEP_FORMATS else 8
     return encode(
         kind,
@@ -221,6 +230,16 @@ def write_photo(
         jpeg=photo.jpeg,
         is_lossless=photo.is_lossless,
     )
+
+
+def _outgrows_profile(photo: Photo, kind: PhotoFormat) -> bool:
+    """Return whether a format makes RGB of grey whose profile would change that RGB's tones."""
+    icc = photo.metadata.icc
+    if icc is None or photo.colour.shape[2] != 1:
+        return False
+    if kind in (_OPAQUE_GREY_FORMATS if photo.alpha is None else _GREY_FORMATS):
+        return False
+    return icc[16:20] == b"GRAY" or read_colour_space(icc, num_channels=3, depth=8) is not None
 
 
 def _codes(

@@ -1,5 +1,6 @@
 """Colours of a photograph's profile: to the network and back."""
 
+import dataclasses
 import io
 import zlib
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import ImageCms
 
-from expertree.images.photo_file import write_photo
+from expertree.images.photo_file import LOSSY_FORMATS, notes_for, write_photo
 from photographs import (
     again,
     by_opencv,
@@ -78,6 +79,32 @@ def test_a_grey_profile_is_undone_too() -> None:
     expected = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
     np.testing.assert_allclose(photo.tensor()[0].numpy(), expected, atol=1e-6)
     np.testing.assert_array_equal(np.array(opened(write_photo(photo, photo.tensor()))), grey)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("alpha", [None, 0, 99])
+@pytest.mark.parametrize("fmt", ["png", "bmp", "webp", "avif", "heic"])
+@pytest.mark.parametrize("space", [b"GRAY", b"RGB "])
+def test_grey_keeps_its_tones_where_a_format_makes_rgb_of_it(fmt, alpha, depth, space) -> None:
+    values = np.linspace(0, 2**depth - 1, 64 * 64).astype(f"u{depth // 8}").reshape(64, 64, 1)
+    profile = matrix_profile(gamma=1.4, space=space)
+    like = read(plain("png", PillowImage.fromarray(photo_u8()[..., 0]), icc_profile=profile))
+    see = None if alpha is None else np.maximum(values[..., 0], alpha)
+    photo = dataclasses.replace(like, colour=values, alpha=see)
+    quality = 100 if fmt in LOSSY_FORMATS else None
+    written = read(write_photo(photo, photo.tensor(), format=fmt, quality=quality))
+    assert (written.tensor() - photo.tensor()).abs().max() < 6 / 255
+    kind = None if written.metadata.icc is None else written.metadata.icc[16:20]
+    assert kind in ({b"RGB ", b"GRAY", None} if written.colour.shape[2] == 1 else {None})
+    is_told = "its grey became RGB (sRGB)" in notes_for(photo, fmt)
+    assert is_told == (written.colour.shape[2] == 3)
+
+
+def test_grey_as_rgb_keeps_a_profile_that_is_srgb() -> None:
+    grey = PillowImage.fromarray(photo_u8()[..., 0])
+    data = plain("png", grey, icc_profile=srgb_profile())
+    assert opened(again(data, format="webp")).info["icc_profile"] == srgb_profile()
+    assert notes_for(read(data), "webp") == ()
 
 
 @pytest.mark.parametrize(
