@@ -25,6 +25,7 @@ from expertree.scheduling.dispatcher import TrainingStatus, status_of
 from expertree.scheduling.schedule import Schedule
 from expertree.scheduling.states import State
 from expertree.scheduling.tasks import TrainingTask
+from expertree.scheduling.work import OnProgress
 from expertree.storage import FileRecord, Storage
 
 T = TypeVar("T")
@@ -220,21 +221,17 @@ class LocalRunner:
         return check_status(last)
 
 
+class _StoppedError(Exception):
+    """Raised in a training that the schedule has failed, as one that costs too much."""
+
+
 def _train_one(schedule: Schedule, task: TrainingTask, on_status: OnStatus) -> None:
     from expertree.training import Workers  # noqa: PLC0415 - torch, seconds
 
-    last_s = 0.0
-
-    def on_progress(progress: Mapping[str, Any]) -> None:
-        nonlocal last_s
-        now_s = time.time()
-        schedule.heartbeat(_LANE, task.key, now_s, progress)
-        if now_s - last_s >= _PICTURE_S:
-            on_status(status_of(schedule))
-            last_s = now_s
-
     try:
-        task.work.run(on_progress, Workers(rank=0, count=1))
+        task.work.run(_reporting(schedule, task, on_status), Workers(rank=0, count=1))
+    except _StoppedError:
+        on_status(status_of(schedule))
     except PausedError:
         schedule.release(_LANE, task.key, time.time())
         raise
@@ -245,6 +242,22 @@ def _train_one(schedule: Schedule, task: TrainingTask, on_status: OnStatus) -> N
         schedule.fail(_LANE, task.key, time.time(), message, retry=may_pass)
     else:
         schedule.finish(_LANE, task.key, time.time())
+
+
+def _reporting(schedule: Schedule, task: TrainingTask, on_status: OnStatus) -> OnProgress:
+    """Return the callback of a training, which raises _StoppedError when it has to end."""
+    last_s = 0.0
+
+    def on_progress(progress: Mapping[str, Any]) -> None:
+        nonlocal last_s
+        now_s = time.time()
+        if not schedule.heartbeat(_LANE, task.key, now_s, progress):
+            raise _StoppedError(f"{task.label} must not go on")
+        if now_s - last_s >= _PICTURE_S:
+            on_status(status_of(schedule))
+            last_s = now_s
+
+    return on_progress
 
 
 def describe_error(error: Exception) -> tuple[str, bool]:

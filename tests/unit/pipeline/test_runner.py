@@ -10,6 +10,7 @@ import torch
 
 from expertree.errors import ArtefactError, ConfigError, TrainingError
 from expertree.orchestration.runner import RayRunner, runner_of
+from expertree.pipeline import runner
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.dry_run import lanes_of
 from expertree.pipeline.runner import LocalRunner
@@ -116,6 +117,30 @@ def test_a_training_over_budget_is_refused_before_it_begins(tmp_path: Path) -> N
     with pytest.raises(TrainingError, match="max_device_hours=1e-06 is not enough"):
         train([dear], tmp_path, budget=budget)
     assert order == []
+
+
+def test_a_training_that_turns_out_to_be_over_budget_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, order = [0.0], []
+    monkeypatch.setattr(runner.time, "time", lambda: now_s[0])
+
+    class Slow:
+        """Takes ten seconds for each of its hundred samples."""
+
+        def run(self, on_progress: Callable[[Mapping[str, Any]], None], _: Workers) -> None:
+            for samples in range(1, 101):
+                now_s[0] += 10.0
+                on_progress({"samples": samples, "num_samples": 100})
+            order.append("root")
+
+    root = TrainingTask(key="root", label="root", cost=100.0, kind="slow", work=Slow())
+    child = dataclasses.replace(task("child", order, after=("root",)), kind="slow")
+    budget = Budget(device_hours=300 / 3600, devices_per_lane=1, rates={})
+    with pytest.raises(TrainingError, match=r"root, expert child; root: .*max_device_hours=0.08"):
+        train([root, child], tmp_path, budget=budget)
+    assert order == []
+    assert now_s[0] < 100.0
 
 
 def test_a_configuration_chooses_its_runner() -> None:
