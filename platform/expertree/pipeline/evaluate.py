@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from expertree.config import to_dict
-from expertree.degradation.captions import SEPARATOR
+from expertree.degradation.captions import SEPARATOR, caption_of_kinds
 from expertree.degradation.parameters import DISTRIBUTIONS
 from expertree.degradation.table import CLEAN_SET
 from expertree.embedding import load_extractor
@@ -42,7 +42,7 @@ from expertree.pipeline.routers import choose_stored, leaves_of_training
 from expertree.pipeline.runner import OnDone
 from expertree.pipeline.score import CLASSICAL, INPUTS, MEASURES
 from expertree.pipeline.score_columns import read_scores
-from expertree.pipeline.settings import BuildConfig
+from expertree.pipeline.settings import BuildConfig, ExpertsConfig
 from expertree.pipeline.stages import StageTime, Workbench, key_of
 from expertree.pipeline.tables import read_embeddings, read_labels, read_names
 from expertree.pipeline.tree import read_rows
@@ -57,12 +57,6 @@ VERSIONED = ("expertree", "torch", "ray", "open_clip_torch", "spandrel", "pyarro
 
 def evaluate(config: BuildConfig, bench: Workbench, built: Built) -> Storage:
     """Evaluate in and out of distribution; store `evaluation.json` and the example pictures."""
-    spec = {
-        "bundle": key_of(built.bundle),
-        "scores": sorted(key_of(column) for column in built.scores.values()),
-        "num_examples": config.num_examples,
-        "seed": config.seed,
-    }
 
     def make(result: Storage, _: OnDone) -> None:
         record = _evaluate(config, built)
@@ -71,7 +65,35 @@ def evaluate(config: BuildConfig, bench: Workbench, built: Built) -> Storage:
             result.write_bytes(f"images/{name}", png)
         result.write_json("evaluation.json", record)
 
-    return bench.run("evaluate", spec, make)
+    return bench.run("evaluate", _spec(config, built), make)
+
+
+def _spec(config: BuildConfig, built: Built) -> dict[str, Any]:
+    """Return everything that an evaluation depends on."""
+    spec: dict[str, Any] = {
+        "bundle": key_of(built.bundle),
+        "scores": sorted(key_of(column) for column in built.scores.values()),
+        "num_examples": config.num_examples,
+        "seed": config.seed,
+    }
+    if not _are_known_by_scores(config, built):
+        spec["comparisons"] = [[name, plan.key] for name, plan in built.comparisons.items()]
+    if any(source.pairs_of("val") for source in built.material.sources):
+        spec["pairs"] = "labelled by their kinds"
+    return spec
+
+
+def _are_known_by_scores(config: BuildConfig, built: Built) -> bool:
+    """Return whether scores alone say which comparison has which name: the usual ones in order.
+
+    Fewer than all of those are known only where each has scores of its own.
+    """
+    own, usual = config.experts.comparisons, ExpertsConfig().comparisons
+    if own != usual[: len(own)] or [one.name for one in own] != list(built.comparisons):
+        return False
+    keys = [plan.key for plan in built.experts]
+    is_apart = len(set(keys)) == len(keys) and len(built.hierarchy.tree.experts()) > 1
+    return own == usual or is_apart
 
 
 def run_record(
@@ -253,26 +275,28 @@ def _embedding_record(built: Built, seed: int) -> dict[str, Any]:
     splits = [f"val_{name}" for name in DISTRIBUTIONS]
     vectors = np.concatenate([read_embeddings(built.embeddings[split])[1] for split in splits])
     named = [
-        (names, place)
+        (tasks, names, place)
         for place, split in zip(DISTRIBUTIONS, splits, strict=True)
-        for names in read_names(built.tables[split])
+        for tasks, names in zip(
+            read_labels(built.tables[split]), read_names(built.tables[split]), strict=True
+        )
     ]
-    # A single patch has two names, its degradation and its degree.
-    tasks = [names[0] if len(names) == 2 else "mixed" for names, _ in named]
+    labels = [label_of(tasks) for tasks, _, _ in named]
     picture = draw(vectors, seed=seed)
     rows = picture.rows.tolist()
     return {
         "pca": np.round(picture.pca, 3).tolist(),
         "tsne": np.round(picture.tsne, 3).tolist(),
-        "degradations": [tasks[row] for row in rows],
-        "captions": [SEPARATOR.join(_degrees(named[row][0])) for row in rows],
-        "distributions": [named[row][1] for row in rows],
-        "separation": [dataclasses.asdict(one) for one in separations(vectors, tasks, seed=seed)],
+        "degradations": [labels[row] for row in rows],
+        "captions": [_caption(*named[row][:2]) for row in rows],
+        "distributions": [named[row][2] for row in rows],
+        "separation": [dataclasses.asdict(one) for one in separations(vectors, labels, seed=seed)],
     }
 
 
-def _degrees(names: Sequence[str]) -> Sequence[str]:
-    return names[len(names) // 2 :]
+def _caption(tasks: Sequence[str], names: Sequence[str]) -> str:
+    """Return the degrees of a patch, or the kinds of one whose degrees nobody knows."""
+    return SEPARATOR.join(names[len(tasks) :]) or caption_of_kinds(tasks)
 
 
 def _given(built: Built, validation: Evaluated) -> dict[str, dict[str, Any]]:
