@@ -67,7 +67,7 @@ class Storage:
         """Return the directory at a URI or path, made absolute; nothing is created.
 
         Raises:
-            StorageError: If pyarrow knows no filesystem for the URI.
+            StorageError: If pyarrow knows no filesystem for the URI, or the path is no UTF-8.
         """
         text = os.fspath(uri)
         storage = cls(text if "://" in text else str(Path(text).expanduser().absolute()))
@@ -364,6 +364,11 @@ def _resolve(uri: str) -> tuple[fs.FileSystem, str]:
         except ArrowInvalid as error:
             raise StorageError(
                 f"storage '{Storage(uri).where()}' cannot be opened: {error}"
+            ) from error
+        except UnicodeError as error:
+            raise StorageError(
+                f"storage '{Storage(uri).where()}' cannot be opened: its name is no UTF-8; give "
+                "another one"
             ) from error
     return filesystem, path
 

@@ -164,6 +164,11 @@ def test_unknown_scheme_is_refused() -> None:
         Storage.open("nowhere://x")
 
 
+def test_a_path_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be opened: its name is no UTF-8"):
+        Storage.open(f"{tmp_path}/\udcff")
+
+
 def test_json_that_is_not_json_is_an_artefact_error(tmp_path: Path) -> None:
     (tmp_path / DONE).write_text("{")
     with pytest.raises(ArtefactError, match="is not JSON"):

@@ -86,12 +86,21 @@ def run(config: BatchConfig, work: RunTask) -> int:
             watch(config)
             return EXIT_DONE
         return _run_files(config, work)
-    except ExpertreeError as error:
-        sys.stderr.write(f"error: {printable(str(error))}\n")
+    except BrokenPipeError:  # nobody reads what is said
+        raise
+    except (ExpertreeError, OSError) as error:
+        sys.stderr.write(f"error: {printable(_sentence(error))}\n")
         return EXIT_USAGE
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on where it was\n")
         return EXIT_STOPPED
+
+
+def _sentence(error: ExpertreeError | OSError) -> str:
+    """Return an error's message; of what the system says of a path, that path and the reason."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be read: {error.strerror}"
+    return str(error)
 
 
 def _run_stream(config: BatchConfig) -> int:

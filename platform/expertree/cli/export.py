@@ -33,8 +33,8 @@ _WHOLE = ("routed", "bundle")
 def main(arguments: Sequence[str]) -> int:
     """Read the command line, write the experts, print their files and return the exit code."""
     given = parser().parse_args(arguments)
-    target = Storage.open(given.output)
     try:
+        target = Storage.open(given.output)
         bundle = open_bundle(find_bundle(given.bundle))
         for name, note in _written(bundle, target, given.to, given.expert):
             sys.stdout.write(f"{target.where(name)}  {note}\n")

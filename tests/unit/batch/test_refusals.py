@@ -1,10 +1,15 @@
 """What the command refuses before it does any work, and what it says then."""
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from expertree.batch.arguments import parse
+from expertree.batch.command import in_this_process, run
+from expertree.batch.manifest import MANIFEST
 from photo_folders import DONE, USAGE
 
 
@@ -117,3 +122,39 @@ def test_a_report_that_cannot_be_written_is_refused_before_any_work(
     assert f"--report {tmp_path} is a folder" in shown
     assert "cannot be written" in shown
     assert not (tmp_path / "out").exists()
+
+
+LONG = "x" * 300
+"""A name that no filesystem takes: as with a folder that may not be looked into, asking raises."""
+
+
+@pytest.mark.parametrize("flags", [["-i", LONG], ["-i", "photos", "-o", LONG], ["--watch", LONG]])
+def test_a_path_that_cannot_be_looked_at_is_one_sentence(
+    photos, bundle_path, monkeypatch, capsys, flags
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    given = ["--bundle", str(bundle_path), "-o", "out", *flags]
+    assert run(parse(given, program="test", description=""), in_this_process) == USAGE
+    assert f"{LONG} cannot be read: File name too long\n" in capsys.readouterr().err
+
+
+def test_a_manifest_that_may_not_be_read_is_one_sentence(
+    photos, tmp_path, restore, monkeypatch, capsys
+) -> None:
+    manifest, real = tmp_path / "out" / MANIFEST, Path.open
+
+    def refused(path: Path, *arguments, **options):
+        if path == manifest:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments, **options)
+
+    restore(photos / "c.png")
+    capsys.readouterr()
+    monkeypatch.setattr(Path, "open", refused)
+    assert restore(photos) == USAGE
+    assert capsys.readouterr().err == f"error: {manifest} cannot be read: Permission denied\n"
+
+
+def test_an_output_whose_name_is_no_text_is_one_sentence(photos, restore, capsys) -> None:
+    assert restore(photos, to=os.fsdecode(os.fsencode(photos) + b"\xff")) == USAGE
+    assert "cannot be opened: its name is no UTF-8" in capsys.readouterr().err
