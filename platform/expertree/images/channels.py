@@ -26,3 +26,8 @@ def split_bgr(
         colour = colour[..., :1]
     alpha = pixels[..., num_colours] if pixels.shape[2] > num_colours else None
     return np.ascontiguousarray(colour), None if alpha is None else np.ascontiguousarray(alpha)
+
+
+def as_rgba(pixels: UInt[np.ndarray, "h w 2"]) -> UInt[np.ndarray, "h w 4"]:
+    """Return grey and alpha as RGB and alpha."""
+    return np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), pixels[..., 1:]], axis=2)

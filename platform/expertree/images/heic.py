@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from expertree.errors import DamagedImageError, UnsupportedFormatError
+from expertree.images.channels import as_rgba
 from expertree.images.photo_metadata import EXIF_PREFIX, Metadata
 
 ADVICE = "pip install 'expertree[heif]'"
@@ -95,7 +96,7 @@ def encode_heic(pixels: UInt[np.ndarray, "h w c"], metadata: Metadata, quality: 
 
     height, width, channels = pixels.shape
     if channels == 2:  # libheif has grey with transparency as RGBA
-        pixels = np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), pixels[..., 1:]], axis=2)
+        pixels = as_rgba(pixels)
     mode = {1: "L", 2: "RGBA", 3: "RGB", 4: "RGBA"}[channels]
     mode = mode if pixels.dtype == np.uint8 else f"{mode};16"
     stream = io.BytesIO()

@@ -12,6 +12,7 @@ from jaxtyping import UInt
 from PIL import Image as PillowImage
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from expertree.images.channels import as_rgba
 from expertree.images.containers import (
     PhotoFormat,
     join_jpeg,
@@ -243,7 +244,7 @@ def _saved(pixels: _Pixels, kind: str, **options: Any) -> bytes:
 
 def _encode_bmp(pixels: _Pixels, metadata: Metadata) -> bytes:
     if pixels.shape[2] == 2:
-        pixels = np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), pixels[..., 1:]], axis=2)
+        pixels = as_rgba(pixels)
     data = bytearray(_by_opencv(".bmp", pixels, []))
     if metadata.dpi is not None:
         across, down = (round(side / METRES_PER_INCH) for side in metadata.dpi)
@@ -268,6 +269,8 @@ def _bmp_with_profile(data: bytes, profile: bytes) -> bytes:
 
 def _encode_tiff(pixels: _Pixels, metadata: Metadata) -> bytes:
     """Encode a TIFF of deflated strips of differences, of any depth; Pillow writes its tags."""
+    if pixels.shape[2] == 2 and pixels.itemsize > 1:  # few programs read that, nor is it read here
+        pixels = as_rgba(pixels)
     height, width, channels = pixels.shape
     num_rows = max(1, _STRIP_BYTES // (width * channels * pixels.dtype.itemsize))
     strips = [_deflated(pixels[start : start + num_rows]) for start in range(0, height, num_rows)]

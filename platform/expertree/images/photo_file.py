@@ -32,8 +32,8 @@ LOSSY_FORMATS: frozenset[PhotoFormat] = frozenset({"jpeg", "webp", "avif", "heic
 
 _GREY_FORMATS: frozenset[PhotoFormat] = frozenset({"png", "jpeg", "tiff"})
 _OPAQUE_GREY_FORMATS: frozenset[PhotoFormat] = _GREY_FORMATS | {"avif", "heic", "bmp"}
-"""Formats that hold grey, with transparency (or, for JPEG, without any) and without; the others
-make RGB of it, with which a profile of grey says nothing."""
+"""Formats that hold grey, with transparency (or, for JPEG, without any) and without; the others,
+and TIFF of 16 bits with transparency, make RGB of it, of which a profile of grey says nothing."""
 
 _STRIP_PX = 1 << 20
 """Pixels that are converted at a time, as a whole photograph in double precision is large."""
@@ -237,7 +237,9 @@ def _outgrows_profile(photo: Photo, kind: PhotoFormat) -> bool:
     icc = photo.metadata.icc
     if icc is None or photo.colour.shape[2] != 1:
         return False
-    if kind in (_OPAQUE_GREY_FORMATS if photo.alpha is None else _GREY_FORMATS):
+    formats = _OPAQUE_GREY_FORMATS if photo.alpha is None else _GREY_FORMATS
+    is_deep_tiff = kind == "tiff" and photo.alpha is not None and photo.depth > 8
+    if kind in formats and not is_deep_tiff:
         return False
     return icc[16:20] == b"GRAY" or read_colour_space(icc, num_channels=3, depth=8) is not None
 

@@ -38,6 +38,8 @@ from expertree.images.heic import read_heic
 from expertree.images.jpeg_parts import further_parts
 from expertree.images.photo_metadata import EXIF_PREFIX, Metadata, read_metadata, upright
 from expertree.images.photo_tiff import (
+    OTHER_CHANNEL,
+    other_channels,
     read_deep_tiff,
     tiff_metadata,
     tiff_orientation,
@@ -53,6 +55,9 @@ _READERS: dict[PhotoFormat, type[ImageFile]] = {
     "bmp": BmpImageFile,
     "tiff": TiffImageFile,
 }
+
+_UNKNOWN_MODE = "unknown pixel mode"
+"""Pillow's error on a TIFF that is whole, with channels that it does not know together."""
 
 _PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 """Chunks of a PNG that say what its pixels are."""
@@ -175,7 +180,7 @@ def _upright_metadata(
     if header.format == "tiff":
         orientation = tiff_orientation(data)
         metadata, notes = tiff_metadata(image, orientation)
-        return metadata, orientation, notes
+        return metadata, orientation, (*other_channels(data), *notes)
     if header.format == "avif":
         exif = image.info.get("exif", b"").removeprefix(EXIF_PREFIX) or None
         icc, xmp = image.info.get("icc_profile"), image.info.get("xmp")
@@ -198,6 +203,10 @@ def _load(data: bytes, header: Header) -> ImageFile:
             )
         image.load()
     except DECODER_ERRORS as error:
+        if str(error) == _UNKNOWN_MODE:
+            raise UnsupportedFormatError(
+                "has channels of a kind that is not read; convert it to RGB or grey"
+            ) from error
         raise DamagedImageError(f"is damaged ({error})") from error
     return image
 
@@ -279,6 +288,8 @@ def _decode_deep(data: bytes, header: Header) -> Decoded:
             f"{list(pixels.shape)}); convert it to RGB or grey"
         )
     colour, alpha = split_bgr(pixels, is_grey=_is_stored_grey(data, header))
+    if OTHER_CHANNEL in notes:
+        alpha = None
     if alpha_key is not None and alpha is None:
         alpha = np.where((colour == alpha_key).all(axis=-1), 0, 0xFFFF).astype(np.uint16)
     return Decoded(

@@ -24,13 +24,20 @@ TIFF_STRUCTURE = frozenset(
 
 _XMP, _RESOLUTION, _PHOTOSHOP = 700, 282, 34377
 
+OTHER_CHANNEL = "a channel that is neither colour nor transparency was left out"
+"""Note on what TIFF calls unspecified, such as the infrared of a scanned film."""
+
+_PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 262, 277, 338
+_COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}
+"""Channels of colour by photometric interpretation: RGB, CMYK, YCbCr, CIELab; of others 1."""
+
 _LAYERS = 37724
 """Tag of Photoshop's layers (ImageSourceData): the picture again, from before its restoration."""
 
 _DEEP_TIFF: dict[int, tuple[int, frozenset[int]]] = {
     258: (1, frozenset({16})),  # bits of each sample
     262: (0, frozenset({1, 2})),  # photometric: black is zero, or RGB
-    277: (1, frozenset({1, 2, 3, 4})),  # samples a pixel
+    277: (1, frozenset({1, 3, 4})),  # samples a pixel
     284: (1, frozenset({1})),  # planar configuration: a pixel's samples beside each other
     338: (2, frozenset({0, 2})),  # extra samples: not premultiplied
     339: (1, frozenset({1})),  # sample format: unsigned
@@ -40,7 +47,7 @@ _DEEP_TIFF: dict[int, tuple[int, frozenset[int]]] = {
 _DEEP_TIFF_ADVICE = {
     258: "some of its channels have other depths; save all with 16 bits",
     262: "its colours are neither RGB nor grey; convert them to one of these",
-    277: "it has more channels than colours and transparency; save it without the others",
+    277: "it is grey with another channel, or has more of these; save it without them, or as RGB",
     284: "its channels lie in planes; save them interleaved ('chunky', planar configuration 1)",
     338: "its colours are multiplied by its transparency; save them unassociated",
     339: "its values are no unsigned integers; convert them to these",
@@ -54,18 +61,34 @@ def read_deep_tiff(data: bytes, orientation: int) -> tuple[bytes, Metadata, tupl
     Other kinds of 16-bit TIFF are refused, since OpenCV silently reads some of them wrongly.
     """
     directory = read_directory(data)
+    is_grey = directory.number(data, _PHOTOMETRIC, 0) not in _COLOURS
     for tag, (default, allowed) in _DEEP_TIFF.items():
         value = directory.number(data, tag, default)
-        if value not in allowed:
+        if value not in allowed or (is_grey and tag == _SAMPLES and value > 1):
             raise UnsupportedFormatError(
                 f"has 16 bits a channel in a way that is not read (tag {tag} is {value}): "
                 f"{_DEEP_TIFF_ADVICE[tag]}"
             )
+    notes = other_channels(data)
     data = upright_tiff(data)
     try:
-        return data, *tiff_metadata(TiffImageFile(io.BytesIO(data)), orientation)
+        metadata, more = tiff_metadata(TiffImageFile(io.BytesIO(data)), orientation)
     except DECODER_ERRORS as error:
         raise DamagedImageError(f"is damaged ({error})") from error
+    return data, metadata, (*notes, *more)
+
+
+def other_channels(data: bytes) -> tuple[str, ...]:
+    """Return a note if a TIFF has channels that are neither colour nor transparency."""
+    directory = read_directory(data)
+    colours = _COLOURS.get(directory.number(data, _PHOTOMETRIC, 0), 1)
+    num_others = directory.number(data, _SAMPLES, 1) - colours
+    place = directory.span(data, _EXTRA_SAMPLES)
+    if place is None or num_others < 1:
+        return ()
+    kinds = data[place.start : min(place.stop, place.start + 2 * num_others)]
+    is_there = any(kinds[at : at + 2] == b"\0\0" for at in range(0, len(kinds), 2))
+    return (OTHER_CHANNEL,) if is_there else ()
 
 
 def tiff_orientation(data: bytes) -> int:

@@ -83,7 +83,7 @@ def test_a_grey_profile_is_undone_too() -> None:
 
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("alpha", [None, 0, 99])
-@pytest.mark.parametrize("fmt", ["png", "bmp", "webp", "avif", "heic"])
+@pytest.mark.parametrize("fmt", ["png", "tiff", "bmp", "webp", "avif", "heic"])
 @pytest.mark.parametrize("space", [b"GRAY", b"RGB "])
 def test_grey_keeps_its_tones_where_a_format_makes_rgb_of_it(fmt, alpha, depth, space) -> None:
     values = np.linspace(0, 2**depth - 1, 64 * 64).astype(f"u{depth // 8}").reshape(64, 64, 1)
