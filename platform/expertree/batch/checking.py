@@ -12,6 +12,25 @@ from expertree.restorer import find_bundle, read_outline
 from expertree.storage import Storage
 
 
+def refuse_uris(config: BatchConfig) -> None:
+    """Raise if a URI is given where a path is meant: it would name a local folder, such as `s3:`.
+
+    Raises:
+        ConfigError: If one is, and there is no file or folder of that name.
+    """
+    places = {
+        "--watch" if config.watch else "--input": config.input,
+        "--output": config.output,
+        "--report": config.report or "",
+    }
+    for flag, text in places.items():
+        if "://" in text and not Path(text).exists():
+            raise ConfigError(
+                f"{flag} {text} is a URI; restore reads and writes files of this machine: mount "
+                "that storage and give the path, or copy them"
+            )
+
+
 def check_model(config: BatchConfig) -> tuple[str, RestoreOptions]:
     """Check that the bundle can do what is asked; experts stay closed.
 

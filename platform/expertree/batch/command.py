@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from expertree.batch.checking import check_model, check_report
+from expertree.batch.checking import check_model, check_report, refuse_uris
 from expertree.batch.listing import (
     PhotoItem,
     ignores_case,
@@ -80,6 +80,7 @@ def run(config: BatchConfig, work: RunTask) -> int:
         failed, 2 if nothing could begin, 130 if it was interrupted.
     """
     try:
+        refuse_uris(config)
         if is_stream(config.input) or is_stream(config.output):
             return _run_stream(config)
         if config.watch:

@@ -10,7 +10,7 @@ import torch
 from expertree.batch.arguments import parse
 from expertree.batch.command import in_this_process, run
 from expertree.batch.manifest import MANIFEST
-from photo_folders import DONE, USAGE
+from photo_folders import DONE, USAGE, files_below
 
 
 @pytest.mark.parametrize(
@@ -158,3 +158,25 @@ def test_a_manifest_that_may_not_be_read_is_one_sentence(
 def test_an_output_whose_name_is_no_text_is_one_sentence(photos, restore, capsys) -> None:
     assert restore(photos, to=os.fsdecode(os.fsencode(photos) + b"\xff")) == USAGE
     assert "cannot be opened: its name is no UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["-i", "-o", "--watch", "--report"])
+def test_a_uri_is_not_taken_for_a_local_path(
+    photos, bundle_path, monkeypatch, capsys, flag
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    places = {"-i": "photos", "-o": "out", flag: "s3://bucket/x"}
+    if flag == "--watch":
+        del places["-i"]
+    given = ["--bundle", str(bundle_path), *(text for pair in places.items() for text in pair)]
+    before = files_below(photos.parent)
+    assert run(parse(given, program="test", description=""), in_this_process) == USAGE
+    assert " s3://bucket/x is a URI; restore reads and writes" in capsys.readouterr().err
+    assert files_below(photos.parent) == before
+
+
+def test_a_folder_that_looks_like_a_uri_is_taken_for_one(photos, monkeypatch, restore) -> None:
+    monkeypatch.chdir(photos.parent)
+    (photos.parent / "s3:" / "bucket").mkdir(parents=True)
+    assert restore(photos / "c.png", to="s3://bucket") == DONE
+    assert (photos.parent / "s3:" / "bucket" / "c.png").is_file()
