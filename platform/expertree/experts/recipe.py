@@ -1,12 +1,13 @@
 """The recipe of an expert's training: settings, and pure functions of the samples seen."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from expertree.config import fingerprint
 from expertree.experts.adapter import AdapterConfig
 from expertree.experts.backbones import BACKBONES, BackboneConfig
 from expertree.experts.published import PublishedWeights
+from expertree.storage import Storage
 from expertree.training import rate_share
 
 Loss = Literal["l1", "charbonnier", "l1_fft", "psnr"]
@@ -212,12 +213,26 @@ class ExpertJob:
     def fingerprint(self) -> str:
         """The name of the job by its content.
 
+        What it starts from and who tells it are named as in their store, wherever that is reached.
         A job without an adapter has the name that it had before adapters existed, one without an
         extractor that of before networks were told anything, and every network
         the nulls for sizes of others that it had when all shared one config, so that older
         checkpoints are still used.
         """
         content = dataclasses.asdict(self)
+        for name in ("init", "extractor"):
+            if content[name] is not None:
+                content[name] = Storage(content[name]).name
+        if self.published is not None:
+            content["published"] = self.published.sha256
+        return self._named(content)
+
+    @property
+    def earlier_fingerprints(self) -> frozenset[str]:
+        """The names that checkpoints of the job may have from before, with whole URIs in them."""
+        return frozenset({self._named(dataclasses.asdict(self))})
+
+    def _named(self, content: dict[str, Any]) -> str:
         content["backbone"] = dict.fromkeys(_SIZES_ONCE_SHARED) | content["backbone"]
         if self.adapter is None:
             del content["adapter"]

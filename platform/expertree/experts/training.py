@@ -108,7 +108,8 @@ def train_expert(
         StorageError: If the directory cannot be written.
     """
     _check(job, patches)
-    checkpoints, target = Checkpoints(directory, job.fingerprint), torch.device(device)
+    checkpoints = Checkpoints(directory, job.fingerprint, earlier=job.earlier_fingerprints)
+    target = torch.device(device)
     begin = partial(ExpertLearner, job, device=target, workers=workers, look=patches.look)
     learner, record = train(
         _plan(job),

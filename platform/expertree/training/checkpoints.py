@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import logging
+from collections.abc import Collection
 from typing import Any, cast
 
 import safetensors.torch
@@ -43,15 +44,18 @@ class Checkpoints:
     tensors, so an interrupted write leaves no checkpoint.
     """
 
-    def __init__(self, directory: Storage, job_fingerprint: str) -> None:
+    def __init__(
+        self, directory: Storage, job_fingerprint: str, *, earlier: Collection[str] = ()
+    ) -> None:
         """Open the checkpoints in a directory.
 
         Args:
             directory: Directory of the result.
             job_fingerprint: Fingerprint of the job; a checkpoint of another one is refused.
+            earlier: Fingerprints that the same job had in earlier versions; they are accepted too.
         """
         self._storage = directory.sub(CHECKPOINTS)
-        self._job_fingerprint = job_fingerprint
+        self._job_fingerprint, self._earlier = job_fingerprint, earlier
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then delete all but the newest `NUM_KEPT`.
@@ -113,7 +117,7 @@ class Checkpoints:
             raise _DamagedError(f"{path} cannot be read ({error})") from error
         if not intact:
             raise _DamagedError(f"{path} has sha256 {found[:12]}, not what was written")
-        if job != self._job_fingerprint:
+        if job != self._job_fingerprint and job not in self._earlier:
             raise ArtefactError(
                 f"{path} is a checkpoint of another job ({job}, not {self._job_fingerprint}); give "
                 "each job a directory of its own"

@@ -1,7 +1,11 @@
-"""The learning rate as a function of samples seen, and values that cannot work."""
+"""What names a job, the rate as a function of samples seen, and values that cannot work."""
+
+import dataclasses
 
 import pytest
 
+from expert_jobs import JOB
+from expertree.experts.published import PublishedWeights
 from expertree.experts.recipe import PatchStage, RecipeConfig, rate_share_at, sizes_at
 
 RECIPE = RecipeConfig(batch_size=4, learning_rate=1.0, warmup_samples=16)
@@ -66,3 +70,17 @@ def test_a_part_that_cannot_be_is_refused(values):
 def test_values_that_cannot_work_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         RecipeConfig(**values)
+
+
+@pytest.mark.parametrize("field", ["init", "extractor", "published"])
+def test_a_job_is_the_same_wherever_its_store_is_reached(field):
+    def job(at, name="abc"):
+        uri = f"{at}/expert/{name}"
+        given = PublishedWeights(uri=uri, sha256=name) if field == "published" else uri
+        return dataclasses.replace(JOB, **{field: given})
+
+    places = ("/store", "/mnt/store", "s3://KEY:OLD@bucket", "s3://KEY:NEW@bucket")
+    assert len({job(at).fingerprint for at in places}) == 1
+    assert len({job("/store", name).fingerprint for name in ("abc", "abd")}) == 2
+    assert JOB.fingerprint != job("/store").fingerprint
+    assert JOB.earlier_fingerprints == {JOB.fingerprint}

@@ -172,6 +172,39 @@ def test_checkpoints_of_another_job_are_refused(train):
         train("shared", dataclasses.replace(JOB, seed=6))
 
 
+def test_a_store_that_is_reached_otherwise_lets_an_expert_go_on(train, undisturbed, tmp_path):
+    """What it starts from has the same name under the other path, as under another mount."""
+    parent = Storage.open(undisturbed().uri)
+    (tmp_path / "other").symlink_to(parent.above().path())
+    elsewhere = Storage.open(tmp_path / "other").sub(parent.name)
+    expected, _ = train("undisturbed", dataclasses.replace(JOB, init=parent.uri))
+    with pytest.raises(StoppedError):
+        train("moved", dataclasses.replace(JOB, init=parent.uri), stop_after(50))
+    seen = []
+    moved = dataclasses.replace(JOB, init=elsewhere.uri)
+    resumed, _ = train("moved", moved, lambda status: seen.append(status["samples"]))
+    assert seen[0] > 40
+    assert weights(resumed) == weights(expected)
+    with pytest.raises(StoppedError):
+        train("again", moved, stop_after(50))
+    with pytest.raises(ArtefactError, match="another job"):
+        train("again", dataclasses.replace(moved, init=str(tmp_path / "undisturbed")))
+
+
+def test_a_checkpoint_that_names_whole_addresses_is_gone_on_from(train, undisturbed, monkeypatch):
+    """As they were written before stores were known by names alone."""
+    job = dataclasses.replace(JOB, init=undisturbed().uri)
+    (earlier,) = job.earlier_fingerprints
+    assert earlier != job.fingerprint
+    with monkeypatch.context() as patch:
+        patch.setattr(type(job), "fingerprint", earlier)
+        with pytest.raises(StoppedError):
+            train("earlier", job, stop_after(50))
+    seen = []
+    train("earlier", job, lambda status: seen.append(status["samples"]))
+    assert seen[0] > 40
+
+
 def test_half_the_rate_survives_a_kill(train, monkeypatch):
     spoil_losses(monkeypatch, 7)
     with pytest.raises(StoppedError):
