@@ -24,13 +24,13 @@ from expertree.routing import (
     train_router,
 )
 from expertree.routing.losses import choice_nodes
+from expertree.studies.kinds import KINDS, rows_of_kinds
 from expertree.studies.tables import Cell, Rows, Table
 
 VERSION = 2
 """Raise it when the same build would give other rows."""
 
 SETS = ("val_in", "val_out")
-KINDS = ("single", "mixed")
 COLUMNS = ("in, single", "in, mixed", "out, single", "out, mixed")
 
 PAPER_LOSSES = {"L1": (24.14, 18.37), "+ L_dg": (24.35, 18.76), "+ L_aux": (24.46, 19.45)}
@@ -94,7 +94,7 @@ class _Study:
                 found = self._row(f"{objective}, {name}", change | {"objective": objective})
                 paper = PAPER_LOSSES[name] if objective == "paper" else (None, None)
                 lines.append((objective, name, *_psnrs(found, "routed"), *paper))
-        head = ("objective", "losses", *COLUMNS, "paper, in", "paper, out")
+        head = ("objective", "losses", *_columns(found), "paper, in", "paper, out")
         return Table(
             title="Losses of the routers, PSNR in dB", columns=head, rows=tuple(lines), decimals=2
         )
@@ -112,7 +112,7 @@ class _Study:
                 if key == "finest" or len(shape) > 1:
                     paper = PAPER_LEVELS.get(row, (None, None))
                     lines.append((row, *_psnrs(found, key), *paper))
-        head = ("levels", *COLUMNS, "paper, in", "paper, out")
+        head = ("levels", *_columns(found), "paper, in", "paper, out")
         return Table(
             title="Levels, and the choice among them, PSNR in dB",
             columns=head,
@@ -125,25 +125,24 @@ class _Study:
         """Return table O, with the best of all experts."""
         found = self._row("audit", {}, insist=False)
         lines: list[tuple[Cell, ...]] = []
-        for name in SETS:
-            for kind in KINDS:
-                values = found[name][kind]
-                paper = PAPER_AUDIT[name] if kind == "mixed" else (None, None)
-                gap = values["best_level"] - values["finest"]
-                closed = (values["routed"] - values["finest"]) / gap if gap > 0 else None
-                lines.append(
-                    (
-                        f"{name.removeprefix('val_')}, {kind}",
-                        *(values[key] for key in ("finest", "routed", "best_level", "best")),
-                        values["best_level"] - values["routed"],
-                        closed,
-                        values["agreement"],
-                        values["as_is"],
-                        _percents(values["routed_levels"]),
-                        _percents(values["best_levels"]),
-                        *paper,
-                    )
+        for name, kind in _measured(found):
+            values = found[name][kind]
+            paper = PAPER_AUDIT[name] if kind == "mixed" else (None, None)
+            gap = values["best_level"] - values["finest"]
+            closed = (values["routed"] - values["finest"]) / gap if gap > 0 else None
+            lines.append(
+                (
+                    _column(name, kind),
+                    *(values[key] for key in ("finest", "routed", "best_level", "best")),
+                    values["best_level"] - values["routed"],
+                    closed,
+                    values["agreement"],
+                    values["as_is"],
+                    _percents(values["routed_levels"]),
+                    _percents(values["best_levels"]),
+                    *paper,
                 )
+            )
         return Table(
             title="What a better choice would gain, PSNR in dB",
             columns=(
@@ -170,10 +169,11 @@ class _Study:
             "router": to_dict(self._config.router),
         }
         found = self._rows.row("instructions", spec, self._instruct)
-        lines = [(name, *(values[c] for c in COLUMNS)) for name, values in found.items()]
+        columns = [column for column in COLUMNS if column in found["nothing"]]
+        lines = [(name, *(values[c] for c in columns)) for name, values in found.items()]
         return Table(
             title="Instruction and hybrid mode, PSNR in dB",
-            columns=("what is told", *COLUMNS),
+            columns=("what is told", *columns),
             rows=tuple(lines),
             decimals=2,
             notes=("The confidence told is the one that restores the patch best.",),
@@ -207,10 +207,9 @@ class _Study:
                 "task": routed_scores(told, data.psnr, data.inputs),
                 "task and confidence": data.psnr[rows[:, None], paths].max(axis=1),
             }
-            for kind, wanted in (("single", ~data.is_mixed), ("mixed", data.is_mixed)):
+            for kind, wanted in rows_of_kinds(data).items():
                 for label, values in columns.items():
-                    place = f"{name.removeprefix('val_')}, {kind}"
-                    found[label][place] = float(values[wanted].mean())
+                    found[label][_column(name, kind)] = float(values[wanted].mean())
         return found
 
     def _row(
@@ -240,7 +239,7 @@ class _Study:
         seeds = range(self._config.num_seeds)
         runs = [self._one(config, levels, seed, insist=insist) for seed in seeds]
         return {
-            name: {kind: _mean([run[name][kind] for run in runs]) for kind in KINDS}
+            name: {kind: _mean([run[name][kind] for run in runs]) for kind in runs[0][name]}
             for name in SETS
         }
 
@@ -265,8 +264,8 @@ class _Study:
                 output = router(data.points(tree, router))
             routes = decide(output, tree, levels=levels, insist=insist)
             found[name] = {
-                kind: self._compare(routes, data, data.is_mixed == (kind == "mixed"), levels)
-                for kind in KINDS
+                kind: self._compare(routes, data, rows, levels)
+                for kind, rows in rows_of_kinds(data).items()
             }
         return found
 
@@ -274,10 +273,10 @@ class _Study:
         self,
         routes: Sequence[Route],
         data: ScoredSet,
-        wanted: np.ndarray[Any, np.dtype[np.bool_]],
+        rows: np.ndarray[Any, np.dtype[np.int64]],
         levels: Sequence[int] | None,
     ) -> dict[str, Any]:
-        tree, rows = self._build.tree, np.flatnonzero(wanted)
+        tree = self._build.tree
         chosen, psnr = [routes[row] for row in rows.tolist()], data.psnr[rows]
         found = audit_routes(chosen, psnr, tree, inputs=data.inputs[rows])
         finest = tree.num_levels - 1 if levels is None else max(levels)
@@ -316,7 +315,20 @@ def _mean(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _psnrs(found: Mapping[str, Any], key: str) -> tuple[float, ...]:
-    return tuple(found[name][kind][key] for name in SETS for kind in KINDS)
+    return tuple(found[name][kind][key] for name, kind in _measured(found))
+
+
+def _measured(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the sets and kinds of a row: a set without mixtures has none to measure."""
+    return [(name, kind) for name in SETS for kind in KINDS if kind in found[name]]
+
+
+def _columns(found: Mapping[str, Any]) -> list[str]:
+    return [_column(name, kind) for name, kind in _measured(found)]
+
+
+def _column(name: str, kind: str) -> str:
+    return f"{name.removeprefix('val_')}, {kind}"
 
 
 def _percents(shares: Sequence[float]) -> str:

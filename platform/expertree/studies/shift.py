@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from expertree.config import load, to_dict
+from expertree.degradation.recipe import MIN_MIXED_TASKS, mixable
 from expertree.degradation.table import PatchSet
 from expertree.errors import ConfigError
 from expertree.events import EventLog
@@ -32,6 +33,7 @@ from expertree.pipeline.score import INPUTS, MEASURES, Measured, Scored
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.stages import Workbench, key_of
 from expertree.routing import Router, RouterConfig, audit_routes, decide, train_router
+from expertree.studies.kinds import KINDS, rows_of_kinds
 from expertree.studies.tables import Cell, Rows, Table
 
 VERSION = 2
@@ -52,7 +54,8 @@ class ShiftConfig:
     """Patches at each point, of the build's validation photographs."""
 
     mixed_fraction: float = 0.5
-    """Share of the patches that has several degradations."""
+    """Share of the patches that has several degradations; none has where the build has fewer than
+    two that can be mixed."""
 
     router: RouterConfig = RouterConfig()
     """Training of the routers under study, on the build's own set for routers."""
@@ -75,7 +78,7 @@ def study_shift(config: ShiftConfig, rows: Rows) -> tuple[Table, ...]:
     study = _Study(config, FinishedBuild(config.build, key="shift.build"), points)
     with study.at_work():
         found = [study.row(point, rows) for point in points]
-    return tuple(_table(kind, points, found) for kind in ("single", "mixed"))
+    return tuple(_table(kind, points, found) for kind in KINDS if all(kind in row for row in found))
 
 
 def _table(kind: str, points: list[float], found: list[dict[str, Any]]) -> Table:
@@ -102,6 +105,8 @@ class _Study:
     def __init__(self, config: ShiftConfig, build: FinishedBuild, points: list[float]) -> None:
         self._config, self._build = config, build
         self._settings: BuildConfig = load(BuildConfig, build.report["config"])
+        can_mix = len(mixable(self._settings.degradation.tasks)) >= MIN_MIXED_TASKS
+        self._mixed_fraction = config.mixed_fraction if can_mix else 0.0
         self._sets = {point: self._patch_set(point) for point in points}
         self._scored: dict[float, ScoredSet] = {}
         self._router: Router | None = None
@@ -109,7 +114,7 @@ class _Study:
 
     def _patch_set(self, severity: float) -> PatchSet:
         return self._settings.degradation.shift_set(
-            severity, self._config.num_patches, self._config.mixed_fraction
+            severity, self._config.num_patches, self._mixed_fraction
         )
 
     def _train_router(self) -> Router:
@@ -146,7 +151,7 @@ class _Study:
             "build": self._build.key,
             "severity": severity,
             "num_patches": self._config.num_patches,
-            "mixed_fraction": self._config.mixed_fraction,
+            "mixed_fraction": self._mixed_fraction,
             "router": to_dict(self._config.router),
         }
         return rows.row(f"shift {severity:.2f}", spec, lambda: self._measure(severity))
@@ -155,8 +160,7 @@ class _Study:
         if not self._scored:
             self._scored, self._router = self._score_all(), self._train_router()
         data = self._scored[severity]
-        kinds = {"single": ~data.is_mixed, "mixed": data.is_mixed}
-        return {kind: self._compare(data, np.flatnonzero(rows)) for kind, rows in kinds.items()}
+        return {kind: self._compare(data, rows) for kind, rows in rows_of_kinds(data).items()}
 
     def _score_all(self) -> dict[float, ScoredSet]:
         """Score all points at once: starting actors costs more than the patches of one point."""

@@ -1,5 +1,6 @@
 """What a finished build leaves, made by hand: no images, no networks, known best experts."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from expertree.hierarchy import HierarchyConfig, assign, build_tree, save_tree
 from expertree.pipeline.score import INPUTS
 from expertree.pipeline.score_columns import MEASURES_FILE
 from expertree.pipeline.stages import stage_key
-from expertree.pipeline.tables import write_table
+from expertree.pipeline.tables import read_table, write_table
 from expertree.storage import Storage
 
 TASKS = ("noise", "blur", "haze", "rain")
@@ -84,3 +85,18 @@ def finished_build(tmp_path: Path) -> Path:
     comparison = {"index": None, "key": "comparison"}
     output.write_json("report.json", {"stored": stored, "experts": [*experts, comparison]})
     return tmp_path / "out"
+
+
+@pytest.fixture
+def take_mixtures(finished_build: Path) -> Callable[[str], None]:
+    """A function that leaves each patch of a set its first degradation alone."""
+
+    def take(name: str) -> None:
+        stored = Storage.open(finished_build).read_json("report.json")["stored"]
+        table = Storage.open(stored[f"degrade/{name}"])
+        rows = read_table(table, "part-00000.parquet")
+        tasks = pa.array([own[:1] for own in rows["tasks"].to_pylist()])
+        rows = rows.set_column(rows.column_names.index("tasks"), "tasks", tasks)
+        write_table(table, "part-00000.parquet", rows)
+
+    return take

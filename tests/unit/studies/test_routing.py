@@ -1,5 +1,6 @@
 """Routers studied on a build whose best experts are known."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,20 @@ def test_each_table_has_its_rows_and_the_next_run_finds_them(
     made = len(said)
     assert run_study(config, said.append) == text
     assert all(line.endswith(": found") for line in said[made:])
+
+
+def test_a_set_without_mixtures_has_no_column_of_them(
+    tmp_path: Path, finished_build: Path, take_mixtures: Callable[[str], None]
+) -> None:
+    take_mixtures("val_out")
+    columns = ["in, single", "in, mixed", "out, single"]
+    text = run_study(study(tmp_path, build=str(finished_build)), lambda _: None)
+    for first in ("levels", "what is told"):
+        ((_, *head),) = lines_of(text, first)
+        assert [name for name in head if not name.startswith("paper")] == columns
+    kinds = ("in, single", "in, mixed", "out, single", "out, mixed")
+    assert [kind for kind in kinds if lines_of(text, kind)] == columns
+    assert "nan" not in text
 
 
 def test_a_build_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from expertree.config import load, to_dict
+from expertree.degradation.table import DegradationConfig
 from expertree.errors import ConfigError
 from expertree.hierarchy import load_tree
 from expertree.pipeline.build import prepare
@@ -30,9 +32,18 @@ def study(folder: Path, **section: object) -> StudyConfig:
 @pytest.fixture
 def build_with_points(tmp_path: Path, finished_build: Path) -> Path:
     """The finished build, with three points stored; the further out, the better the root is."""
+    return with_points(tmp_path, finished_build, DegradationConfig(), mixed_fraction=0.5)
+
+
+def with_points(
+    tmp_path: Path, finished_build: Path, degradation: DegradationConfig, *, mixed_fraction: float
+) -> Path:
     store = Storage.open(tmp_path / "store")
     config = dataclasses.replace(
-        BuildConfig(), output=str(tmp_path / "again"), store=str(tmp_path / "store")
+        BuildConfig(),
+        output=str(tmp_path / "again"),
+        store=str(tmp_path / "store"),
+        degradation=degradation,
     )
     report = json.loads((finished_build / "report.json").read_text())
     report["stored"]["extractor"] = store.sub("extractor", "x").uri
@@ -43,7 +54,7 @@ def build_with_points(tmp_path: Path, finished_build: Path) -> Path:
     vectors = read_table(like["embed"], "part-00000.parquet")
     assert len(read_embeddings(like["embed"])[0]) == 80
     for severity in (0.0, 0.5, 1.0):
-        point = config.degradation.shift_set(severity, 80, 0.5)
+        point = config.degradation.shift_set(severity, 80, mixed_fraction)
         (spec,) = table_specs({point.name: point}, prepare(config), seed=config.seed).values()
         table = store.sub("degrade", stage_key("degrade", spec))
         write_table(table, "part-00000.parquet", rows)
@@ -80,6 +91,25 @@ def test_each_point_has_levels_and_psnr_of_every_choice(
         assert float(row[5]) - float(row[4]) == pytest.approx(float(row[8]), abs=0.011)
     assert run_study(config, said.append) == text
     assert said[3:] == ["shift 0.00: found", "shift 0.50: found", "shift 1.00: found"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "section"),
+    [(("noise", "jpeg"), {}), (("noise", "blur"), {"mixed_fraction": 0.0})],
+)
+def test_points_without_mixtures_have_a_table_of_single_degradations_alone(
+    tmp_path: Path,
+    finished_build: Path,
+    take_mixtures: Callable[[str], None],
+    tasks: tuple[str, ...],
+    section: dict[str, float],
+) -> None:
+    take_mixtures("val_in")
+    own = DegradationConfig(tasks=tasks, mixed_fraction=0.0, chooser_mixed_fraction=0.0)
+    build = with_points(tmp_path, finished_build, own, mixed_fraction=0.0)
+    text = run_study(study(tmp_path, build=str(build), **section), lambda _: None)
+    assert "Points of shift, single degradations" in text
+    assert "mixed degradations" not in text
 
 
 def test_what_cannot_be_studied_is_refused(tmp_path: Path) -> None:
