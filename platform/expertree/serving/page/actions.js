@@ -73,7 +73,7 @@ async function download(event) {
   event.preventDefault();
   const { expert } = work.shown.result.route;
   const strength = readStrength();
-  const options = strength === 1 ? { expert } : { expert, strength };
+  const options = { ...work.shown.options, expert, ...(strength !== 1 && { strength }) };
   const own = byId("download");
   const watcher = page.watch();
   own.textContent = "Preparing …";
