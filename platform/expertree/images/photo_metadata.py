@@ -95,27 +95,32 @@ def upright(
 
     Returns:
         The metadata, the orientation that it asked for, and notes: an EXIF block that cannot be
-        read is left out.
+        read is left out, and so is XMP that is empty, as what cannot be inflated is.
     """
-    exif, xmp, dpi, asked, notes = metadata.exif, metadata.xmp, metadata.dpi, None, []
-    if exif is not None:
-        try:
-            asked = orientation_of(exif)
-        except DamagedImageError:
-            exif = None
-    orientation = asked or (xmp_orientation(xmp) if xmp is not None and asks_by_xmp else 1)
+    exif, xmp, dpi, notes = metadata.exif, metadata.xmp or None, metadata.dpi, []
+    asked_by_xmp = xmp_orientation(xmp) if xmp is not None and asks_by_xmp else 1
+    orientation = _asked_by_exif(exif) or asked_by_xmp
     if exif is not None:
         try:
             exif = without_thumbnail(made_upright(exif, orientation))
         except DamagedImageError:
             exif = None
-    if exif is None and metadata.exif is not None:
-        notes.append("its EXIF cannot be read and was left out")
+            notes.append("its EXIF cannot be read and was left out")
     if xmp is not None:
         xmp = upright_xmp(xmp, orientation)
+    elif metadata.xmp is not None:
+        notes.append("its XMP cannot be read and was left out")
     if dpi is not None and orientation >= 5:
         dpi = dpi[1], dpi[0]
     return dataclasses.replace(metadata, exif=exif, xmp=xmp, dpi=dpi), orientation, tuple(notes)
+
+
+def _asked_by_exif(exif: bytes | None) -> int | None:
+    """Return the orientation that EXIF asks for; None if it asks for none or cannot be read."""
+    try:
+        return None if exif is None else orientation_of(exif)
+    except DamagedImageError:
+        return None
 
 
 def _of_png(data: bytes) -> Metadata:
@@ -125,7 +130,7 @@ def _of_png(data: bytes) -> Metadata:
     xmp, kept = None, []
     for name, payload in chunks:
         if name == b"iTXt" and payload.startswith(PNG_XMP):
-            xmp = _text_of(payload.removeprefix(PNG_XMP))
+            xmp = _text_of(payload.removeprefix(PNG_XMP)) or b""
         elif (legacy := _legacy_exif(name, payload)) is not None:
             exif = exif or legacy
         elif name in _PNG_KEPT:

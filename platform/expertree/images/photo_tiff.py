@@ -47,7 +47,7 @@ _DEEP_TIFF: dict[int, tuple[int, frozenset[int]]] = {
 _DEEP_TIFF_ADVICE = {
     258: "some of its channels have other depths; save all with 16 bits",
     262: "its colours are neither RGB nor grey; convert them to one of these",
-    277: "it is grey with another channel, or has more of these; save it without them, or as RGB",
+    277: "it is grey with another channel, or RGB with several; save it without them, or as RGB",
     284: "its channels lie in planes; save them interleaved ('chunky', planar configuration 1)",
     338: "its colours are multiplied by its transparency; save them unassociated",
     339: "its values are no unsigned integers; convert them to these",

@@ -1,7 +1,7 @@
 """Reading and patching XMP packets where they lie: what is not changed stays byte by byte."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 _ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)([1-8])(?=\s*[\"'<])")
 _SIDES = (
@@ -21,6 +21,12 @@ _FURTHER_PARTS = (
 )
 """Properties by which viewers look for a video, a gain map or a list of both behind the picture
 (Android's Motion Photo format 1.0 and Ultra HDR format 1.1, Apple's HDR gain map)."""
+
+_GOES = rb"(?:" + rb"|".join((*_THUMBNAILS, *_FURTHER_PARTS)) + rb")"
+_TAG = re.compile(rb"<(/?)(" + _GOES + rb")(?:\s[^<>]*|/)?>")
+_ATTRIBUTE = re.compile(rb"\s" + _GOES + rb"\s*=\s*(?:\"[^\"]*\"|'[^']*')")
+_MAX_OPEN = 1000
+"""Most elements that are looked at within each other, since a packet may be made to hold many."""
 
 
 def xmp_orientation(packet: bytes) -> int:
@@ -45,7 +51,7 @@ def upright_xmp(packet: bytes, orientation: int = 1) -> bytes:
         packet: The packet.
         orientation: EXIF's number of the turn that was applied to the pixels.
     """
-    packet = _without(said_upright(packet), (*_THUMBNAILS, *_FURTHER_PARTS))
+    packet = _ATTRIBUTE.sub(b"", _without_elements(said_upright(packet)))
     if orientation < 5:
         return packet
     for names in _SIDES:
@@ -55,13 +61,28 @@ def upright_xmp(packet: bytes, orientation: int = 1) -> bytes:
     return packet
 
 
-def _without(packet: bytes, names: Iterable[bytes]) -> bytes:
-    """Remove properties, be they elements or attributes."""
-    for name in names:
-        element = rb"<(" + name + rb")(?:\s[^>]*)?(?:/>|(?<!/)>.*?</\1\s*>)"
-        packet = re.sub(element, b"", packet, flags=re.DOTALL)
-        packet = re.sub(rb"\s" + name + rb"\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", packet)
-    return packet
+def _without_elements(packet: bytes) -> bytes:
+    """Return a packet without the elements that go, in one pass however they are nested."""
+    opened: dict[bytes, int] = {}
+    spans: list[tuple[int, int]] = []
+    for tag in _TAG.finditer(packet):
+        is_closing, name = bool(tag[1]), tag[2]
+        if is_closing and name in opened:
+            start = opened[name]
+            while opened and next(reversed(opened.values())) >= start:
+                opened.popitem()
+        elif not is_closing and tag[0].endswith(b"/>"):
+            start = tag.start()
+        else:
+            if not is_closing and len(opened) < _MAX_OPEN:
+                opened.setdefault(name, tag.start())
+            continue
+        while spans and spans[-1][0] > start:
+            spans.pop()
+        spans.append((start, tag.end()))
+    ends = (0, *(stop for _, stop in spans))
+    starts = (*(start for start, _ in spans), len(packet))
+    return b"".join(packet[end:start] for end, start in zip(ends, starts, strict=True))
 
 
 def _value_of(packet: bytes, name: bytes) -> bytes | None:

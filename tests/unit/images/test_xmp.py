@@ -1,5 +1,6 @@
 """XMP is followed where EXIF is silent, and says nothing afterwards that is no longer so."""
 
+import time
 import zlib
 
 import numpy as np
@@ -54,8 +55,9 @@ def test_a_compressed_packet_of_a_png_is_followed_too() -> None:
     written = again(data)
     assert opened(written).size == (24, 36)
     assert opened(written).info["xmp"] == packet(1)
-    broken = png_with(plain("png"), (b"iTXt", head + b"rubbish"))
-    np.testing.assert_array_equal(read(broken).colour, photo_u8())
+    broken = read(png_with(plain("png"), (b"iTXt", head + b"rubbish")))
+    np.testing.assert_array_equal(broken.colour, photo_u8())
+    assert broken.notes == ("its XMP cannot be read and was left out",)
 
 
 def test_exif_without_an_orientation_leaves_the_turn_to_xmp() -> None:
@@ -97,3 +99,39 @@ def test_thumbnails_and_marks_of_parts_that_are_gone_go() -> None:
         b"</Container:Directory><GCamera:MicroVideo>1</GCamera:MicroVideo></rdf>"
     )
     assert upright_xmp(xmp) == b"<rdf " + kept + b"></rdf>"
+
+
+def test_elements_within_each_other_go_and_what_is_not_closed_stays() -> None:
+    nested = b"<xmp:Thumbnails><hdrgm:A>1</hdrgm:A><hdrgm:B/></xmp:Thumbnails>"
+    assert upright_xmp(b"<a>" + nested + b"</a>") == b"<a></a>"
+    assert upright_xmp(b"<a><hdrgm:B x='1' /><b/></a>") == b"<a><b/></a>"
+    assert upright_xmp(b"<a><hdrgm:A><b/><hdrgm:B>2</hdrgm:B></a>") == b"<a><hdrgm:A><b/></a>"
+    assert upright_xmp(b"</hdrgm:A><hdrgm:AB>") == b"</hdrgm:A><hdrgm:AB>"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"<xmp:Thumbnails>",
+        b"<xmp:Thumbnails ",
+        b"<xmp:Thumbnails/",
+        b"</xmp:Thumbnails ",
+        b"<hdrgm:%d>",
+        b"<hdrgm:%d></hdrgm:%d>",
+        b" hdrgm:%d",
+        b" hdrgm:V=\"'",
+        b" hdrgm:V=",
+        b"<aCamera:",
+        b"Camera",
+        b"hdrgm:V ",
+        b" ",
+        b"tiff:Orientation ",
+        b'exif:PixelXDimension="1',
+    ],
+)
+def test_no_packet_takes_longer_than_its_length_explains(part: bytes) -> None:
+    parts = (part.replace(b"%d", b"%d" % number) for number in range((1 << 19) // len(part)))
+    hostile = b"".join(parts)
+    begin = time.process_time()
+    upright_xmp(hostile, 6)
+    assert time.process_time() - begin < 2
