@@ -96,7 +96,8 @@ def train_expert(
             with the same job, and the first one writes.
         part: Stop early, in a state from which another call goes on as if there had been no stop:
             the learning rate is that of the whole training. Nothing is written but a checkpoint
-            and the snapshot.
+            and the snapshot. Where `directory` is further already, the part is trained from its
+            beginning in the snapshot's.
 
     Returns:
         The record of the training so far, all attempts together.
@@ -108,7 +109,8 @@ def train_expert(
         StorageError: If the directory cannot be written.
     """
     _check(job, patches)
-    checkpoints = Checkpoints(directory, job.fingerprint, earlier=job.earlier_fingerprints)
+    place = _place(job, directory, part, workers)
+    checkpoints = Checkpoints(place, job.fingerprint, earlier=job.earlier_fingerprints)
     target = torch.device(device)
     begin = partial(ExpertLearner, job, device=target, workers=workers, look=patches.look)
     learner, record = train(
@@ -126,7 +128,7 @@ def train_expert(
     workers.wait()
     if workers.is_first and hooks.commit is not None:
         hooks.commit()
-    if workers.is_first and part is None:
+    if workers.is_first and (part is None or place == part.snapshot):
         checkpoints.clear()
     return record
 
@@ -139,6 +141,18 @@ def _check(job: ExpertJob, patches: PairedPatches) -> None:
         raise TrainingError(
             f"expert {job.key} is told what {job.extractor} sees; give its patches a look of that"
         )
+
+
+def _place(job: ExpertJob, directory: Storage, part: Part | None, workers: Workers) -> Storage:
+    """Return where a training has its checkpoints, the same for all workers.
+
+    That is its own directory, or the snapshot's where the training has gone past it.
+    """
+    if part is None:
+        return directory
+    num_seen = Checkpoints(directory, job.fingerprint).num_seen
+    is_past = num_seen > _plan(job).end_of_part(part.num_samples)
+    return part.snapshot if workers.agree_on(is_past) else directory
 
 
 def _plan(job: ExpertJob) -> Plan:

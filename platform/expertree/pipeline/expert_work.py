@@ -19,7 +19,7 @@ from expertree.pipeline.held import held_by_all
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 from expertree.threads import threads
-from expertree.training import CHECKPOINTS, OnCheckpoint, Workers, clear_checkpoints
+from expertree.training import CHECKPOINTS, OnCheckpoint, Workers, is_trained
 
 
 @functools.lru_cache(maxsize=1)
@@ -53,20 +53,10 @@ class ExpertWork:
             HeldError: If another job is training it.
         """
         with held_by_all(self.directory, self.owner, on_progress, workers) as watched:
-            if self.is_done_for(workers):
+            if is_trained(self.directory, workers):
                 return
             with threads(1):  # Degrading anew goes on beside the steps.
                 self._train_followed(watched, workers)
-
-    def is_done_for(self, workers: Workers) -> bool:
-        """Return whether the expert is in the store, the same in all workers.
-
-        If so, the first one deletes the checkpoints that a kill has left there.
-        """
-        is_done = workers.agree_on(self.directory.is_done())
-        if is_done and workers.is_first:
-            clear_checkpoints(self.directory)
-        return is_done
 
     def _told(self, network: nn.Module) -> nn.Module:
         return Told(network, self.job.backbone, self.look) if self.look is not None else network

@@ -9,7 +9,7 @@ from expertree.embedding import ExtractorConfig, train_extractor
 from expertree.experts import read_patches
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
-from expertree.training import CHECKPOINTS, Workers, clear_checkpoints
+from expertree.training import CHECKPOINTS, Workers, is_trained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +31,7 @@ class ExtractorWork:
         """
         if workers.count > 1:
             raise ValueError(f"one worker trains the extractor, not {workers.count}")
-        if self.directory.is_done():
-            clear_checkpoints(self.directory)
+        if is_trained(self.directory, workers):
             return
         patches = read_patches(self.table, self.table.list_files(".parquet"))
         train_extractor(

@@ -20,7 +20,7 @@ from expertree.pipeline.score import (
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
 from expertree.threads import threads
-from expertree.training import CHECKPOINTS, Workers
+from expertree.training import CHECKPOINTS, Workers, is_trained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ class PieceWork:
         """Train the pieces that are not stored yet, and commit each."""
         own = self.expert
         with held_by_all(own.directory, own.owner, on_progress, workers) as watched:
-            if own.is_done_for(workers):
+            if is_trained(own.directory, workers):
                 return
             with threads(1):  # Degrading anew goes on beside the steps.
                 self._train_parts(watched, workers)
@@ -52,7 +52,7 @@ class PieceWork:
         own = self.expert
         patches = read_patches(own.shards, own.files, maps=own.maps, look=own.look)
         for num_samples, snapshot, spec in self.parts:
-            if not workers.agree_on(snapshot.is_done()):
+            if not is_trained(snapshot, workers):
                 part = Part(num_samples=num_samples, snapshot=snapshot)
                 self._train(patches, on_progress, workers, part, spec)
         if self.in_full:

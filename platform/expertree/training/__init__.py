@@ -6,7 +6,7 @@ and the extractor's live with their networks. `schedule.py` has the rates, `opti
 weights, `record.py` is the log, `checkpoints.py` stores all of it.
 """
 
-from expertree.training.checkpoints import CHECKPOINTS, Checkpoints, clear_checkpoints
+from expertree.training.checkpoints import CHECKPOINTS, Checkpoints, is_trained
 from expertree.training.flat import FlatParameters
 from expertree.training.loop import (
     Learner,
@@ -39,8 +39,8 @@ __all__ = [
     "Record",
     "Workers",
     "average_decay",
-    "clear_checkpoints",
     "indices_at",
+    "is_trained",
     "muon_split",
     "rate_share",
     "train",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from expertree.errors import ArtefactError
 from expertree.storage import Storage
+from expertree.training.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,9 @@ NUM_KEPT = 2
 
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints in their result's directory; no part of the result."""
+
+
+_PREFIX = "after-"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +82,12 @@ class Checkpoints:
         for old in self._names()[NUM_KEPT:]:
             self._delete(old)
 
+    @property
+    def num_seen(self) -> int:
+        """The number of samples at the newest checkpoint, damaged or not; 0 if there is none."""
+        names = self._names()
+        return int(names[0].removeprefix(_PREFIX)) if names else 0
+
     def newest_valid(self) -> Checkpoint | None:
         """Return the newest checkpoint that is not damaged; None if there is none.
 
@@ -130,13 +140,18 @@ class Checkpoints:
                 self._storage.delete(name + suffix)
 
 
-def clear_checkpoints(directory: Storage) -> None:
-    """Delete the checkpoints of a finished result that an interruption has left in its directory.
+def is_trained(result: Storage, workers: Workers) -> bool:
+    """Return whether a training's result is finished, the same in all workers.
+
+    If so, the first one deletes the checkpoints that an interruption has left there.
 
     Raises:
-        StorageError: If they cannot be deleted.
+        StorageError: If the result cannot be looked at, or they cannot be deleted.
     """
-    directory.sub(CHECKPOINTS).delete()
+    is_done = workers.agree_on(result.is_done())
+    if is_done and workers.is_first:
+        result.sub(CHECKPOINTS).delete()
+    return is_done
 
 
 class _DamagedError(Exception):
@@ -144,4 +159,4 @@ class _DamagedError(Exception):
 
 
 def _name(num_seen: int) -> str:
-    return f"after-{num_seen:012d}"
+    return f"{_PREFIX}{num_seen:012d}"

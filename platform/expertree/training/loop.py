@@ -90,6 +90,13 @@ class Plan:
         """Return the positions of the next step's samples; none after the last step."""
         return range(num_seen, min(num_seen + self.size_at(num_seen), self.num_samples))
 
+    def end_of_part(self, until: int) -> int:
+        """Return the samples seen after the step that reaches `until`, or all of them."""
+        num_seen = 0
+        while num_seen < min(until, self.num_samples):
+            num_seen = self.positions_after(num_seen).stop
+        return num_seen
+
 
 def train(
     plan: Plan,
@@ -123,13 +130,15 @@ def train(
             may look at and must leave as it is.
         workers: This process among those that train the network together; all of them call this
             alike, and the first one writes.
-        until: Samples to stop after, with a checkpoint; all of the plan's by default.
+        until: Samples to stop after, with a checkpoint; all of the plan's by default. The newest
+            checkpoint must not be beyond the step that reaches them.
 
     Returns:
         The learner and the record of its training.
 
     Raises:
-        TrainingError: If the loss is not finite even at half the rate.
+        TrainingError: If the loss is not finite even at half the rate, or a checkpoint is beyond
+            `until`.
         StorageError: If a checkpoint cannot be read or written.
         ArtefactError: If the checkpoints belong to another training.
     """
@@ -180,6 +189,7 @@ class _Loop(Generic[B, L]):
 
     def run(self, on_progress: OnProgress, on_checkpoint: OnCheckpoint, *, until: int) -> None:
         """Take the steps that are left until some samples have been seen."""
+        self._check_is_before(until)
         reported, reported_samples = time.perf_counter(), self.record.num_seen
         speed, is_warm = 0.0, False
         started = time.perf_counter()
@@ -205,6 +215,15 @@ class _Loop(Generic[B, L]):
                 on_checkpoint(self.record.num_seen, self.learner.network)
             self.record.seconds += time.perf_counter() - started
             started = time.perf_counter()
+
+    def _check_is_before(self, until: int) -> None:
+        """Raise TrainingError if more samples have been seen than the steps until there take."""
+        num_seen = self.record.num_seen
+        if num_seen > until and num_seen > self.plan.end_of_part(until):
+            raise TrainingError(
+                f"{self.plan.name} is to stop after {until} samples, but has seen {num_seen} at "
+                "its newest checkpoint; train this part in another directory"
+            )
 
     def _advance(self, until: int) -> tuple[float, Checkpoint | None] | None:
         """Take a step; return its share of the rate, and a checkpoint if one is due.

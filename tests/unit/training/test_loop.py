@@ -127,6 +127,16 @@ def test_it_stops_early_where_it_is_told_and_goes_on_from_there(run):
     assert torch.equal(weights(resumed), weights(whole))
 
 
+def test_it_does_not_stop_where_it_has_been_already(run):
+    for until in (5, 20, 21):
+        run("parts", until=until)
+    with pytest.raises(TrainingError, match=r"the line is to stop after 18 samples, but .* 21 at"):
+        run("parts", until=18)
+    with pytest.raises(StoppedError):
+        run("parts", on_progress=stop_at(35))
+    assert [PLAN.end_of_part(until) for until in (0, 1, 18, 29, 31, 99)] == [0, 3, 18, 30, 35, 50]
+
+
 def test_checkpoints_are_shown_with_the_network(run):
     shown = []
     run("shown", on_checkpoint=lambda samples, network: shown.append((samples, network.weight[0])))
