@@ -17,10 +17,10 @@ from expertree.pipeline.dry_run import multiply_adds
 from expertree.pipeline.experts import ExpertPlan
 from expertree.pipeline.stages import key_of
 from expertree.routing import load_router
+from expertree.scheduling.budget import device_hours
 from expertree.training import LOG
 
 _SIDE_PX = 512
-_SECONDS_AN_HOUR = 3600.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +112,7 @@ def _costs(
         latency_ms += compared.latency_ms[key_of(compared.common.extractor)]
     plans = [one for found in reached for one in found.training.plans]
     searched = [one for t in compared.searched.get(method.name, ()) for one in t.plans]
-    workers = config.cluster.workers_per_lane
+    devices = config.cluster.devices_per_lane
     can_leave = reached[0].routed is not None
     return CostRow(
         method=method.name,
@@ -128,9 +128,9 @@ def _costs(
         latency_ms=latency_ms,
         num_samples=first.num_samples,
         training_multiply_adds=sum(_work(one) for one in first.plans),
-        core_hours=_hours(plans, workers) / len(reached),
+        core_hours=_hours(plans, devices) / len(reached),
         searched_samples=sum(one.job.num_samples for one in searched),
-        searched_core_hours=_hours(searched, workers),
+        searched_core_hours=_hours(searched, devices),
     )
 
 
@@ -138,6 +138,6 @@ def _work(plan: ExpertPlan) -> float:
     return plan.job.num_samples * multiply_adds(plan.job.backbone, plan.job.recipe)
 
 
-def _hours(plans: Iterable[ExpertPlan], workers: int) -> float:
+def _hours(plans: Iterable[ExpertPlan], devices_per_lane: float) -> float:
     seconds = sum(float(plan.result.read_json(LOG)["seconds"]) for plan in plans)
-    return seconds * workers / _SECONDS_AN_HOUR
+    return device_hours(seconds, devices_per_lane)

@@ -1,8 +1,12 @@
 """The stage that measures how long networks take for one image: in turns, in this process."""
 
+import contextlib
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,7 +27,8 @@ def measure_latency(
 ) -> dict[str, float]:
     """Return the milliseconds that each network takes for a square image, on one thread.
 
-    A network that is told of images takes the time to look at the image, too.
+    A network that is told of images takes the time to look at the image, too. What another machine
+    measured does not count.
 
     Args:
         bench: The workbench.
@@ -33,7 +38,8 @@ def measure_latency(
     """
     device = "cuda" if bench.cluster.use_gpu and torch.cuda.is_available() else "cpu"
     places = {**experts, key_of(extractor): extractor}
-    specs = {key: {"of": key, "side_px": side_px, "device": device} for key in places}
+    common = {"side_px": side_px, "device": device, "machine": _machine(device)}
+    specs = {key: {"of": key, **common} for key in places}
 
     def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
         image = torch.rand(1, 3, side_px, side_px, device=device)
@@ -52,6 +58,23 @@ def measure_latency(
 
     results = bench.run_many("latency", specs, make)
     return {k: float(own.read_json("latency.json")["median_ms"]) for k, own in results.items()}
+
+
+def _machine(device: str) -> str:
+    """Return the GPU's name; without one the processor's, and the number of cores."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{_processor()}, {os.cpu_count()} cores"
+
+
+def _processor() -> str:
+    """Return the name of the processor's model, or of its architecture where it tells no model."""
+    with contextlib.suppress(OSError):
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        for line in told.splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _opened(place: Storage, extractor: Storage, device: str) -> Callable[[Tensor], Tensor]:
