@@ -38,7 +38,7 @@ def test_a_folder_is_mirrored_and_photographs_survive(photos, tmp_path, restore,
     shown = capsys.readouterr()
     assert "5 of 6 restored" in shown.out
     assert "other files: 1 .txt (read are PNG, JPEG" in shown.out
-    assert "failed: broken.png is damaged" in shown.out
+    assert "failed: broken.png is truncated: its end is missing" in shown.out
     assert "6/6" in shown.err
 
 

@@ -136,7 +136,7 @@ def test_names_that_lead_nowhere_or_are_no_text_stop_no_other_photograph(
         assert restore(photos, "--overwrite", "--report", str(tmp_path / "page.html")) == FAILED
         shown = capsys.readouterr().out
         assert "failed: gone.png" in shown
-        assert r"failed: \udcff\udcfe.png is damaged" in shown
+        assert r"failed: \udcff\udcfe.png is truncated: its end is missing" in shown
     assert len(files_below(tmp_path / "out")) == 5
 
 

@@ -30,7 +30,7 @@ def test_standard_input_to_standard_output(photos, restore, monkeypatch, capfdbi
     assert PillowImage.open(io.BytesIO(shown.out)).size == (56, 40)
     assert b"expert" in shown.err
     assert restore(photos / "broken.png", to="-") == FAILED
-    assert b"broken.png is damaged" in capfdbinary.readouterr().err
+    assert b"broken.png is truncated: its end is missing" in capfdbinary.readouterr().err
 
 
 def test_a_stream_takes_the_format_of_its_outputs_name(

@@ -169,9 +169,9 @@ def test_a_photograph_that_fails_is_named_stops_nothing_and_is_taken_when_it_is_
         assert watch(inbox) == DONE
     assert states(out)[-1] == ("mended.png", "done")
     shown = capsys.readouterr()
-    assert "failed: mended.png is damaged" in shown.err
+    assert "failed: mended.png is truncated: its end is missing" in shown.err
     assert "2 of 3 restored" in shown.out
-    assert "failed: broken.png is damaged" in shown.out
+    assert "failed: broken.png is truncated: its end is missing" in shown.out
     assert "mended.png" not in shown.out
 
 
