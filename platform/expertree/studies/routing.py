@@ -31,7 +31,7 @@ VERSION = 2
 """Raise it when the same build would give other rows."""
 
 SETS = ("val_in", "val_out")
-COLUMNS = ("in, single", "in, mixed", "out, single", "out, mixed")
+COLUMNS: tuple[str, ...] = ("in, single", "in, mixed", "out, single", "out, mixed")
 
 PAPER_LOSSES = {"L1": (24.14, 18.37), "+ L_dg": (24.35, 18.76), "+ L_aux": (24.46, 19.45)}
 """PSNR of mixed images in and out of distribution by losses, dB (paper 000, table H)."""
@@ -88,13 +88,14 @@ class _Study:
 
     def losses(self) -> Table:
         """Return table H, for each objective of the routers."""
-        lines = []
+        lines, columns = [], COLUMNS
         for objective in ("cost", "expected_l1", "paper"):
             for name, change in LOSSES.items():
                 found = self._row(f"{objective}, {name}", change | {"objective": objective})
                 paper = PAPER_LOSSES[name] if objective == "paper" else (None, None)
                 lines.append((objective, name, *_psnrs(found, "routed"), *paper))
-        head = ("objective", "losses", *_columns(found), "paper, in", "paper, out")
+                columns = _columns(found)
+        head = ("objective", "losses", *columns, "paper, in", "paper, out")
         return Table(
             title="Losses of the routers, PSNR in dB", columns=head, rows=tuple(lines), decimals=2
         )
@@ -105,6 +106,7 @@ class _Study:
         numbers = range(len(groups))
         shapes = [s for n in numbers for s in _subsets(len(groups), n + 1)]
         lines: list[tuple[Cell, ...]] = []
+        columns = COLUMNS
         for shape in shapes:
             name = "{" + ", ".join(str(groups[level]) for level in shape) + "}"
             found = self._row(name, {}, levels=shape)
@@ -112,7 +114,8 @@ class _Study:
                 if key == "finest" or len(shape) > 1:
                     paper = PAPER_LEVELS.get(row, (None, None))
                     lines.append((row, *_psnrs(found, key), *paper))
-        head = ("levels", *_columns(found), "paper, in", "paper, out")
+            columns = _columns(found)
+        head = ("levels", *columns, "paper, in", "paper, out")
         return Table(
             title="Levels, and the choice among them, PSNR in dB",
             columns=head,
@@ -323,8 +326,8 @@ def _measured(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, kind) for name in SETS for kind in KINDS if kind in found[name]]
 
 
-def _columns(found: Mapping[str, Any]) -> list[str]:
-    return [_column(name, kind) for name, kind in _measured(found)]
+def _columns(found: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(_column(name, kind) for name, kind in _measured(found))
 
 
 def _column(name: str, kind: str) -> str:
