@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from typing import Literal
 
 from expertree.errors import DamagedImageError
+from expertree.images.parts import count_parts
 
 _AVIF = frozenset({b"avif", b"avis"})
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis"})
 _ANY = frozenset({b"mif1", b"mif2", b"miaf"})
 """Brands that say no more than that it is a HEIF file; the others that it lists tell which."""
+_BRANDS_END = 4096
+"""Where the list of brands ends at the latest; no file has more than a few dozen."""
 
 
 def heif_kind(data: bytes) -> Literal["avif", "heic"] | None:
@@ -19,7 +22,7 @@ def heif_kind(data: bytes) -> Literal["avif", "heic"] | None:
         return None
     major = data[8:12]
     size = int.from_bytes(data[:4], "big")
-    listed = {data[at : at + 4] for at in range(16, min(size, len(data)), 4)}
+    listed = {data[at : at + 4] for at in range(16, min(size, len(data), _BRANDS_END), 4)}
     brands = {major} if major not in _ANY else listed
     if brands & _AVIF:
         return "avif"
@@ -62,7 +65,9 @@ def _box(data: bytes, start: int, stop: int, wanted: bytes) -> tuple[int, int]:
 
 def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield each box between two positions: name, begin and end of its content."""
+    counter = count_parts(data)
     while start + 8 <= stop:
+        next(counter)
         size, name = struct.unpack_from(">I4s", data, start)
         begin = start + 8
         if size == 1:

@@ -6,6 +6,7 @@ megapixels.
 """
 
 import dataclasses
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Literal, TypeAlias, get_args
 
 from expertree.errors import DamagedImageError, UnsupportedFormatError
 from expertree.images.boxes import heif_kind, largest_item
+from expertree.images.parts import count_parts
 from expertree.images.tags import BITS, HEIGHT, REDUCED, SUBFILE, WIDTH, read_directory
 
 PhotoFormat: TypeAlias = Literal["png", "jpeg", "webp", "avif", "heic", "bmp", "tiff"]
@@ -54,8 +56,12 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"<?xml", "an SVG drawing or another XML document"),
     *((0, start, "a web page") for start in (b"<!DOCTYPE html", b"<!doctype html", b"<html")),
 )
-_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-"""JPEG markers that stand alone: TEM, RST0 to RST7, SOI."""
+_FILL = re.compile(rb"\xff+")
+_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+"""JPEG markers that stand alone: TEM, RST0 to RST7, SOI; and a stuffed byte, which is none."""
+
+_MAX_DIRECTORIES_BYTES = 1 << 18
+"""Most bytes of a TIFF's directories behind the first one, which those of thumbnails never take."""
 
 _SOS, _EOI, _COMMENT = 0xDA, 0xD9, 0xFE
 _APP0, _APP2, _APP14, _APP15 = 0xE0, 0xE2, 0xEE, 0xEF
@@ -134,10 +140,12 @@ def png_chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
     """Return name and payload of each chunk of a PNG; what follows the last one is ignored.
 
     Raises:
-        DamagedImageError: If one is cut off or its checksum is wrong.
+        DamagedImageError: If one is cut off, its checksum is wrong, or there are too many.
     """
     chunks, position, view = [], len(PNG_SIGNATURE), memoryview(data)
+    counter = count_parts(data)
     while position + 12 <= len(data):
+        next(counter)
         length, name = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if end > len(data):
@@ -156,9 +164,14 @@ def without_damaged_extras(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     """Return a PNG without chunks that a picture can do without and whose checksums are wrong.
 
     Their names, which begin with a small letter (PNG 3rd edition, 5.4), come second.
+
+    Raises:
+        DamagedImageError: If it has too many chunks.
     """
     parts, names, position = [data[: len(PNG_SIGNATURE)]], [], len(PNG_SIGNATURE)
+    counter = count_parts(data)
     while position + 12 <= len(data):
+        next(counter)
         length, name = struct.unpack_from(">I4s", data, position)
         chunk = data[position : position + 12 + length]
         is_wrong = zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big")
@@ -201,19 +214,21 @@ def jpeg_segments(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
         Marker (its second byte) and payload of each; the position of the scan's marker.
 
     Raises:
-        DamagedImageError: If the file ends before a scan.
+        DamagedImageError: If the file ends before a scan, or has too many segments.
     """
     segments: list[tuple[int, bytes]] = []
-    position = 2
+    position, counter = 2, count_parts(data)
     while True:
-        position = data.find(b"\xff", position)
-        if position < 0 or position + 4 > len(data):
+        next(counter)
+        filled = _FILL.search(data, position)
+        position = len(data) if filled is None else filled.end() - 1
+        if position + 4 > len(data):
             raise DamagedImageError("is truncated: it ends before its first scan")
         marker = data[position + 1]
         if marker in {_SOS, _EOI}:
             return segments, position
-        if marker in _NO_LENGTH or marker in {0x00, 0xFF}:
-            position += 1 if marker == 0xFF else 2
+        if marker in _NO_LENGTH:
+            position += 2
             continue
         (length,) = struct.unpack_from(">H", data, position + 2)
         segments.append((marker, data[position + 4 : position + 2 + length]))
@@ -255,14 +270,15 @@ def webp_chunks(data: bytes) -> dict[bytes, bytes]:
     """Return the chunks of a WebP by name; the first one of each name.
 
     Raises:
-        DamagedImageError: If the file is shorter than it says.
+        DamagedImageError: If the file is shorter than it says, or has too many chunks.
     """
     (size,) = struct.unpack_from("<I", data, 4)
     if size + 8 > len(data):
         raise DamagedImageError("is truncated: its end is missing")
     chunks: dict[bytes, bytes] = {}
-    position = 12
+    position, counter = 12, count_parts(data)
     while position + 8 <= size + 8:
+        next(counter)
         name, length = struct.unpack_from("<4sI", data, position)
         chunks.setdefault(name, data[position + 8 : position + 8 + length])
         position += 8 + length + length % 2
@@ -319,8 +335,9 @@ def _webp_header(data: bytes) -> Header:
 
 def _webp_frames(data: bytes) -> int:
     """Count the frames of an animation, of which some programs write one."""
-    position, count = 12, 0
+    position, count, counter = 12, 0, count_parts(data)
     while position + 8 <= len(data):
+        next(counter)
         name, length = struct.unpack_from("<4sI", data, position)
         count += name == b"ANMF"
         position += 8 + length + length % 2
@@ -346,9 +363,12 @@ def _bmp_header(data: bytes) -> Header:
 
 def _tiff_header(data: bytes) -> Header:
     directory = read_directory(data)
-    pages, following = 1, directory.next_offset
+    pages, following, size = 1, directory.next_offset, 0
     while following and pages == 1:
         page = read_directory(data, following)
+        size += page.next_position - following
+        if size > _MAX_DIRECTORIES_BYTES:
+            raise DamagedImageError("is damaged: it has too many directories of tags")
         # A page of lower resolution is a thumbnail, which a restored photograph does without.
         pages += not page.number(data, SUBFILE, 0) & REDUCED
         if page.next_offset <= following:

@@ -3,6 +3,7 @@
 import re
 
 from expertree.images.containers import Header, jpeg_segments
+from expertree.images.parts import count_parts
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """A marker that ends coded pixels; zero (a stuffed byte), fill bytes and restarts do not."""
@@ -14,10 +15,11 @@ def jpeg_end(data: bytes) -> int:
     """Return where the picture of a JPEG ends, behind its EOI; the file's end if it has none.
 
     Raises:
-        DamagedImageError: If the file ends before its first scan.
+        DamagedImageError: If the file ends before its first scan, or has too many segments.
     """
-    position = jpeg_segments(data)[1]
+    position, counter = jpeg_segments(data)[1], count_parts(data)
     while (found := _MARKER.search(data, position)) is not None:
+        next(counter)
         position = found.end()
         if data[position - 1] == _EOI:
             return position
@@ -37,7 +39,7 @@ def further_parts(data: bytes, header: Header) -> tuple[str, ...]:
         header: Its header; other formats have no such parts.
 
     Raises:
-        DamagedImageError: If the file ends before its first scan.
+        DamagedImageError: If the file ends before its first scan, or has too many segments.
     """
     if header.format != "jpeg":
         return ()

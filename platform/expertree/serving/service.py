@@ -34,6 +34,7 @@ class Service:
         self.limits = limits
         self.budget = MemoryBudget(limits.max_memory_bytes)
         self._codecs = ThreadPoolExecutor(limits.num_codec_threads, thread_name_prefix="codec")
+        self._headers = ThreadPoolExecutor(1, thread_name_prefix="header")
 
     async def model(self) -> Model:
         """Return the model that answers requests.
@@ -59,7 +60,7 @@ class Service:
         Raises:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
         """
-        with share.grown(self._num_bytes(image, wish)):
+        with share.grown(await self._num_bytes(image, wish)):
             decoded = await self._decode(image)
             return await self.engine.route(decoded.pixels, wish), decoded
 
@@ -82,7 +83,7 @@ class Service:
         Raises:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
         """
-        with share.grown(self._num_bytes(image, options.wish)):
+        with share.grown(await self._num_bytes(image, options.wish)):
             decoded = await self._decode(image)
             pixels, wish = decoded.pixels, options.wish
             if wish.strength == 0.0:
@@ -94,7 +95,8 @@ class Service:
 
     def close(self) -> None:
         """Take no more images, and cancel those that wait to be decoded or encoded."""
-        self._codecs.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._codecs, self._headers):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def check(self, image: bytes, wish: Wish) -> Header:
         """Return an image's header if the image may be restored; nothing is decoded.
@@ -120,9 +122,13 @@ class Service:
             )
         return header
 
-    def _num_bytes(self, image: bytes, wish: Wish) -> int:
+    async def checked(self, image: bytes, wish: Wish) -> Header:
+        """Return an image's header as `check` does, in a thread that keeps nobody else waiting."""
+        return await run_in_thread(self._headers, lambda: self.check(image, wish))
+
+    async def _num_bytes(self, image: bytes, wish: Wish) -> int:
         """Return the bytes that an image in work takes beside its file; raise as `check` does."""
-        header = self.check(image, wish)
+        header = await self.checked(image, wish)
         return BYTES_PER_PIXEL * header.width_px * header.height_px
 
     async def _decode(self, image: bytes) -> DecodedPhoto:

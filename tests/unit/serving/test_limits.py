@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 
 from callers import claiming
+from expertree.images.containers import Header, read_header
 from expertree.images.io import encode_png
 from expertree.restorer import Restorer
 from expertree.routing import Wish
@@ -152,6 +154,22 @@ def test_overload_says_when_to_come_again(asker: Any, restorer: Restorer, png: b
         if answer.status_code == 429:
             ask.problem(answer, 429, "overload")
             assert int(answer.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("path", ["/v1/restore", "/v1/route"])
+def test_no_header_is_read_where_others_are_answered(
+    ask: Any, png: bytes, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def read(data: bytes) -> Header:
+        threads.append(threading.current_thread().name)
+        return read_header(data)
+
+    monkeypatch.setattr("expertree.serving.service.read_header", read)
+    assert ask("POST", path, content=png).status_code == 200
+    assert threads
+    assert all(name.startswith("header") for name in threads)
 
 
 def test_images_in_work_are_bounded_in_memory(ask_with: Any) -> None:

@@ -110,7 +110,7 @@ class Endpoints:
         is, unless an option asks for an expert.
         """
         parsed = await self._reader.parse(request, NAMES)
-        media, options = self._answer_kind(request, parsed)
+        media, options = await self._answer_kind(request, parsed)
         service = self._reader.service
         file = await self._reader.wait_for(
             request, service.restore(parsed.image, options, parsed.share)
@@ -177,10 +177,12 @@ class Endpoints:
             raise UnavailableError("the model is still loading; come back in a moment", 5.0)
         return json_response(HealthAnswer(status="ready"))
 
-    def _answer_kind(self, request: Request, parsed: ParsedRequest) -> tuple[str, RequestOptions]:
+    async def _answer_kind(
+        self, request: Request, parsed: ParsedRequest
+    ) -> tuple[str, RequestOptions]:
         """Return the media type of the answer, and the options with the format that it implies."""
         options = parsed.options
-        own = self._reader.service.check(parsed.image, options.wish).format
+        own = (await self._reader.service.checked(parsed.image, options.wish)).format
         accept = ", ".join(request.headers.getlist("accept"))
         taken = negotiate_media_types(accept, own, options.format)
         if not taken:
