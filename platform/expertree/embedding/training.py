@@ -51,7 +51,7 @@ def train_extractor(
     seed: int,
     on_progress: OnProgress | None = None,
     device: str = "cpu",
-    commit: OnWritten | None = None,
+    commit: OnWritten = lambda: None,
 ) -> Extractor:
     """Train an extractor, or go on where a killed training stopped.
 
@@ -69,23 +69,20 @@ def train_extractor(
         seed: Seed of the weights, the batches and the crops.
         on_progress: Called about once a second, and at the end; see `training.train`.
         device: Device to compute on.
-        commit: Called when all is written, to mark it as finished. Checkpoints are deleted after
-            it: what it raises costs at most the steps since the last one.
+        commit: Called when all is written, to mark it as finished; checkpoints are deleted after.
 
     Returns:
         The trained extractor, text tower included, in evaluation mode.
 
     Raises:
         ValueError: If captions and patches do not match, or patches are smaller than the crops.
-        ConfigError: If the network cannot be built, cannot take crops of that size, or BLIP's
-            weights cannot be had.
+        ConfigError: If the network cannot be built or take such crops, or BLIP's weights be had.
         TrainingError: If the loss is not finite even at half the rate, or all captions are equal.
         ArtefactError: If `directory` has the checkpoints of another training.
         StorageError: If the directory cannot be written.
     """
     _check_captions(patches, captions)
-    key = fingerprint([config, seed, list(captions)])
-    checkpoints = Checkpoints(directory, key)
+    checkpoints = Checkpoints(directory, key := fingerprint([config, seed, list(captions)]))
 
     def begin(_: OnNote) -> _Learner:
         learner = _Learner(config, captions, seed, torch.device(device))
@@ -100,11 +97,9 @@ def train_extractor(
         checkpoints=checkpoints,
         on_progress=on_progress,
     )
-    extractor = learner.network.eval().cpu()
     directory.write_json(LOG, {**record.log(), **learner.choices()})
-    save_extractor(extractor, directory)
-    if commit is not None:
-        commit()
+    save_extractor(extractor := learner.network.eval().cpu(), directory)
+    commit()
     checkpoints.clear()
     return extractor
 

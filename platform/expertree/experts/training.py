@@ -59,7 +59,7 @@ class Hooks:
     """
 
     on_checkpoint: OnCheckpoint | None = None
-    commit: OnWritten | None = None
+    commit: OnWritten = lambda: None
 
 
 NO_HOOKS = Hooks()
@@ -81,8 +81,7 @@ def train_expert(
     A training that was interrupted goes on from its newest valid checkpoint in `directory`. On
     a CPU the weights are then the same, bit for bit, as without the interruption. When the loss is
     not finite, the training goes back to its newest checkpoint and on at half the learning rate,
-    once. The directory is committed by `hooks` alone: it is up to the caller, who knows what the
-    patches were.
+    once. `hooks` alone commit the result: that is the caller's, who knows what the patches were.
 
     Args:
         job: The network, the recipe, the number of samples.
@@ -92,12 +91,10 @@ def train_expert(
         on_progress: Called about once a second, and at the end; see `training.train`.
         hooks: Callbacks for single moments of the training.
         device: Where to compute.
-        workers: This process among those that train the expert together; all of them call this
-            with the same job, and the first one writes.
+        workers: This process among those that train together, with the same job; the first writes.
         part: Stop early, in a state from which another call goes on as if there had been no stop:
-            the learning rate is that of the whole training. Nothing is written but a checkpoint
-            and the snapshot. Where `directory` is further already, the part is trained from its
-            beginning in the snapshot's.
+            the learning rate is that of the whole training. Only a checkpoint and the snapshot are
+            written. Where `directory` is further already, it is trained anew beside the snapshot.
 
     Returns:
         The record of the training so far, all attempts together.
@@ -109,9 +106,7 @@ def train_expert(
         StorageError: If the directory cannot be written.
     """
     _check(job, patches)
-    place = _place(job, directory, part, workers)
-    checkpoints = Checkpoints(place, job.fingerprint, earlier=job.earlier_fingerprints)
-    target = torch.device(device)
+    checkpoints, target = _checkpoints(job, directory, part, workers), torch.device(device)
     begin = partial(ExpertLearner, job, device=target, workers=workers, look=patches.look)
     learner, record = train(
         _plan(job),
@@ -123,14 +118,20 @@ def train_expert(
         workers=workers,
         until=None if part is None else part.num_samples,
     )
+    result = directory if part is None else part.snapshot
     if workers.is_first:
-        learner.finish(directory if part is None else part.snapshot, record)
+        learner.finish(result, record)
     workers.wait()
-    if workers.is_first and hooks.commit is not None:
-        hooks.commit()
-    if workers.is_first and (part is None or place == part.snapshot):
-        checkpoints.clear()
+    if workers.is_first:
+        _commit(result, hooks, checkpoints)
     return record
+
+
+def _commit(result: Storage, hooks: Hooks, checkpoints: Checkpoints) -> None:
+    """Let the caller mark a result as finished, then delete the checkpoints in its directory."""
+    hooks.commit()
+    if checkpoints.directory == result:
+        checkpoints.clear()
 
 
 def _check(job: ExpertJob, patches: PairedPatches) -> None:
@@ -143,16 +144,19 @@ def _check(job: ExpertJob, patches: PairedPatches) -> None:
         )
 
 
-def _place(job: ExpertJob, directory: Storage, part: Part | None, workers: Workers) -> Storage:
-    """Return where a training has its checkpoints, the same for all workers.
+def _checkpoints(
+    job: ExpertJob, directory: Storage, part: Part | None, workers: Workers
+) -> Checkpoints:
+    """Return the checkpoints of a training, the same for all workers.
 
-    That is its own directory, or the snapshot's where the training has gone past it.
+    They are in its own directory, or in the snapshot's where the training has gone past it.
     """
+    of_job = partial(Checkpoints, job_fingerprint=job.fingerprint, earlier=job.earlier_fingerprints)
+    own = of_job(directory)
     if part is None:
-        return directory
-    num_seen = Checkpoints(directory, job.fingerprint).num_seen
-    is_past = num_seen > _plan(job).end_of_part(part.num_samples)
-    return part.snapshot if workers.agree_on(is_past) else directory
+        return own
+    is_past = own.num_seen > _plan(job).end_of_part(part.num_samples)
+    return of_job(part.snapshot) if workers.agree_on(is_past) else own
 
 
 def _plan(job: ExpertJob) -> Plan:

@@ -58,7 +58,7 @@ class Checkpoints:
             job_fingerprint: Fingerprint of the job; a checkpoint of another one is refused.
             earlier: Fingerprints that the same job had in earlier versions; they are accepted too.
         """
-        self._storage = directory.sub(CHECKPOINTS)
+        self.directory, self._storage = directory, directory.sub(CHECKPOINTS)
         self._job_fingerprint, self._earlier = job_fingerprint, earlier
 
     def save(self, checkpoint: Checkpoint) -> None:
