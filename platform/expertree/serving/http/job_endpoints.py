@@ -113,7 +113,7 @@ class JobEndpoints:
             )
         owner = owner_of(request)
         parsed = await self._reader.parse(request, NAMES)
-        self._reader.service.check(parsed.image, parsed.options.wish)
+        await self._reader.service.checked(parsed.image, parsed.options.wish)
         job_request = await asyncio.to_thread(make_job_request, owner, parsed.image, parsed.options)
         job_id = await self._jobs.submit(job_request, key)
         await self.runner.take(job_id)
