@@ -82,8 +82,7 @@ def decide(
     allowed_levels = _allowed_levels(tree, level, levels, expert)
     leaves = _allowed_leaves(tree, leaf_mask, expert)
     device = output.leaf_logits.device
-    never = output.level_logits.isneginf().any(dim=0).cpu()
-    if not (allowed_levels & ~never).any():
+    if not allowed_levels[output.levels()].any():
         raise ValueError(
             f"level {level if level is not None else 0} is never chosen in this tree, which has no "
             "expert for everything; give another"

@@ -67,15 +67,19 @@ class Guide:
         return tuple((held >= KEPT_SHARE * held.max()).tolist())
 
 
-def level_of_confidence(confidence: int, num_levels: int) -> int:
+def level_of_confidence(confidence: int, levels: Sequence[int]) -> int:
     """Return the level that a confidence picks: 0 the coarsest, 2 the finest, 1 the middle.
+
+    Args:
+        confidence: How sure an instruction is.
+        levels: The levels that may be chosen, the coarsest first.
 
     Raises:
         ValueError: If it is not one of `CONFIDENCES`.
     """
     if confidence not in CONFIDENCES:
         raise ValueError(f"confidence must be 0, 1 or 2, got {confidence!r}")
-    return round(confidence / CONFIDENCES[-1] * (num_levels - 1))
+    return levels[round(confidence / CONFIDENCES[-1] * (len(levels) - 1))]
 
 
 def make_guide(

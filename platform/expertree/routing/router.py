@@ -110,6 +110,11 @@ class RouterOutput:
     as_is_cost: Float[Tensor, "batch"] | None = None  # noqa: F821 - the axis is a name, no type
     as_is_margin_db: float = 0.0
 
+    def levels(self) -> list[int]:
+        """Return the levels that may be chosen, the coarsest first: not the root's without one."""
+        never = self.level_logits.isneginf().any(dim=0).tolist()
+        return [level for level, is_never in enumerate(never) if not is_never]
+
     def rows(self, indices: Sequence[int]) -> Self:
         """Return the output for some of the samples."""
         chosen = list(indices)

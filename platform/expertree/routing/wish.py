@@ -70,7 +70,7 @@ def choose(output: RouterOutput, tree: Tree, guide: Guide, wish: Wish) -> list[R
     """
     level = wish.level
     if wish.confidence is not None:
-        level = level_of_confidence(wish.confidence, tree.num_levels)
+        level = level_of_confidence(wish.confidence, output.levels())
     return decide(
         output,
         tree,

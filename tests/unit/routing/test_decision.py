@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from expertree.hierarchy import Tree
-from expertree.routing import Router, RouterOutput, RouterShape, decide
+from expertree.routing import (
+    Guide,
+    Router,
+    RouterOutput,
+    RouterShape,
+    Wish,
+    choose,
+    decide,
+    level_of_confidence,
+)
 
 
 def output(leaf_logits: list[list[float]], level_logits: list[list[float]]) -> RouterOutput:
@@ -174,15 +183,42 @@ def test_impossible_choices_are_refused(
         decide(output([[0.0] * 3], [[0.0] * 3]), tree, **options)
 
 
-def test_without_a_root_nothing_is_routed_to_it_and_asking_for_it_is_refused(tree) -> None:
+def without_root(tree: Tree, num_levels: int, num_costs: int = 0) -> RouterOutput:
     shape = RouterShape(
         embed_dim=tree.embed_dim,
         num_leaves=tree.num_leaves,
-        num_levels=tree.num_levels,
+        num_levels=num_levels,
+        num_costs=num_costs,
         has_root=False,
     )
     with torch.inference_mode():
-        output = Router(shape).eval()(torch.randn(8, tree.embed_dim))
+        found: RouterOutput = Router(shape).eval()(torch.randn(8, tree.embed_dim))
+    return found
+
+
+def test_without_a_root_nothing_is_routed_to_it_and_asking_for_it_is_refused(tree) -> None:
+    output = without_root(tree, tree.num_levels)
     assert {route.level for route in decide(output, tree)} == {1}
     with pytest.raises(ValueError, match=r"level 0 is never chosen"):
         decide(output, tree, level=0)
+
+
+@pytest.mark.parametrize(
+    ("num_levels", "levels"), [(2, (1, 1, 1)), (3, (1, 1, 2)), (4, (1, 2, 3)), (5, (1, 3, 4))]
+)
+def test_a_confidence_is_a_level_that_a_tree_without_a_root_may_choose(
+    tree: Tree, num_levels: int, levels: tuple[int, ...]
+) -> None:
+    allowed = without_root(tree, num_levels).levels()
+    assert tuple(level_of_confidence(sure, allowed) for sure in (0, 1, 2)) == levels
+
+
+@pytest.mark.parametrize("by_costs", [False, True])
+def test_the_least_confidence_takes_the_coarsest_level_of_a_tree_without_a_root(
+    tree: Tree, by_costs: bool
+) -> None:
+    output = without_root(tree, tree.num_levels, len(tree.nodes) if by_costs else 0)
+    guide = Guide(names=("noise",), shares=((1.0,),) * tree.num_leaves)
+    for confidence, level in ((0, 1), (1, 1), (2, 2)):
+        routes = choose(output, tree, guide, Wish(confidence=confidence))
+        assert {route.level for route in routes} == {level}

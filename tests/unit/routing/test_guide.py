@@ -57,7 +57,7 @@ def test_unknown_and_missing_names_are_refused(guide: Guide) -> None:
 
 @pytest.mark.parametrize(("num_levels", "levels"), [(1, (0, 0, 0)), (2, (0, 0, 1)), (3, (0, 1, 2))])
 def test_a_confidence_is_a_level_of_any_tree(num_levels: int, levels: tuple[int, ...]) -> None:
-    assert tuple(level_of_confidence(c, num_levels) for c in (0, 1, 2)) == levels
+    assert tuple(level_of_confidence(c, range(num_levels)) for c in (0, 1, 2)) == levels
 
 
 def test_a_guide_goes_through_storage(guide: Guide, tmp_path: Path) -> None:
