@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from expertree.degradation.captions import ALL_DEGREES, SEPARATOR
+from expertree.degradation.captions import ALL_DEGREES, CLEAN_CAPTION, SEPARATOR
 from expertree.embedding.captions import CaptionTower
 from expertree.embedding.objective import multi_positive_loss, spherical_loss, type_loss
 from expertree.embedding.recipe import distinct
@@ -45,14 +45,22 @@ class Head:
 def types_of(caption: str) -> list[str]:
     """Return the degradations that a caption names, without their degrees.
 
+    Those of a pair, whose degrees nobody knows, are named by their nouns. A clean picture has none,
+    and kinds of pairs beyond `TYPES` (`raindrop`) are left out.
+
     Raises:
-        ValueError: If a part of the caption is no known degree.
+        ValueError: If a part of the caption has a noun of `TYPES`, but no known degree.
     """
-    parts = caption.split(SEPARATOR)
-    unknown = [part for part in parts if part not in ALL_DEGREES]
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} in the caption {caption!r} is none of {ALL_DEGREES}")
-    return [part.split(" ", 1)[1] for part in parts]
+    if caption == CLEAN_CAPTION:
+        return []
+    nouns = []
+    for part in caption.split(SEPARATOR):
+        degree, _, noun = part.rpartition(" ")
+        if degree and noun in TYPES and part not in ALL_DEGREES:
+            raise ValueError(f"{part!r} in the caption {caption!r} is none of {ALL_DEGREES}")
+        if noun in TYPES:
+            nouns.append(noun)
+    return nouns
 
 
 def logit_scale(tower: CaptionTower) -> Float[Tensor, ""]:
@@ -83,7 +91,7 @@ def _type(
     shares = torch.zeros(len(captions), len(TYPES))
     for row, caption in enumerate(captions):
         found = [TYPES.index(name) for name in types_of(caption)]
-        shares[row, found] = 1.0 / len(found)
+        shares[row, found] = 1.0 / max(len(found), 1)
     return type_loss(embeddings, tower(TYPES), shares.to(embeddings.device), logit_scale(tower))
 
 

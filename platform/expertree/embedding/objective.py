@@ -75,10 +75,13 @@ def type_loss(
 ) -> Float[Tensor, ""]:
     """Return LoRA-IR's cross-entropy on the type of degradation (paper 002, section 3.2).
 
+    It is the mean over all images, to which those without a type add nothing.
+
     Args:
         images: Image embeddings, any length.
         types: An embedding of length 1 for each type.
         shares: Share of each type in each image, in sum 1: a mixture belongs to all of its parts.
+            Zeros for an image without a type.
         scale: Factor on the cosines.
     """
     return F.cross_entropy(scale * F.normalize(images, dim=-1) @ types.T, shares)

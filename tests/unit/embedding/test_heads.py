@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from expertree.degradation.captions import ALL_DEGREES
+from expertree.degradation.captions import ALL_DEGREES, CLEAN_CAPTION, caption_of_kinds
 from expertree.embedding import ClipConfig, ExtractorConfig, build_extractor
 from expertree.embedding.heads import HEADS, TYPES, logit_scale, types_of
 
@@ -21,6 +21,36 @@ def test_there_are_seven_types_and_every_degree_belongs_to_one():
     assert types_of("heavy low-light, small snow") == ["low-light", "snow"]
     with pytest.raises(ValueError, match="'huge rain' in the caption 'huge rain' is none of"):
         types_of("huge rain")
+
+
+def test_a_clean_picture_has_no_type_and_a_pair_that_of_its_nouns():
+    assert types_of(CLEAN_CAPTION) == []
+    for kind in TYPES:
+        assert types_of(kind) == [kind]
+    assert types_of(caption_of_kinds(["low_light", "motion_blur"])) == ["low-light", "blur"]
+    assert types_of(caption_of_kinds(["raindrop"])) == []
+    assert types_of(caption_of_kinds(["raindrop", "haze"])) == ["haze"]
+    assert types_of(caption_of_kinds(["lens_flare"])) == []
+
+
+def test_pictures_without_a_type_add_nothing_to_the_loss_and_count_in_its_mean(tower):
+    embeddings = torch.randn(4, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = HEADS["type"].loss
+    found = loss(embeddings, ["haze", CLEAN_CAPTION, "large rain", "raindrop"], tower)
+    known = loss(embeddings[[0, 2]], ["haze", "large rain"], tower)
+    torch.testing.assert_close(found, known / 2)
+    (gradient,) = torch.autograd.grad(found, embeddings)
+    assert not gradient[[1, 3]].any()
+    assert gradient[[0, 2]].any(dim=1).all()
+
+
+def test_a_batch_of_clean_pictures_moves_nothing_by_their_types(tower):
+    embeddings = torch.randn(2, 16).requires_grad_()
+    found = HEADS["type"].loss(embeddings, [CLEAN_CAPTION] * 2, tower)
+    moved = [embeddings, *(own for own in tower.parameters() if own.requires_grad)]
+    gradients = torch.autograd.grad(found, moved, allow_unused=True)
+    assert found == 0.0
+    assert not any(gradient.any() for gradient in gradients if gradient is not None)
 
 
 def test_the_type_is_learnt_from_the_nouns_whatever_the_degree(tower):
