@@ -33,7 +33,8 @@ class CostRow:
         network: Name of its network.
         num_networks: Networks that were trained for one seed.
         rate: Factor on the recipe's learning rates.
-        num_parameters: Scalars of its networks.
+        num_parameters: Scalars of its networks, without the statistics that they keep; of an
+            adapter those that it brings.
         num_active_parameters: Scalars of them that run for an image; the most of all ways.
         num_beside: Scalars of the extractor and routers that it needs beside them.
         least_multiply_adds_512: Multiply-adds for a 512 x 512 image, on the cheapest way, with the
@@ -120,7 +121,7 @@ def _costs(
         network=plan.job.backbone.name,
         num_networks=len(first.plans),
         rate=method.rate * first.factor,
-        num_parameters=sum(read_card(one.result).num_parameters for one in first.plans),
+        num_parameters=sum(_parameters(one) for one in first.plans),
         num_active_parameters=told.num_active_parameters,
         num_beside=beside,
         least_multiply_adds_512=looked + (0 if can_leave else told.least_multiply_adds_512),
@@ -132,6 +133,13 @@ def _costs(
         searched_samples=sum(one.job.num_samples for one in searched),
         searched_core_hours=_hours(searched, devices),
     )
+
+
+def _parameters(plan: ExpertPlan) -> int:
+    """Return the scalars of a network without the statistics that it keeps, or of an adapter."""
+    if plan.job.adapter is None:
+        return describe_backbone(plan.job.backbone).num_parameters
+    return read_card(plan.result).num_parameters
 
 
 def _work(plan: ExpertPlan) -> float:

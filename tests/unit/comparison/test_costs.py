@@ -9,17 +9,57 @@ import pytest
 import torch
 
 from expertree.comparison import costs, latency
-from expertree.comparison.costs import costs_of
+from expertree.comparison.costs import CostRow, costs_of
 from expertree.comparison.latency import measure_latency
 from expertree.comparison.methods import METHODS
 from expertree.comparison.settings import CompareConfig
 from expertree.config import load
 from expertree.events import EventLog
+from expertree.experts import AdapterConfig
+from expertree.experts.backbones import BackboneConfig, backbone_config, describe_backbone
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.stages import Workbench
 from expertree.storage import Storage
 from expertree.training import LOG
+
+IN_THE_FILE = 10_000_000
+"""Scalars of a stored file, its buffers included."""
+
+
+def plan_of(backbone: BackboneConfig, *, result: Any = None, **more: Any) -> SimpleNamespace:
+    """The plan of a network of 8 samples."""
+    job = SimpleNamespace(
+        **{"backbone": backbone, "recipe": None, "num_samples": 8, "adapter": None, **more}
+    )
+    return SimpleNamespace(key="k", job=job, result=result or FakeResult())
+
+
+class FakeResult:
+    """A stored network that took no time."""
+
+    def read_json(self, _: str) -> dict[str, float]:
+        return {"seconds": 0.0}
+
+
+def costed(
+    monkeypatch: pytest.MonkeyPatch, *plans: SimpleNamespace, searches: int = 0, cluster: Any = None
+) -> CostRow:
+    """The costs of one method with some networks, searched for so often."""
+    method = METHODS["one_network"]
+    training = SimpleNamespace(method=method, plans=plans, factor=1.0, num_samples=8)
+    compared = SimpleNamespace(
+        common=SimpleNamespace(extractor=None),
+        reached=[SimpleNamespace(training=training, routed=None)],
+        searched={method.name: [training] * searches},
+        latency_ms={"k": 1.0},
+    )
+    monkeypatch.setattr(costs, "load_extractor", lambda _: torch.nn.Identity())
+    monkeypatch.setattr(costs, "look", lambda *_: None)
+    monkeypatch.setattr(costs, "read_card", lambda _: SimpleNamespace(num_parameters=IN_THE_FILE))
+    monkeypatch.setattr(costs, "multiply_adds", lambda *_: 1.0)
+    (row,) = costs_of(load(CompareConfig, {"cluster": cluster or {}}), compared)
+    return row
 
 
 @pytest.mark.parametrize(
@@ -37,22 +77,24 @@ def test_hours_count_all_devices_of_a_lane(
 ) -> None:
     result = Storage.open(tmp_path / "expert")
     result.write_json(LOG, {"seconds": 7200.0})
-    job = SimpleNamespace(backbone=NAFNetConfig(), recipe=None, num_samples=8)
-    plan = SimpleNamespace(key="k", job=job, result=result)
-    method = METHODS["one_network"]
-    training = SimpleNamespace(method=method, plans=[plan], factor=1.0, num_samples=8)
-    compared = SimpleNamespace(
-        common=SimpleNamespace(extractor=None),
-        reached=[SimpleNamespace(training=training, routed=None)],
-        searched={method.name: [training, training]},
-        latency_ms={"k": 1.0},
-    )
-    monkeypatch.setattr(costs, "load_extractor", lambda _: torch.nn.Identity())
-    monkeypatch.setattr(costs, "read_card", lambda _: SimpleNamespace(num_parameters=1))
-    monkeypatch.setattr(costs, "multiply_adds", lambda *_: 1.0)
-    config = load(CompareConfig, {"cluster": cluster})
-    (row,) = costs_of(config, compared)
+    row = costed(monkeypatch, plan_of(NAFNetConfig(), result=result), searches=2, cluster=cluster)
     assert (row.core_hours, row.searched_core_hours) == (hours, 2 * hours)
+
+
+@pytest.mark.parametrize("name", ["airnet_small", "moce_ir_small", "sler_ir_small"])
+def test_the_parameters_of_a_network_do_not_count_the_statistics_that_it_keeps(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    backbone = backbone_config(name)
+    row = costed(monkeypatch, plan_of(backbone))
+    assert row.num_parameters == describe_backbone(backbone).num_parameters
+    assert row.num_active_parameters < row.num_parameters < IN_THE_FILE
+
+
+def test_the_parameters_of_an_adapter_are_what_it_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, adapter = plan_of(NAFNetConfig()), plan_of(NAFNetConfig(), adapter=AdapterConfig())
+    row = costed(monkeypatch, root, adapter)
+    assert row.num_parameters == describe_backbone(NAFNetConfig()).num_parameters + IN_THE_FILE
 
 
 @pytest.fixture
