@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from expertree.errors import TakenOverError
 from expertree.events import EventLog
 from expertree.faults import BRIEF, patience
 from expertree.process import Process
@@ -148,22 +149,25 @@ def recorded(
 ) -> Iterator[Recorder]:
     """Record a run for the block: how it began, how far it is every few seconds, how it ended.
 
+    Once another start has taken over, nothing more is recorded: the files are then that start's.
+
     Args:
         output: The run's output folder; its event log and its progress are written there.
         kind: What the run makes.
         title: Its heading.
-        check: Called often; whatever it raises ends the run.
+        check: Called often; whatever it raises ends the run. A `TakenOverError` says that another
+            start writes in the folder now.
         **about: What else is logged of its start.
 
     Yields:
         The recorder; its view is open.
     """
     begun_s = time.time()
-    with _event_log(output) as events:
+    with _event_log(output, check) as events:
         process = dataclasses.asdict(Process.here())
         events.emit(f"{kind}_started", **about, process=process)
         recorder = Recorder(title, events, STAGES[kind], check)
-        published = _Published(output, kind, recorder, begun_s)
+        published = _Published(output, kind, recorder, events, begun_s=begun_s)
         published.write(ended=False)
         try:
             with repeating(lambda: published.write(ended=False), EVERY_S), recorder.view:
@@ -178,17 +182,52 @@ def recorded(
         published.write(ended=True)
 
 
+class _OwnLog(EventLog):
+    """An event log that takes nothing more once another start of the run has taken over."""
+
+    def __init__(self, path: Path, check: Callable[[], None]) -> None:
+        super().__init__(path)
+        self._check = check
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether another start has taken over."""
+        try:
+            self._check()
+        except TakenOverError:
+            return True
+        return False
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        """Append an event, or drop it if the log is closed."""
+        if not self.is_closed:
+            super().emit(kind, **fields)
+
+
 class _Published:
     """The files of a run in its output folder."""
 
-    def __init__(self, output: Storage, kind: RunKind, recorder: Recorder, begun_s: float) -> None:
+    def __init__(
+        self,
+        output: Storage,
+        kind: RunKind,
+        recorder: Recorder,
+        events: _OwnLog,
+        *,
+        begun_s: float,
+    ) -> None:
         self._output, self._kind, self._recorder = output, kind, recorder
-        self._begun_s = begun_s
+        self._events, self._begun_s = events, begun_s
         self._one_at_a_time = threading.Lock()
         self._num_sent = 0
 
     def write(self, *, ended: bool) -> None:
-        """Write how far the run is and, where the log is not in the folder itself, a copy of it."""
+        """Write how far the run is and, where the log is not in the folder itself, a copy of it.
+
+        Nothing is written once another start has taken over.
+        """
+        if self._events.is_closed:
+            return
         with self._one_at_a_time, patience(BRIEF):
             write_progress(
                 self._output,
@@ -198,23 +237,23 @@ class _Published:
                 ended=ended,
             )
             if self._output.is_remote:
-                data = self._recorder.events.path.read_bytes()
+                data = self._events.path.read_bytes()
                 if len(data) != self._num_sent:
                     self._output.write_bytes(EVENTS, data)
                     self._num_sent = len(data)
 
 
 @contextlib.contextmanager
-def _event_log(output: Storage) -> Iterator[EventLog]:
+def _event_log(output: Storage, check: Callable[[], None]) -> Iterator[_OwnLog]:
     """Open the event log in a local output folder, else in a temporary one."""
     if not output.is_remote:
-        yield EventLog(Path(output.path(EVENTS)))
+        yield _OwnLog(Path(output.path(EVENTS)), check)
         return
     with tempfile.TemporaryDirectory(prefix="expertree-") as folder:
         file = Path(folder) / EVENTS
         if output.exists(EVENTS):
             file.write_bytes(output.read_bytes(EVENTS))
-        yield EventLog(file)
+        yield _OwnLog(file, check)
 
 
 def _expert(task: TaskStatus) -> ExpertState:

@@ -1,5 +1,6 @@
 """How a run stands is read from its files alone: running, done, failed, killed, silent."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,9 +13,13 @@ from typing import Any
 import pytest
 
 from expertree.cli.main import main
-from expertree.errors import ArtefactError, TrainingError
+from expertree.errors import ArtefactError, TakenOverError, TrainingError
+from expertree.owners import Keeper, Owner
 from expertree.pipeline import recorder as recording
 from expertree.pipeline.recorder import recorded
+from expertree.pipeline.runner import LocalRunner
+from expertree.pipeline.stages import Workbench
+from expertree.process import Process
 from expertree.scheduling.dispatcher import status_of
 from expertree.scheduling.schedule import Schedule
 from expertree.scheduling.tasks import TrainingTask
@@ -117,6 +122,49 @@ def test_a_build_that_failed_says_why(tmp_path: Path) -> None:
     assert status.reason == "not trained: expert b; expert b: the loss is NaN"
     assert status.errors == ("expert b, attempt 1: the loss is NaN",)
     assert "failed after 0:0" in status_text(status)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_start_that_was_taken_over_leaves_the_record_to_the_later_one(
+    tmp_path: Path, scheme: str
+) -> None:
+    output = Storage.open(f"{scheme}{tmp_path}")
+    first, second = (
+        Keeper(
+            Owner(
+                name="mine",
+                start=f"start-{number}",
+                number=number,
+                process=Process.here(),
+                what="the tree",
+                signs=output.sub("owners"),
+            )
+        )
+        for number in (1, 2)
+    )
+
+    def begin_later(later: contextlib.ExitStack) -> None:
+        """Begin as a build does, be taken over in the middle of a stage, and see it."""
+        with recorded(output, "build", "My tree", check=first.check) as recorder:
+            bench = Workbench(
+                store=output,
+                events=recorder.events,
+                runner=LocalRunner(),
+                on_stage=recorder.on_stage,
+            )
+            with bench.timed("degrade", cached=False) as on_done:
+                later.enter_context(recorded(output, "build", "My tree"))
+                second.give_sign()
+                first.give_sign()
+                on_done(1, 2)
+
+    with contextlib.ExitStack() as later:
+        with pytest.raises(TakenOverError):
+            begin_later(later)
+        status = read_status(output)
+        assert (status.state, status.num_starts, status.errors) == (RunState.RUNNING, 2, ())
+        assert output.read_json(PROGRESS)["ended"] is False
+    assert read_status(output).state is RunState.DONE
 
 
 KILLED = """
