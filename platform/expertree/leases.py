@@ -16,6 +16,7 @@ from typing import Any
 from expertree.errors import ArtefactError, HeldError, StorageError
 from expertree.owners import Owner, is_alive, owner_of
 from expertree.storage import Storage
+from expertree.uris import with_keys_of
 
 CHECK_S = 10.0
 """Seconds between two looks at whether a lease is still held."""
@@ -137,6 +138,9 @@ def _check_free(record: dict[str, Any], owner: Owner, what: str) -> None:
         return
     # The same store may have another path on the other's machine.
     near = dataclasses.replace(other, signs=owner.signs)
+    other = dataclasses.replace(
+        other, signs=Storage(with_keys_of(other.signs.uri, [owner.signs.uri]))
+    )
     if is_alive(near) or (near != other and is_alive(other)):
         raise HeldError(f"{what} is being made by {other}")
 

@@ -18,6 +18,7 @@ from expertree.faults import BRIEF, patience
 from expertree.process import Process
 from expertree.repeating import repeating
 from expertree.storage import Storage
+from expertree.uris import public
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +64,8 @@ class Owner:
         return f"{self.name}.json"
 
     def record(self) -> dict[str, Any]:
-        """Return this as plain data; see `owner_of`."""
-        return {**dataclasses.asdict(self), "signs": self.signs.uri}
+        """Return this as plain data without keys; see `owner_of`."""
+        return {**dataclasses.asdict(self), "signs": public(self.signs.uri)}
 
     def __str__(self) -> str:
         return f"the job that makes {self.what} ({self.process})"

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import json
 import os
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from expertree.errors import ArtefactError, StorageError
 from expertree.faults import BRIEF, attempt, check_length, patience, storage_errors
 from expertree.local_files import PARTIAL, create_local, write_local
 from expertree.traffic import count_traffic
+from expertree.uris import public
 
 DONE = "DONE.json"
 
@@ -47,9 +47,6 @@ U = TypeVar("U")
 
 SETTLE_S = 1.0
 """Seconds in which callers that found a new file missing at the same time have all written it."""
-
-_KEYS = re.compile(r"^(\w+://)[^/?@]*@")
-"""What a URI says of its scheme and of who asks; it may hold a secret key."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,7 +107,7 @@ class Storage:
         Keys that a URI may hold are left out.
         """
         found = self.sub(*name.split("/")) if name else self
-        return _KEYS.sub(r"\1", found.uri)
+        return str(public(found.uri))
 
     def _split(self) -> tuple[str, str]:
         """Split the URI into path and query (`?endpoint_override=http://...` may hold slashes)."""

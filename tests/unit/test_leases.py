@@ -17,7 +17,7 @@ import pytest
 from expertree import leases, owners
 from expertree.errors import HeldError, TakenOverError
 from expertree.leases import Lease, Watch, lease_of, release, take
-from expertree.owners import Keeper, Owner, keep
+from expertree.owners import Keeper, Owner, keep, owner_of
 from expertree.pipeline.claim import claimed
 from expertree.pipeline.held import make_held
 from expertree.process import Process
@@ -243,3 +243,21 @@ def test_an_output_that_somebody_writes_is_refused_in_a_sentence(tmp_path: Path)
             pass
     with claimed(output, store, name="b"):
         pass
+
+
+def test_what_says_who_holds_a_result_has_no_keys_and_is_asked_with_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Storage] = []
+    monkeypatch.setattr(leases, "is_alive", lambda owner: bool(asked.append(owner.signs)))
+    result = result_in(tmp_path)
+    with far(Storage.open(tmp_path / "store")) as mine:
+        own = dataclasses.replace(mine.owner, signs=Storage("s3://ID:SECRET@bucket/a/owners"))
+        assert owner_of(own.record()).signs.uri == "s3://bucket/a/owners"
+        took(result, own)
+        same = dataclasses.replace(own, name="other", start="other")
+        took(result, same)
+        assert [signs.uri for signs in asked] == [own.signs.uri]
+        elsewhere = Storage("s3://ID:SECRET@bucket/b/owners")
+        took(result, dataclasses.replace(own, name="third", start="third", signs=elsewhere))
+    assert [signs.uri for signs in asked[1:]] == [elsewhere.uri, own.signs.uri]

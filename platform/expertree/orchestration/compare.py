@@ -22,6 +22,7 @@ from expertree.pipeline.provenance import source_commit
 from expertree.pipeline.recorder import recorded
 from expertree.pipeline.stages import Workbench
 from expertree.storage import Storage
+from expertree.uris import public
 
 
 def run_compare(config: CompareConfig, command: str) -> int:
@@ -70,11 +71,11 @@ def _record(
     return record_of(
         config,
         compared,
-        command=command,
+        command=public(command),
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         commit=source_commit(),
         machine=_machine(),
-        settings=to_dict(config),
+        settings=public(to_dict(config)),
         sets=sets,
     )
 

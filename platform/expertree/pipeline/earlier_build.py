@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from expertree.errors import ArtefactError, ConfigError
+from expertree.errors import ArtefactError, ConfigError, StorageError
 from expertree.evaluation import Scores
 from expertree.hierarchy import Labels, Tree, load_tree
 from expertree.pipeline.score import INPUTS
@@ -17,6 +17,7 @@ from expertree.pipeline.tables import read_embeddings, read_labels, read_names
 from expertree.pipeline.tree import assign_here
 from expertree.routing import Guide, Router, make_guide, node_table, points_of
 from expertree.storage import Storage
+from expertree.uris import with_keys_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -52,21 +53,28 @@ class ScoredSet:
 class FinishedBuild:
     """The stored results of a finished build, found through its report.
 
+    A report keeps no keys. Those of the URIs that the build was given by hold for what lies in the
+    same bucket; anything else is read with the credentials of the environment.
+
     Attributes:
         tree: Tree of the build.
         report: Content of its `report.json`.
     """
 
-    def __init__(self, place: str | None, *, key: str) -> None:
+    _given: tuple[str, ...] = ()
+
+    def __init__(self, place: str | None, *, key: str, store: str | None = None) -> None:
         """Open a build.
 
         Args:
             place: Output folder of the build.
             key: Configuration key that the folder was given by, for error messages.
+            store: The store that it is thought to lie in, whose keys then hold for it too.
 
         Raises:
             ConfigError: If the folder was not given.
             ArtefactError: If there is no finished build in it.
+            StorageError: If its store cannot be reached; says where credentials come from.
         """
         if place is None:
             raise ConfigError(f"{key} is not set; give the output folder of a finished build")
@@ -75,7 +83,18 @@ class FinishedBuild:
             raise ArtefactError(f"{output.where()} has no report.json; give a finished build")
         self.report: dict[str, Any] = output.read_json("report.json")
         self._stored: dict[str, str] = self.report["stored"]
-        self.tree: Tree = load_tree(self.directory("tree"))
+        self._given = (place, *([] if store is None else [store]))
+        tree = self.directory("tree")
+        try:
+            self.tree: Tree = load_tree(tree)
+        except StorageError as error:
+            if not tree.is_remote:
+                raise
+            raise type(error)(
+                f"{error}; {output.where('report.json')} keeps no keys of its store's URI: give "
+                "the credentials in the environment, as AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY"
+            ) from error
 
     def directory(self, name: str) -> Storage:
         """Return a stored result that the report names, for example `embed/train` or `router`.
@@ -85,7 +104,7 @@ class FinishedBuild:
         """
         if name not in self._stored:
             raise ArtefactError(f"the report does not say where '{name}' is stored; build again")
-        return Storage.open(self._stored[name])
+        return self._open(self._stored[name])
 
     @property
     def store(self) -> Storage:
@@ -132,9 +151,13 @@ class FinishedBuild:
     def all_sets(self, name: str) -> list[tuple[Storage, Storage]]:
         """Return tables and embeddings of the set `train` or `route`, of each build in turn."""
         return [
-            (Storage.open(one[f"degrade/{name}"]), Storage.open(one[f"embed/{name}"]))
+            (self._open(one[f"degrade/{name}"]), self._open(one[f"embed/{name}"]))
             for one in self.patch_set_uris
         ]
+
+    def _open(self, uri: str) -> Storage:
+        """Open a stored result by its URI in a report."""
+        return Storage.open(with_keys_of(uri, self._given))
 
     def guide(self) -> Guide:
         """Return the guide: what the training patches of each leaf were made with, by name."""

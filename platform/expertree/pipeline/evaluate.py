@@ -48,6 +48,7 @@ from expertree.pipeline.tables import read_embeddings, read_labels, read_names
 from expertree.pipeline.tree import read_rows
 from expertree.routing import Route, Router
 from expertree.storage import Storage
+from expertree.uris import public
 
 CHOOSING = ("finest_level", "routed")
 """Rows whose cost includes the extractor and the routers."""
@@ -105,7 +106,10 @@ def run_record(
     wall_s: float,
     timeline: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the record that the report renders, and its pictures by name."""
+    """Return the record that the report renders, and its pictures by name.
+
+    The record has no keys in its URIs; `FinishedBuild` says who reads them again and how.
+    """
     logs = {plan.key: plan.result.read_json("log.json") for plan in built.experts}
     nodes = {plan.key: node for node, plan in own_experts(built.experts).items()}
     images = {
@@ -154,7 +158,7 @@ def run_record(
     }
     if built.past is not None and built.hierarchy.growth is not None:
         record["grown"] = growth_record(config, built.past, built.hierarchy.growth)
-    return record, images
+    return public(record), images
 
 
 def _expert_record(

@@ -27,6 +27,7 @@ from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 from expertree.tracking import RunIdentity
+from expertree.uris import public
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -301,7 +302,7 @@ def _tracked(
     return TrackedRun(
         config=config.tracking,
         identity=RunIdentity(
-            name=plan.label, id=plan.key, group=f"tree-{origin['tree']}", config=made_from
+            name=plan.label, id=plan.key, group=f"tree-{origin['tree']}", config=public(made_from)
         ),
         directory=f"{folder}/{plan.key}",
     )

@@ -25,6 +25,7 @@ from expertree.pipeline.stages import Workbench, key_of
 from expertree.pipeline.tables import read_leaves, write_leaves
 from expertree.pipeline.tree import Hierarchy, assign_embeddings, sample_embeddings
 from expertree.storage import Storage
+from expertree.uris import public
 
 DECIDED = ("extractor", "hierarchy")
 """Sections of the configuration that the finished build decides."""
@@ -56,8 +57,8 @@ def inherit(config: BuildConfig) -> BuildConfig:
             taken[name] = was
         elif name in DECIDED and given != was:
             raise ConfigError(
-                f"{name}: the tree of grow.build={config.grow.build} was made with other settings; "
-                f"leave {name} out, or build anew without grow.build"
+                f"{name}: the tree of grow.build={public(config.grow.build)} was made with other "
+                f"settings; leave {name} out, or build anew without grow.build"
             )
     _check_finished(past)
     return dataclasses.replace(config, **taken)
@@ -67,7 +68,7 @@ def past_of(config: BuildConfig) -> FinishedBuild | None:
     """Return the build that is grown, or None if the tree is new."""
     if config.grow.build is None:
         return None
-    return FinishedBuild(config.grow.build, key="grow.build")
+    return FinishedBuild(config.grow.build, key="grow.build", store=config.store)
 
 
 def check_photographs(past: FinishedBuild, material: Material) -> None:
@@ -168,13 +169,13 @@ def growth_record(config: BuildConfig, past: FinishedBuild, growth: Growth) -> d
 def _check_places(config: BuildConfig, past: FinishedBuild) -> None:
     if Storage.open(config.output).path() == Storage.open(str(config.grow.build)).path():
         raise ConfigError(
-            f"output={config.output} is the folder of grow.build, whose report would be "
+            f"output={public(config.output)} is the folder of grow.build, whose report would be "
             "overwritten; give another one"
         )
     if Storage.open(config.store).path() != past.store.path():
         raise ConfigError(
-            f"store={config.store} does not hold the experts of grow.build={config.grow.build}; "
-            f"give store={past.store.uri}"
+            f"store={public(config.store)} does not hold the experts of "
+            f"grow.build={public(config.grow.build)}; give store={past.store.where()}"
         )
 
 

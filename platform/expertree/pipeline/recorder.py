@@ -21,6 +21,7 @@ from expertree.scheduling.estimate import seconds_left
 from expertree.scheduling.states import Attempt, TaskStatus
 from expertree.status import EVENTS, EVERY_S, RunKind, write_progress
 from expertree.storage import Storage
+from expertree.uris import public
 
 TRIALS = "trials"
 """The stage of a search in which its trials run."""
@@ -183,7 +184,7 @@ def recorded(
 
 
 class _OwnLog(EventLog):
-    """An event log that takes nothing more once another start of the run has taken over."""
+    """A run's event log: without keys, and closed once another start has taken over."""
 
     def __init__(self, path: Path, check: Callable[[], None]) -> None:
         super().__init__(path)
@@ -199,9 +200,9 @@ class _OwnLog(EventLog):
         return False
 
     def emit(self, kind: str, **fields: Any) -> None:
-        """Append an event, or drop it if the log is closed."""
+        """Append an event without the keys in its URIs, or drop it if the log is closed."""
         if not self.is_closed:
-            super().emit(kind, **fields)
+            super().emit(kind, **public(fields))
 
 
 class _Published:

@@ -208,7 +208,7 @@ class TileWorker:
             restored = self._through(chosen, image[None], told)[0][0]
         if restored.shape != image.shape or not bool(restored.isfinite().all()):
             raise ArtefactError(
-                f"expert {expert} of {self._restorer.bundle.directory.uri} does not restore a "
+                f"expert {expert} of {self._restorer.bundle.directory.where()} does not restore a "
                 f"{SELF_TEST_PX} x {SELF_TEST_PX} image: its values are not finite, or its size is "
                 f"{list(restored.shape)}; the bundle is not served"
             )

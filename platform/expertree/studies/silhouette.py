@@ -14,6 +14,7 @@ from expertree.pipeline.stages import key_of, sibling
 from expertree.pipeline.tables import read_embeddings, read_labels
 from expertree.storage import Storage
 from expertree.studies.tables import Cell, Rows, Table
+from expertree.uris import with_keys_of
 
 VERSION = 1
 """Raise it when the same embeddings would give other rows."""
@@ -156,9 +157,8 @@ def embeddings_of(place: str) -> Storage:
     given = Storage.open(place)
     found = given
     if given.exists("report.json"):
-        found = Storage.open(
-            given.read_json("report.json").get("stored", {}).get("embed/train", place)
-        )
+        stored = given.read_json("report.json").get("stored", {})
+        found = Storage.open(with_keys_of(stored.get("embed/train", place), [place]))
     if not found.is_done():
         raise ArtefactError(
             f"{found.where()} holds no finished embeddings; give the output folder of a finished "

@@ -12,7 +12,7 @@ import pytest
 
 from expertree.degradation.paired import TrainingPair
 from expertree.degradation.photographs import Photo
-from expertree.pipeline.evaluate import _embedding_record, _spec
+from expertree.pipeline.evaluate import _embedding_record, _spec, run_record
 from expertree.pipeline.settings import (
     SAMPLES_OF_A_PATH,
     SAMPLES_OF_THE_TREE,
@@ -83,6 +83,35 @@ def spec_of(folder: Path, *comparisons: tuple[Comparison, str], **more: Any) -> 
     for _, key in comparisons:
         built.scores[key] = Storage.open(folder / f"score/{key}")
     return _spec(config, built)
+
+
+def test_the_record_of_a_run_holds_no_keys(tmp_path: Path) -> None:
+    store = Storage("s3://ID:SECRET@bucket/store")
+    evaluation = Storage.open(tmp_path)
+    evaluation.write_json("evaluation.json", {})
+    result = store.sub("tree", "a")
+    built = SimpleNamespace(
+        **dict.fromkeys(("extractor", "shards", "router_result", "bundle"), result),
+        **{name: {"train": result} for name in ("tables", "embeddings")},
+        scores={},
+        experts=[],
+        hierarchy=SimpleNamespace(
+            result=result, growth=None, tree=SimpleNamespace(experts=lambda: ())
+        ),
+        material=SimpleNamespace(skipped=[("a.png", f"{store.uri}/a.png is no image")]),
+        past=None,
+    )
+    record, _ = run_record(
+        dataclasses.replace(BuildConfig(), store=store.uri),
+        built,
+        evaluation,
+        times=(),
+        wall_s=1.0,
+        timeline=(),
+    )
+    assert "SECRET" not in json.dumps(record)
+    assert record["config"]["store"] == "s3://bucket/store"
+    assert record["stored"]["degrade/train"] == "s3://bucket/store/tree/a"
 
 
 PATH, TREE = SAMPLES_OF_A_PATH, SAMPLES_OF_THE_TREE

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from expertree.events import EventLog
-from expertree.pipeline.recorder import Recorder
+from expertree.events import EventLog, read_events
+from expertree.pipeline.recorder import Recorder, recorded
+from expertree.storage import Storage
 
 
 def test_a_stage_that_begins_once_more_is_timed_anew(
@@ -27,3 +28,17 @@ def test_a_stage_that_begins_once_more_is_timed_anew(
     assert took_s((500.0, "running", 0), (15.0, "running", 4)) == 15.0
     (stage,) = recorder.snapshot().stages
     assert (stage.first_done, stage.first_s) == (4, 15.0)
+
+
+def test_events_hold_no_keys(tmp_path: Path) -> None:
+    store = "s3://ID:SECRET@bucket/store"
+    output = Storage.open(tmp_path)
+
+    def build() -> None:
+        with recorded(output, "build", "a run", config={"store": store}):
+            raise RuntimeError(f"{store} is not there")
+
+    with pytest.raises(RuntimeError):
+        build()
+    assert b"SECRET" not in output.read_bytes("events.jsonl")
+    assert read_events(tmp_path / "events.jsonl")[0]["config"] == {"store": "s3://bucket/store"}

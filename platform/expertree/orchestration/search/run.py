@@ -58,6 +58,7 @@ from expertree.search.state import SearchState
 from expertree.search.summary import SearchFacts, SearchStatus, best_trial, summarise
 from expertree.storage import Storage
 from expertree.tracking.sweep import open_sweep
+from expertree.uris import public
 
 _JOURNAL = "study.journal"
 _SECONDS_BETWEEN_RECORDS = 2.0
@@ -247,7 +248,7 @@ def _proposals(
         return ListedTrials(random_trials(space, settings.num_trials, seed=settings.seed), numbers)
     if "://" in output.uri:
         raise ConfigError(
-            f"search.searcher=optuna keeps its study in a file, and output={config.output} is no "
+            f"search.searcher=optuna keeps its study in a file, and output={output.where()} is no "
             "folder; give one, or search.searcher=random"
         )
     return OptunaProposals(
@@ -303,7 +304,7 @@ def _about(config: SearchConfig, space: Space, output: Storage) -> tuple[SearchF
         num_trials=wanted,
         fractions=settings.fractions,
         budget_hours=settings.budget_hours,
-        best_command=build_command(config.output),
+        best_command=build_command(public(config.output)),
         unit="GPU" if config.cluster.use_gpu else "CPU",
     )
     return about, float(now["seconds"])
@@ -319,7 +320,9 @@ def _write_best(config: SearchConfig, output: Storage, trials: list[Trial]) -> N
         title=f"{best['shape']}, the best of {config.title[:1].lower()}{config.title[1:]}",
         output=Storage(config.output).sub("best").uri,
     )
-    output.write_bytes(BEST, best_yaml(found, best, command=build_command(config.output)).encode())
+    shown = load(BuildConfig, public(to_dict(found)))
+    command = build_command(public(config.output))
+    output.write_bytes(BEST, best_yaml(shown, best, command=command).encode())
     if config.search.build_best:
         owner = config.cluster.owner  # under its own name it would take over from this search
         cluster = dataclasses.replace(found.cluster, owner=owner and f"{owner}-best")
