@@ -33,7 +33,8 @@ class Replicas:
         upscale_delay_s: How long there must be too many requests before replicas are added.
         downscale_delay_s: How long there must be too few before replicas are taken away.
         idle_delay_s: How long there must be none before the last replica stops.
-        drain_s: How long a replica that stops may go on with what it has begun.
+        drain_s: How long a replica that stops may go on with what it has begun; with less than
+            `http.limits.deadline_s`, requests that are in time may be cut off.
     """
 
     min_replicas: int = 1
@@ -47,7 +48,7 @@ class Replicas:
     upscale_delay_s: float = 3.0
     downscale_delay_s: float = 120.0
     idle_delay_s: float = 300.0
-    drain_s: float = 60.0
+    drain_s: float = 120.0
 
     def __post_init__(self) -> None:
         """Raise ValueError for contradictory counts, negative resources, or no requests."""

@@ -1,9 +1,11 @@
 """What an application is made with: strict, and experts in the right pools."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from expertree.config import load
 from expertree.errors import ConfigError
@@ -44,6 +46,17 @@ def test_arguments_that_cannot_work_are_refused_by_name(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load(ServingConfig, arguments)
+
+
+SERVE = Path(__file__).parents[3] / "serve"
+
+
+@pytest.mark.parametrize("file", sorted(SERVE.glob("*.yaml")), ids=lambda file: str(file.stem))
+def test_a_replica_that_stops_cuts_off_no_request_that_is_in_time(file: Path) -> None:
+    for application in yaml.safe_load(file.read_text())["applications"]:
+        config = load(ServingConfig, application["args"])
+        for replicas in (config.gateway, config.router, *config.pools):
+            assert replicas.drain_s >= config.http.limits.deadline_s
 
 
 def test_a_pool_holds_the_experts_below_its_nodes_and_the_nearest_pool_wins(tree: Tree) -> None:
