@@ -43,7 +43,7 @@ class ClusterConfig:
         num_cores: Cores of a private cluster; None takes all of this machine.
         use_gpu: Whether to train and embed on GPUs.
         gpus_may_come: Whether the cluster starts GPU nodes on demand, so that none may be there
-            yet.
+            yet. Needs `num_lanes`: nodes start for lanes that wait.
         num_lanes: Networks trained at once; None takes as many as the resources allow.
         workers_per_lane: Processes that train one network together, each on a share of every batch.
         cpus_per_lane: CPUs that each worker of a lane reserves.
@@ -105,6 +105,12 @@ class ClusterConfig:
             )
 
     def _check_gpus(self) -> None:
+        if self.gpus_may_come and self.num_lanes is None:
+            raise ValueError(
+                "gpus_may_come=true starts nodes for lanes that wait, and num_lanes is null, which "
+                "stands for as many as there is room for now; set num_lanes to the most networks "
+                "to train at once, as one for each GPU that may come"
+            )
         gpus = float(self.gpus_per_lane)
         if not (_LEAST_SHARE <= gpus <= 1 or (gpus > 1 and gpus.is_integer())):
             raise ValueError(

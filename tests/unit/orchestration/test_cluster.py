@@ -1,10 +1,14 @@
 """What is said where Ray cannot be started."""
 
+import re
 import signal
+from pathlib import Path
 
 import pytest
+import yaml
 
-from expertree.errors import ResourceError
+from expertree.config import load
+from expertree.errors import ConfigError, ResourceError
 from expertree.orchestration import cluster
 from expertree.orchestration.cluster import check_resources, connect, num_lanes, own_sigterm
 from expertree.orchestration.lane import resources_of
@@ -75,6 +79,28 @@ def test_lanes_fit_into_gpus_and_none_spans_two(
 ) -> None:
     monkeypatch.setattr(cluster, "resources", lambda: {"GPU": float(gpus), "CPU": float(cpus)})
     assert num_lanes(config) == expected
+
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("file", ["cluster.yaml", "docs/CLUSTERS.md"])
+def test_the_recipe_for_gpus_that_start_on_demand_starts_all_of_them(file: str) -> None:
+    settings = re.findall(r"\bcluster\.(\w+)=(\w+)", (ROOT / file).read_text())
+    given = {key: yaml.safe_load(value) for key, value in settings}
+    names = ("use_gpu", "gpus_may_come", "num_lanes")
+    config = load(ClusterConfig, {name: given[name] for name in names})
+    nodes = yaml.safe_load((ROOT / "cluster.yaml").read_text())["available_node_types"]
+    assert config.use_gpu
+    assert config.gpus_may_come
+    assert config.num_lanes == nodes["train"]["max_workers"]
+
+
+@pytest.mark.parametrize("use_gpu", [True, False])
+def test_nodes_that_start_for_lanes_that_wait_need_lanes_that_wait(use_gpu: bool) -> None:
+    with pytest.raises(ConfigError, match=r"gpus_may_come=true .* set num_lanes to the most"):
+        load(ClusterConfig, {"use_gpu": use_gpu, "gpus_may_come": True})
+    load(ClusterConfig, {"use_gpu": use_gpu, "gpus_may_come": True, "num_lanes": 4})
 
 
 def test_a_lane_asks_ray_for_its_fraction_of_a_gpu() -> None:
