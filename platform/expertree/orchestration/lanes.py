@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import ray
@@ -80,7 +80,7 @@ def train_all(
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Lane:
     name: str
-    node: str | None
+    node: str | None  # where it was sent; None if Ray chose
     start_s: float
 
 
@@ -95,6 +95,7 @@ class LanePool:
         self.dispatcher = dispatcher
         self._config, self._directory = config, directory
         self._working: dict[Ref, _Lane] = {}
+        self._leased: dict[str, tuple[float, str]] = {}  # each lane's newest: when, on which node
         self._consecutive_failures, self._num_done = 0, 0
         self._cause = ""
         self._metrics = TrainingMetrics()
@@ -105,7 +106,7 @@ class LanePool:
         return num_lanes(self._config)
 
     def status(self) -> TrainingStatus:
-        """Ask the dispatcher for the state of all tasks, and set the metrics to it.
+        """Ask the dispatcher for the state of all tasks; note where lanes are, and the metrics.
 
         Raises:
             RayError: If it does not answer.
@@ -113,6 +114,7 @@ class LanePool:
         found = ray.get(self.dispatcher.status.remote(), timeout=_ANSWER_S)
         status: TrainingStatus = dataclasses.replace(found, num_lanes=self.room)
         self._metrics.record(status)
+        self._leased = {one.lane: (one.start, one.node) for one in status.history}
         return status
 
     def start_missing_lanes(self, wanted: int, *, num_done: int) -> None:
@@ -135,14 +137,24 @@ class LanePool:
 
     def _start_up_to(self, wanted: int) -> None:
         while len(self._working) < wanted:
-            taken = [lane.node for lane in self._working.values()]
             nodes = nodes_that_stay()
+            taken = [self._node_of(lane, nodes) for lane in self._working.values()]
             node = None  # if no other lane has room anywhere, or its workers may be on several
             if self._config.workers_per_lane == 1:
                 node = roomiest(nodes, resources_of(self._config), taken)
             if node is not None and self._num_starting(node) >= _starts_at_once(nodes[node]):
                 return
             self._start(node)
+
+    def _node_of(self, lane: _Lane, nodes: Iterable[str]) -> str | None:
+        """Return the node that a lane last leased a task on, else the one that it was sent to.
+
+        Ray may have chosen it, or another one since it was lost with its first.
+        """
+        leased_s, short = self._leased.get(lane.name, (0.0, ""))
+        if leased_s < lane.start_s:
+            return lane.node
+        return next((node for node in nodes if node.startswith(short)), None)
 
     def _num_starting(self, node: str) -> int:
         """Return the number of lanes on a node that have not asked for a task yet."""
@@ -156,7 +168,7 @@ class LanePool:
     def _start(self, node: str | None) -> None:
         taken = {lane.name for lane in self._working.values()}
         name = next(name for n in itertools.count() if (name := f"lane-{n}") not in taken)
-        where = "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
+        where = "SPREAD" if node is None else _rather_on(node)
         # Several workers reserve what they need by themselves, beside this task.
         own = resources_of(self._config) if self._config.workers_per_lane == 1 else {}
         lane = fit_lane.options(
@@ -238,6 +250,15 @@ def _watch(pool: LanePool, on_status: OnStatus) -> TrainingStatus:
         num_open = states.count(State.QUEUED) + states.count(State.RUNNING)
         pool.start_missing_lanes(min(pool.room, num_open), num_done=states.count(State.DONE))
         pool.wait(POLL_S)
+
+
+def _rather_on(node: str) -> NodeAffinitySchedulingStrategy:
+    """Return the strategy for a lane on a node, or on another that has room where it has none.
+
+    Without the latter, for which Ray has no public setting, a lane would wait for the node for
+    ever, while another one joins and idles.
+    """
+    return NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
 
 
 def _starts_at_once(node: Mapping[str, float]) -> int:

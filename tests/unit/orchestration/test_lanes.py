@@ -300,6 +300,42 @@ def test_a_large_node_starts_several_lanes_at_a_time(
     assert len(started) == 4
 
 
+def test_a_lane_counts_where_it_leases_and_not_where_it_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[Any] = []
+
+    def options(*, scheduling_strategy: Any, **_: object) -> Any:
+        sent.append(scheduling_strategy)
+        return SimpleNamespace(remote=lambda *_: object())
+
+    nodes: dict[str, dict[str, float]] = {}
+    monkeypatch.setattr(lanes, "fit_lane", SimpleNamespace(options=options))
+    monkeypatch.setattr(lanes, "nodes_that_stay", lambda: nodes)
+    direct = Direct(*(task(Work(), key) for key in "abcd"))
+    config = ClusterConfig(num_lanes=4, use_gpu=True)
+    kept = lanes.LanePool(direct, config, Storage.open("nowhere"))
+    kept.start_missing_lanes(2, num_done=0)  # as long as no node is there
+    first, second, third = ("0a" * 28, "0b" * 28, "0c" * 28)
+    nodes |= {node: {"CPU": 8.0, "GPU": 1.0} for node in (first, second)}
+    for name, node in (("lane-0", first), ("lane-1", second)):
+        direct.lease.remote(LaneIdentity(lane=name, incarnation="first", node=node[:8]))
+    kept.status()
+    kept.start_missing_lanes(3, num_done=0)
+    assert sent == ["SPREAD"] * 3  # both are busy
+    # Lane-0 is lost with its node, and Ray starts it again on the new one.
+    del nodes[first]
+    nodes[third] = {"CPU": 8.0, "GPU": 2.0}
+    direct.lease.remote(LaneIdentity(lane="lane-0", incarnation="second", node=third[:8]))
+    kept.status()
+    kept.start_missing_lanes(4, num_done=0)
+    assert sent[3].node_id == third
+    assert sent[3].soft
+    assert sent[3]._spill_on_unavailable  # or it might wait for a busy node for ever
+    kept.start_missing_lanes(5, num_done=0)
+    assert sent[4] == "SPREAD"
+
+
 @pytest.mark.parametrize(
     ("taken", "expected"),
     [([], "b"), (["b"], "a"), (["b", "a"], "b"), (["b", "b", "a", None], None)],
