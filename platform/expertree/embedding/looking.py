@@ -1,5 +1,6 @@
 """What an extractor sees in images, for networks that are told of it."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -14,7 +15,7 @@ CELLS = 4
 """Cells along each side of an image."""
 
 LEAST_CELL_PX = 32
-"""The smallest side of a cell; a smaller image is continued by reflection."""
+"""The smallest side of a cell as it is looked at; a smaller one is continued by reflection."""
 
 OVERVIEW_PX = 64
 """Sides of an overview."""
@@ -49,18 +50,27 @@ def _squeezed(extractor: Extractor, images: Float[Tensor, "b 3 h w"]) -> Float[T
 
 
 def _cells(extractor: Extractor, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 16 dim"]:
-    """Embed the middle of each cell at its own scale, as much of it as a view holds."""
+    """Embed the middle of each cell at its own scale, as much of it as a view holds.
+
+    The cells divide the image itself, however small: each stays where it lies.
+    """
     view_px, least_px = extractor.config.view_px, extractor.fixed_px or LEAST_CELL_PX
-    images = at_least(images, CELLS * least_px)
-    rows, columns = (side // CELLS for side in images.shape[-2:])
-    side_px = min(view_px, rows, columns)
+    images = at_least(images, CELLS)
+    height_px, width_px = images.shape[-2:]
+    side_px = max(least_px, min(view_px, height_px // CELLS, width_px // CELLS))
     cells = [
-        centre_crop(images[..., top : top + rows, left : left + columns], side_px)
-        for top in range(0, CELLS * rows, rows)
-        for left in range(0, CELLS * columns, columns)
+        centre_crop(images[..., rows, :][..., columns], side_px)
+        for rows in _divided(height_px)
+        for columns in _divided(width_px)
     ]
     found = extractor.encode(torch.stack(cells, dim=1).flatten(0, 1))
     return found.view(len(images), CELLS * CELLS, -1)
+
+
+def _divided(length_px: int) -> list[slice]:
+    """Return where the cells along a side lie, which are as long as each other but for a pixel."""
+    ends = [place * length_px // CELLS for place in range(CELLS + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(ends)]
 
 
 def _overview(_: Extractor, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 64 64"]:

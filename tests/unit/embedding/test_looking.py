@@ -43,6 +43,30 @@ def test_cells_are_where_they_are_in_the_image(extractor):
         torch.testing.assert_close(cells[4 * row + column], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (40, 66), (130, 67), (7, 9)])
+def test_cells_of_a_small_image_are_where_they_are_in_it(extractor, size):
+    image = torch.rand(1, 3, *size)
+    cells = look(extractor, image, ["cells"])["cells"][0]
+    for row, column in ((0, 0), (1, 2), (3, 3)):
+        rows, columns = (
+            slice(place * side // 4, (place + 1) * side // 4)
+            for place, side in zip((row, column), size, strict=True)
+        )
+        with torch.no_grad():
+            expected = extractor.encode(centre_crop(image[..., rows, :][..., columns], 32))[0]
+        torch.testing.assert_close(cells[4 * row + column], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("side_px", [8, 64, 66, 127])
+def test_what_lies_in_one_corner_of_a_small_image_is_seen_in_its_cell_alone(extractor, side_px):
+    image = torch.rand(1, 3, side_px, side_px)
+    changed = image.clone()
+    changed[..., -2:, -2:] = 1.0 - changed[..., -2:, -2:]
+    before, after = (look(extractor, one, ["cells"])["cells"][0] for one in (image, changed))
+    moved = (before - after).abs().amax(dim=1) > 1e-6
+    assert moved.tolist() == [False] * 15 + [True]
+
+
 def test_what_is_seen_is_the_extractors_own(extractor):
     image = torch.rand(1, 3, 100, 90)
     found = look(extractor, image, ["embedding", "squeezed"])
