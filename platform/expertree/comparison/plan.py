@@ -16,7 +16,7 @@ from expertree.pipeline.stages import Workbench
 from expertree.pipeline.tree import Hierarchy, cut_tree, shard_tree
 from expertree.storage import Storage
 
-SELECT, ROUTE, VAL_IN, VAL_OUT = "select_in", "route", "val_in", "val_out"
+RATES, ROUTE, VAL_IN, VAL_OUT = "rates", "route", "val_in", "val_out"
 """Patch sets: to choose rates by, to train routers on, and those that are reported."""
 
 
@@ -94,10 +94,10 @@ def make_common(config: CompareConfig, bench: Workbench, material: Material) -> 
     all_sets = config.degradation.patch_sets()
     sets = {name: all_sets[name] for name in names}
     if config.rates:
-        sets[SELECT] = config.degradation.select_sets()[SELECT]
+        sets[RATES] = config.degradation.rates_set()
     tables = make_tables(bench, sets, material, seed=config.seed)
     extractor = make_extractor(config, bench, tables)
-    embedded = {name: own for name, own in tables.items() if name not in ("extractor", SELECT)}
+    embedded = {name: own for name, own in tables.items() if name not in ("extractor", RATES)}
     embeddings = embed_tables(bench, embedded, extractor)
 
     def cut(method: MethodConfig) -> Hierarchy:

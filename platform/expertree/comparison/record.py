@@ -351,8 +351,8 @@ def notes_of(config: CompareConfig, compared: Compared) -> tuple[str, ...]:
         factors = ", ".join(map(str, config.rates))
         notes.append(
             f"Learning rates: the best of {factors} times the recipe's, by trainings of "
-            f"{config.rates_share:g} of the budget with seed {config.seeds[0]}, on patches that no "
-            "table reports; a tree's by its network alone."
+            f"{config.rates_share:g} of the budget with seed {config.seeds[0]}, on photographs "
+            "that no table reports; a tree's by its network alone."
         )
     notes.append(
         f"Intervals are of patches alone, cut from {compared.num_photographs} photographs, which "

@@ -20,8 +20,8 @@ from expertree.comparison.matching import (
     steady_speed,
 )
 from expertree.comparison.plan import (
+    RATES,
     ROUTE,
-    SELECT,
     VAL_IN,
     VAL_OUT,
     Common,
@@ -179,7 +179,7 @@ def _search(
         bench,
         common.tables,
         {plan.key: plan.result for plan in plans},
-        [(plan.key, SELECT) for plan in plans],
+        [(plan.key, RATES) for plan in plans],
     )
     return found
 
@@ -188,7 +188,7 @@ def _best_factor(bench: Workbench, common: Common, searched: Sequence[Training])
     """Return the rate that is best on the patches for choosing; 1 where none was searched."""
     if not searched:
         return 1.0
-    table = common.tables[SELECT]
+    table = common.tables[RATES]
     tasks = read_labels(table)
 
     def reached(training: Training) -> float:

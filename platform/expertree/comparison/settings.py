@@ -41,8 +41,8 @@ class CompareConfig(BuildConfig):
     """Seeds of the trainings; the photographs, patches, extractor and tree are those of `seed`."""
 
     rates: tuple[float, ...] = ()
-    """Factors on the learning rates, of which each method takes the one that is best on patches
-    that no table reports; empty for the recipe's own rates."""
+    """Factors on the learning rates, of which each method takes the one that is best on the
+    photographs for routers, which no table reports; empty for the recipe's own rates."""
 
     rates_share: float = 0.125
     """Samples of a training with one of these rates, as a share of the method's own."""

@@ -221,6 +221,14 @@ class DegradationConfig:
         )
         return {patch_set.name: patch_set for patch_set in sets}
 
+    def rates_set(self) -> PatchSet:
+        """Return the set by which a comparison chooses learning rates, `rates`.
+
+        It is in distribution, and cut from what is held back for routers alone: networks are
+        neither trained nor reported on these photographs.
+        """
+        return self._with_pairs("rates", "route", self.num_val_in, self.mixed_fraction)
+
     def _with_pairs(self, name: str, part: Split, num_patches: int, mixed: float) -> PatchSet:
         """Return a set that pairs give rows to as well; what is synthesised is in distribution."""
         made = self.patch_set(name, part, "in", num_patches, mixed)

@@ -341,3 +341,12 @@ def test_a_saved_picture_is_made_again_from_its_recipe():
 
 def is_grey(image):
     return (image.max(axis=2) == image.min(axis=2)).all()
+
+
+def test_rates_are_chosen_on_photographs_that_nothing_is_trained_or_reported_on():
+    chosen, usual = SMALL.rates_set(), SMALL.patch_sets()
+    assert chosen.parts == ("route",)
+    assert not {*usual["train"].parts, *usual["val_in"].parts} & set(chosen.parts)
+    assert (chosen.severity, chosen.num_patches) == ("in", SMALL.num_val_in)
+    assert chosen.name not in usual | SMALL.select_sets()
+    assert dataclasses.replace(chosen, name="val_in", part="val") == usual["val_in"]
