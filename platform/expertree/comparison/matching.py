@@ -5,12 +5,14 @@ the sum over its networks of their samples times the cost of one, so that a tree
 budget that one network has alone.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from expertree.comparison.settings import CompareConfig, Match, build_config, proportions
 from expertree.experts import AdapterConfig, RecipeConfig
-from expertree.experts.backbones import BackboneConfig
+from expertree.experts.backbones import ONE_PHASE, BackboneConfig, phases_of
 from expertree.hierarchy import Tree
 from expertree.pipeline.dry_run import multiply_adds
 from expertree.pipeline.networks import NetworkChoice, choose_networks
@@ -81,17 +83,53 @@ def matched(
     return proportions(usual.experts, budget / total_cost(units_of(usual, tree), cost))
 
 
-def steady_speed(log: Mapping[str, Any]) -> float:
+def steady_speed(log: Mapping[str, Any], ends: Sequence[float] = (1.0,)) -> float:
     """Return the samples a second of a training, by its `log.json`, once it has warmed up.
 
-    The first quarter is left out: what a process imports and sets up with its first steps costs
-    a network the more, the faster it is.
+    Each part is timed by itself and counts by its share, however fast it is. Its first quarter is
+    left out: what a process imports and sets up with its first steps costs a network the more, the
+    faster it is. A part of few steps is taken to be as fast as the whole.
+
+    Args:
+        log: The log.
+        ends: Shares of the samples at which parts end (`ends_of`), in order, 1 the last.
     """
-    samples, seconds = log["curve"]["samples"], log["curve_s"]
-    first = next(place for place, seen in enumerate(samples) if 4 * seen >= samples[-1])
-    if first == len(samples) - 1:
+    whole = _timed(log, 0.0, 1.0)
+    if whole is None:
         return float(log["samples_per_s"])
-    return float((samples[-1] - samples[first]) / max(seconds[-1] - seconds[first], 1e-9))
+    samples, seconds = whole
+    if len(ends) == 1:
+        return samples / seconds
+    of_sample = 0.0
+    for begin, end in itertools.pairwise((0.0, *ends)):
+        samples, seconds = _timed(log, begin, end) or whole
+        of_sample += (end - begin) * seconds / samples
+    return 1.0 / of_sample
+
+
+def ends_of(kind: Kind, recipe: RecipeConfig) -> tuple[float, ...]:
+    """Return the shares of a training's samples at which its steps may become faster or slower.
+
+    They are the ends of the network's phases, of which an adapter sees the last alone, and where
+    patches and batches get another size; 1 is the last.
+    """
+    backbone, adapter = kind
+    phases = phases_of(backbone) if adapter is None else ONE_PHASE
+    stages = [stage.from_fraction for stage in recipe.progressive]
+    return tuple(sorted({*(phase.until for phase in phases), *stages}))
+
+
+def _timed(log: Mapping[str, Any], begin: float, end: float) -> tuple[int, float] | None:
+    """Return how many samples of a part were timed, and the seconds; None for too few steps."""
+    samples, seconds = log["curve"]["samples"], log["curve_s"]
+    first, last = (math.ceil(share * samples[-1]) for share in (begin, end))
+    # Times are those before the last step of a point, which may be of the part before.
+    least = first + max((last - first) / 4, samples[0])
+    inside = [own for own in zip(samples, seconds, strict=True) if least <= own[0] <= last]
+    if len(inside) < 2:
+        return None
+    (seen, begun), (all_seen, ended) = inside[0], inside[-1]
+    return all_seen - seen, max(ended - begun, 1e-9)
 
 
 def kinds_of(config: CompareConfig) -> list[Kind]:

@@ -16,6 +16,7 @@ from expertree.comparison.matching import (
     Cost,
     Kind,
     cost_of_sample,
+    ends_of,
     kinds_of,
     steady_speed,
 )
@@ -160,7 +161,8 @@ def _cost(config: CompareConfig, bench: Workbench, common: Common, on_status: On
         timed = plan_timed(config, bench, common, kinds_of(config))
         for kind, own in timed.items():
             _train(config, bench, common, own, on_status, stage="speed")
-            rates[kind] = steady_speed(own[-1].result.read_json(LOG))
+            ends = ends_of(kind, config.experts.recipe)
+            rates[kind] = steady_speed(own[-1].result.read_json(LOG), ends)
     return cost_of_sample(config.match, config.experts.recipe, rates)
 
 

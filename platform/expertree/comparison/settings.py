@@ -49,7 +49,7 @@ class CompareConfig(BuildConfig):
 
     timed_samples: int = 384
     """Samples of the training by which `match=seconds` measures the speed of a network; the first
-    quarter of them is not timed."""
+    quarter of each of its phases is not timed."""
 
     latency_px: int = 512
     """Side of the image by which the time that a restoration takes is measured."""

@@ -1,5 +1,6 @@
 """What each method gets: the arithmetic of equal cost, and which trainings are one."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from expertree.comparison.matching import (
     cost_of_sample,
+    ends_of,
     kinds_of,
     matched,
     steady_speed,
@@ -17,8 +19,9 @@ from expertree.comparison.methods import METHODS, MethodConfig
 from expertree.comparison.settings import CompareConfig, build_config
 from expertree.config import load
 from expertree.errors import ConfigError
-from expertree.experts import AdapterConfig
-from expertree.experts.backbones import backbone_config, chooses, describe_backbone
+from expertree.experts import AdapterConfig, RecipeConfig
+from expertree.experts.backbones import backbone_config, chooses, describe_backbone, phases_of
+from expertree.experts.recipe import PatchStage
 from expertree.hierarchy import HierarchyConfig, Tree, build_tree
 from expertree.pipeline.dry_run import multiply_adds
 
@@ -157,3 +160,41 @@ def test_speeds_are_those_of_trainings_that_have_warmed_up() -> None:
     assert steady_speed(later) == 24 / 2.0
     one = {"curve": {"samples": [4]}, "curve_s": [0.0], "samples_per_s": 2.5}
     assert steady_speed(one) == 2.5
+
+
+def log_of(
+    seconds_of_step: Callable[[int], float], *, steps: int = 96, start_s: float = 0.0
+) -> Any:
+    """The log of a training of 4 samples a step whose first step sets up for a while."""
+    taken = [start_s * (step == 0) + seconds_of_step(4 * step) for step in range(steps)]
+    begun = [sum(taken[:step]) for step in range(steps)]
+    seen = [4 * (step + 1) for step in range(steps)]
+    return {"curve": {"samples": seen}, "curve_s": begun, "samples_per_s": seen[-1] / sum(taken)}
+
+
+@pytest.mark.parametrize("name", ["sler_ir_small", "airnet_small", "lora_ir_small"])
+@pytest.mark.parametrize("cost", [0.25, 4.0])
+def test_a_first_phase_counts_by_its_share_however_fast_it_is(name: str, cost: float) -> None:
+    ends = ends_of((backbone_config(name), None), RecipeConfig())
+    assert ends == tuple(phase.until for phase in phases_of(backbone_config(name)))
+
+    def seconds(seen: int) -> float:
+        return 0.1 * (cost if seen < ends[0] * 384 else 1.0)
+
+    expected = 4.0 / (0.1 * (ends[0] * cost + 1.0 - ends[0]))
+    assert steady_speed(log_of(seconds, start_s=5.0), ends) == pytest.approx(expected, rel=1e-6)
+    assert steady_speed(log_of(seconds, start_s=5.0)) == pytest.approx(40.0)  # without its phases
+
+
+def test_a_phase_of_a_step_is_taken_to_be_as_fast_as_the_rest() -> None:
+    found = steady_speed(log_of(lambda _: 0.1, steps=8, start_s=5.0), (0.05, 0.68, 1.0))
+    assert found == pytest.approx(40.0)
+
+
+def test_an_adapter_has_one_phase_and_larger_patches_are_timed_by_themselves() -> None:
+    network = backbone_config("sler_ir_small")
+    stages = (PatchStage(from_fraction=0.5, patch_px=96, batch_size=2),)
+    recipe = RecipeConfig(progressive=stages)
+    assert ends_of((network, None), recipe) == (0.16, 0.5, 1.0)
+    assert ends_of((network, AdapterConfig()), recipe) == (0.5, 1.0)
+    assert ends_of((backbone_config("nafnet"), None), RecipeConfig()) == (1.0,)
