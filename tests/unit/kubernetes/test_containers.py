@@ -95,7 +95,8 @@ def test_secrets_accounts_and_settings_exist(made: Object) -> None:
         assert secret.get("key", told[secret["name"]]) == told[secret["name"]]
     if made["kind"] in CLUSTER_SPECS:
         assert told[cluster_of(made)["authOptions"]["secretName"]] == "auth_token"
-    assert {own["name"] for own in referenced(made, "configMapRef")} <= {"expertree-settings"}
+    settings = {own["metadata"]["name"] for _, own in of_kind("ConfigMap")}
+    assert {own["name"] for own in referenced(made, "configMapRef")} <= settings
 
 
 def test_no_secret_lies_among_the_manifests() -> None:

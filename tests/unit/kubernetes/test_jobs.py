@@ -12,7 +12,7 @@ from expertree.cli.composing import compose
 from expertree.pipeline.settings import BuildConfig
 from expertree.search.settings import SearchConfig
 from kustomized import Object
-from manifests import GPU, JOBS, ROOT, asked, bytes_of, cluster_of, groups, of_kind
+from manifests import GPU, JOBS, ROOT, asked, bytes_of, cluster_of, env_of, groups, of_kind
 
 
 @pytest.mark.parametrize("made", JOBS)
@@ -27,17 +27,18 @@ def test_a_failed_attempt_is_followed_by_another_and_nothing_is_left(made: Objec
     assert spec["submitterPodTemplate"]["spec"]["restartPolicy"] == "Never"
 
 
-def arguments(name: str, job: Object) -> list[str]:
+def arguments(job: Object) -> list[str]:
     """The entrypoint as the submitter's shell leaves it."""
-    ((_, settings),) = [own for own in of_kind("ConfigMap") if own[0] == name]
-    text = re.sub(r"\$(\w+)", lambda found: settings["data"][found[1]], job["spec"]["entrypoint"])
+    ((_, settings),) = of_kind("ConfigMap")
+    known = settings["data"] | env_of(job["spec"]["submitterPodTemplate"]["spec"])
+    text = re.sub(r"\$(\w+)", lambda found: known[found[1]], job["spec"]["entrypoint"])
     return shlex.split(text)
 
 
 @pytest.mark.parametrize("name", [name for name, _ in of_kind("RayJob")])
 def test_the_entrypoint_is_a_verb_with_settings_that_it_has(name: str) -> None:
     (job,) = [own for other, own in of_kind("RayJob") if other == name]
-    program, verb, *rest = arguments(name, job)
+    program, verb, *rest = arguments(job)
     assert program == "expertree"
     cls, config_name = {"build": (BuildConfig, "build_tree"), "search": (SearchConfig, "search")}[
         verb
@@ -74,7 +75,7 @@ def test_a_search_writes_where_a_second_attempt_finds_it() -> None:
     # Optuna's study is a file, which a bucket does not have.
     for name, job in of_kind("RayJob"):
         if "search" in name:
-            assert "search.searcher=random" in arguments(name, job)
+            assert "search.searcher=random" in arguments(job)
 
 
 @pytest.mark.parametrize("name", [name for name, _ in of_kind("RayJob") if "queued" in name])

@@ -106,6 +106,28 @@ def test_objects_lie_in_the_namespace_unless_they_are_the_clusters() -> None:
                 assert made["metadata"].get("namespace") == wanted, made["kind"]
 
 
+ONE_AT_A_TIME = (MANIFESTS[0] / "build", MANIFESTS[0] / "search", MANIFESTS[1])
+"""Folders whose folders are forms of one thing, of which one is applied."""
+
+
+def test_whoever_deletes_a_folder_takes_nothing_from_another() -> None:
+    owners: dict[tuple[str, str], set[Path]] = {}
+    for folder in FOLDERS:
+        thing = folder.parent if folder.parent in ONE_AT_A_TIME else folder
+        for made in RENDERED[name_of(folder)]:
+            owners.setdefault((made["kind"], made["metadata"]["name"]), set()).add(thing)
+    assert {key: own for key, own in owners.items() if len(own) > 1} == {}
+
+
+def test_no_two_clusters_have_one_head_service() -> None:
+    # KubeRay names it by the object that the cluster is of, whichever kind that is.
+    kinds: dict[str, set[str]] = {}
+    for kind in CLUSTER_SPECS:
+        for _, made in of_kind(kind):
+            kinds.setdefault(made["metadata"]["name"], set()).add(kind)
+    assert {name: own for name, own in kinds.items() if len(own) > 1} == {}
+
+
 @pytest.mark.parametrize("made", CLUSTERS)
 def test_names_leave_room_for_what_kuberay_appends(made: Object) -> None:
     name = made["metadata"]["name"]
