@@ -274,13 +274,20 @@ class Storage:
             without: Folder below this directory whose files are no part of the result.
 
         Raises:
-            StorageError: If a file is not as long as what was written.
+            StorageError: If a file is not as long as what was written, or is not there.
         """
-        sizes = {
-            name: size
-            for name, size in self._sizes().items()
-            if name != DONE and name.partition("/")[0] != without
-        }
+
+        def belongs(name: str) -> bool:
+            return name != DONE and name.partition("/")[0] != without
+
+        sizes = {name: size for name, size in self._sizes().items() if belongs(name)}
+        gone = sorted(filter(belongs, written.keys() - sizes.keys()))
+        if gone:
+            raise StorageError(
+                f"{self.where(gone[0])} was written, but is not listed there, nor are "
+                f"{len(gone) - 1} others of {len(written)}; run this again, and delete the "
+                "directory before if it happens once more"
+            )
         for name in sizes.keys() & written.keys():
             if sizes[name] != written[name]["num_bytes"]:
                 raise StorageError(

@@ -57,6 +57,18 @@ def test_a_file_that_is_shorter_than_what_was_written_is_no_result(tmp_path: Pat
     assert not result.is_done()
 
 
+def test_a_file_that_was_written_and_is_gone_is_no_result(tmp_path: Path) -> None:
+    result = Storage.open(tmp_path)
+    result.write_bytes("a.bin", b"1")
+    written = {name: describe(b"1") for name in ("a.bin", "deep/b.bin", "checkpoints/c.bin")}
+    with pytest.raises(StorageError, match=r"deep/b\.bin was written, but is not listed there"):
+        result.commit({}, written=written, without="checkpoints")
+    assert not result.is_done()
+    result.write_bytes("deep/b.bin", b"1")
+    result.commit({}, written=written, without="checkpoints")
+    assert list(result.done()["files"]) == ["a.bin", "deep/b.bin"]
+
+
 def test_a_missing_file_fails_verification(tmp_path: Path) -> None:
     result = Storage.open(tmp_path)
     result.write_bytes("a.bin", b"1")
