@@ -35,8 +35,13 @@ class Deployer(Protocol):
         """
         ...
 
-    async def deploy(self, app: str, bundle: str) -> Release:
+    async def deploy(self, app: str, bundle: str, configured: str | None) -> Release:
         """Start a release and check that it works.
+
+        Args:
+            app: Name of its application.
+            bundle: Bundle that it serves.
+            configured: Bundle that the configuration names meanwhile; the release keeps it.
 
         Raises:
             ExpertreeError: If it does not work.
@@ -88,6 +93,7 @@ class ReleaseUpdater:
         self._deployer = deployer
         self._current: Release | None = None
         self._requested: str | None = None
+        self._configured: str | None = None
         self._problem: str | None = None
         self._old: set[str] = set()
         self._starting: str | None = None
@@ -115,6 +121,21 @@ class ReleaseUpdater:
         if found:
             *older, self._current = found
             self._old |= {release.app for release in older}
+            self._requested, self._configured = self._current.bundle, self._current.configured
+
+    async def configure(self, bundle: str) -> UpdateStatus:
+        """Serve the bundle that the configuration names, unless it named that one before.
+
+        Serve gives the configuration again after each restart, which must not undo an update that
+        was asked for since. After `adopt`, what was named before is known of the current release.
+
+        Returns:
+            As `update`.
+        """
+        if bundle == self._configured:
+            return self.status()
+        self._configured = bundle
+        return await self.update(bundle)
 
     async def update(self, bundle: str) -> UpdateStatus:
         """Serve another bundle, once updates asked for before have succeeded or failed.
@@ -195,7 +216,7 @@ class ReleaseUpdater:
             async with self._removal_lock:  # it may be on its way down
                 was_draining = app in self._old
             self._old.add(app)  # so that it goes, should this task be cancelled
-            release = await self._deployer.deploy(app, bundle)
+            release = await self._deployer.deploy(app, bundle, self._configured)
             if self._current is not None:
                 self._old.add(self._current.app)
             self._old.discard(app)

@@ -25,7 +25,7 @@ async def until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-def release(app: str) -> Release:
+def release(app: str, configured: str | None = None) -> Release:
     return Release(
         app=app,
         bundle=app.removeprefix("app-"),
@@ -36,6 +36,7 @@ def release(app: str) -> Release:
         multiples_px={},
         multiplexed=frozenset(),
         looks_at_all=False,
+        configured=configured,
     )
 
 
@@ -44,6 +45,7 @@ class Deployer:
 
     def __init__(self, *up: str) -> None:
         self.up = list(up)
+        self.configured: dict[str, str | None] = {}
         self.log: list[str] = []
         self.may_go = asyncio.Event()
         self.may_go.set()
@@ -53,7 +55,7 @@ class Deployer:
             raise ArtefactError("there is no such bundle")
         return f"app-{bundle}"
 
-    async def deploy(self, app: str, bundle: str) -> Release:
+    async def deploy(self, app: str, bundle: str, configured: str | None) -> Release:
         self.log.append(f"+{app}")
         await asyncio.sleep(0)
         if bundle == "bad":
@@ -62,10 +64,11 @@ class Deployer:
             raise KeyError(bundle)
         if app not in self.up:
             self.up.append(app)
-        return release(app)
+            self.configured[app] = configured
+        return release(app, self.configured.get(app))
 
     async def running(self) -> tuple[Release, ...]:
-        return tuple(release(app) for app in self.up)
+        return tuple(release(app, self.configured.get(app)) for app in self.up)
 
     async def remove(self, app: str) -> None:
         self.log.append(f"-{app}")
@@ -153,6 +156,27 @@ def test_after_a_restart_the_newest_release_goes_on_and_older_ones_drain() -> No
         assert status.serving == "two"
         await updates.drain()
         assert deployer.up == ["app-two"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("named", "serving"), [("one", "two"), ("three", "three")])
+def test_a_restart_brings_no_bundle_back_that_an_update_has_replaced(
+    named: str, serving: str
+) -> None:
+    async def scenario() -> None:
+        deployer = Deployer()
+        updates = ReleaseUpdater(deployer)
+        assert (await updates.configure("one")).serving == "one"
+        assert (await updates.update("two")).serving == "two"
+        assert (await updates.configure("one")).serving == "two"  # given again, as it is
+        await updates.drain()
+        again = ReleaseUpdater(deployer)
+        await again.adopt()
+        status = await again.configure(named)
+        assert (status.serving, status.requested, status.problem) == (serving, serving, None)
+        assert (await again.configure("four")).serving == "four"
+        assert (await again.configure("one")).serving == "one"  # another one in between
 
     asyncio.run(scenario())
 

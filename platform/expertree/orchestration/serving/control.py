@@ -76,20 +76,23 @@ class Control:
     async def reconfigure(self, user_config: dict[str, str]) -> None:
         """Begin to serve the bundle under the key `bundle`; return at once, and raise nothing.
 
-        A failed `reconfigure` would have Serve restart this replica for ever.
+        A failed `reconfigure` would have Serve restart this replica for ever. Serve calls it after
+        each start of this replica too, with what `serve deploy` last gave: that is ignored where
+        another bundle was asked for since.
         """
         if bundle := user_config.get("bundle"):
-            task = asyncio.create_task(self.update(bundle))
+            task = asyncio.create_task(self._configure(bundle))
             self._updating.add(task)  # the event loop itself would not keep it alive
             task.add_done_callback(self._updating.discard)
 
     async def update(self, bundle: str) -> UpdateStatus:
         """Serve another bundle; return when it is served or has failed."""
         await self._adopted
-        status = await self._updates.update(bundle)
-        if status.problem is not None:
-            _logger.error("%s is not served: %s", bundle, status.problem)
-        return status
+        return _said(bundle, await self._updates.update(bundle))
+
+    async def _configure(self, bundle: str) -> UpdateStatus:
+        await self._adopted
+        return _said(bundle, await self._updates.configure(bundle))
 
     async def status(self) -> UpdateStatus:
         """Return how far the last update is."""
@@ -137,9 +140,9 @@ class _Applications:
         shape = fingerprint([self._config.router, self._config.pools])
         return f"{self._prefix}{digest[:10]}-{shape[:6]}"
 
-    async def deploy(self, app: str, bundle: str) -> Release:
+    async def deploy(self, app: str, bundle: str, configured: str | None) -> Release:
         try:
-            await self._start(app, bundle)
+            await self._start(app, bundle, configured)
             release = await self._describe(app)
             await _restore_one(release)
         except ExpertreeError:
@@ -160,11 +163,11 @@ class _Applications:
     async def remove(self, app: str) -> None:
         await asyncio.to_thread(serve.delete, app)
 
-    async def _start(self, app: str, bundle: str) -> None:
+    async def _start(self, app: str, bundle: str, configured: str | None) -> None:
         deadline_s = time.monotonic() + START_S
         while (overview := await self._overview(app)) is None or overview.status != "RUNNING":
             if overview is None:
-                await asyncio.to_thread(self._run, app, bundle)
+                await asyncio.to_thread(self._run, app, bundle, configured)
             elif overview.status in FAILED:
                 raise ResourceError(f"its replicas do not start: {_reason(overview)}")
             if time.monotonic() > deadline_s:
@@ -174,8 +177,9 @@ class _Applications:
                 )
             await asyncio.sleep(STATUS_EVERY_S)
 
-    def _run(self, app: str, bundle: str) -> None:
-        target = serve.RunTarget(build_release(bundle, self._config), name=app, route_prefix=None)
+    def _run(self, app: str, bundle: str, configured: str | None) -> None:
+        application = build_release(bundle, self._config, configured)
+        target = serve.RunTarget(application, name=app, route_prefix=None)
         serve.run_many(
             [target],
             wait_for_ingress_deployment_creation=False,
@@ -188,6 +192,13 @@ class _Applications:
     async def _describe(self, app: str) -> Release:
         release: Release = await serve.get_deployment_handle(ROUTER, app).describe.remote()
         return release
+
+
+def _said(bundle: str, status: UpdateStatus) -> UpdateStatus:
+    """Log why a bundle is not served, if so; return the status."""
+    if status.problem is not None:
+        _logger.error("%s is not served: %s", bundle, status.problem)
+    return status
 
 
 async def _restore_one(release: Release) -> None:
