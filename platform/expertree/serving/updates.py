@@ -12,7 +12,7 @@ import logging
 import time
 from typing import Protocol
 
-from expertree.errors import ExpertreeError
+from expertree.errors import ExpertreeError, ResourceError, TransientStorageError
 from expertree.serving.remote import Release
 
 SILENT_S = 15.0
@@ -20,6 +20,9 @@ SILENT_S = 15.0
 
 
 _POLL_EVERY_S = 0.1
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
+"""Seconds before another try of a bundle where none is served; each pause is twice the last."""
 
 _logger = logging.getLogger("ray.serve")
 
@@ -95,6 +98,7 @@ class ReleaseUpdater:
         self._requested: str | None = None
         self._configured: str | None = None
         self._problem: str | None = None
+        self._may_pass = False
         self._old: set[str] = set()
         self._starting: str | None = None
         self._gateways: dict[str, _Gateway] = {}
@@ -144,7 +148,7 @@ class ReleaseUpdater:
             The status once all gateways send new requests to what is current; with the problem if
             the bundle could not be served.
         """
-        self._requested, self._problem = bundle, None
+        self._requested, self._problem, self._may_pass = bundle, None, False
         async with self._update_lock:
             if bundle == self._requested:
                 await self._try(bundle)
@@ -152,6 +156,23 @@ class ReleaseUpdater:
         while self._gateways_lag():
             await asyncio.sleep(_POLL_EVERY_S)
         return status
+
+    async def persist(self) -> None:
+        """Try again what was asked for, as long as nothing is served for a reason that may pass.
+
+        Where something is served, whoever asked for another bundle is told why it is not, and
+        decides. This never returns.
+        """
+        pause_s = FIRST_PAUSE_S
+        while True:
+            await asyncio.sleep(pause_s)
+            if self._current is not None or self._requested is None or not self._may_pass:
+                pause_s = FIRST_PAUSE_S
+                continue
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            bundle = self._requested
+            if (await self.update(bundle)).problem is not None:
+                _logger.error("%s is not served yet; the next try is in %g s", bundle, pause_s)
 
     def check_in(
         self, gateway: str, *, sends_to: str | None, in_use: frozenset[str]
@@ -205,6 +226,7 @@ class ReleaseUpdater:
                 await self._switch(app, bundle)
         except ExpertreeError as error:
             self._problem = str(error)
+            self._may_pass = isinstance(error, ResourceError | TransientStorageError)
         except Exception as error:
             _logger.exception("an update to %s failed, which is a fault of ours", bundle)
             self._problem = f"{type(error).__name__}: {error}"

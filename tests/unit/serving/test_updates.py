@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from expertree.errors import ArtefactError
+from expertree.errors import ArtefactError, ResourceError
 from expertree.serving import updates as module
 from expertree.serving.remote import Release
 from expertree.serving.updates import ReleaseUpdater
@@ -47,6 +47,7 @@ class Deployer:
         self.up = list(up)
         self.configured: dict[str, str | None] = {}
         self.log: list[str] = []
+        self.num_short = 0
         self.may_go = asyncio.Event()
         self.may_go.set()
 
@@ -60,6 +61,9 @@ class Deployer:
         await asyncio.sleep(0)
         if bundle == "bad":
             raise ArtefactError("expert 3 gives no image")
+        if self.num_short > 0:
+            self.num_short -= 1
+            raise ResourceError("its replicas did not start: no machine was found")
         if bundle == "odd":
             raise KeyError(bundle)
         if app not in self.up:
@@ -157,6 +161,55 @@ def test_after_a_restart_the_newest_release_goes_on_and_older_ones_drain() -> No
         await updates.drain()
         assert deployer.up == ["app-two"]
 
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("bundle", "num_tries"), [("one", 4), ("bad", 1), ("missing", 0), ("odd", 4)]
+)
+def test_a_first_bundle_is_tried_again_as_long_as_what_keeps_it_back_may_pass(
+    monkeypatch: pytest.MonkeyPatch, bundle: str, num_tries: int
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await pause(0)
+
+    async def scenario() -> None:
+        deployer = Deployer()
+        deployer.num_short = 3
+        updates = ReleaseUpdater(deployer)
+        persisting = asyncio.create_task(updates.persist())
+        await updates.update(bundle)
+        await until(lambda: len(pauses) > 20)
+        persisting.cancel()
+        assert deployer.log.count(f"+app-{bundle}") == num_tries
+        assert updates.status().serving == ("one" if bundle == "one" else None)
+        if num_tries == 4:
+            longer = [seconds for seconds in pauses if seconds > module.FIRST_PAUSE_S]
+            assert longer[:3] == [10.0, 20.0, 40.0]
+
+    pause = asyncio.sleep
+    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    asyncio.run(scenario())
+
+
+def test_a_bundle_that_could_not_replace_another_is_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        deployer = Deployer()
+        updates = ReleaseUpdater(deployer)
+        await updates.update("one")
+        deployer.num_short = 1
+        persisting = asyncio.create_task(updates.persist())
+        assert (await updates.update("two")).serving == "one"
+        await asyncio.sleep(20 * BETWEEN_LOOKS_S)
+        persisting.cancel()
+        assert deployer.log.count("+app-two") == 1
+
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", BETWEEN_LOOKS_S)
     asyncio.run(scenario())
 
 

@@ -71,6 +71,7 @@ class Control:
         self._table = JobTable(config.http.jobs)
         self._adopted = asyncio.create_task(self._adopt())
         self._draining = asyncio.create_task(self._drain())
+        self._persisting = asyncio.create_task(self._updates.persist())
         self._updating: set[asyncio.Task[UpdateStatus]] = set()
 
     async def reconfigure(self, user_config: dict[str, str]) -> None:
