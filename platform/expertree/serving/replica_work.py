@@ -252,6 +252,20 @@ class TileWorker:
         return restored.cpu(), None if chosen is None else chosen.cpu()
 
 
+def is_device_lost(device: torch.device) -> bool:
+    """Return whether nothing runs on a device any more, in this process; waits for what does.
+
+    An error such as an illegal memory access leaves a GPU so, and only another process helps.
+    """
+    if device.type != "cuda":
+        return False
+    try:
+        torch.ones(1, device=device).sum().item()
+    except RuntimeError as error:
+        return not is_out_of_memory(error)
+    return False
+
+
 def _test_image() -> Float[Tensor, "3 h w"]:
     ramp = torch.linspace(0.0, 1.0, SELF_TEST_PX)
     hill = ramp.outer(ramp)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from expertree import Restorer
 from expertree.orchestration.serving import replicas
 from expertree.routing import Wish
 from expertree.serving.deployments import PoolConfig, ServingConfig, likeliest_first
-from expertree.serving.replica_work import Tile
+from expertree.serving.replica_work import Tile, is_device_lost
 
 COUNTED: Tally[str] = Tally()
 
@@ -101,6 +102,50 @@ def test_whatever_it_holds_each_expert_gives_what_it_gives_in_one_process(
         count for name, count in COUNTED.items() if name.startswith("expertree_expert_loads")
     )
     assert evictions == num_loads - 2 > 0
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+@pytest.mark.parametrize("max_experts", [None, 2])
+def test_a_replica_that_has_lost_its_device_ends_and_any_other_goes_on(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, is_lost: bool, max_experts: int | None
+) -> None:
+    ended: list[bool] = []
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    async def scenario() -> None:
+        replica = await replica_of(bundle_path, max_experts)
+        monkeypatch.setattr(replica._worker, "run", broken)
+        await replica.restore(tile)
+
+    tile = Tile(expert=0, pixels=np.zeros((8, 8, 3), np.uint8), whole=True)
+    monkeypatch.setattr(replicas, "_end_process", lambda: ended.append(True))
+    monkeypatch.setattr(replicas, "is_device_lost", lambda _: is_lost)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        asyncio.run(scenario())
+    assert ended == [True] * is_lost
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "is_lost"),
+    [
+        ("cuda", RuntimeError("CUDA error: device-side assert triggered"), True),
+        ("cuda", torch.OutOfMemoryError("CUDA out of memory"), False),
+        ("cuda", None, False),
+        ("cpu", RuntimeError("not asked"), False),
+    ],
+)
+def test_a_device_is_lost_when_nothing_else_runs_on_it_either(
+    monkeypatch: pytest.MonkeyPatch, device: str, error: Exception | None, is_lost: bool
+) -> None:
+    def ones(*_: object, **__: object) -> torch.Tensor:
+        if error is not None:
+            raise error
+        return torch.zeros(1)
+
+    monkeypatch.setattr(torch, "ones", ones)
+    assert is_device_lost(torch.device(device)) is is_lost
 
 
 def test_without_a_limit_all_are_tried_at_the_start_and_none_is_counted(bundle_path: Path) -> None:

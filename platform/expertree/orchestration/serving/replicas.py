@@ -1,6 +1,8 @@
 """The deployments of a release: routers, and experts in pools. Each bundle has its own."""
 
 import asyncio
+import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +35,7 @@ from expertree.serving.replica_work import (
     Tile,
     TileResult,
     TileWorker,
+    is_device_lost,
 )
 
 ROUTER = "router"
@@ -41,6 +44,8 @@ ROUTER = "router"
 POOL = "pool-"
 
 T = TypeVar("T")
+
+_logger = logging.getLogger("ray.serve")
 
 _Piece: TypeAlias = tuple[Tile, nn.Module | None]
 """A tile, and the network of its expert where the restorer does not hold it."""
@@ -91,8 +96,8 @@ class RouterReplica:
     @serve.batch
     async def _batched(self, requests: list[RouteRequest]) -> list[Judged | ExpertreeError]:
         self._batch_size.add(len(requests))
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._judge.judge, requests)
+        device = self._restorer.device
+        return await _on_device(device, self._thread, self._judge.judge, requests)
 
     def describe(self) -> Release:
         """Return what this application serves, for those who send requests to it."""
@@ -178,7 +183,8 @@ class ExpertReplica:
         expert, network = group[0], pieces[0][1]
         tiles = [tile for tile, _ in pieces]
         shortages = self._worker.num_memory_retries
-        done = await _in_thread(self._thread, self._worker.run, tiles, network)
+        device = self._restorer.device
+        done = await _on_device(device, self._thread, self._worker.run, tiles, network)
         self._network_s.add(done[0].seconds, expert)
         if self._worker.num_memory_retries > shortages:
             self._shortages.add(self._worker.num_memory_retries - shortages)
@@ -196,7 +202,8 @@ class ExpertReplica:
         )
 
         async def load(model_id: str) -> nn.Module:
-            network = await _in_thread(thread, self._read, int(model_id))
+            device = self._restorer.device
+            network = await _on_device(device, thread, self._read, int(model_id))
             loads.add(1, model_id)
             return network
 
@@ -274,6 +281,27 @@ def one_thread(replicas: Replicas) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(
         1, "networks", initializer=torch.set_num_threads, initargs=(replicas.threads,)
     )
+
+
+async def _on_device(
+    device: torch.device, thread: ThreadPoolExecutor, work: Callable[..., T], *arguments: object
+) -> T:
+    """Return what a function returns in a thread; end this process if it has lost the device.
+
+    A replica that fails at once has room for more than all others, and would get most requests
+    until Serve finds it unhealthy. Those of one that ends go to another replica.
+    """
+    try:
+        return await _in_thread(thread, work, *arguments)
+    except RuntimeError:
+        if await _in_thread(thread, is_device_lost, device):
+            _logger.exception("nothing runs on %s any more: this replica ends", device)
+            _end_process()
+        raise
+
+
+def _end_process() -> None:
+    os._exit(1)
 
 
 async def _in_thread(thread: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:
