@@ -31,7 +31,7 @@ from expertree.pipeline.runner import OnStatus, check_status
 from expertree.scheduling.budget import Budget
 from expertree.scheduling.dispatcher import NAMESPACE, Dispatcher, TrainingStatus
 from expertree.scheduling.moves import MOVE_S
-from expertree.scheduling.states import State
+from expertree.scheduling.states import State, TaskStatus
 from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
 
@@ -104,6 +104,26 @@ class LanePool:
     def room(self) -> int:
         """The number of lanes that the cluster has room for now."""
         return num_lanes(self._config)
+
+    def wanted(self, tasks: Sequence[TaskStatus], *, more_may_come: bool = False) -> int:
+        """Return how many lanes should run, at most as many as there is room for.
+
+        Where nodes start for lanes, these are as many as have a task or can begin one: the node of
+        any other would be paid for while it waits for another task's end.
+
+        Args:
+            tasks: All tasks.
+            more_may_come: Whether others may be added; elsewhere lanes then wait for them.
+        """
+        is_open = {task.key for task in tasks if task.state in (State.QUEUED, State.RUNNING)}
+        if not self._config.gpus_may_come:
+            return self.room if more_may_come else min(self.room, len(is_open))
+        busy = [
+            task.state is State.RUNNING or is_open.isdisjoint(task.after)
+            for task in tasks
+            if task.key in is_open
+        ]
+        return min(self.room, sum(busy))
 
     def status(self) -> TrainingStatus:
         """Ask the dispatcher for the state of all tasks; note where lanes are, and the metrics.
@@ -215,7 +235,7 @@ def open_lanes(
 
     Args:
         tasks: Tasks to begin with; `work` of each is a `Work`.
-        count: Number of lanes to begin with.
+        count: Number of lanes to begin with; none is begun where nodes start for lanes.
         config: What each lane reserves.
         directory: Folder for the state of Ray Train's runs; deleted at the end.
         budget: A cap on what the tasks may cost.
@@ -232,7 +252,7 @@ def open_lanes(
     )
     pool = LanePool(dispatcher, config, directory)
     try:
-        pool.start_missing_lanes(count, num_done=0)
+        pool.start_missing_lanes(0 if config.gpus_may_come else count, num_done=0)
         yield pool
     finally:
         pool.send_home()
@@ -247,8 +267,7 @@ def _watch(pool: LanePool, on_status: OnStatus) -> TrainingStatus:
         if status.finished:
             return status
         states = [task.state for task in status.tasks]
-        num_open = states.count(State.QUEUED) + states.count(State.RUNNING)
-        pool.start_missing_lanes(min(pool.room, num_open), num_done=states.count(State.DONE))
+        pool.start_missing_lanes(pool.wanted(status.tasks), num_done=states.count(State.DONE))
         pool.wait(POLL_S)
 
 

@@ -337,6 +337,35 @@ def test_a_lane_counts_where_it_leases_and_not_where_it_was_sent(
 
 
 @pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"gpus_may_come": True}, [1, 3, 1, 0]),
+        ({}, [4, 3, 1, 0]),
+        ({"gpus_may_come": True, "num_lanes": 2}, [1, 2, 1, 0]),
+        ({"num_lanes": 2}, [2, 2, 1, 0]),
+    ],
+)
+def test_nodes_start_for_lanes_that_have_a_task_alone(
+    settings: dict[str, Any], expected: list[int]
+) -> None:
+    tasks = [
+        TrainingTask(key=key, label=key, cost=1.0, after=after)
+        for key, after in (("a", ("before",)), ("b", ("a",)), ("c", ("a",)), ("d", ("a",)))
+    ]
+    direct = Direct(*tasks)
+    config = ClusterConfig(**{"use_gpu": True, "num_lanes": 9, **settings})
+    kept = lanes.LanePool(direct, config, Storage.open("nowhere"))
+    who, found = tenant(), []
+    for done in ("", "a", "bc", "d"):
+        for key in done:
+            direct.finish.remote(who, key)
+        found.append(kept.wanted(status_now(direct).tasks))
+    assert found == expected
+    later = kept.wanted(status_now(direct).tasks, more_may_come=True)
+    assert later == (0 if config.gpus_may_come else config.num_lanes)
+
+
+@pytest.mark.parametrize(
     ("taken", "expected"),
     [([], "b"), (["b"], "a"), (["b", "a"], "b"), (["b", "b", "a", None], None)],
 )

@@ -75,8 +75,10 @@ class Upkeep:
         self._write()
         try:
             self._pool.wait(0.0)
-            states = [task.state for task in self._pool.status().tasks]
-            self._pool.start_missing_lanes(self._pool.room, num_done=states.count(State.DONE))
+            tasks = self._pool.status().tasks
+            wanted = self._pool.wanted(tasks, more_may_come=True)
+            num_done = sum(task.state is State.DONE for task in tasks)
+            self._pool.start_missing_lanes(wanted, num_done=num_done)
         except TrainingError as error:
             self._registry.give_up.remote(str(error))
 
