@@ -16,6 +16,7 @@ from expertree.pipeline.bundles import copy_bundle
 from expertree.public_sets.run import Measured, check_sets, in_this_process, measure
 from expertree.restorer.on_dataset import EvaluateConfig, OnImage
 from expertree.storage import Storage
+from expertree.uris import public
 
 BUNDLES, SETS = "bundles", "sets"
 
@@ -32,7 +33,7 @@ def check(config: CompareConfig) -> None:
     if Storage.open(config.output).is_remote:
         raise ConfigError(
             f"sets={config.sets} is measured from bundles in a folder; give output a folder in "
-            f"place of {config.output}"
+            f"place of {public(config.output)}"
         )
     check_sets(_asked(config, Storage.open(config.output), config.methods[0], is_first=True))
 

@@ -25,6 +25,7 @@ from expertree.scheduling.budget import device_hours
 from expertree.scheduling.simulation import Simulated, simulate
 from expertree.scheduling.tasks import TrainingTask
 from expertree.storage import Storage
+from expertree.uris import public
 
 _BYTES_PER_PARAMETER = 4
 
@@ -75,7 +76,7 @@ def describe_plan(config: BuildConfig) -> str:
         ExpertreeError: If the build itself would refuse to run.
     """
     config = inherit(config)
-    lines = [f"plan     {config.output}, nothing is started"]
+    lines = [f"plan     {public(config.output)}, nothing is started"]
     absent = missing_folders(config)
     if absent:
         lines.append(f"data     not there: {', '.join(absent)}; what follows needs none of it")

@@ -33,6 +33,7 @@ from expertree.search.state import SearchState
 from expertree.storage import Storage
 from expertree.threads import torch_threads
 from expertree.training import LOG
+from expertree.uris import public
 
 _MOST_LISTED = 10_000
 _SECONDS_AN_HOUR = 3600.0
@@ -163,7 +164,7 @@ def _lines(
     are_all: bool,
 ) -> Iterator[str]:
     size = space.size()
-    yield f"plan     {config.output}, nothing is started"
+    yield f"plan     {public(config.output)}, nothing is started"
     yield (
         f"space    {space.name}: "
         + ("infinitely many trials" if size is None else f"{size:,} trials")

@@ -114,7 +114,7 @@ def test_runs_are_kept_in_a_folder() -> None:
     elsewhere = dataclasses.replace(jsonl, directory="/shared/runs")
     assert tracking_folder(elsewhere, "s3://bucket/out") == "/shared/runs"
     with pytest.raises(ConfigError, match=r"tracking\.directory: .* s3://bucket/out/tracking"):
-        tracking_folder(jsonl, "s3://bucket/out")
+        tracking_folder(jsonl, "s3://id:key@bucket/out")
 
 
 def test_what_is_done_already_has_no_run(work: ExpertWork) -> None:
