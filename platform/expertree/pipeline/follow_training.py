@@ -134,7 +134,7 @@ def tracking_folder(config: TrackingConfig, output: str) -> str | None:
         folder = Storage(output).sub(FOLDER).uri
     if "://" in folder:
         raise ConfigError(
-            f"tracking.directory: runs keep their files in a folder, which {Storage(folder).where()} is not; give "
-            "one that every node can write"
+            "tracking.directory: runs keep their files in a folder, which "
+            f"{Storage(folder).where()} is not; give one that every node can write"
         )
     return str(Path(folder).absolute())
