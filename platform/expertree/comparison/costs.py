@@ -5,8 +5,11 @@ import functools
 from collections.abc import Callable, Iterable
 
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from expertree.comparison.latency import MEASURES
+from expertree.comparison.plan import ROUTE, Training
 from expertree.comparison.run import Compared, Reached
 from expertree.comparison.settings import CompareConfig
 from expertree.embedding import load_extractor, look
@@ -16,11 +19,14 @@ from expertree.experts.weights import read_card
 from expertree.pipeline.dry_run import multiply_adds
 from expertree.pipeline.experts import ExpertPlan
 from expertree.pipeline.stages import key_of
-from expertree.routing import load_router
+from expertree.routing import Router, load_router, measure
 from expertree.scheduling.budget import device_hours
 from expertree.training import LOG
 
 _SIDE_PX = 512
+
+_PASSES = 3
+"""Forward passes that a step of the routers' training costs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +43,8 @@ class CostRow:
             adapter those that it brings.
         num_active_parameters: Scalars of them that run for an image; the most of all ways.
         num_beside: Scalars of the extractor and routers that it needs beside them.
-        least_multiply_adds_512: Multiply-adds for a 512 x 512 image, on the cheapest way, with the
-            extractor's.
+        least_multiply_adds_512: Multiply-adds for a 512 x 512 image, on the cheapest way, with
+            those of the extractor and of what routers measure.
         multiply_adds_512: The same on the dearest way.
         latency_ms: Milliseconds for an image.
         num_samples: Samples seen in training, by all its networks.
@@ -46,6 +52,8 @@ class CostRow:
         core_hours: Hours of lanes' devices that training took; what methods share counts for each.
         searched_samples: Samples seen in the search for its learning rate.
         searched_core_hours: Hours of that.
+        routers_samples: Patches that its networks restored to train its routers.
+        routers_multiply_adds: Multiply-adds of that, and of training the routers on it.
     """
 
     method: str
@@ -64,14 +72,32 @@ class CostRow:
     core_hours: float
     searched_samples: int
     searched_core_hours: float
+    routers_samples: int
+    routers_multiply_adds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Looking:
-    """What an extractor costs: its scalars, and multiply-adds by what is looked for."""
+    """What an extractor costs, and what routers measure in the windows that it looks at.
+
+    Attributes:
+        num_parameters: Its scalars.
+        multiply_adds_512: Multiply-adds for a 512 x 512 image, by what is looked for.
+        measured_512: Multiply-adds of the measures of such an image.
+    """
 
     num_parameters: int
     multiply_adds_512: Callable[[tuple[Source, ...]], int]
+    measured_512: Callable[[], int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Beside:
+    """What an image takes beside its networks: scalars, multiply-adds and milliseconds."""
+
+    num_parameters: int = 0
+    multiply_adds_512: int = 0
+    latency_ms: float = 0.0
 
 
 def costs_of(config: CompareConfig, compared: Compared) -> tuple[CostRow, ...]:
@@ -80,18 +106,22 @@ def costs_of(config: CompareConfig, compared: Compared) -> tuple[CostRow, ...]:
 
     @functools.cache
     def looking(wanted: tuple[Source, ...]) -> int:
-        with FlopCounterMode(display=False) as counter:
-            look(extractor, torch.zeros(1, 3, _SIDE_PX, _SIDE_PX), wanted)
-        return int(counter.get_total_flops() // 2)
+        return _counted(lambda image: look(extractor, image, wanted))
 
-    size = sum(p.numel() for p in extractor.parameters())
+    @functools.cache
+    def measured() -> int:
+        view = extractor.config
+        return _counted(lambda image: measure(image, view=view.view, side_px=view.view_px))
+
     names = list(dict.fromkeys(one.training.method.name for one in compared.reached))
     return tuple(
         _costs(
             config,
             compared,
             [one for one in compared.reached if one.training.method.name == name],
-            Looking(num_parameters=size, multiply_adds_512=looking),
+            Looking(
+                num_parameters=_size_of(extractor), multiply_adds_512=looking, measured_512=measured
+            ),
         )
         for name in names
     )
@@ -102,19 +132,14 @@ def _costs(
 ) -> CostRow:
     first = reached[0].training
     plan, method = first.plans[0], first.method
-    backbone, told = plan.job.backbone, describe_backbone(plan.job.backbone)
-    wanted: tuple[Source, ...] = ("embedding",) if method.tree else backbone.seen
-    looked = looking.multiply_adds_512(wanted) if wanted else 0
-    beside = looking.num_parameters if wanted else 0
-    if reached[0].routed is not None:
-        beside += sum(p.numel() for p in load_router(reached[0].routed.router).parameters())
-    latency_ms = compared.latency_ms[plan.key]
-    if method.tree:
-        latency_ms += compared.latency_ms[key_of(compared.common.extractor)]
+    told = describe_backbone(plan.job.backbone)
+    router = None if reached[0].routed is None else load_router(reached[0].routed.router)
+    beside = _beside(compared, first, router, looking)
+    patches, work = (0, 0.0) if router is None else _to_train(config, compared, first, router)
     plans = [one for found in reached for one in found.training.plans]
     searched = [one for t in compared.searched.get(method.name, ()) for one in t.plans]
     devices = config.cluster.devices_per_lane
-    can_leave = reached[0].routed is not None
+    least = 0 if router is not None else told.least_multiply_adds_512
     return CostRow(
         method=method.name,
         told=method.told,
@@ -123,16 +148,62 @@ def _costs(
         rate=method.rate * first.factor,
         num_parameters=sum(_parameters(one) for one in first.plans),
         num_active_parameters=told.num_active_parameters,
-        num_beside=beside,
-        least_multiply_adds_512=looked + (0 if can_leave else told.least_multiply_adds_512),
-        multiply_adds_512=looked + told.multiply_adds_512,
-        latency_ms=latency_ms,
+        num_beside=beside.num_parameters,
+        least_multiply_adds_512=beside.multiply_adds_512 + least,
+        multiply_adds_512=beside.multiply_adds_512 + told.multiply_adds_512,
+        latency_ms=beside.latency_ms + compared.latency_ms[plan.key],
         num_samples=first.num_samples,
         training_multiply_adds=sum(_work(one) for one in first.plans),
         core_hours=_hours(plans, devices) / len(reached),
         searched_samples=sum(one.job.num_samples for one in searched),
         searched_core_hours=_hours(searched, devices),
+        routers_samples=patches,
+        routers_multiply_adds=work,
     )
+
+
+def _beside(
+    compared: Compared, training: Training, router: Router | None, looking: Looking
+) -> _Beside:
+    """Return what an image takes before a network restores it; a told network's time has it."""
+    method, backbone = training.method, training.plans[0].job.backbone
+    wanted: tuple[Source, ...] = ("embedding",) if method.tree else backbone.seen
+    if not wanted:
+        return _Beside()
+    num_parameters, work = looking.num_parameters, looking.multiply_adds_512(wanted)
+    latency_ms = compared.latency_ms[key_of(compared.common.extractor)] if method.tree else 0.0
+    if router is not None:
+        num_parameters += _size_of(router)
+        if router.shape.num_measures:
+            work += looking.measured_512()
+            latency_ms += compared.latency_ms[MEASURES]
+    return _Beside(num_parameters=num_parameters, multiply_adds_512=work, latency_ms=latency_ms)
+
+
+def _to_train(
+    config: CompareConfig, compared: Compared, training: Training, router: Router
+) -> tuple[int, float]:
+    """Return the patches that networks restored to train routers, and the multiply-adds of all."""
+    patch_set = compared.common.tables[ROUTE].done()["spec"]["patch_set"]
+    num_patches = patch_set["num_patches"]
+    side_px = patch_set.get("scored_px") or patch_set["patch_px"]
+    share = num_patches * (side_px / _SIDE_PX) ** 2
+    scored = sum(
+        share * describe_backbone(p.job.backbone).multiply_adds_512 for p in training.plans
+    )
+    seen = num_patches * (1.0 - config.router.held_out_fraction) * config.router.num_epochs
+    return num_patches * len(training.plans), scored + _PASSES * seen * _size_of(router)
+
+
+def _counted(call: Callable[[Tensor], object]) -> int:
+    """Return the multiply-adds of a call on a 512 x 512 image."""
+    with FlopCounterMode(display=False) as counter:
+        call(torch.zeros(1, 3, _SIDE_PX, _SIDE_PX))
+    return int(counter.get_total_flops() // 2)
+
+
+def _size_of(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
 
 
 def _parameters(plan: ExpertPlan) -> int:

@@ -22,7 +22,7 @@ CSV_COLUMNS = (
 COST_HEADS = (
     *("method", "network", "networks", "parameters", "active", "beside", "multiply-adds at 512²"),
     *("ms an image", "samples", "multiply-adds of training", "core-hours", "rate"),
-    "search for the rate",
+    *("search for the rate", "to train routers"),
 )
 
 
@@ -93,6 +93,10 @@ def cost_cells(row: CostRow) -> tuple[str, ...]:
     if row.searched_samples:
         hours = formatting.number(row.searched_core_hours, 3)
         searched = f"{formatting.grouped(row.searched_samples)} samples, {hours} h"
+    routers = "none"
+    if row.routers_samples:
+        work = formatting.count(row.routers_multiply_adds)
+        routers = f"{formatting.grouped(row.routers_samples)} patches restored, {work}"
     return (
         method_cell(row.method, told=row.told),
         row.network,
@@ -107,6 +111,7 @@ def cost_cells(row: CostRow) -> tuple[str, ...]:
         formatting.number(row.core_hours, 3),
         f"{row.rate:g}",
         searched,
+        routers,
     )
 
 

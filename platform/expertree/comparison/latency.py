@@ -1,6 +1,7 @@
 """The stage that measures how long networks take for one image: in turns, in this process."""
 
 import contextlib
+import functools
 import os
 import platform
 import statistics
@@ -15,15 +16,24 @@ from expertree.embedding import load_extractor
 from expertree.pipeline.runner import OnDone
 from expertree.pipeline.score import open_expert
 from expertree.pipeline.stages import Workbench, key_of
+from expertree.routing import measure
 from expertree.storage import Storage
 from expertree.threads import threads
+
+MEASURES = "measures"
+"""Key of the time of what routers measure in an image."""
 
 ROUNDS = 3
 """Times that each one is measured, after once unmeasured; the median counts."""
 
 
 def measure_latency(
-    bench: Workbench, experts: Mapping[str, Storage], extractor: Storage, *, side_px: int
+    bench: Workbench,
+    experts: Mapping[str, Storage],
+    extractor: Storage,
+    *,
+    side_px: int,
+    measures: bool = False,
 ) -> dict[str, float]:
     """Return the milliseconds that each network takes for a square image, on one thread.
 
@@ -35,15 +45,19 @@ def measure_latency(
         experts: Networks by key.
         extractor: An extractor, which is measured under its key.
         side_px: Side of the image.
+        measures: Whether to measure, under the key `MEASURES`, what routers measure in the windows
+            that the extractor looks at.
     """
     device = "cuda" if bench.cluster.use_gpu and torch.cuda.is_available() else "cpu"
     places = {**experts, key_of(extractor): extractor}
     common = {"side_px": side_px, "device": device, "machine": _machine(device)}
-    specs = {key: {"of": key, **common} for key in places}
+    specs: dict[str, dict[str, object]] = {key: {"of": key, **common} for key in places}
+    if measures:
+        specs[MEASURES] = {"of": key_of(extractor), "what": MEASURES, **common}
 
     def make(missing: Mapping[str, Storage], on_done: OnDone) -> None:
         image = torch.rand(1, 3, side_px, side_px, device=device)
-        calls = {key: _opened(places[key], extractor, device) for key in missing}
+        calls = {key: _opened(places.get(key), extractor, device) for key in missing}
         taken: dict[str, list[float]] = {key: [] for key in missing}
         with threads(1), torch.inference_mode():
             for turn in range(ROUNDS + 1):
@@ -77,7 +91,11 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _opened(place: Storage, extractor: Storage, device: str) -> Callable[[Tensor], Tensor]:
+def _opened(place: Storage | None, extractor: Storage, device: str) -> Callable[[Tensor], Tensor]:
+    """Return the network of a place; without one what is measured as the extractor looks."""
+    if place is None:
+        view = load_extractor(extractor).config
+        return functools.partial(measure, view=view.view, side_px=view.view_px)
     if place == extractor:
         opened = load_extractor(extractor).eval().to(device)
         return opened.embed

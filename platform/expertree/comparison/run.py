@@ -87,7 +87,8 @@ class Compared:
         inputs: Scores of the patches as they are, by patch set.
         tasks: Degradations of each patch, by patch set.
         choices: Stored choices of networks that make some, by key.
-        latency_ms: Milliseconds for an image, by key of the network or extractor.
+        latency_ms: Milliseconds for an image, by key of the network or extractor; those of routers'
+            measures by `latency.MEASURES`.
         bundles: Bundle of each method that makes one, with the first seed, by method.
     """
 
@@ -133,6 +134,7 @@ def compare(
         {plan.key: plan.result for plan in first},
         common.extractor,
         side_px=config.latency_px,
+        measures=config.router.reads_measures and any(one.routed for one in reached),
     )
     bundles = {
         one.training.method.name: _bundle(bench, common, one, scores)

@@ -54,6 +54,8 @@ def cost(method: str, *, told: bool = False) -> CostRow:
         core_hours=0.51,
         searched_samples=600,
         searched_core_hours=0.06,
+        routers_samples=0 if told else 16_800,
+        routers_multiply_adds=0.0 if told else 1.24e12,
     )
 
 
@@ -164,6 +166,15 @@ def test_markdown_says_what_made_it_and_how_sure_it_is(files: dict[str, str]) ->
     assert "Its choice tells 0.55 (0.50 to 0.60) of 1.00 bits of the degradation" in text
     assert "| low-light | 100 % | 0 % |" in text
     assert "600 samples, 0.060 h" in text
+
+
+def test_what_routers_take_stands_beside_the_budget(files: dict[str, str]) -> None:
+    lines = [line for line in files["compare.md"].splitlines() if line.startswith("|")]
+    heads, _, first, _, told = lines[:5]
+    assert heads.endswith("| search for the rate | to train routers |")
+    assert first.endswith("| 16,800 patches restored, 1.24 T |")
+    assert told.endswith("| none |")
+    assert "16,800 patches restored, 1.24 T" in files["compare.html"]
 
 
 def test_the_page_needs_no_other_file_and_escapes_names(files: dict[str, str]) -> None:
