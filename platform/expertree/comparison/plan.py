@@ -131,6 +131,8 @@ def plan_training(
 ) -> Training:
     """Plan a method with a seed and a rate, with as many samples as a share of the budget buys.
 
+    The recipe's warm-up is as large a share of them as it is of all.
+
     Raises:
         ConfigError: If the budget is too small for it.
     """
@@ -138,6 +140,7 @@ def plan_training(
     usual = build_config(config, method, seed=seed, factor=factor)
     num_samples = matched(config, usual, hierarchy.tree, cost, share=share)
     own = build_config(config, method, seed=seed, factor=factor, num_samples=num_samples)
+    own = _warmed_up(own, share)
     return Training(
         method=method,
         seed=seed,
@@ -161,6 +164,14 @@ def plan_search(
         plan_training(config, bench, common, alone, cost, seed=seed, factor=rate, share=share)
         for rate in config.rates
     ]
+
+
+def _warmed_up(config: BuildConfig, share: float) -> BuildConfig:
+    """Return a configuration whose warm-up is a share of its own."""
+    recipe = config.experts.recipe
+    recipe = dataclasses.replace(recipe, warmup_samples=round(share * recipe.warmup_samples))
+    experts = dataclasses.replace(config.experts, recipe=recipe)
+    return dataclasses.replace(config, experts=experts)
 
 
 def plan_timed(

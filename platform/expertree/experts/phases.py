@@ -5,8 +5,11 @@ import math
 from torch import nn
 
 from expertree.experts.backbones import Phase, phases_of
-from expertree.experts.recipe import ExpertJob
+from expertree.experts.recipe import ExpertJob, rate_share_at
 from expertree.training import FlatParameters
+
+_WARMUP_PART = 5
+"""Part of a phase, a fifth, that its warm-up takes at most."""
 
 
 def phase_at(job: ExpertJob, num_seen: int) -> tuple[int, range]:
@@ -20,6 +23,18 @@ def phase_at(job: ExpertJob, num_seen: int) -> tuple[int, range]:
     ends = [math.ceil(phase.until * job.num_samples) for phase in phases]
     number = next(number for number, end in enumerate(ends) if num_seen < end)
     return number, range(ends[number - 1] if number else 0, ends[number])
+
+
+def rate_share_of(job: ExpertJob, num_seen: int) -> float:
+    """Return the factor on the learning rates in the step after `num_seen` samples of a job.
+
+    In each phase it rises and falls again, however short the phase is.
+    """
+    _, own = phase_at(job, num_seen)
+    warmup = job.recipe.warmup_samples
+    if len(own) < job.num_samples:
+        warmup = min(warmup, len(own) // _WARMUP_PART)
+    return rate_share_at(job.recipe, num_seen - own.start, len(own), warmup=warmup)
 
 
 def still_spans(network: nn.Module, flat: FlatParameters, phase: Phase) -> list[slice]:

@@ -97,7 +97,8 @@ class RecipeConfig:
     """Learning rate at the end of the cosine, as a share of `learning_rate`."""
 
     warmup_samples: int = 200
-    """Samples until the full learning rate, from zero, linearly."""
+    """Samples until the full learning rate, from zero, linearly; at most a fifth of a phase where a
+    network is trained in several."""
 
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's averaging of the gradient and of its square."""
@@ -249,15 +250,23 @@ def sizes_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> tuple[int
     return recipe.patch_px, recipe.batch_size
 
 
-def rate_share_at(recipe: RecipeConfig, num_seen: int, num_samples: int) -> float:
+def rate_share_at(
+    recipe: RecipeConfig, num_seen: int, num_samples: int, *, warmup: int | None = None
+) -> float:
     """Return the factor on the learning rates in the step after `num_seen` of `num_samples`.
 
     Linear warm-up, then half a cosine to `final_learning_rate_ratio`.
+
+    Args:
+        recipe: The recipe.
+        num_seen: Samples before the step.
+        num_samples: All samples.
+        warmup: Samples until the full rate; by default `recipe.warmup_samples`.
     """
     return rate_share(
         num_seen,
         num_samples,
         step=recipe.batch_size,
-        warmup=recipe.warmup_samples,
+        warmup=recipe.warmup_samples if warmup is None else warmup,
         last=recipe.final_learning_rate_ratio,
     )

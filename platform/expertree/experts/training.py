@@ -15,8 +15,8 @@ from expertree.experts.backbones import needs_of
 from expertree.experts.batches import Batch
 from expertree.experts.learner import ExpertLearner
 from expertree.experts.patches import PairedPatches
-from expertree.experts.phases import phase_at
-from expertree.experts.recipe import ExpertJob, rate_share_at, sizes_at
+from expertree.experts.phases import phase_at, rate_share_of
+from expertree.experts.recipe import ExpertJob, sizes_at
 from expertree.experts.sampling import draw_batch
 from expertree.experts.telling import saying
 from expertree.storage import Storage
@@ -161,17 +161,12 @@ def _checkpoints(
 
 def _plan(job: ExpertJob) -> Plan:
     recipe, num_samples = job.recipe, job.num_samples
-
-    def rate_share(num_seen: int) -> float:
-        _, own = phase_at(job, num_seen)
-        return rate_share_at(recipe, num_seen - own.start, len(own))
-
     return Plan(
         name=f"expert {job.key}",
         num_samples=num_samples,
         size_at=lambda num_seen: sizes_at(recipe, num_seen, num_samples)[1],
         learning_rate=recipe.learning_rate,
-        rate_share_at=rate_share,
+        rate_share_at=partial(rate_share_of, job),
         checkpoint_every=recipe.checkpoint_every_samples,
         curve_every=max(recipe.batch_size, num_samples // _CURVE_POINTS),
         num_threads=recipe.num_threads,

@@ -1,12 +1,14 @@
 """What the trainings of a comparison are planned on."""
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from expertree.comparison import plan
-from expertree.comparison.plan import make_common
+from expertree.comparison.methods import METHODS
+from expertree.comparison.plan import make_common, plan_search, plan_training
 from expertree.comparison.run import REPORTED
 from expertree.comparison.settings import CompareConfig
 from expertree.config import load
@@ -40,3 +42,18 @@ def test_rates_are_not_chosen_on_photographs_that_a_table_reports(
     assert len(chosen_by) == bool(rates)
     for own in chosen_by:
         assert not any({*own.parts} & {*sets[name].parts} for name in ("train", *REPORTED))
+
+
+@pytest.mark.parametrize(("share", "warmup"), [(0.125, 25), (0.5, 100)])
+def test_a_search_for_rates_warms_up_over_its_share_of_the_samples(
+    monkeypatch: pytest.MonkeyPatch, share: float, warmup: int
+) -> None:
+    monkeypatch.setattr(plan, "matched", lambda *_, share: (round(4800 * share),))
+    monkeypatch.setattr(plan, "_plans", lambda *_: [])
+    config = load(CompareConfig, {"samples": 4800, "rates": [0.5, 1.0], "rates_share": share})
+    common = SimpleNamespace(hierarchy_of=lambda _: SimpleNamespace(tree=None))
+    method = METHODS["sler_ir"]
+    searched = plan_search(config, None, common, method, None)
+    assert [one.config.experts.recipe.warmup_samples for one in searched] == [warmup] * 2
+    whole = plan_training(config, None, common, method, None, seed=0)
+    assert whole.config.experts.recipe == config.experts.recipe

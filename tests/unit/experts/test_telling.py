@@ -11,13 +11,18 @@ from expert_jobs import StoppedError, stop_after, weights
 from expertree.degradation.registry import REGISTRY
 from expertree.errors import TrainingError
 from expertree.experts.adapter import AdapterConfig
-from expertree.experts.backbones import BACKBONES, build_backbone, phases_of
+from expertree.experts.backbones import (
+    BACKBONES,
+    backbone_config,
+    build_backbone,
+    phases_of,
+)
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.conditions import SEEN, WINDOW, window_of
 from expertree.experts.learner import ExpertLearner
 from expertree.experts.patches import read_patches
-from expertree.experts.phases import phase_at
-from expertree.experts.recipe import ExpertJob, RecipeConfig
+from expertree.experts.phases import phase_at, rate_share_of
+from expertree.experts.recipe import ExpertJob, RecipeConfig, rate_share_at
 from expertree.experts.sampling import draw_batch
 from expertree.experts.scoring import score_expert
 from expertree.experts.sentences import (
@@ -160,6 +165,32 @@ def test_each_phase_warms_up_and_cools_down(job):
     for number, end in enumerate(ends):
         begin = ends[number - 1] if number else 0
         assert phase_at(job, begin) == phase_at(job, end - 1) == (number, range(begin, end))
+
+
+@pytest.mark.parametrize("name", ["airnet_small", "lora_ir_small", "sler_ir_small"])
+@pytest.mark.parametrize("num_samples", [480, 3720])
+def test_the_rate_reaches_its_top_in_each_phase_and_falls_again(name, num_samples):
+    recipe = RecipeConfig()
+    job = ExpertJob(
+        key="e", backbone=backbone_config(name), recipe=recipe, num_samples=num_samples, seed=0
+    )
+    shares = {}
+    for seen in range(0, num_samples, recipe.batch_size):
+        shares.setdefault(phase_at(job, seen)[0], []).append(rate_share_of(job, seen))
+    assert len(shares) == len(phases_of(job.backbone))
+    for own in shares.values():
+        top = own.index(max(own))
+        assert own[top] > 0.95
+        assert own[:top] == sorted(own[:top])
+        assert own[top:] == sorted(own[top:], reverse=True)
+        assert own[-1] < 0.15
+
+
+def test_networks_without_phases_warm_up_as_the_recipe_says():
+    recipe = RecipeConfig()
+    plain = ExpertJob(key="e", backbone=NAFNetConfig(), recipe=recipe, num_samples=300, seed=0)
+    for seen in range(0, 300, recipe.batch_size):
+        assert rate_share_of(plain, seen) == rate_share_at(recipe, seen, 300)
 
 
 def test_a_phase_has_a_rate_of_its_own(job, patches, tmp_path, monkeypatch):

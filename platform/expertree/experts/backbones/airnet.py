@@ -284,4 +284,5 @@ SPEC = BackboneSpec(
     unused=("E.E.encoder_k.", "E.E.queue"),
     phases=(Phase(until=_FIRST_PHASE, still=("R.",)), Phase(until=1.0)),
     needs=frozenset({"second"}),
+    version=2,
 )

@@ -334,5 +334,5 @@ SPEC = BackboneSpec(
     precisions=("bfloat16",),
     objective=objective,
     phases=(Phase(until=FIRST_STAGE), Phase(until=1.0, still=("router.",))),
-    version=2,
+    version=3,
 )
