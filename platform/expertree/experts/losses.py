@@ -1,12 +1,11 @@
-"""The losses that an expert's training minimises."""
+"""The losses that an expert's training minimises, and what others weigh beside them."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from expertree.experts.recipe import Loss
 
 _CHARBONNIER_EPSILON_SQUARED = 1e-6
 _PSNR_FLOOR = 1e-8
@@ -48,7 +47,32 @@ def psnr(restored: Float[Tensor, "b 3 h w"], clean: Float[Tensor, "b 3 h w"]) ->
     return 10 * torch.log10(errors + _PSNR_FLOOR).mean()
 
 
-LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+def steepness(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    restored: Float[Tensor, "b 3 h w"],
+    clean: Float[Tensor, "b 3 h w"],
+) -> Float[Tensor, " b"]:
+    """Return how many times as long as that of `l1` a loss's gradient is, for each image.
+
+    By as much is multiplied what a network is trained on beside the loss of its image, so that its
+    published weight means what it means beside `l1`. The others of `LOSSES` are like `l1`; `psnr`
+    is 20 / ln 10 / rmse times as steep, 140 times at 24 dB.
+
+    Args:
+        loss: One of `LOSSES`, or another that is like `l1`.
+        restored: The images that it is taken of.
+        clean: What they should be.
+
+    Returns:
+        The factors, without gradients.
+    """
+    if loss is not psnr:
+        return restored.new_ones(len(restored))
+    errors = (restored.detach() - clean).square().mean(dim=(1, 2, 3))
+    return 20 / math.log(10) / (errors + _PSNR_FLOOR).sqrt()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": l1,
     "charbonnier": charbonnier,
     "l1_fft": l1_fft,

@@ -22,6 +22,7 @@ from expertree.experts.backbones.airnet_encoder import SLOPE, Contrast
 from expertree.experts.backbones.restormer import named
 from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec, Phase, PixelLoss
 from expertree.experts.batches import Batch
+from expertree.experts.losses import steepness
 
 _TAPS = 9
 """Places that a kernel of 3 x 3 looks at."""
@@ -266,7 +267,9 @@ def objective(network: nn.Module, batch: Batch, pixel: PixelLoss) -> Tensor:
     share = cast("AirNetConfig", network.sizes).contrast
     loss: Tensor = contrast
     if batch.phase > 0:
-        loss = pixel(restored.float(), batch.gt) + share * contrast
+        restored = restored.float()
+        weight = share * steepness(pixel, restored, batch.gt).mean()
+        loss = pixel(restored, batch.gt) + weight * contrast
     return loss
 
 
@@ -284,5 +287,5 @@ SPEC = BackboneSpec(
     unused=("E.E.encoder_k.", "E.E.queue"),
     phases=(Phase(until=_FIRST_PHASE, still=("R.",)), Phase(until=1.0)),
     needs=frozenset({"second"}),
-    version=2,
+    version=3,
 )

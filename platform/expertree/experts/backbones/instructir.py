@@ -26,6 +26,7 @@ from expertree.experts.backbones.spec import (
 )
 from expertree.experts.batches import Batch
 from expertree.experts.conditions import NOTHING, Condition, Informed, Source, told
+from expertree.experts.losses import steepness
 from expertree.experts.sentences import HASHING, prototype
 
 
@@ -203,12 +204,14 @@ def objective(network: nn.Module, batch: Batch, pixel: PixelLoss) -> Float[Tenso
     learner = cast("InstructIR", uncompiled(network))
     _, named = learner.head(learner.sentence(batch.lq, batch.condition))
     predicted = learner.predict(batch.lq, batch.condition)
-    loss = pixel(restored.float(), batch.gt)
+    restored = restored.float()
+    loss = pixel(restored, batch.gt)
     wanted, known = targets(batch.tasks, KINDS, named.float())
     if known:
-        share = len(known) / len(batch)
+        weights = steepness(pixel, restored, batch.gt)[known] / len(batch)
         for logits in (named, predicted):
-            loss = loss + share * F.cross_entropy(logits[known].float(), wanted)
+            errors = F.cross_entropy(logits[known].float(), wanted, reduction="none")
+            loss = loss + (weights * errors).sum()
     return loss
 
 
@@ -228,4 +231,5 @@ SPEC = BackboneSpec(
     precisions=("bfloat16",),
     objective=objective,
     beyond=("head.", "predictor.", "prototypes"),
+    version=2,
 )

@@ -30,6 +30,7 @@ from expertree.experts.backbones.restormer import (
 from expertree.experts.backbones.spec import BackboneConfig, BackboneSpec, PixelLoss
 from expertree.experts.batches import Batch
 from expertree.experts.conditions import NOTHING, Condition
+from expertree.experts.losses import steepness
 
 _KERNEL = 7
 """Side of the depth-wise kernels of keys and values where features ask the experts."""
@@ -309,8 +310,10 @@ def objective(network: nn.Module, batch: Batch, pixel: PixelLoss) -> Tensor:
     config = cast("MoCEIRConfig", network.sizes)
     restored, balance = network(batch.lq, noise_of(batch, config))
     restored = restored.float()
-    error = torch.view_as_real(torch.fft.rfft2(restored - batch.gt)).abs().mean()
-    loss: Tensor = pixel(restored, batch.gt) + config.fourier * error + config.balance * balance
+    errors = torch.view_as_real(torch.fft.rfft2(restored - batch.gt)).abs().mean(dim=(1, 2, 3, 4))
+    weights = steepness(pixel, restored, batch.gt)
+    beside = config.fourier * (weights * errors).mean() + config.balance * weights.mean() * balance
+    loss: Tensor = pixel(restored, batch.gt) + beside
     return loss
 
 
@@ -342,4 +345,5 @@ SPEC = BackboneSpec(
     precisions=("bfloat16",),
     objective=objective,
     ways=ways,
+    version=2,
 )

@@ -34,6 +34,7 @@ from expertree.experts.backbones.spec import (
 from expertree.experts.backbones.spherical import Router, contrast
 from expertree.experts.batches import Batch
 from expertree.experts.conditions import NOTHING, WINDOW, Condition, Informed, Source, told
+from expertree.experts.losses import steepness
 
 STAGES = 2 * SCALES + 2
 """Stages of the network: three on the way down, the latent, three on the way up, refinement."""
@@ -319,7 +320,9 @@ def objective(network: nn.Module, batch: Batch, pixel: PixelLoss) -> Float[Tenso
     restored, vectors = learner.learn(batch.lq, batch.condition, temperature)
     if not learner.config.fixed_centres:
         learner.router.follow(vectors)
-    return pixel(restored.float(), batch.gt) + CONTRAST_WEIGHT * contrast(vectors, batch.tasks)
+    restored = restored.float()
+    weight = CONTRAST_WEIGHT * steepness(pixel, restored, batch.gt).mean()
+    return pixel(restored, batch.gt) + weight * contrast(vectors, batch.tasks)
 
 
 def build(config: SLERIRConfig, fast: bool) -> SLERIR:  # noqa: ARG001, FBT001 - one form
@@ -334,5 +337,5 @@ SPEC = BackboneSpec(
     precisions=("bfloat16",),
     objective=objective,
     phases=(Phase(until=FIRST_STAGE), Phase(until=1.0, still=("router.",))),
-    version=3,
+    version=4,
 )

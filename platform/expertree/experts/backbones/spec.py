@@ -64,7 +64,8 @@ class Norm(nn.Module):
 
 
 PixelLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""From restored and clean crops to the recipe's loss."""
+"""From restored and clean crops to the recipe's loss. What an objective adds to it is multiplied by
+`losses.steepness`, so that published weights count as they do beside the mean absolute error."""
 
 Objective: TypeAlias = Callable[[nn.Module, Batch, PixelLoss], Tensor]
 """From the network, a batch and the recipe's loss to the mean loss of the batch: for networks that
