@@ -18,6 +18,7 @@ from expertree.experts.conditions import Source
 from expertree.experts.weights import read_card
 from expertree.pipeline.dry_run import multiply_adds
 from expertree.pipeline.experts import ExpertPlan
+from expertree.pipeline.score import scored_patches
 from expertree.pipeline.stages import key_of
 from expertree.routing import Router, load_router, measure
 from expertree.scheduling.budget import device_hours
@@ -184,9 +185,7 @@ def _to_train(
     config: CompareConfig, compared: Compared, training: Training, router: Router
 ) -> tuple[int, float]:
     """Return the patches that networks restored to train routers, and the multiply-adds of all."""
-    patch_set = compared.common.tables[ROUTE].done()["spec"]["patch_set"]
-    num_patches = patch_set["num_patches"]
-    side_px = patch_set.get("scored_px") or patch_set["patch_px"]
+    num_patches, side_px = scored_patches(compared.common.tables[ROUTE])
     share = num_patches * (side_px / _SIDE_PX) ** 2
     scored = sum(
         share * describe_backbone(p.job.backbone).multiply_adds_512 for p in training.plans

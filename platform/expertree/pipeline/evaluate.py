@@ -124,21 +124,7 @@ def run_record(
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED}
         | {"python": platform.python_version()},
         "config": to_dict(config),
-        "stored": {
-            **{f"degrade/{name}": table.uri for name, table in built.tables.items()},
-            "extractor": built.extractor.uri,
-            **{f"embed/{name}": result.uri for name, result in built.embeddings.items()},
-            **{
-                f"measures/{name}": column.uri
-                for (key, name), column in built.scores.items()
-                if key == MEASURES and name in built.tables
-            },
-            "tree": built.hierarchy.result.uri,
-            "shard": built.shards.uri,
-            "router": built.router_result.uri,
-            "evaluate": evaluation.uri,
-            "bundle": built.bundle.uri,
-        },
+        "stored": _stored(built, evaluation),
         "machine": {
             "cores": os.cpu_count(),
             "system": platform.system(),
@@ -159,6 +145,25 @@ def run_record(
     if built.past is not None and built.hierarchy.growth is not None:
         record["grown"] = growth_record(config, built.past, built.hierarchy.growth)
     return public(record), images
+
+
+def _stored(built: Built, evaluation: Storage) -> dict[str, str]:
+    """Return where each result of a build is, by its stage and patch set."""
+    return {
+        **{f"degrade/{name}": table.uri for name, table in built.tables.items()},
+        "extractor": built.extractor.uri,
+        **{f"embed/{name}": result.uri for name, result in built.embeddings.items()},
+        **{
+            f"measures/{name}": column.uri
+            for (key, name), column in built.scores.items()
+            if key == MEASURES and name in built.tables
+        },
+        "tree": built.hierarchy.result.uri,
+        "shard": built.shards.uri,
+        "router": built.router_result.uri,
+        "evaluate": evaluation.uri,
+        "bundle": built.bundle.uri,
+    }
 
 
 def _expert_record(

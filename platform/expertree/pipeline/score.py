@@ -110,9 +110,8 @@ class Column:
     @property
     def size(self) -> int:
         """Pixels that a network restores, or as many as take the time of what is not one."""
-        patch_set = self.table.done()["spec"]["patch_set"]
-        side_px = patch_set.get("scored_px") or patch_set["patch_px"]
-        num_px: int = patch_set["num_patches"] * side_px**2
+        num_patches, side_px = scored_patches(self.table)
+        num_px = num_patches * side_px**2
         is_network = isinstance(self.expert, Storage | ToldExpert)
         return num_px if is_network else num_px // _NETWORK_TIMES
 
@@ -146,6 +145,12 @@ def write_measures(column: Column, wanted: Measured) -> None:
     table = pa.table({"id": patches.ids, "measures": lists})
     write_table(column.directory, MEASURES_FILE, table)
     column.directory.commit(dict(column.spec))
+
+
+def scored_patches(table: Storage) -> tuple[int, int]:
+    """Return how many patches a set has, and the side of what experts are scored on in each."""
+    patch_set = table.done()["spec"]["patch_set"]
+    return patch_set["num_patches"], patch_set.get("scored_px") or patch_set["patch_px"]
 
 
 def read_to_score(table: Storage) -> PairedPatches:
