@@ -125,6 +125,7 @@ def realblur(letter: str) -> DatasetSpec:
         measured=("test",),
         folders=(f"realblur{letter.lower()}",),
         marks=(f"RealBlur_{letter}_test_list.txt",),
+        family="RealBlur",
     )
 
 

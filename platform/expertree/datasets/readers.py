@@ -50,6 +50,7 @@ class DatasetSpec:
         kinds: Folders of its degraded images that are published apart, each a column of its own.
         is_alike: Whether several of its pairs may show one scene without saying so in their names;
             see `join_near_copies`.
+        family: Name that sets have in common which call the same scenes by the same names.
     """
 
     title: str
@@ -59,6 +60,7 @@ class DatasetSpec:
     marks: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     is_alike: bool = False
+    family: str = ""
 
 
 def pairs_of_files(tasks: tuple[str, ...], *layouts: Layout) -> Find:

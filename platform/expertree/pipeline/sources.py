@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from expertree.datasets import Dataset, open_dataset
+from expertree.datasets import DATASETS, Dataset, open_dataset
 from expertree.degradation.maps import NO_MAPS, MapFiles, list_maps
 from expertree.degradation.paired import TrainingPair
 from expertree.degradation.parts import slug
@@ -336,7 +336,8 @@ def _scene_keys(found: _Found, pair: TrainingPair) -> list[str]:
         match = re.search(found.config.scene, pair.name)
         return [f"{found.label}: {'/'.join(match.groups(''))}"] if match else []
     # Sorted after hashes, which name scenes of one clean picture and so decide their parts.
-    return [f"scene {pair.scene} of {found.label}"] if pair.scene else []
+    family = DATASETS[found.config.reader].family or found.label
+    return [f"scene {pair.scene} of {family}"] if pair.scene else []
 
 
 def _source(found: _Found, parts: Sequence[Split]) -> Source:

@@ -1,8 +1,16 @@
-"""Which parts of the patch table go into which file."""
+"""Which parts the patch table has, and which go into which file."""
 
+import dataclasses
+
+from expertree.degradation.looks import NATURAL
+from expertree.degradation.paired import TrainingPair
 from expertree.degradation.parts import PartPlan
 from expertree.degradation.photographs import Photo
+from expertree.degradation.registry import DEFAULT_TASKS
+from expertree.degradation.table import PatchSet
 from expertree.pipeline.make_patches import ROWS_PER_FILE, table_files
+from expertree.pipeline.patch_sets import portions
+from expertree.pipeline.sources import Material, Source
 from expertree.pipeline.tables import leaf_directory, leaf_files
 
 PHOTO = Photo(name="a", location="a", sha256="0", width_px=200, height_px=200)
@@ -36,3 +44,35 @@ def test_files_hold_whole_parts_in_order() -> None:
 def test_a_node_reads_the_directories_of_its_leaves_and_nothing_else() -> None:
     names = [f"{leaf_directory(leaf)}/part-00000.parquet" for leaf in (0, 1, 10, 100)]
     assert leaf_files(names, [1, 100]) == [names[1], names[3]]
+
+
+def test_portions_of_a_set_keep_its_mixtures_among_what_is_synthesised() -> None:
+    photos = tuple(
+        Photo(name=f"{n}", location="", sha256=f"{n:064x}", width_px=64, height_px=64)
+        for n in range(2)
+    )
+    pair = TrainingPair(name="p", tasks=("rain",), lq=photos[0], gt=photos[1])
+    material = Material(
+        sources=[
+            Source(label="", weight=1.0, photos=photos[:1], splits={"0": "train"}),
+            Source(label="r", weight=1.0, pairs=(pair,), splits={"p": "train"}),
+        ]
+    )
+    patch_set = PatchSet(
+        name="train",
+        part="train",
+        severity="in",
+        num_patches=100,
+        mixed_fraction=0.4,
+        patch_px=32,
+        tasks=DEFAULT_TASKS,
+        clean_fraction=0.1,
+        looks=NATURAL,
+        takes_pairs=True,
+    )
+    own, pairs = portions(patch_set, material)
+    assert (own.patch_set.num_patches, pairs.patch_set.num_patches) == (55, 45)
+    assert round(own.patch_set.mixed_fraction * 55) == 20
+    assert round(own.patch_set.clean_fraction * 55) == 10
+    without = dataclasses.replace(patch_set, takes_pairs=False)
+    assert [one.patch_set for one in portions(without, material)] == [without]

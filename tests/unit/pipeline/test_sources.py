@@ -1,6 +1,7 @@
 """What a build is trained on: sources by reader, split and root, each scene in one part."""
 
 import dataclasses
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -11,12 +12,10 @@ import pytest
 
 from expertree.config import load
 from expertree.datasets.weather import CDD11
-from expertree.degradation.looks import NATURAL
 from expertree.degradation.maps import NO_MAPS
-from expertree.degradation.paired import PairPart, TrainingPair
+from expertree.degradation.paired import PairPart
 from expertree.degradation.photographs import Photo, split_scenes
-from expertree.degradation.registry import DEFAULT_TASKS
-from expertree.degradation.table import DegradationConfig, PatchSet
+from expertree.degradation.table import DegradationConfig
 from expertree.errors import ConfigError, DatasetError, PhotoError
 from expertree.images.io import encode_png
 from expertree.pipeline.data_config import DataConfig
@@ -339,6 +338,20 @@ def test_scenes_that_a_reader_knows_are_in_one_part(data: Path, reader: str) -> 
     assert len({(pair.scene, own.splits[pair.name]) for pair in own.pairs}) == 3
 
 
+def test_the_scenes_of_both_kinds_of_realblur_are_the_same(data: Path) -> None:
+    for letter, scene, number in itertools.product("JR", range(3), range(1, 3)):
+        for side, place in enumerate(("train/input", "train/target")):
+            seed = 100 * ord(letter) + 10 * scene + number + 500 * side
+            save(data / letter / place / f"scene00{scene}_{number}.png", seed)
+    blurred = [
+        {"reader": f"realblur_{letter.lower()}", "split": "train", "root": letter}
+        for letter in "JR"
+    ]
+    _, *both = list_material(config(data, PHOTOS, *blurred)).sources
+    assert [len(own.pairs) for own in both] == [6, 6]
+    assert len({(pair.scene, own.splits[pair.name]) for own in both for pair in own.pairs}) == 3
+
+
 def test_scenes_of_one_clean_picture_each_are_divided_as_their_pictures(data: Path) -> None:
     for kind in ("clear", *CDD11):
         for number in range(6):
@@ -359,35 +372,3 @@ def test_scenes_of_one_clean_picture_each_are_divided_as_their_pictures(data: Pa
 def test_folders_that_are_not_there_are_named(data: Path) -> None:
     away = config(data, PHOTOS, HAZE | {"root": "Nowhere"}, {"root": "bundled"})
     assert missing_folders(away) == [f"reside in {data}/Nowhere"]
-
-
-def test_portions_of_a_set_keep_its_mixtures_among_what_is_synthesised() -> None:
-    photos = tuple(
-        Photo(name=f"{n}", location="", sha256=f"{n:064x}", width_px=64, height_px=64)
-        for n in range(2)
-    )
-    pair = TrainingPair(name="p", tasks=("rain",), lq=photos[0], gt=photos[1])
-    material = Material(
-        sources=[
-            Source(label="", weight=1.0, photos=photos[:1], splits={"0": "train"}),
-            Source(label="r", weight=1.0, pairs=(pair,), splits={"p": "train"}),
-        ]
-    )
-    patch_set = PatchSet(
-        name="train",
-        part="train",
-        severity="in",
-        num_patches=100,
-        mixed_fraction=0.4,
-        patch_px=32,
-        tasks=DEFAULT_TASKS,
-        clean_fraction=0.1,
-        looks=NATURAL,
-        takes_pairs=True,
-    )
-    own, pairs = portions(patch_set, material)
-    assert (own.patch_set.num_patches, pairs.patch_set.num_patches) == (55, 45)
-    assert round(own.patch_set.mixed_fraction * 55) == 20
-    assert round(own.patch_set.clean_fraction * 55) == 10
-    without = dataclasses.replace(patch_set, takes_pairs=False)
-    assert [one.patch_set for one in portions(without, material)] == [without]
