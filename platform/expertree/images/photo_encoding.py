@@ -31,7 +31,8 @@ from expertree.images.photo_metadata import (
     Metadata,
 )
 from expertree.images.photo_pixels import JpegCoding
-from expertree.images.photo_tiff import TIFF_STRUCTURE
+from expertree.images.photo_tiff import PHOTOSHOP, TIFF_STRUCTURE
+from expertree.images.photoshop import SIGNATURE
 
 _Pixels: TypeAlias = UInt[np.ndarray, "h w c"]
 
@@ -46,7 +47,7 @@ _PNG_LEVEL = 4
 _STRIP_BYTES = 1 << 20
 _DEFLATE, _DIFFERENCES, _RGB, _BLACK_IS_ZERO, _UNASSOCIATED = 8, 2, 2, 1, 2
 _EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 34665, 34853, 40965
-_ICC_PIECE = 65_519
+_ICC_PIECE, _RESOURCES_PIECE = 65_519, 65_533 - len(SIGNATURE)
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _COLOURS = frozenset({b"gAMA", b"cHRM", b"cICP"})
 _PLACE_OF_HEADER, _V5_BYTES, _MASKS_END = 14, 124, 56
@@ -95,7 +96,8 @@ def left_out(metadata: Metadata, kind: PhotoFormat) -> tuple[str, ...]:
     has = {
         "EXIF": kind == "bmp" and metadata.exif is not None,
         "XMP": kind == "bmp" and metadata.xmp is not None,
-        "IPTC or comments": kind != "jpeg" and bool(metadata.jpeg_segments),
+        "IPTC": kind not in {"jpeg", "tiff"} and bool(metadata.resources),
+        "comments or data of applications": kind != "jpeg" and bool(metadata.jpeg_segments),
         "text": kind != "png" and bool(names & _TEXTS),
         "colour values": kind != "png" and metadata.icc is None and bool(names & _COLOURS),
     }
@@ -189,7 +191,9 @@ def _jpeg_metadata(metadata: Metadata) -> list[tuple[int, bytes]]:
             raise ValueError("carries a colour profile too large for a JPEG; choose png or tiff")
         for number, piece in enumerate(pieces, start=1):
             segments.append((0xE2, ICC_PREFIX + bytes([number, len(pieces)]) + piece))
-    return [*segments, *metadata.jpeg_segments]
+    starts = range(0, len(metadata.resources), _RESOURCES_PIECE)
+    resources = [metadata.resources[start : start + _RESOURCES_PIECE] for start in starts]
+    return [*segments, *metadata.jpeg_segments, *((0xED, SIGNATURE + one) for one in resources)]
 
 
 def _is_finer(coding: JpegCoding) -> bool:
@@ -323,6 +327,8 @@ def _photograph_tags(metadata: Metadata) -> dict[int, Any]:
         tags[700] = metadata.xmp
     if metadata.icc is not None:
         tags[34675] = metadata.icc
+    if metadata.resources:
+        tags[PHOTOSHOP] = metadata.resources
     return tags
 
 

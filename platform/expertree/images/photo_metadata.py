@@ -29,9 +29,6 @@ MAX_DPI = 65535.0
 """Largest resolution that JPEG's two bytes hold; larger ones are ignored."""
 
 _APP0, _APP1, _APP2, _APP13 = 0xE0, 0xE1, 0xE2, 0xED
-_MAX_RESOURCES = 65_533 - len(SIGNATURE)
-"""Most bytes of Photoshop's resources in one segment; more go on in the next."""
-
 _PHYS_BYTES, _JFIF_BYTES = 9, 12
 """Least bytes of a PNG's pHYs and of a JPEG's JFIF that say a resolution."""
 
@@ -60,7 +57,8 @@ class Metadata:
         xmp: The XMP packet; its orientation is 1 too.
         dpi: Pixels per inch, across and down.
         png_chunks: Text, gamma and the like, for PNG alone.
-        jpeg_segments: IPTC, comments and other segments of applications, for JPEG alone.
+        jpeg_segments: Comments and segments of applications, for JPEG alone.
+        resources: Photoshop's: IPTC, paths and the like, without thumbnails, for JPEG and TIFF.
     """
 
     exif: bytes | None = None
@@ -69,6 +67,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
     jpeg_segments: tuple[tuple[int, bytes], ...] = ()
+    resources: bytes = b""
 
 
 def read_metadata(data: bytes, header: Header) -> Metadata:
@@ -186,8 +185,8 @@ def _dpi_of_phys(payload: bytes) -> tuple[float, float] | None:
 def _of_jpeg(data: bytes) -> Metadata:
     exif = xmp = dpi = None
     profile: dict[int, bytes] = {}
-    kept = []
-    for marker, payload in _without_photoshops_thumbnail(jpeg_segments(data)[0]):
+    kept, resources = [], []
+    for marker, payload in jpeg_segments(data)[0]:
         if marker == _APP1 and payload.startswith(EXIF_PREFIX):
             exif = exif or payload.removeprefix(EXIF_PREFIX)
         elif marker == _APP1 and payload.startswith(XMP_PREFIX):
@@ -197,23 +196,18 @@ def _of_jpeg(data: bytes) -> Metadata:
                 profile[payload[len(ICC_PREFIX)]] = payload[len(ICC_PREFIX) + 2 :]
         elif marker == _APP0 and payload.startswith(b"JFIF\0"):
             dpi = _dpi_of_jfif(payload)
+        elif marker == _APP13 and payload.startswith(SIGNATURE):
+            resources.append(payload.removeprefix(SIGNATURE))  # They may fill several segments.
         elif not is_coding(marker, payload):
             kept.append((marker, payload))
-    icc = b"".join(profile[number] for number in sorted(profile)) or None
-    return Metadata(exif=exif, icc=icc, xmp=xmp, dpi=dpi, jpeg_segments=tuple(kept))
-
-
-def _without_photoshops_thumbnail(segments: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    """Return the segments with Photoshop's resources last, which may fill several."""
-    others, resources = [], []
-    for marker, payload in segments:
-        if marker == _APP13 and payload.startswith(SIGNATURE):
-            resources.append(payload.removeprefix(SIGNATURE))
-        else:
-            others.append((marker, payload))
-    rest = without_thumbnails(b"".join(resources))
-    pieces = (rest[at : at + _MAX_RESOURCES] for at in range(0, len(rest), _MAX_RESOURCES))
-    return [*others, *((_APP13, SIGNATURE + piece) for piece in pieces)]
+    return Metadata(
+        exif=exif,
+        icc=b"".join(profile[number] for number in sorted(profile)) or None,
+        xmp=xmp,
+        dpi=dpi,
+        jpeg_segments=tuple(kept),
+        resources=without_thumbnails(b"".join(resources)),
+    )
 
 
 def _dpi_of_jfif(payload: bytes) -> tuple[float, float] | None:

@@ -22,7 +22,10 @@ TIFF_STRUCTURE = frozenset(
 )
 """Tags that say how a TIFF's pixels are coded, or that `Metadata` has in another field."""
 
-_XMP, _RESOLUTION, _PHOTOSHOP = 700, 282, 34377
+_XMP, _RESOLUTION = 700, 282
+
+PHOTOSHOP = 34377
+"""Tag of Photoshop's resources."""
 
 OTHER_CHANNEL = "a channel that is neither colour nor transparency was left out"
 """Note on what TIFF calls unspecified, such as the infrared of a scanned film."""
@@ -120,8 +123,9 @@ def tiff_metadata(image: PillowImage.Image, orientation: int) -> tuple[Metadata,
     notes = ("its layers were left out",) if _LAYERS in exif else ()
     for tag in (TIFF_STRUCTURE | {_LAYERS}) & set(exif):
         del exif[tag]
-    if isinstance(resources := exif.get(_PHOTOSHOP), bytes):
-        exif[_PHOTOSHOP] = without_thumbnails(resources)
+    resources = exif.get(PHOTOSHOP)
+    if isinstance(resources, bytes):
+        del exif[PHOTOSHOP]
     try:
         block = exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
     except DECODER_ERRORS:
@@ -134,5 +138,6 @@ def tiff_metadata(image: PillowImage.Image, orientation: int) -> tuple[Metadata,
         icc=image.info.get("icc_profile"),
         xmp=upright_xmp(xmp, orientation) if isinstance(xmp, bytes) else None,
         dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
+        resources=without_thumbnails(resources) if isinstance(resources, bytes) else b"",
     )
     return metadata, notes

@@ -253,7 +253,7 @@ def test_what_a_format_does_not_hold_is_told() -> None:
     assert notes_for(photo, "webp") == ("its text left out, which WEBP does not hold",)
     assert notes_for(photo, "bmp") == ("its EXIF, text left out, which BMP does not hold",)
     assert notes_for(read(plain("jpeg", comment=b"by hand")), "png") == (
-        "its IPTC or comments left out, which PNG does not hold",
+        "its comments or data of applications left out, which PNG does not hold",
     )
     deep = read(by_opencv(".png", photo_u16()))
     assert notes_for(deep, "tiff") == ()

@@ -3,7 +3,8 @@
 import struct
 
 from expertree.images.photoshop import SIGNATURE, without_thumbnails
-from photographs import again, opened, plain
+from expertree.images.photo_file import notes_for
+from photographs import again, opened, plain, read
 
 
 def resource(number: int, data: bytes, name: bytes = b"") -> bytes:
@@ -44,3 +45,19 @@ def test_a_jpeg_loses_it_however_many_segments_it_fills() -> None:
 def test_a_tiff_loses_it_too() -> None:
     data = plain("tiff", tiffinfo={34377: IPTC + THUMBNAIL})
     assert opened(again(data)).tag_v2[34377] == IPTC
+
+
+def test_the_rest_travels_between_tiff_and_jpeg_however_large_it_is() -> None:
+    large = IPTC + resource(2001, bytes(100_000)) + PATHS
+    data = plain("tiff", tiffinfo={34377: large})
+    jpeg = again(data, format="jpeg")
+    pieces = [own for name, own in opened(jpeg).applist if name == "APP13"]
+    assert b"".join(piece.removeprefix(SIGNATURE) for piece in pieces) == large
+    assert opened(again(jpeg, format="tiff")).tag_v2[34377] == large
+
+
+def test_formats_that_do_not_hold_it_say_so() -> None:
+    photo = read(plain("tiff", tiffinfo={34377: IPTC + THUMBNAIL}))
+    assert notes_for(photo, "jpeg") == ()
+    assert notes_for(photo, "png") == ("its IPTC left out, which PNG does not hold",)
+    assert notes_for(read(plain("tiff", tiffinfo={34377: THUMBNAIL})), "png") == ()
