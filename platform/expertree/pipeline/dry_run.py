@@ -219,7 +219,7 @@ def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
     if config.grow.build is not None:
         yield from _lines_before_growing(config)
         return
-    groups, own = config.hierarchy.cut_groups, config.experts.samples_per_expert
+    groups = config.hierarchy.cut_groups
     compared = config.experts.comparisons
     networks = "1 network" if len(compared) == 1 else f"{len(compared)} networks"
     yield (
@@ -227,7 +227,7 @@ def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
         "to compare with; which they are is known once the tree is there"
     )
     size = describe_backbone(config.experts.backbone).num_parameters
-    by_level = config.experts.num_samples if own is None else [own] * len(groups)
+    by_level = config.experts.samples_by_level(len(groups))
     total = sum(count * samples for count, samples in zip(groups, by_level, strict=True))
     path = config.experts.samples_of_path(len(groups))
     compared_with = {one: one.count(path=path, tree=total) for one in compared}

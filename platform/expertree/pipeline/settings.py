@@ -1,6 +1,7 @@
 """The configuration of a build: one section for each part, each default in its dataclass."""
 
 import dataclasses
+import itertools
 from typing import Literal
 
 from expertree.degradation.maps import MapsConfig
@@ -184,6 +185,15 @@ class ExpertsConfig:
         """Whether an expert depends on its group alone, and on nothing of the tree around it."""
         from_above = self.warm_start and self.adapter is None and self.start_from == "parent"
         return self.samples_per_expert is not None and not from_above and not self.rules
+
+    def samples_by_level(self, num_levels: int) -> list[int]:
+        """Return the samples that an expert of each level sees, coarse to fine."""
+        if self.samples_per_expert is not None:
+            return [self.samples_per_expert] * num_levels
+        if not self.warm_start or (self.adapter is None and self.start_from == "parent"):
+            return list(self.num_samples)
+        root, *below = self.num_samples
+        return [root, *itertools.accumulate(below)]
 
     def samples_of_path(self, num_levels: int) -> int:
         """Return the samples behind the weights at a path's end, with those it started from."""

@@ -80,7 +80,10 @@ def test_before_anything_was_made_it_tells_the_most_there_can_be(config: BuildCo
     assert "at most 13, for groups 1, 4, 8, and 2 networks to compare with" in text
     # 9600 + 4 x 3200 + 8 x 3200 for the tree, as many for one network, and a path's for the other.
     assert "samples  at most 112,000 to train on in all" in text
-    assert "samples  at most" in text
+    from_root = dataclasses.replace(config.experts, start_from="root")
+    # A leaf that starts from the root also sees what the level between would have seen.
+    text = describe_plan(dataclasses.replace(config, experts=from_root))
+    assert f"samples  at most {2 * (9600 + 4 * 3200 + 8 * 6400) + 16_000:,} to train" in text
     store = Path(config.store)
     assert [path for path in store.rglob("*") if path.is_file()] == []
 
