@@ -133,10 +133,15 @@ class Matrices:
         self.momentum = torch.zeros_like(torch.stack(self._gradients))
 
     def step(self, rate: float, weight_decay: float) -> None:
-        """Move all of them by one step."""
+        """Move all of them by one step, but for those that this step's samples did not reach.
+
+        A direction has length 1 however small the average is: without a gradient, a matrix of an
+        expert that no sample was sent to would go on as it went last.
+        """
         gradient = torch.stack(self._gradients)
-        self.momentum.lerp_(gradient, 1.0 - MOMENTUM)
-        moved = orthogonalise(gradient.lerp(self.momentum, MOMENTUM))
+        seen = gradient.flatten(1).any(dim=1)[:, None, None]
+        self.momentum.lerp_(torch.where(seen, gradient, self.momentum), 1.0 - MOMENTUM)
+        moved = orthogonalise(gradient.lerp(self.momentum, MOMENTUM)) * seen
         for weight, direction in zip(self._weights, moved, strict=True):
             weight.mul_(1.0 - rate * weight_decay).add_(direction, alpha=-rate * self._scale)
 

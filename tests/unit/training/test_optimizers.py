@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from expertree.training import FlatParameters, Optimizer, muon_split
-from expertree.training.optimizers import orthogonalise
+from expertree.training.optimizers import Matrices, orthogonalise
 
 
 def tiny():
@@ -38,6 +38,20 @@ def test_orthogonalised_matrices_have_singular_values_of_about_one(shape):
 
 def test_a_zero_gradient_moves_nothing():
     assert (orthogonalise(torch.zeros(2, 4, 4)) == 0).all()
+
+
+def test_a_matrix_that_no_sample_reached_stays_while_those_of_its_shape_move():
+    torch.manual_seed(0)
+    weights = [torch.randn(8, 8) for _ in range(2)]
+    gradients = [torch.randn(8, 8) for _ in weights]
+    matrices = Matrices(list(zip(weights, gradients, strict=True)))
+    matrices.step(0.01, 0.0)
+    gradients[0].zero_()
+    before = [tensor.clone() for tensor in (*weights, *matrices.momentum)]
+    matrices.step(0.01, 0.0)
+    after = [*weights, *matrices.momentum]
+    same = [torch.equal(*pair) for pair in zip(before, after, strict=True)]
+    assert same == [True, False, True, False]
 
 
 def test_a_scaled_gradient_moves_a_matrix_by_as_much():

@@ -345,5 +345,5 @@ SPEC = BackboneSpec(
         Phase(until=1.0, still=("router.", "net."), rate=0.1),
     ),
     adaptable=False,
-    version=3,
+    version=4,
 )

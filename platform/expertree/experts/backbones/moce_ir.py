@@ -345,5 +345,5 @@ SPEC = BackboneSpec(
     precisions=("bfloat16",),
     objective=objective,
     ways=ways,
-    version=2,
+    version=3,
 )

@@ -337,5 +337,5 @@ SPEC = BackboneSpec(
     precisions=("bfloat16",),
     objective=objective,
     phases=(Phase(until=FIRST_STAGE), Phase(until=1.0, still=("router.",))),
-    version=4,
+    version=5,
 )
