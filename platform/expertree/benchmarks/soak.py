@@ -29,6 +29,7 @@ from expertree.experts import ExpertJob, RecipeConfig, train_expert
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.experts.patch_cache import SHARED_CACHE
 from expertree.experts.patches import PairedPatches, Side
+from expertree.experts.training import Hooks
 from expertree.images.arrays import ImageU8
 from expertree.images.io import encode_png
 from expertree.orchestration.cluster import connect
@@ -43,7 +44,7 @@ from expertree.scheduling.states import State
 from expertree.scheduling.tasks import TrainingTask
 from expertree.scheduling.work import OnProgress
 from expertree.storage import Storage
-from expertree.training import Checkpoints, Workers
+from expertree.training import CHECKPOINTS, Checkpoints, Workers, is_trained
 
 MIB = 2**20
 
@@ -267,7 +268,7 @@ class _SlowExpert:
     def run(self, on_progress: OnProgress, workers: Workers) -> None:
         """Train the expert and commit it; do nothing if that was done. See `Work.run`."""
         directory = self.folder.sub(self.job.key)
-        if directory.is_done():
+        if is_trained(directory, workers):
             return
         own, trace = uuid.uuid4().hex, Path(self.folder.path(f"{self.job.key}.trace"))
 
@@ -280,10 +281,15 @@ class _SlowExpert:
         note({"samples": 0 if begun is None else begun.num_seen})
         seconds = self.step_s * float(os.environ.get(SLOW, "1"))
         patches = _SlowPatches(self.shards, self.files, seconds)
+        commit = functools.partial(directory.commit, {"key": self.job.key}, without=CHECKPOINTS)
         train_expert(
-            self.job, patches=patches, directory=directory, on_progress=note, workers=workers
+            self.job,
+            patches=patches,
+            directory=directory,
+            on_progress=note,
+            hooks=Hooks(commit=commit),
+            workers=workers,
         )
-        directory.commit({"key": self.job.key})
 
 
 def _repeated(folder: Storage) -> Iterator[int]:
