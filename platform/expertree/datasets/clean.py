@@ -106,7 +106,12 @@ def _splits(
     clean: Find, number: int | None, made: list[Protocol], *, clean_protocol: Protocol
 ) -> dict[str, Split]:
     splits = {
-        protocol.name: Split(find=made_of(clean, protocol), num_pairs=number, protocols=(protocol,))
+        protocol.name: Split(
+            find=made_of(clean, protocol),
+            num_pairs=number,
+            protocols=(protocol,),
+            is_coloured=number is not None and protocol.channels != "grey",
+        )
         for protocol in made
     }
     splits["clean"] = Split(find=clean, num_pairs=number, protocols=(clean_protocol,))

@@ -36,7 +36,7 @@ def find_datasets(folder: str | Path, *, only: str = "", partial: bool = False) 
 
     A folder is taken for a set's if it holds a file or folder that no other set has, or has the
     set's name in any spelling (`Rain100L`, `rain_100_l`), and if the set's layout is in it. Of
-    several folders of one set the first that has anything to measure is taken, the nearest first.
+    several folders of one set that with most parts to measure is taken, the nearest of those.
 
     Args:
         folder: The folder that is searched.
@@ -55,11 +55,15 @@ def find_datasets(folder: str | Path, *, only: str = "", partial: bool = False) 
     best: dict[str, Found] = {}
     for candidate in _folders(root):
         for name in _names_of(candidate):
-            if only in {"", name} and not (name in best and best[name].splits):
+            if only in {"", name} and not (name in best and _is_all(best[name])):
                 found = _open(name, candidate, partial=partial)
-                if found.splits or name not in best:
+                if name not in best or len(found.splits) > len(best[name].splits):
                     best[name] = found
     return [best[name] for name in DATASETS if name in best]
+
+
+def _is_all(found: Found) -> bool:
+    return len(found.splits) == len(DATASETS[found.name].measured)
 
 
 def _open(name: str, root: Path, *, partial: bool) -> Found:

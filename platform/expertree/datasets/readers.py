@@ -29,11 +29,14 @@ class Split:
         find: Finds its pairs.
         num_pairs: Number of pairs when nothing is missing; None if that varies.
         protocols: Rules by which it is measured, the usual ones first.
+        is_coloured: Whether its clean images are known to have colour: others that are all grey are
+            not these.
     """
 
     find: Find
     num_pairs: int | None = None
     protocols: tuple[Protocol, ...] = (RGB,)
+    is_coloured: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,10 +6,11 @@ from pathlib import Path
 from expertree.datasets import cameras, weather
 from expertree.datasets.clean import clean_set, jpeg_set, noisy_set, photograph_set
 from expertree.datasets.layouts import Place, first_names
-from expertree.datasets.pairs import Dataset
+from expertree.datasets.pairs import Dataset, Pair, read_clean
 from expertree.datasets.protocols import RGB16, Y
 from expertree.datasets.readers import DatasetSpec
-from expertree.errors import ConfigError
+from expertree.errors import ConfigError, DatasetError
+from expertree.images.metrics import is_grey
 
 DATASETS: Mapping[str, DatasetSpec] = {
     "rain100l": weather.rain100("L", "Light", 200, RGB16, Y),
@@ -55,7 +56,7 @@ DATASETS: Mapping[str, DatasetSpec] = {
         "original_png/*",
         "CBSD68/original_png/*",
         "*",
-        folders=("cbsd68", "bsd68", "cbsd68dataset"),
+        folders=("cbsd68", "cbsd68dataset"),
     ),
     "wed": noisy_set(
         "WED",
@@ -103,7 +104,8 @@ def open_dataset(name: str, root: str | Path, split: str = "", *, partial: bool 
     Raises:
         ConfigError: If the name or the split is unknown.
         DatasetError: If the folder does not have the expected layout, or not all of the set is
-            there; says what was expected and what was found.
+            there, or its images are grey where the set's have colour; says what was expected and
+            what was found.
     """
     if name not in DATASETS:
         raise ConfigError(f"data set '{name}' is not known; there are {', '.join(DATASETS)}")
@@ -124,7 +126,20 @@ def open_dataset(name: str, root: str | Path, split: str = "", *, partial: bool 
             f"'{root}' has {len(pairs)} images where the whole set has {part.num_pairs} (found "
             f"{first_names(pair.name for pair in pairs)}); complete it, or ask for a partial set"
         )
+    if part.is_coloured and all(_is_grey(pair) for pair in pairs):
+        raise place.error(
+            f"all {len(pairs)} images of '{root}' are grey, but those of {spec.title} have colour; "
+            "give the set in colour, or a split that is grey"
+        )
     protocol, *others = part.protocols
     return Dataset(
         name=name, split=chosen, protocol=protocol, pairs=tuple(pairs), others=tuple(others)
     )
+
+
+def _is_grey(pair: Pair) -> bool:
+    """Return whether a clean image has no colour; one that cannot be read may have."""
+    try:
+        return is_grey(read_clean(pair))
+    except DatasetError:
+        return False

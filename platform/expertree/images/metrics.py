@@ -79,11 +79,16 @@ def grey_u8(image_u8: ImageU8) -> ImageU8:
     It is what MATLAB's `rgb2ycbcr` gives for 8-bit images, 16 to 235. An image that is grey already
     stays as it is, as there.
     """
-    check_image_u8(image_u8)
-    if (image_u8[..., :1] == image_u8[..., 1:]).all():
+    if is_grey(image_u8):
         return image_u8
     luma = np.rint(image_u8 @ _LUMA + _LUMA_BLACK).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(luma[..., None], image_u8.shape))
+
+
+def is_grey(image_u8: ImageU8) -> bool:
+    """Return whether R, G and B are equal in every pixel."""
+    check_image_u8(image_u8)
+    return bool((image_u8[..., :1] == image_u8[..., 1:]).all())
 
 
 def mean_of_channels(image_u8: ImageU8) -> ImageU8:

@@ -1,5 +1,7 @@
 """Which sets lie below a folder."""
 
+import cv2
+import numpy as np
 import pytest
 
 from expertree.datasets import find_datasets
@@ -49,3 +51,37 @@ def test_one_set_alone_may_be_looked_for(fill):
     assert [one.name for one in find_datasets(root, only="rain12", partial=True)] == ["rain12"]
     with pytest.raises(DatasetError, match="is not a folder"):
         find_datasets(root / "nowhere")
+
+
+def make_grey(root, names):
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 24), dtype=np.uint8)
+        assert cv2.imwrite(str(root / name), pixels)
+
+
+def test_the_grey_images_of_a_set_are_not_taken_for_those_in_colour(fill):
+    root = fill([f"testsets/CBSD68/{n:04d}.png" for n in range(68)])
+    make_grey(root, [f"testsets/BSD68/{n:04d}.png" for n in range(68)])
+    (found,) = find_datasets(root / "testsets")
+    assert (found.name, found.root) == ("cbsd68", root / "testsets/CBSD68")
+    assert len(found.splits) == 6
+    make_grey(root, [f"other/CBSD68/{n:04d}.png" for n in range(68)])
+    (found,) = find_datasets(root / "other")
+    assert found.splits == ()
+    assert "all 68 images of" in found.problems[0]
+    assert "are grey, but those of CBSD68 have colour" in found.problems[0]
+
+
+def test_grey_images_fill_the_grey_columns_of_a_set_and_those_in_colour_all(fill):
+    names = [f"LIVE1_gray/{n}.bmp" for n in range(29)]
+    root = fill([])
+    make_grey(root, names)
+    (found,) = find_datasets(root)
+    qualities = (10, 20, 30, 40)
+    assert [part.split for part in found.splits] == [f"jpeg{q}_grey" for q in qualities]
+    assert len(found.problems) == 4
+    fill([f"LIVE1_gray/more/live1_color/{n}.bmp" for n in range(29)])
+    (found,) = find_datasets(root)
+    assert found.root == root / "LIVE1_gray/more/live1_color"
+    assert (len(found.splits), found.problems) == (8, ())
