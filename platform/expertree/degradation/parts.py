@@ -149,13 +149,14 @@ def plan_patches(
 ) -> list[PartPlan]:
     """Plan every row of a patch set's table.
 
-    The single degradations take turns, and with each turn the photographs move on by one, so that
-    every task sees every photograph equally often.
+    The single degradations take turns, and with each turn the photographs move on by one. Where
+    that leaves photographs out (`takes_turns`), rows are dealt to them kind after kind, in an order
+    drawn from the seed, so that as many photographs are used as there are rows, or all of them.
 
     Args:
         patch_set: The set, with its size, tasks and severity.
         photos: The photographs of the set's part; their order does not matter.
-        seed: Seed of everything that is drawn when the parts are made.
+        seed: Seed of everything that is drawn, here and when the parts are made.
         maps: Real maps, as `list_maps` found them; all others are procedural.
         label: Name of their source, which the rows' ids have where there are several sources.
 
@@ -170,8 +171,9 @@ def plan_patches(
     parts: list[PartPlan] = []
     beginning = f"{patch_set.name}/{label}/" if label else f"{patch_set.name}/"
     chosen = sorted(photos, key=lambda photo: photo.name)
+    order = np.random.default_rng(seed_of(f"{seed}/{patch_set.name}/{label}"))
     for number, (photo, kinds) in enumerate(
-        zip(chosen, _assign(patch_set, len(chosen)), strict=True)
+        zip(chosen, _assign(patch_set, len(chosen), order), strict=True)
     ):
         parts.extend(
             PartPlan(
@@ -194,6 +196,17 @@ def plan_patches(
             for first in range(0, len(kinds), ROWS_PER_PART)
         )
     return parts
+
+
+def takes_turns(patch_set: PatchSet, num_photos: int) -> bool:
+    """Return whether every photograph gets a row where the single degradations take turns.
+
+    If not, the rows are dealt in another order, which their table depends on.
+    """
+    num_single, num_mixed, num_clean = _counts(patch_set)
+    num_tasks = len(patch_set.tasks)
+    by_turns = min(num_single, num_single // num_tasks + num_tasks - 1)
+    return max(by_turns, num_mixed, num_clean) >= num_photos
 
 
 def make_part(part: PartPlan, image_u8: ImageU8) -> pa.Table:
@@ -283,17 +296,28 @@ def _maps_of_part(maps: MapFiles, seed: int) -> MapFiles:
     return maps.sample(np.random.default_rng(seed_of(f"{seed}/masks")), _MASKS_PER_PART)
 
 
-def _assign(patch_set: PatchSet, num_photos: int) -> list[bytes]:
-    """Return the kinds of the rows of each photograph, coded as in `PartPlan.kinds`."""
+def _counts(patch_set: PatchSet) -> tuple[int, int, int]:
+    """Return how many rows of a set are single, mixed and clean."""
     num_mixed = round(patch_set.num_patches * patch_set.mixed_fraction)
     num_clean = round(patch_set.num_patches * patch_set.clean_fraction)
+    return patch_set.num_patches - num_mixed - num_clean, num_mixed, num_clean
+
+
+def _assign(patch_set: PatchSet, num_photos: int, order: np.random.Generator) -> list[bytes]:
+    """Return the kinds of the rows of each photograph, coded as in `PartPlan.kinds`."""
+    num_single, num_mixed, num_clean = _counts(patch_set)
     num_tasks = len(patch_set.tasks)
-    turns, tasks = np.divmod(np.arange(patch_set.num_patches - num_mixed - num_clean), num_tasks)
-    photos = np.concatenate([turns + tasks, np.arange(num_mixed), np.arange(num_clean)])
-    photos %= num_photos
+    turns, tasks = np.divmod(np.arange(num_single), num_tasks)
     beyond = np.repeat([num_tasks + _MIXED, num_tasks + _CLEAN], [num_mixed, num_clean])
-    kinds = np.concatenate([tasks, beyond]).astype(np.uint8)[np.argsort(photos, kind="stable")]
+    kinds = np.concatenate([tasks, beyond]).astype(np.uint8)
+    if takes_turns(patch_set, num_photos):
+        photos = np.concatenate([turns + tasks, np.arange(num_mixed), np.arange(num_clean)])
+        photos %= num_photos
+    else:
+        kinds = np.sort(kinds)
+        photos = order.permutation(num_photos)[np.arange(len(kinds)) % num_photos]
     ends = np.cumsum(np.bincount(photos, minlength=num_photos))
+    kinds = kinds[np.argsort(photos, kind="stable")]
     return [part.tobytes() for part in np.split(kinds, ends[:-1])]
 
 

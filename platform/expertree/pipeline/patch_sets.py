@@ -8,7 +8,7 @@ from expertree.classical import VERSION
 from expertree.config import fingerprint, to_dict
 from expertree.degradation.looks import NATURAL
 from expertree.degradation.paired import TrainingPair, plan_pairs
-from expertree.degradation.parts import plan_patches
+from expertree.degradation.parts import plan_patches, takes_turns
 from expertree.degradation.photographs import Photo, Split
 from expertree.degradation.ranges import PAPER_RANGES
 from expertree.degradation.table import PatchSet
@@ -118,6 +118,8 @@ def table_specs(
             specs[name]["maps"] = maps
         if len(given) > 1 or given[0].source.label:
             specs[name]["sources"] = [_portion_record(one) for one in given]
+        if not all(takes_turns(one.patch_set, len(one.photos)) for one in given if one.photos):
+            specs[name]["dealt"] = "kind after kind"
     return specs
 
 

@@ -111,6 +111,19 @@ GOLDEN = {
 """Keys of the default sets before there were pairs, for three photographs that never existed."""
 
 
+def test_tables_whose_rows_are_dealt_anew_have_keys_of_their_own() -> None:
+    photos = tuple(
+        Photo(name=f"{n}.png", location="", sha256=f"{n:064x}", width_px=300, height_px=200)
+        for n in range(70)
+    )
+    source = Source(label="", weight=1.0, photos=photos, splits={p.name: "val" for p in photos})
+    material = Material(sources=[source], maps=NO_MAPS)
+    sets = DegradationConfig().patch_sets()
+    found = table_specs({name: sets[name] for name in ("val_clean", "val_in")}, material, seed=0)
+    # 84 mixed rows reach all photographs in turn, 60 clean ones do not.
+    assert {name for name, spec in found.items() if "dealt" in spec} == {"val_clean"}
+
+
 def test_pairs_of_a_room_are_one_scene_and_every_source_is_in_every_part(data: Path) -> None:
     material = list_material(config(data, PHOTOS, RAIN, HAZE))
     assert [source.label for source in material.sources] == ["", "rain100l", "reside"]
