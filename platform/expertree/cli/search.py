@@ -14,7 +14,7 @@ search that was cut off; `optuna-dashboard runs/search/mine/study.journal` looks
 import sys
 from collections.abc import Sequence
 
-from expertree.cli.codes import EXIT_DONE
+from expertree.cli.codes import EXIT_DONE, EXIT_INTERRUPTED
 from expertree.cli.running import SettingsVerb, run_verb
 from expertree.orchestration.search.run import run_search
 from expertree.search.estimate import describe_search
@@ -40,6 +40,10 @@ def _search_or_plan(config: SearchConfig) -> int:
     if config.dry_run:
         sys.stdout.write(describe_search(config, SPACES) + "\n")
         return EXIT_DONE
-    record = run_search(config, SPACES)
+    try:
+        record = run_search(config, SPACES)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on with the search\n")
+        return EXIT_INTERRUPTED
     sys.stdout.write(search_summary(record, colour=sys.stdout.isatty()) + "\n")
     return EXIT_DONE

@@ -1,5 +1,6 @@
 """One run of a search: make what its trials share, run them, and write down what they found."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 import os
@@ -14,7 +15,7 @@ import ray
 from ray import cloudpickle, tune
 
 from expertree.config import fingerprint, load, to_dict
-from expertree.errors import ConfigError
+from expertree.errors import ConfigError, ExpertreeError, TrainingError
 from expertree.orchestration.cluster import num_lanes
 from expertree.orchestration.lanes import open_lanes
 from expertree.orchestration.run import run_build
@@ -79,6 +80,8 @@ def run_search(config: SearchConfig, spaces: Path, on_record: OnRecord = lambda 
 
     Raises:
         ExpertreeError: If the search fails; says in one sentence what is wrong and what to do.
+        TrainingError: If no trial was completed; the record is written before.
+        KeyboardInterrupt: On SIGINT; the record is written before, and nothing is built.
     """
     space = open_space(config.search_space, spaces)
     check_space(config, space)
@@ -98,15 +101,51 @@ def run_search(config: SearchConfig, spaces: Path, on_record: OnRecord = lambda 
             about, output, begin_s=time.time() - seconds_before, on_record=on_record
         )
         writer.tracked = _track(config, space, about)
-        _search(config, space, material, state, writer, recorder=recorder, owner=keeper.owner)
-        found = SearchState(output, devices_per_lane=config.cluster.devices_per_lane)
-        found.refresh()
-        trials = [trial for _, trial in sorted(found.trials.items())]
-        record = writer.write(trials, found.experts(), _status_of(trials))
-        _write_best(config, output, trials)
-        if writer.tracked is not None:
-            writer.tracked.close(record)
+        try:
+            _search(config, space, material, state, writer, recorder=recorder, owner=keeper.owner)
+        except KeyboardInterrupt:
+            with contextlib.suppress(ExpertreeError):  # the interruption is what is told
+                keeper.check()
+                _conclude(config, output, writer, is_interrupted=True)
+            raise
+        return _conclude(config, output, writer)
+
+
+def _conclude(
+    config: SearchConfig, output: Storage, writer: SearchWriter, *, is_interrupted: bool = False
+) -> Search:
+    """Write the last record and the best tree, which is built if that was asked for.
+
+    Raises:
+        TrainingError: If no trial was completed.
+    """
+    found = SearchState(output, devices_per_lane=config.cluster.devices_per_lane)
+    found.refresh()
+    trials = [trial for _, trial in sorted(found.trials.items())]
+    status = "interrupted" if is_interrupted else _status_of(trials)
+    record = writer.write(trials, found.experts(), status)
+    best = _write_best(config, output, trials)
+    if best is not None and config.search.build_best and not is_interrupted:
+        run_build(best)
+    if writer.tracked is not None:
+        writer.tracked.close(record)
+    if best is None and not is_interrupted:
+        raise TrainingError(_nothing_completed(trials))
     return record
+
+
+def _nothing_completed(trials: Sequence[Trial]) -> str:
+    """Return what to say of trials of which none was completed."""
+    failed = [trial for trial in trials if trial["status"] == "failed"]
+    told = failed or trials
+    if not told:
+        return "the search had no trial; raise search.num_trials"
+    first = told[0]
+    return (
+        f"no trial of the search was completed, {len(failed)} of {len(trials)} failed; trial "
+        f"{first['number']}, {first['shape']}, {first['status']}: "
+        f"{first['reason'] or 'no reason is known'}; the same command tries them again"
+    )
 
 
 def _search(
@@ -197,6 +236,7 @@ def _run_trials(
 ) -> None:
     settings = config.search
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # whose tables come at any verbosity
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # with which `fit` would return as if done
     name = f"registry-{uuid.uuid4().hex[:8]}"
     lanes = open_lanes(
         (),
@@ -310,11 +350,13 @@ def _about(config: SearchConfig, space: Space, output: Storage) -> tuple[SearchF
     return about, float(now["seconds"])
 
 
-def _write_best(config: SearchConfig, output: Storage, trials: list[Trial]) -> None:
-    """Write the best tree's configuration, and build it if that was asked for."""
+def _write_best(
+    config: SearchConfig, output: Storage, trials: Sequence[Trial]
+) -> BuildConfig | None:
+    """Write the best tree's configuration, and return that of its build; None without a tree."""
     best = best_trial(trials)
     if best is None:
-        return
+        return None
     found = dataclasses.replace(
         trial_config(config, best["overrides"]),
         title=f"{best['shape']}, the best of {config.title[:1].lower()}{config.title[1:]}",
@@ -323,7 +365,6 @@ def _write_best(config: SearchConfig, output: Storage, trials: list[Trial]) -> N
     shown = load(BuildConfig, public(to_dict(found)))
     command = build_command(public(config.output))
     output.write_bytes(BEST, best_yaml(shown, best, command=command).encode())
-    if config.search.build_best:
-        owner = config.cluster.owner  # under its own name it would take over from this search
-        cluster = dataclasses.replace(found.cluster, owner=owner and f"{owner}-best")
-        run_build(dataclasses.replace(found, cluster=cluster))
+    owner = config.cluster.owner  # under its own name it would take over from this search
+    cluster = dataclasses.replace(found.cluster, owner=owner and f"{owner}-best")
+    return dataclasses.replace(found, cluster=cluster)
