@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from pyarrow.fs import LocalFileSystem
 from torch import Tensor
 
 from expertree.config import to_dict
 from expertree.embedding import is_extractor_hash, stored_extractor_hash
+from expertree.errors import OptionError
 from expertree.hierarchy import ROOT
 from expertree.restorer.bundle import Bundle, open_bundle
-from expertree.restorer.manifest import MANIFEST, Manifest, describe
+from expertree.restorer.manifest import MANIFEST, Manifest, check_file, describe
 from expertree.storage import Storage
 
 _EXTRACTOR, _TREE = "extractor/extractor", "tree/tree"
@@ -26,19 +29,24 @@ def write_compact(bundle: Bundle, directory: Storage) -> Manifest:
 
     Args:
         bundle: An opened bundle.
-        directory: Directory for the new bundle. Parts of an older one there are replaced.
+        directory: Directory for the new bundle. An older one there is replaced, once all of this
+            one has been read.
 
     Returns:
         The manifest of the new bundle, which has been opened once.
 
     Raises:
         ArtefactError: If a file has changed since the bundle was opened.
-        StorageError: If the directory cannot be written.
+        OptionError: If the directory is the bundle's own.
+        StorageError: If a file cannot be read, or the directory cannot be written.
     """
-    if directory.exists(MANIFEST):
-        directory.delete(MANIFEST)
     source, names = bundle.directory, bundle.manifest.files
-    data = {name: source.read_bytes(name) for name in names}
+    if _same_place(source, directory):
+        raise OptionError(
+            f"{directory.where()} is the bundle itself, whose weights would be lost; give another "
+            "directory"
+        )
+    data = {name: _read(bundle, name) for name in names}
     weights = {
         name: _round(content)
         for name, content in data.items()
@@ -49,6 +57,8 @@ def write_compact(bundle: Bundle, directory: Storage) -> Manifest:
     }
     headers[f"{_EXTRACTOR}.json"]["sha256"] = describe(weights[f"{_EXTRACTOR}.safetensors"]).sha256
     _rename_experts(bundle.manifest, headers, weights)
+    if directory.exists(MANIFEST):
+        directory.delete(MANIFEST)
     for name, content in (data | weights).items():
         if name not in headers:
             directory.write_bytes(name, content)
@@ -62,6 +72,22 @@ def write_compact(bundle: Bundle, directory: Storage) -> Manifest:
     manifest = dataclasses.replace(bundle.manifest, files=files)
     directory.write_json(MANIFEST, to_dict(manifest))
     return open_bundle(directory).manifest
+
+
+def _same_place(one: Storage, other: Storage) -> bool:
+    """Return whether two directories are the same, by whatever paths they are reached."""
+    if isinstance(one.filesystem, LocalFileSystem) and isinstance(
+        other.filesystem, LocalFileSystem
+    ):
+        there = Path(other.path())
+        return there.exists() and there.samefile(one.path())
+    return one.path() == other.path() and bool(one.filesystem == other.filesystem)
+
+
+def _read(bundle: Bundle, name: str) -> bytes:
+    """Read a file that is what the manifest says."""
+    check_file(bundle.directory, name, bundle.manifest)
+    return bundle.directory.read_bytes(name)
 
 
 def _rename_experts(manifest: Manifest, headers: dict[str, Any], weights: dict[str, bytes]) -> None:
