@@ -12,6 +12,9 @@ BYTES_PER_PIXEL = 24
 class MemoryBudget:
     """A number of bytes that requests take shares of; not safe for several threads.
 
+    A share that was refused and keeps what it holds waits until it grows. Where all others wait, a
+    share grows however little is left: they would otherwise wait for each other.
+
     Attributes:
         max_bytes: Bytes in all.
         taken_bytes: Bytes that shares hold.
@@ -20,6 +23,22 @@ class MemoryBudget:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.taken_bytes = 0
+        self._waiting: set[MemoryShare] = set()
+
+    def has_room(self, share: "MemoryShare", num_bytes: int) -> bool:
+        """Return whether a share may take more bytes; it waits from now on if it may not."""
+        waiting_bytes = sum(own.num_bytes for own in self._waiting - {share})
+        working_bytes = self.taken_bytes - share.num_bytes - waiting_bytes
+        if working_bytes and self.taken_bytes + num_bytes > self.max_bytes:
+            self._waiting.add(share)
+            return False
+        return True
+
+    def add(self, share: "MemoryShare", num_bytes: int) -> None:
+        """Count bytes that a share has taken or, if negative, given back; it waits no more."""
+        self.taken_bytes += num_bytes
+        share.num_bytes += num_bytes
+        self._waiting.discard(share)
 
     @contextlib.contextmanager
     def share(self) -> Iterator["MemoryShare"]:
@@ -45,20 +64,18 @@ class MemoryShare:
         self.num_bytes = 0
 
     def grow(self, num_bytes: int) -> None:
-        """Take more bytes, until the share is given back.
+        """Take more bytes, until the share is given back; none at all are always left.
 
         Raises:
             OverloadError: If they are not left, though they may be when others are done.
         """
-        budget = self._budget
-        others_bytes = budget.taken_bytes - self.num_bytes
-        if others_bytes and budget.taken_bytes + num_bytes > budget.max_bytes:
+        if num_bytes and not self._budget.has_room(self, num_bytes):
             raise OverloadError("the images in work leave no memory for this one; come back later")
-        self._add(num_bytes)
+        self._budget.add(self, num_bytes)
 
     def grow_unchecked(self, num_bytes: int) -> None:
         """Take more bytes for what is in memory already, whether or not they are left."""
-        self._add(num_bytes)
+        self._budget.add(self, num_bytes)
 
     @contextlib.contextmanager
     def grown(self, num_bytes: int) -> Iterator[None]:
@@ -73,8 +90,4 @@ class MemoryShare:
             yield
         finally:
             self._num_users -= 1
-            self._add(-num_bytes if self._num_users else -self.num_bytes)
-
-    def _add(self, num_bytes: int) -> None:
-        self._budget.taken_bytes += num_bytes
-        self.num_bytes += num_bytes
+            self._budget.add(self, -num_bytes if self._num_users else -self.num_bytes)

@@ -65,7 +65,7 @@ class Limits:
 
     max_memory_bytes: int = 2 << 30
     """Most bytes of bodies and decoded images of all requests in work, in one process; a request
-    that needs more than is left is told to come again."""
+    that needs more than is left is told to come again. One image alone may need more than all."""
 
     num_codec_threads: int = 4
     """Images decoded or encoded at a time."""
