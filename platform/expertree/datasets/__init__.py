@@ -6,6 +6,7 @@ Nothing is downloaded. `docs/DATASETS.md` says where each set comes from and und
     evaluate(dataset, lambda image: restorer.restore(image).image)
 """
 
+from expertree.datasets.channels import in_channels
 from expertree.datasets.discovery import Found, find_datasets
 from expertree.datasets.pairs import Dataset, Pair, read_degraded, read_pair
 from expertree.datasets.protocols import Protocol
@@ -34,6 +35,7 @@ __all__ = [
     "Quality",
     "evaluate",
     "find_datasets",
+    "in_channels",
     "join_near_copies",
     "open_dataset",
     "read_degraded",

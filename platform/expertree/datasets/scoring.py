@@ -119,9 +119,13 @@ def measure(image: Degraded, gt_u8: ImageU8, protocol: Protocol) -> Quality:
     border = protocol.border_px
     inside = slice(border, -border if border else None)
     a, b = image[inside, inside], gt_u8[inside, inside]
+    is_luma = protocol.channels == "y"
     if a.dtype != np.uint8:
-        return Quality(psnr=metrics.psnr_unrounded(a, b), ssim=metrics.ssim_unrounded(a, b))
-    if protocol.channels == "y":
+        return Quality(
+            psnr=metrics.psnr_unrounded(a, b, is_luma=is_luma),
+            ssim=metrics.ssim_unrounded(a, b, is_luma=is_luma),
+        )
+    if is_luma:
         return Quality(psnr=metrics.psnr_y(a, b), ssim=metrics.ssim_y(a, b))
     if protocol.channels == "grey":
         a = metrics.mean_of_channels(a)

@@ -48,29 +48,33 @@ def psnr_y(a_u8: ImageU8, b_u8: ImageU8) -> float:
     return _psnr_of(float(np.mean(np.square(difference))))
 
 
-def psnr_unrounded(image: Image, gt_u8: ImageU8) -> float:
-    """Return the PSNR over all channels of an image that is neither clipped nor rounded, in dB.
+def psnr_unrounded(image: Image, gt_u8: ImageU8, *, is_luma: bool = False) -> float:
+    """Return the PSNR of an image that is neither clipped nor rounded, in dB.
 
     Args:
         image: float32 `[height, width, 3]`, 1 being white; noise may take it out of [0, 1].
         gt_u8: The clean image.
+        is_luma: Whether to compare the luma, as `psnr_y`, and not all channels.
 
     Raises:
         ValueError: If the images differ in shape.
     """
     _check_shapes(image, gt_u8)
     difference = image.astype(np.float64) * 255.0 - gt_u8
+    if is_luma:
+        difference = difference @ _LUMA
     return _psnr_of(float(np.mean(np.square(difference))))
 
 
-def ssim_unrounded(image: Image, gt_u8: ImageU8) -> float:
-    """Return the structural similarity of such an image; otherwise as `ssim`.
+def ssim_unrounded(image: Image, gt_u8: ImageU8, *, is_luma: bool = False) -> float:
+    """Return the structural similarity of such an image; otherwise as `ssim`, or as `ssim_y`.
 
     Raises:
         ValueError: If the images differ in shape, or have a side below 11 px.
     """
     _check_shapes(image, gt_u8)
-    return _ssim_of(image.astype(np.float64) * 255.0, gt_u8.astype(np.float64))
+    a, b = image.astype(np.float64) * 255.0, gt_u8.astype(np.float64)
+    return _ssim_of(a @ _LUMA + _LUMA_BLACK, b @ _LUMA + _LUMA_BLACK) if is_luma else _ssim_of(a, b)
 
 
 def grey_u8(image_u8: ImageU8) -> ImageU8:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from expertree.datasets import Dataset, Degraded, open_dataset, score_pairs, summarise
+from expertree.datasets import (
+    Dataset,
+    Degraded,
+    in_channels,
+    open_dataset,
+    score_pairs,
+    summarise,
+)
 from expertree.datasets.protocols import Channels
 from expertree.errors import ConfigError
 from expertree.images.arrays import ImageU8
@@ -47,7 +54,8 @@ class EvaluateConfig:
     """Whether less than the whole set will do."""
 
     channels: Channels | None = None
-    """`rgb` or `y`, where another convention than the set's usual one is compared with."""
+    """`rgb` or `y`, where another convention than the set's usual one is compared with: that
+    protocol of the split which has these channels, else its usual one in these channels."""
 
     device: str = "cpu"
     """Device that the networks run on."""
@@ -135,7 +143,4 @@ def restore_degraded(
 
 def _dataset(config: EvaluateConfig) -> Dataset:
     dataset = open_dataset(config.dataset, config.root, config.split, partial=config.partial)
-    if config.channels is None:
-        return dataset
-    protocol = dataclasses.replace(dataset.protocol, channels=config.channels)
-    return dataclasses.replace(dataset, protocol=protocol)
+    return dataset if config.channels is None else in_channels(dataset, config.channels)
