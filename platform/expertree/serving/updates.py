@@ -195,10 +195,17 @@ class ReleaseUpdater:
         """
         for app in sorted(self._old):
             async with self._removal_lock:
-                if self._is_needed(app):
-                    continue
-                await self._deployer.remove(app)
-                self._old.discard(app)
+                if not self._is_needed(app):
+                    await self._take_down(app)
+
+    async def _take_down(self, app: str) -> None:
+        """Stop a release; one that does not stop in time stays among the old ones, which drain."""
+        try:
+            await self._deployer.remove(app)
+        except Exception:
+            _logger.exception("%s could not be taken down yet", app)
+        else:
+            self._old.discard(app)
 
     def _is_needed(self, app: str) -> bool:
         """Return whether an old release is current or coming again, or may have requests."""
@@ -245,8 +252,7 @@ class ReleaseUpdater:
             self._current = release
         except Exception:
             if not was_draining:
-                await self._deployer.remove(app)
-                self._old.discard(app)
+                await self._take_down(app)
             raise
         finally:
             self._starting = None

@@ -48,6 +48,7 @@ class Deployer:
         self.configured: dict[str, str | None] = {}
         self.log: list[str] = []
         self.num_short = 0
+        self.is_slow: set[str] = set()
         self.may_go = asyncio.Event()
         self.may_go.set()
 
@@ -77,6 +78,8 @@ class Deployer:
     async def remove(self, app: str) -> None:
         self.log.append(f"-{app}")
         await self.may_go.wait()
+        if app in self.is_slow:
+            raise TimeoutError("some applications were not deleted after 60 s")
         self.up = [other for other in self.up if other != app]
 
 
@@ -192,6 +195,33 @@ def test_a_first_bundle_is_tried_again_as_long_as_what_keeps_it_back_may_pass(
 
     pause = asyncio.sleep
     monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    asyncio.run(scenario())
+
+
+def test_what_goes_down_slowly_hides_no_reason_and_holds_up_no_other_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        deployer = Deployer()
+        deployer.num_short, deployer.is_slow = 1, {"app-one", "app-bad"}
+        updates = ReleaseUpdater(deployer)
+        persisting = asyncio.create_task(updates.persist())
+        status = await updates.update("one")
+        assert status.problem == "its replicas did not start: no machine was found"
+        assert status.draining == ("app-one",)
+        await until(lambda: updates.status().serving == "one")
+        persisting.cancel()
+        status = await updates.update("bad")
+        assert (status.serving, status.problem) == ("one", "expert 3 gives no image")
+        await updates.update("two")
+        await updates.drain()
+        assert updates.status().draining == ("app-bad", "app-one")
+        deployer.is_slow = {"app-bad"}
+        await updates.drain()
+        assert updates.status().draining == ("app-bad",)
+        assert deployer.up == ["app-two"]
+
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", BETWEEN_LOOKS_S)
     asyncio.run(scenario())
 
 
