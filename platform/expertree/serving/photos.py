@@ -87,24 +87,41 @@ def decode(data: bytes, max_pixels: int) -> DecodedPhoto:
     return DecodedPhoto(data=data, photo=photo, pixels=pixels, seconds=time.perf_counter() - begin)
 
 
+def check_quality(kind: PhotoFormat, options: RequestOptions) -> None:
+    """Raise OptionError if a quality is asked for of a format that knows none."""
+    if options.quality is not None and kind not in LOSSY_FORMATS:
+        raise OptionError(f"{kind} is without loss and has no quality; leave it out")
+
+
+def choose_format(photo: Photo, options: RequestOptions) -> PhotoFormat:
+    """Return the format of the answer's file: the first that the caller takes and that can hold it.
+
+    Raises:
+        OptionError: If none can hold the photograph, or the one that does knows no quality.
+    """
+    first = options.format or photo.format
+    kinds = (first, *options.other_formats)
+    kind = next((one for one in kinds if why_not(photo, one) is None), first)
+    check_quality(kind, options)
+    reason = why_not(photo, kind)
+    if reason is not None and kind != photo.format:
+        raise OptionError(f"The image {reason}")
+    return kind
+
+
 def encode(
     decoded: DecodedPhoto, restored: RestoredPixels, options: RequestOptions
 ) -> RestoredFile:
     """Write a photograph's file with its restored pixels, or a mix of its own and those.
 
     Where no expert worked on it, it is its own file byte for byte unless another format is wanted.
-    Of the formats that the caller takes, it gets the first that can hold it.
 
     Raises:
-        OptionError: If the format cannot hold the photograph, or knows no quality.
+        OptionError: As `choose_format`, or if it was restored to values that are no numbers.
     """
     begin = time.perf_counter()
     photo = decoded.photo
-    first = options.format or photo.format
-    kinds = (first, *options.other_formats)
-    kind = next((one for one in kinds if why_not(photo, one) is None), first)
-    if options.quality is not None and kind not in LOSSY_FORMATS:
-        raise OptionError(f"{kind} is without loss and has no quality; leave it out")
+    kind = choose_format(photo, options)
     if restored.num_tiles == 0 and kind == photo.format:
         return _file(decoded, restored, kind, decoded.data, begin)
     pixels = np.ascontiguousarray(mix(decoded.pixels, restored.pixels, options.wish.strength))

@@ -13,7 +13,7 @@ from expertree.routing import Wish
 from expertree.serving.budget import BYTES_PER_PIXEL, MemoryBudget, MemoryShare
 from expertree.serving.engine import Engine, Model, Routed, untouched
 from expertree.serving.http.options import RequestOptions
-from expertree.serving.photos import DecodedPhoto, RestoredFile, decode, encode
+from expertree.serving.photos import DecodedPhoto, RestoredFile, choose_format, decode, encode
 from expertree.serving.settings import Limits
 from expertree.serving.threads import run_in_thread
 
@@ -84,7 +84,7 @@ class Service:
             ExpertreeError: For whatever is wrong with the image, the options or the engine.
         """
         with share.grown(await self._num_bytes(image, options.wish)):
-            decoded = await self._decode(image)
+            decoded = await self._decode(image, options)
             pixels, wish = decoded.pixels, options.wish
             if wish.strength == 0.0:
                 restored = untouched(pixels, await self.engine.route(pixels, wish))
@@ -131,8 +131,14 @@ class Service:
         header = await self.checked(image, wish)
         return BYTES_PER_PIXEL * header.width_px * header.height_px
 
-    async def _decode(self, image: bytes) -> DecodedPhoto:
-        return await self._in_thread(lambda: decode(image, self.limits.max_pixels))
+    async def _decode(self, image: bytes, options: RequestOptions | None = None) -> DecodedPhoto:
+        def work() -> DecodedPhoto:
+            decoded = decode(image, self.limits.max_pixels)
+            if options is not None:
+                choose_format(decoded.photo, options)  # an error now, before an expert runs
+            return decoded
+
+        return await self._in_thread(work)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -209,3 +210,32 @@ def test_requests_are_measured_by_route_and_expert(
     assert (measured[0].expert, measured[0].level) == (route.expert, route.level)
     assert measured[0].num_pixels == photo.shape[0] * photo.shape[1]
     assert list(measured[0].stages) == ["decode", "queue", "route", "restore", "encode"]
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"), [("quality=90", "without loss"), ("format=jpeg", "JPEG cannot hold")]
+)
+def test_a_file_that_cannot_be_written_is_refused_before_an_expert_runs(
+    restorer: Restorer, asker: Any, query: str, detail: str
+) -> None:
+    num_runs: list[int] = []
+
+    class Counting(LocalEngine):
+        async def restore(self, *arguments: Any, **more: Any) -> Any:
+            num_runs.append(1)
+            return await super().restore(*arguments, **more)
+
+    ask = asker(create_app(Counting(restorer), HttpConfig()))
+    _, encoded = cv2.imencode(".png", np.full((9, 9, 4), 7, dtype=np.uint8))
+    refused = ask("POST", f"/v1/restore?{query}", content=encoded.tobytes())
+    assert detail in ask.problem(refused, 422, "bad-option")["detail"]
+    assert num_runs == []
+
+
+def test_a_quality_of_a_format_without_loss_is_refused_where_a_job_is_asked_for(
+    ask: Any, png: bytes
+) -> None:
+    for query in ("quality=90", "quality=90&format=tiff"):
+        refused = ask("POST", f"/v1/jobs?{query}", content=png)
+        assert "without loss" in ask.problem(refused, 422, "bad-option")["detail"]
+    assert ask("POST", "/v1/jobs?quality=90&format=webp", content=png).status_code == 202

@@ -26,7 +26,7 @@ from expertree.serving.http.responses import JobAnswer, explain, file_response, 
 from expertree.serving.job_runner import JobRunner
 from expertree.serving.jobs import JobRequest, Jobs, JobView, make_job_request
 from expertree.serving.metrics import Measurement, Metrics
-from expertree.serving.photos import MEDIA_TYPES, RestoredFile
+from expertree.serving.photos import MEDIA_TYPES, RestoredFile, check_quality
 from expertree.serving.settings import JobLimits
 
 _IDEMPOTENCY_KEY = re.compile(contract.IDEMPOTENCY_KEY["schema"]["pattern"])
@@ -113,8 +113,10 @@ class JobEndpoints:
             )
         owner = owner_of(request)
         parsed = await self._reader.parse(request, NAMES)
-        await self._reader.service.checked(parsed.image, parsed.options.wish)
-        job_request = await asyncio.to_thread(make_job_request, owner, parsed.image, parsed.options)
+        options = parsed.options
+        header = await self._reader.service.checked(parsed.image, options.wish)
+        check_quality(options.format or header.format, options)
+        job_request = await asyncio.to_thread(make_job_request, owner, parsed.image, options)
         job_id = await self._jobs.submit(job_request, key)
         await self.runner.take(job_id)
         view = await self._view(job_id, owner)
