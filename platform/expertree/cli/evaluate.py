@@ -12,6 +12,7 @@ ones. Run it again after any interruption: images that were measured are not mea
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from expertree.cli.codes import EXIT_DONE
 from expertree.cli.running import SettingsVerb, run_verb
@@ -36,8 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _evaluate(config: EvaluateConfig) -> int:
     if not config.sets:
-        result = evaluate_bundle(config, on_image=_say)
-        sys.stdout.write(table_of(result) + "\n")
+        evaluate_bundle(config, on_image=_say, on_result=_print)
         return EXIT_DONE
     report, output = measure_sets(config, _work_of(config), on_image=_say)
     for problems in report.problems.values():
@@ -75,6 +75,10 @@ def _lines(table: SetsTable) -> str:
             f"{cells[2]:>7}  {gain:>7}  {cells[3]:>7}".rstrip()
         )
     return "\n".join(lines)
+
+
+def _print(result: Mapping[str, Any]) -> None:
+    sys.stdout.write(table_of(result) + "\n")
 
 
 def _say(number: int, total: int, name: str) -> None:

@@ -22,6 +22,7 @@ from expertree.report.sets_page import Photograph, SetsReport, render_sets
 from expertree.restorer import Bundle, Restorer, find_bundle, open_bundle
 from expertree.restorer.on_dataset import EvaluateConfig, OnImage
 from expertree.storage import Storage
+from expertree.uris import public
 
 LOG = "scores.jsonl"
 OUTPUT = "runs/sets"
@@ -105,13 +106,15 @@ def measure(config: EvaluateConfig, work: Work, on_image: OnImage) -> Measured:
         ConfigError: If something must be given, or does not go together.
         DatasetError: If no set can be measured, or an image cannot be read.
         ArtefactError: If the bundle is damaged.
+        StorageError: If the output cannot be written.
     """
     _check(config)
     found = _found(config)
+    output = Path(config.output or OUTPUT).expanduser().absolute()
+    Storage.open(output).check_writable()
     bundle = open_bundle(find_bundle(config.bundle))
     if config.expert is not None:
         _check_expert(bundle, config.expert)
-    output = Path(config.output or OUTPUT).expanduser().absolute()
     items = plan(
         found,
         model=bundle.manifest.digest,
@@ -134,6 +137,11 @@ def _check(config: EvaluateConfig) -> None:
         raise ConfigError(
             "sets finds the folders and the protocols of sets by itself; leave root and channels "
             "out, or name one dataset and its root without sets"
+        )
+    if "://" in (config.output or ""):
+        raise ConfigError(
+            f"output={public(config.output)} is a URI; with sets give a folder of this machine, "
+            "where the scores of each image are added to a file"
         )
     if config.dataset and config.dataset not in DATASETS:
         raise ConfigError(

@@ -25,9 +25,16 @@ from expertree.images.io import to_u8
 from expertree.restorer.restorer import Restorer
 from expertree.restorer.shipped import SHIPPED
 from expertree.routing import AUTOMATIC, Route, Wish
+from expertree.storage import Storage
 
 OnImage = Callable[[int, int, str], None]
 """Callback after each image, with its number from 1, the number of images, and its name."""
+
+OnResult = Callable[[dict[str, Any]], None]
+"""Callback when all is measured, with the result, before it is written."""
+
+_WITH_SETS = ("classical", "expert", "published", "cluster")
+"""Settings that mean nothing for one data set."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +68,9 @@ class EvaluateConfig:
     """Device that the networks run on."""
 
     output: str | None = None
-    """A JSON file for the means and each image's scores; with `sets` a folder, by default
-    `runs/sets`, for the tables, the page and the scores that a killed run goes on behind."""
+    """A JSON file, or the URI of one, for the means and each image's scores; with `sets` a folder,
+    by default `runs/sets`, for the tables, the page and the scores that a killed run goes on
+    behind."""
 
     classical: bool = True
     """With `sets`, whether classical methods, told the task, are measured too."""
@@ -78,8 +86,15 @@ class EvaluateConfig:
     own)."""
 
 
-def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]:
-    """Restore every image of a data set with a bundle; the data set is checked first.
+def evaluate_bundle(
+    config: EvaluateConfig, on_image: OnImage, on_result: OnResult = lambda _: None
+) -> dict[str, Any]:
+    """Restore every image of a data set with a bundle; data set and output are checked first.
+
+    Args:
+        config: What to measure.
+        on_image: Called after each image.
+        on_result: Called with what is returned, also where it cannot be written in the end.
 
     Returns:
         Means as `datasets.summarise` gives them; and under `bundle` the bundle, under `experts` the
@@ -87,14 +102,15 @@ def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]
         left as they are, and under `images` each pair's scores.
 
     Raises:
-        ConfigError: If something must be given, or the data set or split is unknown.
+        ConfigError: If something must be given or means nothing for one data set, the data set or
+            split is unknown, or the output is a folder.
         DatasetError: If the data set is not whole, or has no degraded images.
         ArtefactError: If the bundle is damaged.
+        StorageError: If the output cannot be written.
     """
-    missing = [name for name in ("bundle", "dataset", "root") if not getattr(config, name)]
-    if missing:
-        raise ConfigError(f"give {' and '.join(f'{name}=...' for name in missing)}")
+    _check(config)
     dataset = _dataset(config)
+    output = _output(config)
     restorer = Restorer.load(config.bundle, device=config.device)
     experts: Counter[int | None] = Counter()
 
@@ -116,10 +132,9 @@ def evaluate_bundle(config: EvaluateConfig, on_image: OnImage) -> dict[str, Any]
         "as_is": experts[None],
         "images": [dataclasses.asdict(score) for score in scores],
     }
-    if config.output is not None:
-        path = Path(config.output).expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n")
+    on_result(result)
+    if output is not None:
+        output.above().write_bytes(output.name, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
@@ -139,6 +154,34 @@ def restore_degraded(
     planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     found = restorer.restore(planes.clamp(0.0, 1.0), wish)
     return to_u8(found.image), found.route
+
+
+def _check(config: EvaluateConfig) -> None:
+    missing = [name for name in ("bundle", "dataset", "root") if not getattr(config, name)]
+    if missing:
+        raise ConfigError(f"give {' and '.join(f'{name}=...' for name in missing)}")
+    usual = EvaluateConfig()
+    vain = [name for name in _WITH_SETS if getattr(config, name) != getattr(usual, name)]
+    if vain:
+        names = " and ".join(f"{name}={getattr(config, name)}" for name in vain)
+        raise ConfigError(
+            f"without sets, {names} would do nothing; give sets=FOLDER in place of root, or leave "
+            f"{'it' if len(vain) == 1 else 'them'} out"
+        )
+
+
+def _output(config: EvaluateConfig) -> Storage | None:
+    """Return the file for the result; its folder is made, and tried."""
+    if config.output is None:
+        return None
+    output = Storage.open(config.output)
+    if not output.is_remote and Path(output.path()).is_dir():
+        raise ConfigError(
+            f"output={config.output} is a folder; give a file, such as "
+            f"{Path(config.output) / 'scores.json'}"
+        )
+    output.above().check_writable()
+    return output
 
 
 def _dataset(config: EvaluateConfig) -> Dataset:

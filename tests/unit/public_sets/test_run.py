@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from expertree.cli.main import main
-from expertree.errors import ConfigError, DatasetError
+from expertree.errors import ConfigError, DatasetError, StorageError
 from expertree.events import read_events
 from expertree.public_sets import measure_sets
 from expertree.public_sets.measuring import Scored
@@ -151,12 +151,17 @@ def test_what_does_not_go_together_is_said(config: EvaluateConfig, tmp_path: Pat
         "leave root and channels out": {"root": "x"},
         "'rain101' is not known": {"dataset": "rain101"},
         "cannot be read": {"published": str(tmp_path / "none.yaml")},
+        "is a URI; with sets give a folder": {"output": "s3://bucket/sets"},
     }
     for message, change in cases.items():
         with pytest.raises(ConfigError, match=message):
             measure_sets(dataclasses.replace(config, **change), in_this_process, silent)
     with pytest.raises(DatasetError, match=r"no set below .* can be measured"):
         measure_sets(dataclasses.replace(config, sets=str(tmp_path)), in_this_process, silent)
+    (tmp_path / "file").write_text("")
+    taken = dataclasses.replace(config, bundle="nowhere", output=str(tmp_path / "file/out"))
+    with pytest.raises(StorageError, match="cannot be written"):
+        measure_sets(taken, in_this_process, silent)
 
 
 DATA = os.environ.get("EXPERTREE_DATA")
