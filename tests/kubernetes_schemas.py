@@ -115,7 +115,22 @@ def _built_in(kind: str) -> Object:
     return _all(**version, spec=_SPECS[kind]())
 
 
+_STORAGE = _all(storage=_TEXT)
+
 _SPECS = {
+    "PersistentVolume": lambda: _all(
+        capacity=_STORAGE,
+        accessModes=_list({"enum": ["ReadOnlyMany"]}),
+        persistentVolumeReclaimPolicy={"enum": ["Retain", "Delete"]},
+        storageClassName=_TEXT,
+        nfs=_all(server=_TEXT, path=_TEXT, readOnly=_TRUE),
+    ),
+    "PersistentVolumeClaim": lambda: _all(
+        accessModes=_list({"enum": ["ReadOnlyMany"]}),
+        storageClassName=_TEXT,
+        volumeName=_TEXT,
+        resources=_all(requests=_STORAGE),
+    ),
     "NetworkPolicy": lambda: _all(
         podSelector=_SELECTOR,
         policyTypes=_list({"enum": ["Ingress", "Egress"]}),
@@ -141,7 +156,7 @@ _SPECS = {
         volumeClaimTemplates=_list(
             _all(
                 metadata=_METADATA,
-                spec=_all(accessModes=_list(_TEXT), resources=_all(requests=_all(storage=_TEXT))),
+                spec=_all(accessModes=_list(_TEXT), resources=_all(requests=_STORAGE)),
             )
         ),
     ),

@@ -110,7 +110,7 @@ def _apply(target: Object, *, op: str, path: str, value: Any = None) -> None:
 
 def _in_namespace(objects: list[Object], wanted: str, _folder: Path) -> list[Object]:
     for made in objects:
-        if made["kind"] != "Namespace":
+        if made["kind"] not in {"Namespace", "PersistentVolume"}:
             made["metadata"]["namespace"] = wanted
     return objects
 

@@ -6,6 +6,7 @@ import re
 from expertree.datasets import DATASETS
 from expertree.degradation.photographs import Split
 from expertree.errors import ConfigError
+from expertree.uris import public
 
 PHOTOGRAPHS = "photographs"
 """The reader of any folder of clean photographs, with its subfolders."""
@@ -51,7 +52,8 @@ class SourceConfig:
     (0, 1]; for sets with near copies. Null does not compare."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a value that cannot work."""
+        """Raise ValueError for a value that cannot work, ConfigError for a folder that is none."""
+        check_folder("data.sources: root", self.root)
         if self.reader != PHOTOGRAPHS and self.reader not in DATASETS:
             known = ", ".join((PHOTOGRAPHS, *DATASETS))
             raise ValueError(f"reader '{self.reader}' is not known; there are {known}")
@@ -79,9 +81,23 @@ class DataConfig:
     """Whether sets may be incomplete. What is trained is then not the protocol's."""
 
     def __post_init__(self) -> None:
-        """Raise ConfigError if no source has a weight."""
+        """Raise ConfigError if no source has a weight, or the folder is none."""
+        check_folder("data.root", self.root or "")
         if self.sources and not any(source.weight for source in self.sources):
             raise ConfigError("data.sources: at least one source must have a weight above 0")
+
+
+def check_folder(key: str, folder: str) -> None:
+    """Refuse a URI where a folder is needed: pictures are read by path, on every node.
+
+    Raises:
+        ConfigError: If it is a URI; names the key.
+    """
+    if "://" in folder:
+        raise ConfigError(
+            f"{key}={public(folder)} is a URI, but pictures are read from folders; give the path "
+            "of one that every node sees, such as a mount of the bucket"
+        )
 
 
 def _check_pattern(pattern: str) -> None:

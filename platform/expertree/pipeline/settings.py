@@ -15,7 +15,7 @@ from expertree.experts.backbones import BACKBONES, Backbone
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.hierarchy import GrowthLimits, HierarchyConfig
 from expertree.pipeline.cluster_config import ClusterConfig
-from expertree.pipeline.data_config import DataConfig
+from expertree.pipeline.data_config import DataConfig, check_folder
 from expertree.routing import RouterConfig
 from expertree.tracking import TrackingConfig
 
@@ -32,7 +32,7 @@ class PhotographsConfig:
 
     source: str = "bundled"
     """`bundled` for the photographs that scikit-image and scikit-learn ship, or a folder, which
-    every node of a cluster must see. Several sources, and pairs: `data.sources`."""
+    every node of a cluster must see; no URI. Several sources, and pairs: `data.sources`."""
 
     val_fraction: float = 0.3
     """Share of the photographs, and of the scenes of pairs, that only validation sees."""
@@ -44,6 +44,26 @@ class PhotographsConfig:
     maps: MapsConfig = MapsConfig()
     """Real depth, illumination, rain and snow in place of the procedural ones; folders that every
     node of a cluster must see."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a folder that is none, ValueError for impossible fractions."""
+        maps, snow = self.maps, self.maps.snow
+        for key, folder in {
+            "source": self.source,
+            "maps.depth.folder": maps.depth.folder,
+            "maps.illumination": maps.illumination,
+            "maps.rain": maps.rain,
+            "maps.snow.small": snow.small,
+            "maps.snow.medium": snow.medium,
+            "maps.snow.large": snow.large,
+        }.items():
+            check_folder(f"photographs.{key}", folder)
+        fractions = (self.val_fraction, self.route_fraction)
+        if not (min(fractions) >= 0 and sum(fractions) < 1):
+            raise ValueError(
+                "val_fraction and route_fraction must be at least 0 and below 1 together, got "
+                f"{self.val_fraction} and {self.route_fraction}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,13 +56,24 @@ def test_where_ray_writes_there_are_volumes_of_a_size(made: Object) -> None:
         assert group["rayStartParams"]["object-spilling-directory"] in mounts
         volumes = {own["name"]: own for own in pod["volumes"]}
         assert set(mounts.values()) == set(volumes)
+        read = {name for name, own in volumes.items() if "persistentVolumeClaim" in own}
+        check_read_only(pod, read)
         on_disk = [
             bytes_of(own["emptyDir"]["sizeLimit"]) for own in volumes.values() if "emptyDir" in own
         ]
-        assert len(on_disk) == len(volumes) - 1
+        assert len(on_disk) == len(volumes) - len(read) - 1
         assert sum(on_disk) < asked(pod)["ephemeral-storage"]
         claim = volumes[mounts["/spill"]]["ephemeral"]["volumeClaimTemplate"]["spec"]
         assert bytes_of(claim["resources"]["requests"]["storage"]) >= 2**30
+
+
+def check_read_only(pod: Object, names: set[str]) -> None:
+    """What is there already is not written, so that it needs no size."""
+    for volume in pod["volumes"]:
+        if volume["name"] in names:
+            assert volume["persistentVolumeClaim"]["readOnly"] is True
+    for mount in pod["containers"][0]["volumeMounts"]:
+        assert mount.get("readOnly", False) == (mount["name"] in names)
 
 
 @pytest.mark.parametrize("made", CLUSTERS)

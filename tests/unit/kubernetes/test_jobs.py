@@ -12,7 +12,7 @@ from expertree.cli.composing import compose
 from expertree.pipeline.settings import BuildConfig
 from expertree.search.settings import SearchConfig
 from kustomized import Object
-from manifests import GPU, JOBS, ROOT, asked, bytes_of, cluster_of, env_of, groups, of_kind
+from manifests import GPU, JOBS, ROOT, asked, bytes_of, cluster_of, env_of, groups, of_kind, pods
 
 
 @pytest.mark.parametrize("made", JOBS)
@@ -53,6 +53,24 @@ def test_the_entrypoint_is_a_verb_with_settings_that_it_has(name: str) -> None:
     # Each process of the cluster must see them, and the next attempt's driver too.
     assert config.store.startswith("s3://")
     assert config.output.startswith("s3://")
+
+
+@pytest.mark.parametrize("made", JOBS)
+def test_every_pod_sees_the_photographs_as_a_folder(made: Object) -> None:
+    (source,) = [own for own in arguments(made) if own.startswith("photographs.source=")]
+    folder = source.partition("=")[2]
+    claims = {own["metadata"]["name"]: own["spec"] for _, own in of_kind("PersistentVolumeClaim")}
+    volumes = {own["metadata"]["name"]: own["spec"] for _, own in of_kind("PersistentVolume")}
+    for _, pod in pods(cluster_of(made)):
+        (mount,) = [
+            own
+            for own in pod["containers"][0]["volumeMounts"]
+            if f"{folder}/".startswith(f"{own['mountPath']}/")
+        ]
+        (volume,) = [own for own in pod["volumes"] if own["name"] == mount["name"]]
+        claim = claims[volume["persistentVolumeClaim"]["claimName"]]
+        assert claim["accessModes"] == volumes[claim["volumeName"]]["accessModes"]
+        assert claim["accessModes"] == ["ReadOnlyMany"]
 
 
 def check_lanes(config: Any, job: Object) -> None:

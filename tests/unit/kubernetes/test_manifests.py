@@ -97,7 +97,9 @@ def test_the_shared_cluster_is_not_applied_by_itself() -> None:
 def test_objects_lie_in_the_namespace_unless_they_are_the_clusters() -> None:
     for name, objects in RENDERED.items():
         for made in objects:
-            of_cluster = made["kind"] in {"Namespace", "ClusterQueue", "ResourceFlavor"}
+            of_cluster = made["kind"] in {
+                *("Namespace", "PersistentVolume", "ClusterQueue", "ResourceFlavor"),
+            }
             if made["kind"] in PUBLISHED:
                 scope = definition(made["kind"])["scope"]
                 assert of_cluster == (scope == "Cluster"), made["kind"]

@@ -57,6 +57,35 @@ def test_a_folder_of_maps_that_does_not_exist(tmp_path: Path) -> None:
         prepare(config(tmp_path, photographs={"maps": maps}))
 
 
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"photographs": {"source": "s3://ID:SECRET@bucket/a"}}, r"photographs\.source"),
+        ({"photographs": {"maps": {"rain": "gs://bucket/a"}}}, r"photographs\.maps\.rain"),
+        (
+            {"photographs": {"maps": {"snow": {"large": "s3://bucket/a"}}}},
+            r"photographs\.maps\.snow\.large",
+        ),
+        ({"data": {"root": "s3://bucket/a"}}, r"data\.root"),
+        ({"data": {"sources": [{"root": "file:///a"}]}}, r"data\.sources: root"),
+    ],
+)
+def test_pictures_in_a_bucket_are_refused_before_anything_is_planned(
+    tmp_path: Path, sections: dict[str, object], key: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{key}=.*/a is a URI, .* every node sees") as refused:
+        config(tmp_path, **sections)
+    assert "SECRET" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("val", "route"), [(0.9, 0.2), (-0.1, 0.2), (float("nan"), 0.2)])
+def test_fractions_that_leave_nothing_for_the_experts(
+    tmp_path: Path, val: float, route: float
+) -> None:
+    with pytest.raises(ConfigError, match=r"'photographs'.* below 1 together, got"):
+        config(tmp_path, photographs={"val_fraction": val, "route_fraction": route})
+
+
 def test_a_photograph_without_its_map(tmp_path: Path) -> None:
     add_photograph(tmp_path / "light", "astronaut.png")
     maps = {"illumination": str(tmp_path / "light")}
