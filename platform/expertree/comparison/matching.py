@@ -8,19 +8,20 @@ budget that one network has alone.
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from expertree.comparison.settings import CompareConfig, Match, build_config, proportions
 from expertree.experts import AdapterConfig, RecipeConfig
-from expertree.experts.backbones import ONE_PHASE, BackboneConfig, phases_of
+from expertree.experts.backbones import ONE_PHASE, BackboneConfig, phased, phases_of
 from expertree.hierarchy import Tree
 from expertree.pipeline.dry_run import multiply_adds
 from expertree.pipeline.networks import NetworkChoice, choose_networks
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.units import Unit, units_of_tree
 
-Kind: TypeAlias = tuple[BackboneConfig, AdapterConfig | None]
-"""What the cost of a sample depends on: a network, whole or as an adapter."""
+Kind: TypeAlias = tuple[BackboneConfig, AdapterConfig | Literal["child"] | None]
+"""What the cost of a sample depends on: a network, whole or as an adapter; or as a child, an expert
+that starts from another and so has the last of several phases alone."""
 
 Cost: TypeAlias = Callable[[Kind], float]
 """A function from a network to the cost of training it on one sample."""
@@ -35,7 +36,8 @@ UNITS: Mapping[Match, str] = {
 
 def kind_of(network: NetworkChoice) -> Kind:
     """Return what the cost of a sample of a network depends on."""
-    return network.backbone, network.adapter
+    is_child = network.parent is not None and phased(network.backbone)
+    return network.backbone, network.adapter or ("child" if is_child else None)
 
 
 def cost_of_sample(match: Match, recipe: RecipeConfig, rates: Mapping[Kind, float]) -> Cost:
@@ -110,11 +112,11 @@ def steady_speed(log: Mapping[str, Any], ends: Sequence[float] = (1.0,)) -> floa
 def ends_of(kind: Kind, recipe: RecipeConfig) -> tuple[float, ...]:
     """Return the shares of a training's samples at which its steps may become faster or slower.
 
-    They are the ends of the network's phases, of which an adapter sees the last alone, and where
-    patches and batches get another size; 1 is the last.
+    They are the ends of the network's phases, of which what starts from another expert sees the
+    last alone, and where patches and batches get another size; 1 is the last.
     """
-    backbone, adapter = kind
-    phases = phases_of(backbone) if adapter is None else ONE_PHASE
+    backbone, later = kind
+    phases = phases_of(backbone) if later is None else ONE_PHASE
     stages = [stage.from_fraction for stage in recipe.progressive]
     return tuple(sorted({*(phase.until for phase in phases), *stages}))
 
@@ -136,6 +138,10 @@ def kinds_of(config: CompareConfig) -> list[Kind]:
     """Return the networks whose speed `match=seconds` must know, the reference's first."""
     found: list[Kind] = [(config.experts.backbone, None)]
     for method in config.methods:
-        backbone = build_config(config, method, seed=config.seed).experts.backbone
-        found += [(backbone, None), *([(backbone, method.adapter)] if method.adapter else [])]
+        experts = build_config(config, method, seed=config.seed).experts
+        found.append((experts.backbone, None))
+        if method.adapter is not None:
+            found.append((experts.backbone, method.adapter))
+        elif method.tree and experts.warm_start and phased(experts.backbone):
+            found.append((experts.backbone, "child"))
     return list(dict.fromkeys(found))

@@ -7,6 +7,7 @@ from expertree.comparison.matching import Cost, Kind, matched
 from expertree.comparison.methods import MethodConfig
 from expertree.comparison.settings import CompareConfig, build_config
 from expertree.degradation.fresh import RealMaps
+from expertree.experts import AdapterConfig
 from expertree.pipeline.experts import ExpertPlan, Samples, plan_experts
 from expertree.pipeline.extractor import make_extractor
 from expertree.pipeline.patch_sets import embed_tables, make_tables
@@ -178,18 +179,27 @@ def plan_timed(
     config: CompareConfig, bench: Workbench, common: Common, kinds: Iterable[Kind]
 ) -> dict[Kind, list[ExpertPlan]]:
     """Plan the short trainings that measure speeds: the networks to train, the timed one last."""
-    found = {}
-    for backbone, adapter in kinds:
+    found: dict[Kind, list[ExpertPlan]] = {}
+    for backbone, later in kinds:
+        adapter = later if isinstance(later, AdapterConfig) else None
         method = MethodConfig(
-            name="timed", backbone=backbone, adapter=adapter, tree=adapter is not None
+            name="timed", backbone=backbone, adapter=adapter, tree=later is not None
         )
         levels = len(config.hierarchy.cut_groups) if method.tree else 1
         own = build_config(
             config, method, seed=config.seeds[0], num_samples=(config.timed_samples,) * levels
         )
         plans = _plans(bench, common, method, own, f"{backbone.name}, timed")
-        found[backbone, adapter] = plans[:1] if adapter is None else plans[:2]
+        found[backbone, later] = _with_parent(plans) if later is not None else plans[:1]
     return found
+
+
+def _with_parent(plans: Sequence[ExpertPlan]) -> list[ExpertPlan]:
+    """Return the first network that starts from another, after that; the first where none does."""
+    for plan in plans:
+        if plan.parent is not None:
+            return [*(other for other in plans if other.key == plan.parent), plan]
+    return list(plans[:1])
 
 
 def united(trainings: Iterable[Training]) -> list[ExpertPlan]:

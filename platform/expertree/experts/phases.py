@@ -15,10 +15,11 @@ _WARMUP_PART = 5
 def phase_at(job: ExpertJob, num_seen: int) -> tuple[int, range]:
     """Return the phase of the step after `num_seen` samples: its number, and its samples.
 
-    An adapter is trained on a network that is through all phases: all of its training is the last.
+    What starts from another expert, whole or as an adapter, starts from a network that is through
+    all phases: all of its training is the last.
     """
     phases = phases_of(job.backbone)
-    if job.adapter is not None:
+    if job.init is not None:
         return len(phases) - 1, range(job.num_samples)
     ends = [math.ceil(phase.until * job.num_samples) for phase in phases]
     number = next(number for number, end in enumerate(ends) if num_seen < end)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from expertree.config import fingerprint
 from expertree.experts.adapter import AdapterConfig
-from expertree.experts.backbones import BACKBONES, BackboneConfig
+from expertree.experts.backbones import BACKBONES, BackboneConfig, phased
 from expertree.experts.published import PublishedWeights
 from expertree.storage import Storage
 from expertree.training import rate_share
@@ -216,7 +216,8 @@ class ExpertJob:
 
         What it starts from and who tells it are named as in their store, wherever that is reached.
         A job without an adapter has the name that it had before adapters existed, one without an
-        extractor that of before networks were told anything, and every network
+        extractor that of before networks were told anything, one that begins with its network's
+        first phase that of before any began with the last, and every network
         the nulls for sizes of others that it had when all shared one config, so that older
         checkpoints are still used.
         """
@@ -237,6 +238,8 @@ class ExpertJob:
         content["backbone"] = dict.fromkeys(_SIZES_ONCE_SHARED) | content["backbone"]
         if self.adapter is None:
             del content["adapter"]
+            if self.init is not None and phased(self.backbone):
+                content["phases"] = "last"
         if self.extractor is None:
             del content["extractor"]
         return fingerprint(content)

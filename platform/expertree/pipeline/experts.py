@@ -9,7 +9,7 @@ from expertree.config import load, to_dict
 from expertree.degradation.fresh import RealMaps
 from expertree.errors import ConfigError
 from expertree.experts import AdapterConfig, BackboneConfig, ExpertJob, RecipeConfig
-from expertree.experts.backbones import version_of
+from expertree.experts.backbones import phased, version_of
 from expertree.experts.published import find_published
 from expertree.experts.weights import read_card
 from expertree.hierarchy import ROOT, Tree, compositions
@@ -87,7 +87,8 @@ class ExpertPlan:
     @property
     def kind(self) -> str:
         """The network, recipe and adapter as text; experts of one kind train at one speed."""
-        return f"{self.job.backbone} {self.job.recipe} {self.job.adapter}"
+        phases = " in its last phase" if "phases" in self.spec else ""
+        return f"{self.job.backbone} {self.job.recipe} {self.job.adapter}{phases}"
 
     @property
     def network(self) -> str:
@@ -200,6 +201,8 @@ class _Place:
             spec["published"] = published.sha256
         if network.adapter is not None:
             spec["adapter"] = to_dict(network.adapter)
+        elif parent is not None and phased(network.backbone):
+            spec["phases"] = "last"
         teller = self._teller(network.backbone)
         if teller is not None:
             spec["extractor"] = key_of(teller)

@@ -80,6 +80,21 @@ def test_equal_seconds_take_the_measured_speeds() -> None:
     assert samples_of(settings, METHODS["tree_lora"], rates) == [960, 480, 480, 480, 480]
 
 
+def test_children_of_a_network_with_phases_have_a_speed_of_their_own() -> None:
+    phased = {"name": "tree of SLER-IR", "tree": True, "backbone": {"name": "sler_ir_small"}}
+    settings = config(match="seconds", methods=["tree", phased])
+    usual, sler = settings.experts.backbone, settings.methods[1].backbone
+    assert sler is not None
+    assert kinds_of(settings) == [(usual, None), (sler, None), (sler, "child")]
+    rates = {(usual, None): 40.0, (sler, None): 10.0, (sler, "child"): 20.0}
+    # 16 parts at 4 times the budget's cost and 4 * 8 at twice of it: 128 parts of 4800.
+    assert samples_of(settings, settings.methods[1], rates) == [600, 300, 300, 300, 300]
+    cold = config(
+        match="seconds", methods=[phased], experts={**TREE["experts"], "warm_start": False}
+    )
+    assert kinds_of(cold) == [(usual, None), (sler, None)]
+
+
 def test_what_methods_cost_is_the_sum_over_their_networks() -> None:
     settings = config()
     units = units_of(build_config(settings, METHODS["tree"], seed=0), tree_of((1, 4)))
@@ -197,4 +212,5 @@ def test_an_adapter_has_one_phase_and_larger_patches_are_timed_by_themselves() -
     recipe = RecipeConfig(progressive=stages)
     assert ends_of((network, None), recipe) == (0.16, 0.5, 1.0)
     assert ends_of((network, AdapterConfig()), recipe) == (0.5, 1.0)
+    assert ends_of((network, "child"), recipe) == (0.5, 1.0)
     assert ends_of((backbone_config("nafnet"), None), RecipeConfig()) == (1.0,)

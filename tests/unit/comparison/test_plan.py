@@ -8,7 +8,7 @@ import pytest
 
 from expertree.comparison import plan
 from expertree.comparison.methods import METHODS
-from expertree.comparison.plan import make_common, plan_search, plan_training
+from expertree.comparison.plan import make_common, plan_search, plan_timed, plan_training
 from expertree.comparison.run import REPORTED
 from expertree.comparison.settings import CompareConfig
 from expertree.config import load
@@ -57,3 +57,16 @@ def test_a_search_for_rates_warms_up_over_its_share_of_the_samples(
     assert [one.config.experts.recipe.warmup_samples for one in searched] == [warmup] * 2
     whole = plan_training(config, None, common, method, None, seed=0)
     assert whole.config.experts.recipe == config.experts.recipe
+
+
+@pytest.mark.parametrize(("later", "timed"), [(None, ["a"]), ("child", ["b", "c"])])
+def test_a_child_is_timed_after_what_it_starts_from(
+    monkeypatch: pytest.MonkeyPatch, later: Any, timed: list[str]
+) -> None:
+    parents = {"a": None, "b": None, "c": "b", "d": "c"}
+    plans = [SimpleNamespace(key=key, parent=parent) for key, parent in parents.items()]
+    monkeypatch.setattr(plan, "_plans", lambda *_: plans)
+    config = load(CompareConfig, {"samples": 4800, "match": "seconds"})
+    kind = (METHODS["sler_ir"].backbone, later)
+    found = plan_timed(config, None, None, [kind])
+    assert [one.key for one in found[kind]] == timed

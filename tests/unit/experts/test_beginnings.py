@@ -8,8 +8,15 @@ import torch
 
 from expert_jobs import JOB, RECIPE
 from expertree.errors import ArtefactError
-from expertree.experts.backbones import BACKBONES, build_backbone, start_at_identity
+from expertree.experts.backbones import (
+    BACKBONES,
+    build_backbone,
+    phases_of,
+    start_at_identity,
+)
+from expertree.experts.phases import phase_at, rate_share_of
 from expertree.experts.published import PublishedWeights, find_published
+from expertree.experts.recipe import ExpertJob, rate_share_at
 from expertree.experts.scoring import score_expert, score_inputs
 from expertree.experts.weights import load_expert
 
@@ -69,3 +76,37 @@ def test_training_starts_at_the_identity_unless_told_otherwise(train, patches):
         directory, _ = train(start, dataclasses.replace(JOB, recipe=recipe, num_samples=3))
         restored, degraded = score_expert(load_expert(directory), patches), score_inputs(patches)
         assert np.allclose(restored["psnr_rgb"], degraded["psnr_rgb"], atol=1e-3) == is_input
+
+
+def last_phase(network):
+    return ExpertJob(key="c", backbone=network, recipe=RECIPE, num_samples=30, seed=5, init="/e/p")
+
+
+def test_what_starts_from_another_expert_trains_in_the_last_phase_alone(tiny):
+    child, number = last_phase(tiny), len(phases_of(tiny)) - 1
+    assert phase_at(child, 0) == phase_at(child, 29) == (number, range(30))
+    assert rate_share_of(child, 3) == rate_share_at(RECIPE, 3, 30)
+    assert phase_at(dataclasses.replace(child, init=None), 0)[0] == 0
+
+
+def test_a_child_keeps_what_stands_still_in_the_last_phase(tiny, train):
+    parent_job = dataclasses.replace(last_phase(tiny), init=None)
+    parent, _ = train("parent", parent_job)
+    child, _ = train("child", dataclasses.replace(last_phase(tiny), init=parent.uri))
+    before, after = (load_expert(own).state_dict() for own in (parent, child))
+    still = phases_of(tiny)[-1].still
+    kept = {name for name in before if still and name.startswith(still)}
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_job_is_named_by_its_phases_where_it_skips_some(tiny, monkeypatch):
+    child = last_phase(tiny)
+    first = dataclasses.replace(child, init=None)
+    found = [job.fingerprint for job in (child, first)]
+    monkeypatch.setattr("expertree.experts.recipe.phased", lambda _: False)
+    before = [job.fingerprint for job in (child, first)]
+    assert [a == b for a, b in zip(found, before, strict=True)] == [
+        len(phases_of(tiny)) == 1,
+        True,
+    ]

@@ -154,6 +154,14 @@ def phases_of(config: BackboneConfig) -> tuple[Phase, ...]:
     return BACKBONES[config.name].phases
 
 
+def phased(config: BackboneConfig) -> bool:
+    """Return whether a network is trained in several phases.
+
+    An expert that starts from another one's weights then has the last of them alone.
+    """
+    return len(phases_of(config)) > 1
+
+
 def needs_of(config: BackboneConfig) -> frozenset[Need]:
     """Return what a network's objective wants of a batch beside the pairs."""
     return BACKBONES[config.name].needs
