@@ -71,8 +71,6 @@ class Release:
         multiples_px: Multiple of the sides on which each expert works, by node.
         multiplexed: Deployments whose replicas hold some of their experts only.
         looks_at_all: Whether experts are told of more of an image than its view shows.
-        configured: The bundle that the configuration named when this one was started, which may
-            have been asked for otherwise; None if it named none.
     """
 
     app: str
@@ -84,7 +82,6 @@ class Release:
     multiples_px: Mapping[int, int]
     multiplexed: frozenset[str]
     looks_at_all: bool
-    configured: str | None = None
 
 
 class Backend(Protocol):

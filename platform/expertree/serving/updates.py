@@ -10,7 +10,8 @@ import asyncio
 import dataclasses
 import logging
 import time
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Literal, Protocol, TypeAlias
 
 from expertree.errors import ExpertreeError, ResourceError, TransientStorageError
 from expertree.serving.remote import Release
@@ -26,6 +27,23 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
 
 _logger = logging.getLogger("ray.serve")
 
+State: TypeAlias = Literal["up", "changing", "failed"]
+"""Whether a release works as a whole, may do so later and perhaps in part now, or never will."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """What an endpoint has to know again after a restart.
+
+    Attributes:
+        release: The release that gateways send requests to.
+        configured: The bundle that the configuration named when that became so, which may have
+            been asked for otherwise; None if it named none.
+    """
+
+    release: Release
+    configured: str | None
+
 
 class Deployer(Protocol):
     """Interface of whatever starts and stops releases."""
@@ -38,21 +56,32 @@ class Deployer(Protocol):
         """
         ...
 
-    async def deploy(self, app: str, bundle: str, configured: str | None) -> Release:
-        """Start a release and check that it works.
+    async def deploy(self, app: str, bundle: str) -> Release:
+        """Start a release unless it is there, wait until it is up, and check that it works.
 
         Args:
             app: Name of its application.
             bundle: Bundle that it serves.
-            configured: Bundle that the configuration names meanwhile; the release keeps it.
 
         Raises:
             ExpertreeError: If it does not work.
         """
         ...
 
-    async def running(self) -> tuple[Release, ...]:
-        """Return the releases that are up, the newest last."""
+    async def states(self) -> Mapping[str, State]:
+        """Return the states of all releases that are there, by application, the newest last."""
+        ...
+
+    async def describe(self, app: str) -> Release:
+        """Return a release that is up."""
+        ...
+
+    async def note(self, served: Served | None) -> None:
+        """Note what is served, for `noted` after a restart; None for nothing."""
+        ...
+
+    async def noted(self) -> Served | None:
+        """Return what was noted last; None for nothing."""
         ...
 
     async def remove(self, app: str) -> None:
@@ -102,6 +131,7 @@ class ReleaseUpdater:
         self._old: set[str] = set()
         self._starting: str | None = None
         self._gateways: dict[str, _Gateway] = {}
+        self._gateways_known_s = 0.0
         self._update_lock = asyncio.Lock()
         self._removal_lock = asyncio.Lock()
 
@@ -120,12 +150,24 @@ class ReleaseUpdater:
         )
 
     async def adopt(self) -> None:
-        """Make the newest release that is up already the current one, as after a restart."""
-        found = await self._deployer.running()
-        if found:
-            *older, self._current = found
-            self._old |= {release.app for release in older}
-            self._requested, self._configured = self._current.bundle, self._current.configured
+        """Serve on what was served before a restart; all other releases that are there drain.
+
+        A release that has lost replicas with the node that control ran on is served on, as gateways
+        do. Without a note of what was served, it is the newest release that is up.
+        """
+        states, noted = await self._deployer.states(), await self._deployer.noted()
+        if noted is not None and states.get(noted.release.app, "failed") == "failed":
+            noted = None
+            await self._deployer.note(None)  # what is put up under its name has to prove itself
+        up = [app for app, state in states.items() if state == "up"]
+        if noted is not None:
+            self._current, self._configured = noted.release, noted.configured
+        elif up:
+            self._current = await self._deployer.describe(up[-1])
+        if self._current is not None:
+            self._requested = self._current.bundle
+        self._old |= states.keys() - {self._app()}
+        self._gateways_known_s = time.monotonic() + SILENT_S
 
     async def configure(self, bundle: str) -> UpdateStatus:
         """Serve the bundle that the configuration names, unless it named that one before.
@@ -149,11 +191,12 @@ class ReleaseUpdater:
             the bundle could not be served.
         """
         self._requested, self._problem, self._may_pass = bundle, None, False
+        configured = self._configured
         async with self._update_lock:
             if bundle == self._requested:
-                await self._try(bundle)
+                await self._try(bundle, configured)
             status = self.status()
-        while self._gateways_lag():
+        while self._current is not None and self._gateways_lag():
             await asyncio.sleep(_POLL_EVERY_S)
         return status
 
@@ -209,6 +252,8 @@ class ReleaseUpdater:
 
     def _is_needed(self, app: str) -> bool:
         """Return whether an old release is current or coming again, or may have requests."""
+        if self._current is None and time.monotonic() < self._gateways_known_s:
+            return True
         in_use = (app in gateway.in_use for gateway in self._alive())
         return app in {self._app(), self._starting} or self._gateways_lag() or any(in_use)
 
@@ -225,18 +270,33 @@ class ReleaseUpdater:
         """Return whether a gateway still sends new requests to another release than the current."""
         return any(gateway.sends_to != self._app() for gateway in self._alive())
 
-    async def _try(self, bundle: str) -> None:
-        """Make a bundle the current one, or note why that cannot be."""
+    async def _try(self, bundle: str, configured: str | None) -> None:
+        """Make a bundle the current one, or keep why that cannot be.
+
+        Args:
+            bundle: The bundle.
+            configured: The bundle that the configuration named when this one was asked for.
+        """
         try:
             app = await self._deployer.name(bundle)
             if app != self._app():
                 await self._switch(app, bundle)
+            await self._note(configured)
         except ExpertreeError as error:
             self._problem = str(error)
             self._may_pass = isinstance(error, ResourceError | TransientStorageError)
         except Exception as error:
             _logger.exception("an update to %s failed, which is a fault of ours", bundle)
             self._problem = f"{type(error).__name__}: {error}"
+
+    async def _note(self, configured: str | None) -> None:
+        """Note what is served now; where that fails, it costs a guess after a restart."""
+        if self._current is None:
+            return
+        try:
+            await self._deployer.note(Served(release=self._current, configured=configured))
+        except Exception:
+            _logger.exception("%s is served, which cannot be noted", self._current.bundle)
 
     async def _switch(self, app: str, bundle: str) -> None:
         """Start a release, or keep one that drains, and make it the current one."""
@@ -245,7 +305,7 @@ class ReleaseUpdater:
             async with self._removal_lock:  # it may be on its way down
                 was_draining = app in self._old
             self._old.add(app)  # so that it goes, should this task be cancelled
-            release = await self._deployer.deploy(app, bundle, self._configured)
+            release = await self._deployer.deploy(app, bundle)
             if self._current is not None:
                 self._old.add(self._current.app)
             self._old.discard(app)

@@ -1,15 +1,12 @@
 """Updates: a bad bundle changes nothing, an old one goes when nobody needs it."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, cast
 
 import pytest
 
-from expertree.errors import ArtefactError, ResourceError
 from expertree.serving import updates as module
-from expertree.serving.remote import Release
 from expertree.serving.updates import ReleaseUpdater
+from releases import Deployer, release, until
 
 BETWEEN_LOOKS_S = 0.01
 
@@ -17,70 +14,6 @@ BETWEEN_LOOKS_S = 0.01
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_POLL_EVERY_S", BETWEEN_LOOKS_S)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not is_so():
-            await asyncio.sleep(0)
-
-
-def release(app: str, configured: str | None = None) -> Release:
-    return Release(
-        app=app,
-        bundle=app.removeprefix("app-"),
-        model=cast("Any", None),
-        view="full",
-        view_px=8,
-        pools={},
-        multiples_px={},
-        multiplexed=frozenset(),
-        looks_at_all=False,
-        configured=configured,
-    )
-
-
-class Deployer:
-    """Puts up whatever is not called bad; all that it does takes a while, as on Serve."""
-
-    def __init__(self, *up: str) -> None:
-        self.up = list(up)
-        self.configured: dict[str, str | None] = {}
-        self.log: list[str] = []
-        self.num_short = 0
-        self.is_slow: set[str] = set()
-        self.may_go = asyncio.Event()
-        self.may_go.set()
-
-    async def name(self, bundle: str) -> str:
-        if bundle == "missing":
-            raise ArtefactError("there is no such bundle")
-        return f"app-{bundle}"
-
-    async def deploy(self, app: str, bundle: str, configured: str | None) -> Release:
-        self.log.append(f"+{app}")
-        await asyncio.sleep(0)
-        if bundle == "bad":
-            raise ArtefactError("expert 3 gives no image")
-        if self.num_short > 0:
-            self.num_short -= 1
-            raise ResourceError("its replicas did not start: no machine was found")
-        if bundle == "odd":
-            raise KeyError(bundle)
-        if app not in self.up:
-            self.up.append(app)
-            self.configured[app] = configured
-        return release(app, self.configured.get(app))
-
-    async def running(self) -> tuple[Release, ...]:
-        return tuple(release(app, self.configured.get(app)) for app in self.up)
-
-    async def remove(self, app: str) -> None:
-        self.log.append(f"-{app}")
-        await self.may_go.wait()
-        if app in self.is_slow:
-            raise TimeoutError("some applications were not deleted after 60 s")
-        self.up = [other for other in self.up if other != app]
 
 
 def test_the_old_bundle_goes_when_no_gateway_has_a_request_on_it() -> None:
@@ -149,20 +82,6 @@ def test_of_updates_that_wait_for_one_only_the_last_is_put_up() -> None:
         await asyncio.gather(*asked)
         assert updates.status().serving == "three"
         assert deployer.log == ["+app-one", "+app-three"]
-
-    asyncio.run(scenario())
-
-
-def test_after_a_restart_the_newest_release_goes_on_and_older_ones_drain() -> None:
-    async def scenario() -> None:
-        deployer = Deployer("app-one", "app-two")
-        updates = ReleaseUpdater(deployer)
-        await updates.adopt()
-        assert updates.status().serving == "two"
-        status = await updates.update("bad")
-        assert status.serving == "two"
-        await updates.drain()
-        assert deployer.up == ["app-two"]
 
     asyncio.run(scenario())
 
@@ -240,27 +159,6 @@ def test_a_bundle_that_could_not_replace_another_is_not_tried_again(
         assert deployer.log.count("+app-two") == 1
 
     monkeypatch.setattr(module, "FIRST_PAUSE_S", BETWEEN_LOOKS_S)
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize(("named", "serving"), [("one", "two"), ("three", "three")])
-def test_a_restart_brings_no_bundle_back_that_an_update_has_replaced(
-    named: str, serving: str
-) -> None:
-    async def scenario() -> None:
-        deployer = Deployer()
-        updates = ReleaseUpdater(deployer)
-        assert (await updates.configure("one")).serving == "one"
-        assert (await updates.update("two")).serving == "two"
-        assert (await updates.configure("one")).serving == "two"  # given again, as it is
-        await updates.drain()
-        again = ReleaseUpdater(deployer)
-        await again.adopt()
-        status = await again.configure(named)
-        assert (status.serving, status.requested, status.problem) == (serving, serving, None)
-        assert (await again.configure("four")).serving == "four"
-        assert (await again.configure("one")).serving == "one"  # another one in between
-
     asyncio.run(scenario())
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from expertree.config import fingerprint
 from expertree.errors import ArtefactError, ExpertreeError, ResourceError
 from expertree.orchestration.serving.handles import Handles
 from expertree.orchestration.serving.jobs import call_table
+from expertree.orchestration.serving.noted import note, noted
 from expertree.orchestration.serving.replicas import ROUTER, build_release
 from expertree.routing import AUTOMATIC
 from expertree.serving.deployments import (
@@ -25,7 +27,7 @@ from expertree.serving.deployments import (
 from expertree.serving.jobs import JobTable
 from expertree.serving.remote import Release, ReleaseEngine
 from expertree.serving.replica_work import SELF_TEST_PX
-from expertree.serving.updates import ReleaseUpdater, UpdateStatus
+from expertree.serving.updates import ReleaseUpdater, Served, State, UpdateStatus
 
 CONTROL = "control"
 """Name of the deployment."""
@@ -40,7 +42,8 @@ START_S = 600.0
 """Most seconds that the replicas of a new bundle may take to start: an autoscaler may have to find
 machines."""
 
-FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+_STATES: Mapping[str, State] = {"RUNNING": "up", "DEPLOY_FAILED": "failed"}
+"""States of releases by what Serve says of their applications; all others are changing."""
 
 _logger = logging.getLogger("ray.serve")
 
@@ -134,17 +137,18 @@ class _Applications:
 
     def __init__(self, config: ServingConfig) -> None:
         self._config = config
-        self._prefix = f"{serve.get_replica_context().app_name}-bundle-"
+        self._endpoint = serve.get_replica_context().app_name
+        self._prefix = f"{self._endpoint}-bundle-"
 
     async def name(self, bundle: str) -> str:
         digest = await asyncio.to_thread(check_bundle, bundle, self._config.pools)
         shape = fingerprint([self._config.router, self._config.pools])
         return f"{self._prefix}{digest[:10]}-{shape[:6]}"
 
-    async def deploy(self, app: str, bundle: str, configured: str | None) -> Release:
+    async def deploy(self, app: str, bundle: str) -> Release:
         try:
-            await self._start(app, bundle, configured)
-            release = await self._describe(app)
+            await self._start(app, bundle)
+            release = await self.describe(app)
             await _restore_one(release)
         except ExpertreeError:
             raise
@@ -152,24 +156,35 @@ class _Applications:
             raise ResourceError(f"its replicas do not answer: {error}") from error
         return release
 
-    async def running(self) -> tuple[Release, ...]:
+    async def states(self) -> Mapping[str, State]:
         applications = (await asyncio.to_thread(serve.status)).applications
-        running = [
-            (status.last_deployed_time_s, app)
-            for app, status in applications.items()
-            if app.startswith(self._prefix) and status.status == "RUNNING"
-        ]
-        return tuple([await self._describe(app) for _, app in sorted(running)])
+        found = sorted(
+            (own.last_deployed_time_s, app, own.status.value)
+            for app, own in applications.items()
+            if app.startswith(self._prefix) and own.status != "DELETING"
+        )
+        return {app: _STATES.get(status, "changing") for _, app, status in found}
+
+    async def describe(self, app: str) -> Release:
+        release: Release = await serve.get_deployment_handle(ROUTER, app).describe.remote()
+        return release
+
+    async def note(self, served: Served | None) -> None:
+        await asyncio.to_thread(note, self._endpoint, served)
+
+    async def noted(self) -> Served | None:
+        return await asyncio.to_thread(noted, self._endpoint)
 
     async def remove(self, app: str) -> None:
         await asyncio.to_thread(serve.delete, app)
 
-    async def _start(self, app: str, bundle: str, configured: str | None) -> None:
-        deadline_s = time.monotonic() + START_S
+    async def _start(self, app: str, bundle: str) -> None:
+        deadline_s, is_ours = time.monotonic() + START_S, False
         while (overview := await self._overview(app)) is None or overview.status != "RUNNING":
             if overview is None:
-                await asyncio.to_thread(self._run, app, bundle, configured)
-            elif overview.status in FAILED:
+                await asyncio.to_thread(self._run, app, bundle)
+                is_ours = True
+            elif _has_failed(overview, is_new=is_ours):
                 raise ResourceError(f"its replicas do not start: {_reason(overview)}")
             if time.monotonic() > deadline_s:
                 raise ResourceError(
@@ -178,8 +193,8 @@ class _Applications:
                 )
             await asyncio.sleep(STATUS_EVERY_S)
 
-    def _run(self, app: str, bundle: str, configured: str | None) -> None:
-        application = build_release(bundle, self._config, configured)
+    def _run(self, app: str, bundle: str) -> None:
+        application = build_release(bundle, self._config)
         target = serve.RunTarget(application, name=app, route_prefix=None)
         serve.run_many(
             [target],
@@ -189,10 +204,6 @@ class _Applications:
 
     async def _overview(self, app: str) -> ApplicationStatusOverview | None:
         return (await asyncio.to_thread(serve.status)).applications.get(app)
-
-    async def _describe(self, app: str) -> Release:
-        release: Release = await serve.get_deployment_handle(ROUTER, app).describe.remote()
-        return release
 
 
 def _said(bundle: str, status: UpdateStatus) -> UpdateStatus:
@@ -215,6 +226,14 @@ async def _restore_one(release: Release) -> None:
     restored = await engine.restore(image, AUTOMATIC)
     if restored.pixels.shape != image.shape:
         raise ArtefactError(f"{release.bundle} does not restore an image to its size")
+
+
+def _has_failed(overview: ApplicationStatusOverview, *, is_new: bool) -> bool:
+    """Return whether an application will not start.
+
+    One that is unhealthy has lost replicas, which Serve starts again, unless it never had them.
+    """
+    return overview.status == "DEPLOY_FAILED" or (is_new and overview.status == "UNHEALTHY")
 
 
 def _reason(overview: ApplicationStatusOverview) -> str:

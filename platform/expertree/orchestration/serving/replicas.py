@@ -59,7 +59,6 @@ class RouterReplica:
         self,
         bundle: str,
         config: ServingConfig,
-        configured: str | None,
         *_pools: DeploymentHandle[Any],
     ) -> None:
         """Open the bundle, check all of it, and load the encoder of sentences, if it has one.
@@ -67,7 +66,6 @@ class RouterReplica:
         Args:
             bundle: Directory or URI of the bundle.
             config: Configuration of the application.
-            configured: The bundle that the application's `user_config` names.
             _pools: Handles that make the pools part of the release's application; not called.
 
         Raises:
@@ -75,7 +73,7 @@ class RouterReplica:
             ConfigError: If sentences cannot be read here.
         """
         router = config.router
-        self._bundle, self._config, self._configured = bundle, config, configured
+        self._bundle, self._config = bundle, config
         self._restorer = Restorer.load(bundle, device=router.device)
         self._model = describe_model(self._restorer.bundle)
         self._judge = Judge(self._restorer, self._model.digest)
@@ -115,7 +113,6 @@ class RouterReplica:
                 POOL + pool.name for pool in self._config.pools if pool.max_experts is not None
             ),
             looks_at_all=bool(bundle.seen - {"embedding"}),
-            configured=self._configured,
         )
 
 
@@ -222,21 +219,18 @@ class ExpertReplica:
         return network
 
 
-def build_release(
-    bundle: str, config: ServingConfig, configured: str | None = None
-) -> serve.Application:
+def build_release(bundle: str, config: ServingConfig) -> serve.Application:
     """Return the application of one bundle: its routers, and its experts in their pools.
 
     Args:
         bundle: Directory or URI of the bundle.
         config: Configuration of the application.
-        configured: The bundle that the application's `user_config` names meanwhile.
     """
     pools = [
         deployment(ExpertReplica, pool, name=POOL + pool.name).bind(bundle, config, pool)
         for pool in config.pools
     ]
-    return deployment(RouterReplica, config.router).bind(bundle, config, configured, *pools)
+    return deployment(RouterReplica, config.router).bind(bundle, config, *pools)
 
 
 def deployment(cls: type, replicas: Replicas, **options: object) -> serve.Deployment:
