@@ -3,15 +3,20 @@
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from expertree.datasets.pairs import Dataset
 from expertree.datasets.registry import DATASETS, open_dataset
 from expertree.errors import DatasetError
+from expertree.images.folders import is_passed_over
 
 MAX_DEPTH = 5
 """Folders below folders that are looked into."""
+
+OnUnreadable: TypeAlias = Callable[[str], None]
+"""Callback for each folder that cannot be looked into, with a clause about it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +36,13 @@ class Found:
     problems: tuple[str, ...]
 
 
-def find_datasets(folder: str | Path, *, only: str = "", partial: bool = False) -> list[Found]:
+def find_datasets(
+    folder: str | Path,
+    *,
+    only: str = "",
+    partial: bool = False,
+    on_unreadable: OnUnreadable = lambda _: None,
+) -> list[Found]:
     """Find the sets that publications measure below a folder; images are read later, one by one.
 
     A folder is taken for a set's if it holds a file or folder that no other set has, or has the
@@ -39,9 +50,11 @@ def find_datasets(folder: str | Path, *, only: str = "", partial: bool = False) 
     several folders of one set that with most parts to measure is taken, the nearest of those.
 
     Args:
-        folder: The folder that is searched.
+        folder: The folder that is searched; hidden folders below it are not, nor those that servers
+            and file managers keep.
         only: Name of one set, to look for no other.
         partial: Whether part of a set is enough; its scores are then not those of the set.
+        on_unreadable: Called for each folder that cannot be looked into; it is passed over.
 
     Returns:
         What was found, in the order of the registry; sets with problems alone included.
@@ -52,13 +65,16 @@ def find_datasets(folder: str | Path, *, only: str = "", partial: bool = False) 
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise DatasetError(f"'{folder}' is not a folder, so that no sets lie below it")
+    unreadable: dict[str, str] = {}
     best: dict[str, Found] = {}
-    for candidate in _folders(root):
-        for name in _names_of(candidate):
+    for candidate in _folders(root, unreadable):
+        for name in _names_of(candidate, unreadable):
             if only in {"", name} and not (name in best and _is_all(best[name])):
                 found = _open(name, candidate, partial=partial)
                 if name not in best or len(found.splits) > len(best[name].splits):
                     best[name] = found
+    for place, reason in unreadable.items():
+        on_unreadable(f"'{place}' cannot be looked into: {reason}")
     return [best[name] for name in DATASETS if name in best]
 
 
@@ -77,25 +93,35 @@ def _open(name: str, root: Path, *, partial: bool) -> Found:
     return Found(name=name, root=root, splits=tuple(splits), problems=tuple(problems))
 
 
-def _names_of(folder: Path) -> Iterator[str]:
-    """Yield the sets that a folder may be."""
+def _names_of(folder: Path, unreadable: dict[str, str]) -> list[str]:
+    """Return the sets that a folder may be: none if it cannot be looked into, which is noted."""
     spelt = re.sub(r"[^a-z0-9]", "", folder.name.lower())
-    for name, spec in DATASETS.items():
-        if spelt in spec.folders or any(_has(folder, mark) for mark in spec.marks):
-            yield name
+    try:
+        return [
+            name
+            for name, spec in DATASETS.items()
+            if spelt in spec.folders or any(_has(folder, mark) for mark in spec.marks)
+        ]
+    except OSError as error:
+        unreadable[str(folder)] = error.strerror or type(error).__name__
+        return []
 
 
 def _has(folder: Path, mark: str) -> bool:
     return (folder / mark).exists() if "*" not in mark else any(folder.glob(mark))
 
 
-def _folders(root: Path) -> list[Path]:
-    """Return a folder and those below it, the nearest first, then by name; hidden ones left out."""
+def _folders(root: Path, unreadable: dict[str, str]) -> list[Path]:
+    """Return a folder and those below it, the nearest first, then by name."""
+
+    def note(error: OSError) -> None:
+        unreadable[str(error.filename)] = error.strerror or type(error).__name__
+
     found = [root]
-    for place, names, _ in os.walk(root, followlinks=True):
+    for place, names, _ in os.walk(root, followlinks=True, onerror=note):
         here = Path(place)
         depth = len(here.relative_to(root).parts)
-        names[:] = sorted(name for name in names if not name.startswith("."))
+        names[:] = sorted(name for name in names if not is_passed_over(name))
         if depth >= MAX_DEPTH:
             names.clear()
         found += [here / name for name in names]

@@ -117,10 +117,13 @@ def open_dataset(name: str, root: str | Path, split: str = "", *, partial: bool 
         )
     folder = Path(root).expanduser()
     place = Place(dataset=name, split=chosen, root=folder, partial=partial)
-    if not folder.is_dir():
-        raise place.error(f"'{root}' is not a folder")
     part = spec.splits[chosen]
-    pairs = part.find(place)
+    try:
+        if not folder.is_dir():
+            raise place.error(f"'{root}' is not a folder")
+        pairs = part.find(place)
+    except OSError as error:
+        raise place.error(f"'{error.filename}' cannot be read: {error.strerror}") from error
     if part.num_pairs not in (None, len(pairs)) and not partial:
         raise place.error(
             f"'{root}' has {len(pairs)} images where the whole set has {part.num_pairs} (found "

@@ -56,6 +56,11 @@ class FolderFiles:
     num_odd: int = 0
 
 
+def is_passed_over(name: str) -> bool:
+    """Return whether a folder's name says that it is hidden, or kept by a server."""
+    return name.startswith(".") or name.lower() in _OF_MACHINES
+
+
 def find_files(
     folder: Path, *, recursive: bool = True, apart_from: Path | None = None
 ) -> FolderFiles:
@@ -105,7 +110,7 @@ class _Walk:
         way = (*above, folder.resolve())
         for path in folders if self._recursive else ():
             place = path.resolve()
-            if path.name.lower() not in _OF_MACHINES and place not in {*way, self._avoided}:
+            if not is_passed_over(path.name) and place not in {*way, self._avoided}:
                 yield from self.below(path, way)
 
 

@@ -27,6 +27,9 @@ from expertree.uris import public
 LOG = "scores.jsonl"
 OUTPUT = "runs/sets"
 
+OTHERS = "other folders"
+"""What problems are listed under that belong to no set."""
+
 Work: TypeAlias = Callable[[EvaluateConfig, Sequence[Item]], Iterator[Scored]]
 """Function that measures items, in any order, and yields the result of each as it is there."""
 
@@ -37,6 +40,7 @@ class Measured:
 
     Attributes:
         found: The sets.
+        unreadable: For each folder that could not be looked into a clause about it.
         scored: Scores of their images, in their order.
         origin: What is known of the model.
         columns: The measured columns.
@@ -45,6 +49,7 @@ class Measured:
     """
 
     found: Sequence[Found]
+    unreadable: Sequence[str]
     scored: Sequence[Scored]
     origin: Origin
     columns: Sequence[Column]
@@ -76,8 +81,10 @@ def measure_sets(config: EvaluateConfig, work: Work, on_image: OnImage) -> tuple
         table=make_table(own.columns, own.rows, published),
         protocols={name: one.text for name, one in published.protocols.items()},
         origin=dataclasses.asdict(own.origin),
-        roots={one.name: str(one.root) for one in own.found},
-        problems={one.name: one.problems for one in own.found if one.problems},
+        roots={one.name: str(one.root) for one in own.found}
+        | ({OTHERS: config.sets} if own.unreadable else {}),
+        problems={one.name: one.problems for one in own.found if one.problems}
+        | ({OTHERS: own.unreadable} if own.unreadable else {}),
         experts=experts_used(own.scored),
         photographs=tuple(_photographs(own.scored, own.output)),
         seconds=sum(one["seconds"] for one in own.scored),
@@ -109,7 +116,7 @@ def measure(config: EvaluateConfig, work: Work, on_image: OnImage) -> Measured:
         StorageError: If the output cannot be written.
     """
     _check(config)
-    found = _found(config)
+    found, unreadable = _found(config)
     output = Path(config.output or OUTPUT).expanduser().absolute()
     Storage.open(output).check_writable()
     bundle = open_bundle(find_bundle(config.bundle))
@@ -126,7 +133,13 @@ def measure(config: EvaluateConfig, work: Work, on_image: OnImage) -> Measured:
     origin = origin_of(bundle)
     columns, rows = columns_and_rows(found, scored, origin)
     return Measured(
-        found=found, scored=scored, origin=origin, columns=columns, rows=rows, output=output
+        found=found,
+        unreadable=unreadable,
+        scored=scored,
+        origin=origin,
+        columns=columns,
+        rows=rows,
+        output=output,
     )
 
 
@@ -156,8 +169,12 @@ def _check_expert(bundle: Bundle, expert: int) -> None:
         raise ConfigError(f"expert={expert}: {error}") from None
 
 
-def _found(config: EvaluateConfig) -> list[Found]:
-    found = find_datasets(config.sets, only=config.dataset, partial=config.partial)
+def _found(config: EvaluateConfig) -> tuple[list[Found], list[str]]:
+    """Return the sets, and a clause about each folder that could not be looked into."""
+    unreadable: list[str] = []
+    found = find_datasets(
+        config.sets, only=config.dataset, partial=config.partial, on_unreadable=unreadable.append
+    )
     if config.split:
         found = [
             dataclasses.replace(
@@ -166,8 +183,8 @@ def _found(config: EvaluateConfig) -> list[Found]:
             for one in found
         ]
     if any(one.splits for one in found):
-        return found
-    problems = [problem for one in found for problem in one.problems]
+        return found, unreadable
+    problems = [*(problem for one in found for problem in one.problems), *unreadable]
     expected = "; folders are known by their names, as docs/DATASETS.md says"
     reason = f": {problems[0]}" if problems else expected
     raise DatasetError(f"no set below '{config.sets}' can be measured{reason}")

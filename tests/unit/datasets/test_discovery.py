@@ -1,10 +1,14 @@
 """Which sets lie below a folder."""
 
+import errno
+import os
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
-from expertree.datasets import find_datasets
+from expertree.datasets import find_datasets, open_dataset
 from expertree.errors import DatasetError
 
 
@@ -85,3 +89,56 @@ def test_grey_images_fill_the_grey_columns_of_a_set_and_those_in_colour_all(fill
     (found,) = find_datasets(root)
     assert found.root == root / "LIVE1_gray/more/live1_color"
     assert (len(found.splits), found.problems) == (8, ())
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Make a folder one that its user may not look into, though root runs the tests."""
+
+    def close(folder):
+        refused = PermissionError(errno.EACCES, "Permission denied", str(folder))
+        stat, scandir = Path.stat, os.scandir
+
+        def stat_outside(path, **options):
+            if folder in path.parents:
+                raise refused
+            return stat(path, **options)
+
+        def scan_outside(place):
+            if Path(place) == folder:
+                raise refused
+            return scandir(place)
+
+        monkeypatch.setattr(Path, "stat", stat_outside)
+        monkeypatch.setattr(os, "scandir", scan_outside)
+
+    return close
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named_and_passed_over(fill, closed):
+    root = fill([f"kodak24/kodim{n:02d}.png" for n in range(1, 25)])
+    closed(root / "private")
+    (root / "private").mkdir()
+    (root / "lost+found").mkdir()
+    named = []
+    (found,) = find_datasets(root, on_unreadable=named.append)
+    assert found.name == "kodak24"
+    assert named == [f"'{root / 'private'}' cannot be looked into: Permission denied"]
+
+
+def test_what_servers_keep_beside_sets_is_not_looked_into(fill, closed):
+    root = fill(["@eaDir/photos/a.png", "photos/b.png"])
+    (root / "lost+found").mkdir()
+    closed(root / "lost+found")
+    named = []
+    (found,) = find_datasets(root, on_unreadable=named.append)
+    assert (found.root, named) == (root / "photos", [])
+
+
+def test_a_set_that_cannot_be_looked_into_is_a_problem_of_that_set(fill, closed):
+    root = fill(["kodak24/kodim01.png"])
+    closed(root / "kodak24")
+    with pytest.raises(
+        DatasetError, match=r"split noise25: '.*kodak24' cannot be read: Permission"
+    ):
+        open_dataset("kodak24", root / "kodak24")

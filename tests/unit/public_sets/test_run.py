@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -130,6 +131,29 @@ def test_tables_and_page_have_rows_of_ours_and_of_others(config: EvaluateConfig)
     assert page.count("data:image/png;base64,") == 4
     assert "Rain100L Y" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_folders_that_cannot_be_looked_into_are_listed_among_the_problems(
+    config: EvaluateConfig, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "sets"
+    shutil.copytree(sets / "Rain100L", own / "Rain100L")
+    (own / "private").mkdir()
+    scandir = os.scandir
+
+    def refusing(place: Path | str) -> object:
+        if Path(place) == own / "private":
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    report, output = measure_sets(
+        dataclasses.replace(config, sets=str(own)), in_this_process, silent
+    )
+    said = f"'{own / 'private'}' cannot be looked into: Permission denied"
+    assert report.problems == {"other folders": [said]}
+    assert report.roots["other folders"] == str(own)
+    assert "private&#39; cannot be looked into" in (output / "sets.html").read_text()
 
 
 def test_the_verb_measures_below_a_folder(
