@@ -134,7 +134,7 @@ def test_a_network_that_is_told_of_images_is_named_by_who_tells_it(tmp_path: Pat
         assert "extractor" not in plans[0].spec
         assert plans[0].job.extractor is None
         keys.add(told.key)
-        assert [plans[role].spec.get("version") for role in ("LoRA-IR", 0)] == [3, None]
+        assert [plans[role].spec.get("version") for role in ("LoRA-IR", 0)] == [4, None]
     assert len(keys) == 2
     with pytest.raises(ConfigError, match="sler_ir is told of images by an extractor; there is no"):
         plan(tmp_path, shape, points, comparisons=rows)
