@@ -1,6 +1,7 @@
 """What puts releases up for tests of updates, without Serve."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -36,6 +37,7 @@ class Deployer:
         self.up = list(up)
         self.unlike_up: dict[str, State] = {}
         self.kept: Served | None = None
+        self.shape = ""
         self.log: list[str] = []
         self.num_short = 0
         self.is_slow: set[str] = set()
@@ -45,7 +47,10 @@ class Deployer:
     async def name(self, bundle: str) -> str:
         if bundle == "missing":
             raise ArtefactError("there is no such bundle")
-        return f"app-{bundle}"
+        return f"app-{bundle}{self.shape}"
+
+    def fits(self, app: str) -> bool:
+        return app.endswith(self.shape)
 
     async def deploy(self, app: str, bundle: str) -> Release:
         self.log.append(f"+{app}")
@@ -59,7 +64,7 @@ class Deployer:
             raise KeyError(bundle)
         if app not in self.up:
             self.up.append(app)
-        return release(app)
+        return dataclasses.replace(release(app), bundle=bundle)
 
     async def states(self) -> Mapping[str, State]:
         return {app: self.unlike_up.get(app, "up") for app in self.up}

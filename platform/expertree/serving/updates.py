@@ -56,6 +56,10 @@ class Deployer(Protocol):
         """
         ...
 
+    def fits(self, app: str) -> bool:
+        """Return whether a release has been put up with the present settings of its replicas."""
+        ...
+
     async def deploy(self, app: str, bundle: str) -> Release:
         """Start a release unless it is there, wait until it is up, and check that it works.
 
@@ -173,13 +177,15 @@ class ReleaseUpdater:
         """Serve the bundle that the configuration names, unless it named that one before.
 
         Serve gives the configuration again after each restart, which must not undo an update that
-        was asked for since. After `adopt`, what was named before is known of the current release.
+        was asked for since. What is served is put up anew if its replicas have other settings now.
 
         Returns:
             As `update`.
         """
         if bundle == self._configured:
-            return self.status()
+            if self._current is None or self._deployer.fits(self._current.app):
+                return self.status()
+            return await self.update(self._current.bundle)
         self._configured = bundle
         return await self.update(bundle)
 

@@ -9,7 +9,12 @@ import pytest
 
 from expertree.errors import ResourceError
 from expertree.orchestration.serving import control, noted
-from expertree.serving.deployments import ServingConfig
+from expertree.serving.deployments import (
+    GatewayConfig,
+    PoolConfig,
+    RouterReplicas,
+    ServingConfig,
+)
 from expertree.serving.updates import Served
 from releases import release
 
@@ -47,11 +52,13 @@ class Serve:
         return SimpleNamespace(name=name)
 
 
-def applications(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Any:
+def applications(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, config: ServingConfig | None = None
+) -> Any:
     monkeypatch.setattr(control, "serve", serve)
     monkeypatch.setattr(control, "STATUS_EVERY_S", 0.0)
     monkeypatch.setattr(control, "build_release", lambda *_: None)
-    return control._Applications(ServingConfig())
+    return control._Applications(config or ServingConfig())
 
 
 def test_all_releases_are_found_but_those_on_their_way_down(
@@ -88,6 +95,22 @@ def test_a_release_that_cannot_start_is_told(
     serve = Serve(one=said)
     with pytest.raises(ResourceError, match="its replicas do not start: why"):
         asyncio.run(applications(serve, monkeypatch)._start("e-bundle-one", "one"))
+
+
+@pytest.mark.parametrize(
+    ("given", "fits"),
+    [
+        (ServingConfig(gateway=GatewayConfig(max_replicas=2)), True),
+        (ServingConfig(pools=(PoolConfig(max_replicas=2),)), False),
+        (ServingConfig(router=RouterReplicas(max_replicas=2)), False),
+    ],
+)
+def test_a_release_fits_as_long_as_its_replicas_are_given_the_same_settings(
+    monkeypatch: pytest.MonkeyPatch, given: ServingConfig, fits: bool
+) -> None:
+    monkeypatch.setattr(control, "check_bundle", lambda *_: "0" * 64)
+    app = asyncio.run(applications(Serve(), monkeypatch).name("one"))
+    assert applications(Serve(), monkeypatch, given).fits(app) == fits
 
 
 def test_what_is_served_is_known_as_long_as_the_cluster_is(

@@ -132,3 +132,42 @@ def test_what_gateways_may_send_to_stays_until_they_have_said_so(
         assert deployer.up == []
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("asked", "serving"), [("one", "one"), ("two", "two")])
+def test_other_settings_with_the_same_bundle_put_up_anew_what_is_served(
+    asked: str, serving: str
+) -> None:
+    async def scenario() -> None:
+        deployer = Deployer()
+        updates = ReleaseUpdater(deployer)
+        await updates.configure("one")
+        await updates.update(asked)
+        await updates.drain()
+        deployer.shape = "-4"
+        again = ReleaseUpdater(deployer)
+        await again.adopt()
+        for _ in range(2):
+            status = await again.configure("one")
+            assert (status.serving, status.problem) == (serving, None)
+            await again.drain()
+            assert deployer.up == [f"app-{serving}-4"]
+        assert deployer.log[-2:] == [f"+app-{serving}-4", f"-app-{serving}"]
+
+    asyncio.run(scenario())
+
+
+def test_other_settings_that_cannot_work_leave_what_is_served() -> None:
+    async def scenario() -> None:
+        deployer = Deployer()
+        updates = ReleaseUpdater(deployer)
+        await updates.configure("one")
+        deployer.shape, deployer.num_short = "-4", 1
+        again = ReleaseUpdater(deployer)
+        await again.adopt()
+        status = await again.configure("one")
+        assert (status.serving, status.requested) == ("one", "one")
+        assert status.problem == "its replicas did not start: no machine was found"
+        assert deployer.up == ["app-one"]
+
+    asyncio.run(scenario())

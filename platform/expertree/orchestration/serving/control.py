@@ -139,11 +139,14 @@ class _Applications:
         self._config = config
         self._endpoint = serve.get_replica_context().app_name
         self._prefix = f"{self._endpoint}-bundle-"
+        self._shape = fingerprint([config.router, config.pools])[:6]
 
     async def name(self, bundle: str) -> str:
         digest = await asyncio.to_thread(check_bundle, bundle, self._config.pools)
-        shape = fingerprint([self._config.router, self._config.pools])
-        return f"{self._prefix}{digest[:10]}-{shape[:6]}"
+        return f"{self._prefix}{digest[:10]}-{self._shape}"
+
+    def fits(self, app: str) -> bool:
+        return app.endswith(f"-{self._shape}")
 
     async def deploy(self, app: str, bundle: str) -> Release:
         try:
