@@ -12,7 +12,7 @@ from expertree.datasets.names import (
     matching,
     numbered_folder,
 )
-from expertree.datasets.pairs import Pair, Piece
+from expertree.datasets.pairs import Pair, Piece, shapes_in
 from expertree.datasets.protocols import RGB, RGB16
 from expertree.datasets.readers import (
     DatasetSpec,
@@ -136,7 +136,7 @@ def _listed(every: Find, listing: str) -> Find:
     """
 
     def find(place: Place) -> list[Pair]:
-        lines = (place.root / listing).read_text(encoding="utf-8").split("\n")
+        lines = (place.root / listing).read_text("utf-8", "replace").split("\n")
         wanted = {Path(part) for line in lines for part in line.split()}
         whole = dataclasses.replace(place, partial=True)
         pairs = {
@@ -252,15 +252,15 @@ def _blocks(noisy: str, clean: str) -> Find:
     """
 
     def find(place: Place) -> list[Pair]:
-        from scipy.io import whosmat  # noqa: PLC0415 - few sets need it
-
         files = {name: place.root / f"{name}.mat" for name in (noisy, clean)}
         shapes = {}
         for name, path in files.items():
             if not path.is_file():
                 raise place.error(f"'{place.root}' has '{noisy}.mat' but no '{clean}.mat'")
-            listed = {array: shape for array, shape, _ in whosmat(path)}
-            shapes[name] = listed.get(name)
+            try:
+                shapes[name] = shapes_in(path).get(name)
+            except ValueError as error:
+                raise place.error(f"'{path}' {error}") from error
         shape = shapes[noisy]
         if shape is None or len(shape) != 5 or shape != shapes[clean]:
             raise place.error(

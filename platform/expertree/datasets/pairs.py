@@ -1,7 +1,9 @@
 """A pair of images, a set of pairs, and reading a pair under the set's protocol."""
 
+import contextlib
 import dataclasses
 import functools
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,12 @@ _CutFloat: TypeAlias = Float32[np.ndarray, "cut_height cut_width 3"]
 
 _ARRAYS_KEPT = 2
 """Arrays of MATLAB files that stay in memory: a set's degraded and its clean one."""
+
+_OF_DAMAGE = (
+    *(ArithmeticError, EOFError, LookupError, MemoryError, TypeError, ValueError),
+    *(struct.error, zlib.error),
+)
+"""Errors of scipy and the modules below it where a file is not what its first bytes say."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,6 +192,39 @@ def _block(path: Path, piece: Piece) -> ImageU8:
     return np.ascontiguousarray(arrays[piece.index])
 
 
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays in a MATLAB file, by name; the arrays are not read.
+
+    Raises:
+        ValueError: If it is not of version 7.2 or before, or damaged; the message can follow its
+            path.
+        OSError: If the file cannot be read.
+    """
+    from scipy.io import whosmat  # noqa: PLC0415 - few sets need it
+
+    with _matlab_errors():
+        return {name: tuple(shape) for name, shape, _ in whosmat(path)}
+
+
+@contextlib.contextmanager
+def _matlab_errors() -> Iterator[None]:
+    """Turn what scipy raises for other files, empty and damaged ones, into ValueError."""
+    from scipy.io.matlab import MatReadError  # noqa: PLC0415 - few sets need it
+
+    try:
+        yield
+    except NotImplementedError as error:
+        raise ValueError(
+            "is a MATLAB file of a version that is not read; save its arrays with -v7"
+        ) from error
+    except (MatReadError, OSError, *_OF_DAMAGE) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the file system; scipy's own has no number
+        raise ValueError(
+            f"is no MATLAB file that can be read ({error or type(error).__name__}); fetch it again"
+        ) from error
+
+
 @functools.lru_cache(maxsize=_ARRAYS_KEPT)
 def array_of(path: Path, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Read an array of images from a MATLAB file.
@@ -196,13 +237,9 @@ def array_of(path: Path, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
         OSError: If the file cannot be read.
     """
     from scipy.io import loadmat  # noqa: PLC0415 - few sets need it
-    from scipy.io.matlab import MatReadError  # noqa: PLC0415
 
-    try:
-        found = loadmat(path, variable_names=[name])
-    except (MatReadError, NotImplementedError, TypeError) as error:
-        raise ValueError(f"is no MATLAB file that can be read ({error})") from error
-    images = found.get(name)
+    with _matlab_errors():
+        images = loadmat(path, variable_names=[name]).get(name)
     if images is None or images.dtype != np.uint8 or images.ndim < 4 or images.shape[-1] != 3:
         raise ValueError(f"has no array '{name}' of 8-bit RGB images")
     return np.asarray(images, dtype=np.uint8)

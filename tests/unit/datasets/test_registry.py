@@ -10,6 +10,7 @@ from scipy.io import savemat
 
 from expertree.datasets import (
     DATASETS,
+    find_datasets,
     open_dataset,
     read_degraded,
     read_pair,
@@ -82,6 +83,38 @@ def test_blocks_in_matlab_files_are_read(tmp_path):
     lq, gt = read_pair(dataset.pairs[4], dataset.protocol)
     assert (lq == blocks[noisy][1, 1]).all()
     assert (gt == blocks[clean][1, 1]).all()
+
+
+NOISY, CLEAN = "ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb"
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("damage", ["empty", "page", "cut", "head", "newer"])
+def test_a_matlab_file_that_cannot_be_read_is_a_problem_of_its_set(tmp_path, is_packed, damage):
+    blocks = np.random.default_rng(0).integers(0, 256, (1, 2, 16, 16, 3), dtype=np.uint8)
+    for name in (NOISY, CLEAN):
+        savemat(tmp_path / f"{name}.mat", {name: blocks}, do_compression=is_packed)
+    whole = open_dataset("sidd", tmp_path, partial=True)
+    path = tmp_path / f"{NOISY}.mat"
+    data = path.read_bytes()
+    newer = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(500)
+    path.write_bytes(
+        {
+            "empty": b"",
+            "page": b"<html>not found</html>" * 20,
+            "cut": data[: len(data) // 2],
+            "head": data[:140],
+            "newer": newer,
+        }[damage]
+    )
+    message = "version that is not read" if damage == "newer" else "no MATLAB file that can be read"
+    if damage != "cut":  # whose head is whole
+        with pytest.raises(DatasetError, match=rf"split val: '.*{NOISY}\.mat' is .*{message}"):
+            open_dataset("sidd", tmp_path, partial=True)
+        (found,) = find_datasets(tmp_path, partial=True)
+        assert len(found.problems) == 1
+    with pytest.raises(DatasetError, match=rf"'.*{NOISY}\.mat' is .*{message}"):
+        read_pair(whole.pairs[0], whole.protocol)
 
 
 def test_photographs_without_clean_images_are_found_and_cannot_be_measured(fill):
