@@ -184,6 +184,31 @@ def set_key(data: dict[str, Any], path: str, value: object) -> None:
     data[last] = value
 
 
+def value_at(cls: type, data: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - plain data
+    """Return the value of a dotted key of plain data whose sections are there.
+
+    A field that a `Named` section leaves out is that of its preset.
+
+    Args:
+        cls: The dataclass at the root.
+        data: A configuration of that class as plain data.
+        path: A key that exists.
+
+    Raises:
+        ConfigError: If the section's name is unknown, or it has no such field.
+    """
+    above, _, last = path.rpartition(".")
+    place: Mapping[str, Any] = functools.reduce(lambda own, name: own[name], above.split("."), data)
+    named = dict(named_sections(cls)).get(above)
+    if last in place or named is None:
+        return place[last]
+    try:
+        preset = named.preset(str(place.get(NAME, next(iter(named.presets)))), [last])
+    except ValueError as error:
+        raise ConfigError(f"configuration: '{above}' cannot be used: {error}") from None
+    return to_dict(preset)[last]
+
+
 def all_keys(cls: type, prefix: str = "") -> Iterator[str]:
     """Yield every dotted key of a configuration class, sections included."""
     for name, hint in _hints(cls).items():

@@ -16,9 +16,9 @@ class RandomDraws:
     def __init__(self, seed: Sequence[int]) -> None:
         self._rng = np.random.default_rng(list(seed))
 
-    def choice(self, key: str, values: Sequence[Any]) -> Any:  # noqa: ANN401, ARG002 - any value
-        """Draw one of some values, each as likely."""
-        return values[int(self._rng.integers(len(values)))]
+    def choice(self, key: str, values: Sequence[Any], possible: Sequence[Any]) -> Any:  # noqa: ANN401, ARG002
+        """Draw one of the possible values, each as likely."""
+        return possible[int(self._rng.integers(len(possible)))]
 
     def whole(self, key: str, low: int, high: int) -> int:  # noqa: ARG002 - the order decides
         """Draw a whole number, both ends included."""
@@ -55,10 +55,17 @@ class OptunaDraws:
     def __init__(self, trial: OptunaTrial) -> None:
         self._trial = trial
 
-    def choice(self, key: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - any plain value
-        """Return one of some values, as Optuna suggests."""
+    def choice(self, key: str, values: Sequence[Any], possible: Sequence[Any]) -> Any:  # noqa: ANN401
+        """Return one of some values, as Optuna suggests, or a possible one in its place.
+
+        Optuna wants the same values to choose from in every trial.
+        """
         by_name = {_name(value): value for value in values}
-        return by_name[self._trial.suggest_categorical(key, list(by_name))]
+        names = list(by_name)
+        suggested = self._trial.suggest_categorical(key, names)
+        if by_name[suggested] in possible:
+            return by_name[suggested]
+        return possible[names.index(suggested) % len(possible)]
 
     def whole(self, key: str, low: int, high: int) -> int:
         """Return a whole number, both ends included, as Optuna suggests."""

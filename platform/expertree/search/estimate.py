@@ -66,7 +66,7 @@ def describe_search(config: SearchConfig, spaces: Path) -> str:
     check_space(config, space)
     trials, are_all = likely_trials(config, space)
     needed = add_up(demands(trial_config(config, own)) for own in trials)
-    base = trial_config(config, space.fixed)
+    base = trial_config(config, space.overrides({}))
     rate = rate_of(base)
     check_budget(config, space, rate)
     return "\n".join(_lines(config, space, needed, rate, num_trials=len(trials), are_all=are_all))

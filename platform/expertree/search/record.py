@@ -73,7 +73,8 @@ class Trial(TypedDict):
         parameters: Values that were drawn or follow from those, flattened to scalars:
             `tree.levels`, `tree.k1`, `tree.k2`, ..., `tree.num_experts`, `router.alpha`, ... Not
             all trials have all.
-        overrides: The same as configuration keys and values, as `expertree build` takes them.
+        overrides: The same as configuration keys and values, as `expertree build` takes them, but
+            for keys with an index, which are one entry of a list.
         status: See `Status`.
         reason: Why it was stopped or failed, in a sentence.
         reached: Results by rung; empty until the first.

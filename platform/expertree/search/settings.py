@@ -12,7 +12,8 @@ from expertree.errors import ConfigError
 from expertree.pipeline.settings import SAMPLES_OF_A_PATH, BuildConfig, ExpertsConfig
 from expertree.search.rungs import check_fractions
 from expertree.search.sharing import Demand
-from expertree.search.space import Space, apply, read_space
+from expertree.search.space import Space, apply
+from expertree.search.space_file import read_space
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +91,9 @@ class SearchConfig(BuildConfig):
             )
 
 
+_BY_LEVEL = "experts.num_samples"
+
+
 def base_of(config: SearchConfig) -> dict[str, Any]:
     """Return what trials have in common, as a build's configuration in plain data."""
     data = to_dict(config)
@@ -119,12 +123,18 @@ def check_trials(config: SearchConfig, trials: Iterable[Mapping[str, Any]]) -> N
     """
     for overrides in trials:
         try:
-            trial_config(config, overrides)
+            experts = trial_config(config, overrides).experts
         except ConfigError as error:
             raise ConfigError(
                 f"search space '{config.search_space}' has an impossible trial, "
                 f"{dict(overrides)}: {error}"
             ) from None
+        idle = [key for key in overrides if key.partition("[")[0] == _BY_LEVEL]
+        if idle and experts.samples_per_expert is not None:
+            raise ConfigError(
+                f"search space '{config.search_space}' has {idle[0]}, which does nothing beside "
+                f"experts.samples_per_expert={experts.samples_per_expert}; set that to null"
+            )
 
 
 def open_space(name: str, folder: Path) -> Space:

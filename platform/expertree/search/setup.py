@@ -50,7 +50,7 @@ def make_setup(
         ExpertreeError: If that cannot be made, or the images do not fall into as many groups as
             the largest shape of the space has.
     """
-    base = trial_config(config, space.fixed)
+    base = trial_config(config, space.overrides({}))
     sets = {
         name: own for name, own in base.degradation.patch_sets().items() if own.part != "val"
     } | base.degradation.select_sets()

@@ -1,26 +1,18 @@
-"""Search spaces: distributions over configuration keys, read from YAML and checked before use.
-
-    fixed:
-      hierarchy.method: bisecting
-    parameters:
-      tree.levels: {choice: [2, 3]}
-      hierarchy.groups[1]: {int: [2, 6]}
-      hierarchy.groups[2]: {int: [7, 16], when: {tree.levels: 3}}
-      router.alpha: {log_uniform: [0.01, 1.0]}
+"""Search spaces: distributions over configuration keys; `space_file` reads them.
 
 A key is one of the configuration's, with an index where one entry of a list is meant. The only
 other name is `tree.levels`, for use in conditions. Groups grow from level to level: the draw for a
-level begins above the number drawn for the level before.
+level begins above the number drawn for the level before, and leaves room for those after it.
 """
 
 import dataclasses
-import math
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from expertree.config import canonical_json, check_key, open_sections, renamed_sections, set_key
+from expertree.config import canonical_json, open_sections, renamed_sections, set_key, value_at
 from expertree.errors import ConfigError
 from expertree.search.record import Scalar, shape_in_words
 
@@ -32,7 +24,7 @@ LEVELS = "tree.levels"
 SECTIONS = ("hierarchy", "experts", "router")
 """The sections that a space may vary; images and embeddings are the same for all trials."""
 
-_INDEXED = re.compile(r"^(?P<key>[\w.]+)\[(?P<index>\d+)\]$")
+INDEXED = re.compile(r"^(?P<key>[\w.]+)\[(?P<index>\d+)\]$")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +61,7 @@ class Parameter:
     Attributes:
         key: A configuration key, maybe with an index, or `tree.levels`.
         distribution: Distribution that its values are drawn from.
-        when: Values of earlier parameters, by their keys, with which this one exists.
+        when: Values of earlier parameters and fixed keys with which this one exists.
     """
 
     key: str
@@ -84,8 +76,8 @@ class Parameter:
 class Draws(Protocol):
     """A source of drawn values."""
 
-    def choice(self, key: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - any plain value
-        """Return one of some values."""
+    def choice(self, key: str, values: Sequence[Any], possible: Sequence[Any]) -> Any:  # noqa: ANN401
+        """Return one of the possible ones of some values."""
 
     def whole(self, key: str, low: int, high: int) -> int:
         """Return a whole number, both ends included."""
@@ -111,34 +103,39 @@ class Space:
     def draw(self, draws: Draws) -> dict[str, Any]:
         """Draw one trial: values by key, of the parameters that exist.
 
+        A value is drawn only if all levels after it can still grow.
+
         Raises:
-            ConfigError: If a level cannot have more groups than the one before it.
+            ConfigError: If there is no such value.
         """
         values: dict[str, Any] = {}
-        for parameter in self.parameters:
-            if parameter.exists(values):
-                values[parameter.key] = self._draw(parameter, values, draws)
+        for place, parameter in enumerate(self.parameters, start=1):
+            if parameter.exists({**self.fixed, **values}):
+                rest = self.parameters[place:]
+                values[parameter.key] = self._draw(parameter, values, rest, draws)
         return values
 
-    def _draw(self, parameter: Parameter, values: Mapping[str, Any], draws: Draws) -> Any:  # noqa: ANN401
+    def _draw(
+        self,
+        parameter: Parameter,
+        values: Mapping[str, Any],
+        rest: Sequence[Parameter],
+        draws: Draws,
+    ) -> Any:  # noqa: ANN401 - any plain value
         key = parameter.key
-        match parameter.distribution:
-            case Choice(values=options):
-                return draws.choice(key, options)
-            case IntegerRange(high=high) as whole:
-                return draws.whole(key, self._low(parameter, whole, values), high)
-            case RealRange(low=low_real, high=high_real, log=log):
-                return draws.real(key, low_real, high_real, log=log)
-
-    def _low(self, parameter: Parameter, whole: IntegerRange, values: Mapping[str, Any]) -> int:
-        low = max(whole.low, _groups_before(parameter.key, {**self.fixed, **values}) + 1)
-        if low > whole.high:
+        if isinstance(parameter.distribution, RealRange):
+            own = parameter.distribution
+            return draws.real(key, own.low, own.high, log=own.log)
+        possible = self._possible(parameter, values, rest)
+        if not possible:
             raise ConfigError(
-                f"search space '{self.name}' is impossible: {parameter.key} is at most "
-                f"{whole.high}, but the level before has {low - 1} groups, and a level must have "
-                "more than the one before it"
+                f"search space '{self.name}' is impossible: {key} has no value with which groups "
+                "grow from level to level, and a level must have more than the one before it"
             )
-        return low
+        if isinstance(parameter.distribution, Choice):
+            return draws.choice(key, parameter.distribution.values, possible)
+        drawn = draws.whole(key, possible[0], possible[-1])
+        return drawn if drawn in possible else max(own for own in possible if own < drawn)
 
     def size(self) -> int | None:
         """Return the number of different trials; None if infinitely many."""
@@ -167,37 +164,86 @@ class Space:
             yield dict(values)
             return
         parameter, *others = rest
-        if not parameter.exists(values):
+        if not parameter.exists({**self.fixed, **values}):
             yield from self._grid(values, others)
             return
-        for value in self._options(parameter, values):
+        for value in self._possible(parameter, values, others):
             yield from self._grid({**values, parameter.key: value}, others)
 
+    def _possible(
+        self, parameter: Parameter, values: Mapping[str, Any], rest: Sequence[Parameter]
+    ) -> Sequence[Any]:
+        """Return the values of a choice or a range after which all levels can grow."""
+        options = self._options(parameter, values)
+        if parameter.key not in self._told and level_of(parameter.key) is None:
+            return options
+        key = parameter.key
+        return [own for own in options if self._has_end({**values, key: own}, rest)]
+
     def _options(self, parameter: Parameter, values: Mapping[str, Any]) -> Sequence[Any]:
-        if isinstance(parameter.distribution, Choice):
-            return parameter.distribution.values
-        if isinstance(parameter.distribution, IntegerRange):
-            before = _groups_before(parameter.key, {**self.fixed, **values})
-            low = max(parameter.distribution.low, before + 1)
-            return range(low, parameter.distribution.high + 1)
-        return ()
+        """Return the values of a choice or a range that the level before leaves."""
+        level = level_of(parameter.key)
+        least = self._least(level, values) if level is not None else None
+        match parameter.distribution:
+            case Choice(values=options):
+                return options if least is None else [own for own in options if own >= least]
+            case IntegerRange(low=low, high=high):
+                return range(low if least is None else max(low, least), high + 1)
+            case RealRange():
+                return ()
+
+    def _has_end(self, values: Mapping[str, Any], rest: Sequence[Parameter]) -> bool:
+        """Return whether the rest can be drawn such that groups grow."""
+        if not self._shapes:
+            return True
+        if not rest:
+            return self._grows(values)
+        parameter, *others = rest
+        is_real = isinstance(parameter.distribution, RealRange)
+        if is_real or not parameter.exists({**self.fixed, **values}):
+            return self._has_end(values, others)
+        options = self._options(parameter, values)
+        if options and parameter.key not in self._told:
+            # Nothing asks for its value but the level after it, to which the least leaves most.
+            options = [min(options) if level_of(parameter.key) is not None else options[0]]
+        return any(self._has_end({**values, parameter.key: own}, others) for own in options)
+
+    @property
+    def _told(self) -> set[str]:
+        """Keys whose values decide on more than the level after them."""
+        return {GROUPS, *(key for own in self.parameters for key in own.when)}
+
+    @property
+    def _shapes(self) -> bool:
+        """Whether single levels are given, and not only whole shapes, which builds check."""
+        keys = (*self.fixed, *(own.key for own in self.parameters))
+        return any(level_of(key) is not None for key in keys)
+
+    def _least(self, level: int, values: Mapping[str, Any]) -> int:
+        """Return the fewest groups that a level may have, by those before it."""
+        before = _shape({**self.fixed, **values}, below=level)
+        return before[level - 1] + 1 if 0 < level <= len(before) else 1
+
+    def _grows(self, values: Mapping[str, Any]) -> bool:
+        """Return whether a whole trial's groups grow, and no level is left out."""
+        known = {**self.fixed, **values}
+        groups = _shape(known)
+        levels = [level for key in known if (level := level_of(key)) is not None]
+        is_whole = all(level < len(groups) for level in levels)
+        return is_whole and all(one < other for one, other in itertools.pairwise((0, *groups)))
 
     def overrides(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the configuration keys and values of a trial, the fixed ones first."""
-        found = dict(self.fixed)
-        lists: dict[str, dict[int, Any]] = {}
-        for key, value in values.items():
-            indexed = _INDEXED.match(key)
-            if indexed is not None:
-                lists.setdefault(indexed["key"], {})[int(indexed["index"])] = value
-            elif key != LEVELS:
-                found[key] = value
-        for key, entries in lists.items():
-            before = list(found.get(key, (1,) if key == GROUPS else ()))
-            for index, value in sorted(entries.items()):
-                before[index : index + 1] = [value]
-            found[key] = before
-        return found
+        """Return the configuration keys and values of a trial, the fixed ones first.
+
+        Groups are one list, from the level of the root on. Other keys keep their index: `apply`
+        changes that entry of what is configured.
+        """
+        known = {**self.fixed, **values}
+        found = {
+            key: value for key, value in known.items() if key != LEVELS and level_of(key) is None
+        }
+        has_levels = any(level_of(key) is not None for key in known)
+        return {**found, GROUPS: _shape(known)} if has_levels else found
 
     def most_groups(self) -> int | None:
         """Return the most groups that a level of any trial can have; None if not given."""
@@ -218,35 +264,6 @@ class Space:
             yield parameter.key, parameter.distribution
 
 
-def read_space(name: str, data: object, cls: type) -> Space:
-    """Read a search space from plain data.
-
-    Args:
-        name: Name that the user gives it.
-        data: Content of its YAML file.
-        cls: The configuration's dataclass.
-
-    Raises:
-        ConfigError: If a key is misspelt, a distribution cannot be drawn from, or it is empty.
-    """
-    parts = _mapping(name, "the file", data)
-    strange = sorted(set(parts) - {"fixed", "parameters"})
-    if strange:
-        raise ConfigError(
-            f"search space '{name}' has '{strange[0]}'; it may have fixed and parameters"
-        )
-    fixed = _mapping(name, "fixed", parts.get("fixed") or {})
-    given = _mapping(name, "parameters", parts.get("parameters") or {})
-    if not given:
-        raise ConfigError(f"search space '{name}' is empty; give parameters to search over")
-    for key in (*fixed, *given):
-        _check(name, key, cls)
-    parameters: list[Parameter] = []
-    for key, entry in given.items():
-        parameters.append(_parameter(name, key, entry, [own.key for own in parameters]))
-    return Space(name=name, fixed=fixed, parameters=tuple(parameters))
-
-
 def flatten(overrides: Mapping[str, Any], *, num_experts: int | None) -> dict[str, Scalar]:
     """Return overrides as scalars: the shape as `tree.levels`, `tree.k1`, ..., lists as JSON."""
     groups = list(overrides.get(GROUPS, ()))
@@ -265,7 +282,7 @@ def flatten(overrides: Mapping[str, Any], *, num_experts: int | None) -> dict[st
 
 def _flat_key(key: str) -> str:
     """Return the name that `flatten` gives a parameter: `tree.k2` for `hierarchy.groups[1]`."""
-    indexed = _INDEXED.match(key)
+    indexed = INDEXED.match(key)
     if indexed is None or indexed["key"] != GROUPS:
         return "tree.shape" if key == GROUPS else key
     return f"tree.k{int(indexed['index']) + 1}"
@@ -291,14 +308,30 @@ def apply(cls: type, base: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     Args:
         cls: Dataclass of it; a section that is null gets its defaults where a key lies below it.
         base: The whole configuration.
-        overrides: New values by dotted key; a network's name comes with its own sizes.
+        overrides: New values by dotted key; a network's name comes with its own sizes. A key with
+            an index changes that entry, or appends one.
+
+    Raises:
+        ConfigError: If there is no such entry.
     """
     data: dict[str, Any] = _copied(base)
     for path in renamed_sections(cls, overrides):
         set_key(data, path, {})
+    entries = {key: match for key in overrides if (match := INDEXED.match(key)) is not None}
     for key, value in overrides.items():
-        open_sections(cls, data, key)
-        set_key(data, key, value)
+        if key not in entries:
+            open_sections(cls, data, key)
+            set_key(data, key, value)
+    for key, match in entries.items():
+        plain, index = match["key"], int(match["index"])
+        open_sections(cls, data, plain)
+        before = value_at(cls, data, plain)
+        if not isinstance(before, Sequence) or isinstance(before, str) or index > len(before):
+            raise ConfigError(
+                f"{key} is no entry of {plain}={before!r}; change one that it has, or leave the "
+                "index out and give it whole"
+            )
+        set_key(data, plain, [*before[:index], overrides[key], *before[index + 1 :]])
     return data
 
 
@@ -308,91 +341,28 @@ def _copied(value: Any) -> Any:  # noqa: ANN401 - any plain data
     return value
 
 
-def _groups_before(key: str, values: Mapping[str, Any]) -> int:
-    """Return the groups of the level before an entry of the shape; 0 where there is none."""
-    indexed = _INDEXED.match(key)
-    if indexed is None or indexed["key"] != GROUPS:
-        return 0
-    index = int(indexed["index"]) - 1
-    found = values.get(f"{GROUPS}[{index}]")
-    if found is not None:
-        return int(found)
-    before = list(values.get(GROUPS, (1,)))
-    return int(before[index]) if 0 <= index < len(before) else 0
+def level_of(key: str) -> int | None:
+    """Return the level whose groups a key gives, None for any other key."""
+    indexed = INDEXED.match(key)
+    return int(indexed["index"]) if indexed is not None and indexed["key"] == GROUPS else None
+
+
+def _shape(known: Mapping[str, Any], *, below: int | None = None) -> list[int]:
+    """Return the groups by level, as far as there is no gap: a whole shape with its changes.
+
+    Args:
+        known: Values by key.
+        below: Level from which on changes do not count; all by default.
+    """
+    groups = list(known.get(GROUPS, (1,)))
+    given = {level: known[key] for key in known if (level := level_of(key)) is not None}
+    for level, count in sorted(given.items()):
+        if level <= len(groups) and (below is None or level < below):
+            groups[level : level + 1] = [count]
+    return groups
 
 
 def _largest(distribution: Distribution) -> list[int]:
     if isinstance(distribution, Choice):
         return [max(v) if isinstance(v, Sequence) else int(v) for v in distribution.values]
     return [int(distribution.high)]
-
-
-def _mapping(name: str, what: str, data: object) -> Mapping[str, Any]:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"search space '{name}': {what} must be keys and values, got {data!r}")
-    return {str(key): value for key, value in data.items()}
-
-
-def _check(name: str, key: str, cls: type) -> None:
-    indexed = _INDEXED.match(key)
-    plain = indexed["key"] if indexed is not None else key
-    if plain == LEVELS:
-        return
-    try:
-        check_key(cls, plain)
-    except ConfigError as error:
-        raise ConfigError(f"search space '{name}': {error}") from None
-    if plain.partition(".")[0] not in SECTIONS or "." not in plain:
-        raise ConfigError(
-            f"search space '{name}' has '{key}'; trials may differ in "
-            f"{', '.join(f'{section}.*' for section in SECTIONS)}, all else is given on the "
-            "command line, for all of them"
-        )
-
-
-def _parameter(name: str, key: str, entry: object, earlier: Sequence[str]) -> Parameter:
-    where = f"search space '{name}', {key}"
-    parts = dict(_mapping(name, key, entry))
-    conditions = _mapping(name, f"{key}.when", parts.pop("when", {}))
-    for other in conditions:
-        if other not in earlier:
-            raise ConfigError(
-                f"{where}: when names '{other}', which is no parameter before it; there are "
-                f"{', '.join(earlier) or 'none'}"
-            )
-    if len(parts) != 1 or next(iter(parts)) not in _KINDS:
-        raise ConfigError(
-            f"{where} must have one of {', '.join(_KINDS)}, got {', '.join(parts) or 'none'}"
-        )
-    ((kind, given),) = parts.items()
-    return Parameter(
-        key=key,
-        distribution=_distribution(where, kind, given),
-        when={
-            other: tuple(value) if isinstance(value, list) else (value,)
-            for other, value in conditions.items()
-        },
-    )
-
-
-_KINDS = ("choice", "int", "uniform", "log_uniform")
-
-
-def _distribution(where: str, kind: str, given: object) -> Distribution:
-    if not isinstance(given, list) or not given:
-        raise ConfigError(f"{where}: {kind} must be a list that is not empty, got {given!r}")
-    if kind == "choice":
-        return Choice(values=tuple(given))
-    numbers = [n for n in given if isinstance(n, int | float) and not isinstance(n, bool)]
-    if len(numbers) != 2 or len(given) != 2 or not all(math.isfinite(n) for n in numbers):
-        raise ConfigError(f"{where}: {kind} must be [lowest, highest], got {given}")
-    low, high = numbers
-    if low > high or (kind != "int" and low == high):
-        raise ConfigError(f"{where} is empty: {kind} goes from {low} to {high}")
-    if kind == "int":
-        if low != int(low) or high != int(high):
-            raise ConfigError(f"{where}: int takes whole numbers, got {given}")
-        return IntegerRange(low=int(low), high=int(high))
-    if kind == "log_uniform" and low <= 0:
-        raise ConfigError(f"{where}: log_uniform must begin above 0, got {low}")
-    return RealRange(low=float(low), high=float(high), log=kind == "log_uniform")

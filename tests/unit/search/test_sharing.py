@@ -8,7 +8,8 @@ from expertree.config import load, to_dict
 from expertree.pipeline.settings import BuildConfig
 from expertree.search.settings import SearchConfig, demands, trial_config
 from expertree.search.sharing import Demand, TotalNeeded, add_up
-from expertree.search.space import Space, read_space
+from expertree.search.space import Space
+from expertree.search.space_file import read_space
 
 SPACES = Path(__file__).parents[3] / "search_spaces"
 

@@ -14,7 +14,8 @@ from expertree.pipeline.settings import BuildConfig
 from expertree.search.draws import RandomDraws
 from expertree.search.settings import SearchConfig, check_trials, open_space, trial_config
 from expertree.search.setup import check_space
-from expertree.search.space import SPACES, Space, apply, flatten, read_space
+from expertree.search.space import SPACES, Space, apply, flatten
+from expertree.search.space_file import read_space
 
 
 def space(parameters: dict[str, Any], fixed: dict[str, Any] | None = None) -> Space:

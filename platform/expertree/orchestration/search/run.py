@@ -86,7 +86,7 @@ def run_search(config: SearchConfig, spaces: Path, on_record: OnRecord = lambda 
     space = open_space(config.search_space, spaces)
     check_space(config, space)
     if config.search.budget_hours is not None:
-        check_budget(config, space, rate_of(trial_config(config, space.fixed)))
+        check_budget(config, space, rate_of(trial_config(config, space.overrides({}))))
     material = prepare(load(BuildConfig, base_of(config)))
     output = Storage.open(config.output)
     with (

@@ -11,7 +11,7 @@ from expertree.orchestration.search.tuning import (
 from expertree.pipeline.settings import BuildConfig
 from expertree.search.draws import random_trials
 from expertree.search.record import Objectives, Trial
-from expertree.search.space import read_space
+from expertree.search.space_file import read_space
 
 SPACE = read_space(
     "mine",
