@@ -27,7 +27,7 @@ class Serve:
 
     def __init__(self, **said: Sequence[str | None]) -> None:
         self.said = {f"e-bundle-{name}": list(answers) for name, answers in said.items()}
-        self.started: list[str] = []
+        self.started: list[Any] = []
 
     def get_replica_context(self) -> Any:
         return SimpleNamespace(app_name="e")
@@ -46,10 +46,10 @@ class Serve:
         )
 
     def run_many(self, targets: Sequence[Any], **_: object) -> None:
-        self.started += [target.name for target in targets]
+        self.started += [target.application for target in targets]
 
-    def RunTarget(self, _: object, *, name: str, **__: object) -> Any:  # noqa: N802 - Serve's
-        return SimpleNamespace(name=name)
+    def RunTarget(self, application: Any, **_: object) -> Any:  # noqa: N802 - Serve's
+        return SimpleNamespace(application=application)
 
 
 def applications(
@@ -57,7 +57,7 @@ def applications(
 ) -> Any:
     monkeypatch.setattr(control, "serve", serve)
     monkeypatch.setattr(control, "STATUS_EVERY_S", 0.0)
-    monkeypatch.setattr(control, "build_release", lambda *_: None)
+    monkeypatch.setattr(control, "build_release", lambda bundle, digest, _: [bundle, digest])
     return control._Applications(config or ServingConfig())
 
 
@@ -93,8 +93,11 @@ def test_a_release_that_cannot_start_is_told(
     monkeypatch: pytest.MonkeyPatch, said: list[str | None]
 ) -> None:
     serve = Serve(one=said)
+    found = applications(serve, monkeypatch)
+    found._digests["e-bundle-one"] = "0" * 64
     with pytest.raises(ResourceError, match="its replicas do not start: why"):
-        asyncio.run(applications(serve, monkeypatch)._start("e-bundle-one", "one"))
+        asyncio.run(found._start("e-bundle-one", "one"))
+    assert serve.started == [["one", "0" * 64]] * (said[0] is None)
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,22 @@ from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
 from expertree import Restorer
+from expertree.errors import ArtefactError
 from expertree.orchestration.serving import replicas
 from expertree.routing import Wish
-from expertree.serving.deployments import PoolConfig, ServingConfig, likeliest_first
+from expertree.serving.deployments import (
+    PoolConfig,
+    ServingConfig,
+    check_bundle,
+    likeliest_first,
+)
 from expertree.serving.replica_work import Tile, is_device_lost
 
 COUNTED: Tally[str] = Tally()
@@ -57,11 +63,12 @@ def _without_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicas.serve, "multiplexed", multiplexed)
 
 
-async def replica_of(bundle: Path, max_experts: int | None) -> Any:
+async def replica_of(bundle: Path, max_experts: int | None, digest: str | None = None) -> Any:
     cls: Any = replicas.ExpertReplica
     pool = PoolConfig(max_experts=max_experts)
+    config = ServingConfig(bundle=str(bundle), pools=(pool,))
     replica = cls.func_or_class.__new__(cls.func_or_class)
-    await replica.__init__(str(bundle), ServingConfig(bundle=str(bundle), pools=(pool,)), pool)
+    await replica.__init__(str(bundle), digest or check_bundle(str(bundle), (pool,)), config, pool)
     return replica
 
 
@@ -102,6 +109,17 @@ def test_whatever_it_holds_each_expert_gives_what_it_gives_in_one_process(
         count for name, count in COUNTED.items() if name.startswith("expertree_expert_loads")
     )
     assert evictions == num_loads - 2 > 0
+
+
+def test_no_replica_starts_for_another_bundle_that_was_put_in_the_place_of_its_own(
+    bundle_path: Path,
+) -> None:
+    config, router = ServingConfig(bundle=str(bundle_path)), replicas.RouterReplica
+    said = r"was replaced: its digest is \w{10} and not 0{10}, .* update=true"
+    with pytest.raises(ArtefactError, match=said):
+        asyncio.run(replica_of(bundle_path, None, digest="0" * 64))
+    with pytest.raises(ArtefactError, match=said):
+        cast("Any", router).func_or_class(str(bundle_path), "0" * 64, config)
 
 
 @pytest.mark.parametrize("is_lost", [True, False])

@@ -140,10 +140,13 @@ class _Applications:
         self._endpoint = serve.get_replica_context().app_name
         self._prefix = f"{self._endpoint}-bundle-"
         self._shape = fingerprint([config.router, config.pools])[:6]
+        self._digests: dict[str, str] = {}
 
     async def name(self, bundle: str) -> str:
         digest = await asyncio.to_thread(check_bundle, bundle, self._config.pools)
-        return f"{self._prefix}{digest[:10]}-{self._shape}"
+        app = f"{self._prefix}{digest[:10]}-{self._shape}"
+        self._digests[app] = digest
+        return app
 
     def fits(self, app: str) -> bool:
         return app.endswith(f"-{self._shape}")
@@ -197,7 +200,7 @@ class _Applications:
             await asyncio.sleep(STATUS_EVERY_S)
 
     def _run(self, app: str, bundle: str) -> None:
-        application = build_release(bundle, self._config)
+        application = build_release(bundle, self._digests[app], self._config)
         target = serve.RunTarget(application, name=app, route_prefix=None)
         serve.run_many(
             [target],

@@ -13,9 +13,10 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from torch import nn
 
-from expertree.errors import ExpertreeError
+from expertree.errors import ArtefactError, ExpertreeError
 from expertree.orchestration.serving.metrics import SIZES, Counter, Histogram
 from expertree.restorer import Restorer
+from expertree.restorer.engines import EngineName
 from expertree.serving.deployments import (
     PoolConfig,
     Replicas,
@@ -56,25 +57,23 @@ class RouterReplica:
     """Chooses experts for images, in batches, in a thread of its own."""
 
     def __init__(
-        self,
-        bundle: str,
-        config: ServingConfig,
-        *_pools: DeploymentHandle[Any],
+        self, bundle: str, digest: str, config: ServingConfig, *_pools: DeploymentHandle[Any]
     ) -> None:
         """Open the bundle, check all of it, and load the encoder of sentences, if it has one.
 
         Args:
             bundle: Directory or URI of the bundle.
+            digest: Digest of the bundle that the release was made for.
             config: Configuration of the application.
             _pools: Handles that make the pools part of the release's application; not called.
 
         Raises:
-            ArtefactError: If the bundle is damaged.
+            ArtefactError: If the bundle is damaged, or another one by now.
             ConfigError: If sentences cannot be read here.
         """
         router = config.router
         self._bundle, self._config = bundle, config
-        self._restorer = Restorer.load(bundle, device=router.device)
+        self._restorer = _load(bundle, digest, device=router.device)
         self._model = describe_model(self._restorer.bundle)
         self._judge = Judge(self._restorer, self._model.digest)
         self._thread = one_thread(router)
@@ -121,7 +120,7 @@ class ExpertReplica:
     """Runs the experts of a pool on tiles, grouped by expert and size, in a thread of its own."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, bundle: str, config: ServingConfig, pool: PoolConfig
+        self, bundle: str, digest: str, config: ServingConfig, pool: PoolConfig
     ) -> None:
         """Open the bundle, check all of it, and try the experts on an image.
 
@@ -130,9 +129,10 @@ class ExpertReplica:
         twice, however many there are.
 
         Raises:
-            ArtefactError: If the bundle is damaged, or an expert does not restore a test image.
+            ArtefactError: If the bundle is damaged or another one by now, or an expert does not
+                restore a test image.
         """
-        restorer = Restorer.load(bundle, device=pool.device, engine=pool.engine)
+        restorer = _load(bundle, digest, device=pool.device, engine=pool.engine)
         placed = place_experts(restorer.bundle.tree, config.pools)
         experts = likeliest_first(
             restorer.bundle.tree, [node for node, name in placed.items() if name == pool.name]
@@ -219,18 +219,36 @@ class ExpertReplica:
         return network
 
 
-def build_release(bundle: str, config: ServingConfig) -> serve.Application:
+def _load(bundle: str, digest: str, *, device: str, engine: EngineName = "torch") -> Restorer:
+    """Open the bundle of a release, and check all of it.
+
+    Raises:
+        ArtefactError: If it is damaged, or not the one that the release was made for: replicas of
+            two bundles would answer under one name.
+    """
+    restorer = Restorer.load(bundle, device=device, engine=engine)
+    found = restorer.bundle.manifest.digest
+    if found != digest:
+        raise ArtefactError(
+            f"{bundle} was replaced: its digest is {found[:10]} and not {digest[:10]}, for which "
+            "this replica starts; serve the new one by update=true"
+        )
+    return restorer
+
+
+def build_release(bundle: str, digest: str, config: ServingConfig) -> serve.Application:
     """Return the application of one bundle: its routers, and its experts in their pools.
 
     Args:
         bundle: Directory or URI of the bundle.
+        digest: Digest of the bundle; replicas do not start for another one at its place.
         config: Configuration of the application.
     """
     pools = [
-        deployment(ExpertReplica, pool, name=POOL + pool.name).bind(bundle, config, pool)
+        deployment(ExpertReplica, pool, name=POOL + pool.name).bind(bundle, digest, config, pool)
         for pool in config.pools
     ]
-    return deployment(RouterReplica, config.router).bind(bundle, config, *pools)
+    return deployment(RouterReplica, config.router).bind(bundle, digest, config, *pools)
 
 
 def deployment(cls: type, replicas: Replicas, **options: object) -> serve.Deployment:
