@@ -5,11 +5,13 @@ come back.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import ray
 import torch
+from ray.exceptions import RayError, RayTaskError
 
+from expertree.errors import ExpertreeError, ResourceError
 from expertree.orchestration.cluster import connect, num_data_workers, resources
 from expertree.orchestration.restore_files import OWN_CLUSTER, num_gpus_for
 from expertree.pipeline.cluster_config import ClusterConfig
@@ -33,7 +35,9 @@ def on_cluster(config: EvaluateConfig, items: Sequence[Item]) -> Iterator[Scored
 
     Raises:
         ConfigError: If a certain GPU is asked for.
-        ResourceError: If the cluster cannot be reached, or has no GPU though one is asked for.
+        ResourceError: If the cluster cannot be reached, or has no GPU though one is asked for, or
+            a worker cannot open the bundle or was lost too often.
+        DatasetError: If an image cannot be read.
     """
     address = None if config.cluster == OWN_CLUSTER else config.cluster
     with connect(ClusterConfig(address=address)):
@@ -67,7 +71,23 @@ def _results(actors: Sequence[Any], left: list[Item]) -> Iterator[Scored]:
         (done,), _ = ray.wait(list(running), num_returns=1)
         actor = running.pop(done)
         supply(actor)
-        yield ray.get(done)
+        yield _result_of(done)
+
+
+def _result_of(done: Any) -> Scored:  # noqa: ANN401 - Ray's references have no type
+    """Return what an actor measured, or raise what kept it from that, without Ray's traceback."""
+    try:
+        return cast("Scored", ray.get(done))
+    except RayTaskError as error:
+        if isinstance(error.cause, ExpertreeError):
+            raise error.cause from error
+        raise
+    except RayError as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ResourceError(
+            f"a worker of the cluster was lost: {reason}; start this again, images that were "
+            "measured are not measured again"
+        ) from error
 
 
 class _Worker:
@@ -76,7 +96,14 @@ class _Worker:
     def __init__(self, config: EvaluateConfig) -> None:
         if config.device == "cpu":
             torch.set_num_threads(1)
-        self._restorer = Restorer.load(config.bundle, device=config.device)
+        self._restorer: Restorer | None = None
+        self._problem = ""
+        try:
+            self._restorer = Restorer.load(config.bundle, device=config.device)
+        except ExpertreeError as error:  # raised here, it would be told as the actor's death
+            self._problem = str(error)
 
     def measure(self, item: Item) -> Scored:
+        if self._restorer is None:
+            raise ResourceError(f"a worker of the cluster cannot begin: {self._problem}")
         return measure_item(self._restorer, item)

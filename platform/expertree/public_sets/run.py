@@ -21,6 +21,7 @@ from expertree.public_sets.rows import columns_and_rows, experts_used
 from expertree.report.sets_page import Photograph, SetsReport, render_sets
 from expertree.restorer import Bundle, Restorer, find_bundle, open_bundle
 from expertree.restorer.on_dataset import EvaluateConfig, OnImage
+from expertree.restorer.shipped import SHIPPED
 from expertree.storage import Storage
 from expertree.uris import public
 
@@ -116,6 +117,7 @@ def measure(config: EvaluateConfig, work: Work, on_image: OnImage) -> Measured:
         StorageError: If the output cannot be written.
     """
     _check(config)
+    config = _absolute(config)
     found, unreadable = _found(config)
     output = Path(config.output or OUTPUT).expanduser().absolute()
     Storage.open(output).check_writable()
@@ -160,6 +162,16 @@ def _check(config: EvaluateConfig) -> None:
         raise ConfigError(
             f"data set '{config.dataset}' is not known; there are {', '.join(DATASETS)}"
         )
+
+
+def _absolute(config: EvaluateConfig) -> EvaluateConfig:
+    """Return settings that mean the same in a process with another working directory."""
+    is_name = config.bundle == SHIPPED or "://" in config.bundle
+    return dataclasses.replace(
+        config,
+        sets=str(Path(config.sets).expanduser().absolute()),
+        bundle=config.bundle if is_name else Storage.open(config.bundle).uri,
+    )
 
 
 def _check_expert(bundle: Bundle, expert: int) -> None:

@@ -133,6 +133,24 @@ def test_tables_and_page_have_rows_of_ours_and_of_others(config: EvaluateConfig)
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
 
 
+def test_whoever_measures_gets_paths_that_mean_the_same_everywhere(
+    config: EvaluateConfig, sets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sets.parent)
+    bundle = os.path.relpath(config.bundle)
+
+    def work(given: EvaluateConfig, items: Sequence[Item]) -> Iterator[Scored]:
+        assert given.bundle == config.bundle
+        assert all(item.pair.lq is None or item.pair.lq.is_absolute() for item in items)
+        assert all(item.pair.gt is None or item.pair.gt.is_absolute() for item in items)
+        monkeypatch.chdir("/")
+        return in_this_process(given, items)
+
+    relative = dataclasses.replace(config, sets=sets.name, bundle=bundle, dataset="rain100l")
+    report, _ = measure_sets(relative, work, silent)
+    assert report.roots == {"rain100l": str(sets / "Rain100L")}
+
+
 def test_folders_that_cannot_be_looked_into_are_listed_among_the_problems(
     config: EvaluateConfig, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
