@@ -17,11 +17,11 @@ from expertree.serving import HttpConfig, LocalEngine, create_app
 
 
 @contextlib.contextmanager
-def served(engine: LocalEngine, config: HttpConfig) -> Iterator[str]:
+def served(engine: LocalEngine, config: HttpConfig, **parts: Any) -> Iterator[str]:
     """The address of an engine that answers on a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        app = create_app(engine, config)
+        app = create_app(engine, config, **parts)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -1,7 +1,8 @@
 /** Taking the result away: downloads, and the same request by curl. */
 
-import { asCurl, restoreAsJob, restoreFile } from "./api.js";
+import { asCurl, restoreFile } from "./api.js";
 import { announce, byId, duration, save } from "./dom.js";
+import { restoreAsJob } from "./jobs.js";
 import { mix, readStrength } from "./strength.js";
 import { isLarge } from "./work.js";
 

@@ -48,12 +48,25 @@
  * @property {AbortSignal} signal Stops it.
  * @property {(share: number) => void} onUpload
  * @property {(state: string, done: number, total: number) => void} onTiles
- * @property {(seconds: number) => void} onWait Told when the endpoint asks to come back later.
+ * @property {(seconds: number, isAway: boolean) => void} onWait Told what is waited before another try, and whether the endpoint could not be reached.
+ *
+ * @typedef {object} Request
+ * @property {string} method
+ * @property {string} path
+ * @property {File} [file]
+ * @property {string} [accept]
+ * @property {Watcher} [watcher]
+ * @property {(headers: Headers) => void} [onLate] Told of an answer to a photo that had gone out whole when it was stopped.
+ *
+ * @typedef {{status: number, headers: Headers, body: Blob}} Answer
  */
 
-const POLL_MS = 400;
 const MOST_TRIES = 6;
 const LONGEST_WAIT_S = 30;
+/** For what is asked about a job: its photo is there already. */
+const LONGEST_JOB_WAIT_S = 300;
+/** What a network, a proxy or a restart answers, and not the endpoint's work. */
+const PASSING = [0, 502, 503, 504];
 
 /** An error as the endpoint tells it (RFC 9457), or one on the way to it (status 0). */
 export class Problem extends Error {
@@ -102,34 +115,6 @@ export async function restore(file, options, watcher) {
 }
 
 /**
- * Restores a large photo as a job, tile by tile. The job is deleted when its result is here.
- * @param {File} file
- * @param {Options} options
- * @param {Watcher} watcher
- * @returns {Promise<Result>}
- */
-export async function restoreAsJob(file, options, watcher) {
-  const path = withOptions("v1/jobs", options);
-  const accepted = await sendPatiently({ method: "POST", path, file, watcher });
-  const job = accepted.headers.get("location");
-  try {
-    for (;;) {
-      const { body } = await send({ method: "GET", path: job, watcher });
-      const state = JSON.parse(await body.text());
-      watcher.onTiles(state.state, state.tiles_done, state.num_tiles);
-      if (state.state === "failed") throw problemOf(state.problem.status, state.problem);
-      if (state.state === "done") {
-        const { body: image } = await send({ method: "GET", path: `${job}/result`, watcher });
-        return { ...state, image };
-      }
-      await pause(POLL_MS, watcher.signal);
-    }
-  } finally {
-    await send({ method: "DELETE", path: job }).catch(() => null);
-  }
-}
-
-/**
  * Restores a photo into a file of its own format: what the download holds.
  * @param {File} file
  * @param {Options} options
@@ -158,49 +143,69 @@ export function asCurl(file, options) {
   ].join("\n");
 }
 
-/** Sends a request again while the endpoint is busy and says when to come back. */
-async function sendPatiently(request) {
+/**
+ * Sends a request again while the endpoint is busy and says when to come back. What sends no photo
+ * is sent again some times too when it did not get through.
+ * @param {Request} request
+ * @returns {Promise<Answer>}
+ */
+export async function sendPatiently(request) {
+  const { file, watcher } = request;
   for (let tries = 1; ; tries++) {
     try {
       return await send(request);
     } catch (problem) {
-      const wait = problem.retryAfter;
-      if (!wait || wait > LONGEST_WAIT_S || tries === MOST_TRIES) throw problem;
-      request.watcher.onWait(wait);
-      await pause(1000 * wait, request.watcher.signal);
+      const passes = problem.retryAfter || (!file && PASSING.includes(problem.status));
+      const wait = Math.max(problem.retryAfter ?? 0, file ? 0 : 2 ** (tries - 1));
+      if (!passes || wait > (file ? LONGEST_WAIT_S : LONGEST_JOB_WAIT_S) || tries === MOST_TRIES) throw problem;
+      watcher?.onWait(wait, problem.status === 0);
+      await pause(1000 * wait, watcher?.signal);
     }
   }
 }
 
 /**
- * One request. XMLHttpRequest, since fetch does not tell how much has been sent.
- * @param {{method: string, path: string, file?: File, accept?: string, watcher?: Watcher}} request
- * @returns {Promise<{status: number, headers: Headers, body: Blob}>}
+ * Deletes a job as the page is left, when nothing can be waited for.
+ * @param {string} job
  */
-function send({ method, path, file, accept = "application/json", watcher }) {
+export function forsake(job) {
+  fetch(new URL(job, document.baseURI), { method: "DELETE", keepalive: true, headers: keyHeader() }).catch(() => null);
+}
+
+/**
+ * One request. XMLHttpRequest, since fetch does not tell how much has been sent.
+ * @param {Request} request
+ * @returns {Promise<Answer>}
+ */
+function send({ method, path, file, accept = "application/json", watcher, onLate }) {
   return new Promise((resolve, reject) => {
     const signal = watcher?.signal;
     if (signal?.aborted) return reject(signal.reason);
     const request = new XMLHttpRequest();
-    const stop = () => request.abort();
+    let isSent = false;
+    const stop = () => (isSent && onLate ? reject(signal.reason) : request.abort());
     signal?.addEventListener("abort", stop);
     request.open(method, new URL(path, document.baseURI));
     request.responseType = "blob";
     request.setRequestHeader("Accept", accept);
-    if (readKey()) request.setRequestHeader("Authorization", `Bearer ${readKey()}`);
+    for (const [name, value] of Object.entries(keyHeader())) request.setRequestHeader(name, value);
     if (file) request.setRequestHeader("Content-Type", file.type || "application/octet-stream");
     if (watcher) request.upload.onprogress = (event) => watcher.onUpload(event.loaded / event.total);
+    if (onLate) request.upload.onload = () => { isSent = true; };
     request.onloadend = () => signal?.removeEventListener("abort", stop);
     request.onabort = () => reject(signal?.reason);
     request.onerror = () => reject(new Problem(0, "The endpoint cannot be reached", "It may have stopped, or the network is gone. Your photo is still here."));
-    request.onload = async () => {
+    request.onload = () => {
       const headers = readHeaders(request);
-      if (request.status < 400) resolve({ status: request.status, headers, body: request.response });
-      else reject(await readProblem(request.status, headers, request.response));
+      if (request.status >= 400) return readProblem(request.status, headers, request.response).then(reject, reject);
+      if (signal?.aborted) onLate?.(headers);
+      resolve({ status: request.status, headers, body: request.response });
     };
     request.send(file ?? null);
   });
 }
+
+const keyHeader = () => (readKey() ? { Authorization: `Bearer ${readKey()}` } : {});
 
 function readHeaders(request) {
   const lines = request.getAllResponseHeaders().trim().split(/\r?\n/);
@@ -215,11 +220,21 @@ async function readProblem(status, headers, body) {
   return problem;
 }
 
-function problemOf(status, told) {
+/**
+ * @param {number} status
+ * @param {{title?: string, detail?: string}} told
+ * @returns {Problem}
+ */
+export function problemOf(status, told) {
   return new Problem(status, told.title ?? `The endpoint answered ${status}`, told.detail ?? "");
 }
 
-function withOptions(path, options) {
+/**
+ * @param {string} path
+ * @param {Options} options
+ * @returns {string}
+ */
+export function withOptions(path, options) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(options)) {
     for (const own of [value].flat()) query.append(name, String(own));
@@ -235,12 +250,23 @@ function quoted(text) {
   return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-function pause(ms, signal) {
+/**
+ * Waits.
+ * @param {number} ms
+ * @param {AbortSignal} [signal] Ends it with an error.
+ * @returns {Promise<void>}
+ */
+export function pause(ms, signal) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener("abort", () => {
+    const stop = () => {
       clearTimeout(timer);
       reject(signal.reason);
-    }, { once: true });
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    }, ms);
+    if (signal?.aborted) stop();
+    else signal?.addEventListener("abort", stop, { once: true });
   });
 }

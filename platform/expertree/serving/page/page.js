@@ -1,12 +1,13 @@
 /** The page: takes a photo, has it restored, shows what was done. */
 
 import { setUpActions, showActions } from "./actions.js";
-import { keepKey, Problem, readModel, restore, restoreAsJob } from "./api.js";
+import { keepKey, Problem, readModel, restore } from "./api.js";
 import { showModel, showRoute, toggleExperts } from "./card.js";
 import { announce, byId, percent, size } from "./dom.js";
 import { encode, measurePsnr, setUpExamples } from "./examples.js";
 import { readInstruction, setUpInstruction } from "./instruction.js";
 import { listenForPhotos } from "./intake.js";
+import { restoreAsJob } from "./jobs.js";
 import { showProgress, showTiles } from "./progress.js";
 import { describeExpert, isSingle, servingExpert, whyAsIs } from "./route.js";
 import { setUpSides, showSide, showStrength } from "./sides.js";
@@ -119,7 +120,7 @@ function makeWatcher() {
     signal: stop.signal,
     onUpload: (share) => (share < 1 ? showProgress("Uploading", share) : showProgress("Looking and restoring", null)),
     onTiles: (state, done, total) => (state === "queued" ? showProgress("In the queue", null) : showTiles(done, total)),
-    onWait: (seconds) => showProgress(`The endpoint is busy; trying again in ${Math.ceil(seconds)} s`, null),
+    onWait: (seconds, isAway) => showProgress(`The endpoint ${isAway ? "cannot be reached" : "is busy"}; trying again in ${Math.ceil(seconds)} s`, null),
   };
 }
 
@@ -188,7 +189,7 @@ function showProblem(error) {
   byId("error-detail").textContent = problem.detail;
   byId("error-file").textContent = work ? `${work.file.name}, ${size(work.file.size)}` : "";
   byId("key-form").hidden = problem.status !== 401;
-  byId("again").hidden = ![0, 429, 503, 504].includes(problem.status);
+  byId("again").hidden = ![0, 429, 502, 503, 504].includes(problem.status);
 }
 
 // Wiring ----------------------------------------------------------------------------------

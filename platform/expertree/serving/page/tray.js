@@ -1,7 +1,8 @@
 /** Several photos: each is restored as the router chooses, and all are taken away in one file. */
 
-import { Problem, restoreAsJob } from "./api.js";
+import { Problem } from "./api.js";
 import { announce, byId, make, save } from "./dom.js";
+import { restoreAsJob } from "./jobs.js";
 import { distinct, makeZip } from "./zip.js";
 
 const THUMB_PX = 200;
@@ -87,7 +88,7 @@ async function restoreOne(photo) {
     signal: stop.signal,
     onUpload: () => {},
     onTiles: (_, done, total) => mark(photo, "working", total > 1 ? `tile ${Math.min(done + 1, total)} of ${total}` : undefined),
-    onWait: () => mark(photo, "working", "the endpoint is busy"),
+    onWait: (_, isAway) => mark(photo, "working", `the endpoint ${isAway ? "cannot be reached" : "is busy"}`),
   };
   try {
     const { image, route } = await restoreAsJob(photo.file, {}, watcher);
