@@ -307,3 +307,35 @@ def test_a_gateway_that_dies_leaves_its_jobs_to_the_one_that_is_asked_next(
             await follow(client, where, "done")
 
     asyncio.run(ask_the_other())
+
+
+@pytest.mark.parametrize(("headers", "num_kept"), [([], 0), ([(b"idempotency-key", b"k")], 1)])
+def test_a_job_that_nobody_can_know_of_is_not_kept(
+    restorer: Restorer, png: bytes, headers: list[tuple[bytes, bytes]], num_kept: int
+) -> None:
+    table = JobTable(JobLimits())
+    app = create_app(LocalEngine(restorer), HttpConfig(), jobs=LocalJobs(table))
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/jobs",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"localhost"), *headers],
+    }
+
+    async def ask_and_leave() -> None:
+        messages = [{"type": "http.request", "body": png, "more_body": False}]
+
+        async def receive() -> Any:
+            return messages.pop() if messages else {"type": "http.disconnect"}
+
+        async def send(_: Any) -> None:
+            """Nobody reads it."""
+
+        await app(scope, receive, send)
+
+    asyncio.run(ask_and_leave())
+    assert len(table._jobs) == num_kept

@@ -1,13 +1,16 @@
 """The endpoints of jobs: ask for one, follow it, take its result, delete it."""
 
 import asyncio
+import contextlib
 import re
 import time
 from datetime import UTC, datetime
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from expertree.errors import OverloadError
 from expertree.images.tiling import OnTile
 from expertree.serving.budget import MemoryShare
 from expertree.serving.http import contract
@@ -104,7 +107,8 @@ class JobEndpoints:
 
         Image and options are sent as for `/v1/restore`. The restored file has the format that the
         option `format` names, or the image's own. The same image and options sent again with the
-        same `Idempotency-Key` are the same job.
+        same `Idempotency-Key` are the same job. Without one, a job whose caller leaves before this
+        answer is deleted, since nobody could find it.
         """
         key = request.headers.get("idempotency-key")
         if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
@@ -118,8 +122,7 @@ class JobEndpoints:
         check_quality(options.format or header.format, options)
         job_request = await asyncio.to_thread(make_job_request, owner, parsed.image, options)
         job_id = await self._jobs.submit(job_request, key)
-        await self.runner.take(job_id)
-        view = await self._view(job_id, owner)
+        view = await self._begun(request, job_id, is_named=key is not None)
         return json_response(
             await self._answer(request, view),
             status=202,
@@ -158,6 +161,25 @@ class JobEndpoints:
         if not await self._jobs.delete(job_id, owner_of(request)):
             raise _unknown(job_id)
         return Response(status_code=204)
+
+    async def _begun(self, request: Request, job_id: str, *, is_named: bool) -> JobView:
+        """Begin a job, and delete it again if its caller cannot know that it is there.
+
+        Raises:
+            ClientDisconnect: If the caller of a job without a name has left.
+        """
+        owner, is_known = owner_of(request), is_named
+        try:
+            await self.runner.take(job_id)
+            view = await self._view(job_id, owner)
+            is_known = is_known or not await request.is_disconnected()
+        finally:
+            if not is_known:
+                with contextlib.suppress(OverloadError):  # the table cannot be reached
+                    await self._jobs.delete(job_id, owner)
+        if not is_known:
+            raise ClientDisconnect
+        return view
 
     async def _view(self, job_id: str, owner: str) -> JobView:
         view = await self._jobs.view(job_id, owner)
