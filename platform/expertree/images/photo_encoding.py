@@ -323,13 +323,8 @@ def _photograph_tags(metadata: Metadata) -> dict[int, Any]:
         except DECODER_ERRORS as error:
             message = f"carries EXIF that cannot be written into a TIFF ({error})"
             raise ValueError(message) from error
-    if metadata.xmp is not None:
-        tags[700] = metadata.xmp
-    if metadata.icc is not None:
-        tags[34675] = metadata.icc
-    if metadata.resources:
-        tags[PHOTOSHOP] = metadata.resources
-    return tags
+    others = {700: metadata.xmp, 34675: metadata.icc, PHOTOSHOP: metadata.resources or None}
+    return tags | {tag: value for tag, value in others.items() if value is not None}
 
 
 def _pillow_image(pixels: _Pixels) -> PillowImage.Image:

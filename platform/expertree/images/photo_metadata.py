@@ -29,6 +29,11 @@ MAX_DPI = 65535.0
 """Largest resolution that JPEG's two bytes hold; larger ones are ignored."""
 
 _APP0, _APP1, _APP2, _APP13 = 0xE0, 0xE1, 0xE2, 0xED
+_READ = (
+    *((_APP1, EXIF_PREFIX), (_APP1, XMP_PREFIX)),
+    *((_APP2, ICC_PREFIX), (_APP13, SIGNATURE)),
+)
+"""Segments of a JPEG that `Metadata` has in fields of their own."""
 _PHYS_BYTES, _JFIF_BYTES = 9, 12
 """Least bytes of a PNG's pHYs and of a JPEG's JFIF that say a resolution."""
 
@@ -183,31 +188,32 @@ def _dpi_of_phys(payload: bytes) -> tuple[float, float] | None:
 
 
 def _of_jpeg(data: bytes) -> Metadata:
-    exif = xmp = dpi = None
-    profile: dict[int, bytes] = {}
-    kept, resources = [], []
-    for marker, payload in jpeg_segments(data)[0]:
-        if marker == _APP1 and payload.startswith(EXIF_PREFIX):
-            exif = exif or payload.removeprefix(EXIF_PREFIX)
-        elif marker == _APP1 and payload.startswith(XMP_PREFIX):
-            xmp = xmp or payload.removeprefix(XMP_PREFIX)
-        elif marker == _APP2 and payload.startswith(ICC_PREFIX):
-            if len(payload) > len(ICC_PREFIX):
-                profile[payload[len(ICC_PREFIX)]] = payload[len(ICC_PREFIX) + 2 :]
-        elif marker == _APP0 and payload.startswith(b"JFIF\0"):
-            dpi = _dpi_of_jfif(payload)
-        elif marker == _APP13 and payload.startswith(SIGNATURE):
-            resources.append(payload.removeprefix(SIGNATURE))  # They may fill several segments.
-        elif not is_coding(marker, payload):
-            kept.append((marker, payload))
+    segments = jpeg_segments(data)[0]
+    exif = _following(segments, _APP1, EXIF_PREFIX)
+    xmp = _following(segments, _APP1, XMP_PREFIX)
+    profile = {own[0]: own[2:] for own in _following(segments, _APP2, ICC_PREFIX) if own}
+    headers = [b"JFIF\0" + rest for rest in _following(segments, _APP0, b"JFIF\0")]
+    resources = b"".join(_following(segments, _APP13, SIGNATURE))
     return Metadata(
-        exif=exif,
+        exif=next(filter(None, exif), None),
         icc=b"".join(profile[number] for number in sorted(profile)) or None,
-        xmp=xmp,
-        dpi=dpi,
-        jpeg_segments=tuple(kept),
-        resources=without_thumbnails(b"".join(resources)),
+        xmp=next(filter(None, xmp), None),
+        dpi=_dpi_of_jfif(headers[-1]) if headers else None,
+        jpeg_segments=tuple(
+            (marker, payload)
+            for marker, payload in segments
+            if not is_coding(marker, payload)
+            and not any(marker == own and payload.startswith(prefix) for own, prefix in _READ)
+        ),
+        resources=without_thumbnails(resources),
     )
+
+
+def _following(segments: list[tuple[int, bytes]], marker: int, prefix: bytes) -> list[bytes]:
+    """Return what follows a prefix in all segments of a marker that begin with it."""
+    return [
+        data[len(prefix) :] for own, data in segments if own == marker and data.startswith(prefix)
+    ]
 
 
 def _dpi_of_jfif(payload: bytes) -> tuple[float, float] | None:

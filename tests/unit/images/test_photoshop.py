@@ -2,8 +2,8 @@
 
 import struct
 
-from expertree.images.photoshop import SIGNATURE, without_thumbnails
 from expertree.images.photo_file import notes_for
+from expertree.images.photoshop import SIGNATURE, without_thumbnails
 from photographs import again, opened, plain, read
 
 
