@@ -82,6 +82,7 @@ def test_lanes_fit_into_gpus_and_none_spans_two(
 
 
 ROOT = Path(__file__).parents[3]
+GUIDE = (ROOT / "docs" / "CLUSTERS.md").read_text()
 
 
 @pytest.mark.parametrize("file", ["cluster.yaml", "docs/CLUSTERS.md"])
@@ -94,6 +95,21 @@ def test_the_recipe_for_gpus_that_start_on_demand_starts_all_of_them(file: str) 
     assert config.use_gpu
     assert config.gpus_may_come
     assert config.num_lanes == nodes["train"]["max_workers"]
+
+
+def test_nodes_have_the_package_for_what_runs_without_a_job() -> None:
+    """Serve's applications bring none; the wheel is made where its folder is mounted from."""
+    text = (ROOT / "cluster.yaml").read_text()
+    config = yaml.safe_load(text)
+    (made,) = re.findall(r"pip wheel .*--wheel-dir (\S+) \.\n", text)
+    (mounted,) = [remote for remote, local in config["file_mounts"].items() if local == made]
+    lock, wheel = config["setup_commands"]
+    assert "--require-hashes" in lock
+    assert wheel.endswith(f"--find-links ~/{Path(mounted).name} expertree")
+    jobs = re.findall(r"ray job submit .*?-- python (jobs/\w+\.py)", GUIDE, flags=re.DOTALL)
+    assert jobs == ["jobs/build_tree.py", "jobs/restore.py"]
+    assert all((ROOT / job).is_file() for job in jobs)
+    assert "serve deploy serve/production.yaml" in GUIDE
 
 
 @pytest.mark.parametrize("use_gpu", [True, False])
