@@ -5,12 +5,13 @@ import os
 import shutil
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from expertree.errors import ArtefactError, ConfigError, ResourceError
 from expertree.orchestration.serving import app
-from expertree.serving.deployments import PoolConfig, ServeConfig
+from expertree.serving.deployments import PoolConfig, ServeConfig, ServingConfig
 from expertree.serving.settings import HttpConfig
 
 
@@ -53,6 +54,50 @@ def test_a_wrong_bundle_is_refused(bundle_path: Path, tmp_path: Path) -> None:
 def test_what_is_right_goes_on_to_the_cluster(bundle_path: Path) -> None:
     with pytest.raises(AssertionError, match="a cluster was started"):
         serve(bundle_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("mine/bundle", "{here}/mine/bundle"),
+        ("./photo-1", "{here}/photo-1"),
+        ("photo-1", "photo-1"),
+        ("hf://owner/name@1", "hf://owner/name@1"),
+    ],
+)
+def test_a_path_is_sent_as_this_process_understands_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, sent: str
+) -> None:
+    found: list[str] = []
+
+    class Running:
+        def __init__(self, _: str) -> None:
+            pass
+
+        def update(self, bundle: str) -> None:
+            found.append(bundle)
+
+    def run(application: ServingConfig) -> None:
+        found.append(application.bundle)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(app, "connect", contextlib.nullcontext)
+    monkeypatch.setattr(app, "RunningApplication", Running)
+    monkeypatch.setattr(app, "_listen", lambda _: None)
+    monkeypatch.setattr(app, "_end", lambda: None)
+    monkeypatch.setattr(app, "build_application", run)
+    status = SimpleNamespace(applications={app.APP: None})
+    monkeypatch.setattr(app.serve, "status", lambda: status)
+    app.update_running(ServeConfig(bundle=given, update=True))
+    with pytest.raises(KeyboardInterrupt), app.serving(ServeConfig(bundle=given, address="auto")):
+        pass
+    assert found == [sent.format(here=tmp_path)] * 2
+
+
+def test_an_update_to_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="give bundle="):
+        app.update_running(ServeConfig(bundle="", update=True))
 
 
 def test_a_proxy_that_does_not_come_is_told_in_a_sentence(

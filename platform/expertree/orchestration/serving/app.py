@@ -35,9 +35,11 @@ from expertree.orchestration.serving.control import CONTROL, Control
 from expertree.orchestration.serving.gateway import Gateway
 from expertree.orchestration.serving.replicas import deployment
 from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.restorer.shipped import SHIPPED
 from expertree.serving.deployments import ServeConfig, ServingConfig, check_bundle
 from expertree.serving.settings import HttpConfig, check_binding
 from expertree.serving.updates import UpdateStatus
+from expertree.storage import Storage
 
 APP = "expertree"
 """Name of the application, unless a file for `serve deploy` gives another."""
@@ -167,9 +169,7 @@ def serving(config: ServeConfig) -> Iterator[RunningApplication]:
         ResourceError: If something listens there already, the cluster cannot be reached, or the
             bundle cannot be served.
     """
-    application = config.application
-    if not application.bundle:
-        raise ConfigError("give bundle=..., a directory or a URI that every node sees")
+    application = dataclasses.replace(config.application, bundle=_for_the_cluster(config.bundle))
     check_binding(application.http)
     if config.address is None and "RAY_ADDRESS" not in os.environ:  # else Serve may be there
         refuse_taken(config.http)
@@ -220,9 +220,22 @@ def update_running(config: ServeConfig) -> UpdateStatus:
     """Have an application that is running on a cluster serve another bundle.
 
     Raises:
+        ConfigError: If no bundle is given.
         ResourceError: If the cluster cannot be reached, or nothing is served there.
     """
+    bundle = _for_the_cluster(config.bundle)
     with connect(ClusterConfig(address=config.address or "auto")):
         if APP not in serve.status().applications:
             raise ResourceError(f"nothing is served there under the name '{APP}'")
-        return RunningApplication(url_of(config)).update(config.application.bundle)
+        return RunningApplication(url_of(config)).update(bundle)
+
+
+def _for_the_cluster(bundle: str) -> str:
+    """Return what names a bundle in every process: a path made absolute, any other name as it is.
+
+    Raises:
+        ConfigError: If none is given.
+    """
+    if not bundle:
+        raise ConfigError("give bundle=..., a directory or a URI that every node sees")
+    return bundle if bundle == SHIPPED or "://" in bundle else Storage.open(bundle).uri
