@@ -50,7 +50,7 @@ class EventLog:
                 "rename the field"
             )
         record = {"t": round(self._clock(), 3), "event": kind, **fields}
-        self._append((json.dumps(record, ensure_ascii=False) + "\n").encode())
+        self._append((json.dumps(record) + "\n").encode())
 
     def _append(self, data: bytes) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

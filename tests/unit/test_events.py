@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import threading
 from pathlib import Path
@@ -17,6 +18,13 @@ def test_events_come_back_in_order_with_their_time(tmp_path: Path) -> None:
         {"t": 10.0, "event": "stage_started", "stage": "data"},
         {"t": 11.5, "event": "stage_done", "stage": "data", "num_rows": 3, "name": "café"},
     ]
+
+
+def test_names_of_files_that_are_no_text_come_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    log = EventLog(tmp_path / "events.jsonl")
+    log.emit("image", name=name)
+    assert [event["name"] for event in read_events(log.path)] == [name]
 
 
 def test_a_log_that_is_there_is_continued(tmp_path: Path) -> None:

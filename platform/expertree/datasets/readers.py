@@ -197,4 +197,5 @@ def _pair(found: FoundPair, tasks: tuple[str, ...]) -> Pair:
 
 
 def _seed_of(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+    data = text.encode(errors="surrogateescape")  # names of files may be no text
+    return int.from_bytes(hashlib.sha256(data).digest()[:8]) >> 1

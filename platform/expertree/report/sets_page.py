@@ -85,7 +85,7 @@ def render_sets(report: SetsReport) -> dict[str, bytes]:
     return {
         "sets.json": _json(report).encode(),
         **tables_of(report.table),
-        "sets.html": _html(report).encode(),
+        "sets.html": _html(report).encode(errors="backslashreplace"),  # names may be no text
     }
 
 

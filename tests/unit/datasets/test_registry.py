@@ -40,6 +40,19 @@ def test_what_is_made_does_not_depend_on_where_the_images_lie(fill, name, split,
     assert (read_pair(again, protocol)[0] == lq).all()
 
 
+def test_noise_is_drawn_for_names_that_are_no_text_and_stays_that_of_others(fill):
+    root = fill(["0000.png", "é.png"])
+    odd = root / os.fsdecode(b"\xe9.png")
+    odd.write_bytes((root / "0000.png").read_bytes())
+    seeds = {
+        pair.name: pair.recipe.seed
+        for pair in open_dataset("cbsd68", root, "noise15", partial=True)
+    }
+    assert seeds["0000"] == 8537068788110676209
+    assert seeds["é"] == 1037084648251027368
+    assert len(set(seeds.values())) == 3
+
+
 def test_every_set_says_how_it_is_measured():
     assert len(DATASETS) == 41
     usual = {

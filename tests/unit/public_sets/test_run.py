@@ -151,6 +151,22 @@ def test_whoever_measures_gets_paths_that_mean_the_same_everywhere(
     assert report.roots == {"rain100l": str(sets / "Rain100L")}
 
 
+def test_images_whose_names_are_no_text_are_measured_once_and_shown(
+    config: EvaluateConfig, tmp_path: Path
+) -> None:
+    own = tmp_path / "sets"
+    for folder in ("CBSD68", "photographs"):
+        image(own / folder / "plain.png", 1)
+        (own / folder / "plain.png").rename(own / folder / os.fsdecode(b"caf\xe9.png"))
+    config = dataclasses.replace(config, sets=str(own), classical=False)
+    _, output = measure_sets(config, in_this_process, silent)
+    page = (output / "sets.html").read_text(encoding="utf-8")
+    assert r"<b>caf\udce9</b>" in page
+    again = Interrupted(99)
+    measure_sets(config, again, silent)
+    assert again.done == []
+
+
 def test_folders_that_cannot_be_looked_into_are_listed_among_the_problems(
     config: EvaluateConfig, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
