@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from expertree.cli.codes import EXIT_DONE, EXIT_FAILED
 from expertree.cli.running import SettingsVerb, run_verb
+from expertree.orchestration.cluster import token_settings
 from expertree.orchestration.serving.app import serving, update_running
 from expertree.serving.deployments import ServeConfig
 
@@ -39,9 +40,10 @@ def _serve(config: ServeConfig) -> int:
         return EXIT_DONE if status.problem is None else EXIT_FAILED
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), serving(config) as running:
+        command = f"expertree serve bundle=... update=true address={running.address}"
         sys.stdout.write(
             f"{config.bundle} is served at {running.url}; Ctrl-C ends it\n"
-            f"another one: expertree serve bundle=... update=true address={running.address}\n"
+            f"another one: {f'{token_settings()} {command}'.lstrip()}\n"
         )
         sys.stdout.flush()
         threading.Event().wait()

@@ -3,13 +3,16 @@
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import threading
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from expertree.errors import ResourceError
 from expertree.pipeline.cluster_config import ClusterConfig, num_parts
@@ -153,9 +156,30 @@ def _start(config: ClusterConfig) -> None:
                 **quiet,
             )
     except Exception as error:  # Ray raises this class itself, where its dashboard starts too late
-        where = address or "a cluster of our own"
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if address is not None and isinstance(error, ConnectionError | AuthenticationError):
+            reason += (
+                "; where the cluster has a token, RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH must be "
+                f"its own (here: {token_settings() or 'none'})"
+            )
+        where = address or "a cluster of our own"
         raise ResourceError(f"no connection to {where}: {reason}") from error
+
+
+def token_settings() -> str:
+    """Return what another terminal must set to have this one's token, as a shell takes it.
+
+    The token itself is not shown, only the file that has it; empty where there is no token.
+    """
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return ""
+    settings = {"RAY_AUTH_MODE": "token"}
+    file = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        settings["RAY_AUTH_TOKEN"] = "..."  # noqa: S105 - what stands in its place
+    elif file:
+        settings["RAY_AUTH_TOKEN_PATH"] = str(Path(file).expanduser().absolute())
+    return " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
 
 
 @contextlib.contextmanager

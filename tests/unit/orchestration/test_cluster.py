@@ -1,18 +1,28 @@
 """What is said where Ray cannot be started."""
 
+import contextlib
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from expertree.cli import serve as verb
 from expertree.config import load
 from expertree.errors import ConfigError, ResourceError
 from expertree.orchestration import cluster
-from expertree.orchestration.cluster import check_resources, connect, num_lanes, own_sigterm
+from expertree.orchestration.cluster import (
+    check_resources,
+    connect,
+    num_lanes,
+    own_sigterm,
+    token_settings,
+)
 from expertree.orchestration.lane import resources_of
 from expertree.pipeline.cluster_config import ClusterConfig
+from expertree.serving.deployments import ServeConfig
 
 
 def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +89,62 @@ def test_lanes_fit_into_gpus_and_none_spans_two(
 ) -> None:
     monkeypatch.setattr(cluster, "resources", lambda: {"GPU": float(gpus), "CPU": float(cpus)})
     assert num_lanes(config) == expected
+
+
+@pytest.fixture
+def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What another terminal must set to have the token of this one."""
+    file = tmp_path / "a b" / "token"
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    return f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH='{file}'"
+
+
+def test_the_settings_for_another_terminal_name_the_token_and_do_not_show_it(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert token_settings() == token
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    assert token_settings() == "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=..."
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    assert token_settings() == ""
+
+
+def test_a_cluster_that_does_not_let_in_is_answered_with_the_token(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at address: 127.0.0.1:6379.\nLong")
+
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", refuse)
+    with pytest.raises(ResourceError) as refused, connect(ClusterConfig(address="127.0.0.1:6379")):
+        pass
+    said = str(refused.value)
+    assert "Failed to connect to Ray cluster" in said
+    assert "Long" not in said
+    assert said.endswith(f"must be its own (here: {token})")
+
+
+def test_the_line_for_another_bundle_can_be_typed_as_it_is(
+    token: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def serving(_: ServeConfig) -> contextlib.AbstractContextManager[object]:
+        running = SimpleNamespace(url="http://127.0.0.1:8000", address="127.0.0.1:6379")
+        return contextlib.nullcontext(running)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verb, "serving", serving)
+    monkeypatch.setattr(verb.threading, "Event", lambda: SimpleNamespace(wait=interrupt))
+    monkeypatch.setattr(verb.signal, "signal", lambda *_: None)
+    assert verb.main(["bundle=photo-1"]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line == (
+        f"another one: {token} expertree serve bundle=... update=true address=127.0.0.1:6379"
+    )
 
 
 ROOT = Path(__file__).parents[3]
