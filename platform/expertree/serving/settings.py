@@ -117,7 +117,7 @@ class HttpConfig:
     """Settings of an endpoint's HTTP side."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Beyond loopback it needs keys."""
+    """Address to listen on; an IPv6 one may have brackets or not. Beyond loopback it needs keys."""
 
     port: int = 8000
     """Port to listen on."""
@@ -153,6 +153,17 @@ class HttpConfig:
         names = [key.name for key in self.keys]
         if len(set(names)) < len(names):
             raise ValueError(f"keys need names of their own, got {names}")
+
+    @property
+    def bind_host(self) -> str:
+        """The address to listen on; an IPv6 address has no brackets."""
+        return self.host.strip("[]")
+
+    @property
+    def netloc(self) -> str:
+        """Address and port as URLs have them; an IPv6 address has brackets."""
+        host = f"[{self.bind_host}]" if ":" in self.bind_host else self.bind_host
+        return f"{host}:{self.port}"
 
     @property
     def is_local(self) -> bool:

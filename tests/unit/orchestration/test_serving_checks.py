@@ -6,6 +6,7 @@ import shutil
 import socket
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -98,6 +99,25 @@ def test_a_path_is_sent_as_this_process_understands_it(
 def test_an_update_to_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="give bundle="):
         app.update_running(ServeConfig(bundle="", update=True))
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_address_of_version_6_is_listened_on_bare_and_called_in_brackets(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    def start(*, http_options: dict[str, object], **_: object) -> None:
+        assert http_options == {"host": "::1", "port": 8123}
+        raise app.RayError
+
+    http = HttpConfig(host=host, port=8123)
+    monkeypatch.setattr(app, "connect", contextlib.nullcontext)
+    monkeypatch.setattr(app, "refuse_taken", lambda _: None)
+    monkeypatch.setattr(app.serve, "start", start)
+    config = ServeConfig(bundle=str(bundle_path), http=http)
+    url = app.url_of(config)
+    assert (url, urlsplit(url).hostname, urlsplit(url).port) == ("http://[::1]:8123", "::1", 8123)
+    with pytest.raises(ResourceError, match=r"HTTP proxy on \[::1\]:8123"), app.serving(config):
+        pass
 
 
 def test_a_proxy_that_does_not_come_is_told_in_a_sentence(

@@ -78,7 +78,7 @@ def build_application(config: ServingConfig) -> serve.Application:
 
 def url_of(config: ServingConfig) -> str:
     """Return the URL at which an application answers."""
-    return f"http://{config.http.host}:{config.http.port}"
+    return f"http://{config.http.netloc}"
 
 
 class RunningApplication:
@@ -146,14 +146,14 @@ def refuse_taken(config: HttpConfig) -> None:
     Raises:
         ResourceError: If something listens there, or nobody may; says what to do.
     """
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in config.bind_host else socket.AF_INET
     try:
-        socket.create_server((config.host.strip("[]"), config.port), family=family).close()
+        socket.create_server((config.bind_host, config.port), family=family).close()
     except OSError as error:
         taken = "; if it is expertree's, update=true address=... gives it the bundle"
         raise ResourceError(
-            f"nothing can listen on {config.host}:{config.port}: {error.strerror}; choose another "
-            f"port by http.port={config.port + 1}{taken if error.errno == errno.EADDRINUSE else ''}"
+            f"nothing can listen on {config.netloc}: {error.strerror}; choose another port by "
+            f"http.port={config.port + 1}{taken if error.errno == errno.EADDRINUSE else ''}"
         ) from error
 
 
@@ -196,12 +196,12 @@ def _listen(config: HttpConfig) -> None:
     try:
         serve.start(
             proxy_location="HeadOnly",
-            http_options={"host": config.host, "port": config.port},
+            http_options={"host": config.bind_host, "port": config.port},
             logging_config=_QUIET,
         )
     except (RayError, TimeoutError) as error:
         raise ResourceError(
-            f"Ray Serve's HTTP proxy on {config.host}:{config.port} did not start in time: the "
+            f"Ray Serve's HTTP proxy on {config.netloc} did not start in time: the "
             "machine may be busy with other work; try again when it is not"
         ) from error
 
