@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
@@ -25,6 +27,7 @@ from pages import (
     take,
     text,
 )
+from photographs import by_opencv, encoded, exif_block, matrix_profile
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -127,3 +130,35 @@ def test_an_example_tells_what_a_strength_gains(page: Any) -> None:
     set_strength(page, 0)
     before, after = (text(page, f"#{side}-tag b") for side in ("before", "after"))
     assert before == after
+
+
+@pytest.mark.parametrize("kind", ["sixteen bits", "a profile", "transparency", "notes", "a JPEG"])
+def test_less_than_full_strength_keeps_what_the_file_was(
+    page: Any, endpoint: str, cat: np.ndarray, tmp_path: Path, kind: str
+) -> None:
+    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    suffix, file = spoiled(cat, kind)
+    take(page, file, f"cat{suffix}", f"image/{suffix[1:]}")
+    set_strength(page, 40)
+    click(page, "#download" if suffix == ".png" else "#download-png")
+    found = downloaded(tmp_path / "restored-cat.png")
+    assert text(page, "#download-png") == "PNG, without loss"
+    assert "strength=0.4" in asked(page)[-1]
+    assert "format=png" in asked(page)[-1]
+    query = asked(page)[-1].partition("?")[2]
+    expected = httpx.post(f"{endpoint}v1/restore?{query}", content=file).content
+    assert found == expected
+    assert page.complaints == []
+
+
+def spoiled(cat: np.ndarray, kind: str) -> tuple[str, bytes]:
+    """A photograph whose mixture a canvas would make another kind of picture."""
+    image = Image.fromarray(cat)
+    if kind == "sixteen bits":
+        return ".png", by_opencv(".png", cat.astype(np.uint16) * 257)
+    if kind == "transparency":
+        image.putalpha(200)
+    if kind == "a JPEG":
+        return ".jpeg", encoded(image, "JPEG")
+    more = {"a profile": {"icc_profile": matrix_profile()}, "notes": {"exif": exif_block()}}
+    return ".png", encoded(image, "PNG", **more.get(kind, {}))

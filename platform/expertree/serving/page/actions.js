@@ -3,6 +3,7 @@
 import { asCurl, restoreFile } from "./api.js";
 import { announce, byId, duration, save } from "./dom.js";
 import { restoreAsJob } from "./jobs.js";
+import { isPlainPng } from "./png.js";
 import { mix, readStrength } from "./strength.js";
 import { isLarge } from "./work.js";
 
@@ -22,6 +23,8 @@ const FORMATS = {
 
 /** @type {Page} */
 let page;
+/** Who waits for the file that was asked for last. @type {import("./api.js").Watcher | null} */
+let latest = null;
 
 /** @param {Page} own */
 export function setUpActions(own) {
@@ -40,11 +43,10 @@ export function showActions(work) {
   const format = FORMATS[work.file.type];
   const stem = work.file.name.replace(/\.\w+$/, "");
   const [own, png] = [byId("download"), byId("download-png")];
-  own.textContent = `Download ${format ?? "PNG"}`;
+  showWords(work);
   own.download = format ? `restored-${work.file.name}` : `restored-${stem}.png`;
   own.href = variant.url;
   png.hidden = !format;
-  png.textContent = "PNG, without loss";
   png.download = `restored-${stem}.png`;
   png.href = variant.url;
   const isLeft = variant.result.route.expert === null;
@@ -57,33 +59,67 @@ export function showActions(work) {
   byId("timings").textContent = [...stages.map((stage) => `${stage} ${duration(seconds[stage])}`), ...(numTiles > 1 ? [`${numTiles} tiles`] : [])].join(" · ");
 }
 
-/** At full strength the link has the endpoint's own bytes; else the pictures are mixed here. */
-function downloadPng(event) {
+/** @param {Work} work */
+function showWords(work) {
+  byId("download").textContent = `Download ${FORMATS[work.file.type] ?? "PNG"}`;
+  byId("download-png").textContent = "PNG, without loss";
+}
+
+/**
+ * At full strength the link has the endpoint's own bytes. Below it the pictures are mixed here
+ * where that gives the same file, and else by the endpoint: a canvas has 8 bits and no metadata.
+ */
+async function downloadPng(event) {
   const strength = readStrength();
   if (strength === 1) return;
   event.preventDefault();
-  const name = event.currentTarget.download;
-  mix(page.viewer.input, page.viewer.after, strength).toBlob((blob) => save(blob, name), "image/png");
+  const link = event.currentTarget;
+  const work = page.work();
+  const files = [work.file, work.shown.result.image];
+  const isSame = (await Promise.all(files.map(isPlainPng))).every(Boolean);
+  const blob = isSame ? await mixed(strength) : null;
+  if (work !== page.work()) return;
+  if (blob) save(blob, link.download);
+  else await fetchFile(link, { format: "png" });
+}
+
+/** @returns {Promise<Blob | null>} Null where the pictures are larger than a canvas. */
+function mixed(strength) {
+  try {
+    const canvas = mix(page.viewer.input, page.viewer.after, strength);
+    return new Promise((done) => canvas.toBlob(done, "image/png"));
+  } catch {
+    return Promise.resolve(null);
+  }
 }
 
 /** The original format is made by the endpoint, which keeps the photo's metadata. */
 async function download(event) {
-  const work = page.work();
-  const format = FORMATS[work.file.type];
-  if (!format) return downloadPng(event);
+  if (!FORMATS[page.work().file.type]) return downloadPng(event);
   event.preventDefault();
+  await fetchFile(event.currentTarget, {});
+}
+
+/**
+ * Has the endpoint make the file that is shown, in the strength that is shown.
+ * @param {any} link The link to be pressed for it.
+ * @param {import("./api.js").Options} more
+ */
+async function fetchFile(link, more) {
+  const work = page.work();
   const { expert } = work.shown.result.route;
   const strength = readStrength();
-  const options = { ...work.shown.options, expert, ...(strength !== 1 && { strength }) };
-  const own = byId("download");
+  const options = { ...work.shown.options, expert, ...(strength !== 1 && { strength }), ...more };
   const watcher = page.watch();
-  own.textContent = "Preparing …";
+  showWords(work);
+  link.textContent = "Preparing …";
+  latest = watcher;
   try {
-    save(isLarge(work) ? (await restoreAsJob(work.file, options, watcher)).image : await restoreFile(work.file, options, watcher), own.download);
+    save(isLarge(work) ? (await restoreAsJob(work.file, options, watcher)).image : await restoreFile(work.file, options, watcher), link.download);
   } catch (error) {
     if (!watcher.signal.aborted) page.tell(error);
   } finally {
-    own.textContent = `Download ${format}`;
+    if (latest === watcher) showWords(work);
   }
 }
 
