@@ -8,6 +8,7 @@ import dataclasses
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +51,8 @@ _TAKE_VALUES = frozenset(
 )
 """Hydra's own options that take a value."""
 
+_CONFIG_DIR = ("-cd", "--config-dir")
+
 _NOTHING_LEFT_BEHIND = {
     "hydra.run.dir": ".",
     "hydra.output_subdir": "null",
@@ -78,6 +81,7 @@ def compose(cls: type[T], arguments: Sequence[str], *, verb: str, config_name: s
     Raises:
         ConfigError: If a key is unknown or a value cannot work. The message is one sentence with
             the nearest key that exists, which Hydra's own lacks.
+        StorageError: If a folder of YAML files at a URI cannot be read.
     """
     overrides, options = _apart(spell_out(arguments))
     node = to_dict(cls())
@@ -89,9 +93,10 @@ def compose(cls: type[T], arguments: Sequence[str], *, verb: str, config_name: s
         _shorten(node, path, named)
     ConfigStore.instance().store(name=f"{verb}_defaults", node=node)
     # Hydra takes overrides in one run only, not with options between them.
-    command = [f"expertree {verb}", *_quiet(_with_names(cls, parsed)), *options]
-    with _in_one_sentence(), _as_this_process(command):
-        plain = _composed(config_name)
+    with _fetched(options) as local:
+        command = [f"expertree {verb}", *_quiet(_with_names(cls, parsed)), *local]
+        with _in_one_sentence(), _as_this_process(command):
+            plain = _composed(config_name)
     return None if plain is None else load(cls, plain)
 
 
@@ -165,6 +170,42 @@ def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         is_option = argument.startswith("-") or before in _TAKE_VALUES
         (options if is_option else overrides).append(argument)
     return overrides, options
+
+
+@contextlib.contextmanager
+def _fetched(options: Sequence[str]) -> Iterator[list[str]]:
+    """Copy the YAML files of a `--config-dir` at a URI, and give the options with their folder.
+
+    Raises:
+        ConfigError: If there are none.
+        StorageError: If they cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        found: list[str] = []
+        for before, option in zip(("", *options), options, strict=False):
+            name, equals, value = option.partition("=")
+            is_joined = bool(equals) and name in _CONFIG_DIR
+            place = value if is_joined else option if before in _CONFIG_DIR else ""
+            if "://" not in place:
+                found.append(option)
+                continue
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="expertree-conf-"))
+            _copy_yaml(place, Path(folder))
+            found.append(f"{name}={folder}" if is_joined else folder)
+        yield found
+
+
+def _copy_yaml(uri: str, folder: Path) -> None:
+    from expertree.storage import Storage  # noqa: PLC0415 - pyarrow, which completion does without
+
+    source = Storage.open(uri)
+    names = source.list_files(".yaml")
+    if not names:
+        raise ConfigError(f"--config-dir {source.where()}: there is no YAML file")
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(source.read_bytes(name))
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:

@@ -1,5 +1,6 @@
 """Renders the best tree of a search as a configuration that the build job takes."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,9 +40,13 @@ def best_yaml(config: BuildConfig, trial: Trial, *, command: str) -> str:
 
 
 def build_command(output: str) -> str:
-    """Return the command that builds the best tree of the search in a folder."""
+    """Return the command that builds the best tree of the search in a folder, as a shell takes it.
+
+    Args:
+        output: Output of the search, a folder or a URI.
+    """
     name = BEST.removesuffix(".yaml")
-    return f"expertree build --config-dir {output} --config-name {name}"
+    return f"expertree build --config-dir {shlex.quote(output)} --config-name {name}"
 
 
 def difference(data: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from expertree.experts.backbones.promptir import PromptIRConfig
 from expertree.experts.backbones.restormer import RestormerConfig
 from expertree.pipeline.settings import BuildConfig
 from expertree.search.space import SPACES
+from expertree.storage import Storage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +47,17 @@ def test_settings_may_stand_on_both_sides_of_options(tmp_path: Path) -> None:
     assert composed("bench=shard", *options, "size=2") == _Config(
         bench="shard", dry_run=True, size=2
     )
+
+
+@pytest.mark.parametrize("form", ["--config-dir={}", "--config-dir {}", "-cd {}"])
+def test_yaml_in_a_bucket_is_read_like_that_in_a_folder(tmp_path: Path, form: str) -> None:
+    uri = f"file://{tmp_path}/out"
+    options = [*form.format(uri).split(), "--config-name", "best"]
+    with pytest.raises(ConfigError, match=r"--config-dir file://.*/out: there is no YAML file"):
+        composed(*options)
+    best = "defaults:\n  - bench_defaults\n  - _self_\nsize: 7\n"
+    Storage.open(uri).write_bytes("best.yaml", best.encode())
+    assert composed(*options, "bench=shard") == _Config(bench="shard", size=7)
 
 
 def test_a_key_below_a_section_that_is_null_opens_it() -> None:

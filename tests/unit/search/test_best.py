@@ -1,8 +1,11 @@
+import shlex
+
+import pytest
 import yaml
 
 from expertree.config import load, to_dict
 from expertree.pipeline.settings import BuildConfig
-from expertree.search.best import difference
+from expertree.search.best import build_command, difference
 from expertree.search.space import apply
 
 
@@ -17,6 +20,13 @@ def test_the_best_trees_configuration_says_what_differs_and_nothing_else() -> No
         "router": {"alpha": 0.5},
     }
     assert yaml.safe_load(yaml.safe_dump(found)) == found
+
+
+@pytest.mark.parametrize("output", ["runs/my search", "s3://bucket/search?region=a&scheme=http"])
+def test_the_command_for_the_best_tree_is_one_that_a_shell_takes(output: str) -> None:
+    words = ["expertree", "build", "--config-dir", output, "--config-name", "best"]
+    assert shlex.split(build_command(output)) == words
+    assert build_command("runs/search").startswith("expertree build --config-dir runs/search ")
 
 
 def test_a_section_that_was_opened_is_written_whole() -> None:
