@@ -16,6 +16,7 @@ from expertree.experts.backbones import (
     start_at_identity,
 )
 from expertree.experts.batches import Batch
+from expertree.experts.buffers import common_buffers
 from expertree.experts.conditions import Look
 from expertree.experts.gradients import Gradients
 from expertree.experts.phases import still_spans
@@ -107,10 +108,10 @@ class ExpertLearner:
     def learn(self, batch: Batch, positions: range, rate_share: float) -> Tensor:
         """Move the weights by this worker's share of a batch and those of the others."""
         batch = self._informed(batch.to(self._device))
-        loss = self._gradients.compute(batch, out_of=len(positions))
+        with common_buffers(self.network, self._workers):
+            loss = self._gradients.compute(batch, out_of=len(positions))
         self._workers.sum_(self._flat.gradient)
         self._workers.sum_(loss)
-        self._average_buffers()
         self._enter(batch.phase)
         still = self._still[batch.phase]
         kept = [self._flat.vector.data[span].clone() for span in still]
@@ -142,13 +143,6 @@ class ExpertLearner:
             return batch
         found = {**batch.condition, **self._look(batch.lq, seen)}
         return dataclasses.replace(batch, condition=found)
-
-    def _average_buffers(self) -> None:
-        """Make the network's own statistics those of all workers."""
-        for buffer in self.network.buffers():
-            if self._workers.count > 1 and buffer.is_floating_point():
-                self._workers.sum_(buffer)
-                buffer.div_(self._workers.count)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights, their average, the network's buffers, and the optimiser's state."""

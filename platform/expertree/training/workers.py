@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -43,6 +44,18 @@ class Workers:
         """Replace a tensor by its sum over all workers."""
         if self.count > 1:
             dist.all_reduce(values)
+
+    def rows_of_all(self, rows: Tensor) -> Tensor:
+        """Return the rows of all workers, in their order; each may have any number of them."""
+        counts = torch.zeros(self.count, dtype=torch.int64, device=rows.device)
+        counts[self.rank] = len(rows)
+        self.sum_(counts)
+        end = int(counts[: self.rank + 1].sum())
+        found = rows.new_zeros(int(counts.sum()), *rows.shape[1:])
+        found[end - len(rows) : end] = rows
+        if len(found) > 0:
+            self.sum_(found)
+        return found
 
     def wait(self) -> None:
         """Wait until all workers have called this."""

@@ -5,10 +5,14 @@ vector is told, among those of many earlier crops, to be that of another crop of
 The other vectors come from a copy of the encoder that follows it slowly.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from expertree.experts.backbones.spec import Joined, RowsOfAll
 
 SLOPE = 0.1
 """Of the leaky ReLUs."""
@@ -68,11 +72,13 @@ class Encoder(nn.Module):
         return self.embed(self.E_pre(image))
 
 
-class Contrast(nn.Module):
+class Contrast(Joined):
     """The encoder, and what its training alone needs: the slow copy and the queue of its vectors.
 
     These are no part of the state dict, as nobody restores by them.
     """
+
+    joined = ("queue", "num_queued")
 
     def __init__(self, width: int, embedding: int, length: int) -> None:
         super().__init__()
@@ -128,6 +134,16 @@ class Contrast(nn.Module):
         places = torch.arange(len(newest), device=keys.device) + self.num_queued
         self.queue[places % len(self.queue)] = newest
         self.num_queued += len(newest)
+
+    @torch.no_grad()
+    def join(self, before: Mapping[str, Tensor], rows_of_all: RowsOfAll) -> None:
+        """Put the vectors of all workers' crops in place of the oldest; see `Joined`."""
+        num_new = min(int(self.num_queued - before["num_queued"]), len(self.queue))
+        places = torch.arange(-num_new, 0, device=self.queue.device) + self.num_queued
+        keys = rows_of_all(self.queue[places % len(self.queue)])
+        self.queue.copy_(before["queue"])
+        self.num_queued.copy_(before["num_queued"])
+        self._enqueue(keys)
 
 
 def contrastive_loss(

@@ -63,6 +63,31 @@ class Norm(nn.Module):
     """A layer norm of a network's own, which adapters find by this class, like `nn.LayerNorm`."""
 
 
+RowsOfAll: TypeAlias = Callable[[Tensor], Tensor]
+"""From this worker's rows to those of all workers, in the workers' order."""
+
+
+class Joined(nn.Module, abc.ABC):
+    """A part of a network whose buffers' mean over workers would be none of its own.
+
+    Where several workers train it, it joins them by itself; it is found by this class.
+
+    Attributes:
+        joined: Names of these buffers, each the part's own; all others are averaged.
+    """
+
+    joined: tuple[str, ...]
+
+    @abc.abstractmethod
+    def join(self, before: Mapping[str, Tensor], rows_of_all: RowsOfAll) -> None:
+        """Make these buffers the same in all workers, once each has been through its samples.
+
+        Args:
+            before: The buffers before the step, the same in all workers.
+            rows_of_all: Gathers rows; all workers must call it alike, with any number of rows.
+        """
+
+
 PixelLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From restored and clean crops to the recipe's loss. What an objective adds to it is multiplied by
 `losses.steepness`, so that published weights count as they do beside the mean absolute error."""

@@ -4,12 +4,14 @@ Paper 004, sections 3.2 and 3.3. What the paper leaves open is settled in METHOD
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from expertree.experts.backbones.spec import Joined, RowsOfAll
 
 MARGIN = 0.5
 """Lambda of the contrastive loss, which the paper does not give."""
@@ -21,7 +23,7 @@ _REPULSION = 0.1
 _SINKHORN_ROUNDS, _SINKHORN_EPSILON = 3, 0.05
 
 
-class Router(nn.Module):
+class Router(Joined):
     """Places an image on the unit sphere, once for each layer.
 
     The centres, one an expert and common to all layers, begin as the corners of a regular simplex:
@@ -29,6 +31,7 @@ class Router(nn.Module):
     """
 
     centres: Tensor
+    joined = ("centres",)
 
     def __init__(self, embed_dim: int, hidden: int, dim: int, layers: int, experts: int) -> None:
         super().__init__()
@@ -59,6 +62,13 @@ class Router(nn.Module):
         means = shares.mT @ points / shares.sum(dim=0)[:, None].clamp(min=1e-6)
         moved = F.normalize(_KEPT * self.centres + (1.0 - _KEPT) * means, dim=-1)
         self.centres.copy_(apart(moved))
+
+    @torch.no_grad()
+    def join(self, _: Mapping[str, Tensor], rows_of_all: RowsOfAll) -> None:
+        """Take the directions of the workers' mean centres, which are shorter; see `Joined`."""
+        theirs = rows_of_all(self.centres[None])
+        if not (theirs == theirs[:1]).all():
+            self.centres.copy_(F.normalize(theirs.mean(dim=0), dim=-1))
 
 
 def _in_float32(values: Tensor) -> contextlib.AbstractContextManager[object]:
