@@ -4,10 +4,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 
-import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
-
 from expertree.comparison.latency import MEASURES
 from expertree.comparison.plan import ROUTE, Training
 from expertree.comparison.run import Compared, Reached
@@ -21,6 +17,7 @@ from expertree.pipeline.experts import ExpertPlan
 from expertree.pipeline.score import scored_patches
 from expertree.pipeline.stages import key_of
 from expertree.routing import Router, load_router, measure
+from expertree.routing.costs import counted, size_of
 from expertree.scheduling.budget import device_hours
 from expertree.training import LOG
 
@@ -107,12 +104,12 @@ def costs_of(config: CompareConfig, compared: Compared) -> tuple[CostRow, ...]:
 
     @functools.cache
     def looking(wanted: tuple[Source, ...]) -> int:
-        return _counted(lambda image: look(extractor, image, wanted))
+        return counted(lambda image: look(extractor, image, wanted), _SIDE_PX)
 
     @functools.cache
     def measured() -> int:
         view = extractor.config
-        return _counted(lambda image: measure(image, view=view.view, side_px=view.view_px))
+        return counted(lambda image: measure(image, view=view.view, side_px=view.view_px), _SIDE_PX)
 
     names = list(dict.fromkeys(one.training.method.name for one in compared.reached))
     return tuple(
@@ -121,7 +118,7 @@ def costs_of(config: CompareConfig, compared: Compared) -> tuple[CostRow, ...]:
             compared,
             [one for one in compared.reached if one.training.method.name == name],
             Looking(
-                num_parameters=_size_of(extractor), multiply_adds_512=looking, measured_512=measured
+                num_parameters=size_of(extractor), multiply_adds_512=looking, measured_512=measured
             ),
         )
         for name in names
@@ -174,7 +171,7 @@ def _beside(
     num_parameters, work = looking.num_parameters, looking.multiply_adds_512(wanted)
     latency_ms = compared.latency_ms[key_of(compared.common.extractor)] if method.tree else 0.0
     if router is not None:
-        num_parameters += _size_of(router)
+        num_parameters += size_of(router)
         if router.shape.num_measures:
             work += looking.measured_512()
             latency_ms += compared.latency_ms[MEASURES]
@@ -191,18 +188,7 @@ def _to_train(
         share * describe_backbone(p.job.backbone).multiply_adds_512 for p in training.plans
     )
     seen = num_patches * (1.0 - config.router.held_out_fraction) * config.router.num_epochs
-    return num_patches * len(training.plans), scored + _PASSES * seen * _size_of(router)
-
-
-def _counted(call: Callable[[Tensor], object]) -> int:
-    """Return the multiply-adds of a call on a 512 x 512 image."""
-    with FlopCounterMode(display=False) as counter:
-        call(torch.zeros(1, 3, _SIDE_PX, _SIDE_PX))
-    return int(counter.get_total_flops() // 2)
-
-
-def _size_of(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
+    return num_patches * len(training.plans), scored + _PASSES * seen * size_of(router)
 
 
 def _parameters(plan: ExpertPlan) -> int:

@@ -103,6 +103,7 @@ class Row:
         method: Name for people.
         note: What it is, in a few words.
         parameters: Scalars in the model.
+        active_parameters: Scalars of them that run for an image, where not all do.
         multiply_adds: Multiplications with addition for one image of 256 x 256 px.
         training_samples: Patches seen in training.
         source: Where the numbers stand, or what they were made with.
@@ -113,6 +114,7 @@ class Row:
     method: str
     note: str = ""
     parameters: float | None = None
+    active_parameters: float | None = None
     multiply_adds: float | None = None
     training_samples: float | None = None
     source: str = ""

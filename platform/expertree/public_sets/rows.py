@@ -50,6 +50,7 @@ def columns_and_rows(
     classical = {one.column.key: best for one in measured if (best := _best_classical(one.scores))}
     routed = {one.column.key: _mean(one.scores[ROUTED]) for one in measured}
     told = {one.column.key: _mean(one.scores[TOLD]) for one in measured if TOLD in one.scores}
+    active = origin.num_active_parameters
     rows = [
         Row(kind="input", method="input", note="as it came", results=inputs),
         Row(
@@ -63,6 +64,7 @@ def columns_and_rows(
             method=f"expertree, {origin.title}",
             note=origin.note,
             parameters=origin.num_parameters,
+            active_parameters=active if active < origin.num_parameters else None,
             multiply_adds=origin.multiply_adds_256,
             training_samples=origin.training_samples,
             source=origin.source,

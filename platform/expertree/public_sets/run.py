@@ -132,7 +132,7 @@ def measure(config: EvaluateConfig, work: Work, on_image: OnImage) -> Measured:
         expert=config.expert,
     )
     scored = _all_scored(config, items, output, work, on_image)
-    origin = origin_of(bundle)
+    origin = origin_of(bundle, config.expert)
     columns, rows = columns_and_rows(found, scored, origin)
     return Measured(
         found=found,

@@ -18,7 +18,8 @@ from expertree.report.tables import escaped
 
 CSV_COLUMNS = (
     *("kind", "method", "setting", "column", "protocol", "psnr", "ssim", "note", "mark"),
-    *("num_images", "is_whole", "parameters", "multiply_adds_256", "training_samples", "source"),
+    *("num_images", "is_whole", "parameters", "active_parameters", "multiply_adds_256"),
+    *("training_samples", "source"),
 )
 
 
@@ -124,7 +125,7 @@ def _csv_line(row: Row, column: Column, result: Result) -> tuple[object, ...]:
     return (
         *(row.kind, row.method, row.note, column.key, column.protocol, result.psnr, result.ssim),
         *(result.note, result.mark, column.num_images, column.is_whole, row.parameters),
-        *(row.multiply_adds, row.training_samples, row.source),
+        *(row.active_parameters, row.multiply_adds, row.training_samples, row.source),
     )
 
 

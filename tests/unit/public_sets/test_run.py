@@ -20,6 +20,7 @@ from expertree.public_sets import measure_sets
 from expertree.public_sets.measuring import Scored
 from expertree.public_sets.plan import Item
 from expertree.public_sets.run import LOG, in_this_process
+from expertree.report.formatting import count
 from expertree.restorer.on_dataset import EvaluateConfig
 
 
@@ -130,6 +131,10 @@ def test_tables_and_page_have_rows_of_ours_and_of_others(config: EvaluateConfig)
     page = (output / "sets.html").read_text()
     assert page.count("data:image/png;base64,") == 4
     assert "Rain100L Y" in page
+    ours = rows["routed"]
+    assert ours.parameters == report.origin["num_parameters"]
+    assert ours.active_parameters is not None
+    assert f"{count(ours.parameters)}<small>{count(ours.active_parameters)} run</small>" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
 
 
