@@ -115,6 +115,7 @@ def _sweep_of(config: DashboardConfig) -> str:
         identity.name,
         identity.parameters,
         runs,
+        entity=config.entity,
     )
     remember(identity, sweep, directory)
     return sweep

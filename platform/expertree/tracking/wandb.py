@@ -98,6 +98,8 @@ def create_sweep(
     name: str,
     parameters: Mapping[str, Mapping[str, Any]],
     runs: Sequence[str] = (),
+    *,
+    entity: str | None = None,
 ) -> str:
     """Make a sweep at W&B's server whose trials W&B does not choose.
 
@@ -106,6 +108,8 @@ def create_sweep(
         name: Name for people.
         parameters: Searched parameters by name: `values`, or `min` and `max`.
         runs: Ids of runs that are at the server already and join the sweep.
+        entity: User or team that owns the project; by default the one that W&B has set, or that
+            the API key belongs to.
 
     Returns:
         The sweep's id.
@@ -119,7 +123,8 @@ def create_sweep(
     }
     # It tells of the new sweep on standard output, where our results go.
     with contextlib.redirect_stdout(io.StringIO()):
-        return str(wandb.sweep(sweep, project=config.project, prior_runs=list(runs)))
+        found = wandb.sweep(sweep, entity=entity, project=config.project, prior_runs=list(runs))
+        return str(found)
 
 
 def default_entity() -> str:

@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from expertree.errors import ConfigError
 from expertree.search.followed import end_scalars, rung_scalars, tree_scalars
+from expertree.tracking import dashboard as dashboards
+from expertree.tracking import wandb
 from expertree.tracking.dashboard import DashboardConfig, dashboard_json, publish
+from expertree.tracking.sweep import SweepIdentity, remember
 
 EXAMPLE = Path(__file__).parents[1] / "search" / "example_search.json"
 
@@ -65,6 +69,28 @@ def test_panels_read_only_what_trials_write(panels: list[dict[str, Any]]) -> Non
         if value.startswith("summary:")
     }
     assert read <= written
+
+
+def test_dashboard_and_sweep_have_one_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = SweepIdentity(search="s", name="n", parameters={"router.alpha": {"values": [1]}})
+    remember(identity, "", tmp_path)
+    (tmp_path / "trial-0003").mkdir()
+    made: list[dict[str, Any]] = []
+    saved: list[str] = []
+
+    def save(self: Any) -> Any:
+        saved.append(self.entity)
+        return SimpleNamespace(url="http://w/team/p?nw=1")
+
+    monkeypatch.setattr(dashboards, "check_key", lambda: None)
+    monkeypatch.setattr(dashboards.ws.Workspace, "save", save)
+    monkeypatch.setattr(wandb.wandb, "sweep", lambda _, **given: made.append(given) or "id7")
+    _, sweep = publish(DashboardConfig(entity="team", project="p", search=str(tmp_path)))
+    assert made == [{"entity": "team", "project": "p", "prior_runs": ["s-0003"]}]
+    assert saved == ["team"]
+    assert sweep == "http://w/team/p/sweeps/id7"
 
 
 def test_publishing_needs_a_key(tmp_path: Path) -> None:
