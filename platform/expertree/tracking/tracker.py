@@ -16,7 +16,7 @@ MODES = ("offline", "online")
 class TrackingConfig:
     """Settings of where a run's scalars and images go."""
 
-    backend: str = "null"
+    backend: str | None = "null"
     """`null` keeps nothing, `jsonl` writes a file, `wandb` is Weights & Biases."""
 
     project: str = "expertree"
@@ -39,6 +39,8 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for an unknown backend or mode, or a negative number of samples."""
+        if self.backend is None:  # what YAML and command lines read in `null`
+            object.__setattr__(self, "backend", "null")
         for field, known in (("backend", BACKENDS), ("mode", MODES)):
             value = getattr(self, field)
             if value not in known:

@@ -9,8 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from expertree.cli.composing import compose
+from expertree.config import load
 from expertree.errors import ConfigError
 from expertree.events import read_events
+from expertree.pipeline.settings import BuildConfig
 from expertree.tracking import RunIdentity, Tracker, TrackingConfig, open_tracker
 from expertree.tracking.tracker import BACKENDS
 
@@ -147,6 +150,12 @@ def test_jsonl_begins_with_the_runs_identity(tmp_path: Path) -> None:
 def test_the_package_is_imported_without_wandb() -> None:
     code = "import sys, expertree.tracking; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_backend_that_keeps_nothing_has_its_name_on_the_command_line_too() -> None:
+    found = compose(BuildConfig, ["tracking.backend=null"], verb="build", config_name="build_tree")
+    assert found == BuildConfig()
+    assert load(TrackingConfig, {"backend": None}).backend == "null"
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones() -> None:
