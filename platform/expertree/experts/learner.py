@@ -25,6 +25,7 @@ from expertree.experts.recipe import ExpertJob
 from expertree.experts.weights import load_weights, read_card, save_expert
 from expertree.storage import Storage
 from expertree.training import (
+    AVERAGE,
     LOG,
     FlatParameters,
     OnNote,
@@ -35,7 +36,7 @@ from expertree.training import (
     muon_split,
 )
 
-_PARAMETERS, _AVERAGE, _BUFFER, _PHASE = "parameters", "average", "buffer.", "phase"
+_PARAMETERS, _BUFFER, _PHASE = "parameters", "buffer.", "phase"
 
 
 class ExpertLearner:
@@ -146,7 +147,7 @@ class ExpertLearner:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights, their average, the network's buffers, and the optimiser's state."""
-        average = {} if self._average is None else {_AVERAGE: self._average}
+        average = {} if self._average is None else {AVERAGE: self._average}
         buffers = {_BUFFER + name: value for name, value in self.network.named_buffers()}
         phase = {_PHASE: torch.tensor(self._phase)} if len(self._still) > 1 else {}
         return {
@@ -164,7 +165,7 @@ class ExpertLearner:
             self._enter(int(tensors[_PHASE]))
         self._optimizer.resume(tensors)
         if self._average is not None:
-            self._average.copy_(tensors[_AVERAGE])
+            self._average.copy_(tensors[AVERAGE])
         for name, value in self.network.named_buffers():
             value.copy_(tensors[_BUFFER + name])
 

@@ -9,6 +9,7 @@ weights, `record.py` is the log, `checkpoints.py` stores all of it.
 from expertree.training.checkpoints import CHECKPOINTS, Checkpoints, is_trained
 from expertree.training.flat import FlatParameters
 from expertree.training.loop import (
+    AVERAGE,
     Learner,
     OnCheckpoint,
     OnNote,
@@ -25,6 +26,7 @@ from expertree.training.workers import ALONE, Workers
 
 __all__ = [
     "ALONE",
+    "AVERAGE",
     "CHECKPOINTS",
     "LOG",
     "Checkpoints",

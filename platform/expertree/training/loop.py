@@ -30,6 +30,9 @@ OnNote: TypeAlias = Callable[[str], None]
 OnWritten: TypeAlias = Callable[[], None]
 """A callback for when the files of a result are written, and its checkpoints still there."""
 
+AVERAGE = "average"
+"""Name of the average of weights among a learner's tensors, where it becomes the result."""
+
 _SECONDS_BETWEEN_REPORTS = 1.0
 
 _SPEED_SHARE = 0.05
@@ -56,7 +59,10 @@ class Learner(Protocol[B_contra]):
         """
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """Return all tensors that the next step depends on, by name, for a checkpoint."""
+        """Return all tensors that the next step depends on, by name, for a checkpoint.
+
+        An average of the weights that becomes the result is `AVERAGE`.
+        """
 
     def resume(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the tensors that `tensors` returned; they may be on the CPU."""
@@ -228,13 +234,16 @@ class _Loop(Generic[B, L]):
     def _advance(self, until: int) -> tuple[float, Checkpoint | None] | None:
         """Take a step; return its share of the rate, and a checkpoint if one is due.
 
-        None where the loss is not finite. The error ends here, as it holds what it saw in memory.
+        None where the loss is not finite, or weights where they would be kept. The error ends here,
+        as it holds what it saw in memory.
         """
         interval, before = self.plan.checkpoint_every, self.record.num_seen
         try:
             rate_share = self._step()
             stops_early = until <= self.record.num_seen and not self.record.is_over
             due = stops_early or self.record.num_seen // interval > before // interval
+            if self.record.is_over:
+                self._check_weights(self.learner.tensors())
             return rate_share, self._checkpoint() if due else None
         except NotFiniteError:
             return None
@@ -252,10 +261,17 @@ class _Loop(Generic[B, L]):
 
     def _checkpoint(self) -> Checkpoint:
         """Return a checkpoint of this moment; raise NotFiniteError if it is not worth keeping."""
+        tensors = self.learner.tensors()
+        self._check_weights(tensors)
+        return self.record.checkpoint(tensors)
+
+    def _check_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise NotFiniteError unless the learner's weights and their average are finite."""
         weights = [w.detach() for w in self.learner.network.parameters() if w.requires_grad]
+        if AVERAGE in tensors:
+            weights.append(tensors[AVERAGE])
         if not bool(torch.stack([weight.isfinite().all() for weight in weights]).all()):
             raise NotFiniteError
-        return self.record.checkpoint(self.learner.tensors())
 
     def _report(self, on_progress: OnProgress, samples_per_s: float, rate_share: float) -> None:
         """Say how it goes; leave a checkpoint where the answer is to go on elsewhere."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from expertree.errors import PausedError, TrainingError
 from expertree.storage import Storage
-from expertree.training import Checkpoints, Optimizer, Plan, rate_share, train
+from expertree.training import AVERAGE, Checkpoints, Optimizer, Plan, rate_share, train
 
 PLAN = Plan(
     name="the line",
@@ -171,6 +171,35 @@ def test_weights_that_are_not_finite_are_never_a_checkpoint(run, tmp_path):
     with pytest.raises(TrainingError):
         run("inf", begin=Spoilt, plan=plan)
     assert Storage.open(tmp_path / "inf").list_files() == []
+
+
+@pytest.mark.parametrize("kept", ["weights", "average"])
+def test_what_is_not_finite_after_the_last_step_is_no_result(run, kept):
+    spoilt = itertools.chain([True], itertools.repeat(False))
+
+    class Averaged(Line):
+        def __init__(self, on_note) -> None:
+            super().__init__(on_note)
+            self.average, self.is_spoilt = torch.zeros(2), next(spoilt)
+
+        def learn(self, batch, positions, rate_share):
+            loss = super().learn(batch, positions, rate_share)
+            if self.is_spoilt and positions.stop == 50:
+                with torch.no_grad():
+                    (self.network.bias if kept == "weights" else self.average)[0] = float("nan")
+            return loss
+
+        def tensors(self):
+            return {**super().tensors(), AVERAGE: self.average}
+
+    plan = dataclasses.replace(PLAN, checkpoint_every=40)
+    learner, record = run(kept, begin=Averaged, plan=plan)
+    assert "not finite after 50 samples; went on from 40" in record.notes[0]
+    assert record.num_seen == 50
+    assert weights(learner).isfinite().all()
+    spoilt = itertools.repeat(True)
+    with pytest.raises(TrainingError, match="not finite after 50 of 50 samples"):
+        run(f"{kept} twice", begin=Averaged, plan=plan)
 
 
 def test_notes_of_the_learner_reach_the_log(run):
