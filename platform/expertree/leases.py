@@ -70,13 +70,13 @@ def take(place: Storage, owner: Owner, *, what: str) -> Lease:
         what: What it is for, for the message.
 
     Raises:
-        HeldError: If a living job holds it.
+        HeldError: If a living job holds it, or one of which nobody here can tell whether it lives.
         StorageError: If the storage fails.
     """
     while True:
         newest = _newest(place)
         if newest is not None:
-            _check_free(newest[1], owner, what)
+            _check_free(newest[1], owner, what, file=place.where(_name(newest[0])))
         number = 1 if newest is None else newest[0] + 1
         lease = Lease(place=place, number=number, token=uuid.uuid4().hex, owner=owner)
         record = {"token": lease.token, "owner": owner.record()}
@@ -124,8 +124,15 @@ class Watch:
                 raise HeldError(f"{self._lease.place.where()} was taken over by another job")
 
 
-def _check_free(record: dict[str, Any], owner: Owner, what: str) -> None:
-    """Raise HeldError if a lease is another living job's."""
+def _check_free(record: dict[str, Any], owner: Owner, what: str, *, file: str) -> None:
+    """Raise HeldError if a lease is another job's that lives, or may live.
+
+    Args:
+        record: What the lease's file says.
+        owner: Job that would take it.
+        what: What it is for, for the message.
+        file: Where its file is, for the message.
+    """
     if record.get("ended"):
         return
     try:
@@ -141,8 +148,23 @@ def _check_free(record: dict[str, Any], owner: Owner, what: str) -> None:
     other = dataclasses.replace(
         other, signs=Storage(with_keys_of(other.signs.uri, [owner.signs.uri]))
     )
-    if is_alive(near) or (near != other and is_alive(other)):
+    if is_alive(near) or (near != other and _may_live(other, what, file)):
         raise HeldError(f"{what} is being made by {other}")
+
+
+def _may_live(other: Owner, what: str, file: str) -> bool:
+    """Return whether a job goes on whose signs of life may be in a storage that is closed to us.
+
+    Raises:
+        HeldError: If they cannot be read.
+    """
+    try:
+        return is_alive(other)
+    except StorageError as error:
+        raise HeldError(
+            f"{what} was being made by {other}, whose sign of life cannot be read here ({error}); "
+            f"once that job has ended, delete {file}"
+        ) from error
 
 
 def _newest(place: Storage) -> tuple[int, dict[str, Any]] | None:

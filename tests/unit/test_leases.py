@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from expertree import leases, owners
-from expertree.errors import HeldError, TakenOverError
+from expertree.errors import HeldError, StorageError, TakenOverError
 from expertree.leases import Lease, Watch, lease_of, release, take
 from expertree.owners import Keeper, Owner, keep, owner_of
 from expertree.pipeline.claim import claimed
@@ -242,6 +242,29 @@ def test_an_output_that_somebody_writes_is_refused_in_a_sentence(tmp_path: Path)
         with claimed(output, store, name="a"):  # a later start of the same job
             pass
     with claimed(output, store, name="b"):
+        pass
+
+
+def test_a_job_whose_sign_of_life_cannot_be_read_holds_an_output_until_its_file_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sign_of(owner: Owner) -> None:
+        if owner.signs.uri.startswith("s3://"):
+            raise StorageError(f"{owner.signs.where()} cannot be read: ACCESS_DENIED")
+
+    monkeypatch.setattr(owners, "_sign_of", sign_of)
+    output, store = Storage.open(tmp_path / "out"), Storage.open(tmp_path / "store")
+    with far(store) as mine:
+        killed = dataclasses.replace(mine.owner, signs=Storage("s3://ID:SECRET@bucket/a/owners"))
+        lease = take(output.sub(".lease"), killed, what=output.where())
+    with pytest.raises(HeldError) as caught, claimed(output, store, name=None):
+        pass
+    said, file = str(caught.value), output.sub(".lease").path(lease.file)
+    assert f"{output.where()} was being made by the job that makes runs/None (process" in said
+    assert "(s3://bucket/a/owners cannot be read: ACCESS_DENIED); once that job has ended" in said
+    assert f"delete {file}" in said
+    Path(file).unlink()
+    with claimed(output, store, name=None):
         pass
 
 
