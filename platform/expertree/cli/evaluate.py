@@ -19,6 +19,7 @@ from expertree.cli.running import SettingsVerb, run_verb
 from expertree.datasets import DATASETS, table_of
 from expertree.evaluation.public_sets import Kind, Result, SetsTable
 from expertree.public_sets.run import Work, in_this_process, measure_sets
+from expertree.report.sets_page import title_in_text
 from expertree.restorer.on_dataset import EvaluateConfig, evaluate_bundle
 
 VERB = SettingsVerb(
@@ -63,7 +64,7 @@ def _lines(table: SetsTable) -> str:
     ours: dict[Kind, Mapping[str, Result]] = {
         row.kind: row.results for row in table.rows if row.kind != "published"
     }
-    width = max((len(column.title) for column in table.columns), default=0)
+    width = max((len(title_in_text(column)) for column in table.columns), default=0)
     lines = [f"{'PSNR (dB)':{width}}  images    input  classical   routed     gain     told"]
     for column in table.columns:
         found = [ours.get(kind, {}).get(column.key) for kind in _SHOWN]
@@ -71,8 +72,8 @@ def _lines(table: SetsTable) -> str:
         before, _, after, _ = found
         gain = f"{after.psnr - before.psnr:+.2f}" if before and after else ""
         lines.append(
-            f"{column.title:{width}}  {column.num_images or '':>6}  {cells[0]:>7}  {cells[1]:>9}  "
-            f"{cells[2]:>7}  {gain:>7}  {cells[3]:>7}".rstrip()
+            f"{title_in_text(column):{width}}  {column.num_images or '':>6}  {cells[0]:>7}  "
+            f"{cells[1]:>9}  {cells[2]:>7}  {gain:>7}  {cells[3]:>7}".rstrip()
         )
     return "\n".join(lines)
 

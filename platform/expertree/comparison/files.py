@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from expertree.comparison.costs import CostRow
 from expertree.comparison.matching import UNITS
 from expertree.comparison.record import INPUT, Choices, Comparison, Paired, Row, Table, Value
-from expertree.evaluation.public_sets import Grid, Result, grids
+from expertree.evaluation.public_sets import Column, Grid, Result, grids
 from expertree.report import formatting
 from expertree.report.schema import DISTRIBUTIONS
 from expertree.report.tables import escaped
@@ -175,11 +175,16 @@ def _of_sets(grid: Grid) -> str:
         for row in grid.rows
         if row.kind != "published"
     ]
-    columns = [
-        column.title + ("" if column.is_whole else f", {column.num_images} of its images")
-        for column in grid.columns
-    ]
+    columns = [_of_part(column) for column in grid.columns]
     return f"**{grid.title}, public sets: PSNR in dB**\n\n{_markdown(('method', *columns), rows)}"
+
+
+def _of_part(column: Column) -> str:
+    """Return a column's title, and what it has if that is not all."""
+    if column.is_whole:
+        return column.title
+    number = f"{column.num_images} of its images" if column.num_images else "of parts of sets"
+    return f"{column.title}, {number}"
 
 
 def _psnr_of(result: Result | None) -> str:

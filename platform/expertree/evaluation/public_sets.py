@@ -84,7 +84,7 @@ class Column:
         title: Name for people.
         protocol: The rules in a clause.
         num_images: Number of images; 0 for a mean of columns or one that was not measured.
-        is_whole: Whether the whole set was measured.
+        is_whole: Whether the whole set was measured; of a mean, those of all its columns.
     """
 
     key: str
@@ -163,7 +163,12 @@ def make_table(columns: Sequence[Column], ours: Sequence[Row], published: Publis
     rows += [with_averages(_row(row, published, letters)) for row in published.rows]
     measured = {column.key: column for column in columns}
     means = [
-        Column(key=key, title=_title(key, measured), protocol=f"mean of {len(parts)} columns")
+        Column(
+            key=key,
+            title=_title(key, measured),
+            protocol=f"mean of {len(parts)} columns",
+            is_whole=all(measured[part].is_whole for part in _behind(parts) if part in measured),
+        )
         for key, parts in (*DERIVED.items(), *AVERAGES.items())
         if all(part in measured or part in DERIVED for part in parts)
         and any(key in row.results for row in rows[: len(ours)])
@@ -214,6 +219,11 @@ def _of_group(
         for column in columns
         if column.key not in AVERAGES and column.key.startswith(tuple(beginnings))
     )
+
+
+def _behind(parts: Sequence[str]) -> list[str]:
+    """Return the columns that a mean is made of in the end, where some of its parts are means."""
+    return [column for part in parts for column in DERIVED.get(part, (part,))]
 
 
 def _mean(results: Sequence[Result]) -> Result:

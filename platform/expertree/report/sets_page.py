@@ -95,6 +95,11 @@ def tables_of(table: SetsTable) -> dict[str, bytes]:
     return {"sets.csv": _csv(table).encode(), "sets.tex": _latex(table).encode()}
 
 
+def title_in_text(column: Column) -> str:
+    """Return a column's title for tables of text, which says where it is part of a set."""
+    return column.title if column.is_whole else f"{column.title} (part)"
+
+
 def best_of(grid: Grid, column: Column) -> float | None:
     """Return the best PSNR of a column as it is shown, to two digits; None for fewer than two."""
     found = [
@@ -136,7 +141,7 @@ def _latex(table: SetsTable) -> str:
 
 
 def _latex_table(grid: Grid) -> str:
-    head = ("method", "parameters", *(column.title for column in grid.columns))
+    head = ("method", "parameters", *(title_in_text(column) for column in grid.columns))
     lines = [
         r"\begin{table}",
         r"  \centering",

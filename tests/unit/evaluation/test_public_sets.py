@@ -16,6 +16,7 @@ from expertree.evaluation.public_sets import (
     with_averages,
 )
 from expertree.evaluation.published import Published, PublishedRow, read_published
+from expertree.report.sets_page import tables_of
 
 PRINTED = {
     ("AirNet", "3 tasks"): 31.20,
@@ -116,6 +117,35 @@ def test_a_table_has_rows_of_others_on_its_columns_with_marks(facts) -> None:
     assert [row.results["rain12/test/y"].mark for row in table.rows] == ["", "", "", "a"]
     assert table.marks == {"a": "noise"}
     assert [grid.title for grid in grids(table)] == ["Rain"]
+
+
+def test_means_of_parts_of_sets_say_so(facts) -> None:
+    keys = dict.fromkeys((*AVERAGES["3T"], *AVERAGES["5T"]))
+    results = {key: Result(psnr=30.0, ssim=0.9) for key in keys}
+    ours = [Row(kind="routed", method="ours", results=results)]
+    partly = "cbsd68/noise50"  # which is in 3T and in the mean over noise, and not in 5T
+    columns = [
+        Column(key=key, title=f"A {key}", protocol="", num_images=2, is_whole=key != partly)
+        for key in keys
+    ]
+    table = make_table(columns, ours, facts)
+    whole = {column.key for column in table.columns if column.is_whole}
+    assert {"3T", "5T", "cbsd68/noise"} - whole == {"3T", "cbsd68/noise"}
+    head = tables_of(table)["sets.tex"].decode().splitlines()
+    assert any("& 3T (part) & 5T & " in line and f"A {partly} (part)" in line for line in head)
+
+
+def test_the_mean_over_seven_tasks_is_as_whole_as_what_its_means_are_made_of(facts) -> None:
+    keys = [key for part in AVERAGES["7T"] for key in DERIVED.get(part, (part,))]
+    results = {key: Result(psnr=30.0, ssim=0.9) for key in keys}
+    for partly in (None, "live1/jpeg40"):
+        columns = [
+            Column(key=key, title="A b", protocol="", is_whole=key != partly) for key in keys
+        ]
+        table = make_table(columns, [Row(kind="routed", method="o", results=results)], facts)
+        by_key = {column.key: column.is_whole for column in table.columns}
+        assert by_key["7T"] is by_key["live1/jpeg"] is (partly is None)
+        assert by_key["cbsd68/noise"]
 
 
 def test_wrong_facts_are_named(tmp_path) -> None:

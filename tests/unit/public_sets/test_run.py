@@ -201,7 +201,7 @@ def test_the_verb_measures_below_a_folder(
     arguments = [f"bundle={config.bundle}", "--sets", config.sets, f"output={config.output}"]
     assert main(["evaluate", *arguments, "partial=true", "dataset=rain100l"]) == 0
     said = capsys.readouterr()
-    assert "Rain100L Y" in said.out
+    assert "Rain100L Y (part)" in said.out
     assert said.out.rstrip().endswith("sets.html")
     assert "2/2 rain100l/test/rain-002" in said.err
     assert main(["evaluate", *arguments, "dataset=rain100l"]) == 1
