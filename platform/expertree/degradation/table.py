@@ -157,8 +157,9 @@ class DegradationConfig:
             )
         for name in ("tasks", "extractor_tasks"):
             self._check_tasks(name)
-        for name in ("mixed_fraction", "chooser_mixed_fraction"):
-            self._check_mixed(name, getattr(self, name))
+        self._check_mixed("mixed_fraction", "tasks")
+        for name in ("tasks", "extractor_tasks"):
+            self._check_mixed("chooser_mixed_fraction", name)
         share = self.route_smaller_share
         if not 0.0 <= share <= 1.0:
             raise ConfigError(f"route_smaller_share must lie in [0, 1], got {share}")
@@ -169,13 +170,15 @@ class DegradationConfig:
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from None
 
-    def _check_mixed(self, name: str, fraction: float) -> None:
+    def _check_mixed(self, name: str, of_tasks: str) -> None:
+        fraction, tasks = getattr(self, name), getattr(self, of_tasks) or self.tasks
         if not 0.0 <= fraction <= 1.0:
             raise ConfigError(f"{name} must lie in [0, 1], got {fraction}")
-        if fraction > 0 and len(mixable(self.tasks)) < MIN_MIXED_TASKS:
+        if fraction > 0 and len(mixable(tasks)) < MIN_MIXED_TASKS:
             raise ConfigError(
-                f"{name} is {fraction}, but tasks {list(self.tasks)} has less "
-                f"than {MIN_MIXED_TASKS} that can be mixed ({', '.join(MIXABLE)})"
+                f"{name} is {fraction}, but {of_tasks} {list(tasks)} has less "
+                f"than {MIN_MIXED_TASKS} that can be mixed ({', '.join(MIXABLE)}); name more of "
+                "these, or set it to 0"
             )
 
     def patch_sets(self) -> dict[str, PatchSet]:

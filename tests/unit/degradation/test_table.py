@@ -261,11 +261,20 @@ def test_points_of_shift_run_from_the_mildest_to_the_severest():
         ({"tasks": ("noise", "noise")}, "once each"),
         ({"tasks": ()}, "at least one"),
         ({"tasks": ("noise", "jpeg")}, "can be mixed"),
+        (
+            {"extractor_tasks": ("motion_blur", "jpeg")},
+            r"chooser_mixed_fraction is 0.4, but extractor_tasks \[.*\] has less than 2 that can",
+        ),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         DegradationConfig(**values)
+
+
+def test_an_extractor_without_mixtures_may_have_any_tasks():
+    config = DegradationConfig(extractor_tasks=("motion_blur", "jpeg"), chooser_mixed_fraction=0.0)
+    assert config.patch_sets()["extractor"].tasks == ("motion_blur", "jpeg")
 
 
 def test_the_configuration_goes_through_plain_data():
