@@ -6,6 +6,7 @@ wrong, and told; classical methods are told. Clean pictures should come back as 
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -201,6 +202,7 @@ def study_whole(config: WholeConfig, rows: Rows) -> tuple[Table, ...]:
 
 
 def _rows_of(config: WholeConfig) -> Iterator[_Row]:
+    print_of = functools.cache(_print_of)  # a set's pictures may all lie in one file
     if config.photographs is not None:
         photos = list_photographs(config.photographs, min_side_px=1)[0]
         masks = _masks(config.rain_streaks)
@@ -212,7 +214,7 @@ def _rows_of(config: WholeConfig) -> Iterator[_Row]:
                 spec={
                     "fault": to_dict(fault),
                     "photographs": prints,
-                    "masks": [_print_of(path) for path in own],
+                    "masks": [print_of(path) for path in own],
                     "seed": config.seed,
                 },
                 task=fault.task,
@@ -234,7 +236,7 @@ def _rows_of(config: WholeConfig) -> Iterator[_Row]:
             spec={
                 "pairs": to_dict(pairs),
                 "files": [
-                    [pair.name, *(_print_of(own) for own in (pair.lq, pair.gt) if own is not None)]
+                    [pair.name, *(print_of(own) for own in (pair.lq, pair.gt) if own is not None)]
                     for pair in dataset
                 ],
             },

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from expertree.config import load
 from expertree.errors import ConfigError
 from expertree.images.io import encode_png
 from expertree.images.metrics import psnr_rgb
+from expertree.studies import whole
 from expertree.studies.registry import StudyConfig, run_study
-from expertree.studies.whole import CLEAN, FAULTS
+from expertree.studies.whole import CLEAN, FAULTS, WholeConfig
 
 
 def picture(seed: int) -> np.ndarray:
@@ -97,6 +99,24 @@ def test_rows_are_of_the_files_contents(folders: dict[str, str]) -> None:
     first = run_study(config, print)
     (Path(folders["pairs"]) / "noisy" / "0.png").write_bytes(encode_png(picture(7)))
     assert run_study(config, print) != first
+
+
+def test_a_file_of_many_pairs_is_read_once_to_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / name for name in ("noisy.mat", "clean.mat")]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    blocks = [SimpleNamespace(name=f"{n}", lq=files[0], gt=files[1]) for n in range(5)]
+    monkeypatch.setattr(whole, "open_dataset", lambda *_, **__: blocks)
+    read: list[Path] = []
+    monkeypatch.setattr(whole, "_print_of", lambda file: read.append(file) or file.name)
+    pairs = [{"name": name, "root": str(tmp_path)} for name in ("one", "again")]
+    config = load(WholeConfig, {"pairs": pairs})
+    rows = list(whole._rows_of(config))
+    assert read == files
+    expected = [[f"{n}", "noisy.mat", "clean.mat"] for n in range(5)]
+    assert [row.spec["files"] for row in rows] == [expected] * 2
 
 
 def test_every_name_is_a_row_of_its_own() -> None:
