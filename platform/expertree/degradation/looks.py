@@ -3,6 +3,9 @@
 People's photographs are also black and white, toned or pale, and most were coded as JPEG once. None
 of that is a degradation: it is kept. A share of the training pictures gets such a look, so that
 experts do not paint grey pictures and routers do not take a camera's JPEG for a fault.
+
+A look is the same bytes on processors of one kind. Another kind may round the sums behind a grey
+differently: colours are then one level apart in one pixel of ten thousand, before any JPEG coding.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
 """Planning the rows of a patch set's table, and making them from photographs.
 
 `plan_patches` decides every row's identity, seed and kind, and `make_part` makes a part of the
-table from one photograph, on any machine and in any order, always the same bytes.
+table from one photograph, on any machine and in any order: always the same bytes on processors of
+one kind. Between kinds, pictures with looks may differ a little (`looks`).
 """
 
 import dataclasses
