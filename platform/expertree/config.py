@@ -12,6 +12,7 @@ import difflib
 import functools
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -110,14 +111,35 @@ def load(cls: type[T], data: Mapping[str, Any]) -> T:
         The configuration, its types checked.
 
     Raises:
-        ConfigError: If a key is unknown or a value does not fit; the message has its path.
+        ConfigError: If a key is unknown or a value does not fit, as no infinite number does; the
+            message has its path.
     """
     for path, known in _unknown_keys(cls, data, ()):
         raise ConfigError(unknown_key_message(path, known))
     try:
-        return _adapter(cls).validate_python(data)
+        config = _adapter(cls).validate_python(data)
     except ValidationError as error:
         raise ConfigError(_first_problem(error)) from None
+    for path, value in _not_finite(config, ()):
+        raise ConfigError(f"configuration: '{path}' = {value} cannot be used: it is not finite")
+    return config
+
+
+def _not_finite(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, float]]:
+    """Yield the path and value of each number that no plain data can hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield ".".join(path), value
+    for key, item in _items(value):
+        yield from _not_finite(item, (*path, str(key)))
+
+
+def _items(value: object) -> Iterable[tuple[object, object]]:
+    """Return what a section, list or mapping holds, by name or place; nothing for other values."""
+    if dataclasses.is_dataclass(value):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, Mapping):
+        return value.items()
+    return enumerate(value) if isinstance(value, tuple | list) else ()
 
 
 def _adapter(cls: type[T]) -> TypeAdapter[T]:

@@ -95,6 +95,18 @@ def test_wrong_type_is_named_with_its_path() -> None:
         load(Outer, {"inner": {"rate": "fast"}})
 
 
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        ({"inner": {"rate": float("inf")}}, r"inner\.rate' = inf"),
+        ({"rows": [{}, {"rate": "nan"}]}, r"rows\.1\.rate' = nan"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(data: dict[str, object], path: str) -> None:
+    with pytest.raises(ConfigError, match=rf"'{path} cannot be used: it is not finite"):
+        load(Outer, data)
+
+
 def test_a_rule_of_the_dataclass_becomes_a_config_error() -> None:
     with pytest.raises(ConfigError, match="name must not be bad"):
         load(Outer, {"name": "bad"})

@@ -57,13 +57,27 @@ class RouterConfig:
     do. With some hundred pictures to learn from it does not pay (docs/LOG.md)."""
 
     batch_size: int = 64
-    """Samples in each step."""
+    """Samples in each step; at least 2, and one sample that is left over is left out."""
 
     learning_rate: float = 1e-3
     """Learning rate of Adam at the start (the paper's); it falls as a cosine to 0."""
 
     weight_decay: float = 0.01
     """Decoupled weight decay; samples are few and the heads are large."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value out of range; it names the field and the value."""
+        for name, least in (("num_epochs", 1), ("num_cost_heads", 1), ("batch_size", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in ("learning_rate", "cap_db", "identical_db"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("alpha", "beta", "leaf_weight", "weight_decay", "caution"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0.0 < self.held_out_fraction < 1.0:
+            raise ValueError(f"held_out_fraction must lie in (0, 1), got {self.held_out_fraction}")
 
     @property
     def reads_measures(self) -> bool:

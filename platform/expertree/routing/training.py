@@ -340,6 +340,11 @@ def _run_epoch(
         torch.autograd.backward(loss)
         optimizer.step(next(shares))
         losses.append(float(loss.detach()))
+    if not losses:
+        raise TrainingError(
+            f"a pass of the routers over {len(order)} samples took no step; hold back more "
+            "photographs for routing"
+        )
     if not np.isfinite(losses).all():
         raise TrainingError(
             f"the routers' loss is {losses[-1]} after {len(losses)} steps of a pass; lower "

@@ -290,6 +290,28 @@ def test_routers_that_read_measures_need_them(tree: Tree) -> None:
         train(tree, samples, config)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("num_epochs", 0), ("num_cost_heads", 0), ("batch_size", 1), ("batch_size", 0)),
+        *(("learning_rate", 0.0), ("cap_db", -1.0), ("identical_db", 0.0)),
+        *(("held_out_fraction", 2.0), ("held_out_fraction", 0.0), ("held_out_fraction", 1.0)),
+        *(("alpha", -0.1), ("weight_decay", float("nan")), ("caution", -1.0)),
+    ],
+)
+def test_settings_that_cannot_train_are_refused_before(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} must .*, got {value}"):
+        RouterConfig(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_pass_that_takes_no_step_is_no_training(tree: Tree) -> None:
+    """As with batches of one sample, which settings refuse now and earlier versions took."""
+    config = copy.copy(QUICK)
+    object.__setattr__(config, "batch_size", 1)
+    with pytest.raises(TrainingError, match="over 32 samples took no step"):
+        train(tree, make_samples(tree, 40, seed=1), config)
+
+
 def test_a_loss_that_is_not_finite_stops_the_training(tree: Tree) -> None:
     config = dataclasses.replace(QUICK, learning_rate=1e30)
     with pytest.raises(TrainingError, match="learning_rate=1e"):
