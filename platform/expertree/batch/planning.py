@@ -48,7 +48,9 @@ def plan_batch(
         model: Digest of the model.
         options: Digest of the options.
         existing: What to do where something lies that no batch of this model, options and origin
-            wrote, or that was changed since. What failed is tried again if it is `overwrite`.
+            wrote, or that was changed since. If it is `overwrite`, what failed is tried again, and
+            what was made of another folder's photograph of the same name, size and time is not
+            taken for this one's.
         origin: Digest of the input folder.
     """
     remaining, earlier, skipped, foreign = [], [], [], []
@@ -57,6 +59,8 @@ def plan_batch(
         place = folder / item.output
         record, is_there = history.find(item, model, options), place.exists()
         written = history.own_hashes(item, model, options, origin)
+        if existing == "overwrite" and record is not None and record.origin not in {"", origin}:
+            record = None
         if record is not None and _still_holds(record, history, unread, is_there=is_there):
             earlier.append(record)
         elif is_there and existing == "skip":

@@ -23,6 +23,7 @@ from expertree.batch.manifest import (
     read_history,
 )
 from expertree.batch.planning import plan_batch, refuse_foreign
+from expertree.batch.settings import ExistingPolicy
 from expertree.errors import ConfigError, StorageError
 
 
@@ -261,6 +262,27 @@ def test_what_was_made_of_another_photograph_is_replaced_only_if_asked(
         assert divided.foreign == (() if is_own else (later,))
         divided = plan_batch((later,), tmp_path, history, existing="overwrite", **given)
         assert divided.remaining == (later,)
+
+
+@pytest.mark.parametrize(
+    ("existing", "origin", "is_done"),
+    [
+        ("overwrite", "f1", True),
+        ("overwrite", "f2", False),
+        ("refuse", "f2", True),  # the folder may have been moved
+        ("skip", "f2", True),
+    ],
+)
+def test_a_photograph_of_another_folder_passes_for_done_unless_it_is_to_be_overwritten(
+    tmp_path: Path, existing: ExistingPolicy, origin: str, is_done: bool
+) -> None:
+    write(tmp_path, record(sha256=hashed(b"f1"), origin="f1"))
+    (tmp_path / "a.png").write_bytes(b"f1")
+    history = read_history(tmp_path / MANIFEST)
+    given = {"model": "m", "options": "o", "origin": origin, "existing": existing}
+    divided = plan_batch((item(),), tmp_path, history, **given)
+    assert len(divided.earlier) == is_done
+    assert len(divided.remaining) == (not is_done)
 
 
 def test_lines_that_know_no_folder_are_read_as_before(tmp_path: Path) -> None:
