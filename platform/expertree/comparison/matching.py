@@ -104,7 +104,7 @@ def steady_speed(log: Mapping[str, Any], ends: Sequence[float] = (1.0,)) -> floa
         return samples / seconds
     of_sample = 0.0
     for begin, end in itertools.pairwise((0.0, *ends)):
-        samples, seconds = _timed(log, begin, end) or whole
+        samples, seconds = _timed(log, begin, end, after_first=begin == 0.0) or whole
         of_sample += (end - begin) * seconds / samples
     return 1.0 / of_sample
 
@@ -121,13 +121,24 @@ def ends_of(kind: Kind, recipe: RecipeConfig) -> tuple[float, ...]:
     return tuple(sorted({*(phase.until for phase in phases), *stages}))
 
 
-def _timed(log: Mapping[str, Any], begin: float, end: float) -> tuple[int, float] | None:
-    """Return how many samples of a part were timed, and the seconds; None for too few steps."""
+def _timed(
+    log: Mapping[str, Any], begin: float, end: float, *, after_first: bool = False
+) -> tuple[int, float] | None:
+    """Return how many samples of a part were timed, and the seconds; None for too few steps.
+
+    Args:
+        log: The log of a training.
+        begin: Share of the samples at which the part begins.
+        end: Share at which it ends.
+        after_first: Whether the time between the first point and the second is left out, in which
+            all is set up.
+    """
     samples, seconds = log["curve"]["samples"], log["curve_s"]
     first, last = (math.ceil(share * samples[-1]) for share in (begin, end))
     # Times are those before the last step of a point, which may be of the part before.
     least = first + max((last - first) / 4, samples[0])
-    inside = [own for own in zip(samples, seconds, strict=True) if least <= own[0] <= last]
+    points = list(zip(samples, seconds, strict=True))[int(after_first) :]
+    inside = [own for own in points if least <= own[0] <= last]
     if len(inside) < 2:
         return None
     (seen, begun), (all_seen, ended) = inside[0], inside[-1]

@@ -178,12 +178,16 @@ def test_speeds_are_those_of_trainings_that_have_warmed_up() -> None:
 
 
 def log_of(
-    seconds_of_step: Callable[[int], float], *, steps: int = 96, start_s: float = 0.0
+    seconds_of_step: Callable[[int], float],
+    *,
+    steps: int = 96,
+    start_s: float = 0.0,
+    batch_size: int = 4,
 ) -> Any:
-    """The log of a training of 4 samples a step whose first step sets up for a while."""
-    taken = [start_s * (step == 0) + seconds_of_step(4 * step) for step in range(steps)]
+    """The log of a training of some samples a step whose first step sets up for a while."""
+    taken = [start_s * (step == 0) + seconds_of_step(batch_size * step) for step in range(steps)]
     begun = [sum(taken[:step]) for step in range(steps)]
-    seen = [4 * (step + 1) for step in range(steps)]
+    seen = [batch_size * (step + 1) for step in range(steps)]
     return {"curve": {"samples": seen}, "curve_s": begun, "samples_per_s": seen[-1] / sum(taken)}
 
 
@@ -199,6 +203,15 @@ def test_a_first_phase_counts_by_its_share_however_fast_it_is(name: str, cost: f
     expected = 4.0 / (0.1 * (ends[0] * cost + 1.0 - ends[0]))
     assert steady_speed(log_of(seconds, start_s=5.0), ends) == pytest.approx(expected, rel=1e-6)
     assert steady_speed(log_of(seconds, start_s=5.0)) == pytest.approx(40.0)  # without its phases
+
+
+@pytest.mark.parametrize("batch_size", [4, 8, 16, 32])
+@pytest.mark.parametrize("first", [0.05, 0.1, 0.16])
+def test_what_is_set_up_with_the_first_step_is_in_no_speed_of_a_short_first_phase(
+    first: float, batch_size: int
+) -> None:
+    log = log_of(lambda _: 0.1, steps=384 // batch_size, start_s=5.0, batch_size=batch_size)
+    assert steady_speed(log, (first, 0.68, 1.0)) == pytest.approx(10.0 * batch_size)
 
 
 def test_a_phase_of_a_step_is_taken_to_be_as_fast_as_the_rest() -> None:
