@@ -1,6 +1,6 @@
 /** Taking the result away: downloads, and the same request by curl. */
 
-import { asCurl, restoreFile } from "./api.js";
+import { asCurl, Problem, restoreFile } from "./api.js";
 import { announce, byId, duration, save } from "./dom.js";
 import { restoreAsJob } from "./jobs.js";
 import { isPlainPng } from "./png.js";
@@ -115,7 +115,10 @@ async function fetchFile(link, more) {
   link.textContent = "Preparing …";
   latest = watcher;
   try {
-    save(isLarge(work) ? (await restoreAsJob(work.file, options, watcher)).image : await restoreFile(work.file, options, watcher), link.download);
+    const { image, model } = await (isLarge(work) ? restoreAsJob(work.file, options, watcher).then(({ image, route }) => ({ image, model: route.model })) : restoreFile(work.file, options, watcher));
+    // The same expert of another model would be a file that nobody has seen.
+    if (model && model !== work.shown.result.route.model) throw new Problem(503, "Another model has taken over", "Try again to see what it makes of the photo; then download that.");
+    save(image, link.download);
   } catch (error) {
     if (!watcher.signal.aborted) page.tell(error);
   } finally {

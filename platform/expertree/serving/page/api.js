@@ -119,11 +119,12 @@ export async function restore(file, options, watcher) {
  * @param {File} file
  * @param {Options} options
  * @param {Watcher} watcher
- * @returns {Promise<Blob>}
+ * @returns {Promise<{image: Blob, model: string}>} The file, and the digest of the model.
  */
 export async function restoreFile(file, options, watcher) {
   const path = withOptions("v1/restore", options);
-  return (await sendPatiently({ method: "POST", path, file, accept: "image/*", watcher })).body;
+  const { body, headers } = await sendPatiently({ method: "POST", path, file, accept: "image/*", watcher });
+  return { image: body, model: headers.get("x-restore-model") };
 }
 
 /**

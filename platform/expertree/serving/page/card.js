@@ -10,6 +10,9 @@ import { gainOf } from "./work.js";
  * @typedef {import("./work.js").Work} Work
  */
 
+/** What the page says of a tree, also after it has served a single network. */
+const [ABOUT, LABEL] = [byId("about").textContent, byId("card").getAttribute("aria-label")];
+
 let listsAll = false;
 
 /**
@@ -23,6 +26,8 @@ export function showModel(model) {
   byId("card-eyebrow").textContent = "The model";
   byId("tree").toggleAttribute("hidden", isSingle(model));
   if (isSingle(model)) return showNetwork(model);
+  byId("about").textContent = ABOUT;
+  byId("card").setAttribute("aria-label", LABEL);
   const experts = `${model.experts.length} experts`;
   byId("model").textContent = `${experts} on ${model.groups.length} levels · model ${model.id}`;
   byId("card-title").textContent = `A tree of ${experts}`;

@@ -15,11 +15,13 @@ import { readStrength, resetStrength, setUpStrength } from "./strength.js";
 import { setUpTheme } from "./switch.js";
 import { addToTray, isTrayEmpty, setUpTray } from "./tray.js";
 import { Viewer } from "./viewer.js";
-import { isLarge, makeWork, revokeUrls, variantOf } from "./work.js";
+import { forgetVariants, isLarge, makeWork, revokeUrls, variantOf } from "./work.js";
 
 const viewer = new Viewer();
 /** @type {import("./api.js").Model | null} */
 let model = null;
+/** The model that restored the last photo of the tray. @type {import("./api.js").Model | null} */
+let other = null;
 /** @type {import("./work.js").Work | null} */
 let work = null;
 let stop = new AbortController();
@@ -108,7 +110,10 @@ async function run(options) {
     if (own !== work) return;
     await addVariant(own, options, result);
   } catch (error) {
-    if (own === work && !watcher.signal.aborted) showProblem(error);
+    if (own !== work || watcher.signal.aborted) return;
+    if (error.status === 422 && Object.keys(options).length && await renewModel().catch(() => false)) {
+      if (own === work && !watcher.signal.aborted) run({});
+    } else showProblem(error);
   }
 }
 
@@ -130,10 +135,12 @@ function makeWatcher() {
  * @param {import("./api.js").Result} result
  */
 async function addVariant(own, options, result) {
-  // Another model may have taken over meanwhile: its tree is another one.
   if (result.route.model !== model.digest) {
-    model = null;
-    await loadModel();
+    await renewModel();
+    if (own !== work) return;
+    // An expert of the tree that was on the page is another one in this tree.
+    if ("expert" in options) return run({});
+    if (result.route.model !== model.digest) throw new Problem(503, "Another model is taking over", "Try again in a moment.");
   }
   const variant = { result, options, url: URL.createObjectURL(result.image), psnr: null };
   own.variants.push(variant);
@@ -202,7 +209,7 @@ function listen() {
   setUpTray((file) => {
     scrollTo({ top: 0 });
     take(file);
-  }, (expert) => (model && !isSingle(model) ? `expert for ${describeExpert(model, expert)}` : "restored"), (problem, again) => {
+  }, describeRestored, (problem, again) => {
     repeat = () => {
       if (work?.shown) setState("done");
       else startAgain();
@@ -238,13 +245,40 @@ function startAgain() {
   showModel(model);
 }
 
+/** @param {{model: import("./api.js").Model, freeText: boolean}} served */
+function takeModel(served) {
+  model = served.model;
+  setUpInstruction(model, served.freeText);
+  showModel(model);
+}
+
+/**
+ * Asks for the model that answers now. Where it is another one, what the last one made of the photo
+ * is gone: its experts have no place in this tree.
+ * @returns {Promise<boolean>} Whether it is another one.
+ */
+async function renewModel() {
+  const served = await readModel();
+  if (served.model.digest === model?.digest) return false;
+  takeModel(served);
+  if (work) forgetVariants(work);
+  return true;
+}
+
+/**
+ * What is said of a photo of the tray that an expert has restored, perhaps of another model.
+ * @param {import("./api.js").Route} route
+ * @returns {Promise<string>}
+ */
+async function describeRestored({ model: digest, expert }) {
+  if (digest !== other?.digest) other = digest === model?.digest ? model : await readModel().then((served) => served.model, () => null);
+  return other?.digest === digest && !isSingle(other) ? `expert for ${describeExpert(other, expert)}` : "restored";
+}
+
 /** Asks for the model once; a key may be missing the first time. */
 async function loadModel() {
   if (model) return;
-  const served = await readModel();
-  model = served.model;
-  setUpInstruction(model, served.freeText);
-  if (!work) showModel(model);
+  takeModel(await readModel());
 }
 
 async function begin() {

@@ -23,14 +23,14 @@ let stop = new AbortController();
 let isRunning = false;
 /** @type {(file: File) => void} */
 let open;
-/** @type {(expert: number) => string} */
+/** @type {(route: import("./api.js").Route) => Promise<string>} */
 let describe;
 /** @type {(problem: Problem, again: () => void) => void} */
 let tell;
 
 /**
  * @param {(file: File) => void} onOpen Called with a photo that somebody wants to see.
- * @param {(expert: number) => string} inWords What is said of a photo that an expert has restored.
+ * @param {(route: import("./api.js").Route) => Promise<string>} inWords What is said of a photo that an expert has restored.
  * @param {(problem: Problem, again: () => void) => void} onProblem Called where nothing goes on without help.
  */
 export function setUpTray(onOpen, inWords, onProblem) {
@@ -90,19 +90,25 @@ async function restoreOne(photo) {
     onTiles: (_, done, total) => mark(photo, "working", total > 1 ? `tile ${Math.min(done + 1, total)} of ${total}` : undefined),
     onWait: (_, isAway) => mark(photo, "working", `the endpoint ${isAway ? "cannot be reached" : "is busy"}`),
   };
-  try {
-    const { image, route } = await restoreAsJob(photo.file, {}, watcher);
-    photo.restored = image;
-    mark(photo, route.expert === null ? "left" : "restored", route.expert === null ? undefined : describe(route.expert));
-    if (route.expert !== null) await drawThumb(photo, image);
-  } catch (error) {
-    if (stop.signal.aborted) return mark(photo, "waiting");
-    const problem = error instanceof Problem ? error : new Problem(0, "The page has failed", String(error));
-    if (problem.status !== 401) return mark(photo, "failed", problem.title, problem.detail);
-    mark(photo, "waiting");
-    stop.abort();
-    tell(problem, run);
-  }
+  const { image, route } = await restoreAsJob(photo.file, {}, watcher).catch((error) => {
+    giveUp(photo, error);
+    return { image: null, route: null };
+  });
+  if (!image) return;
+  photo.restored = image;
+  if (route.expert === null) return mark(photo, "left");
+  mark(photo, "restored", await describe(route));
+  await drawThumb(photo, image);
+}
+
+/** Marks a photo that was stopped or refused; without a key nothing goes on. */
+function giveUp(photo, error) {
+  if (stop.signal.aborted) return mark(photo, "waiting");
+  const problem = error instanceof Problem ? error : new Problem(0, "The page has failed", String(error));
+  if (problem.status !== 401) return mark(photo, "failed", problem.title, problem.detail);
+  mark(photo, "waiting");
+  stop.abort();
+  tell(problem, run);
 }
 
 function tryAgain() {

@@ -41,6 +41,15 @@ export function revokeUrls(work) {
 }
 
 /**
+ * Forgets what has been made of the photo.
+ * @param {Work} work
+ */
+export function forgetVariants(work) {
+  for (const { url } of work.variants) URL.revokeObjectURL(url);
+  [work.variants, work.shown] = [[], null];
+}
+
+/**
  * @param {Work} work
  * @returns {boolean}
  */
