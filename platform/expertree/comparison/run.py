@@ -47,7 +47,7 @@ from expertree.pipeline.score import INPUTS, MEASURES, Measured, Scored, ToldExp
 from expertree.pipeline.score_columns import read_scores
 from expertree.pipeline.sources import Material
 from expertree.pipeline.stages import NotMadeError, Workbench, key_of
-from expertree.pipeline.tables import read_embeddings, read_labels
+from expertree.pipeline.tables import read_embeddings, read_labels, read_pictures
 from expertree.routing import load_router
 from expertree.routing.losses import choice_nodes
 from expertree.storage import Storage
@@ -143,9 +143,7 @@ def compare(
     }
     return Compared(
         common=common,
-        num_photographs=sum(
-            len(one.photos_of("val")) + len(one.pairs_of("val")) for one in material.sources
-        ),
+        num_photographs=len(set[str]().union(*(read_pictures(common.tables[n]) for n in REPORTED))),
         searched=searched,
         reached=reached,
         inputs={name: read_scores(scores[INPUTS, name]) for name in REPORTED},

@@ -121,6 +121,16 @@ def read_names(table: Storage) -> Labels[tuple[str, ...]]:
     return _read_texts(table, "tasks", "caption").map(names)
 
 
+def read_pictures(table: Storage) -> set[str]:
+    """Read which pictures a set's patches are cut from: what their ids say between set and row.
+
+    Sets of the same part of the same sources say the same of a picture.
+    """
+    ids = read_tables(table, table.list_files(".parquet"), ["id"])["id"]
+    pictures = pc.replace_substring_regex(ids, "^[^/]*/|/[^/]*$", "")
+    return set(pc.unique(pictures).to_pylist())
+
+
 def _read_texts(table: Storage, *columns: str) -> Labels[str]:
     """Read columns as one text for each patch; the few different texts are kept once each."""
     rows = read_tables(table, table.list_files(".parquet"), ["id", *columns])

@@ -12,6 +12,7 @@ from expertree.pipeline.tables import (
     read_labels,
     read_leaves,
     read_names,
+    read_pictures,
     read_table,
     write_leaves,
     write_table,
@@ -81,3 +82,16 @@ def test_the_leaf_of_a_patch_is_found_by_its_id(leaf_of: LeafTable, rows: list[i
     ids = [*leaf_of.ids.take(rows).to_pylist(), "before all", "train/0004-é/x", "~"]
     expected = [*leaf_of.leaves[rows], -1, -1, -1]
     assert leaf_of.find(pa.array(ids)).tolist() == expected
+
+
+def test_pictures_are_told_apart_by_what_ids_say_between_set_and_row(tmp_path: Path) -> None:
+    ids = {
+        "val_in": ["val_in/0000-a/00000", "val_in/0000-a/00001", "val_in/rain100l/00003-b/00000"],
+        "val_out": ["val_out/0000-a/00000", "val_out/0002-c/00000"],
+    }
+    found = []
+    for name, own in ids.items():
+        directory = Storage.open(tmp_path / name)
+        write_table(directory, "part-0.parquet", pa.table({"id": own}))
+        found.append(read_pictures(directory))
+    assert found == [{"0000-a", "rain100l/00003-b"}, {"0000-a", "0002-c"}]
