@@ -1,6 +1,7 @@
 """Estimates what a search would take, for `--dry-run` and to refuse a budget that is too small."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,10 +81,11 @@ def likely_trials(config: SearchConfig, space: Space) -> tuple[list[dict[str, An
         trials reach, so as many random ones stand in.
     """
     settings, size = config.search, space.size()
-    if settings.searcher == "grid" or (size is not None and size <= settings.num_trials):
-        values = list(space.grid())[: settings.num_trials]
+    most = settings.most_trials(size)
+    if settings.searcher == "grid" or (size is not None and size <= most):
+        values = itertools.islice(space.grid(), most)
         return [space.overrides(own) for own in values], True
-    drawn = random_trials(space, min(settings.num_trials, _MOST_LISTED), seed=settings.seed)
+    drawn = random_trials(space, min(most, _MOST_LISTED), seed=settings.seed)
     return [space.overrides(own) for own in drawn], settings.searcher == "random"
 
 
@@ -170,6 +172,11 @@ def _lines(
         + ("infinitely many trials" if size is None else f"{size:,} trials")
         + f", {num_trials} of them by search.searcher={config.search.searcher}"
     )
+    if config.search.searcher == "grid" and size is not None and num_trials < size:
+        yield (
+            f"         search.num_trials={num_trials} leaves the last {size - num_trials:,} out; "
+            "null takes all"
+        )
     kind = "" if are_all else "about, for as many random trials: "
     yield (
         f"experts  {kind}{needed.shared_experts} distinct at most, {needed.naive_experts} if each "

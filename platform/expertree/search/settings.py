@@ -15,6 +15,8 @@ from expertree.search.sharing import Demand
 from expertree.search.space import Space, apply
 from expertree.search.space_file import read_space
 
+_USUAL_TRIALS = 24
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSettings:
@@ -24,8 +26,8 @@ class SearchSettings:
     """`optuna` proposes by what trials have reached, for all objectives at once; `random` draws;
     `grid` takes all, for spaces of choices and whole numbers."""
 
-    num_trials: int = 24
-    """Trials at most; a grid may have fewer."""
+    num_trials: int | None = None
+    """Trials at most. Null for all of a grid, and 24 otherwise."""
 
     concurrent: int = 4
     """Trials at a time. They only wait: how many experts train at a time is up to the lanes."""
@@ -50,12 +52,23 @@ class SearchSettings:
         """Raise ValueError for rungs that do not grow to 1, or a number out of range."""
         check_fractions(self.fractions)
         for name in ("num_trials", "concurrent"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            given = getattr(self, name)
+            if given is not None and given < 1:
+                raise ValueError(f"{name} must be at least 1, got {given}")
         if self.reduction <= 1.0:
             raise ValueError(f"reduction must be above 1, got {self.reduction}")
         if self.budget_hours is not None and self.budget_hours <= 0:
             raise ValueError(f"budget_hours must be positive, got {self.budget_hours}")
+
+    def most_trials(self, size: int | None) -> int:
+        """Return how many trials there are at most in a space.
+
+        Args:
+            size: Number of its different trials; None if infinitely many.
+        """
+        if self.searcher != "grid" or size is None:
+            return _USUAL_TRIALS if self.num_trials is None else self.num_trials
+        return size if self.num_trials is None else min(self.num_trials, size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 from expertree.config import load, to_dict
 from expertree.errors import ConfigError
 from expertree.search.estimate import Rate, check_budget, describe_search, rate_of
-from expertree.search.settings import SearchConfig, open_space, trial_config
+from expertree.search.settings import SearchConfig, SearchSettings, open_space, trial_config
 from expertree.storage import Storage
 from expertree.training import LOG
 
@@ -43,6 +43,32 @@ def test_the_plan_has_the_experts_of_all_trials_and_the_hours_with_and_without_s
     assert "CPU-hours at most" in text
     assert "to make: degrade" in text
     assert not (tmp_path / "out" / "search.json").exists()
+
+
+def test_a_grid_is_searched_whole_unless_a_number_is_given_which_is_said(tmp_path: Path) -> None:
+    (tmp_path / "wide.yaml").write_text("parameters: {router.num_epochs: {int: [1, 30]}}\n")
+    whole = dataclasses.replace(config(tmp_path), search_space=str(tmp_path / "wide.yaml"))
+    text = describe_search(whole, SPACES)
+    assert "wide: 30 trials, 30 of them by search.searcher=grid" in text
+    assert "leaves the last" not in text
+    search = dataclasses.replace(whole.search, num_trials=24)
+    text = describe_search(dataclasses.replace(whole, search=search), SPACES)
+    assert "30 trials, 24 of them" in text
+    assert "search.num_trials=24 leaves the last 6 out; null takes all" in text
+
+
+@pytest.mark.parametrize(
+    ("searcher", "given", "size", "most"),
+    [
+        *(("grid", None, 30, 30), ("grid", 24, 30, 24), ("grid", 24, 9, 9)),
+        *(("random", None, 9, 24), ("optuna", None, None, 24), ("optuna", 7, 9, 7)),
+    ],
+)
+def test_the_number_of_trials_is_that_of_the_grid_or_a_usual_one(
+    searcher: str, given: int | None, size: int | None, most: int
+) -> None:
+    own = load(SearchSettings, {"searcher": searcher, "num_trials": given})
+    assert own.most_trials(size) == most
 
 
 def test_a_budget_that_does_not_train_one_expert_is_refused(tmp_path: Path) -> None:

@@ -79,6 +79,13 @@ def test_it_says_what_to_build_and_with_which_command(record: Search, html: str)
     assert record["best_command"] in said
 
 
+def test_it_says_that_a_grid_was_not_searched_whole(record: Search, html: str) -> None:
+    assert "the grid has" not in words(html)
+    part = {**record, "searcher": "grid", "size": 30, "num_trials": 24}
+    said = words(page_of(part).split("</header>", maxsplit=1)[0])
+    assert f"{len(record['trials'])} of 24 trials (the grid has 30): " in said
+
+
 def test_it_says_what_sharing_saved(record: Search, html: str) -> None:
     cost = record["cost"]
     times = cost["naive_trainings"] / cost["shared_trainings"]

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime as dt
+import itertools
 import os
 import tempfile
 import time
@@ -258,7 +259,7 @@ def _run_trials(
             tune.with_resources(run_trial, PER_TRIAL),
             tune_config=tune.TuneConfig(
                 search_alg=source,
-                num_samples=len(again) + settings.num_trials,
+                num_samples=len(again) + settings.most_trials(space.size()),
                 max_concurrent_trials=settings.concurrent,
                 reuse_actors=True,
             ),
@@ -282,10 +283,11 @@ def _proposals(
 ) -> Proposals:
     settings, known = config.search, list(state.trials.values())
     numbers = [trial["number"] for trial in known]
+    most = settings.most_trials(space.size())
     if settings.searcher == "grid":
-        return ListedTrials(list(space.grid())[: settings.num_trials], numbers)
+        return ListedTrials(list(itertools.islice(space.grid(), most)), numbers)
     if settings.searcher == "random":
-        return ListedTrials(random_trials(space, settings.num_trials, seed=settings.seed), numbers)
+        return ListedTrials(random_trials(space, most, seed=settings.seed), numbers)
     if "://" in output.uri:
         raise ConfigError(
             f"search.searcher=optuna keeps its study in a file, and output={output.where()} is no "
@@ -296,7 +298,7 @@ def _proposals(
         journal=output.path(_JOURNAL),
         name=space.name,
         seed=settings.seed,
-        num_trials=settings.num_trials,
+        num_trials=most,
         known=known,
     )
 
@@ -330,9 +332,6 @@ def _about(config: SearchConfig, space: Space, output: Storage) -> tuple[SearchF
     now = {**before, "num_starts": before["num_starts"] + 1}
     output.write_json(ABOUT, now)
     size = space.size()
-    wanted = settings.num_trials
-    if settings.searcher == "grid" and size is not None:
-        wanted = min(wanted, size)
     about = SearchFacts(
         title=config.title,
         space=space.name,
@@ -341,7 +340,7 @@ def _about(config: SearchConfig, space: Space, output: Storage) -> tuple[SearchF
         commit=source_commit(),
         num_starts=now["num_starts"],
         size=size,
-        num_trials=wanted,
+        num_trials=settings.most_trials(size),
         fractions=settings.fractions,
         budget_hours=settings.budget_hours,
         best_command=build_command(public(config.output)),
