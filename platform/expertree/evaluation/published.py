@@ -21,7 +21,7 @@ class PublishedProtocol:
     """The rules, in a sentence."""
 
     differs: dict[str, str] = dataclasses.field(default_factory=dict)
-    """For a column, or `*` for all, what differs from the protocol of that column."""
+    """What differs from the protocol of a column, by column; under `*` what does of all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,9 +64,9 @@ class Published:
     """Rows in the order in which they are shown."""
 
     def difference(self, row: PublishedRow, column: str) -> str:
-        """Return what differs between a row's protocol and a column's; empty if nothing does."""
+        """Return all that differs between a row's protocol and a column's; empty if nothing."""
         differs = self.protocols[row.protocol].differs
-        return differs.get(column, differs.get("*", ""))
+        return "; ".join(differs[key] for key in ("*", column) if key in differs)
 
 
 def read_published(path: str | Path | None = None) -> Published:

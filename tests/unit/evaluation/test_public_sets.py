@@ -2,6 +2,7 @@
 
 import pytest
 
+from expertree.config import load
 from expertree.datasets import DATASETS
 from expertree.errors import ConfigError
 from expertree.evaluation.public_sets import (
@@ -117,6 +118,33 @@ def test_a_table_has_rows_of_others_on_its_columns_with_marks(facts) -> None:
     assert [row.results["rain12/test/y"].mark for row in table.rows] == ["", "", "", "a"]
     assert table.marks == {"a": "noise"}
     assert [grid.title for grid in grids(table)] == ["Rain"]
+
+
+def test_what_differs_of_a_column_stands_beside_what_differs_of_all() -> None:
+    data = {**FACTS, "protocols": {"p": {"text": "x", "differs": {"*": "SSIM", "a/b": "noise"}}}}
+    published = load(Published, {**data, "rows": []})
+    row = PublishedRow(method="A", protocol="p", source="s", results={})
+    assert published.difference(row, "a/b") == "SSIM; noise"
+    assert published.difference(row, "a/c") == "SSIM"
+
+
+@pytest.mark.parametrize(
+    ("method", "column", "words"),
+    [
+        ("AirNet", "cbsd68/noise25", ("float images", "window of 7 px", "truncated")),
+        ("AdaIR", "gopro/test/rgb", ("float images", "window of 7 px")),
+        ("InstructIR-3D, told", "cbsd68/noise15", ("told", "neither clipped", "prepared")),
+        ("InstructIR-5D, without text", "lol_v1/test/rgb16", ("neither clipped",)),
+        ("UniRestorer", "cdd11/low", ("SSIM by each paper's code",)),
+        ("Histoformer", "snow100k/S/y", ("uniform window of 11 px",)),
+    ],
+)
+def test_other_kinds_of_psnr_and_ssim_are_marked(method, column, words) -> None:
+    published = read_published()
+    own = [row for row in published.rows if row.method == method and column in row.results]
+    assert own
+    for row in own:
+        assert all(word in published.difference(row, column) for word in words)
 
 
 def test_means_of_parts_of_sets_say_so(facts) -> None:
