@@ -26,7 +26,8 @@ def note(endpoint: str, served: Served | None) -> None:
     if served is None:
         _internal_kv_del(_key(endpoint), namespace=_NAMESPACE)
         return
-    _internal_kv_put(_key(endpoint), cloudpickle.dumps(served), namespace=_NAMESPACE)
+    data = cloudpickle.dumps(served)  # type: ignore[no-untyped-call]
+    _internal_kv_put(_key(endpoint), data, namespace=_NAMESPACE)
 
 
 def noted(endpoint: str) -> Served | None:
