@@ -147,6 +147,12 @@ def test_other_kinds_of_psnr_and_ssim_are_marked(method, column, words) -> None:
         assert all(word in published.difference(row, column) for word in words)
 
 
+def test_a_source_holds_the_numbers_of_its_rows() -> None:
+    held = {"LIME": 16.76, "RetinexNet": 16.77, "DRBN": 20.13, "KinD": 20.87}
+    rows = [row for row in read_published().rows if row.source == "LLFlow README"]
+    assert {row.method: row.results["lol_v1/test/rgb"][0] for row in rows} == held
+
+
 def test_means_of_parts_of_sets_say_so(facts) -> None:
     keys = dict.fromkeys((*AVERAGES["3T"], *AVERAGES["5T"]))
     results = {key: Result(psnr=30.0, ssim=0.9) for key in keys}
