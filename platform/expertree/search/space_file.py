@@ -143,6 +143,7 @@ def _check_condition(
     where: str, other: str, values: Sequence[object], distribution: Distribution | None
 ) -> None:
     """Raise ConfigError for a value that another parameter never has; what is fixed may differ."""
+    known: Sequence[object]
     match distribution:
         case None:
             return
@@ -152,10 +153,9 @@ def _check_condition(
                 "the same twice; give a choice there"
             )
         case IntegerRange(low=low, high=high):
-            known: Sequence[object] = range(low, high + 1)
-            told = f"a whole number from {low} to {high}"
-        case Choice(values=known):
-            told = f"one of {', '.join(map(str, known))}"
+            known, told = range(low, high + 1), f"a whole number from {low} to {high}"
+        case _:
+            known, told = distribution.values, f"one of {', '.join(map(str, distribution.values))}"
     never = [value for value in values if value not in known]
     if never:
         lists = "; a list stands for alternatives, so write [[...]]" if other == GROUPS else ""
