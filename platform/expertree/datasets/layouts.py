@@ -4,6 +4,7 @@ Errors say how many images are missing and name the first, because most sets are
 """
 
 import dataclasses
+import errno
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 from expertree.datasets.names import Key, by_stem
 from expertree.degradation.photographs import IMAGE_SUFFIXES
 from expertree.errors import DatasetError
+from expertree.images.folders import find_files, is_passed_over
 
 _NUM_NAMED = 3
+_EVERYTHING = "**/*"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,14 +144,33 @@ def first_names(names: Iterable[str]) -> str:
 
 
 def images_at(root: Path, glob: str) -> list[Path]:
-    """Return the images at a glob, sorted; hidden files and others are passed over."""
+    """Return the images at a glob, sorted.
+
+    Other files are passed over, and so is what is hidden or kept by servers. A glob that ends with
+    `**/*` follows links to folders.
+
+    Raises:
+        OSError: If a folder below that cannot be looked into.
+    """
     return sorted(
         path
-        for path in root.glob(glob)
+        for path in _files_at(root, glob)
         if path.suffix.lower() in IMAGE_SUFFIXES
         and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and not any(is_passed_over(part) for part in path.relative_to(root).parts)
     )
+
+
+def _files_at(root: Path, glob: str) -> Iterable[Path]:
+    if not glob.endswith(_EVERYTHING):
+        return root.glob(glob)
+    base = root / glob.removesuffix(_EVERYTHING)
+    if not base.is_dir():
+        return ()
+    found = find_files(base)
+    for folder, reason in found.unreadable:
+        raise OSError(errno.EACCES, reason, str(folder))
+    return found.files
 
 
 def nothing_found(place: Place, expected: Sequence[str]) -> DatasetError:

@@ -15,6 +15,7 @@ from expertree.datasets import (
     read_degraded,
     read_pair,
 )
+from expertree.degradation.photographs import list_photographs
 from expertree.errors import DatasetError
 
 
@@ -147,6 +148,32 @@ def test_hidden_files_and_others_are_passed_over(fill):
     root = fill(["input/1.png", "target/1.png", "input/._1.png", "target/._1.png"])
     (root / "input" / "Thumbs.db").write_text("")
     assert len(open_dataset("paired", root)) == 1
+
+
+def test_all_below_a_folder_is_what_photographs_are_found_by(fill):
+    root = fill(
+        [
+            "all/a/1.png",
+            "other/2.png",
+            "other/deep/3.png",
+            "all/@eaDir/1.png/THUMB.jpg",
+            "all/4.png",
+        ]
+    )
+    (root / "all/b").symlink_to(root / "other", target_is_directory=True)
+    (root / "other/back").symlink_to(root / "all", target_is_directory=True)
+    names = ["4", "a/1", "b/2", "b/deep/3"]
+    for name, split in (("clean", "clean"), ("unpaired", "all")):
+        assert [pair.name for pair in open_dataset(name, root / "all", split)] == names
+    photos, _ = list_photographs(str(root / "all"), min_side_px=1)
+    assert sorted(photo.name.removesuffix(".png") for photo in photos) == names
+
+
+def test_linked_parts_of_outdoor_haze_are_found(fill):
+    root = fill(["disk/0005_0.8_0.04.jpg", "OTS/clear/clear_images/0005.jpg"])
+    (root / "OTS/hazy").mkdir()
+    (root / "OTS/hazy/part1").symlink_to(root / "disk", target_is_directory=True)
+    assert [pair.name for pair in open_dataset("reside", root, "ots")] == ["0005_0.8_0.04"]
 
 
 DATA = Path(os.environ.get("EXPERTREE_DATA", "nothing"))
