@@ -37,11 +37,11 @@ let repeat;
 async function take(file, clean = null) {
   stop.abort();
   forget();
-  setState("busy");
   work = makeWork(file, clean);
   const own = work;
   byId("drop").hidden = true;
   byId("viewer").hidden = false;
+  setState("busy");
   resetStrength();
   own.isSeen = await viewer.showBefore(own.url);
   if (own !== work) return;
@@ -83,15 +83,20 @@ function forget() {
 
 /** @param {"empty" | "many" | "busy" | "done" | "failed"} state */
 function setState(state) {
+  const focused = document.activeElement;
   document.body.dataset.state = state;
-  byId("card").inert = state === "busy";
+  byId("card").setAttribute("aria-busy", String(state === "busy"));
   byId("progress").hidden = state !== "busy";
   byId("error").hidden = state !== "failed";
   const [isLeft, isShown] = [work?.shown?.result.route.expert === null, work?.shown && state !== "busy"];
   byId("actions").hidden = !isShown;
   byId("as-is").hidden = !isShown || !isLeft;
   byId("strength-row").hidden = !isShown || isLeft || !work.isSeen;
+  // What the keyboard was on is hidden: it goes on from the photo, not from the top of the page.
+  if (focused?.closest("[hidden]")) byId("work").focus({ preventScroll: true });
 }
+
+const isBusy = () => document.body.dataset.state === "busy";
 
 // Restoring -------------------------------------------------------------------------------
 
@@ -171,6 +176,7 @@ async function showVariant(variant) {
 
 /** @param {number | null} expert */
 function tryExpert(expert) {
+  if (isBusy()) return;
   const known = variantOf(work, expert);
   if (known) showVariant(known);
   else run({ expert });
@@ -226,7 +232,7 @@ function listen() {
   byId("insist").addEventListener("click", insist);
   byId("instruct").addEventListener("submit", (event) => {
     event.preventDefault();
-    run(readInstruction());
+    if (!isBusy()) run(readInstruction());
   });
   byId("more-experts").addEventListener("click", () => toggleExperts(model, work, tryExpert));
   byId("key-form").addEventListener("submit", (event) => {
@@ -239,9 +245,9 @@ function listen() {
 
 function startAgain() {
   forget();
-  setState(isTrayEmpty() ? "empty" : "many");
   byId("viewer").hidden = true;
   byId("drop").hidden = !isTrayEmpty();
+  setState(isTrayEmpty() ? "empty" : "many");
   showModel(model);
 }
 

@@ -154,7 +154,10 @@ export function listExperts(model, route, shown, all, gain, onExpert) {
   const first = others.slice(0, NUM_SHOWN - 1);
   const kept = [...first, 0, shown].filter((expert, index, list) => expert !== route.expert && list.indexOf(expert) === index);
   const list = [route.expert, ...(all ? others : kept)];
-  byId("experts").replaceChildren(...list.map((expert) => makeChoice(model, route, expert, shares.get(expert) ?? 0, expert === shown, gain(expert), onExpert)));
+  const [group, focused] = [byId("experts"), document.activeElement?.closest("#experts button")];
+  group.replaceChildren(...list.map((expert) => makeChoice(model, route, expert, shares.get(expert) ?? 0, expert === shown, gain(expert), onExpert)));
+  // The buttons are new ones: whoever came to one by the keyboard goes on from it.
+  if (focused) (group.querySelector(`[data-expert="${focused.dataset.expert}"]`) ?? group.querySelector("[aria-pressed=true]"))?.focus({ preventScroll: true });
   const more = byId("more-experts");
   more.hidden = list.length >= shares.size && !all;
   more.textContent = all ? "Fewer" : `All ${model.experts.length} experts`;
