@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from expertree.degradation.captions import ALL_DEGREES, CLEAN_CAPTION, SEPARATOR
+from expertree.degradation.captions import ALL_DEGREES, SEPARATOR
 from expertree.embedding.captions import CaptionTower
 from expertree.embedding.objective import multi_positive_loss, spherical_loss, type_loss
 from expertree.embedding.recipe import distinct
@@ -46,21 +46,11 @@ def types_of(caption: str) -> list[str]:
     """Return the degradations that a caption names, without their degrees.
 
     Those of a pair, whose degrees nobody knows, are named by their nouns. A clean picture has none,
-    and kinds of pairs beyond `TYPES` (`raindrop`) are left out.
-
-    Raises:
-        ValueError: If a part of the caption has a noun of `TYPES`, but no known degree.
+    and kinds of pairs beyond `TYPES` (`raindrop`, `defocus blur`) are left out.
     """
-    if caption == CLEAN_CAPTION:
-        return []
-    nouns = []
-    for part in caption.split(SEPARATOR):
-        degree, _, noun = part.rpartition(" ")
-        if degree and noun in TYPES and part not in ALL_DEGREES:
-            raise ValueError(f"{part!r} in the caption {caption!r} is none of {ALL_DEGREES}")
-        if noun in TYPES:
-            nouns.append(noun)
-    return nouns
+    parts = caption.split(SEPARATOR)
+    nouns = (part.split(" ", 1)[1] if part in ALL_DEGREES else part for part in parts)
+    return [noun for noun in nouns if noun in TYPES]
 
 
 def logit_scale(tower: CaptionTower) -> Float[Tensor, ""]:
