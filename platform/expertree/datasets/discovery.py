@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from expertree.datasets.layouts import is_written
 from expertree.datasets.pairs import Dataset
 from expertree.datasets.registry import DATASETS, open_dataset
 from expertree.errors import DatasetError
@@ -51,7 +52,7 @@ def find_datasets(
 
     Args:
         folder: The folder that is searched; hidden folders below it are not, nor those that servers
-            and file managers keep.
+            and file managers keep, nor pictures that measuring wrote.
         only: Name of one set, to look for no other.
         partial: Whether part of a set is enough; its scores are then not those of the set.
         on_unreadable: Called for each folder that cannot be looked into; it is passed over.
@@ -121,7 +122,9 @@ def _folders(root: Path, unreadable: dict[str, str]) -> list[Path]:
     for place, names, _ in os.walk(root, followlinks=True, onerror=note):
         here = Path(place)
         depth = len(here.relative_to(root).parts)
-        names[:] = sorted(name for name in names if not is_passed_over(name))
+        names[:] = sorted(
+            name for name in names if not is_passed_over(name) and not is_written(here / name)
+        )
         if depth >= MAX_DEPTH:
             names.clear()
         found += [here / name for name in names]

@@ -14,6 +14,9 @@ from expertree.degradation.photographs import IMAGE_SUFFIXES
 from expertree.errors import DatasetError
 from expertree.images.folders import find_files, is_passed_over
 
+SCORES, PICTURES = "scores.jsonl", "photographs"
+"""A file that measuring writes, and the folder of pictures beside it, which is no data set."""
+
 _NUM_NAMED = 3
 _EVERYTHING = "**/*"
 
@@ -147,7 +150,7 @@ def images_at(root: Path, glob: str) -> list[Path]:
     """Return the images at a glob, sorted.
 
     Other files are passed over, and so is what is hidden or kept by servers. A glob that ends with
-    `**/*` follows links to folders.
+    `**/*` follows links to folders, and passes over pictures that measuring wrote.
 
     Raises:
         OSError: If a folder below that cannot be looked into.
@@ -170,7 +173,13 @@ def _files_at(root: Path, glob: str) -> Iterable[Path]:
     found = find_files(base)
     for folder, reason in found.unreadable:
         raise OSError(errno.EACCES, reason, str(folder))
-    return found.files
+    written = {path.with_name(PICTURES) for path in found.files if path.name == SCORES}
+    return [path for path in found.files if written.isdisjoint(path.parents)]
+
+
+def is_written(folder: Path) -> bool:
+    """Return whether a folder holds the pictures that measuring wrote, and no data set."""
+    return folder.name == PICTURES and folder.with_name(SCORES).is_file()
 
 
 def nothing_found(place: Place, expected: Sequence[str]) -> DatasetError:

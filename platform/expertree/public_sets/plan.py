@@ -10,6 +10,7 @@ import numpy as np
 from expertree.classical import VERSION as CLASSICAL_VERSION
 from expertree.config import fingerprint
 from expertree.datasets import Dataset, Found, Pair, Protocol
+from expertree.datasets.layouts import PICTURES
 
 VERSION = 2
 """Version of the measure. Raise it when an image would get another score: scores of earlier runs
@@ -113,7 +114,7 @@ def _shown(dataset: Dataset, own: Mapping[str, Any], output: Path) -> list[Item]
                 pair=pair,
                 protocols=(),
                 classical=False,
-                picture=output / "photographs" / f"{key}.png",
+                picture=output / PICTURES / f"{key}.png",
             )
         )
     return items

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from expertree.datasets import DATASETS, Found, find_datasets
+from expertree.datasets.layouts import PICTURES, SCORES
 from expertree.errors import ConfigError, DatasetError
 from expertree.evaluation.public_sets import Column, Row, make_table
 from expertree.evaluation.published import read_published
@@ -25,7 +26,7 @@ from expertree.restorer.shipped import SHIPPED
 from expertree.storage import Storage
 from expertree.uris import public
 
-LOG = "scores.jsonl"
+LOG = SCORES
 OUTPUT = "runs/sets"
 
 OTHERS = "other folders"
@@ -119,8 +120,7 @@ def measure(config: EvaluateConfig, work: Work, on_image: OnImage) -> Measured:
     _check(config)
     config = _absolute(config)
     found, unreadable = _found(config)
-    output = Path(config.output or OUTPUT).expanduser().absolute()
-    Storage.open(output).check_writable()
+    output = _output(config)
     bundle = open_bundle(find_bundle(config.bundle))
     if config.expert is not None:
         _check_expert(bundle, config.expert)
@@ -172,6 +172,19 @@ def _absolute(config: EvaluateConfig) -> EvaluateConfig:
         sets=str(Path(config.sets).expanduser().absolute()),
         bundle=config.bundle if is_name else Storage.open(config.bundle).uri,
     )
+
+
+def _output(config: EvaluateConfig) -> Path:
+    """Return the folder of the run, which is made, and tried."""
+    output = Path(config.output or OUTPUT).expanduser().absolute()
+    if (output / PICTURES).exists() and not (output / LOG).exists():
+        raise ConfigError(
+            f"output={output} has a folder '{PICTURES}' that no run wrote; give output a folder of "
+            "its own, where pictures of the page are not mixed with others"
+        )
+    Storage.open(output).check_writable()
+    (output / LOG).touch()
+    return output
 
 
 def _check_expert(bundle: Bundle, expert: int) -> None:
@@ -232,5 +245,5 @@ def _photographs(scored: Sequence[Scored], output: Path) -> Iterator[Photograph]
                 name=one["name"],
                 title=DATASETS[one["dataset"]].title,
                 caption="left as it is" if expert is None else f"expert {expert}",
-                both=(output / "photographs" / one["picture"]).read_bytes(),
+                both=(output / PICTURES / one["picture"]).read_bytes(),
             )

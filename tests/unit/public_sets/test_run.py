@@ -172,6 +172,31 @@ def test_images_whose_names_are_no_text_are_measured_once_and_shown(
     assert again.done == []
 
 
+@pytest.mark.parametrize("place", ["results", "a/b/c/photographs/results"])
+def test_pictures_of_a_run_are_no_set_of_the_next(
+    config: EvaluateConfig, sets: Path, tmp_path: Path, place: str
+) -> None:
+    own = tmp_path / "sets"
+    shutil.copytree(sets / "photographs", own / "a/b/c/photographs")
+    found = []
+    for output in (f"{place}/1", f"{place}/1", f"{place}/2"):
+        asked = dataclasses.replace(config, sets=str(own), output=str(own / output))
+        report, _ = measure_sets(asked, in_this_process, silent)
+        found.append((report.roots, [one.name for one in report.photographs]))
+    assert found == [({"unpaired": str(own / "a/b/c/photographs")}, ["1", "2"])] * 3
+
+
+def test_pictures_are_not_mixed_with_photographs_of_others(
+    config: EvaluateConfig, sets: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "sets"
+    shutil.copytree(sets / "photographs", own / "photographs")
+    asked = dataclasses.replace(config, sets=str(own), output=str(own))
+    with pytest.raises(ConfigError, match="has a folder 'photographs' that no run wrote"):
+        measure_sets(asked, in_this_process, silent)
+    assert sorted(path.name for path in own.rglob("*.*")) == ["1.png", "2.png"]
+
+
 def test_folders_that_cannot_be_looked_into_are_listed_among_the_problems(
     config: EvaluateConfig, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
