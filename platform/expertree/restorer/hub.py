@@ -4,7 +4,7 @@ import concurrent.futures
 import re
 from pathlib import Path, PurePosixPath
 
-from expertree.errors import ArtefactError, StorageError
+from expertree.errors import ArtefactError, StorageError, TransientStorageError
 from expertree.restorer.manifest import MANIFEST, check_file, read_manifest
 from expertree.storage import Storage
 
@@ -14,6 +14,12 @@ SCHEME = "hf://"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _AT_ONCE = 4
+
+_PASSING = frozenset({"NetworkError", "ProxyError", "RemoteProtocolError", "TimeoutException"})
+"""Errors of the Hub's client, by name: it comes with one library for HTTP or another."""
+
+_PASSING_STATUS = (408, 425, 429)
+_SERVER_FAULT = 500
 
 
 def fetch_bundle(repository: str, *, revision: str, digest: str | None = None) -> Storage:
@@ -35,7 +41,9 @@ def fetch_bundle(repository: str, *, revision: str, digest: str | None = None) -
     Raises:
         ArtefactError: If the repository, commit or a file is not there, or a file is not what the
             manifest says, or the manifest not what the digest says.
-        StorageError: If the Hub cannot be reached, or the cache cannot be written.
+        TransientStorageError: If the Hub cannot be reached, or the connection is cut.
+        StorageError: If the Hub refuses, may not be asked (`HF_HUB_OFFLINE`), or the cache cannot
+            be written.
         ValueError: If the repository or revision is not one.
     """
     if not _REPOSITORY.fullmatch(repository):
@@ -76,6 +84,7 @@ def parse_name(name: str) -> tuple[str, str]:
 def _fetched(repository: str, revision: str, name: str) -> Path:
     """Return where a file of a repository lies in the cache, once it is there."""
     from huggingface_hub import errors, hf_hub_download  # noqa: PLC0415 - a second to load
+    from huggingface_hub.errors import HTTPError  # noqa: PLC0415
 
     place = PurePosixPath(name)
     folder = None if place.parent == PurePosixPath() else str(place.parent)
@@ -96,7 +105,24 @@ def _fetched(repository: str, revision: str, name: str) -> Path:
     except errors.EntryNotFoundError as error:
         # Also what an unreachable Hub looks like to the client where a file is not in its cache.
         if isinstance(error, errors.LocalEntryNotFoundError):
-            raise StorageError(f"the Hub cannot be reached for {repository}: {error}") from error
+            message = f"the Hub cannot be reached for {repository}: {error}"
+            raise _storage_error(message, error.__cause__) from error
         raise ArtefactError(f"{repository} at {revision[:12]} has no {name}") from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        raise StorageError(f"{repository} cannot be fetched: {error}") from error
+    except (HTTPError, OSError, RuntimeError) as error:
+        message = f"{repository} cannot be fetched: {str(error) or type(error).__name__}"
+        raise _storage_error(message, error) from error
+
+
+def _storage_error(message: str, cause: BaseException | None) -> StorageError:
+    """Return the error that a failed download is: one that passes, if its cause may."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled  # noqa: PLC0415
+
+    if isinstance(cause, HfHubHTTPError):
+        status = cause.response.status_code
+        passes = status in _PASSING_STATUS or status >= _SERVER_FAULT
+    elif isinstance(cause, OfflineModeIsEnabled):
+        passes = False
+    else:
+        names = {base.__name__ for base in type(cause).__mro__}
+        passes = isinstance(cause, ConnectionError | TimeoutError) or bool(names & _PASSING)
+    return TransientStorageError(message) if passes else StorageError(message)

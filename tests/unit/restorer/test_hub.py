@@ -3,7 +3,10 @@
 import hashlib
 import http.server
 import json
+import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 
-from expertree.errors import ArtefactError, StorageError
+from expertree.errors import ArtefactError, StorageError, TransientStorageError
 from expertree.restorer import Restorer, find_bundle
 from expertree.restorer import hub as hub_module
 from expertree.restorer.hub import fetch_bundle
@@ -26,6 +29,10 @@ class Hub(http.server.ThreadingHTTPServer):
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder, self.changed, self.downloads = folder, {}, []
+        self.cut, self.status = "", 200
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of connections that are cut."""
 
     @property
     def url(self) -> str:
@@ -50,13 +57,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             name = self.path.removeprefix(start)
             data = self.server.changed.get(name, path.read_bytes())
-            self.send_response(200)
+            self.send_response(self.server.status)
             self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            if with_body:
+            if with_body and name == self.server.cut:
+                self.reset_after(data[: len(data) // 2])
+            elif with_body:
                 self.wfile.write(data)
+
+    def reset_after(self, data: bytes) -> None:
+        self.wfile.write(data)
+        time.sleep(0.1)
+        at_once = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        self.connection.close()
 
     def refuse(self, code: str) -> None:
         self.send_response(404)
@@ -73,7 +89,8 @@ def hub(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     server = Hub(bundle_path)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    download = huggingface_hub.hf_hub_download
+    download, sleep = huggingface_hub.hf_hub_download, time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))  # the client's
     monkeypatch.setattr(
         huggingface_hub,
         "hf_hub_download",
@@ -140,5 +157,40 @@ def test_a_hub_that_cannot_be_reached_is_said(
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(StorageError, match="cannot be reached"):
+    with pytest.raises(StorageError, match="cannot be reached") as told:
         hub_module.fetch_bundle(REPOSITORY, revision=COMMIT)
+    assert not isinstance(told.value, TransientStorageError)  # nobody but the user changes that
+
+
+def test_a_connection_that_is_cut_may_hold_another_time(hub: Hub) -> None:
+    hub.cut = "experts/000/expert.safetensors"
+    with pytest.raises(TransientStorageError, match=f"{REPOSITORY} cannot be fetched"):
+        fetch_bundle(REPOSITORY, revision=COMMIT)
+    hub.cut = ""
+    assert fetch_bundle(REPOSITORY, revision=COMMIT).exists("manifest.json")
+
+
+def test_a_hub_that_is_away_may_be_back_later(hub: Hub) -> None:
+    hub.server_close()
+    with pytest.raises(TransientStorageError, match="the Hub cannot be reached"):
+        fetch_bundle(REPOSITORY, revision=COMMIT)
+
+
+@pytest.mark.parametrize(("status", "passes"), [(503, True), (403, False)])
+def test_what_the_hub_answers_says_whether_it_passes(hub: Hub, status: int, passes: bool) -> None:
+    hub.status = status
+    with pytest.raises(StorageError) as told:
+        fetch_bundle(REPOSITORY, revision=COMMIT)
+    assert isinstance(told.value, TransientStorageError) == passes
+
+
+def test_a_proxy_that_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ProxyError(huggingface_hub.errors.HTTPError):
+        """As the library for HTTP names it."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ProxyError("")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(TransientStorageError, match="ProxyError"):
+        fetch_bundle(REPOSITORY, revision=COMMIT)
