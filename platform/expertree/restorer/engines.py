@@ -8,9 +8,10 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.util
+import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -39,6 +40,12 @@ below a step of 8 bits, in bfloat16 as much as torch's own differs by."""
 _SIDES_PX = ((64, 96), (37, 61))
 
 _ADVICE = "pip install 'expertree[openvino]'"
+
+_logger = logging.getLogger(__name__)
+
+
+class _FailedError(ExportError):
+    """OpenVINO does not compile a graph, or does not compute it."""
 
 
 class OpenVinoNetwork(nn.Module):
@@ -85,15 +92,18 @@ class OpenVinoEngine:
             bundle: An opened bundle.
             dtype: float32, or bfloat16 where the CPU has it (AMX or AVX-512 BF16).
             is_strict: Whether an expert without a graph is an error, and not left to torch.
-            cache: Folder of the graphs; one in the user's cache by default.
+            cache: Folder of the graphs; one in the user's cache by default, or none where the user
+                has no home.
 
         Raises:
-            ConfigError: If OpenVINO is not installed, or the CPU does not compute in `dtype`.
+            ConfigError: If OpenVINO is not installed or does not start, or the CPU does not compute
+                in `dtype`.
         """
         self._bundle, self._dtype, self._is_strict = bundle, dtype, is_strict
-        self._cache = cache or Storage.open(cache_folder())
-        self._core = _core()
-        abilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._has_warned = False
+        folder = cache_folder()
+        self._cache = cache or (None if folder is None else Storage.open(folder))
+        self._core, abilities = _start()
         if reason := _why_not(dtype, abilities):
             raise ConfigError(reason)
 
@@ -101,8 +111,8 @@ class OpenVinoEngine:
         """Return an expert's graph, compiled for as many threads as torch has here.
 
         Returns:
-            None if its kind of network has no graph, or another one than torch's, and the engine is
-            not strict.
+            None if its kind of network has no graph, or another one than torch's, or OpenVINO fails
+            on it, and the engine is not strict.
 
         Raises:
             ArtefactError: If the expert's files have changed since the bundle was opened.
@@ -113,9 +123,12 @@ class OpenVinoEngine:
             network = self._compiled(node, data)
             if is_new:
                 self._keep(node, data, self._check(node, network))
-        except ExportError:
+        except ExportError as error:
             if self._is_strict:
                 raise
+            if isinstance(error, _FailedError) and not self._has_warned:
+                self._has_warned = True
+                _logger.warning("%s; torch computes what it does not", error)
             return None
         return network
 
@@ -129,6 +142,8 @@ class OpenVinoEngine:
 
     def _kept(self, node: int) -> bytes | None:
         """Return a graph from the cache; None if it is not there whole."""
+        if self._cache is None:
+            return None
         name = self._name(node)
         try:
             made = _Made(**self._cache.read_json(f"{name}.json"))
@@ -138,6 +153,8 @@ class OpenVinoEngine:
         return data if describe(data)["sha256"] == made.sha256 else None
 
     def _keep(self, node: int, data: bytes, difference: float) -> None:
+        if self._cache is None:
+            return
         made = _Made(sha256=describe(data)["sha256"], largest_difference=difference)
         with contextlib.suppress(StorageError):  # without a cache it is made again next time
             self._cache.write_bytes(f"{self._name(node)}.onnx", data)
@@ -168,21 +185,25 @@ class OpenVinoEngine:
             # Several processes would be pinned to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = self._core.compile_model(self._core.read_model(data), "CPU", settings)
-        return OpenVinoNetwork(compiled, self._bundle.entry(node).multiple_px)
+        multiple_px = self._bundle.entry(node).multiple_px
+        with _named_errors(node):
+            compiled = self._core.compile_model(self._core.read_model(data), "CPU", settings)
+            return OpenVinoNetwork(compiled, multiple_px)
 
     def _check(self, node: int, network: nn.Module) -> float:
         """Compare a graph with torch, and return the largest difference.
 
         Raises:
-            ExportError: If it is too large.
+            ExportError: If it is too large, or OpenVINO fails.
         """
         reference, worst = self._bundle.load_expert(node), 0.0
         generator = torch.Generator().manual_seed(0)
         for sides_px in _SIDES_PX:
             image = torch.rand(1, 3, *sides_px, generator=generator)
             with torch.inference_mode():
-                worst = max(worst, float((network(image) - reference(image)).abs().max()))
+                with _named_errors(node):
+                    found = network(image)
+                worst = max(worst, float((found - reference(image)).abs().max()))
         if not worst <= TOLERANCE[self._dtype]:
             raise ExportError(
                 f"OpenVINO differs from torch by {worst:.2g} of 1 in expert {node}, "
@@ -215,23 +236,30 @@ def open_engine(
         return OpenVinoEngine(bundle, dtype, is_strict=True)
     if device.type != "cpu" or importlib.util.find_spec("openvino") is None:
         return None
-    abilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    try:
+        _, abilities = _start()
+    except ConfigError as error:
+        _logger.warning("%s; torch computes instead", error)
+        return None
     if _why_not(dtype, abilities) is not None:
         return None
     return OpenVinoEngine(bundle, dtype, is_strict=False)
 
 
-def cache_folder() -> Path:
-    """Return the folder of graphs in the user's cache (XDG_CACHE_HOME, or ~/.cache)."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "expertree" / "openvino"
+def cache_folder() -> Path | None:
+    """Return the folder of graphs in the user's cache (XDG_CACHE_HOME, or ~/.cache), if any."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(base or Path.home() / ".cache") / "expertree" / "openvino"
+    except RuntimeError:  # no HOME, and nothing said of the user
+        return None
 
 
-def _core() -> Any:  # noqa: ANN401 - openvino's own
-    """Return a core of OpenVINO.
+def _start() -> tuple[Any, list[str]]:
+    """Return a core of OpenVINO, and the types that this CPU computes in.
 
     Raises:
-        ConfigError: If a package is missing.
+        ConfigError: If a package is missing, or OpenVINO does not start here.
     """
     try:
         import onnx  # noqa: F401, PLC0415 - extras
@@ -240,7 +268,24 @@ def _core() -> Any:  # noqa: ANN401 - openvino's own
         raise ConfigError(
             f"the engine openvino needs the package {error.name}, which is not installed: {_ADVICE}"
         ) from error
-    return openvino.Core()
+    try:
+        core = openvino.Core()
+        return core, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError as error:
+        raise ConfigError(
+            f"OpenVINO does not start here ({error}); restore with --engine torch"
+        ) from error
+
+
+@contextlib.contextmanager
+def _named_errors(node: int) -> Iterator[None]:
+    """Turn OpenVINO's own errors within the block into those of an expert without a graph."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise _FailedError(
+            f"OpenVINO fails on expert {node} ({error}); restore with --engine torch"
+        ) from error
 
 
 def _why_not(dtype: torch.dtype, abilities: list[str]) -> str | None:

@@ -2,8 +2,10 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 import torch
 
@@ -105,6 +107,62 @@ def test_what_is_asked_for_by_name_and_cannot_be_is_said(
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConfigError, match=r"pip install 'expertree\[openvino\]'"):
         Restorer(bundle, engine="openvino")
+
+
+class Broken:
+    """A core that is there and does not compile."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def compile_model(self, *_: object) -> None:
+        raise RuntimeError("[CPU] cannot compile")
+
+
+def not_here(*_: object) -> None:
+    raise RuntimeError("no plugins.xml")
+
+
+@pytest.mark.parametrize("what", ["no onnx", "no start"])
+def test_auto_is_torch_with_a_warning_where_openvino_does_not_start(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    if what == "no onnx":
+        monkeypatch.setitem(sys.modules, "onnx", None)
+    else:
+        monkeypatch.setattr(openvino, "Core", not_here)
+    network = Restorer.load(bundle_path, engine="auto").read_expert(0)
+    assert not isinstance(network, OpenVinoNetwork)
+    assert ["torch computes instead" in own.message for own in caplog.records] == [True]
+    with pytest.raises(ConfigError):
+        Restorer.load(bundle_path, engine="openvino")
+
+
+def test_auto_is_torch_with_one_warning_where_openvino_does_not_compile(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    core = openvino.Core
+    monkeypatch.setattr(openvino, "Core", lambda: Broken(core()))
+    there = Restorer.load(bundle_path, engine="auto")
+    for node in there.tree.experts():
+        assert not isinstance(there.read_expert(node), OpenVinoNetwork)
+    assert ["OpenVINO fails on expert 0" in own.message for own in caplog.records] == [True]
+    with pytest.raises(ExportError, match="cannot compile"):
+        Restorer.load(bundle_path, engine="openvino").read_expert(0)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "auto"])
+def test_without_a_home_there_is_no_cache(
+    bundle_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", not_here)
+    network = Restorer.load(bundle_path, engine=engine).read_expert(0)
+    assert isinstance(network, OpenVinoNetwork)
+    assert not cache.exists()
 
 
 def test_bfloat16_is_for_cpus_that_have_it() -> None:
