@@ -84,7 +84,7 @@ def parse_name(name: str) -> tuple[str, str]:
 def _fetched(repository: str, revision: str, name: str) -> Path:
     """Return where a file of a repository lies in the cache, once it is there."""
     from huggingface_hub import errors, hf_hub_download  # noqa: PLC0415 - a second to load
-    from huggingface_hub.errors import HTTPError  # noqa: PLC0415
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # noqa: PLC0415
 
     place = PurePosixPath(name)
     folder = None if place.parent == PurePosixPath() else str(place.parent)
