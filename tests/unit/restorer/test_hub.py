@@ -171,6 +171,7 @@ def test_a_connection_that_is_cut_may_hold_another_time(hub: Hub) -> None:
 
 
 def test_a_hub_that_is_away_may_be_back_later(hub: Hub) -> None:
+    hub.shutdown()  # else the first request is still accepted by its loop, and reset
     hub.server_close()
     with pytest.raises(TransientStorageError, match="the Hub cannot be reached"):
         fetch_bundle(REPOSITORY, revision=COMMIT)
