@@ -185,15 +185,18 @@ def _jpeg_metadata(metadata: Metadata) -> list[tuple[int, bytes]]:
     if metadata.xmp is not None:
         segments.append((0xE1, XMP_PREFIX + metadata.xmp))
     if metadata.icc is not None:
-        starts = range(0, len(metadata.icc), _ICC_PIECE)
-        pieces = [metadata.icc[start : start + _ICC_PIECE] for start in starts]
+        pieces = _pieces(metadata.icc, _ICC_PIECE)
         if len(pieces) > 255:
             raise ValueError("carries a colour profile too large for a JPEG; choose png or tiff")
         for number, piece in enumerate(pieces, start=1):
             segments.append((0xE2, ICC_PREFIX + bytes([number, len(pieces)]) + piece))
-    starts = range(0, len(metadata.resources), _RESOURCES_PIECE)
-    resources = [metadata.resources[start : start + _RESOURCES_PIECE] for start in starts]
+    resources = _pieces(metadata.resources, _RESOURCES_PIECE)
     return [*segments, *metadata.jpeg_segments, *((0xED, SIGNATURE + one) for one in resources)]
+
+
+def _pieces(data: bytes, most_bytes: int) -> list[bytes]:
+    """Return data in pieces that each fit into a segment."""
+    return [data[start : start + most_bytes] for start in range(0, len(data), most_bytes)]
 
 
 def _is_finer(coding: JpegCoding) -> bool:

@@ -187,12 +187,12 @@ def _dpi_of_phys(payload: bytes) -> tuple[float, float] | None:
     return _dpi(across * METRES_PER_INCH, down * METRES_PER_INCH) if unit == 1 else None
 
 
-def _of_jpeg(data: bytes) -> Metadata:
-    segments = jpeg_segments(data)[0]
+def _of_jpeg(file: bytes) -> Metadata:
+    segments = jpeg_segments(file)[0]
     exif = _following(segments, _APP1, EXIF_PREFIX)
     xmp = _following(segments, _APP1, XMP_PREFIX)
     profile = {own[0]: own[2:] for own in _following(segments, _APP2, ICC_PREFIX) if own}
-    headers = [b"JFIF\0" + rest for rest in _following(segments, _APP0, b"JFIF\0")]
+    headers = [data for own, data in segments if own == _APP0 and data.startswith(b"JFIF\0")]
     resources = b"".join(_following(segments, _APP13, SIGNATURE))
     return Metadata(
         exif=next(filter(None, exif), None),
