@@ -1,5 +1,6 @@
 """What a visitor does on the page of an endpoint, and sees there."""
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -13,7 +14,21 @@ import numpy as np
 import uvicorn
 
 from expertree.images.io import decode_u8
+from expertree.restorer import Restorer
 from expertree.serving import HttpConfig, LocalEngine, create_app
+
+
+class Held(LocalEngine):
+    """Answers when it may."""
+
+    def __init__(self, restorer: Restorer) -> None:
+        super().__init__(restorer)
+        self.may = threading.Event()
+
+    async def restore(self, *arguments: Any, **more: Any) -> Any:
+        while not self.may.is_set():
+            await asyncio.sleep(0.02)
+        return await super().restore(*arguments, **more)
 
 
 @contextlib.contextmanager

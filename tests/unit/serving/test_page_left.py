@@ -1,7 +1,5 @@
 """A page that is left, or stopped, leaves no job on the endpoint."""
 
-import asyncio
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,24 +10,11 @@ from skimage import data
 
 from expertree.images.io import encode_png
 from expertree.restorer import Restorer
-from expertree.serving import HttpConfig, JobLimits, LocalEngine
+from expertree.serving import HttpConfig, JobLimits
 from expertree.serving.jobs import JobTable, LocalJobs
-from pages import click, served
+from pages import Held, click, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
-
-
-class Held(LocalEngine):
-    """Answers when it may."""
-
-    def __init__(self, restorer: Restorer) -> None:
-        super().__init__(restorer)
-        self.may = threading.Event()
-
-    async def restore(self, *arguments: Any, **more: Any) -> Any:
-        while not self.may.is_set():
-            await asyncio.sleep(0.02)
-        return await super().restore(*arguments, **more)
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Several photos on the page: chosen, dropped as files and as folders, taken away in one file."""
 
-import asyncio
 import contextlib
 import json
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ from skimage import data
 from expertree.images.io import decode_u8, encode_png
 from expertree.restorer import Restorer
 from expertree.serving import HttpConfig, LocalEngine
-from pages import served
+from pages import Held, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -148,19 +146,6 @@ def test_a_folder_without_photos_is_said_to_have_none(page: Any, tmp_path: Path)
     said = text(page, "#left-out")
     assert said == "One other file was left out (.txt). There was no photo among them."
     assert page.evaluate("document.body.dataset.state") == "empty"
-
-
-class Held(LocalEngine):
-    """Answers when it may."""
-
-    def __init__(self, restorer: Restorer) -> None:
-        super().__init__(restorer)
-        self.may = threading.Event()
-
-    async def restore(self, *arguments: Any, **more: Any) -> Any:
-        while not self.may.is_set():
-            await asyncio.sleep(0.02)
-        return await super().restore(*arguments, **more)
 
 
 def test_it_can_be_stopped_and_goes_on(browser: Any, folder: Path, careful: Restorer) -> None:
