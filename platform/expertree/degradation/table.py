@@ -26,6 +26,9 @@ HALF_GREY = dataclasses.replace(NATURAL, grey_share=0.5)
 SHIFT_MIXED_FRACTION = 0.5
 """Share of the patches at a point of shift that has several degradations."""
 
+WINDOW_TIMES = 2.5
+"""Side of the pictures that windows are chosen by, in sides of a patch."""
+
 _LEAST = {
     "patch_px": 16,
     "route_scored_px": 16,
@@ -36,6 +39,7 @@ _LEAST = {
     "num_val_out": 1,
     "num_val_clean": 0,
     "num_shift": 0,
+    "num_window": 0,
 }
 
 
@@ -104,6 +108,9 @@ class DegradationConfig:
             they are.
         num_shift: Validation patches at each of 15 points from the mildest in distribution to the
             severest out of it, half of them mixed, for the report's curves; 0 leaves them out.
+        num_window: Pictures of two and a half sides of a patch, from the photographs and pairs that
+            are large enough, by which it is measured whether an expert judges large pictures by the
+            whole or by windows; 0 for the whole.
         mixed_fraction: Share of the experts' and validation sets that has several degradations.
         chooser_mixed_fraction: Share of the extractor's and the routers' sets that has several
             degradations; it is larger, as mixtures are the hardest to tell apart.
@@ -131,6 +138,7 @@ class DegradationConfig:
     num_val_out: int = 420
     num_val_clean: int = 60
     num_shift: int = 28
+    num_window: int = 168
     mixed_fraction: float = 0.2
     chooser_mixed_fraction: float = 0.4
     chooser_clean_fraction: float = 0.1
@@ -223,6 +231,17 @@ class DegradationConfig:
             self.patch_set("select_out", "val", "out", self.num_val_out, usual),
         )
         return {patch_set.name: patch_set for patch_set in sets}
+
+    def window_set(self) -> PatchSet | None:
+        """Return the set by which experts' windows are chosen, `window`, if it has pictures.
+
+        Its pictures are larger than patches and in distribution; no report shows them.
+        """
+        if self.num_window == 0:
+            return None
+        made = self._with_pairs("window", "route", self.num_window, self.mixed_fraction)
+        side_px = round(WINDOW_TIMES * self.patch_px)
+        return dataclasses.replace(made, also=("train",), patch_px=side_px)
 
     def rates_set(self) -> PatchSet:
         """Return the set by which a comparison chooses learning rates, `rates`.

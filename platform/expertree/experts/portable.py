@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from expertree.errors import ExportError
 from expertree.experts.backbones import Backbone, build_backbone, describe_backbone
-from expertree.experts.backbones.nafnet_layers import ChannelNorm
+from expertree.experts.backbones.nafnet_layers import ChannelNorm, set_window, window_of
 
 OPSET = 17
 """Version of ONNX's operators: the first with layer normalisation, which every ONNX Runtime since
@@ -71,6 +71,7 @@ class Portable(nn.Module):
             )
         plain = build_backbone(config, fast=False)
         plain.load_state_dict(network.state_dict())
+        set_window(plain, window_of(network))
         self.network = plain.eval() if norm == "layer" else _with_spelt_norms(plain.eval())
         self.multiple_px = config.multiple_px
         self.requires_grad_(requires_grad=False).eval()

@@ -46,6 +46,12 @@ def score_expert(network: nn.Module, patches: PairedPatches, *, batch_size: int 
     return _columns(rows)
 
 
+def psnr_of(network: nn.Module, patches: PairedPatches, rows: Sequence[int]) -> list[float]:
+    """Restore some patches, one at a time, and return the PSNR of each as an 8-bit image, in dB."""
+    pairs = [pair for row in rows for pair in _restored(network, patches, (row,))]
+    return [psnr_rgb(restored, clean) for restored, clean in pairs]
+
+
 def score_inputs(patches: PairedPatches) -> Scores:
     """Score the degraded patches as they are, as `score_expert` does."""
     return score_restoration(lambda image_u8, _: image_u8, patches)

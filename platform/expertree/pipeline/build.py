@@ -30,6 +30,7 @@ from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.sources import Material, list_material
 from expertree.pipeline.stages import NotMadeError, Workbench, key_of
 from expertree.pipeline.tree import Hierarchy, cut_tree, shard_tree
+from expertree.pipeline.windows import choose_windows
 from expertree.routing import (
     Router,
     load_router,
@@ -141,7 +142,16 @@ def build(config: BuildConfig, material: Material, bench: Workbench, on_status: 
     router_result = _train_router(
         config, bench, hierarchy, given=given, serving=serving, scores=scores
     )
-    bundle = make_bundle(bench, extractor, hierarchy.result, router_result, serving)
+    windows = choose_windows(
+        config,
+        bench,
+        material=material,
+        extractor=extractor,
+        hierarchy=hierarchy,
+        serving=serving,
+        past=past,
+    )
+    bundle = make_bundle(bench, extractor, hierarchy.result, router_result, serving, windows)
     return Built(
         material=material,
         tables=tables,

@@ -17,6 +17,7 @@ def make_bundle(
     tree: Storage,
     router: Storage,
     serving: Mapping[int, ExpertPlan],
+    windows: Mapping[int, int | None] | None = None,
 ) -> Storage:
     """Assemble a bundle of stored results, which are checked first, or find it in the store.
 
@@ -26,6 +27,7 @@ def make_bundle(
         tree: Result with the tree.
         router: Result with the routers and the guide.
         serving: The expert that serves each node, by node.
+        windows: Side in pixels of the windows of some experts, by node; none by default.
 
     Raises:
         ArtefactError: If a part is damaged, or the parts do not belong together.
@@ -38,10 +40,21 @@ def make_bundle(
         "experts": {str(node): key_of(result) for node, result in experts.items()},
     }
 
+    sides = {node: side for node, side in (windows or {}).items() if side is not None}
+    if sides:
+        spec["windows"] = {str(node): side for node, side in sides.items()}
+
     def make(result: Storage, _: OnDone) -> None:
         for part in (extractor, tree, router, *experts.values()):
             check_whole(part)
-        write_bundle(result, extractor=extractor, tree=tree, router=router, experts=experts)
+        write_bundle(
+            result,
+            extractor=extractor,
+            tree=tree,
+            router=router,
+            experts=experts,
+            windows=sides,
+        )
 
     return bench.run("bundle", spec, make)
 

@@ -29,7 +29,7 @@ TRIALS = "trials"
 STAGES: Mapping[RunKind, tuple[str, ...]] = {
     "build": (
         *("degrade", "extractor", "embed", "tree", "shard", "experts"),
-        *("classical", "score", "router", "bundle", "evaluate"),
+        *("classical", "score", "router", "window", "bundle", "evaluate"),
     ),
     "compare": (
         *("degrade", "extractor", "embed", "tree", "shard", "speed", "rates", "experts"),

@@ -59,6 +59,18 @@ class Source:
         """Return its pairs of some parts."""
         return [pair for pair in self.pairs if self.splits[pair.name] in parts]
 
+    def at_least(self, side_px: int) -> "Source":
+        """Return the source with the pictures alone that have no shorter side."""
+        return dataclasses.replace(
+            self,
+            photos=tuple(own for own in self.photos if _least_px(own) >= side_px),
+            pairs=tuple(own for own in self.pairs if _least_px(own.gt) >= side_px),
+        )
+
+
+def _least_px(photo: Photo) -> int:
+    return min(photo.width_px, photo.height_px)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Material:
@@ -87,6 +99,14 @@ class Material:
         """Return the photographs and the clean sides of pairs of one part."""
         pairs = [pair for source in self.sources for pair in source.pairs_of(part)]
         return [*self.photos_of(part), *(pair.gt for pair in pairs)]
+
+    def at_least(self, side_px: int) -> "Material":
+        """Return the material with the pictures alone that have no shorter side."""
+        return dataclasses.replace(self, sources=[one.at_least(side_px) for one in self.sources])
+
+    def has_photos(self, *parts: Split) -> bool:
+        """Return whether there are clean photographs of some parts."""
+        return any(source.photos_of(*parts) for source in self.sources)
 
     def kinds(self, tasks: Sequence[str]) -> tuple[str, ...]:
         """Return the degradations that are synthesised, then the other kinds of pairs."""

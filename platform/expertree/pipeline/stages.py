@@ -35,6 +35,7 @@ VERSIONS: Mapping[str, int] = {
     "choices": 1,
     "latency": 1,
     "evaluate": 7,
+    "window": 1,
     "bundle": 3,
 }
 """Version of each stage's code. Raise it when the same inputs would give another result; any other

@@ -28,6 +28,8 @@ from expertree.embedding import (
 from expertree.errors import ArtefactError, OptionError
 from expertree.experts import BackboneConfig, load_expert
 from expertree.experts.adapter import Adapter
+from expertree.experts.backbones import has_windows
+from expertree.experts.backbones.nafnet_layers import set_window
 from expertree.experts.conditions import Source
 from expertree.experts.weights import (
     CARD,
@@ -180,7 +182,9 @@ class Bundle:
         """
         directory = self._checked(node)
         root = self._checked(ROOT) if self.entry(node).adapter is not None else None
-        return load_expert(directory, root=root)
+        network = load_expert(directory, root=root)
+        set_window(network, self.entry(node).window_px)
+        return network
 
     def load_adapter(self, node: int) -> Adapter:
         """Read the adapter of one expert on the root's network.
@@ -207,6 +211,7 @@ def write_bundle(
     tree: Storage,
     router: Storage,
     experts: Mapping[int, Storage],
+    windows: Mapping[int, int | None] | None = None,
 ) -> Manifest:
     """Assemble a bundle from finished parts, which are checked against each other.
 
@@ -216,6 +221,7 @@ def write_bundle(
         tree: Result with the tree.
         router: Result with the trained routers and the guide.
         experts: Result of each expert, by node.
+        windows: Side in pixels of the windows of some experts, by node; none by default.
 
     Raises:
         ArtefactError: If a part is damaged, or the parts do not belong together.
@@ -230,8 +236,13 @@ def write_bundle(
     save_extractor(load_extractor(extractor), directory.sub("extractor"), captions=False)
     save_router(load_router(router), directory.sub("router"))
     save_guide(load_guide(router), directory.sub("router"))
+    sides = windows or {}
     entries = tuple(
-        _pack_expert(directory, loaded, node, experts, extractor.name) for node in loaded.experts()
+        dataclasses.replace(
+            _pack_expert(directory, loaded, node, experts, extractor.name),
+            window_px=sides.get(node),
+        )
+        for node in loaded.experts()
     )
     manifest = Manifest(
         format=FORMAT,
@@ -376,7 +387,13 @@ def _check_experts(directory: Storage, manifest: Manifest) -> None:
     root = next(entry.folder for entry in manifest.experts if entry.node == ROOT)
     for entry in manifest.experts:
         folder = directory.sub(entry.folder)
-        if read_card(folder).adapter != entry.adapter:
+        card = read_card(folder)
+        if entry.window_px is not None and not has_windows(card.backbone):
+            raise ArtefactError(
+                f"{directory.path(MANIFEST)} gives expert {entry.node} windows of "
+                f"{entry.window_px} px, which a {card.backbone.name} has not"
+            )
+        if card.adapter != entry.adapter:
             raise ArtefactError(
                 f"{folder.path(CARD)} does not belong to the bundle: its {MANIFEST} says "
                 f"{entry.adapter or 'a whole network'}"

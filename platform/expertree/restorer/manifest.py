@@ -11,8 +11,11 @@ from expertree.experts import AdapterConfig
 from expertree.experts.weights import ADAPTER, CARD, WEIGHTS
 from expertree.storage import Storage
 
-FORMAT = 4
-"""Format of the bundle; a reader refuses any other."""
+FORMAT = 5
+"""Format of the bundle."""
+
+_READ = (4, FORMAT)
+"""Formats that are read; in the first, no expert has windows."""
 
 MANIFEST = "manifest.json"
 
@@ -50,6 +53,8 @@ class ExpertEntry:
         multiple_px: Multiple of the sides on which the network works; tiles start on it.
         adapter: Settings of its adapter on the root's network, the same for all adapters; None if
             it is stored as a whole network.
+        window_px: Side of the windows whose means it takes in larger images; None if it takes them
+            over all of an image.
     """
 
     node: int
@@ -59,6 +64,7 @@ class ExpertEntry:
     num_parameters: int
     multiple_px: int
     adapter: AdapterConfig | None
+    window_px: int | None = None
 
     @property
     def folder(self) -> str:
@@ -77,7 +83,7 @@ class Manifest:
     """The content of `manifest.json`.
 
     Attributes:
-        format: Format of the bundle, which is `FORMAT`.
+        format: Format of the bundle.
         groups: Number of nodes on each level of the tree.
         embed_dim: Length of an embedding.
         experts: Experts, in the order of their nodes.
@@ -93,7 +99,11 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Hash of the model, made of every file's hash; models with equal digests restore alike."""
-        return fingerprint(self)
+        record = dataclasses.asdict(self)
+        for entry in record["experts"]:
+            if entry["window_px"] is None:
+                del entry["window_px"]  # bundles without any keep the digest that they had
+        return fingerprint(record)
 
     @property
     def multiple_px(self) -> int:
@@ -118,8 +128,10 @@ def read_manifest(directory: Storage) -> Manifest:
         raise ArtefactError(f"{directory.where()} is not a bundle: it has no {MANIFEST}")
     data = directory.read_json(MANIFEST)
     found = data.get("format") if isinstance(data, dict) else None
-    if found != FORMAT:
-        raise ArtefactError(f"{where} has format {found!r}, this program reads {FORMAT}")
+    if found not in _READ:
+        raise ArtefactError(
+            f"{where} has format {found!r}, this program reads {' and '.join(map(str, _READ))}"
+        )
     try:
         manifest = load(Manifest, data)
     except ConfigError as error:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from expertree.embedding import look
 from expertree.experts.adapter import Adapter
+from expertree.experts.backbones.nafnet_layers import set_window
 from expertree.experts.choices import run_network, shares_of
 from expertree.experts.conditions import NOTHING, WINDOW, Condition, window_of
 from expertree.experts.telling import tell
@@ -249,6 +250,7 @@ class Restorer:
             yield self._whole(node)
         else:
             with self._switching(node).expert(node) as network:
+                set_window(network, self.bundle.entry(node).window_px)
                 yield network
 
     def _whole(self, node: int) -> nn.Module:

@@ -80,7 +80,7 @@ def test_a_running_build_says_what_it_does(
         "My tree: running for 0:0",
         "about 0:16 left of experts",
         "degrade   done in 0:12",
-        "to come: extractor, embed, tree, shard, classical, score, router, bundle, evaluate",
+        "to come: extractor, embed, tree, shard, classical, score, router, window, bundle, eval",
         "1 queued, 1 running, 1 done, 1 found in the store, 10.0 samples a second",
         "expert b, on lane-1, 40 of 100 samples",
         "last     expert_started (expert b), 0 s ago; last sign of life 0 s ago",

@@ -229,6 +229,7 @@ SPEC = BackboneSpec(
     build=build,
     last=("ending",),
     precisions=("bfloat16",),
+    windows=True,
     objective=objective,
     beyond=("head.", "predictor.", "prototypes"),
     version=2,

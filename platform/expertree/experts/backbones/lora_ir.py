@@ -337,6 +337,7 @@ SPEC = BackboneSpec(
     build=build,
     last=("ending",),
     precisions=("bfloat16",),
+    windows=True,
     objective=objective,
     phases=(
         Phase(until=0.05, still=("net.", "experts.")),

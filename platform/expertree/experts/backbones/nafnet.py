@@ -120,4 +120,5 @@ SPEC = BackboneSpec(
     build=build,
     last=("ending",),
     precisions=("bfloat16",),
+    windows=True,
 )

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from expertree.experts.backbones.local_means import weigh_locally
 from expertree.experts.backbones.spec import Norm
 
 _EPS = 1e-6
@@ -42,10 +43,17 @@ class Block(nn.Module):
     """A block with attention by channel and a feed-forward half; it begins as the identity.
 
     The gate of both is the product of the two halves of the channels: there is no other activation.
+
+    Attributes:
+        window: Side of the windows whose means weigh the channels, in the block's own pixels; None
+            for the mean of all pixels.
     """
+
+    window: int | None
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.window = None
         wide = 2 * width
         self.conv1 = nn.Conv2d(width, wide, 1)
         self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
@@ -61,9 +69,51 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Apply both halves of the block."""
         gated = _gate(self.conv2(self.conv1(self.norm1(x))))
-        y = x + self.conv3(gated * self.sca(gated)) * self.beta
+        weights = self.sca(gated) if self._sees_all(x) else self._local_weights(gated)
+        y = x + self.conv3(gated * weights) * self.beta
         restored: Tensor = y + self.conv5(_gate(self.conv4(self.norm2(y)))) * self.gamma
         return restored
+
+    def _sees_all(self, x: Float[Tensor, "b c h w"]) -> bool:
+        """Return whether one window holds all of an image; a trace is of images of any size."""
+        if self.window is None:
+            return True
+        is_traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        return not is_traced and max(x.shape[2:]) <= self.window
+
+    def _local_weights(self, gated: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return weigh_locally(gated, self.sca[1], cast("int", self.window))
+
+
+def set_window(network: nn.Module, side_px: int | None) -> bool:
+    """Have the blocks of a network weigh channels by means over windows, or over all of an image.
+
+    Channels double where sides halve, so blocks say by their width what scale they are on.
+
+    Args:
+        network: A network, some of whose layers may be `Block`s.
+        side_px: Side of the windows in pixels of the image; None for all of it.
+
+    Returns:
+        Whether it has such blocks; another network stays as it is.
+    """
+    blocks = _blocks(network)
+    for block, scale in blocks:
+        block.window = None if side_px is None else max(1, side_px // scale)
+    return bool(blocks)
+
+
+def window_of(network: nn.Module) -> int | None:
+    """Return the side in pixels that `set_window` has set; None for all of an image."""
+    sides = [block.window * scale for block, scale in _blocks(network) if block.window is not None]
+    return max(sides, default=None)
+
+
+def _blocks(network: nn.Module) -> list[tuple[Block, int]]:
+    """Return the blocks of a network, and the pixels of an image along a side of one of theirs."""
+    blocks = [layer for layer in network.modules() if isinstance(layer, Block)]
+    widths = [block.norm1.weight.numel() for block in blocks]
+    return [(own, width // min(widths)) for own, width in zip(blocks, widths, strict=True)]
 
 
 def _gate(x: Float[Tensor, "b wide h w"]) -> Float[Tensor, "b c h w"]:
@@ -76,10 +126,10 @@ class FastBlock(Block):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Apply both halves of the block."""
-        return self._feed_forward(self._attention(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        attend = self._attention if self._sees_all(x) else self._local_attention
+        return self._feed_forward(attend(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
 
-    def _attention(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        b, h, w, c = x.shape
+    def _gated(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b c h w"]:
         left, right = (
             F.conv2d(half.permute(0, 3, 1, 2), weight, bias, padding=1, groups=weight.shape[0])
             for half, weight, bias in zip(
@@ -89,13 +139,24 @@ class FastBlock(Block):
                 strict=True,
             )
         )
-        gated = (left * right).permute(0, 2, 3, 1).reshape(b, h * w, -1)
+        return left * right
+
+    def _attention(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        b, h, w, c = x.shape
+        gated = self._gated(x).permute(0, 2, 3, 1).reshape(b, h * w, -1)
         attention = cast("nn.Conv2d", self.sca[1])
         scale = F.linear(gated.mean(dim=1), attention.weight.flatten(1), attention.bias)
         beta = self.beta.flatten()
         weight = self.conv3.weight.flatten(1) * scale.unsqueeze(1) * beta.unsqueeze(1)
         y = x.reshape(b, h * w, c) + _bias(self.conv3) * beta
         return _add_product(y, gated, weight.mT).view(b, h, w, c)
+
+    def _local_attention(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        gated = self._gated(x)
+        weighed = (gated * self._local_weights(gated)).permute(0, 2, 3, 1)
+        beta = self.beta.flatten()
+        weight = self.conv3.weight.flatten(1) * beta.unsqueeze(1)
+        return x + F.linear(weighed, weight, _bias(self.conv3) * beta)
 
     def _feed_forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         c = x.shape[-1]

@@ -177,6 +177,11 @@ def published_unused(config: BackboneConfig) -> tuple[str, ...]:
     return BACKBONES[config.name].unused
 
 
+def has_windows(config: BackboneConfig) -> bool:
+    """Return whether a network can take its means over windows of large images."""
+    return BACKBONES[config.name].windows
+
+
 def chooses(config: BackboneConfig) -> bool:
     """Return whether a network sends images to experts of its own, and says to which."""
     with torch.device("meta"):

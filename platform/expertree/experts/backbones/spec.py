@@ -153,6 +153,7 @@ class BackboneSpec(Generic[C]):
         ways: Keyword arguments of a call of the network, for each way that an image may take
             through it, where they cost differently.
         adaptable: Whether experts may be adapters on it.
+        windows: Whether it can take means over windows of large images, see `nafnet_layers`.
         version: Raise it when the same settings would train other weights: stored experts of this
             network are then not taken again.
     """
@@ -168,6 +169,7 @@ class BackboneSpec(Generic[C]):
     needs: frozenset[Need] = frozenset()
     ways: Callable[[C], Sequence[Mapping[str, Any]]] = lambda _: ONE_WAY
     adaptable: bool = True
+    windows: bool = False
     version: int = 1
 
     def with_sizes(self, **sizes: Any) -> "BackboneSpec[C]":
