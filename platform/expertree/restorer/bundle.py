@@ -389,10 +389,8 @@ def _check_experts(directory: Storage, manifest: Manifest) -> None:
         folder = directory.sub(entry.folder)
         card = read_card(folder)
         if entry.window_px is not None and not has_windows(card.backbone):
-            raise ArtefactError(
-                f"{directory.path(MANIFEST)} gives expert {entry.node} windows of "
-                f"{entry.window_px} px, which a {card.backbone.name} has not"
-            )
+            name = card.backbone.name
+            raise ArtefactError(f"{directory.path(MANIFEST)} gives windows to a {name}")
         if card.adapter != entry.adapter:
             raise ArtefactError(
                 f"{folder.path(CARD)} does not belong to the bundle: its {MANIFEST} says "
