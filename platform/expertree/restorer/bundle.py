@@ -389,8 +389,7 @@ def _check_experts(directory: Storage, manifest: Manifest) -> None:
         folder = directory.sub(entry.folder)
         card = read_card(folder)
         if entry.window_px is not None and not has_windows(card.backbone):
-            name = card.backbone.name
-            raise ArtefactError(f"{directory.path(MANIFEST)} gives windows to a {name}")
+            raise ArtefactError(f"{directory.path(MANIFEST)} gives windows to another network")
         if card.adapter != entry.adapter:
             raise ArtefactError(
                 f"{folder.path(CARD)} does not belong to the bundle: its {MANIFEST} says "

@@ -138,5 +138,5 @@ def test_a_network_that_has_none_is_refused(
     entry = describe((path / name).read_bytes())
     manifest["files"][name] = {"sha256": entry.sha256, "num_bytes": entry.num_bytes}
     (path / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(ArtefactError, match="gives windows to a restormer"):
+    with pytest.raises(ArtefactError, match="gives windows to another network"):
         open_bundle(Storage.open(path))
