@@ -184,11 +184,13 @@ class _Place:
         self._find = functools.cache(find_published)  # which reads a file whole, to hash it
 
     def __call__(self, unit: Unit, plans: Mapping[int | str, ExpertPlan]) -> ExpertPlan:
-        config, network = self._config.experts, unit.network
+        recipe, network = self._config.experts.recipe, unit.network
+        if unit.batch_size is not None:
+            recipe = dataclasses.replace(recipe, batch_size=unit.batch_size)
         parent = plans[network.parent] if network.parent is not None else None
         spec = {
             "backbone": dataclasses.asdict(network.backbone),
-            "recipe": to_dict(config.recipe),
+            "recipe": to_dict(recipe),
             "num_samples": unit.num_samples,
             "samples": self._samples.leaf_of.hash_of(unit.leaves, head=key_of(self._samples.table)),
             "parent": parent.key if parent is not None else None,
@@ -213,7 +215,7 @@ class _Place:
             job=ExpertJob(
                 key=key_of(result),
                 backbone=network.backbone,
-                recipe=config.recipe,
+                recipe=recipe,
                 num_samples=unit.num_samples,
                 seed=self._config.seed,
                 init=parent.result.uri if parent is not None else None,

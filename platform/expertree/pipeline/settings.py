@@ -102,14 +102,19 @@ class Comparison:
         num_samples: Samples that it sees; `path` for as many as any path through the tree, `tree`
             for as many as all its experts together.
         backbone: The network; null for the root's.
+        batch_size: Samples in a step; null for the recipe's. What learns every degradation at once
+            from many samples is better with larger batches than experts are (docs/LOG.md).
     """
 
     name: str
     num_samples: Literal["path", "tree"] | int = "tree"
     backbone: Backbone | None = None
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for no samples, or another row's name."""
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size of {self.name} must be at least 1: {self.batch_size}")
         if isinstance(self.num_samples, int) and self.num_samples < 1:
             raise ValueError(
                 f"num_samples of {self.name} must be at least 1, got {self.num_samples}"

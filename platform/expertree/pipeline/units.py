@@ -19,6 +19,7 @@ class Unit:
         leaves: Leaves that its training samples are from.
         num_samples: Number of samples that it sees, repeats included.
         network: Network, and the node that it starts from.
+        batch_size: Samples in a step; None for the recipe's.
     """
 
     role: int | str
@@ -26,6 +27,7 @@ class Unit:
     leaves: Sequence[int]
     num_samples: int
     network: NetworkChoice
+    batch_size: int | None = None
 
 
 def units_of_tree(
@@ -68,6 +70,7 @@ def units_compared(
             leaves=range(tree.num_leaves),
             num_samples=one.count(path=path, tree=num_samples),
             network=_network_of(one, root),
+            batch_size=one.batch_size,
         )
 
 

@@ -124,6 +124,7 @@ def test_a_network_that_is_told_of_images_is_named_by_who_tells_it(tmp_path: Pat
     rows = [
         {"name": "SLER-IR", "num_samples": 80, "backbone": {"name": "sler_ir_small"}},
         {"name": "LoRA-IR", "num_samples": 80, "backbone": {"name": "lora_ir_small"}},
+        {"name": "one", "batch_size": 16},
     ]
     keys = set()
     for extractor in ("a", "b"):
@@ -131,8 +132,8 @@ def test_a_network_that_is_told_of_images_is_named_by_who_tells_it(tmp_path: Pat
         told = plans["SLER-IR"]
         assert told.spec["extractor"] == extractor
         assert told.job.extractor == str(tmp_path / "store" / "extractor" / extractor)
-        assert "extractor" not in plans[0].spec
-        assert plans[0].job.extractor is None
+        assert (plans[0].spec.get("extractor"), plans[0].job.extractor) == (None, None)
+        assert [plans[role].job.recipe.batch_size for role in ("one", 0)] == [16, 4]
         keys.add(told.key)
         assert [plans[role].spec.get("version") for role in ("LoRA-IR", 0)] == [4, None]
     assert len(keys) == 2

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from expertree.config import load
+from expertree.errors import ConfigError
 from expertree.hierarchy import ROOT, HierarchyConfig, Tree, build_tree
 from expertree.pipeline.networks import NetworkChoice, choose_networks
 from expertree.pipeline.settings import ExpertsConfig
-from expertree.pipeline.units import units_of_tree
+from expertree.pipeline.units import units_compared, units_of_tree
 
 BY_LEVEL = (9600, 3200, 1600)
 
@@ -65,3 +66,13 @@ def test_what_starts_from_the_leaf_beside_it_sees_the_samples_of_its_own_levels(
     )
     found = samples_of(tree, {leaf: network}, start_from="root")
     assert found == {leaf: own_levels(tree, leaf)}
+
+
+def test_a_comparison_has_batches_of_its_own(tree: Tree) -> None:
+    rows = [{"name": "usual"}, {"name": "large", "batch_size": 16}]
+    config = load(ExpertsConfig, {"num_samples": BY_LEVEL, "comparisons": rows})
+    root = choose_networks(config, tree, {})[ROOT]
+    found = {unit.role: unit.batch_size for unit in units_compared(config, tree, root, 100)}
+    assert found == {"usual": None, "large": 16}
+    with pytest.raises(ConfigError, match="batch_size of one must be at least 1: 0"):
+        load(ExpertsConfig, {"comparisons": [{"name": "one", "batch_size": 0}]})
