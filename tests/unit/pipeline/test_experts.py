@@ -129,8 +129,7 @@ def test_a_network_that_is_told_of_images_is_named_by_who_tells_it(tmp_path: Pat
     keys = set()
     for extractor in ("a", "b"):
         _, plans = plan(tmp_path, shape, points, extractor=extractor, comparisons=rows)
-        told = plans["SLER-IR"]
-        assert told.spec["extractor"] == extractor
+        assert (told := plans["SLER-IR"]).spec["extractor"] == extractor
         assert told.job.extractor == str(tmp_path / "store" / "extractor" / extractor)
         assert (plans[0].spec.get("extractor"), plans[0].job.extractor) == (None, None)
         assert [plans[role].job.recipe.batch_size for role in ("one", 0)] == [16, 4]
