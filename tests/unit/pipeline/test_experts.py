@@ -121,15 +121,14 @@ def test_samples_are_named_by_their_ids_in_order(tmp_path: Path) -> None:
 
 def test_a_network_that_is_told_of_images_is_named_by_who_tells_it(tmp_path: Path) -> None:
     shape, points = HierarchyConfig(groups=(1, 2)), make_blobs(2, 0.1)
-    rows = [
-        {"name": "SLER-IR", "num_samples": 80, "backbone": {"name": "sler_ir_small"}},
-        {"name": "LoRA-IR", "num_samples": 80, "backbone": {"name": "lora_ir_small"}},
-        {"name": "one", "batch_size": 16},
-    ]
+    names = {"SLER-IR": "sler_ir_small", "LoRA-IR": "lora_ir_small"}
+    rows: list[object] = [{"name": own, "backbone": {"name": size}} for own, size in names.items()]
+    rows.append({"name": "one", "batch_size": 16})
     keys = set()
     for extractor in ("a", "b"):
         _, plans = plan(tmp_path, shape, points, extractor=extractor, comparisons=rows)
-        assert (told := plans["SLER-IR"]).spec["extractor"] == extractor
+        told = plans["SLER-IR"]
+        assert told.spec["extractor"] == extractor
         assert told.job.extractor == str(tmp_path / "store" / "extractor" / extractor)
         assert (plans[0].spec.get("extractor"), plans[0].job.extractor) == (None, None)
         assert [plans[role].job.recipe.batch_size for role in ("one", 0)] == [16, 4]
