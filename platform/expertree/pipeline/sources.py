@@ -104,9 +104,9 @@ class Material:
         """Return the material with the pictures alone that have no shorter side."""
         return dataclasses.replace(self, sources=[one.at_least(side_px) for one in self.sources])
 
-    def has_photos(self, *parts: Split) -> bool:
-        """Return whether there are clean photographs of some parts."""
-        return any(source.photos_of(*parts) for source in self.sources)
+    def has_pictures(self, *parts: Split) -> bool:
+        """Return whether there are photographs or pairs of some parts."""
+        return any(own.photos_of(*parts) or own.pairs_of(*parts) for own in self.sources)
 
     def kinds(self, tasks: Sequence[str]) -> tuple[str, ...]:
         """Return the degradations that are synthesised, then the other kinds of pairs."""

@@ -6,6 +6,7 @@ far). Which one does is measured, on pictures as large as photographs allow that
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,6 @@ from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.sources import Material
 from expertree.pipeline.stages import Workbench, key_of
 from expertree.pipeline.tree import Hierarchy, assign_here
-from expertree.restorer.manifest import read_manifest
 from expertree.storage import Storage
 
 TIMES = (1.0, 1.5)
@@ -85,8 +85,9 @@ def choose_windows(
 ) -> dict[int, int | None]:
     """Return the side in pixels of the windows of each node's expert; None for the whole picture.
 
-    Experts of a build that was grown keep theirs. No expert has any where there are no pictures of
-    2.5 sides of a patch, or `degradation.num_window` is 0.
+    Where a build was grown, experts that serve the nodes that they served keep theirs. No expert
+    has any whose network knows none, or where there are no pictures of 2.5 sides of a patch, or
+    `degradation.num_window` is 0.
 
     Args:
         config: Configuration of the build.
@@ -97,17 +98,14 @@ def choose_windows(
         serving: The expert that serves each node, by node.
         past: The finished build that is grown.
     """
-    known = {} if past is None else _windows_of(past)
-    wanted = {
-        node: plan
-        for node, plan in serving.items()
-        if plan.key not in known and has_windows(plan.job.backbone)
-    }
+    able = {node: plan for node, plan in serving.items() if has_windows(plan.job.backbone)}
+    known = {} if past is None else _windows_of(past, hierarchy)
+    chosen = {node: known[node, p.key] for node, p in able.items() if (node, p.key) in known}
+    wanted = {node: plan for node, plan in able.items() if node not in chosen}
     patch_set, large = config.degradation.window_set(), material
     if patch_set is not None:
         large = material.at_least(patch_set.patch_px)
-    chosen = {node: known[plan.key] for node, plan in serving.items() if plan.key in known}
-    if patch_set is None or not wanted or not large.has_photos(*patch_set.parts):
+    if patch_set is None or not wanted or not large.has_pictures(*patch_set.parts):
         return {node: chosen.get(node) for node in serving}
     tables = make_tables(bench, {patch_set.name: patch_set}, large, seed=config.seed)
     embeddings = embed_tables(bench, tables, extractor)
@@ -119,12 +117,13 @@ def choose_windows(
         rows,
         table,
         made_of={"embeddings": key_of(embedded), "tree": key_of(hierarchy.result)},
-        sides_px=tuple(round(times * config.degradation.patch_px) for times in TIMES),
+        patch_px=config.degradation.patch_px,
     )
     chosen |= {
         node: choose_window(result.read_json(_FILE)["psnr_db"]) for node, result in found.items()
     }
-    return {node: _own_or_parents(hierarchy.tree, node, chosen) for node in serving}
+    tree = hierarchy.tree
+    return {node: _own_or_parents(tree, node, chosen) if node in able else None for node in serving}
 
 
 def rows_of_nodes(
@@ -146,6 +145,11 @@ def rows_of_nodes(
     return found
 
 
+def sides_of(patch_px: int, multiple_px: int) -> tuple[int, ...]:
+    """Return the sides of the windows that are tried, on the grid to which networks pad patches."""
+    return tuple(math.ceil(times * patch_px / multiple_px) * multiple_px for times in TIMES)
+
+
 def choose_window(psnr: Mapping[str, Sequence[float]]) -> int | None:
     """Return the side of the windows for some pictures, None for all of the picture.
 
@@ -160,11 +164,17 @@ def choose_window(psnr: Mapping[str, Sequence[float]]) -> int | None:
     return max(side for side, gain in gains.items() if gain >= ENOUGH * best)
 
 
-def _windows_of(past: FinishedBuild) -> dict[str, int | None]:
-    """Return the windows of a finished build's experts by their keys."""
-    manifest = read_manifest(past.directory("bundle"))
-    experts = past.experts
-    return {key_of(experts[entry.node]): entry.window_px for entry in manifest.experts}
+def _windows_of(past: FinishedBuild, hierarchy: Hierarchy) -> dict[tuple[int, str], int | None]:
+    """Return the windows of a finished build, by node of the grown tree and expert that served it.
+
+    A build whose bundle is no longer in the store has none that are known.
+    """
+    bundle = past.directory("bundle")
+    if hierarchy.growth is None or not bundle.is_done():
+        return {}
+    spec, nodes = bundle.done()["spec"], hierarchy.growth.nodes
+    sides = spec.get("windows", {})
+    return {(nodes[int(old)], key): sides.get(old) for old, key in spec["experts"].items()}
 
 
 def _own_or_parents(tree: Tree, node: int, chosen: Mapping[int, int | None]) -> int | None:
@@ -183,7 +193,7 @@ def _try_all(
     table: Storage,
     *,
     made_of: Mapping[str, Any],
-    sides_px: tuple[int, ...],
+    patch_px: int,
 ) -> dict[int, Storage]:
     """Return the result of each node's expert, from the store or made now."""
     specs = {
@@ -197,7 +207,7 @@ def _try_all(
                 expert=plans[node].result,
                 table=table,
                 rows=rows[node],
-                sides_px=sides_px,
+                sides_px=sides_of(patch_px, plans[node].job.backbone.multiple_px),
                 directory=result,
                 spec=specs[node],
             )

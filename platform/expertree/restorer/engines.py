@@ -24,6 +24,7 @@ from expertree.errors import ArtefactError, ConfigError, ExportError, StorageErr
 from expertree.experts.portable import INPUT, Portable, to_onnx
 from expertree.hierarchy import ROOT
 from expertree.restorer.bundle import Bundle
+from expertree.restorer.exports.checking import sides_beyond
 from expertree.storage import Storage, describe
 
 EngineName: TypeAlias = Literal["torch", "openvino", "auto"]
@@ -199,7 +200,7 @@ class OpenVinoEngine:
         """
         reference, worst = self._bundle.load_expert(node), 0.0
         generator = torch.Generator().manual_seed(0)
-        for sides_px in _sides_px(self._bundle.entry(node).window_px):
+        for sides_px in (*_SIDES_PX, *sides_beyond(self._bundle.entry(node).window_px)):
             image = torch.rand(1, 3, *sides_px, generator=generator)
             with torch.inference_mode():
                 with _named_errors(node):
@@ -211,13 +212,6 @@ class OpenVinoEngine:
                 f"{TOLERANCE[self._dtype]:g} is allowed; restore with --engine torch"
             )
         return worst
-
-
-def _sides_px(window_px: int | None) -> tuple[tuple[int, int], ...]:
-    """Return the sides of the pictures of the self-test; windows need one that is larger."""
-    if window_px is None:
-        return _SIDES_PX
-    return (*_SIDES_PX, (window_px * 3 // 4 + 5, window_px * 3 // 2))
 
 
 def open_engine(

@@ -66,6 +66,11 @@ class ExpertEntry:
     adapter: AdapterConfig | None
     window_px: int | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for windows without a side."""
+        if self.window_px is not None and self.window_px < 1:
+            raise ValueError(f"window_px must be at least 1, got {self.window_px}")
+
     @property
     def folder(self) -> str:
         """Its folder in the bundle."""

@@ -98,8 +98,8 @@ def test_pictures_that_are_large_enough_are_kept_alone() -> None:
     source = Source(label="", weight=1.0, photos=photos, splits=splits)
     large = Material(sources=[source]).at_least(320)
     assert [own.name for own in large.photos] == ["large"]
-    assert large.has_photos("route", "train")
-    assert not large.has_photos("route")
+    assert large.has_pictures("route", "train")
+    assert not large.has_pictures("route")
 
 
 def test_a_set_of_none_is_no_set() -> None:
@@ -115,6 +115,50 @@ def test_an_expert_without_pictures_has_its_parents(tree: Tree) -> None:
     assert windows._own_or_parents(tree, leaf, chosen) is None
     assert windows._own_or_parents(tree, tree.nodes[2].children[0], chosen) == 128
     assert windows._own_or_parents(tree, leaf, {}) is None
+
+
+def test_windows_lie_on_the_grid_to_which_patches_are_padded() -> None:
+    assert windows.sides_of(128, 8) == (128, 192)
+    assert windows.sides_of(100, 8) == (104, 152)
+
+
+@dataclasses.dataclass
+class Past:
+    """A finished build, of which its bundle's record is read."""
+
+    bundle: Storage
+
+    def directory(self, name: str) -> Storage:
+        assert name == "bundle"
+        return self.bundle
+
+
+def test_who_serves_the_node_that_it_served_keeps_its_windows(tmp_path: Path) -> None:
+    """Node 1 of the build before was served by the root's expert, and node 3 is its node 2."""
+    bundle = Storage.open(tmp_path / "bundle")
+    hierarchy: Any = SimpleNamespace(growth=SimpleNamespace(nodes={0: 0, 1: 1, 2: 3}))
+    past: Any = Past(bundle)
+    assert windows._windows_of(past, hierarchy) == {}
+    bundle.commit({"experts": {"0": "a", "1": "a", "2": "b"}, "windows": {"1": 128}})
+    wanted = {(0, "a"): None, (1, "a"): 128, (3, "b"): None}
+    assert windows._windows_of(past, hierarchy) == wanted
+    config: Any = SimpleNamespace(degradation=DegradationConfig(num_window=0))
+    nafnet, restormer = NAFNetConfig(), SimpleNamespace(name="restormer")
+    serving: Any = {
+        node: SimpleNamespace(key=key, job=SimpleNamespace(backbone=backbone))
+        for node, key, backbone in ((0, "a", nafnet), (1, "a", nafnet), (2, "c", restormer))
+    }
+    unused: Any = None
+    found = windows.choose_windows(
+        config,
+        unused,
+        material=Material(sources=[]),
+        extractor=unused,
+        hierarchy=hierarchy,
+        serving=serving,
+        past=past,
+    )
+    assert found == {0: None, 1: 128, 2: None}
 
 
 def test_networks_without_windows_cost_nothing() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from expertree.config import fingerprint
 from expertree.errors import ArtefactError
-from expertree.experts.backbones.nafnet_layers import window_of
+from expertree.experts.backbones.nafnet_layers import set_window, window_of
 from expertree.experts.portable import Portable, open_torchscript, to_torchscript
 from expertree.restorer import Restorer, open_bundle
 from expertree.restorer.compact import write_compact
@@ -97,6 +97,42 @@ def test_graphs_have_them(
             wanted = network(image)
             for graph in graphs:
                 torch.testing.assert_close(graph(image), wanted, rtol=0, atol=1e-5)
+
+
+def test_weights_alone_are_of_the_whole_picture(
+    bundle_path: Path, windowed: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    bundle = open_bundle(Storage.open(windowed(bundle_path)))
+    last = bundle.tree.experts()[-1]
+    name, note = export_expert(bundle, last, Storage.open(tmp_path / "out"), "spandrel")
+    assert (tmp_path / "out" / name).exists()
+    assert "NAFNet" in note
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:FutureWarning")
+@pytest.mark.parametrize("side_px", [9, 48, 72, 100])
+def test_graphs_of_odd_windows_are_the_networks(bundle_path: Path, side_px: int) -> None:
+    bundle = open_bundle(Storage.open(bundle_path))
+    network = bundle.load_expert(0)
+    set_window(network, side_px)
+    graph = open_torchscript(to_torchscript(Portable(bundle.backbone(0), network)))
+    for sides in ((side_px, side_px), (side_px + 5, 2 * side_px)):
+        with torch.inference_mode():
+            torch.testing.assert_close(
+                graph(image_of(*sides)), network(image_of(*sides)), rtol=0, atol=1e-5
+            )
+
+
+@pytest.mark.parametrize("side_px", [0, -5, "wide"])
+def test_windows_without_a_side_are_refused(
+    bundle_path: Path, windowed: Callable[[Path], Path], side_px: object
+) -> None:
+    path = windowed(bundle_path)
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["experts"][-1]["window_px"] = side_px
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ArtefactError, match="window_px"):
+        open_bundle(Storage.open(path))
 
 
 def test_a_compact_bundle_keeps_them(

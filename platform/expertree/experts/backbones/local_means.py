@@ -30,9 +30,9 @@ def weigh_locally(
     Args:
         values: Features.
         weigh: Convolution of 1 x 1.
-        window: Side of the windows in pixels.
+        window: Side of the windows in pixels, from `whole_cells`.
     """
-    cell = max(1, window // _CELLS)
+    cell = window // _CELLS
     # Cells that are cut off count by their pixels, see `_windows`.
     cells = F.avg_pool2d(values, cell, ceil_mode=True, count_include_pad=False)
     down_rows, up_rows = _windows(values.shape[2], cells.shape[2], cell, values)
@@ -40,6 +40,11 @@ def weigh_locally(
     means = down_rows @ cells @ down_columns.t()
     weighed: Tensor = up_rows @ weigh(means) @ up_columns.t()
     return weighed
+
+
+def whole_cells(side: int) -> int:
+    """Return the side of windows that is a whole number of cells, and no less than wanted."""
+    return -(-side // _CELLS) * _CELLS
 
 
 def _windows(

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from expertree.experts.backbones.local_means import weigh_locally
+from expertree.experts.backbones.local_means import weigh_locally, whole_cells
 from expertree.experts.backbones.spec import Norm
 
 _EPS = 1e-6
@@ -88,32 +88,40 @@ class Block(nn.Module):
 def set_window(network: nn.Module, side_px: int | None) -> bool:
     """Have the blocks of a network weigh channels by means over windows, or over all of an image.
 
-    Channels double where sides halve, so blocks say by their width what scale they are on.
+    Channels double where sides halve, from the width of the first layer, `intro`, on: so blocks say
+    by their width what scale they are on.
 
     Args:
         network: A network, some of whose layers may be `Block`s.
-        side_px: Side of the windows in pixels of the image; None for all of it.
+        side_px: Side of the windows in pixels of the image; None for all of it. Each scale rounds
+            it up, to whole cells.
 
     Returns:
         Whether it has such blocks; another network stays as it is.
     """
     blocks = _blocks(network)
     for block, scale in blocks:
-        block.window = None if side_px is None else max(1, side_px // scale)
+        block.window = None if side_px is None else whole_cells(-(-side_px // scale))
     return bool(blocks)
 
 
 def window_of(network: nn.Module) -> int | None:
-    """Return the side in pixels that `set_window` has set; None for all of an image."""
-    sides = [block.window * scale for block, scale in _blocks(network) if block.window is not None]
-    return max(sides, default=None)
+    """Return the side in pixels that `set_window` has set; None for all of an image.
+
+    Where that was no whole number of cells, it is a little larger, and means the same.
+    """
+    own = [(scale, block.window) for block, scale in _blocks(network) if block.window is not None]
+    return min((scale * window for scale, window in own), default=None)
 
 
 def _blocks(network: nn.Module) -> list[tuple[Block, int]]:
     """Return the blocks of a network, and the pixels of an image along a side of one of theirs."""
     blocks = [layer for layer in network.modules() if isinstance(layer, Block)]
-    widths = [block.norm1.weight.numel() for block in blocks]
-    return [(own, width // min(widths)) for own, width in zip(blocks, widths, strict=True)]
+    if not blocks:
+        return []
+    first = next(own for name, own in network.named_modules() if f".{name}".endswith(".intro"))
+    width = first.get_parameter("weight").shape[0]
+    return [(own, own.norm1.weight.numel() // width) for own in blocks]
 
 
 def _gate(x: Float[Tensor, "b wide h w"]) -> Float[Tensor, "b c h w"]:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from expertree.errors import ConfigError, ExportError
+from expertree.experts.backbones.nafnet_layers import window_of
 
 TOLERANCE = 1e-3
 """Largest difference of a value, of 1: a quarter of a step of 8 bits. Measured are 1e-6 and less;
@@ -17,12 +18,19 @@ SIDES_PX = ((1, 1), (5, 40), (37, 61), (96, 64), (131, 90))
 """Sides of the images that are compared: odd ones, smaller than a padding, wide and high."""
 
 
+def sides_beyond(window_px: int | None) -> tuple[tuple[int, int], ...]:
+    """Return sides of images of just a window, and of more; none for a network without windows."""
+    if window_px is None:
+        return ()
+    return (window_px, window_px), (window_px * 3 // 4 + 5, window_px * 3 // 2)
+
+
 def check_images(
     program: str,
     run: Callable[[Float[Tensor, "1 3 h w"]], Tensor],
     network: nn.Module,
     *,
-    sides_px: Sequence[tuple[int, int]] = SIDES_PX,
+    sides_px: Sequence[tuple[int, int]] | None = None,
     multiple_px: int = 1,
 ) -> float:
     """Compare what a program makes of images with what the network makes of them.
@@ -31,7 +39,7 @@ def check_images(
         program: Its name, for the message.
         run: Function that restores by it.
         network: The network, in evaluation mode, on the CPU.
-        sides_px: Sides of the images.
+        sides_px: Sides of the images; by default `SIDES_PX`, and larger ones for windows.
         multiple_px: Multiple of the sides that the program needs; they are rounded up to it.
 
     Returns:
@@ -41,7 +49,7 @@ def check_images(
         ExportError: If it is above `TOLERANCE`, or an image has another shape.
     """
     generator, worst = torch.Generator().manual_seed(0), 0.0
-    for height_px, width_px in sides_px:
+    for height_px, width_px in sides_px or (*SIDES_PX, *sides_beyond(window_of(network))):
         sides = [-(-side // multiple_px) * multiple_px for side in (height_px, width_px)]
         image = torch.rand(1, 3, *sides, generator=generator)
         with torch.inference_mode():

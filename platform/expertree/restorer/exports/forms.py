@@ -9,6 +9,7 @@ from torch import nn
 
 from expertree import __version__
 from expertree.errors import ConfigError
+from expertree.experts.backbones.nafnet_layers import set_window
 from expertree.experts.portable import Portable, open_torchscript, to_onnx, to_torchscript
 from expertree.restorer.bundle import Bundle
 from expertree.restorer.exports.checking import check_images, restoring
@@ -71,6 +72,7 @@ def _safetensors(bundle: Bundle, node: int, network: nn.Module) -> Exported:
 
 def _spandrel(bundle: Bundle, node: int, network: nn.Module) -> Exported:
     data = to_weights(bundle, node, network)
+    set_window(network, None)  # of which weights say nothing
     return Exported(
         files={_name(node, "safetensors"): data},
         note=f"spandrel opens it as {check_spandrel(data, network)}",

@@ -7,7 +7,7 @@ from torch import nn
 from expertree.experts.backbones import BACKBONES, backbone_config, build_backbone, has_windows
 from expertree.experts.backbones.local_means import weigh_locally
 from expertree.experts.backbones.nafnet import NAFNetConfig
-from expertree.experts.backbones.nafnet_layers import set_window, window_of
+from expertree.experts.backbones.nafnet_layers import Block, set_window, window_of
 
 SIZES = NAFNetConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1))
 ROUNDING = 1e-5
@@ -103,6 +103,19 @@ def test_what_lies_far_away_changes_nothing_within_a_window(
         differ = (network(image) - network(changed)).abs().amax(dim=(0, 1, 2))
     assert float(differ[:64].max()) < ROUNDING
     assert float(differ[160:].max()) > 0.0
+
+
+def test_scales_without_blocks_are_counted() -> None:
+    sizes = NAFNetConfig(width=8, encoder=(0, 1, 1), middle=1, decoder=(1, 1, 0))
+    network = build_backbone(sizes)
+    set_window(network, 128)
+    windows = {
+        layer.norm1.weight.numel(): layer.window
+        for layer in network.modules()
+        if isinstance(layer, Block)
+    }
+    assert windows == {16: 64, 32: 32, 64: 16}
+    assert window_of(network) == 128
 
 
 def test_a_network_with_windows_is_one_that_can_be_given_some() -> None:
