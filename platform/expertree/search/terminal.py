@@ -74,10 +74,10 @@ def _lines(record: Search) -> list[str]:
     lines = [f"trials   {len(record['trials'])} of {record['num_trials']}: {counts or 'none yet'}"]
     more = words.times_fewer(record)
     if more is not None:
-        times = formatting.number(more, 1)
+        times = f"{formatting.number(more, 1)} times as many" if more > 1.0 else "nothing in common"
         lines.append(
             f"experts  {cost['shared_trainings']} trained; each tree alone would have trained "
-            f"{cost['naive_trainings']} ({times} times as many)"
+            f"{cost['naive_trainings']} ({times})"
         )
         lines.append(
             f"hours    {words.hours(cost['shared_hours'])} of a {record['unit']} spent, "

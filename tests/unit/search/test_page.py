@@ -93,6 +93,14 @@ def test_it_says_what_sharing_saved(record: Search, html: str) -> None:
     assert f"alone would have trained {cost['naive_trainings']}" in words(html)
 
 
+def test_it_says_where_nothing_was_shared(record: Search) -> None:
+    cost = record["cost"]
+    alone = {**record, "cost": {**cost, "naive_trainings": cost["shared_trainings"]}}
+    said = words(page_of(alone))
+    assert "No two trees had an expert in common" in said
+    assert "times fewer" not in said
+
+
 def test_every_trial_stands_in_the_table_with_its_reason(record: Search, html: str) -> None:
     table = words(html.split('<table class="trials">', maxsplit=1)[1])
     for trial in record["trials"]:

@@ -32,6 +32,12 @@ def test_it_says_the_counts_the_saving_the_failures_and_the_command(record: Sear
     assert f"build {record['best_command']}" in said
 
 
+def test_it_says_where_nothing_was_shared(record: Search) -> None:
+    record["cost"]["naive_trainings"] = record["cost"]["shared_trainings"]
+    said = " ".join(search_summary(record, width=120).split())
+    assert "31 trained; each tree alone would have trained 31 (nothing in common)" in said
+
+
 def test_the_command_is_one_line_however_narrow_the_terminal(record: Search) -> None:
     record["best_command"] = command = "python jobs/build_tree.py " + "--config-name=best " * 9
     assert f"build    {command.strip()}" in search_summary(record, width=60).splitlines()
