@@ -204,14 +204,24 @@ def told_restoration(expert: nn.Module) -> Restoration:
     return restore
 
 
-class _Scorer:
-    """A worker that scores columns and keeps the decoded patches of the sets it has met."""
+class PatchWorker:
+    """A worker of one thread that keeps the decoded patches of the sets it has met."""
 
     def __init__(self, use_gpu: bool) -> None:  # noqa: FBT001
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
-        self._device = "cuda" if use_gpu else "cpu"
+        self.device = "cuda" if use_gpu else "cpu"
         self._sets: dict[str, PairedPatches] = {}
+
+    def patches(self, table: Storage) -> PairedPatches:
+        """Return the patches of a set, as `read_to_score` opens them."""
+        if table.uri not in self._sets:
+            self._sets[table.uri] = read_to_score(table)
+        return self._sets[table.uri]
+
+
+class _Scorer(PatchWorker):
+    """A worker that scores columns."""
 
     def __call__(self, item: Mapping[str, Any]) -> None:
         column: Column = item["column"]
@@ -220,20 +230,15 @@ class _Scorer:
         if isinstance(column.expert, Measured):
             write_measures(column, column.expert)
             return
-        patches = self._patches(column.table)
+        patches = self.patches(column.table)
         if column.expert is None:
             scores = score_inputs(patches)
         elif isinstance(column.expert, Mapping):
             scores = score_restoration(restoration(column.expert), patches)
         elif isinstance(column.expert, ToldExpert):
-            expert = open_expert(column.expert.expert).to(self._device)
+            expert = open_expert(column.expert.expert).to(self.device)
             scores = score_restoration(told_restoration(expert), patches)
         else:
-            expert = open_expert(column.expert).to(self._device)
+            expert = open_expert(column.expert).to(self.device)
             scores = score_expert(expert, patches, batch_size=SCORE_BATCH)
         write_scores(column, patches, scores)
-
-    def _patches(self, table: Storage) -> PairedPatches:
-        if table.uri not in self._sets:
-            self._sets[table.uri] = read_to_score(table)
-        return self._sets[table.uri]

@@ -10,12 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from jaxtyping import Int64
 
-from expertree.experts import PairedPatches, read_patches
 from expertree.experts.backbones import has_windows
 from expertree.experts.backbones.nafnet_layers import set_window
 from expertree.experts.scoring import psnr_of
@@ -24,7 +21,7 @@ from expertree.pipeline.earlier_build import FinishedBuild
 from expertree.pipeline.experts import ExpertPlan
 from expertree.pipeline.patch_sets import embed_tables, make_tables
 from expertree.pipeline.runner import OnDone
-from expertree.pipeline.score import open_expert
+from expertree.pipeline.score import PatchWorker, open_expert
 from expertree.pipeline.settings import BuildConfig
 from expertree.pipeline.sources import Material
 from expertree.pipeline.stages import Workbench, key_of
@@ -220,21 +217,15 @@ def _try_all(
     return bench.run_many("window", specs, make)
 
 
-class _Tries:
-    """A worker that tries experts with windows, and keeps the pictures that it has decoded."""
-
-    def __init__(self, use_gpu: bool) -> None:  # noqa: FBT001
-        torch.set_num_threads(1)
-        cv2.setNumThreads(1)
-        self._device = "cuda" if use_gpu else "cpu"
-        self._sets: dict[str, PairedPatches] = {}
+class _Tries(PatchWorker):
+    """A worker that tries experts with windows."""
 
     def __call__(self, item: Mapping[str, Any]) -> None:
         trial: _Trial = item["trial"]
         if trial.directory.is_done():
             return
-        expert = open_expert(trial.expert).to(self._device)
-        pictures = self._pictures(trial.table)
+        expert = open_expert(trial.expert).to(self.device)
+        pictures = self.patches(trial.table)
         psnr: dict[str, list[float]] = {}
         for side_px in (None, *trial.sides_px):
             set_window(expert, side_px)
@@ -242,8 +233,3 @@ class _Tries:
             psnr[name] = psnr_of(expert, pictures, trial.rows)
         trial.directory.write_json(_FILE, {"psnr_db": psnr})
         trial.directory.commit(dict(trial.spec))
-
-    def _pictures(self, table: Storage) -> PairedPatches:
-        if table.uri not in self._sets:
-            self._sets[table.uri] = read_patches(table, table.list_files(".parquet"))
-        return self._sets[table.uri]

@@ -22,36 +22,7 @@ from expertree.pipeline.sources import Material, Source
 from expertree.pipeline.windows import choose_window, rows_of_nodes
 from expertree.restorer.manifest import read_manifest
 from expertree.storage import Storage
-
-SMALL = {
-    "degradation": {
-        "patch_px": 32,
-        "num_train": 60,
-        "num_extractor": 60,
-        "num_route": 30,
-        "num_val_in": 12,
-        "num_val_out": 12,
-        "num_val_clean": 0,
-        "num_shift": 0,
-        "num_window": 24,
-        "tasks": ["noise", "blur"],
-    },
-    "extractor": {
-        "clip": {"image_tower": "test_resnet"},
-        "view_px": 32,
-        "recipe": {"num_steps": 6, "crop_px": 32, "num_threads": 1},
-    },
-    "hierarchy": {"groups": [1, 2]},
-    "experts": {
-        "backbone": {"width": 4, "encoder": [1], "middle": 1, "decoder": [1]},
-        "recipe": {"patch_px": 32},
-        "num_samples": [40, 20],
-        "comparisons": [],
-    },
-    "router": {"num_epochs": 3},
-    "num_examples": 1,
-    "cluster": {"runner": "local"},
-}
+from small_builds import SMALL
 
 
 @pytest.fixture
@@ -215,6 +186,9 @@ def test_a_build_measures_them_and_its_bundle_has_them(
         BuildConfig,
         {
             **SMALL,
+            "degradation": {**SMALL["degradation"], "num_val_clean": 0, "num_window": 24},
+            "experts": {**SMALL["experts"], "comparisons": []},
+            "cluster": {"runner": "local"},
             "output": f"{tmp_path}/out",
             "store": f"{tmp_path}/store",
             "photographs": {"source": str(photographs)},
