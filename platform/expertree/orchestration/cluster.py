@@ -99,6 +99,12 @@ def nodes_that_stay() -> dict[str, dict[str, float]]:
     }
 
 
+def num_cpus_here() -> int:
+    """Return the CPUs that this process's node has for the cluster, and that there really are."""
+    own = nodes_that_stay().get(ray.get_runtime_context().get_node_id(), {})
+    return min(int(own.get("CPU", 0.0)), len(os.sched_getaffinity(0)))
+
+
 def is_leaving() -> bool:
     """Return whether it was announced that this process's node will be taken away."""
     return ray.get_runtime_context().get_node_id() in _leaving()

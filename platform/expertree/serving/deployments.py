@@ -135,6 +135,11 @@ class PoolConfig(Replicas):
     """What the experts compute by: `openvino` and `auto` are for CPUs, and need the extra of that
     name on every node (docs/RESTORE.md)."""
 
+    lends_cores: bool = True
+    """Whether a replica on a CPU also computes on cores of its node that belong to the pool, up to
+    the threads of `max_replicas`, while nobody uses them: a lone image is done on all of them. For
+    torch alone: OpenVINO's graphs are made for a number of threads."""
+
     def __post_init__(self) -> None:
         """Raise ValueError as `Replicas` does, or for a size below 1 or a malformed name."""
         super(PoolConfig, self).__post_init__()  # slots make another class: no bare super()

@@ -14,9 +14,11 @@ from ray.serve.handle import DeploymentHandle
 from torch import nn
 
 from expertree.errors import ArtefactError, ExpertreeError
+from expertree.orchestration.cluster import num_cpus_here
 from expertree.orchestration.serving.metrics import SIZES, Counter, Histogram
 from expertree.restorer import Restorer
 from expertree.restorer.engines import EngineName
+from expertree.serving.cores import SharedCores, shared_cores
 from expertree.serving.deployments import (
     PoolConfig,
     Replicas,
@@ -38,6 +40,7 @@ from expertree.serving.replica_work import (
     TileWorker,
     is_device_lost,
 )
+from expertree.threads import torch_threads
 
 ROUTER = "router"
 """Name of the routers' deployment; that of a pool is `POOL` followed by the pool's name."""
@@ -138,7 +141,8 @@ class ExpertReplica:
             restorer.bundle.tree, [node for node, name in placed.items() if name == pool.name]
         )
         self._restorer = restorer
-        self._worker = TileWorker(restorer)
+        self._worker, self._threads = TileWorker(restorer), pool.threads
+        self._cores = _cores_of(pool)
         self._thread = one_thread(pool)
         self._queue = GroupedQueue[Group, _Piece, TileResult](self._run, pool.batch_size)
         self._queue_s = Histogram(
@@ -181,11 +185,17 @@ class ExpertReplica:
         tiles = [tile for tile, _ in pieces]
         shortages = self._worker.num_memory_retries
         device = self._restorer.device
-        done = await _on_device(device, self._thread, self._worker.run, tiles, network)
+        done = await _on_device(device, self._thread, self._compute, tiles, network)
         self._network_s.add(done[0].seconds, expert)
         if self._worker.num_memory_retries > shortages:
             self._shortages.add(self._worker.num_memory_retries - shortages)
         return done
+
+    def _compute(self, tiles: Sequence[Tile], network: nn.Module | None) -> list[TileResult]:
+        if self._cores is None:
+            return self._worker.run(tiles, network)
+        with self._cores.taken(self._threads) as count, torch_threads(count):
+            return self._worker.run(tiles, network)
 
     def _hold(self, max_experts: int, thread: ThreadPoolExecutor) -> HeldExperts[nn.Module]:
         """Hold experts that are read in a thread, in a cache of Serve's: its routers know them."""
@@ -217,6 +227,14 @@ class ExpertReplica:
         network = self._restorer.read_expert(node)
         self._worker.test(node, network)
         return network
+
+
+def _cores_of(pool: PoolConfig) -> SharedCores | None:
+    """Return the cores that this application's replicas of a pool may have on this node."""
+    count = min(pool.max_replicas * pool.threads, num_cpus_here())
+    if not pool.lends_cores or pool.engine != "torch" or pool.num_gpus or count <= pool.threads:
+        return None
+    return shared_cores(f"{serve.get_replica_context().app_name}-{pool.name}", count)
 
 
 def _load(bundle: str, digest: str, *, device: str, engine: EngineName = "torch") -> Restorer:
