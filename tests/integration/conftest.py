@@ -228,6 +228,26 @@ def local_cluster(ray_folder: Path) -> Iterator[LocalCluster]:
 
 
 @pytest.fixture
+def cluster_in_redis() -> Iterator[LocalCluster]:
+    """A head without work, whose cluster's state is in a Redis, and a node of four CPUs."""
+    (port,) = free_ports(1)
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with (
+        tempfile.TemporaryDirectory(prefix="et-", ignore_cleanup_errors=True) as folder,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL) as redis,
+    ):
+        cluster = LocalCluster(Path(folder))
+        cluster.environment["RAY_REDIS_ADDRESS"] = f"redis://127.0.0.1:{port}"
+        try:
+            cluster.start_head(num_cpus=0)
+            cluster.add_node(num_cpus=4)
+            yield cluster
+        finally:
+            cluster.stop()
+            redis.terminate()
+
+
+@pytest.fixture
 def two_nodes() -> Iterator[Cluster]:
     """A head without work and two nodes of two CPUs; this process is connected to it."""
     with connected_to_two_nodes(dashboard=False) as cluster:
