@@ -1,5 +1,9 @@
-"""Load test of a served bundle: mixed images, invalid requests, replicas killed, one update."""
+"""Load test of a served bundle: mixed and invalid requests while replicas and nodes go.
 
+Replicas are killed, the bundle is exchanged, and a node is drained and taken away.
+"""
+
+import contextlib
 import dataclasses
 import hashlib
 import http.client
@@ -12,8 +16,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,6 +28,7 @@ from expertree.benchmarks.processes import family, num_bytes, titled
 from expertree.experts.backbones import Backbone
 from expertree.experts.backbones.nafnet import NAFNetConfig
 from expertree.images.io import decode_u8, encode_png
+from expertree.orchestration.local_nodes import LocalNodes, local_nodes
 from expertree.orchestration.serving.app import RunningApplication, serving
 from expertree.restorer import Restorer
 from expertree.routing import Wish
@@ -34,6 +39,7 @@ from expertree.serving.deployments import (
     ServeConfig,
 )
 from expertree.serving.settings import HttpConfig
+from expertree.serving.updates import UpdateStatus
 from expertree.storage import Storage
 
 SIZES = ((1, 1), (1, 200), (8, 120), (64, 64), (100, 130), (150, 90), (200, 200))
@@ -45,7 +51,10 @@ TOO_MANY = (429, 503)
 MAX_TRIES = 200
 
 _DRAINED_S = 60.0
-"""Seconds that the old bundle's replicas may take to end."""
+"""Seconds that the old bundle's replicas, and those of a drained node, may take to end."""
+
+_CPUS, _STORE_BYTES = 4, 256 * 2**20
+"""What each node says it has."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +69,15 @@ class LoadConfig:
 
     num_kills: int = 2
     """Replicas of experts that are killed during the test."""
+
+    num_updates: int = 2
+    """Times that the other of two bundles is served, without a pause for requests."""
+
+    num_drained: int = 1
+    """Nodes whose end is announced, and that go when another has come."""
+
+    num_nodes: int = 2
+    """Nodes of this machine that work, beside a head that does not."""
 
     num_replicas: int = 2
     """Replicas of experts."""
@@ -116,20 +134,17 @@ def measure_load(config: LoadConfig) -> dict[str, Any]:
         bundles = [
             fresh_bundle(store.sub(str(seed)), config.backbone, seed=seed).uri for seed in (1, 2)
         ]
-        cases, nonsense = _cases(bundles), _nonsense()
-        tally, memory = _Tally(), dict[str, float]()
-        with serving(_served(config, bundles[0])) as running:
+        shares, tally = _shares(config, _cases(bundles), _nonsense()), _Tally()
+        with (
+            _nodes(config) as nodes,
+            serving(_served(config, bundles[0], nodes)) as running,
+            ThreadPoolExecutor(config.concurrency) as pool,
+        ):
             begin = time.perf_counter()
-            events = threading.Thread(
-                target=_disturb, args=(config, running, bundles[1], tally, memory)
-            )
-            events.start()
-            with ThreadPoolExecutor(config.concurrency) as pool:
-                for share in _shares(config, cases, nonsense):
-                    pool.submit(_call, running.url, share, tally)
-            seconds = time.perf_counter() - begin
-            events.join()
-            memory["end_gib"] = _memory_gib()
+            calls = [pool.submit(_call, running.url, share, tally) for share in shares]
+            disturbances = _Disturbances(config, running, nodes, bundles)
+            disturbances.run(tally)
+            seconds = max(call.result() for call in calls) - begin
             status = running.status()
     return {
         "benchmark": "load",
@@ -140,18 +155,28 @@ def measure_load(config: LoadConfig) -> dict[str, Any]:
         "codes": dict(sorted(tally.codes.items())),
         "models": sorted(tally.models.values()),
         "rps": round(config.num_requests / seconds, 2),
-        "updated": status.serving == bundles[1],
+        "updated": status.serving == bundles[config.num_updates % 2],
         "update_problem": status.problem,
+        "num_updates": config.num_updates,
+        "num_drained": config.num_drained,
         "num_kills": config.num_kills,
-        "memory": {name: round(value, 3) for name, value in memory.items()},
+        "memory": {name: round(own, 3) for name, own in disturbances.memory.items()},
     }
 
 
-def _served(config: LoadConfig, bundle: str) -> ServeConfig:
+@contextlib.contextmanager
+def _nodes(config: LoadConfig) -> Iterator[LocalNodes]:
+    with local_nodes(num_cpus=_CPUS, store_bytes=_STORE_BYTES) as nodes:
+        for _ in range(config.num_nodes):
+            nodes.join()
+        yield nodes
+
+
+def _served(config: LoadConfig, bundle: str, nodes: LocalNodes) -> ServeConfig:
     return ServeConfig(
         bundle=bundle,
+        address=nodes.address,
         http=HttpConfig(port=config.port),
-        num_cores=1,
         gateway=GatewayConfig(num_cpus=0.1, retry_after_s=0.5),
         router=RouterReplicas(num_cpus=0.1),
         pools=(
@@ -205,24 +230,28 @@ def _nonsense() -> list[_Case]:
     return [_Case(path=path, body=body, hashes={}) for path, body in wrong]
 
 
-def _shares(config: LoadConfig, cases: list[_Case], nonsense: list[_Case]) -> Iterator[list[_Case]]:
-    """Yield the requests of each caller."""
+def _shares(config: LoadConfig, cases: list[_Case], nonsense: list[_Case]) -> list[list[_Case]]:
+    """Return the requests of each caller."""
     choose = random.Random(0)  # noqa: S311 - nothing is secret
     drawn = [
         choose.choice(nonsense if number % 8 == 7 else cases)
         for number in range(config.num_requests)
     ]
-    for caller in range(config.concurrency):
-        yield drawn[caller :: config.concurrency]
+    return [drawn[caller :: config.concurrency] for caller in range(config.concurrency)]
 
 
-def _call(url: str, share: list[_Case], tally: _Tally) -> None:
-    """Send one caller's requests one after the other, each again when the server says so."""
+def _call(url: str, share: list[_Case], tally: _Tally) -> float:
+    """Send one caller's requests one after the other, each again when the server says so.
+
+    Returns:
+        When the last one was answered, as `time.perf_counter` counts.
+    """
     for case in share:
         try:
             _ask(url, case, tally)
         except (OSError, http.client.HTTPException, ValueError) as error:
             tally.done(case, f"{type(error).__name__}: {error}")
+    return time.perf_counter()
 
 
 def _ask(url: str, case: _Case, tally: _Tally) -> None:
@@ -254,36 +283,69 @@ def _problem(case: _Case, answer: Answer) -> str | None:
     return None
 
 
-def _disturb(
-    config: LoadConfig,
-    running: RunningApplication,
-    bundle: str,
-    tally: _Tally,
-    memory: dict[str, float],
-) -> None:
-    """Measure memory after a tenth, update at half, kill at even distances, and print progress.
+class _Disturbances:
+    """What happens while requests are sent; nodes must join in a process's main thread."""
 
-    Returns when the last request is answered, the update is over and the old bundle is gone.
-    """
-    update = threading.Thread(target=running.update, args=(bundle,))
-    kills = [(n + 1) / (config.num_kills + 1.5) for n in range(config.num_kills)]
-    tenths = [(n / 10, "say") for n in range(1, 11)]
-    events = [(0.1, "measure"), (0.5, "update"), *((share, "kill") for share in kills)]
-    for share, event in sorted([*events, *tenths]):
-        while tally.num_done < share * config.num_requests:
-            time.sleep(0.05)
-        if event == "measure":
-            memory["begin_gib"] = _memory_gib()
-        elif event == "update":
-            update.start()
-        elif event == "say":
-            sys.stderr.write(f"{tally.num_done} done, {len(tally.wrong)} of them wrong\n")
-        else:
-            os.kill(_replicas()[0], signal.SIGKILL)
-    update.join()
-    deadline_s = time.monotonic() + _DRAINED_S
-    while len(_replicas()) > config.num_replicas and time.monotonic() < deadline_s:
-        time.sleep(0.5)
+    def __init__(
+        self, config: LoadConfig, running: RunningApplication, nodes: LocalNodes, bundles: list[str]
+    ) -> None:
+        self.memory: dict[str, float] = {}
+        self._config, self._running = config, running
+        self._nodes, self._bundles = nodes, bundles
+        self._updates: list[Future[UpdateStatus]] = []
+        self._updating = ThreadPoolExecutor(1)
+
+    def run(self, tally: _Tally) -> None:
+        """Do what is due at each share of the requests, and print progress.
+
+        Returns when the last request is answered, and what was exchanged is gone.
+        """
+        acts: dict[str, Callable[[], None]] = {
+            "measure": self._measure,
+            "update": self._update,
+            "drain": self._drain,
+            "kill": self._kill,
+        }
+        for share, event in _events(self._config):
+            while tally.num_done < share * self._config.num_requests:
+                time.sleep(0.05)
+            if event in acts:
+                acts[event]()
+            sys.stderr.write(f"{event}: {tally.num_done} done, {len(tally.wrong)} of them wrong\n")
+        with self._updating:
+            for update in self._updates:
+                update.result()
+        self._take_leave()
+
+    def _measure(self) -> None:
+        self.memory["begin_gib"] = _memory_gib()
+
+    def _update(self) -> None:
+        bundle = self._bundles[(len(self._updates) + 1) % 2]
+        self._updates.append(self._updating.submit(self._running.update, bundle))
+
+    def _drain(self) -> None:
+        self._nodes.join()
+        self._nodes.drain(self._nodes.names[0], within_s=_DRAINED_S)
+
+    def _kill(self) -> None:
+        os.kill(_replicas()[0], signal.SIGKILL)
+
+    def _take_leave(self) -> None:
+        deadline_s = time.monotonic() + _DRAINED_S
+        while len(_replicas()) > self._config.num_replicas and time.monotonic() < deadline_s:
+            time.sleep(0.5)
+        self._nodes.take_drained()
+        self.memory["end_gib"] = _memory_gib()
+
+
+def _events(config: LoadConfig) -> list[tuple[float, str]]:
+    """Return what happens after which share of the requests, in order."""
+    counts = {"update": config.num_updates, "drain": config.num_drained, "kill": config.num_kills}
+    found = [(0.1, "measure"), *((n / 10, "so far") for n in range(1, 11))]
+    for what, count in counts.items():
+        found += [((n + 1) / (count + 1.5), what) for n in range(count)]
+    return sorted(found)
 
 
 def _replicas() -> list[int]:
