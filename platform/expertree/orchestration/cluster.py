@@ -102,7 +102,7 @@ def nodes_that_stay() -> dict[str, dict[str, float]]:
 def num_cpus_here() -> int:
     """Return the CPUs that this process's node has for the cluster, and that there really are."""
     own = nodes_that_stay().get(ray.get_runtime_context().get_node_id(), {})
-    return min(int(own.get("CPU", 0.0)), len(os.sched_getaffinity(0)))
+    return min(int(own.get("CPU", 0.0)), os.cpu_count() or 1)
 
 
 def is_leaving() -> bool:

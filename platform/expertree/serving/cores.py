@@ -35,12 +35,18 @@ class SharedCores:
             count: Number of cores, at least 1.
 
         Raises:
-            OSError: If it cannot be opened, or belongs to somebody else.
+            OSError: If it cannot be opened or locked, or belongs to somebody else.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file, self._count = os.open(path, flags, _PERMISSIONS), count
         self._first = os.getpid() % count
+        try:
+            if self._lock(0):
+                self._unlock(0)
+        except OSError:
+            self.close()
+            raise
 
     @contextlib.contextmanager
     def taken(self, due: int) -> Iterator[int]:
@@ -58,8 +64,9 @@ class SharedCores:
             yield max(due, len(held))
         finally:
             for core in held:
-                os.pwrite(self._file, _STAMP.pack(time.time()), core * _STAMP.size)
-                self._lock(core, fcntl.LOCK_UN)
+                with contextlib.suppress(OSError):  # a full disk: then it counts as idle for long
+                    os.pwrite(self._file, _STAMP.pack(time.monotonic()), core * _STAMP.size)
+                self._unlock(core)
 
     def close(self) -> None:
         """Close the file; no core is held any more."""
@@ -79,25 +86,31 @@ class SharedCores:
         found: list[int] = []
         for step in range(self._count):
             core = (self._first + step) % self._count
-            if len(found) < most and core not in but and self._lock(core, fcntl.LOCK_EX):
+            if len(found) < most and core not in but and self._lock(core):
                 if self._idle_s(core) >= idle_s:
                     found.append(core)
                 else:
-                    self._lock(core, fcntl.LOCK_UN)
+                    self._unlock(core)
         return found
 
     def _idle_s(self, core: int) -> float:
+        """Return how long nobody has held a core; infinity if nobody ever did since the start."""
         stamp = os.pread(self._file, _STAMP.size, core * _STAMP.size)
-        return time.time() - _STAMP.unpack(stamp)[0] if len(stamp) == _STAMP.size else float("inf")
+        if len(stamp) < _STAMP.size:
+            return float("inf")
+        idle_s: float = time.monotonic() - _STAMP.unpack(stamp)[0]
+        return idle_s if idle_s >= 0.0 else float("inf")  # the machine has started anew
 
-    def _lock(self, core: int, operation: int) -> bool:
-        """Lock or unlock a core without waiting; return whether that was done."""
-        how = operation if operation == fcntl.LOCK_UN else operation | fcntl.LOCK_NB
+    def _lock(self, core: int) -> bool:
+        """Lock a core without waiting; return whether that was done."""
         try:
-            fcntl.lockf(self._file, how, _STAMP.size, core * _STAMP.size)
-        except OSError:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, _STAMP.size, core * _STAMP.size)
+        except (BlockingIOError, PermissionError):  # either, by the system
             return False
         return True
+
+    def _unlock(self, core: int) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN, _STAMP.size, core * _STAMP.size)
 
 
 def shared_cores(name: str, count: int) -> SharedCores | None:

@@ -1,7 +1,10 @@
 """Cores that replicas share: everyone has its own when it needs them, and idle ones are lent."""
 
 import contextlib
+import errno
+import fcntl
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -67,6 +70,37 @@ def test_a_core_that_was_used_just_now_is_not_lent(
         assert count == 1
     with mine.taken(2) as count:
         assert count == 2
+
+
+def test_a_stamp_from_before_the_machine_started_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "cores"
+    path.write_bytes(2 * struct.pack("<d", time.monotonic() + 1e6))
+    begin = time.monotonic()
+    with SharedCores(path, 2).taken(1) as own:
+        assert own == 2
+    assert time.monotonic() - begin < cores.WAIT_S
+
+
+def test_a_filesystem_without_locks_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lockf(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    assert cores.shared_cores("pool", 2) is None
+
+
+def test_a_full_disk_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pwrite(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    mine = SharedCores(tmp_path / "cores", 2)
+    for _ in range(2):
+        with mine.taken(1) as own:
+            assert own == 2
 
 
 def test_what_another_process_holds_is_not_lent(tmp_path: Path) -> None:
