@@ -231,9 +231,10 @@ class ExpertReplica:
 
 def _cores_of(pool: PoolConfig) -> SharedCores | None:
     """Return the cores that this application's replicas of a pool may have on this node."""
-    count = min(pool.max_replicas * pool.threads, num_cpus_here())
-    if not pool.lends_cores or pool.engine != "torch" or pool.num_gpus or count <= pool.threads:
+    wanted = pool.max_replicas * pool.threads
+    if not pool.lends_cores or pool.engine != "torch" or pool.num_gpus or wanted <= pool.threads:
         return None
+    count = max(pool.threads, min(wanted, num_cpus_here()))
     return shared_cores(f"{serve.get_replica_context().app_name}-{pool.name}", count)
 
 
