@@ -1,10 +1,12 @@
 """A replica of a pool that holds some of its experts, without Serve around it."""
 
 import asyncio
+import tempfile
 from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -63,9 +65,14 @@ def _without_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicas.serve, "multiplexed", multiplexed)
 
 
-async def replica_of(bundle: Path, max_experts: int | None, digest: str | None = None) -> Any:
+async def replica_of(
+    bundle: Path,
+    max_experts: int | None,
+    digest: str | None = None,
+    pool: PoolConfig | None = None,
+) -> Any:
     cls: Any = replicas.ExpertReplica
-    pool = PoolConfig(max_experts=max_experts)
+    pool = pool or PoolConfig(max_experts=max_experts)
     config = ServingConfig(bundle=str(bundle), pools=(pool,))
     replica = cls.func_or_class.__new__(cls.func_or_class)
     await replica.__init__(str(bundle), digest or check_bundle(str(bundle), (pool,)), config, pool)
@@ -170,3 +177,33 @@ def test_without_a_limit_all_are_tried_at_the_start_and_none_is_counted(bundle_p
     replica = asyncio.run(replica_of(bundle_path, None))
     assert loads() == []
     assert set(replica._restorer._experts) == set(replica._restorer.tree.experts())
+
+
+def test_a_lone_tile_is_done_on_all_idle_cores_of_the_pool(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(replicas, "num_cpus_here", lambda: 3)
+    monkeypatch.setattr(
+        replicas.serve, "get_replica_context", lambda: SimpleNamespace(app_name="app")
+    )
+    image = np.zeros((24, 24, 3), dtype=np.uint8)
+
+    async def threads_with(**settings: Any) -> int:
+        replica = await replica_of(bundle_path, None, pool=PoolConfig(**settings))
+        seen: list[int] = []
+        run = replica._worker.run
+
+        def watched(*arguments: Any) -> Any:
+            seen.append(torch.get_num_threads())
+            return run(*arguments)
+
+        replica._worker.run = watched
+        await replica.restore(Tile(expert=0, pixels=image, whole=True))
+        return seen[0]
+
+    assert asyncio.run(threads_with(max_replicas=2)) == 2
+    assert asyncio.run(threads_with(max_replicas=8, name="many")) == 3
+    assert asyncio.run(threads_with(max_replicas=8, lends_cores=False)) == 1
+    assert asyncio.run(threads_with(max_replicas=8, num_cpus=2, name="two")) == 3
+    assert asyncio.run(threads_with()) == 1
