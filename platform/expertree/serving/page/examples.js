@@ -21,7 +21,7 @@ const EXAMPLES = [
   { name: "noise", photo: "chelsea", file: "noisy-cat.png", spoil: (image) => addNoise(image, 34) },
   { name: "haze", photo: "astronaut", file: "hazy-astronaut.png", spoil: (image) => addHaze(image, 1.3, 0.92) },
   { name: "rain", photo: "chelsea", file: "rainy-cat.png", spoil: (image) => addRain(image, 230, 28) },
-  { name: "low light", photo: "astronaut", file: "dark-astronaut.png", spoil: (image) => darken(image, 1.9) },
+  { name: "low light", photo: "astronaut", file: "dark-astronaut.png", spoil: (image) => darken(image, 2.6) },
   { name: "blur", photo: "astronaut", file: "blurred-astronaut.png", spoil: (image) => blur(image, 2) },
   { name: "JPEG", photo: "rocket", file: "blocky-rocket.jpg", spoil: () => {}, quality: 0.12 },
 ];
