@@ -241,8 +241,8 @@ def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
     yield (
         f"hours    at most {hours:{',.0f' if hours >= 10 else '.2g'}} GPU-hours: {work:.2g} "
         f"multiply-adds, {_PASSES} forward passes a sample, at {SUSTAINED_FLOPS / 1e12:g} TFLOP/s "
-        "(two operations each; Restormer on an A6000, UniRestorer's table 6); rules for other "
-        "networks are not counted"
+        "(two operations each; Restormer on an A6000, UniRestorer's table 6); rules for some "
+        "nodes are not counted"
     )
     if config.reference is not None:
         yield f"paper    {config.reference}"

@@ -1,4 +1,4 @@
-"""Decides which network each node's expert is, and which weights its training starts from."""
+"""Decides which network each node's expert is, where its training starts, and how long it is."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,6 +24,7 @@ class NetworkChoice:
         file: File of published weights that it starts from.
         adapter: Adapter on the network of `parent`, which is the root; None for a whole network.
         start: Weights that it starts from, in words.
+        num_samples: Samples that it sees; None for those of its level.
     """
 
     backbone: BackboneConfig
@@ -31,6 +32,7 @@ class NetworkChoice:
     file: str | None
     adapter: AdapterConfig | None
     start: str
+    num_samples: int | None = None
 
 
 def choose_networks(config: ExpertsConfig, tree: Tree, shares: Shares) -> dict[int, NetworkChoice]:
@@ -50,7 +52,8 @@ def choose_networks(config: ExpertsConfig, tree: Tree, shares: Shares) -> dict[i
         rule = next((r for r in config.rules if _fits(r, tree, node, shares)), NodeRule())
         adapted = _choose_adapter(config, rule, chosen.get(ROOT))
         above = _above(tree, node, chosen, config.start_from)
-        chosen[node] = adapted or _choose(config, rule, above, chosen.get(ROOT))
+        network = adapted or _choose(config, rule, above, chosen.get(ROOT))
+        chosen[node] = dataclasses.replace(network, num_samples=rule.num_samples)
     return chosen
 
 

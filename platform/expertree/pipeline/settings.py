@@ -68,7 +68,7 @@ class PhotographsConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class NodeRule:
-    """A rule that gives some nodes another network or other weights to start from.
+    """A rule that gives some nodes another network, other weights to start from, or more samples.
 
     Attributes:
         nodes: Nodes by the numbers that the report shows; empty for any.
@@ -77,6 +77,7 @@ class NodeRule:
         min_share: Least share of the node's samples, in (0, 1]; see `degradation`.
         backbone: The network of these nodes; null for the usual one.
         init: A file of published weights to start from, in place of the parent's weights.
+        num_samples: Samples that these nodes' experts see; null for those of their level.
     """
 
     nodes: tuple[int, ...] = ()
@@ -84,6 +85,7 @@ class NodeRule:
     min_share: float = 0.5
     backbone: Backbone | None = None
     init: str | None = None
+    num_samples: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for an impossible share or node number."""
@@ -176,8 +178,8 @@ class ExpertsConfig:
     By default the root's, once on the samples of a path and once on those of the whole tree."""
 
     rules: tuple[NodeRule, ...] = ()
-    """Networks and first weights by node; the first rule that fits a node holds. An expert whose
-    network is not its parent's cannot start from its parent's weights."""
+    """Networks, first weights and samples by node; the first rule that fits a node holds. An expert
+    whose network is not its parent's cannot start from its parent's weights."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for an impossible choice, or fewer samples than a batch."""
@@ -192,6 +194,15 @@ class ExpertsConfig:
             raise ValueError(
                 "an adapter starts from the root's weights: leave warm_start on or set adapter to "
                 "null"
+            )
+        self._check_samples()
+
+    def _check_samples(self) -> None:
+        few = [rule.num_samples for rule in self.rules if rule.num_samples is not None]
+        if few and min(few) < self.recipe.batch_size:
+            raise ValueError(
+                f"num_samples of a rule must be at least one batch ({self.recipe.batch_size}), "
+                f"got {min(few)}"
             )
         if self.samples_per_expert is not None:
             if self.samples_per_expert < self.recipe.batch_size:

@@ -43,7 +43,8 @@ def units_of_tree(
             role=node,
             label=label_of_role(tree, node),
             leaves=tree.nodes[node].leaves,
-            num_samples=config.samples_per_expert
+            num_samples=network.num_samples
+            or config.samples_per_expert
             or _num_samples(
                 tree, node, config.num_samples, from_root=from_root and network.parent == ROOT
             ),

@@ -55,6 +55,17 @@ def test_what_starts_from_no_root_sees_the_samples_of_its_own_levels(tree: Tree)
     assert mixed[leaf] == own_levels(tree, leaf)
 
 
+def test_a_rule_may_give_a_node_samples_of_its_own_number(tree: Tree) -> None:
+    leaf, other = tree.experts()[-1], tree.experts()[-2]
+    for experts in ({}, {"start_from": "root"}, {"samples_per_expert": 40}):
+        usual = samples_of(tree, **experts)
+        found = samples_of(tree, rules=[{"nodes": [leaf], "num_samples": 999}], **experts)
+        assert found == usual | {leaf: 999}
+        assert found[other] != 999
+    with pytest.raises(ConfigError, match=r"of a rule must be at least one batch \(4\), got 3"):
+        load(ExpertsConfig, {"rules": [{"nodes": [leaf], "num_samples": 3}]})
+
+
 def test_what_starts_from_the_leaf_beside_it_sees_the_samples_of_its_own_levels(
     tree: Tree,
 ) -> None:
