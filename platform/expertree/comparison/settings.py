@@ -74,6 +74,10 @@ class CompareConfig(BuildConfig):
             raise ConfigError(f"methods must be at least one, with different names, got {names}")
         if self.grow.build is not None:
             raise ConfigError("grow.build grows one tree; a comparison trains anew: leave it out")
+        if self.finetune.bundle is not None:
+            raise ConfigError(
+                "finetune.bundle has its networks; a comparison trains others: leave it out"
+            )
         if self.experts.samples_per_expert is not None or self.experts.rules:
             raise ConfigError(
                 "a comparison divides a tree's budget by experts.num_samples alone: leave "

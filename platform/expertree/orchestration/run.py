@@ -13,6 +13,7 @@ from expertree.pipeline.build import build, prepare
 from expertree.pipeline.bundles import copy_bundle
 from expertree.pipeline.claim import claimed
 from expertree.pipeline.evaluate import evaluate, run_record
+from expertree.pipeline.finetune import settle
 from expertree.pipeline.grow import check_photographs, inherit, past_of
 from expertree.pipeline.recorder import Recorder, recorded
 from expertree.pipeline.settings import BuildConfig
@@ -35,7 +36,7 @@ def run_build(config: BuildConfig) -> int:
         ExpertreeError: If the build fails; says in one sentence what is wrong and what to do.
     """
     begin = time.time()
-    config = inherit(config)
+    config = settle(inherit(config))
     material = prepare(config)
     past = past_of(config)
     if past is not None:
@@ -93,8 +94,7 @@ def _say(
 ) -> None:
     colour = sys.stdout.isatty()
     lines = [results_table(cast("Run", record), colour=colour)]
-    if "grown" in record:
-        lines.append(record["grown"]["said"])
+    lines += [record[name]["said"] for name in ("grown", "finetuned") if name in record]
     if num_skipped:
         where = "data.sources" if config.data.sources else config.photographs.source
         lines.append(f"{num_skipped} files of {where} were skipped; see report")

@@ -19,6 +19,7 @@ from expertree.pipeline.costs import budget_of
 from expertree.pipeline.earlier_build import FinishedBuild
 from expertree.pipeline.experts import ExpertPlan, Kept, Samples, plan_experts, train_experts
 from expertree.pipeline.extractor import make_extractor
+from expertree.pipeline.finetune import TakenOver, assign_to_tree, take_over
 from expertree.pipeline.follow_training import prepare_tracking
 from expertree.pipeline.grow import grow_tree, keep_experts, past_of
 from expertree.pipeline.networks import check_weights
@@ -102,15 +103,16 @@ def prepare(config: BuildConfig, *, is_dry: bool = False) -> Material:
 
 def build(config: BuildConfig, material: Material, bench: Workbench, on_status: OnStatus) -> Built:
     """Run all stages up to the bundle."""
-    past = past_of(config)
+    past, taken = past_of(config), take_over(bench, config)
+    given = _given_extractor(bench, past, taken)
     sets = config.degradation.patch_sets()
-    if past is not None:
+    if given is not None:
         del sets["extractor"]
     tables = make_tables(bench, sets, material, seed=config.seed)
-    extractor = make_extractor(config, bench, tables, past)
+    extractor = make_extractor(config, bench, tables) if given is None else given
     embedded = {name: table for name, table in tables.items() if name != "extractor"}
     embeddings = embed_tables(bench, embedded, extractor)
-    hierarchy, kept = _tree(config, bench, past, extractor, embeddings["train"])
+    hierarchy, kept = _tree(config, bench, past or taken, extractor, embeddings["train"])
     shards = shard_tree(bench, tables["train"], hierarchy)
     plans = plan_experts(
         bench,
@@ -125,22 +127,22 @@ def build(config: BuildConfig, material: Material, bench: Workbench, on_status: 
         kept=kept,
     )
     _train_experts(config, bench, material, hierarchy, plans, shards=shards, on_status=on_status)
-    given = _given_to_routers(tables, embeddings, past)
+    seen = _given_to_routers(tables, embeddings, past)
     kinds = material.kinds(config.degradation.tasks)
     classical = choose_classical(bench, kinds, tables["route"])
     measured = Measured.like(extractor) if config.router.reads_measures else None
     validation = _validation_sets(config, tables)
-    experts, wanted = _wanted_scores(plans, given, validation, classical, measured)
-    scores = score_tables(bench, {**tables, **given.tables}, experts, wanted)
+    experts, wanted = _wanted_scores(plans, seen, validation, classical, measured)
+    scores = score_tables(bench, {**tables, **seen.tables}, experts, wanted)
     serving = serving_plans(
         hierarchy.tree,
         plans,
-        embeddings=given.embeddings,
+        embeddings=seen.embeddings,
         scores=scores,
         prune=config.experts.prune,
     )
     router_result = _train_router(
-        config, bench, hierarchy, given=given, serving=serving, scores=scores
+        config, bench, hierarchy, given=seen, serving=serving, scores=scores
     )
     windows = choose_windows(
         config,
@@ -150,6 +152,7 @@ def build(config: BuildConfig, material: Material, bench: Workbench, on_status: 
         hierarchy=hierarchy,
         serving=serving,
         past=past,
+        taken=taken,
     )
     bundle = make_bundle(bench, extractor, hierarchy.result, router_result, serving, windows)
     return Built(
@@ -166,22 +169,34 @@ def build(config: BuildConfig, material: Material, bench: Workbench, on_status: 
         router_result=router_result,
         bundle=bundle,
         past=past,
-        training=given.training,
+        training=seen.training,
     )
+
+
+def _given_extractor(
+    bench: Workbench, past: FinishedBuild | None, taken: TakenOver | None
+) -> Storage | None:
+    """Return the extractor of an earlier build or a bundle; None where one is to be trained."""
+    if past is not None:
+        with bench.timed("extractor", cached=True):
+            return past.directory("extractor")
+    return None if taken is None else taken.extractor
 
 
 def _tree(
     config: BuildConfig,
     bench: Workbench,
-    past: FinishedBuild | None,
+    before: FinishedBuild | TakenOver | None,
     extractor: Storage,
     embeddings: Storage,
 ) -> tuple[Hierarchy, Kept | None]:
-    """Return a new tree and None, or an earlier build's tree grown, and the experts it keeps."""
-    if past is None:
+    """Return a new tree and None, or that of an earlier build or a bundle, and its experts."""
+    if before is None:
         return cut_tree(config, bench, extractor, embeddings), None
-    hierarchy, growth = grow_tree(bench, config, past, embeddings)
-    return hierarchy, keep_experts(past, growth)
+    if isinstance(before, TakenOver):
+        return assign_to_tree(bench, config, before, embeddings)
+    hierarchy, growth = grow_tree(bench, config, before, embeddings)
+    return hierarchy, keep_experts(before, growth)
 
 
 def _train_experts(

@@ -13,10 +13,10 @@ def rates_of(plans: Sequence[ExpertPlan]) -> dict[str, float]:
     """Return the finished experts' mean samples a second, by kind of network and recipe."""
     found: dict[str, list[float]] = {}
     for plan in plans:
-        if plan.result.is_done():
-            found.setdefault(plan.kind, []).append(
-                float(plan.result.read_json(LOG)["samples_per_s"])
-            )
+        # An expert that was taken over from a bundle has no speed.
+        rate = plan.result.read_json(LOG).get("samples_per_s") if plan.result.is_done() else None
+        if rate is not None:
+            found.setdefault(plan.kind, []).append(float(rate))
     return {kind: sum(rates) / len(rates) for kind, rates in found.items()}
 
 

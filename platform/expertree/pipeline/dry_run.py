@@ -15,6 +15,7 @@ from expertree.pipeline.build import build, prepare
 from expertree.pipeline.cluster_config import ClusterConfig
 from expertree.pipeline.costs import rates_of, seconds_of
 from expertree.pipeline.experts import ExpertPlan
+from expertree.pipeline.finetune import settle
 from expertree.pipeline.grow import check_photographs, inherit, past_of
 from expertree.pipeline.runner import LocalRunner
 from expertree.pipeline.settings import BuildConfig
@@ -75,7 +76,7 @@ def describe_plan(config: BuildConfig) -> str:
     Raises:
         ExpertreeError: If the build itself would refuse to run.
     """
-    config = inherit(config)
+    config = settle(inherit(config))
     lines = [f"plan     {public(config.output)}, nothing is started"]
     absent = missing_folders(config)
     if absent:
@@ -219,6 +220,9 @@ def _lines_before_the_tree(config: BuildConfig) -> Iterator[str]:
     if config.grow.build is not None:
         yield from _lines_before_growing(config)
         return
+    if config.finetune.bundle is not None:
+        yield from _lines_before_finetuning(config)
+        return
     groups = config.hierarchy.cut_groups
     compared = config.experts.comparisons
     networks = "1 network" if len(compared) == 1 else f"{len(compared)} networks"
@@ -259,6 +263,18 @@ def _lines_before_growing(config: BuildConfig) -> Iterator[str]:
         f"experts  those of {config.grow.build} stay as they are; one more, of about {samples:,} "
         f"samples, for each group of at least {least:,} new patches that fits no leaf"
     )
+    size = describe_backbone(given.backbone).num_parameters
+    yield memory_line(training_bytes(size, size, given.recipe), config.cluster)
+
+
+def _lines_before_finetuning(config: BuildConfig) -> Iterator[str]:
+    count, samples = sum(config.hierarchy.cut_groups), config.finetune.num_samples
+    further = f"{samples:,} samples further each" if samples else "not trained further"
+    yield (
+        f"experts  the {count} of {public(str(config.finetune.bundle))}, {further} where no rule "
+        "says otherwise; those without images of their group stay as they are"
+    )
+    given = config.experts
     size = describe_backbone(given.backbone).num_parameters
     yield memory_line(training_bytes(size, size, given.recipe), config.cluster)
 

@@ -35,6 +35,7 @@ from expertree.hierarchy import Labels, assign, compositions, silhouette_rows, s
 from expertree.pipeline.build import Built
 from expertree.pipeline.examples import make_examples
 from expertree.pipeline.experts import ExpertPlan, own_experts
+from expertree.pipeline.finetune import finetune_record
 from expertree.pipeline.grow import growth_record
 from expertree.pipeline.networks import label_of
 from expertree.pipeline.provenance import source_commit
@@ -43,7 +44,7 @@ from expertree.pipeline.runner import OnDone
 from expertree.pipeline.score import CLASSICAL, INPUTS, MEASURES
 from expertree.pipeline.score_columns import read_scores
 from expertree.pipeline.settings import BuildConfig, ExpertsConfig
-from expertree.pipeline.stages import StageTime, Workbench, key_of
+from expertree.pipeline.stages import StageTime, Workbench, key_of, sibling
 from expertree.pipeline.tables import read_embeddings, read_labels, read_names
 from expertree.pipeline.tree import read_rows
 from expertree.routing import Route, Router
@@ -144,6 +145,8 @@ def run_record(
     }
     if built.past is not None and built.hierarchy.growth is not None:
         record["grown"] = growth_record(config, built.past, built.hierarchy.growth)
+    if config.finetune.bundle is not None:
+        record["finetuned"] = finetune_record(config, built.experts)
     return public(record), images
 
 
@@ -180,7 +183,7 @@ def _expert_record(
         "backbone": plan.job.backbone.name,
         "start": plan.start,
         "notes": log["notes"],
-        "parent": nodes[plan.parent] if plan.parent is not None else None,
+        "parent": nodes.get(plan.parent) if plan.parent is not None else None,
     }
 
 
@@ -347,6 +350,13 @@ def _samples_seen(plans: Sequence[ExpertPlan]) -> dict[int | str, int]:
     """Return the samples behind each network's weights, those that it started from included."""
     seen: dict[str, int] = {}
     for plan in plans:
-        before = seen[plan.parent] if plan.parent is not None else 0
+        before = 0
+        if plan.parent is not None:
+            before = seen.get(plan.parent) or _samples_of(plan.result, plan.parent)
         seen[plan.key] = before + plan.job.num_samples
     return {plan.role: seen[plan.key] for plan in plans}
+
+
+def _samples_of(result: Storage, key: str) -> int:
+    """Return the samples of an expert that the tree no longer has: a bundle's, which went on."""
+    return int(sibling(result, "expert", key).done()["spec"]["num_samples"])

@@ -15,7 +15,7 @@ from expertree.experts.weights import read_card
 from expertree.hierarchy import ROOT, Tree, compositions
 from expertree.pipeline.expert_work import ExpertWork
 from expertree.pipeline.follow_training import TrackedRun, tracking_folder
-from expertree.pipeline.networks import NetworkChoice, choose_networks, label_of
+from expertree.pipeline.networks import NetworkChoice, choose_further, choose_networks, label_of
 from expertree.pipeline.provenance import source_commit
 from expertree.pipeline.runner import OnStatus
 from expertree.pipeline.settings import BuildConfig
@@ -32,17 +32,19 @@ from expertree.uris import public
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Kept:
-    """The experts of a finished build that stay when its tree grows.
+    """The experts of a finished build that stay when its tree grows, or those of a bundle.
 
     Attributes:
         experts: Stored result of each expert, by node of the grown tree.
         comparisons: Stored networks that the tree was compared with, by method.
         sibling_of: Node whose expert each new node's expert starts from, by new node.
+        goes_on: Whether they are trained further, as `finetune` and rules say.
     """
 
     experts: Mapping[int, Storage]
     comparisons: Mapping[str, Storage]
     sibling_of: Mapping[int, int]
+    goes_on: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,14 +148,18 @@ def plan_experts(
     """
     place = _Place(bench, config, samples)
     plans: dict[int | str, ExpertPlan] = {}
+    shares = _shares(tree, samples.leaf_of, samples.table) if config.experts.rules else {}
     if kept is None:
-        shares = _shares(tree, samples.leaf_of, samples.table) if config.experts.rules else {}
         networks = choose_networks(config.experts, tree, shares)
     else:
         plans |= {node: _keep(tree, node, result) for node, result in kept.experts.items()}
         networks = {
             node: _as_beside(config, old, plans[old]) for node, old in kept.sibling_of.items()
         }
+        if kept.goes_on:
+            own = {node: plans[node].job.backbone for node in kept.experts}
+            wanted = config.finetune.num_samples
+            networks = choose_further(config.experts, tree, shares, own, wanted)
     for unit in units_of_tree(config.experts, tree, networks):
         plans[unit.role] = place(unit, plans)
     if kept is None:
@@ -324,9 +330,10 @@ def _keep(tree: Tree, role: int | str, result: Storage) -> ExpertPlan:
         job=ExpertJob(
             key=key_of(result),
             backbone=read_card(result).backbone,
-            recipe=load(RecipeConfig, spec["recipe"]),
+            # A bundle says neither recipe nor seed.
+            recipe=load(RecipeConfig, spec.get("recipe", {})),
             num_samples=spec["num_samples"],
-            seed=spec["seed"],
+            seed=spec.get("seed", 0),
             init=root,
             adapter=adapter,
         ),

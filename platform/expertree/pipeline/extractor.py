@@ -9,7 +9,6 @@ import torch
 from expertree.config import to_dict
 from expertree.embedding import embed_patches, load_extractor
 from expertree.experts import read_patches
-from expertree.pipeline.earlier_build import FinishedBuild
 from expertree.pipeline.extractor_work import ExtractorWork
 from expertree.pipeline.runner import OnDone, Runner
 from expertree.pipeline.settings import BuildConfig
@@ -54,12 +53,8 @@ def make_extractor(
     config: BuildConfig,
     bench: Workbench,
     tables: Mapping[str, Storage],
-    past: FinishedBuild | None = None,
 ) -> Storage:
-    """Return the extractor, trained on its own patch set; a growing tree keeps the one it has."""
-    if past is not None:
-        with bench.timed("extractor", cached=True):
-            return past.directory("extractor")
+    """Return the extractor, trained on its own patch set."""
     spec = {
         "extractor": to_dict(config.extractor),
         "table": key_of(tables["extractor"]),

@@ -35,6 +35,42 @@ class NetworkChoice:
     num_samples: int | None = None
 
 
+def choose_further(
+    config: ExpertsConfig,
+    tree: Tree,
+    shares: Shares,
+    own: Mapping[int, BackboneConfig],
+    num_samples: int,
+) -> dict[int, NetworkChoice]:
+    """Return the networks that are trained further, each from its own weights; parents first.
+
+    Args:
+        config: Rules, which may give nodes samples of their own number.
+        tree: The tree; a node without samples keeps its expert.
+        shares: Shares of each node's samples, by label.
+        own: Network of each node's expert.
+        num_samples: Samples where no rule gives any; 0 leaves an expert as it is.
+
+    Raises:
+        ConfigError: If a rule names a node that the tree does not have.
+    """
+    _check_nodes(config, tree)
+    chosen: dict[int, NetworkChoice] = {}
+    for node in tree.experts():
+        given = rule_of(config, tree, node, shares).num_samples
+        wanted = num_samples if given is None else given
+        if wanted and tree.nodes[node].num_samples:
+            chosen[node] = NetworkChoice(
+                backbone=own[node],
+                parent=node,
+                file=None,
+                adapter=None,
+                start="the bundle's weights",
+                num_samples=wanted,
+            )
+    return chosen
+
+
 def choose_networks(config: ExpertsConfig, tree: Tree, shares: Shares) -> dict[int, NetworkChoice]:
     """Choose the network of every node that has an expert, parents first.
 
@@ -49,12 +85,17 @@ def choose_networks(config: ExpertsConfig, tree: Tree, shares: Shares) -> dict[i
     _check_nodes(config, tree)
     chosen: dict[int, NetworkChoice] = {}
     for node in tree.experts():
-        rule = next((r for r in config.rules if _fits(r, tree, node, shares)), NodeRule())
+        rule = rule_of(config, tree, node, shares)
         adapted = _choose_adapter(config, rule, chosen.get(ROOT))
         above = _above(tree, node, chosen, config.start_from)
         network = adapted or _choose(config, rule, above, chosen.get(ROOT))
         chosen[node] = dataclasses.replace(network, num_samples=rule.num_samples)
     return chosen
+
+
+def rule_of(config: ExpertsConfig, tree: Tree, node: int, shares: Shares) -> NodeRule:
+    """Return the first rule that fits a node; one that says nothing where none does."""
+    return next((r for r in config.rules if _fits(r, tree, node, shares)), NodeRule())
 
 
 def check_weights(config: ExpertsConfig) -> None:

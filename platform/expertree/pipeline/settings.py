@@ -77,7 +77,8 @@ class NodeRule:
         min_share: Least share of the node's samples, in (0, 1]; see `degradation`.
         backbone: The network of these nodes; null for the usual one.
         init: A file of published weights to start from, in place of the parent's weights.
-        num_samples: Samples that these nodes' experts see; null for those of their level.
+        num_samples: Samples that these nodes' experts see; null for those of their level, or of
+            `finetune`, where 0 leaves an expert as it is.
     """
 
     nodes: tuple[int, ...] = ()
@@ -198,7 +199,7 @@ class ExpertsConfig:
         self._check_samples()
 
     def _check_samples(self) -> None:
-        few = [rule.num_samples for rule in self.rules if rule.num_samples is not None]
+        few = [rule.num_samples for rule in self.rules if rule.num_samples]
         if few and min(few) < self.recipe.batch_size:
             raise ValueError(
                 f"num_samples of a rule must be at least one batch ({self.recipe.batch_size}), "
@@ -254,6 +255,25 @@ class GrowConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FinetuneConfig:
+    """The bundle whose experts are trained further on these images, in place of new ones."""
+
+    bundle: str | None = None
+    """Name, folder or URI of the bundle. Its extractor, tree and networks stay; each expert goes on
+    from its weights, on the images of its group, and the routers are trained anew: they know the
+    degradations of this build alone."""
+
+    num_samples: int = 4000
+    """Samples that each expert sees further, where no rule of `experts.rules` says otherwise; 0
+    leaves it as it is, as having no images does."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for fewer samples than none."""
+        if self.num_samples < 0:
+            raise ValueError(f"num_samples must be at least 0, got {self.num_samples}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BuildConfig:
     """The whole configuration of a build."""
 
@@ -278,6 +298,7 @@ class BuildConfig:
     experts: ExpertsConfig = ExpertsConfig()
     router: RouterConfig = RouterConfig()
     grow: GrowConfig = GrowConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
 
@@ -293,13 +314,7 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         """Raise ConfigError unless the sections fit each other: levels, patch sizes, samples."""
-        levels, given = len(self.hierarchy.cut_groups), len(self.experts.num_samples)
-        if given != levels and self.experts.samples_per_expert is None:
-            raise ConfigError(
-                f"experts.num_samples has {given} values for {levels} levels "
-                f"(hierarchy.groups={list(self.hierarchy.groups)}); give one a level, or "
-                "experts.samples_per_expert"
-            )
+        self._check_samples()
         largest_px = self.experts.recipe.largest_patch_px
         if largest_px > self.degradation.patch_px:
             raise ConfigError(
@@ -314,6 +329,27 @@ class BuildConfig:
             )
         if self.grow.build is None:
             self._check_new_tree()
+        elif self.finetune.bundle is not None:
+            raise ConfigError(
+                "grow.build and finetune.bundle both say what to begin with; give one"
+            )
+
+    def _check_samples(self) -> None:
+        """Raise ConfigError unless each level, and each node that a rule names, has samples."""
+        if self.finetune.bundle is not None:
+            return
+        levels, given = len(self.hierarchy.cut_groups), len(self.experts.num_samples)
+        if given != levels and self.experts.samples_per_expert is None:
+            raise ConfigError(
+                f"experts.num_samples has {given} values for {levels} levels "
+                f"(hierarchy.groups={list(self.hierarchy.groups)}); give one a level, or "
+                "experts.samples_per_expert"
+            )
+        if self.grow.build is None and any(rule.num_samples == 0 for rule in self.experts.rules):
+            raise ConfigError(
+                "experts.rules: num_samples=0 leaves an expert of finetune.bundle as it is; a new "
+                "one needs samples"
+            )
 
     def _check_extractor(self) -> None:
         """Raise ConfigError for a network that takes embeddings of another length."""
@@ -331,7 +367,8 @@ class BuildConfig:
     def _check_new_tree(self) -> None:
         """Raise ConfigError for too few patches, or a rule with a degradation that is not made."""
         cut = self.hierarchy
-        if self.degradation.num_train < cut.fewest_samples:
+        is_cut = self.finetune.bundle is None  # a bundle's tree is there
+        if is_cut and self.degradation.num_train < cut.fewest_samples:
             raise ConfigError(
                 f"hierarchy.method={cut.method} with hierarchy.groups={list(cut.groups)} makes at "
                 f"least {cut.fewest_groups} groups of at least {cut.smallest_group} samples, "

@@ -19,6 +19,7 @@ from expertree.experts.scoring import psnr_of
 from expertree.hierarchy import Tree
 from expertree.pipeline.earlier_build import FinishedBuild
 from expertree.pipeline.experts import ExpertPlan
+from expertree.pipeline.finetune import TakenOver
 from expertree.pipeline.patch_sets import embed_tables, make_tables
 from expertree.pipeline.runner import OnDone
 from expertree.pipeline.score import PatchWorker, open_expert
@@ -79,12 +80,13 @@ def choose_windows(
     hierarchy: Hierarchy,
     serving: Mapping[int, ExpertPlan],
     past: FinishedBuild | None = None,
+    taken: TakenOver | None = None,
 ) -> dict[int, int | None]:
     """Return the side in pixels of the windows of each node's expert; None for the whole picture.
 
-    Where a build was grown, experts that serve the nodes that they served keep theirs. No expert
-    has any whose network knows none, or where there are no pictures of 2.5 sides of a patch, or
-    `degradation.num_window` is 0.
+    Where a build was grown or a bundle taken over, experts that serve the nodes that they served
+    keep theirs. No expert has any whose network knows none. Where there are no pictures of 2.5
+    sides of a patch, or `degradation.num_window` is 0, experts have those of the bundle, if any.
 
     Args:
         config: Configuration of the build.
@@ -94,16 +96,20 @@ def choose_windows(
         hierarchy: The tree.
         serving: The expert that serves each node, by node.
         past: The finished build that is grown.
+        taken: What was taken over from a bundle.
     """
     able = {node: plan for node, plan in serving.items() if has_windows(plan.job.backbone)}
     known = {} if past is None else _windows_of(past, hierarchy)
+    before = {} if taken is None else taken.windows
+    if taken is not None:
+        known |= {(node, key_of(own)): before[node] for node, own in taken.experts.items()}
     chosen = {node: known[node, p.key] for node, p in able.items() if (node, p.key) in known}
     wanted = {node: plan for node, plan in able.items() if node not in chosen}
     patch_set, large = config.degradation.window_set(), material
     if patch_set is not None:
         large = material.at_least(patch_set.patch_px)
     if patch_set is None or not wanted or not large.has_pictures(*patch_set.parts):
-        return {node: chosen.get(node) for node in serving}
+        return {node: chosen.get(node, before.get(node)) for node in serving}
     tables = make_tables(bench, {patch_set.name: patch_set}, large, seed=config.seed)
     embeddings = embed_tables(bench, tables, extractor)
     table, embedded = tables[patch_set.name], embeddings[patch_set.name]
@@ -119,6 +125,7 @@ def choose_windows(
     chosen |= {
         node: choose_window(result.read_json(_FILE)["psnr_db"]) for node, result in found.items()
     }
+    chosen = {**before, **chosen}
     tree = hierarchy.tree
     return {node: _own_or_parents(tree, node, chosen) if node in able else None for node in serving}
 

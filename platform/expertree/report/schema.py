@@ -225,6 +225,13 @@ class Embeddings(TypedDict, total=False):
     separation: Sequence[Separation]
 
 
+class Finetuned(TypedDict):
+    """The bundle whose experts were trained further; `said` says which in words."""
+
+    bundle: str
+    said: str
+
+
 class Grown(TypedDict, total=False):
     """The result of growing the tree of a finished build; `said` says it in words.
 
@@ -257,6 +264,7 @@ class Run(TypedDict, total=False):
     clean: CleanImages
     tree: TreeSummary
     grown: Grown
+    finetuned: Finetuned
     routing: Mapping[str, Routing]
     shift: Mapping[str, ShiftCurves]
     embeddings: Embeddings

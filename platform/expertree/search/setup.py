@@ -27,6 +27,8 @@ def check_space(config: SearchConfig, space: Space) -> None:
     """
     if config.grow.build is not None:
         raise ConfigError("grow.build grows one tree; a search cuts new ones: leave it out")
+    if config.finetune.bundle is not None:
+        raise ConfigError("finetune.bundle has its tree; a search cuts new ones: leave it out")
     size = space.size()
     if size == 0:
         raise ConfigError(f"search space '{space.name}' is empty: no trial meets its conditions")
