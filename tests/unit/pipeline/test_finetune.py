@@ -121,13 +121,9 @@ def test_an_expert_goes_on_from_its_own_weights(folder: Path) -> None:
 
 def test_what_was_trained_further_can_be_grown(folder: Path, report: dict[str, Any]) -> None:
     del report
-    grown = config(
-        folder,
-        "grown",
-        "other_store",
-        grow={"build": f"{folder}/out"},
-        **FURTHER | {"experts": RECIPE | {"num_samples": [4, 4]}},
-    )
+    shape = {"hierarchy": SMALL["hierarchy"], "experts": RECIPE | {"num_samples": [4, 4]}}
+    out = {"build": f"{folder}/out"}
+    grown = config(folder, "grown", "other_store", grow=out, **FURTHER | shape)
     assert run_build(grown) == 0
 
 
