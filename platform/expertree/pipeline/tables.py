@@ -4,18 +4,21 @@ import bisect
 import dataclasses
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int32, Int64
 
 from expertree.degradation.captions import SEPARATOR, caption_of_kinds
 from expertree.faults import attempt
 from expertree.hierarchy import Labels
 from expertree.storage import FileRecord, Storage, describe, read_together
+
+T = TypeVar("T")
 
 ROW_GROUP_ROWS = 64
 """Small row groups let a reader take a few rows without reading the rest."""
@@ -76,15 +79,25 @@ def write_table(
 
 def read_tables(directory: Storage, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
     """Read some columns of several Parquet files, one after the other; at least one file."""
+    return pa.concat_tables(_read_each(directory, names, columns, lambda table: table))
+
+
+def _read_each(
+    directory: Storage,
+    names: Sequence[str],
+    columns: Sequence[str],
+    reduce: Callable[[pa.Table], T],
+) -> list[T]:
+    """Read some columns of several Parquet files, and keep of each what a function returns."""
 
     def read(name: str) -> pa.Table:
         with directory.filesystem.open_input_file(directory.path(name)) as source:
             return pq.ParquetFile(source).read(columns=list(columns), use_threads=False)
 
-    def patiently(name: str) -> pa.Table:
-        return attempt(directory.where(name), "read", lambda: read(name))
+    def patiently(name: str) -> T:
+        return reduce(attempt(directory.where(name), "read", lambda: read(name)))
 
-    return pa.concat_tables(read_together(patiently, names))
+    return read_together(patiently, names)
 
 
 def read_embeddings(result: Storage) -> tuple[pa.StringArray, Float32[np.ndarray, "patches dim"]]:
@@ -133,14 +146,24 @@ def read_pictures(table: Storage) -> set[str]:
 
 def _read_texts(table: Storage, *columns: str) -> Labels[str]:
     """Read columns as one text for each patch; the few different texts are kept once each."""
-    rows = read_tables(table, table.list_files(".parquet"), ["id", *columns])
-    texts = [
-        pc.binary_join(rows[name], _PART) if pa.types.is_list(rows[name].type) else rows[name]
-        for name in columns
-    ]
-    joined = pc.binary_join_element_wise(*texts, _COLUMN).combine_chunks().dictionary_encode()
-    order = pc.sort_indices(rows["id"]).to_numpy()
-    return Labels(joined.dictionary.to_pylist(), joined.indices.to_numpy()[order].astype(np.int64))
+
+    def reduce(rows: pa.Table) -> tuple[pa.ChunkedArray, list[str], Int32[np.ndarray, " rows"]]:
+        texts = [
+            pc.binary_join(rows[name], _PART) if pa.types.is_list(rows[name].type) else rows[name]
+            for name in columns
+        ]
+        joined = pc.binary_join_element_wise(*texts, _COLUMN).combine_chunks().dictionary_encode()
+        return rows["id"], joined.dictionary.to_pylist(), joined.indices.to_numpy()
+
+    parts = _read_each(table, table.list_files(".parquet"), ["id", *columns], reduce)
+    places: dict[str, int] = {}
+    codes = []
+    for _, own, indices in parts:
+        here = [places.setdefault(text, len(places)) for text in own]
+        codes.append(np.array(here, dtype=np.int32)[indices])
+    ids = pa.chunked_array([chunk for part, _, _ in parts for chunk in part.chunks])
+    order = pc.sort_indices(ids).to_numpy()
+    return Labels(tuple(places), np.concatenate(codes)[order].astype(np.int64))
 
 
 def _parts(text: str) -> tuple[str, ...]:
