@@ -5,6 +5,7 @@ r"""Build a tree of restoration experts from clean photographs, and report on it
     expertree build photographs.source=/data/photos hierarchy.groups=[1,7,19] \
         experts.num_samples=[400000,100000,100000] output=runs/mine
     expertree build grow.build=runs/mine photographs.source=/data/new output=runs/grown
+    expertree build finetune.bundle=photo-1 photographs.source=/data/photos output=runs/ours
 
 Results are stored by the hash of what made them: run it again after any interruption.
 """

@@ -166,7 +166,12 @@ def assign_to_tree(
         "embeddings": key_of(embeddings),
     }
     result = bench.run("tree", spec, make)
-    hierarchy = Hierarchy(result=result, tree=load_tree(result), leaf_of=read_leaves(result))
+    hierarchy = Hierarchy(
+        result=result,
+        tree=load_tree(result),
+        leaf_of=read_leaves(result),
+        guide=taken.bundle.guide,
+    )
     return hierarchy, Kept(experts=taken.experts, comparisons={}, sibling_of={}, goes_on=True)
 
 

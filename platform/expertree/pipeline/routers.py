@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from expertree.config import to_dict
+from expertree.config import fingerprint, to_dict
 from expertree.evaluation import gains_over_parent
 from expertree.hierarchy import Labels, Tree, assign
 from expertree.pipeline.experts import ExpertPlan, own_experts
@@ -23,6 +23,7 @@ from expertree.routing import (
     Router,
     RouterConfig,
     decide,
+    fill_guide,
     make_guide,
     node_table,
     points_of,
@@ -116,6 +117,9 @@ def train_router_on(
     }
     if config.router.reads_measures:
         spec["measures"] = [key_of(column) for column in measures]
+    guide = hierarchy.guide
+    if guide is not None:
+        spec["guide"] = fingerprint(to_dict(guide))
 
     def make(result: Storage, _: OnDone) -> None:
         vectors = np.concatenate([read_embeddings(found)[1] for found in embeddings])
@@ -132,8 +136,8 @@ def train_router_on(
         )
         save_router(trained.router, result)
         names = Labels.join([read_names(table) for table, _ in training])
-        guide = make_guide(tree, leaves_of_training(hierarchy, training), names)
-        save_guide(guide, result)
+        made = make_guide(tree, leaves_of_training(hierarchy, training), names)
+        save_guide(made if guide is None else fill_guide(made, guide), result)
         result.write_json("curve.json", [dataclasses.asdict(epoch) for epoch in trained.curve])
 
     return bench.run("router", spec, make)

@@ -34,6 +34,7 @@ from expertree.pipeline.tables import (
     vectors_of,
     write_leaves,
 )
+from expertree.routing import Guide
 from expertree.storage import NOTHING_WRITTEN, Storage, Written, read_together
 
 Rows = Int64[np.ndarray, " rows"]
@@ -52,12 +53,14 @@ class Hierarchy:
         tree: The tree.
         leaf_of: The leaf of each training patch.
         growth: Growth of an earlier build's tree into this one; None for a new tree.
+        guide: What the leaves of a bundle's tree were trained on before; None for other trees.
     """
 
     result: Storage
     tree: Tree
     leaf_of: LeafTable
     growth: Growth | None = None
+    guide: Guide | None = None
 
     @property
     def leaves(self) -> Rows:

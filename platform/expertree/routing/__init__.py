@@ -10,6 +10,7 @@ from expertree.routing.audit import Audit, audit_routes, node_table, routed_scor
 from expertree.routing.decision import Route, decide
 from expertree.routing.guide import (
     Guide,
+    fill_guide,
     level_of_confidence,
     load_guide,
     make_guide,
@@ -44,6 +45,7 @@ __all__ = [
     "audit_routes",
     "choose",
     "decide",
+    "fill_guide",
     "level_of_confidence",
     "load_guide",
     "load_router",

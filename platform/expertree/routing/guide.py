@@ -108,6 +108,23 @@ def make_guide(
     return Guide(names=tuple(known), shares=tuple(tuple(row) for row in shares.tolist()))
 
 
+def fill_guide(guide: Guide, before: Guide) -> Guide:
+    """Return a guide in which leaves without any samples are described as they were before.
+
+    Args:
+        guide: The guide.
+        before: An older guide to the same leaves.
+    """
+    names = sorted({*guide.names, *before.names}, key=_degrees_last)
+    empty = [not any(row) for row in guide.shares]
+    rows = []
+    for place, is_empty in enumerate(empty):
+        own = before if is_empty else guide
+        shares = dict(zip(own.names, own.shares[place], strict=True))
+        rows.append(tuple(shares.get(name, 0.0) for name in names))
+    return Guide(names=tuple(names), shares=tuple(rows))
+
+
 def save_guide(guide: Guide, directory: Storage) -> None:
     """Write `guide.json`."""
     directory.write_json(_FILE, {"version": VERSION, **to_dict(guide)})

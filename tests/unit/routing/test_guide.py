@@ -7,7 +7,14 @@ import pytest
 
 from expertree.errors import ArtefactError
 from expertree.hierarchy import Tree
-from expertree.routing import Guide, level_of_confidence, load_guide, make_guide, save_guide
+from expertree.routing import (
+    Guide,
+    fill_guide,
+    level_of_confidence,
+    load_guide,
+    make_guide,
+    save_guide,
+)
 from expertree.storage import Storage
 
 LEAVES = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2])
@@ -71,3 +78,12 @@ def test_a_guide_goes_through_storage(guide: Guide, tmp_path: Path) -> None:
         Storage.open(tmp_path).write_json("guide.json", damaged)
         with pytest.raises(ArtefactError, match=message):
             load_guide(Storage.open(tmp_path))
+
+
+def test_leaves_that_nothing_new_belongs_to_are_described_as_before() -> None:
+    before = Guide(names=("rain", "light rain"), shares=((1.0, 0.5), (0.25, 0.0)))
+    new = Guide(names=("noise", "rain"), shares=((0.0, 0.0), (0.75, 0.5)))
+    filled = fill_guide(new, before)
+    assert filled.names == ("noise", "rain", "light rain")
+    assert filled.shares == ((0.0, 1.0, 0.5), (0.75, 0.5, 0.0))
+    assert fill_guide(before, before) == before
