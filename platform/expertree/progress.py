@@ -5,6 +5,7 @@
 
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Self
@@ -19,6 +20,11 @@ from rich.text import Text
 BAR_WIDTH = 22
 SANE_S = 3.0
 """Seconds between a stage's first report and its first estimate of the time left."""
+
+SETTLED_S = 30.0
+SETTLED_SHARE = 0.03
+"""An estimate waits for so many seconds since the first report, or for that share of the units: the
+first steps of a training take ten times as long as the others."""
 
 LINES_AROUND_EXPERTS = 7
 """Lines of the live view that are neither a stage nor an expert."""
@@ -49,6 +55,9 @@ class StageState:
         first_done: Units that were done when the first of them was reported, at `first_s`: those of
             an earlier run, and what the start took, say nothing about the speed.
         first_s: Seconds from its begin to that report.
+        since_done: Units that were done half-way between that report and this moment, at `since_s`:
+            the speed is that of the second half.
+        since_s: Seconds from its begin to that moment.
         detail: A few words on what it is doing or why it failed.
     """
 
@@ -59,23 +68,52 @@ class StageState:
     num_total: int = 0
     first_done: int = 0
     first_s: float = 0.0
+    since_done: int = 0
+    since_s: float = 0.0
     detail: str = ""
 
     @property
     def left_s(self) -> float | None:
-        """Estimated seconds to its end at the speed since its first report; None if unknown.
+        """Estimated seconds to its end at the speed of late; None if unknown.
 
-        The speed of the first seconds says little: it counts once `SANE_S` have gone by.
+        The speed of the first seconds says little: it counts once `SANE_S` have gone by, and
+        `SETTLED_S` or `SETTLED_SHARE` of the units.
         """
         if (
             self.state is not WorkState.RUNNING
-            or not self.first_done < self.num_done <= self.num_total
+            or not self.since_done < self.num_done <= self.num_total
         ):
             return None
         seen_s = self.elapsed_s - self.first_s
-        if seen_s < SANE_S:
+        share = (self.num_done - self.first_done) / (self.num_total - self.first_done)
+        if seen_s < SANE_S or (seen_s < SETTLED_S and share < SETTLED_SHARE):
             return None
-        return seen_s / (self.num_done - self.first_done) * (self.num_total - self.num_done)
+        late_s = self.elapsed_s - self.since_s
+        return late_s / (self.num_done - self.since_done) * (self.num_total - self.num_done)
+
+
+class Pace:
+    """The reports of a stage, as far as its speed of late needs them."""
+
+    def __init__(self) -> None:
+        self.first: tuple[int, float] = (0, 0.0)
+        self._points: deque[tuple[int, float]] = deque()
+
+    def add(self, num_done: int, elapsed_s: float) -> None:
+        """Note units done after so many seconds, if there are any."""
+        if not num_done:
+            return
+        if not self._points:
+            self.first = (num_done, elapsed_s)
+        self._points.append((num_done, elapsed_s))
+        middle_s = (self.first[1] + elapsed_s) / 2
+        while len(self._points) > 1 and self._points[1][1] <= middle_s:
+            self._points.popleft()
+
+    @property
+    def since(self) -> tuple[int, float]:
+        """Units done at the last report of the first half, and the seconds that it came after."""
+        return self._points[0] if self._points else (0, 0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

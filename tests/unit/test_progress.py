@@ -7,6 +7,7 @@ from rich.console import Console
 
 from expertree.progress import (
     ExpertState,
+    Pace,
     ProgressView,
     Snapshot,
     StageState,
@@ -134,11 +135,37 @@ def test_time_left_follows_from_what_was_done_so_far() -> None:
     assert stage("x", WorkState.RUNNING, elapsed_s=30, num_done=0, num_total=9).left_s is None
     # What was there at the first report, of an earlier run, took none of this one's time.
     resumed = stage("x", WorkState.RUNNING, elapsed_s=40, num_done=7, num_total=9)
-    resumed = dataclasses.replace(resumed, first_done=5, first_s=10)
+    resumed = dataclasses.replace(resumed, first_done=5, first_s=10, since_done=5, since_s=10)
     assert resumed.left_s == 30
     assert dataclasses.replace(resumed, num_done=5).left_s is None
     # Three units in the first second: nobody knows yet.
     assert stage("x", WorkState.RUNNING, elapsed_s=1, num_done=3, num_total=900).left_s is None
+
+
+def test_slow_first_steps_say_nothing_of_the_time_left() -> None:
+    """A training whose first steps took a second and a half each, and the others a quarter."""
+    pace, total = Pace(), 6000
+    ends = [1.5 * step for step in range(1, 14)]
+    ends += [ends[-1] + 0.25 * step for step in range(1, 400)]
+    for num_done, elapsed_s in enumerate(ends, start=1):
+        pace.add(num_done, elapsed_s)
+        (first_done, first_s), (since_done, since_s) = pace.first, pace.since
+        left_s = StageState(
+            name="extractor",
+            state=WorkState.RUNNING,
+            elapsed_s=elapsed_s,
+            num_done=num_done,
+            num_total=total,
+            first_done=first_done,
+            first_s=first_s,
+            since_done=since_done,
+            since_s=since_s,
+        ).left_s
+        if elapsed_s < 30:
+            assert left_s is None
+        elif elapsed_s > 32:
+            assert left_s == pytest.approx(0.25 * (total - num_done), rel=0.3)
+    assert left_s == pytest.approx(0.25 * (total - num_done), rel=0.01)
 
 
 @pytest.mark.parametrize(

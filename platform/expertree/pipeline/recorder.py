@@ -14,7 +14,7 @@ from expertree.errors import TakenOverError
 from expertree.events import EventLog
 from expertree.faults import BRIEF, patience
 from expertree.process import Process
-from expertree.progress import ExpertState, ProgressView, Snapshot, StageState, WorkState
+from expertree.progress import ExpertState, Pace, ProgressView, Snapshot, StageState, WorkState
 from expertree.repeating import repeating
 from expertree.scheduling.dispatcher import TrainingStatus
 from expertree.scheduling.estimate import seconds_left
@@ -61,7 +61,7 @@ class Recorder:
         self._begin = time.time()
         self._stages = {name: StageState(name=name) for name in stages}
         self._stage_begin: dict[str, float] = {}
-        self._first: dict[str, tuple[int, float]] = {}
+        self._paces: dict[str, Pace] = {}
         self._experts: tuple[ExpertState, ...] = ()
         self._left_s: float | None = None
         self._noted: dict[tuple[str, int], str | None] = {}
@@ -73,20 +73,21 @@ class Recorder:
             self._check()
             if name in self._stages and self._stages[name].state.is_over:  # it begins once more
                 self._stage_begin.pop(name, None)
-                self._first.pop(name, None)
+                self._paces.pop(name, None)
         begin = self._stage_begin.setdefault(name, time.time())
         elapsed_s = time.time() - begin
-        if num_done:
-            self._first.setdefault(name, (num_done, elapsed_s))
-        first_done, first_s = self._first.get(name, (0, 0.0))
+        pace = self._paces.setdefault(name, Pace())
+        pace.add(num_done, elapsed_s)
         self._stages[name] = StageState(
             name=name,
             state=WorkState(state),
             elapsed_s=elapsed_s,
             num_done=num_done,
             num_total=num_total,
-            first_done=first_done,
-            first_s=first_s,
+            first_done=pace.first[0],
+            first_s=pace.first[1],
+            since_done=pace.since[0],
+            since_s=pace.since[1],
         )
         if name != "experts":
             self._left_s = self._stages[name].left_s
