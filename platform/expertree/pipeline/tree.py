@@ -151,12 +151,10 @@ def assign_embeddings(
     if sum(files.sizes) <= config.fit_samples:
         found, vectors = read_embeddings(directory)
         return LeafTable(ids=found, leaves=assign(tree, vectors))
-    ids = files.ids()
+    leaves = assign_in_stream(runner, tree, files)
+    ids = files.ids().combine_chunks()
     order = _order(ids)
-    return LeafTable(
-        ids=ids.take(pa.array(order)).combine_chunks(),
-        leaves=assign_in_stream(runner, tree, files)[order],
-    )
+    return LeafTable(ids=ids.take(pa.array(order)), leaves=leaves[order])
 
 
 def assign_here(tree: Tree, directory: Storage) -> Rows:
@@ -184,7 +182,7 @@ def read_rows(directories: Sequence[Storage], rows: Rows) -> Vectors:
     return np.concatenate(parts)
 
 
-def _order(ids: pa.ChunkedArray) -> Rows:
+def _order(ids: pa.ChunkedArray | pa.StringArray) -> Rows:
     return np.asarray(pc.sort_indices(ids).to_numpy(), dtype=np.int64)
 
 
