@@ -99,6 +99,11 @@ def settle(config: BuildConfig) -> BuildConfig:
                 f"{name} is decided by finetune.bundle={public(str(config.finetune.bundle))}; "
                 "leave it out, or build anew without finetune.bundle"
             )
+    if experts.samples_per_expert is not None:
+        raise ConfigError(
+            "experts.samples_per_expert is of new experts; give finetune.num_samples those that "
+            "each sees further"
+        )
     if any(rule.backbone is not None or rule.init is not None for rule in experts.rules):
         raise ConfigError(
             "experts.rules can give nodes of finetune.bundle num_samples, not another backbone or "

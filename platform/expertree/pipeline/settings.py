@@ -337,6 +337,11 @@ class BuildConfig:
     def _check_samples(self) -> None:
         """Raise ConfigError unless each level, and each node that a rule names, has samples."""
         if self.finetune.bundle is not None:
+            given, batch = self.finetune.num_samples, self.experts.recipe.batch_size
+            if 0 < given < batch:
+                raise ConfigError(
+                    f"finetune.num_samples must be 0 or at least one batch ({batch}), got {given}"
+                )
             return
         levels, given = len(self.hierarchy.cut_groups), len(self.experts.num_samples)
         if given != levels and self.experts.samples_per_expert is None:

@@ -140,6 +140,7 @@ def test_a_dry_run_makes_nothing_and_says_what_there_would_be(folder: Path) -> N
         ({"hierarchy": {"groups": [1, 5]}}, "hierarchy is decided by finetune.bundle"),
         ({"extractor": {"embed_dim": 64}}, "extractor is decided by"),
         ({"experts": RECIPE | {"backbone": {"width": 8}}}, r"experts.backbone is decided by"),
+        ({"experts": RECIPE | {"samples_per_expert": 8}}, "give finetune.num_samples"),
         ({"experts": RECIPE | {"adapter": {"rank": 2}}}, r"experts.adapter is decided by"),
         (
             {"experts": RECIPE | {"rules": [{"nodes": [1], "init": "a.pth"}]}},
@@ -159,6 +160,8 @@ def test_a_build_begins_with_one_thing() -> None:
         load(BuildConfig, {"grow": {"build": "a"}, "finetune": {"bundle": "b"}})
     with pytest.raises(ConfigError, match="a new one needs samples"):
         load(BuildConfig, {"experts": {"rules": [{"nodes": [1], "num_samples": 0}]}})
+    with pytest.raises(ConfigError, match=r"0 or at least one batch \(4\), got 3"):
+        load(BuildConfig, {"finetune": {"bundle": "b", "num_samples": 3}})
     with pytest.raises(ConfigError, match="num_samples must be at least 0, got -1"):
         load(BuildConfig, {"finetune": {"num_samples": -1}})
 
