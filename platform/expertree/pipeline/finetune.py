@@ -182,10 +182,11 @@ def assign_to_tree(
 
 def finetune_record(config: BuildConfig, plans: Sequence[ExpertPlan]) -> dict[str, Any]:
     """Return the report's record of what was trained further."""
-    trained = [plan.label for plan in plans if plan.job.init is not None]
+    trained = [str(plan.node) for plan in plans if plan.job.init is not None]
     said = f"{len(trained)} of {len(plans)} experts were trained further"
     if 0 < len(trained) < len(plans):
-        said += f" ({', '.join(trained)}), and the others are as they were"
+        nodes = "node" if len(trained) == 1 else "nodes"
+        said += f" ({nodes} {', '.join(trained)}), and the others are as they were"
     return {"bundle": config.finetune.bundle, "said": f"{said}."}
 
 

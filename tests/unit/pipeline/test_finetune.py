@@ -80,7 +80,7 @@ def test_only_what_is_wanted_is_trained_and_the_rest_stays_to_the_byte(
     for node in range(3):
         same = hashes(before, node) == hashes(after, node)
         assert same == (node != 2)
-    assert report["finetuned"]["said"].startswith("1 of 3 experts were trained further")
+    assert report["finetuned"]["said"].startswith("1 of 3 experts were trained further (node 2)")
     assert "trained further" in (folder / "out" / "report.html").read_text()
 
 
