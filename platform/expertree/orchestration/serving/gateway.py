@@ -60,6 +60,7 @@ class Gateway:
                     frozenset(self._engine.in_use()),
                 )
                 if release is not None:
+                    self._handles.open(release)
                     self._engine.switch(release)
                     self._handles.forget({release.app, *self._engine.in_use()})
             except Exception:

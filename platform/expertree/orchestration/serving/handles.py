@@ -48,6 +48,15 @@ class Handles:
             done: TileResult = await handle.restore.remote(tile)
             return done
 
+    def open(self, release: Release) -> None:
+        """Have the replicas of a release known before its first request.
+
+        Serve's controller says which they are, and it may be away by then: a handle that nobody has
+        asked for them waits until it is back.
+        """
+        for deployment in {ROUTER, *release.pools.values()}:
+            self._handle(release, deployment)
+
     def forget(self, keep: set[str]) -> None:
         """Drop the handles of releases that are gone.
 
@@ -59,9 +68,8 @@ class Handles:
     def _handle(self, release: Release, deployment: str) -> DeploymentHandle[Any]:
         key = release.app, deployment
         if key not in self._handles:
-            self._handles[key] = serve.get_deployment_handle(
-                deployment, release.app, _check_exists=False
-            )
+            handle = serve.get_deployment_handle(deployment, release.app, _check_exists=False)
+            self._handles[key] = handle.options()  # which asks for its replicas
         return self._handles[key]
 
     @contextlib.contextmanager
