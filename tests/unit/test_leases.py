@@ -159,6 +159,7 @@ def test_a_later_start_of_the_same_job_takes_over_and_the_earlier_one_is_told(
 
 def test_a_lane_that_lost_its_lease_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "CHECK_S", 0.0)
+    monkeypatch.setattr(owners, "BEAT_S", 1000.0)  # a sign that is deleted is not given again
     result, store = result_in(tmp_path), Storage.open(tmp_path / "store")
     with far(store) as mine, keep(store, what="runs/other") as other:
         watch = Watch(took(result, mine.owner))

@@ -75,12 +75,20 @@ def slow(restorer: Restorer, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Ser
     return Service(LocalEngine(restorer), Limits(num_codec_threads=1))
 
 
-async def ask_and_leave(slow: Service, image: bytes) -> "asyncio.Task[RestoredFile]":
-    """Ask as a request does, and leave: the work is told to stop and nobody waits for that."""
+async def ask_and_leave(
+    slow: Service, image: bytes, *, after: Gate | None = None
+) -> "asyncio.Task[RestoredFile]":
+    """Ask as a request does, and leave: the work is told to stop and nobody waits for that.
+
+    With a gate it leaves once the decoder has reached it; without, before its turn has come.
+    """
     with slow.budget.share() as share:
         share.grow(len(image))
         asked = asyncio.create_task(slow.restore(image, WANTED, share))
-        await asyncio.sleep(0.05)
+        if after is None:
+            await asyncio.sleep(0.05)
+        else:
+            await until(lambda: after.reached.acquire(blocking=False))
         asked.cancel()
     return asked
 
@@ -89,9 +97,8 @@ def test_an_image_that_is_still_decoded_counts_after_its_caller_has_left(
     slow: Service, gate: Gate, image: bytes
 ) -> None:
     async def leave() -> None:
-        asked = await ask_and_leave(slow, image)
+        asked = await ask_and_leave(slow, image, after=gate)
         await asyncio.sleep(0.05)
-        assert gate.reached.acquire(blocking=False)
         assert slow.budget.taken_bytes == len(image) + PIXEL_BYTES
         gate.opened.set()
         await asyncio.wait({asked})
@@ -105,7 +112,7 @@ def test_an_image_whose_turn_has_not_come_is_dropped_when_its_caller_leaves(
     slow: Service, gate: Gate, image: bytes
 ) -> None:
     async def leave() -> None:
-        first = await ask_and_leave(slow, image)
+        first = await ask_and_leave(slow, image, after=gate)
         second = await ask_and_leave(slow, image)
         await asyncio.wait({second})
         assert slow.budget.taken_bytes == len(image) + PIXEL_BYTES  # of the first one
@@ -114,7 +121,6 @@ def test_an_image_whose_turn_has_not_come_is_dropped_when_its_caller_leaves(
         assert slow.budget.taken_bytes == 0
 
     asyncio.run(leave())
-    assert gate.reached.acquire(blocking=False)
     assert not gate.reached.acquire(blocking=False)  # the second was never decoded
 
 
