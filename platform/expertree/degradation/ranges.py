@@ -5,7 +5,9 @@ from it. Without ranges nothing is drawn, so that recipes stay as they were, bit
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -32,6 +34,10 @@ class Span:
     """Values of any degree, which the extractor learns from; null for all from the mildest to the
     severest."""
 
+    scale: Literal["linear", "log"] = "linear"
+    """Values are drawn evenly, or evenly in their logarithm: as many JPEG qualities from 10 to 20
+    as from 40 to 80."""
+
     @property
     def by_spread(self) -> Mapping[Spread, tuple[float, float]]:
         """The ranges by the name of the distribution."""
@@ -39,8 +45,17 @@ class Span:
         return {"in": self.usual, "out": self.beyond, "any": every}
 
     def draw(self, rng: np.random.Generator, severity: Severity) -> float:
-        """Draw a value, uniformly; a point of shift has one value."""
-        mild, severe = range_at(self.by_spread, severity)
+        """Draw a value, uniformly on the scale; a point of shift has one value."""
+        if self.scale == "linear":
+            return self._uniform(self.by_spread, rng, severity)
+        logs = {spread: (math.log(a), math.log(b)) for spread, (a, b) in self.by_spread.items()}
+        return math.exp(self._uniform(logs, rng, severity))
+
+    @staticmethod
+    def _uniform(
+        ranges: Mapping[Spread, tuple[float, float]], rng: np.random.Generator, severity: Severity
+    ) -> float:
+        mild, severe = range_at(ranges, severity)
         return uniform(rng, (min(mild, severe), max(mild, severe)))
 
 
@@ -165,6 +180,8 @@ class RangesConfig:
             ends = [] if span is None else [v for pair in span.by_spread.values() for v in pair]
             if ends and not least <= min(ends) <= max(ends) <= most:
                 raise ValueError(f"{name} must lie in [{least:g}, {most:g}], got {span}")
+            if span is not None and span.scale == "log" and min(ends) <= 0.0:
+                raise ValueError(f"{name} must be above 0 for a scale of logarithms, got {span}")
 
 
 PAPER_RANGES = RangesConfig()

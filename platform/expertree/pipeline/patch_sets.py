@@ -155,9 +155,20 @@ def _record(patch_set: PatchSet) -> dict[str, Any]:
         del record["smaller_share"]
     if patch_set.ranges == PAPER_RANGES:
         del record["ranges"]
+    else:
+        record["ranges"] = _without_linear(record["ranges"])
     if patch_set.looks == NATURAL:
         del record["looks"]
     return record
+
+
+def _without_linear(ranges: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ranges as plain data without their scales, where these are linear."""
+    kept = {name: value for name, value in ranges.items() if (name, value) != ("scale", "linear")}
+    return {
+        name: _without_linear(value) if isinstance(value, Mapping) else value
+        for name, value in kept.items()
+    }
 
 
 def make_tables(

@@ -94,6 +94,24 @@ def test_a_point_of_shift_goes_from_the_mildest_to_the_severest():
     assert points == [3.0, 70.0]
 
 
+def test_on_a_scale_of_logarithms_each_doubling_is_as_likely():
+    quality = Span(usual=(88.0, 11.0), beyond=(11.0, 6.0), scale="log")
+    ranges = RangesConfig(jpeg=JpegRanges(quality=quality))
+    drawn = np.array(
+        [draw("jpeg", ranges, "in", s).parameters["jpeg"]["quality"] for s in range(900)]
+    )
+    assert drawn.min() == 11
+    assert drawn.max() >= 86
+    for low in (11, 22, 44):
+        assert np.mean((low <= drawn) & (drawn < 2 * low)) == pytest.approx(1 / 3, abs=0.05)
+    points = [
+        draw("jpeg", ranges, point).parameters["jpeg"]["quality"] for point in (0.0, 0.5, 1.0)
+    ]
+    assert points == [88, 23, 6]  # 23 is the geometric mean of both
+    with pytest.raises(ValueError, match=r"haze\.beta must be above 0 for a scale of logarithms"):
+        RangesConfig(haze=HazeRanges(beta=Span(usual=(0.0, 1.0), beyond=(1.0, 2.0), scale="log")))
+
+
 def test_correlated_noise_has_its_deviation_and_neighbours_that_agree():
     flat = np.full((200, 200, 3), 0.5, dtype=np.float32)
     rng = np.random.default_rng(0)

@@ -6,10 +6,11 @@ from expertree.degradation.looks import NATURAL
 from expertree.degradation.paired import TrainingPair
 from expertree.degradation.parts import PartPlan
 from expertree.degradation.photographs import Photo
+from expertree.degradation.ranges import HazeRanges, JpegRanges, RangesConfig, Span
 from expertree.degradation.registry import DEFAULT_TASKS
 from expertree.degradation.table import PatchSet
 from expertree.pipeline.make_patches import ROWS_PER_FILE, table_files
-from expertree.pipeline.patch_sets import portions
+from expertree.pipeline.patch_sets import _record, portions
 from expertree.pipeline.sources import Material, Source
 from expertree.pipeline.tables import leaf_directory, leaf_files
 
@@ -76,3 +77,25 @@ def test_portions_of_a_set_keep_its_mixtures_among_what_is_synthesised() -> None
     assert round(own.patch_set.clean_fraction * 55) == 10
     without = dataclasses.replace(patch_set, takes_pairs=False)
     assert [one.patch_set for one in portions(without, material)] == [without]
+
+
+def test_scales_of_ranges_are_recorded_where_they_are_not_linear() -> None:
+    linear = Span(usual=(88.0, 9.0), beyond=(9.0, 6.0))
+    haze = HazeRanges(beta=Span(usual=(0.5, 2.0), beyond=(2.0, 3.0)))
+
+    def recorded(quality: Span) -> str:
+        ranges = RangesConfig(jpeg=JpegRanges(quality=quality), haze=haze)
+        patch_set = PatchSet(
+            name="train",
+            part="train",
+            severity="in",
+            num_patches=1,
+            mixed_fraction=0.0,
+            patch_px=32,
+            tasks=("jpeg",),
+            ranges=ranges,
+        )
+        return str(_record(patch_set)["ranges"])
+
+    assert "scale'" not in recorded(linear)
+    assert recorded(dataclasses.replace(linear, scale="log")).count("'scale': 'log'") == 1
