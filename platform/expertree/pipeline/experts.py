@@ -5,7 +5,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from expertree.config import load, to_dict
+from expertree.config import fingerprint, load, to_dict
 from expertree.degradation.fresh import RealMaps
 from expertree.errors import ConfigError
 from expertree.experts import AdapterConfig, BackboneConfig, ExpertJob, RecipeConfig
@@ -146,7 +146,7 @@ def plan_experts(
     Raises:
         ConfigError: If a network is told of images and there is no extractor.
     """
-    place = _Place(bench, config, samples)
+    place = _Place(bench, config, samples, goes_on=kept is not None and kept.goes_on)
     plans: dict[int | str, ExpertPlan] = {}
     shares = _shares(tree, samples.leaf_of, samples.table) if config.experts.rules else {}
     if kept is None:
@@ -182,10 +182,17 @@ def plan_experts(
 
 
 class _Place:
-    """Plans the network of a unit, and finds by content hash where it is, or will be, stored."""
+    """Plans the network of a unit, and finds by content hash where it is, or will be, stored.
 
-    def __init__(self, bench: Workbench, config: BuildConfig, samples: Samples) -> None:
+    Experts that go on draw places, turns and degradations anew: by the seed of those that they
+    start from they would see the same samples again, in the same order.
+    """
+
+    def __init__(
+        self, bench: Workbench, config: BuildConfig, samples: Samples, *, goes_on: bool
+    ) -> None:
         self._bench, self._config, self._samples = bench, config, samples
+        self._goes_on = goes_on
         self._names = samples.shards.list_files(".parquet")
         self._find = functools.cache(find_published)  # which reads a file whole, to hash it
 
@@ -194,13 +201,16 @@ class _Place:
         if unit.batch_size is not None:
             recipe = dataclasses.replace(recipe, batch_size=unit.batch_size)
         parent = plans[network.parent] if network.parent is not None else None
+        seed = self._config.seed
+        if self._goes_on and parent is not None:
+            seed = int(fingerprint([seed, parent.key])[:8], 16)
         spec = {
             "backbone": dataclasses.asdict(network.backbone),
             "recipe": to_dict(recipe),
             "num_samples": unit.num_samples,
             "samples": self._samples.leaf_of.hash_of(unit.leaves, head=key_of(self._samples.table)),
             "parent": parent.key if parent is not None else None,
-            "seed": self._config.seed,
+            "seed": seed,
         }
         if version_of(network.backbone) > 1:
             spec["version"] = version_of(network.backbone)
@@ -223,7 +233,7 @@ class _Place:
                 backbone=network.backbone,
                 recipe=recipe,
                 num_samples=unit.num_samples,
-                seed=self._config.seed,
+                seed=seed,
                 init=parent.result.uri if parent is not None else None,
                 published=published,
                 adapter=network.adapter,

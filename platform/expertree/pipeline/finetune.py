@@ -12,15 +12,17 @@ from typing import Any
 from expertree.embedding import save_extractor, stored_extractor_hash
 from expertree.errors import ConfigError
 from expertree.experts.weights import CARD, read_card
-from expertree.hierarchy import ROOT, HierarchyConfig, load_tree, save_tree
+from expertree.hierarchy import ROOT, HierarchyConfig, Tree, load_tree, save_tree
 from expertree.hierarchy.build import count_leaves, with_counts
 from expertree.pipeline.experts import ExpertPlan, Kept
+from expertree.pipeline.networks import check_nodes
 from expertree.pipeline.runner import OnDone
 from expertree.pipeline.settings import BuildConfig, ExpertsConfig
 from expertree.pipeline.stages import NotMadeError, Workbench, key_of
 from expertree.pipeline.tables import read_leaves, write_leaves
-from expertree.pipeline.tree import Hierarchy, assign_embeddings
+from expertree.pipeline.tree import Hierarchy, OldLeaves, assign_embeddings
 from expertree.restorer import Bundle, find_bundle, open_bundle
+from expertree.restorer.compact import is_same_place
 from expertree.storage import Storage
 from expertree.training import LOG
 from expertree.uris import public
@@ -74,19 +76,27 @@ def settle(config: BuildConfig) -> BuildConfig:
 
     Raises:
         ArtefactError: If the bundle is damaged.
-        ConfigError: If extractor, hierarchy or networks were given otherwise.
+        ConfigError: If extractor, hierarchy or networks were given otherwise, a rule names a node
+            that the bundle has not, or the output is where the bundle is.
     """
-    bundle = bundle_of(config)
+    bundle, usual, experts = bundle_of(config), BuildConfig(), config.experts
     if bundle is None:
+        if config.finetune != usual.finetune:
+            raise ConfigError("finetune.num_samples is of finetune.bundle, which is not given")
         return config
-    usual, experts = BuildConfig(), config.experts
-    root = bundle.backbone(ROOT)
+    _check_place(config, bundle)
+    root, fit_samples = bundle.backbone(ROOT), config.hierarchy.fit_samples
+    hierarchy = HierarchyConfig(
+        groups=bundle.tree.groups[0 if bundle.router.shape.has_root else 1 :],
+        metric=bundle.tree.metric,
+        fit_samples=fit_samples,
+    )
     decided: dict[str, tuple[Any, Any, Any]] = {
         "extractor": (config.extractor, usual.extractor, bundle.extractor.config),
         "hierarchy": (
             config.hierarchy,
-            usual.hierarchy,
-            HierarchyConfig(groups=bundle.tree.groups, metric=bundle.tree.metric),
+            dataclasses.replace(usual.hierarchy, fit_samples=fit_samples),
+            hierarchy,
         ),
         "experts.backbone": (experts.backbone, ExpertsConfig().backbone, root),
         "experts.init": (experts.init, None, None),
@@ -99,6 +109,37 @@ def settle(config: BuildConfig) -> BuildConfig:
                 f"{name} is decided by finetune.bundle={public(str(config.finetune.bundle))}; "
                 "leave it out, or build anew without finetune.bundle"
             )
+    _check_experts(experts, bundle)
+    num_samples = config.finetune.num_samples or max(
+        usual.finetune.num_samples, experts.recipe.batch_size
+    )
+    return dataclasses.replace(
+        config,
+        extractor=bundle.extractor.config,
+        hierarchy=hierarchy,
+        # What a leaf is given if the tree grows one day.
+        experts=dataclasses.replace(
+            experts,
+            backbone=root,
+            comparisons=(),
+            num_samples=(num_samples,) * bundle.tree.num_levels,
+        ),
+    )
+
+
+def _check_place(config: BuildConfig, bundle: Bundle) -> None:
+    """Raise ConfigError if the build would write its bundle where the one that it takes lies."""
+    target = Storage.open(config.output).sub("bundle")
+    if is_same_place(bundle.directory, target):
+        raise ConfigError(
+            f"output={public(config.output)} has finetune.bundle in it, which would be replaced; "
+            "give another output"
+        )
+
+
+def _check_experts(experts: ExpertsConfig, bundle: Bundle) -> None:
+    """Raise ConfigError if experts were given what the bundle decides, or nodes it has not."""
+    check_nodes(experts, bundle.tree)
     if experts.samples_per_expert is not None:
         raise ConfigError(
             "experts.samples_per_expert is of new experts; give finetune.num_samples those that "
@@ -109,19 +150,12 @@ def settle(config: BuildConfig) -> BuildConfig:
             "experts.rules can give nodes of finetune.bundle num_samples, not another backbone or "
             "init: each expert goes on from its own weights"
         )
-    return dataclasses.replace(
-        config,
-        extractor=bundle.extractor.config,
-        hierarchy=decided["hierarchy"][2],
-        # What a leaf is given if the tree grows one day.
-        experts=dataclasses.replace(
-            experts,
-            backbone=root,
-            comparisons=(),
-            num_samples=(config.finetune.num_samples or usual.finetune.num_samples,)
-            * bundle.tree.num_levels,
-        ),
-    )
+    usual = ExpertsConfig()
+    if (experts.warm_start, experts.start_from) != (usual.warm_start, usual.start_from):
+        raise ConfigError(
+            "experts.warm_start and experts.start_from are of new experts; those of "
+            "finetune.bundle go on from their own weights"
+        )
 
 
 def take_over(bench: Workbench, config: BuildConfig) -> TakenOver | None:
@@ -138,7 +172,7 @@ def take_over(bench: Workbench, config: BuildConfig) -> TakenOver | None:
         save_extractor(bundle.extractor, result, captions=False)
 
     extractor = bench.run("extractor", {"taken": _hashes(bundle, _EXTRACTOR)}, make)
-    specs = {node: _spec(bundle, node) for node in bundle.tree.experts()}
+    specs = {node: _spec(bundle, node, extractor) for node in bundle.tree.experts()}
     places = {node: bench.place("expert", spec) for node, spec in specs.items()}
     for node, place in places.items():
         if not place.is_done():
@@ -175,7 +209,7 @@ def assign_to_tree(
         result=result,
         tree=load_tree(result),
         leaf_of=read_leaves(result),
-        guide=taken.bundle.guide,
+        before=OldLeaves(guide=taken.bundle.guide, counts=_counts(taken.bundle.tree)),
     )
     return hierarchy, Kept(experts=taken.experts, comparisons={}, sibling_of={}, goes_on=True)
 
@@ -190,14 +224,19 @@ def finetune_record(config: BuildConfig, plans: Sequence[ExpertPlan]) -> dict[st
     return {"bundle": config.finetune.bundle, "said": f"{said}."}
 
 
-def _spec(bundle: Bundle, node: int) -> dict[str, Any]:
+def _spec(bundle: Bundle, node: int, extractor: Storage) -> dict[str, Any]:
     entry = bundle.entry(node)
     card = read_card(bundle.directory.sub(entry.folder))
-    return {
+    told = {"extractor": key_of(extractor)} if card.extractor is not None else {}
+    return told | {
         "taken": [bundle.manifest.files[name].sha256 for name in entry.files],
         "num_samples": card.num_samples,
         "parent": None,
     }
+
+
+def _counts(tree: Tree) -> tuple[int, ...]:
+    return tuple(tree.nodes[tree.path(leaf)[-1]].num_samples for leaf in range(tree.num_leaves))
 
 
 def _hashes(bundle: Bundle, part: str) -> list[str]:

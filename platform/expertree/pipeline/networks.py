@@ -54,7 +54,7 @@ def choose_further(
     Raises:
         ConfigError: If a rule names a node that the tree does not have.
     """
-    _check_nodes(config, tree)
+    check_nodes(config, tree)
     chosen: dict[int, NetworkChoice] = {}
     for node in tree.experts():
         given = rule_of(config, tree, node, shares).num_samples
@@ -82,7 +82,7 @@ def choose_networks(config: ExpertsConfig, tree: Tree, shares: Shares) -> dict[i
     Raises:
         ConfigError: If a rule names a node that the tree does not have.
     """
-    _check_nodes(config, tree)
+    check_nodes(config, tree)
     chosen: dict[int, NetworkChoice] = {}
     for node in tree.experts():
         rule = rule_of(config, tree, node, shares)
@@ -178,7 +178,8 @@ def _fits(rule: NodeRule, tree: Tree, node: int, shares: Shares) -> bool:
     return shares[node].get(rule.degradation, 0.0) >= rule.min_share
 
 
-def _check_nodes(config: ExpertsConfig, tree: Tree) -> None:
+def check_nodes(config: ExpertsConfig, tree: Tree) -> None:
+    """Raise ConfigError if a rule names a node that the tree does not have."""
     strange = sorted({n for rule in config.rules for n in rule.nodes if n >= len(tree.nodes)})
     if strange:
         raise ConfigError(

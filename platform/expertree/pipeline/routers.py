@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from expertree.config import fingerprint, to_dict
 from expertree.evaluation import gains_over_parent
 from expertree.hierarchy import Labels, Tree, assign
+from expertree.hierarchy.build import count_leaves
 from expertree.pipeline.experts import ExpertPlan, own_experts
 from expertree.pipeline.runner import OnDone
 from expertree.pipeline.score_columns import join_scores, read_measures, read_scores
@@ -23,8 +24,8 @@ from expertree.routing import (
     Router,
     RouterConfig,
     decide,
-    fill_guide,
     make_guide,
+    merge_guides,
     node_table,
     points_of,
     save_guide,
@@ -117,9 +118,9 @@ def train_router_on(
     }
     if config.router.reads_measures:
         spec["measures"] = [key_of(column) for column in measures]
-    guide = hierarchy.guide
-    if guide is not None:
-        spec["guide"] = fingerprint(to_dict(guide))
+    before = hierarchy.before
+    if before is not None:
+        spec["guide"] = fingerprint(to_dict(before))
 
     def make(result: Storage, _: OnDone) -> None:
         vectors = np.concatenate([read_embeddings(found)[1] for found in embeddings])
@@ -136,8 +137,12 @@ def train_router_on(
         )
         save_router(trained.router, result)
         names = Labels.join([read_names(table) for table, _ in training])
-        made = make_guide(tree, leaves_of_training(hierarchy, training), names)
-        save_guide(made if guide is None else fill_guide(made, guide), result)
+        leaves = leaves_of_training(hierarchy, training)
+        guide = make_guide(tree, leaves, names)
+        if before is not None:
+            counts = count_leaves(tree, leaves).tolist(), before.counts
+            guide = merge_guides(guide, before.guide, counts=counts)
+        save_guide(guide, result)
         result.write_json("curve.json", [dataclasses.asdict(epoch) for epoch in trained.curve])
 
     return bench.run("router", spec, make)

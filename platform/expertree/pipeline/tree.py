@@ -44,6 +44,19 @@ Each = Callable[[Work, int], Iterable[Mapping[str, np.ndarray[Any, Any]]]]
 """A function that runs work for each number below a count; the results come in any order."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class OldLeaves:
+    """What the leaves of a bundle's tree were trained on.
+
+    Attributes:
+        guide: The bundle's guide.
+        counts: Images of each leaf that it describes.
+    """
+
+    guide: Guide
+    counts: tuple[int, ...]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Hierarchy:
     """The tree, where it is stored, and the leaf of each training patch.
@@ -53,14 +66,14 @@ class Hierarchy:
         tree: The tree.
         leaf_of: The leaf of each training patch.
         growth: Growth of an earlier build's tree into this one; None for a new tree.
-        guide: What the leaves of a bundle's tree were trained on before; None for other trees.
+        before: What the leaves of a bundle's tree were trained on; None for other trees.
     """
 
     result: Storage
     tree: Tree
     leaf_of: LeafTable
     growth: Growth | None = None
-    guide: Guide | None = None
+    before: OldLeaves | None = None
 
     @property
     def leaves(self) -> Rows:
@@ -281,9 +294,14 @@ def cut_tree(
 
 
 def shard_tree(bench: Workbench, table: Storage, hierarchy: Hierarchy) -> Storage:
-    """Write the training images by leaf; for a tree that has grown, those of the new leaves."""
+    """Write the training images by leaf; for a tree that has grown, those of the new leaves.
+
+    Leaves of a bundle's tree may have none.
+    """
     growth = hierarchy.growth
-    leaves = range(hierarchy.tree.num_leaves) if growth is None else growth.leaves
+    leaves: Sequence[int] = range(hierarchy.tree.num_leaves) if growth is None else growth.leaves
+    if hierarchy.before is not None:
+        leaves = np.unique(hierarchy.leaves).tolist()
 
     def make(result: Storage, on_done: OnDone) -> Written:
         if not leaves:

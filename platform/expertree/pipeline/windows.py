@@ -100,9 +100,11 @@ def choose_windows(
     """
     able = {node: plan for node, plan in serving.items() if has_windows(plan.job.backbone)}
     known = {} if past is None else _windows_of(past, hierarchy)
-    before = {} if taken is None else taken.windows
+    before: dict[int, int | None] = {}
     if taken is not None:
-        known |= {(node, key_of(own)): before[node] for node, own in taken.experts.items()}
+        known |= {(node, key_of(own)): taken.windows[node] for node, own in taken.experts.items()}
+        served = {node: plan.node for node, plan in able.items() if plan.node is not None}
+        before = {node: taken.windows[server] for node, server in served.items()}
     chosen = {node: known[node, p.key] for node, p in able.items() if (node, p.key) in known}
     wanted = {node: plan for node, plan in able.items() if node not in chosen}
     patch_set, large = config.degradation.window_set(), material
@@ -125,8 +127,7 @@ def choose_windows(
     chosen |= {
         node: choose_window(result.read_json(_FILE)["psnr_db"]) for node, result in found.items()
     }
-    chosen = {**before, **chosen}
-    tree = hierarchy.tree
+    chosen, tree = before | chosen, hierarchy.tree
     return {node: _own_or_parents(tree, node, chosen) if node in able else None for node in serving}
 
 

@@ -41,7 +41,7 @@ def write_compact(bundle: Bundle, directory: Storage) -> Manifest:
         StorageError: If a file cannot be read, or the directory cannot be written.
     """
     source, names = bundle.directory, bundle.manifest.files
-    if _same_place(source, directory):
+    if is_same_place(source, directory):
         raise OptionError(
             f"{directory.where()} is the bundle itself, whose weights would be lost; give another "
             "directory"
@@ -74,7 +74,7 @@ def write_compact(bundle: Bundle, directory: Storage) -> Manifest:
     return open_bundle(directory).manifest
 
 
-def _same_place(one: Storage, other: Storage) -> bool:
+def is_same_place(one: Storage, other: Storage) -> bool:
     """Return whether two directories are the same, by whatever paths they are reached."""
     if isinstance(one.filesystem, LocalFileSystem) and isinstance(
         other.filesystem, LocalFileSystem

@@ -10,10 +10,10 @@ from expertree.routing.audit import Audit, audit_routes, node_table, routed_scor
 from expertree.routing.decision import Route, decide
 from expertree.routing.guide import (
     Guide,
-    fill_guide,
     level_of_confidence,
     load_guide,
     make_guide,
+    merge_guides,
     save_guide,
 )
 from expertree.routing.measures import measure
@@ -45,12 +45,12 @@ __all__ = [
     "audit_routes",
     "choose",
     "decide",
-    "fill_guide",
     "level_of_confidence",
     "load_guide",
     "load_router",
     "make_guide",
     "measure",
+    "merge_guides",
     "node_table",
     "points_of",
     "routed_scores",

@@ -108,21 +108,23 @@ def make_guide(
     return Guide(names=tuple(known), shares=tuple(tuple(row) for row in shares.tolist()))
 
 
-def fill_guide(guide: Guide, before: Guide) -> Guide:
-    """Return a guide in which leaves without any samples are described as they were before.
+def merge_guides(one: Guide, other: Guide, *, counts: tuple[Sequence[int], Sequence[int]]) -> Guide:
+    """Return the guide of the samples of two, which are to the same leaves.
 
     Args:
-        guide: The guide.
-        before: An older guide to the same leaves.
+        one: A guide.
+        other: Another one.
+        counts: Samples of each leaf that each of them describes.
     """
-    names = sorted({*guide.names, *before.names}, key=_degrees_last)
-    empty = [not any(row) for row in guide.shares]
-    rows = []
-    for place, is_empty in enumerate(empty):
-        own = before if is_empty else guide
-        shares = dict(zip(own.names, own.shares[place], strict=True))
-        rows.append(tuple(shares.get(name, 0.0) for name in names))
-    return Guide(names=tuple(names), shares=tuple(rows))
+    weights = np.array(counts, dtype=float)
+    weights /= weights.sum(axis=0).clip(min=1.0)
+    merged = {name: np.zeros(weights.shape[1]) for name in (*one.names, *other.names)}
+    for guide, weight in zip((one, other), weights, strict=True):
+        for name, shares in zip(guide.names, np.array(guide.shares).T, strict=True):
+            merged[name] += shares * weight
+    names = sorted((name for name, shares in merged.items() if shares.any()), key=_degrees_last)
+    rows = np.stack([merged[name] for name in names], axis=1).round(6)
+    return Guide(names=tuple(names), shares=tuple(tuple(row) for row in rows.tolist()))
 
 
 def save_guide(guide: Guide, directory: Storage) -> None:

@@ -146,6 +146,11 @@ def test_a_dry_run_makes_nothing_and_says_what_there_would_be(folder: Path) -> N
             {"experts": RECIPE | {"rules": [{"nodes": [1], "init": "a.pth"}]}},
             "not another backbone or init",
         ),
+        (
+            {"experts": RECIPE | {"rules": [{"nodes": [9], "num_samples": 8}]}},
+            r"names nodes \[9\]; the tree has nodes 0 to 2",
+        ),
+        ({"experts": RECIPE | {"start_from": "root"}}, "those of finetune.bundle go on"),
     ],
 )
 def test_what_the_bundle_decides_is_refused(
@@ -155,7 +160,62 @@ def test_what_the_bundle_decides_is_refused(
         settle(further(folder, **sections))
 
 
+def test_the_output_that_the_bundle_lies_in_is_refused(
+    folder: Path, report: dict[str, Any]
+) -> None:
+    del report
+    (folder / "other_name").symlink_to(folder / "out")
+    for name in ("out", "other_name"):
+        bundle = {"bundle": f"{folder}/{name}/bundle", "num_samples": 8}
+        with pytest.raises(ConfigError, match=r"has finetune.bundle in it, which"):
+            settle(further(folder, finetune=bundle))
+
+
+def test_an_expert_that_goes_on_sees_other_samples_than_before(
+    folder: Path, report: dict[str, Any]
+) -> None:
+    del report
+    made = [
+        json.loads(p.read_text())["spec"]
+        for p in (folder / "other_store/expert").rglob("DONE.json")
+    ]
+    gone = [json.loads(p.read_text())["spec"] for p in (folder / "gone/expert").rglob("DONE.json")]
+    assert {spec["seed"] for spec in gone} == {0}
+    seeds = [spec["seed"] for spec in made if spec.get("parent") is not None]
+    assert len(seeds) == len(set(seeds)) > 0
+    assert 0 not in seeds
+
+
+def test_a_leaf_without_images_keeps_its_expert_and_what_instructions_know_of_it(
+    folder: Path,
+) -> None:
+    alone = {"mixed_fraction": 0.0, "chooser_mixed_fraction": 0.0, "tasks": ["noise"]}
+    few = FURTHER["degradation"] | alone | {"num_train": 1}
+    assert run_build(further(folder, "few", degradation=few)) == 0
+    before, after = (open_bundle(Storage.open(folder / name)) for name in ("photo", "few/bundle"))
+    one, other = (own.manifest for own in (before, after))
+    assert sum(hashes(one, node) == hashes(other, node) for node in (1, 2)) == 1
+    assert set(after.guide.names) >= set(before.guide.names) >= {"noise", "blur"}
+    assert np.array_equal(after.guide.leaf_mask(["blur"]), before.guide.leaf_mask(["blur"]))
+
+
+def test_what_else_the_bundle_says_is_taken_from_it(folder: Path) -> None:
+    most = settle(further(folder, hierarchy={"fit_samples": 500})).hierarchy
+    assert (most.groups, most.fit_samples) == ((1, 2), 500)
+    large = {"recipe": {"patch_px": 32, "batch_size": 6000}, "num_samples": [6000, 6000]}
+    settled = settle(further(folder, experts=large, finetune={"num_samples": 0}))
+    assert settled.experts.num_samples == (6000, 6000)
+    assert (
+        run_build(config(folder, "rootless", "store", **SMALL | {"hierarchy": {"groups": [2]}}))
+        == 0
+    )
+    rootless = {"bundle": f"{folder}/rootless/bundle"}
+    assert settle(further(folder, finetune=rootless)).hierarchy.groups == (2,)
+
+
 def test_a_build_begins_with_one_thing() -> None:
+    with pytest.raises(ConfigError, match=r"finetune.num_samples is of finetune.bundle"):
+        settle(load(BuildConfig, {"finetune": {"num_samples": 8}}))
     with pytest.raises(ConfigError, match=r"grow.build and finetune.bundle both say"):
         load(BuildConfig, {"grow": {"build": "a"}, "finetune": {"bundle": "b"}})
     with pytest.raises(ConfigError, match="a new one needs samples"):

@@ -132,6 +132,34 @@ def test_who_serves_the_node_that_it_served_keeps_its_windows(tmp_path: Path) ->
     assert found == {0: None, 1: 128, 2: None}
 
 
+def test_windows_of_a_bundle_go_with_the_expert_that_serves() -> None:
+    """All experts went on; nodes 1 and 3 are served by the root's and node 4's own, now."""
+    nafnet, restormer = NAFNetConfig(), SimpleNamespace(name="restormer")
+    unused: Any = None
+    config: Any = SimpleNamespace(degradation=DegradationConfig(num_window=0))
+    serving: Any = {
+        node: SimpleNamespace(key=f"new {own}", node=own, job=SimpleNamespace(backbone=backbone))
+        for node, own, backbone in (
+            (0, 0, nafnet),
+            (1, 0, nafnet),
+            (2, 2, nafnet),
+            (3, 4, restormer),
+            (4, 4, restormer),
+        )
+    }
+    taken: Any = SimpleNamespace(windows={0: None, 1: 96, 2: 128, 3: 64, 4: None}, experts={})
+    found = windows.choose_windows(
+        config,
+        unused,
+        material=Material(sources=[]),
+        extractor=unused,
+        hierarchy=unused,
+        serving=serving,
+        taken=taken,
+    )
+    assert found == {0: None, 1: None, 2: 128, 3: None, 4: None}
+
+
 def test_networks_without_windows_cost_nothing() -> None:
     """No table is made: what is given has no workbench."""
     plan: Any = SimpleNamespace(

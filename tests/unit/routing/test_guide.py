@@ -9,10 +9,10 @@ from expertree.errors import ArtefactError
 from expertree.hierarchy import Tree
 from expertree.routing import (
     Guide,
-    fill_guide,
     level_of_confidence,
     load_guide,
     make_guide,
+    merge_guides,
     save_guide,
 )
 from expertree.storage import Storage
@@ -80,10 +80,12 @@ def test_a_guide_goes_through_storage(guide: Guide, tmp_path: Path) -> None:
             load_guide(Storage.open(tmp_path))
 
 
-def test_leaves_that_nothing_new_belongs_to_are_described_as_before() -> None:
+def test_two_guides_describe_leaves_by_the_samples_of_both() -> None:
     before = Guide(names=("rain", "light rain"), shares=((1.0, 0.5), (0.25, 0.0)))
     new = Guide(names=("noise", "rain"), shares=((0.0, 0.0), (0.75, 0.5)))
-    filled = fill_guide(new, before)
-    assert filled.names == ("noise", "rain", "light rain")
-    assert filled.shares == ((0.0, 1.0, 0.5), (0.75, 0.5, 0.0))
-    assert fill_guide(before, before) == before
+    merged = merge_guides(new, before, counts=((0, 10), (7, 30)))
+    assert merged.names == ("noise", "rain", "light rain")
+    assert merged.shares == ((0.0, 1.0, 0.5), (0.1875, 0.3125, 0.0))
+    assert merge_guides(before, before, counts=((1, 2), (3, 4))) == before
+    unknown = Guide(names=("rain", "snow"), shares=((0.0, 0.0), (0.0, 0.0)))
+    assert merge_guides(unknown, before, counts=((0, 0), (7, 30))) == before  # no name of nothing
