@@ -236,7 +236,9 @@ def _spec(bundle: Bundle, node: int, extractor: Storage) -> dict[str, Any]:
 
 
 def _counts(tree: Tree) -> tuple[int, ...]:
-    return tuple(tree.nodes[tree.path(leaf)[-1]].num_samples for leaf in range(tree.num_leaves))
+    """Return the images of each leaf, at least one: what is known of a leaf stays, if it had none."""
+    nodes = [tree.nodes[tree.path(leaf)[-1]] for leaf in range(tree.num_leaves)]
+    return tuple(max(node.num_samples, 1) for node in nodes)
 
 
 def _hashes(bundle: Bundle, part: str) -> list[str]:

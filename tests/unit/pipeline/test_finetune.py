@@ -197,6 +197,10 @@ def test_a_leaf_without_images_keeps_its_expert_and_what_instructions_know_of_it
     assert sum(hashes(one, node) == hashes(other, node) for node in (1, 2)) == 1
     assert set(after.guide.names) >= set(before.guide.names) >= {"noise", "blur"}
     assert np.array_equal(after.guide.leaf_mask(["blur"]), before.guide.leaf_mask(["blur"]))
+    again = {"bundle": f"{folder}/few/bundle", "num_samples": 0}
+    assert run_build(further(folder, "fewer", degradation=few, finetune=again)) == 0
+    last = open_bundle(Storage.open(folder / "fewer" / "bundle")).guide
+    assert np.array_equal(last.leaf_mask(["blur"]), before.guide.leaf_mask(["blur"]))
 
 
 def test_what_else_the_bundle_says_is_taken_from_it(folder: Path) -> None:
