@@ -236,7 +236,7 @@ def _spec(bundle: Bundle, node: int, extractor: Storage) -> dict[str, Any]:
 
 
 def _counts(tree: Tree) -> tuple[int, ...]:
-    """Return the images of each leaf, at least one: what is known of a leaf stays, if it had none."""
+    """Return the images of each leaf, at least one: what is known of an empty one stays."""
     nodes = [tree.nodes[tree.path(leaf)[-1]] for leaf in range(tree.num_leaves)]
     return tuple(max(node.num_samples, 1) for node in nodes)
 

@@ -181,9 +181,9 @@ def test_an_expert_that_goes_on_sees_other_samples_than_before(
     ]
     gone = [json.loads(p.read_text())["spec"] for p in (folder / "gone/expert").rglob("DONE.json")]
     assert {spec["seed"] for spec in gone} == {0}
-    seeds = [spec["seed"] for spec in made if spec.get("parent") is not None]
-    assert len(seeds) == len(set(seeds)) > 0
-    assert 0 not in seeds
+    drawn = {spec["parent"]: spec["seed"] for spec in made if spec.get("parent") is not None}
+    assert len(set(drawn.values())) == len(drawn) > 0
+    assert 0 not in drawn.values()
 
 
 def test_a_leaf_without_images_keeps_its_expert_and_what_instructions_know_of_it(
