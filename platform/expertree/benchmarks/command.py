@@ -18,7 +18,14 @@ _NOISE = 12.0
 
 
 def time_command(
-    folder: Path, num_photographs: int, width_px: int, height_px: int, *, bundle: str, engine: str
+    folder: Path,
+    num_photographs: int,
+    width_px: int,
+    height_px: int,
+    *,
+    bundle: str,
+    engine: str,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Restore a folder of photographs in a process of its own, each by an expert.
 
@@ -29,6 +36,7 @@ def time_command(
         height_px: Their height.
         bundle: The model.
         engine: What experts compute by.
+        dtype: What experts compute in.
 
     Returns:
         `wall_s` of the whole; `start_s` of it before the first photograph is taken: imports, the
@@ -39,7 +47,7 @@ def time_command(
     jpeg = _photograph(width_px, height_px)
     for number in range(num_photographs):
         (photos / f"{number:04d}.jpg").write_bytes(jpeg)
-    options = ["--bundle", bundle, "--engine", engine, "--insist", "--json"]
+    options = ["--bundle", bundle, "--engine", engine, "--dtype", dtype, "--insist", "--json"]
     paths = ["-i", str(photos), "-o", str(folder / "restored")]
     before, begin = _cpu_s(), time.perf_counter()
     done = subprocess.run(  # noqa: S603 - this program itself
@@ -51,6 +59,7 @@ def time_command(
     seconds = json.loads(done.stdout)["seconds"]
     return {
         "engine": engine,
+        "dtype": dtype,
         "num_photographs": num_photographs,
         "megapixels": round(width_px * height_px / 1e6, 2),
         "wall_s": round(wall_s, 2),

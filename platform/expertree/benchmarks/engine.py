@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -48,6 +48,9 @@ class EngineConfig:
     command_engines: tuple[EngineName, ...] = ("torch",)
     """Engines that the whole command is timed with."""
 
+    command_dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32",)
+    """What the whole command computes in, by each engine; bfloat16 where the processor has it."""
+
 
 _MATRIX = 1024
 """Side of the matrices whose product says what the processor can do."""
@@ -83,17 +86,20 @@ def measure_engines(config: EngineConfig) -> dict[str, Any]:
         "start_s": start,
         "rows": rows,
         "commands": [
-            _command(config, count, engine)
+            _command(config, count, engine, dtype)
             for count in config.num_photographs
             for engine in config.command_engines
+            for dtype in config.command_dtypes
         ],
     }
 
 
-def _command(config: EngineConfig, count: int, engine: EngineName) -> dict[str, Any]:
+def _command(config: EngineConfig, count: int, engine: EngineName, dtype: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         sides = config.width_px, config.height_px
-        return time_command(Path(folder), count, *sides, bundle=config.bundle, engine=engine)
+        return time_command(
+            Path(folder), count, *sides, bundle=config.bundle, engine=engine, dtype=dtype
+        )
 
 
 def _opened(bundle: Bundle, cache: Storage) -> tuple[dict[str, nn.Module], dict[str, float]]:
