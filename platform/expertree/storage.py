@@ -101,6 +101,15 @@ class Storage:
         """Whether it is named by a URI, and not by a path of this machine."""
         return "://" in self.uri
 
+    def is_same_place(self, other: "Storage") -> bool:
+        """Return whether another directory is this one, by whatever paths both are reached."""
+        if isinstance(self.filesystem, fs.LocalFileSystem) and isinstance(
+            other.filesystem, fs.LocalFileSystem
+        ):
+            there = Path(other.path())
+            return there.exists() and there.samefile(self.path())
+        return self.path() == other.path() and bool(self.filesystem == other.filesystem)
+
     def where(self, name: str = "") -> str:
         """Return the path or whole URI of a file (or of this directory), for messages.
 

@@ -46,17 +46,12 @@ class Span:
 
     def draw(self, rng: np.random.Generator, severity: Severity) -> float:
         """Draw a value, uniformly on the scale; a point of shift has one value."""
-        if self.scale == "linear":
-            return self._uniform(self.by_spread, rng, severity)
-        logs = {spread: (math.log(a), math.log(b)) for spread, (a, b) in self.by_spread.items()}
-        return math.exp(self._uniform(logs, rng, severity))
-
-    @staticmethod
-    def _uniform(
-        ranges: Mapping[Spread, tuple[float, float]], rng: np.random.Generator, severity: Severity
-    ) -> float:
+        is_log, ranges = self.scale == "log", self.by_spread
+        if is_log:
+            ranges = {spread: (math.log(a), math.log(b)) for spread, (a, b) in ranges.items()}
         mild, severe = range_at(ranges, severity)
-        return uniform(rng, (min(mild, severe), max(mild, severe)))
+        drawn = uniform(rng, (min(mild, severe), max(mild, severe)))
+        return math.exp(drawn) if is_log else drawn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,7 +22,6 @@ from expertree.pipeline.stages import NotMadeError, Workbench, key_of
 from expertree.pipeline.tables import read_leaves, write_leaves
 from expertree.pipeline.tree import Hierarchy, OldLeaves, assign_embeddings
 from expertree.restorer import Bundle, find_bundle, open_bundle
-from expertree.restorer.compact import is_same_place
 from expertree.storage import Storage
 from expertree.training import LOG
 from expertree.uris import public
@@ -129,8 +128,7 @@ def settle(config: BuildConfig) -> BuildConfig:
 
 def _check_place(config: BuildConfig, bundle: Bundle) -> None:
     """Raise ConfigError if the build would write its bundle where the one that it takes lies."""
-    target = Storage.open(config.output).sub("bundle")
-    if is_same_place(bundle.directory, target):
+    if bundle.directory.is_same_place(Storage.open(config.output).sub("bundle")):
         raise ConfigError(
             f"output={public(config.output)} has finetune.bundle in it, which would be replaced; "
             "give another output"

@@ -167,7 +167,7 @@ def growth_record(config: BuildConfig, past: FinishedBuild, growth: Growth) -> d
 
 
 def _check_places(config: BuildConfig, past: FinishedBuild) -> None:
-    if Storage.open(config.output).path() == Storage.open(str(config.grow.build)).path():
+    if Storage.open(str(config.grow.build)).is_same_place(Storage.open(config.output)):
         raise ConfigError(
             f"output={public(config.output)} is the folder of grow.build, whose report would be "
             "overwritten; give another one"

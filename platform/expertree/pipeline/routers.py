@@ -20,6 +20,7 @@ from expertree.pipeline.stages import Workbench, key_of
 from expertree.pipeline.tables import read_embeddings, read_names
 from expertree.pipeline.tree import Hierarchy, assign_here
 from expertree.routing import (
+    Guide,
     Route,
     Router,
     RouterConfig,
@@ -118,9 +119,8 @@ def train_router_on(
     }
     if config.router.reads_measures:
         spec["measures"] = [key_of(column) for column in measures]
-    before = hierarchy.before
-    if before is not None:
-        spec["guide"] = fingerprint(to_dict(before))
+    if hierarchy.before is not None:
+        spec["guide"] = fingerprint(to_dict(hierarchy.before))
 
     def make(result: Storage, _: OnDone) -> None:
         vectors = np.concatenate([read_embeddings(found)[1] for found in embeddings])
@@ -136,13 +136,7 @@ def train_router_on(
             levels=None if config.hierarchy.has_root else range(1, tree.num_levels),
         )
         save_router(trained.router, result)
-        names = Labels.join([read_names(table) for table, _ in training])
-        leaves = leaves_of_training(hierarchy, training)
-        guide = make_guide(tree, leaves, names)
-        if before is not None:
-            counts = count_leaves(tree, leaves).tolist(), before.counts
-            guide = merge_guides(guide, before.guide, counts=counts)
-        save_guide(guide, result)
+        save_guide(_guide_of(hierarchy, training), result)
         result.write_json("curve.json", [dataclasses.asdict(epoch) for epoch in trained.curve])
 
     return bench.run("router", spec, make)
@@ -171,6 +165,17 @@ def _record(router: RouterConfig) -> dict[str, Any]:
 def _psnr(columns: Sequence[Storage]) -> Float[np.ndarray, " patches"]:
     """Return the PSNR of scores on several sets, one after the other."""
     return join_scores([read_scores(column) for column in columns]).psnr_rgb
+
+
+def _guide_of(hierarchy: Hierarchy, training: Sequence[tuple[Storage, Storage]]) -> Guide:
+    """Return the guide of what experts were trained on, in a bundle that they come from too."""
+    names = Labels.join([read_names(table) for table, _ in training])
+    leaves, before = leaves_of_training(hierarchy, training), hierarchy.before
+    guide = make_guide(hierarchy.tree, leaves, names)
+    if before is None:
+        return guide
+    counts = count_leaves(hierarchy.tree, leaves).tolist(), before.counts
+    return merge_guides(guide, before.guide, counts=counts)
 
 
 def leaves_of_training(

@@ -2,12 +2,10 @@
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from pyarrow.fs import LocalFileSystem
 from torch import Tensor
 
 from expertree.config import to_dict
@@ -41,7 +39,7 @@ def write_compact(bundle: Bundle, directory: Storage) -> Manifest:
         StorageError: If a file cannot be read, or the directory cannot be written.
     """
     source, names = bundle.directory, bundle.manifest.files
-    if is_same_place(source, directory):
+    if source.is_same_place(directory):
         raise OptionError(
             f"{directory.where()} is the bundle itself, whose weights would be lost; give another "
             "directory"
@@ -72,16 +70,6 @@ def write_compact(bundle: Bundle, directory: Storage) -> Manifest:
     manifest = dataclasses.replace(bundle.manifest, files=files)
     directory.write_json(MANIFEST, to_dict(manifest))
     return open_bundle(directory).manifest
-
-
-def is_same_place(one: Storage, other: Storage) -> bool:
-    """Return whether two directories are the same, by whatever paths they are reached."""
-    if isinstance(one.filesystem, LocalFileSystem) and isinstance(
-        other.filesystem, LocalFileSystem
-    ):
-        there = Path(other.path())
-        return there.exists() and there.samefile(one.path())
-    return one.path() == other.path() and bool(one.filesystem == other.filesystem)
 
 
 def _read(bundle: Bundle, name: str) -> bytes:

@@ -17,6 +17,20 @@ from expertree.pipeline.tables import leaf_directory, leaf_files
 PHOTO = Photo(name="a", location="a", sha256="0", width_px=200, height_px=200)
 
 
+PATCHES = PatchSet(
+    name="train",
+    part="train",
+    severity="in",
+    num_patches=100,
+    mixed_fraction=0.4,
+    patch_px=32,
+    tasks=DEFAULT_TASKS,
+    clean_fraction=0.1,
+    looks=NATURAL,
+    takes_pairs=True,
+)
+
+
 def part(num_rows: int) -> PartPlan:
     return PartPlan(
         photo=PHOTO,
@@ -59,23 +73,11 @@ def test_portions_of_a_set_keep_its_mixtures_among_what_is_synthesised() -> None
             Source(label="r", weight=1.0, pairs=(pair,), splits={"p": "train"}),
         ]
     )
-    patch_set = PatchSet(
-        name="train",
-        part="train",
-        severity="in",
-        num_patches=100,
-        mixed_fraction=0.4,
-        patch_px=32,
-        tasks=DEFAULT_TASKS,
-        clean_fraction=0.1,
-        looks=NATURAL,
-        takes_pairs=True,
-    )
-    own, pairs = portions(patch_set, material)
+    own, pairs = portions(PATCHES, material)
     assert (own.patch_set.num_patches, pairs.patch_set.num_patches) == (55, 45)
     assert round(own.patch_set.mixed_fraction * 55) == 20
     assert round(own.patch_set.clean_fraction * 55) == 10
-    without = dataclasses.replace(patch_set, takes_pairs=False)
+    without = dataclasses.replace(PATCHES, takes_pairs=False)
     assert [one.patch_set for one in portions(without, material)] == [without]
 
 
@@ -85,17 +87,7 @@ def test_scales_of_ranges_are_recorded_where_they_are_not_linear() -> None:
 
     def recorded(quality: Span) -> str:
         ranges = RangesConfig(jpeg=JpegRanges(quality=quality), haze=haze)
-        patch_set = PatchSet(
-            name="train",
-            part="train",
-            severity="in",
-            num_patches=1,
-            mixed_fraction=0.0,
-            patch_px=32,
-            tasks=("jpeg",),
-            ranges=ranges,
-        )
-        return str(_record(patch_set)["ranges"])
+        return str(_record(dataclasses.replace(PATCHES, ranges=ranges))["ranges"])
 
     assert "scale'" not in recorded(linear)
     assert recorded(dataclasses.replace(linear, scale="log")).count("'scale': 'log'") == 1

@@ -104,6 +104,16 @@ class Past:
         return self.bundle
 
 
+def chosen_without_pictures(serving: Any, **given: Any) -> dict[int, int | None]:
+    """The windows of a build in which there is nothing to try any on."""
+    unused: Any = None
+    config: Any = SimpleNamespace(degradation=DegradationConfig(num_window=0))
+    given.setdefault("hierarchy", unused)
+    return windows.choose_windows(
+        config, unused, material=Material(sources=[]), extractor=unused, serving=serving, **given
+    )
+
+
 def test_who_serves_the_node_that_it_served_keeps_its_windows(tmp_path: Path) -> None:
     """Node 1 of the build before was served by the root's expert, and node 3 is its node 2."""
     bundle = Storage.open(tmp_path / "bundle")
@@ -113,31 +123,19 @@ def test_who_serves_the_node_that_it_served_keeps_its_windows(tmp_path: Path) ->
     bundle.commit({"experts": {"0": "a", "1": "a", "2": "b"}, "windows": {"1": 128}})
     wanted = {(0, "a"): None, (1, "a"): 128, (3, "b"): None}
     assert windows._windows_of(past, hierarchy) == wanted
-    config: Any = SimpleNamespace(degradation=DegradationConfig(num_window=0))
     nafnet, restormer = NAFNetConfig(), SimpleNamespace(name="restormer")
-    serving: Any = {
+    serving = {
         node: SimpleNamespace(key=key, job=SimpleNamespace(backbone=backbone))
         for node, key, backbone in ((0, "a", nafnet), (1, "a", nafnet), (2, "c", restormer))
     }
-    unused: Any = None
-    found = windows.choose_windows(
-        config,
-        unused,
-        material=Material(sources=[]),
-        extractor=unused,
-        hierarchy=hierarchy,
-        serving=serving,
-        past=past,
-    )
+    found = chosen_without_pictures(serving, hierarchy=hierarchy, past=past)
     assert found == {0: None, 1: 128, 2: None}
 
 
 def test_windows_of_a_bundle_go_with_the_expert_that_serves() -> None:
     """All experts went on; nodes 1 and 3 are served by the root's and node 4's own, now."""
     nafnet, restormer = NAFNetConfig(), SimpleNamespace(name="restormer")
-    unused: Any = None
-    config: Any = SimpleNamespace(degradation=DegradationConfig(num_window=0))
-    serving: Any = {
+    serving = {
         node: SimpleNamespace(key=f"new {own}", node=own, job=SimpleNamespace(backbone=backbone))
         for node, own, backbone in (
             (0, 0, nafnet),
@@ -148,15 +146,7 @@ def test_windows_of_a_bundle_go_with_the_expert_that_serves() -> None:
         )
     }
     taken: Any = SimpleNamespace(windows={0: None, 1: 96, 2: 128, 3: 64, 4: None}, experts={})
-    found = windows.choose_windows(
-        config,
-        unused,
-        material=Material(sources=[]),
-        extractor=unused,
-        hierarchy=unused,
-        serving=serving,
-        taken=taken,
-    )
+    found = chosen_without_pictures(serving, taken=taken)
     assert found == {0: None, 1: None, 2: 128, 3: None, 4: None}
 
 
